@@ -1,0 +1,23 @@
+//! Mailferry moves mail out of mixed-protocol environments. This page is the map of the house.
+//!
+//! ```text
+//! MailMigration (YAML) ──► api: schema, CEL, limits
+//!        │
+//!        ▼
+//! reconcile: observe ──► plan::decide ──► perform ──► publish        one loop, two platforms
+//!                              │             ├─ discovery: DNS → published config → probes → logins
+//!                              │             └─ transfer: list → diff → copy → verify, over the traits of mail
+//!                              ▼                     │
+//!                    status, findings   ◄── ledger (each message: where from, what, where to, verdict)
+//!                                                    └─► report: rows → HTML, XLSX, CSV, JSON
+//! ```
+//!
+//! **The dependency rule**, kept by `tests/architecture.rs`:
+//! - [`model`] imports nothing of ours. Everyone may import it.
+//! - [`api`] and [`plan`] are pure: they never await and never read the clock.
+//! - [`transfer`] knows protocols only through the traits of [`mail`].
+//! - [`mail`], [`discovery`], [`transfer`] and [`ledger`] know neither `api` nor `plan` nor a platform.
+//! - [`local`] is the platform of this process; the operator will be the other one and opens no mail connection.
+//! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
+
+pub mod model;

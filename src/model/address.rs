@@ -1,0 +1,120 @@
+//! Mail addresses and domains, parsed once and never plain strings afterwards.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A mail domain in its lower-case ASCII form; international names are kept in Punycode (RFC 5891).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Domain(String);
+
+impl Domain {
+    /// The domain as it is looked up in the DNS.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Domain {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match url::Host::parse(text.trim_end_matches('.')) {
+            Ok(url::Host::Domain(name)) if name.len() <= 253 && !name.starts_with('.') && !name.is_empty() => {
+                Ok(Self(name.to_ascii_lowercase()))
+            }
+            _ => Err(format!("\"{}\" is not a domain name", super::text::printable(text))),
+        }
+    }
+}
+
+/// A mail address: local part and domain (RFC 5321 §2.3.11). The local part keeps its letters as they were written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    local: String,
+    domain: Domain,
+}
+
+impl Address {
+    /// The part before the `@`.
+    pub fn local_part(&self) -> &str {
+        &self.local
+    }
+
+    /// The part after the `@`.
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || format!("\"{}\" is not a mail address", super::text::printable(text));
+        let (local, domain) = text.trim().rsplit_once('@').ok_or_else(refuse)?;
+        let spoiled = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '@' | '(' | ')' | '<' | '>' | ',' | ';');
+        if local.is_empty() || local.len() > 64 || local.contains(spoiled) {
+            return Err(refuse());
+        }
+        Ok(Self { local: local.to_owned(), domain: domain.parse()? })
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.local, self.domain)
+    }
+}
+
+impl TryFrom<String> for Domain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Domain> for String {
+    fn from(domain: Domain) -> Self {
+        domain.0
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_apart_at_the_last_at() {
+        let address: Address = "Anna.B@Contoso.Example".parse().unwrap();
+        assert_eq!((address.local_part(), address.domain().as_str()), ("Anna.B", "contoso.example"));
+        assert_eq!("jörg@münchen.example".parse::<Address>().unwrap().domain().as_str(), "xn--mnchen-3ya.example");
+        for bad in ["anna", "@contoso.example", "a b@c.example", "a@", "a\r\nb@c.example", "a@127.0.0.1"] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What discovery saw: signals with a grade, the servers that answered, the candidates that follow from them, and what
+//! every mailbox really speaks.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::address::{Address, Domain};
+use super::capability::Capabilities;
+use super::endpoint::Endpoint;
+use super::failure::Failure;
+use super::finding::Finding;
+use super::protocol::Protocol;
+
+/// How much a signal proves; `A` is the best. A protocol is selectable at A, recommended at B, suspected below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Grade {
+    /// An authenticated session listed data.
+    A,
+    /// A protocol greeting, capability or challenge answered.
+    B,
+    /// Published configuration says so: SRV, autoconfig, the manifest.
+    C,
+    /// A hint: MX, a usual name, the names on a certificate.
+    D,
+}
+
+impl fmt::Display for Grade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Where a piece of evidence comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Signal {
+    /// `spec.domains[].servers` in the manifest.
+    Manifest,
+    /// `spec.domains[].overrides` in the manifest.
+    Override,
+    /// The domain's MX records.
+    Mx,
+    /// Service records, RFC 6186 and RFC 8314.
+    Srv,
+    /// Thunderbird's autoconfig document.
+    Autoconfig,
+    /// A usual name, tried because nothing was published.
+    UsualName,
+    /// An IMAP server's own words.
+    Imap,
+    /// A POP3 server's own words.
+    Pop3,
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Manifest => "manifest",
+            Self::Override => "override",
+            Self::Mx => "MX",
+            Self::Srv => "SRV",
+            Self::Autoconfig => "autoconfig",
+            Self::UsualName => "usual name",
+            Self::Imap => "IMAP",
+            Self::Pop3 => "POP3",
+        })
+    }
+}
+
+/// What a piece of evidence says about its subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// The service is offered there.
+    Offered,
+    /// The service is said not to exist (SRV target `.`, no record).
+    NotOffered,
+    /// It could not be found out, and why.
+    Failed(Failure),
+}
+
+/// One piece of evidence. Failures are evidence too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    /// Where it comes from.
+    pub signal: Signal,
+    /// How much it proves.
+    pub grade: Grade,
+    /// When it was seen.
+    pub at: Timestamp,
+    /// The endpoint it is about, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// Whether it was said over a channel that proves the domain's own voice (validated TLS to a host of the domain).
+    pub trusted: bool,
+    /// What it says.
+    pub outcome: Outcome,
+    /// One line that a person can read: `_imaps._tcp SRV → imap.contoso.example:993`.
+    pub statement: String,
+    /// The words it was taken from, made printable; at most 300 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<String>,
+}
+
+/// The longest excerpt kept with a piece of evidence, in bytes.
+pub const EXCERPT_MAX: usize = 300;
+
+/// What the TLS handshake with a server showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsFacts {
+    /// The protocol version, as in `TLS 1.3`.
+    pub version: String,
+    /// The names the certificate is for; at most 20.
+    pub names: Vec<String>,
+    /// Who issued it.
+    pub issuer: String,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+/// What one server said when it was asked without a login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerFacts {
+    /// Where it was asked.
+    pub endpoint: Endpoint,
+    /// Its greeting, made printable.
+    pub greeting: String,
+    /// What it says it can do, after TLS.
+    pub capabilities: Capabilities,
+    /// SASL mechanisms offered after TLS, upper case, alphabetical.
+    pub mechanisms: Vec<String>,
+    /// What TLS showed; `None` on a channel without TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFacts>,
+}
+
+/// One way by which a domain's mail might be read, and why it won or lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// The best grade that any evidence gives it.
+    pub grade: Grade,
+    /// Share of the data kinds present that this protocol carries, 0 to 100.
+    pub fidelity: u8,
+    /// Whether credentials may be sent there.
+    pub approved: bool,
+    /// How many mailboxes were chosen to be read this way.
+    pub mailboxes: u32,
+    /// One sentence: why it won, or why it lost.
+    pub why: String,
+}
+
+/// What a mailbox holds, as far as its protocol tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailboxSize {
+    /// Folders that can hold messages.
+    pub folders: u32,
+    /// Messages in all folders.
+    pub messages: u64,
+    /// Sum of the sizes the server announces, in bytes.
+    pub bytes: u64,
+    /// The largest message, in bytes.
+    pub largest: u64,
+    /// The oldest arrival date; POP3 does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Timestamp>,
+    /// The newest arrival date; POP3 does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Timestamp>,
+}
+
+/// One login that was tried, or not tried and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Where.
+    pub endpoint: Endpoint,
+    /// `None` when the login worked and data was listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// What one mailbox really speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailboxDiscovery {
+    /// The mailbox.
+    pub address: Address,
+    /// Where its mail will be read; `None` when no login worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// Whether the choice was said by hand.
+    pub overridden: bool,
+    /// Every login that was tried, in order.
+    pub attempts: Vec<Attempt>,
+    /// What it holds, when a login worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<MailboxSize>,
+    /// Why no login worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+impl MailboxDiscovery {
+    /// The protocol the mailbox will be read by.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.endpoint.as_ref().map(|e| e.protocol)
+    }
+}
+
+/// All that discovery learned about one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainDiscovery {
+    /// The domain.
+    pub domain: Domain,
+    /// When the first question was asked.
+    pub started: Timestamp,
+    /// When the last answer was in.
+    pub finished: Timestamp,
+    /// Everything seen, in the order it was seen; at most 1,000.
+    pub evidence: Vec<Evidence>,
+    /// The servers that answered.
+    pub servers: Vec<ServerFacts>,
+    /// The ranked candidates, best first.
+    pub candidates: Vec<Candidate>,
+    /// Each mailbox, in the order of the manifest.
+    pub mailboxes: Vec<MailboxDiscovery>,
+    /// What a person should know.
+    pub findings: Vec<Finding>,
+    /// Why nothing could be found out at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}

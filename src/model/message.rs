@@ -1,0 +1,228 @@
+//! What is known of one message: where it is, its flags, its date, what it is, and what became of it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
+use serde::{Deserialize, Serialize};
+
+use super::folder::FolderPath;
+
+/// Flags and keywords of a message (RFC 9051 §2.3.2). System flags are kept in their registered spelling; `\Recent` is a
+/// session's own and is never kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Flags(BTreeSet<String>);
+
+const SYSTEM_FLAGS: [&str; 5] = ["\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"];
+
+impl Flags {
+    /// The flags and keywords in alphabetical order, system flags first.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The flags that are here and not there.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).cloned().collect())
+    }
+
+    /// The flags that a test keeps.
+    #[must_use]
+    pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|flag| keep(flag)).cloned().collect())
+    }
+
+    /// Parses what [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Self {
+        text.split(' ').filter(|t| !t.is_empty()).collect()
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Flags {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(flags: I) -> Self {
+        let spell = |flag: &str| {
+            let system = SYSTEM_FLAGS.iter().find(|known| known.eq_ignore_ascii_case(flag));
+            system.map_or_else(|| flag.to_owned(), |known| (*known).to_owned())
+        };
+        Self(flags.into_iter().filter(|flag| !flag.eq_ignore_ascii_case("\\Recent")).map(spell).collect())
+    }
+}
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, flag) in self.0.iter().enumerate() {
+            write!(f, "{}{flag}", if n == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// When a message arrived, to the second, with the zone the server told it in (RFC 9051 §2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InternalDate {
+    /// Seconds since 1970-01-01 UTC.
+    pub unix: i64,
+    /// Minutes east of UTC.
+    pub offset_minutes: i32,
+}
+
+const INTERNALDATE: &str = "%d-%b-%Y %H:%M:%S %z";
+
+impl InternalDate {
+    /// Reads `dd-Mon-yyyy hh:mm:ss +zzzz`, with a blank or zero before a single-digit day.
+    pub fn parse(text: &str) -> Option<Self> {
+        let parsed = jiff::fmt::strtime::parse(INTERNALDATE, text.trim()).ok()?;
+        let offset_minutes = parsed.offset().map_or(0, |o| o.seconds() / 60);
+        Some(Self { unix: parsed.to_timestamp().ok()?.as_second(), offset_minutes })
+    }
+
+    /// A date told in UTC.
+    pub fn utc(at: Timestamp) -> Self {
+        Self { unix: at.as_second(), offset_minutes: 0 }
+    }
+
+    /// The moment.
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp::from_second(self.unix).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+impl fmt::Display for InternalDate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offset = Offset::from_seconds(self.offset_minutes * 60).unwrap_or(Offset::UTC);
+        write!(f, "{}", self.timestamp().to_zoned(TimeZone::fixed(offset)).strftime(INTERNALDATE))
+    }
+}
+
+/// Where a message is at the source. Stable as long as the server keeps its promises.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Locator {
+    /// UID within a folder's UIDVALIDITY (RFC 9051 §2.3.1.1).
+    Imap {
+        /// The folder.
+        folder: FolderPath,
+        /// The folder's UIDVALIDITY when the UID was seen.
+        uidvalidity: u32,
+        /// The UID.
+        uid: u32,
+    },
+    /// The unique id of a POP3 maildrop (RFC 1939 §7); POP3 has one folder, the Inbox.
+    Pop3 {
+        /// What UIDL said: 1 to 70 printable ASCII characters.
+        uidl: String,
+    },
+}
+
+impl Locator {
+    /// The folder the message is in.
+    pub fn folder(&self) -> FolderPath {
+        match self {
+            Self::Imap { folder, .. } => folder.clone(),
+            Self::Pop3 { .. } => FolderPath::inbox(),
+        }
+    }
+}
+
+impl fmt::Display for Locator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Imap { folder, uid, .. } => write!(f, "{folder}: UID {uid}"),
+            Self::Pop3 { uidl } => write!(f, "INBOX: UIDL {uidl}"),
+        }
+    }
+}
+
+/// Where a message is at the destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Arrival {
+    /// UIDVALIDITY of the destination folder.
+    pub uidvalidity: u32,
+    /// UID in the destination folder.
+    pub uid: u32,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is at the destination as it was.
+    Delivered,
+    /// It is at the destination, and the server changed it.
+    DeliveredAltered(String),
+    /// A rule of the manifest leaves it out.
+    Excluded(String),
+    /// It cannot be carried; the reason names why.
+    Quarantined(String),
+    /// It is still to be carried.
+    Pending,
+}
+
+impl Verdict {
+    /// The word for reports and for the ledger.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Delivered => "Delivered",
+            Self::DeliveredAltered(_) => "DeliveredAltered",
+            Self::Excluded(_) => "Excluded",
+            Self::Quarantined(_) => "Quarantined",
+            Self::Pending => "Pending",
+        }
+    }
+
+    /// Why, where there is a why.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::DeliveredAltered(why) | Self::Excluded(why) | Self::Quarantined(why) => Some(why),
+            Self::Delivered | Self::Pending => None,
+        }
+    }
+
+    /// The verdict that a word and a reason stand for.
+    pub fn from_parts(word: &str, reason: Option<String>) -> Option<Self> {
+        let why = reason.unwrap_or_default();
+        Some(match word {
+            "Delivered" => Self::Delivered,
+            "DeliveredAltered" => Self::DeliveredAltered(why),
+            "Excluded" => Self::Excluded(why),
+            "Quarantined" => Self::Quarantined(why),
+            "Pending" => Self::Pending,
+            _ => return None,
+        })
+    }
+
+    /// Whether the message is at the destination.
+    pub fn is_delivered(&self) -> bool {
+        matches!(self, Self::Delivered | Self::DeliveredAltered(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_keep_second_and_zone() {
+        for text in ["01-Feb-2021 03:04:05 +0100", "17-Jul-1996 02:44:25 -0730"] {
+            assert_eq!(InternalDate::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(InternalDate::parse(" 1-Feb-2021 03:04:05 +0000").unwrap().unix, 1_612_148_645);
+        assert_eq!(InternalDate::parse("31-Foo-2021 03:04:05 +0000"), None);
+    }
+
+    #[test]
+    fn flags_forget_recent_and_know_their_spelling() {
+        let flags: Flags = ["\\seen", "\\RECENT", "$Label1"].into_iter().collect();
+        assert_eq!(flags.to_string(), "$Label1 \\Seen");
+        assert_eq!(Flags::parse(&flags.to_string()), flags);
+        assert_eq!(flags.minus(&Flags::parse("\\Seen")).to_string(), "$Label1");
+    }
+}

@@ -1,0 +1,19 @@
+//! The words Mailferry thinks in: addresses, folders, messages, protocols, evidence, findings, failures.
+//!
+//! Everything here is a plain value. Nothing in this room opens a socket, reads a file or asks what time it is, and
+//! nothing here imports another room of ours, so every other room may import this one.
+
+pub mod address;
+pub mod capability;
+pub mod endpoint;
+pub mod evidence;
+pub mod failure;
+pub mod fidelity;
+pub mod finding;
+pub mod folder;
+pub mod identity;
+pub mod message;
+pub mod progress;
+pub mod protocol;
+pub mod secret;
+pub mod text;

@@ -1,0 +1,62 @@
+//! Text that a peer wrote, made safe to show: in a terminal, a status, a log line or a report.
+
+/// The longest piece of peer text that is shown anywhere, in bytes (FAULTS 52).
+pub const SHOWN_MAX: usize = 1024;
+
+/// Makes text from a peer printable: control characters become `\u{..}` escapes, invisible direction overrides are
+/// escaped as well, and the result is cut to [`SHOWN_MAX`] bytes on a character boundary.
+pub fn printable(raw: &str) -> String {
+    let mut shown = String::with_capacity(raw.len().min(SHOWN_MAX));
+    for c in raw.trim_end_matches(['\r', '\n']).chars() {
+        let hidden = c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        let width = if hidden { 10 } else { c.len_utf8() };
+        if shown.len() + width > SHOWN_MAX - 3 {
+            shown.push('…');
+            break;
+        }
+        if hidden {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// [`printable`] for bytes: what is not UTF-8 is shown with replacement characters.
+pub fn printable_bytes(raw: &[u8]) -> String {
+    // Twice the limit is enough to fill the limit, however the bytes decode.
+    printable(&String::from_utf8_lossy(&raw[..raw.len().min(2 * SHOWN_MAX)]))
+}
+
+/// Cuts text to at most `max` bytes on a character boundary, marking the cut.
+pub fn cut(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let mut end = max.saturating_sub('…'.len_utf8());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_do_not_reach_a_terminal() {
+        assert_eq!(printable("a\x1b[31mred\r\n"), "a\\u{1b}[31mred");
+        assert_eq!(printable("ok\r\nfake: line"), "ok\\u{d}\\u{a}fake: line");
+        assert_eq!(printable("\u{202e}gpj.exe"), "\\u{202e}gpj.exe");
+    }
+
+    #[test]
+    fn long_text_is_cut_on_a_character_boundary() {
+        let shown = printable(&"é".repeat(5000));
+        assert!(shown.len() <= SHOWN_MAX && shown.ends_with('…'));
+        assert_eq!(cut("äöü", 5), "ä…");
+    }
+}
