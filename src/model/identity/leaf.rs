@@ -1,0 +1,286 @@
+//! The content of one leaf part: decoded by its transfer encoding, its line ends normalised where they are line ends, and
+//! hashed, in constant memory.
+
+use super::Digest;
+
+/// How a part's content is encoded for transport (RFC 2045 §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Encoding {
+    /// 7bit, 8bit, binary, none, or one that nobody knows.
+    #[default]
+    Identity,
+    /// RFC 2045 §6.8.
+    Base64,
+    /// RFC 2045 §6.7.
+    QuotedPrintable,
+}
+
+/// Bytes are given to the hasher in blocks of this size, because it is several times faster in large bites.
+const BLOCK: usize = 16 * 1024;
+
+/// White space that is held back because it is dropped if a quoted-printable line ends after it; more of it is content.
+const HELD_SPACE_MAX: usize = 1024;
+
+/// Takes the lines of a leaf and gives a digest of what they encode.
+pub(super) struct Leaf {
+    encoding: Encoding,
+    content: Content,
+    base64: Base64Group,
+    quoted: QuotedState,
+    held_space: Vec<u8>,
+}
+
+/// What quoted-printable decoding has seen of an escape.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum QuotedState {
+    Plain,
+    /// `=`
+    Equals,
+    /// `=` and one hexadecimal digit.
+    Digit(u8),
+    /// `=` and white space: a soft line break if the line ends now.
+    EqualsSpace,
+}
+
+#[derive(Default)]
+struct Base64Group {
+    bits: u32,
+    count: u8,
+}
+
+impl Leaf {
+    /// A leaf. `textual` content is made of lines: their ends are normalised after decoding, and those at its end do not
+    /// matter. Other content that comes in base64 counts byte by byte.
+    pub(super) fn new(encoding: Encoding, textual: bool) -> Self {
+        Self {
+            encoding,
+            content: Content::new(textual || encoding != Encoding::Base64),
+            base64: Base64Group::default(),
+            quoted: QuotedState::Plain,
+            held_space: Vec::new(),
+        }
+    }
+
+    /// Takes some of a line.
+    pub(super) fn take(&mut self, piece: &[u8]) {
+        match self.encoding {
+            Encoding::Identity => self.content.push(piece),
+            Encoding::Base64 => piece.iter().for_each(|b| self.take_base64(*b)),
+            Encoding::QuotedPrintable => piece.iter().for_each(|b| self.take_quoted(*b)),
+        }
+    }
+
+    /// The line ends.
+    pub(super) fn end_line(&mut self) {
+        match self.encoding {
+            Encoding::Identity => self.content.push(b"\r\n"),
+            Encoding::Base64 => {}
+            Encoding::QuotedPrintable => {
+                let soft = matches!(self.quoted, QuotedState::Equals | QuotedState::EqualsSpace);
+                if let QuotedState::Digit(digit) = self.quoted {
+                    self.content.push(&[b'=', digit]);
+                }
+                self.quoted = QuotedState::Plain;
+                // RFC 2045 §6.7 (3): white space at the end of a line was added in transport.
+                self.held_space.clear();
+                if !soft {
+                    self.content.push(b"\r\n");
+                }
+            }
+        }
+    }
+
+    /// The digest of the content, and of what could not be decoded, if there was such.
+    pub(super) fn finish(mut self) -> (Digest, Option<Digest>) {
+        if self.base64.count == 1 {
+            // Six bits are no byte: they cannot be content, but they must not be forgotten either.
+            self.content.keep_stray(b'6');
+            self.content.keep_stray(self.base64.bits.to_le_bytes()[0]);
+        }
+        self.end_base64_group();
+        self.content.finish()
+    }
+
+    fn take_base64(&mut self, byte: u8) {
+        let sextet = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => {
+                if self.base64.count > 1 {
+                    self.end_base64_group();
+                }
+                return;
+            }
+            b' ' | b'\t' | b'\r' => return,
+            _ => return self.content.keep_stray(byte),
+        };
+        self.base64.bits = self.base64.bits << 6 | u32::from(sextet);
+        self.base64.count += 1;
+        if self.base64.count == 4 {
+            let [_, bytes @ ..] = self.base64.bits.to_be_bytes();
+            self.content.push(&bytes);
+            self.base64 = Base64Group::default();
+        }
+    }
+
+    fn end_base64_group(&mut self) {
+        let Base64Group { bits, count } = std::mem::take(&mut self.base64);
+        match count {
+            2 => self.content.push(&[(bits >> 4 & 0xff) as u8]),
+            3 => self.content.push(&[(bits >> 10 & 0xff) as u8, (bits >> 2 & 0xff) as u8]),
+            _ => {}
+        }
+    }
+
+    fn take_quoted(&mut self, byte: u8) {
+        match (self.quoted, byte) {
+            (QuotedState::Plain, b'=') => {
+                self.release_space();
+                self.quoted = QuotedState::Equals;
+            }
+            (QuotedState::Plain, b' ' | b'\t') => self.hold_space(byte),
+            (QuotedState::Plain, _) => {
+                self.release_space();
+                self.content.push(&[byte]);
+            }
+            (QuotedState::Equals, _) if byte.is_ascii_hexdigit() => self.quoted = QuotedState::Digit(byte),
+            (QuotedState::Equals | QuotedState::EqualsSpace, b' ' | b'\t') => {
+                self.quoted = QuotedState::EqualsSpace;
+                self.hold_space(byte);
+            }
+            (QuotedState::Digit(first), _) if byte.is_ascii_hexdigit() => {
+                self.content.push(&[hex_value(first) << 4 | hex_value(byte)]);
+                self.quoted = QuotedState::Plain;
+            }
+            // Not an escape after all: what looked like one is content.
+            (QuotedState::Equals | QuotedState::EqualsSpace, _) => {
+                self.content.push(b"=");
+                self.quoted = QuotedState::Plain;
+                self.take_quoted(byte);
+            }
+            (QuotedState::Digit(first), _) => {
+                self.content.push(&[b'=', first]);
+                self.quoted = QuotedState::Plain;
+                self.take_quoted(byte);
+            }
+        }
+    }
+
+    fn hold_space(&mut self, byte: u8) {
+        if self.held_space.len() == HELD_SPACE_MAX {
+            if self.quoted == QuotedState::EqualsSpace {
+                self.content.push(b"=");
+                self.quoted = QuotedState::Plain;
+            }
+            self.release_space();
+        }
+        self.held_space.push(byte);
+    }
+
+    fn release_space(&mut self) {
+        self.content.push(&self.held_space);
+        self.held_space.clear();
+    }
+}
+
+fn hex_value(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => digit - b'A' + 10,
+    }
+}
+
+/// Hashes decoded content.
+struct Content {
+    hasher: blake3::Hasher,
+    block: Vec<u8>,
+    /// Bytes pushed so far; the place of a stray byte.
+    pushed: u64,
+    in_lines: bool,
+    /// Line ends that count only if something follows them.
+    eols: u64,
+    held_cr: bool,
+    strays: Option<blake3::Hasher>,
+}
+
+impl Content {
+    fn new(in_lines: bool) -> Self {
+        Self {
+            hasher: blake3::Hasher::new(),
+            block: Vec::new(),
+            pushed: 0,
+            in_lines,
+            eols: 0,
+            held_cr: false,
+            strays: None,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.pushed += bytes.len() as u64;
+        if self.in_lines { self.push_lines(bytes) } else { self.hash(bytes) }
+    }
+
+    fn push_lines(&mut self, mut bytes: &[u8]) {
+        while let Some(first) = bytes.first() {
+            match first {
+                b'\r' => {
+                    self.release_cr();
+                    self.held_cr = true;
+                    bytes = &bytes[1..];
+                }
+                b'\n' => {
+                    self.held_cr = false;
+                    self.eols += 1;
+                    bytes = &bytes[1..];
+                }
+                _ => {
+                    self.release_cr();
+                    self.release_eols();
+                    let run = bytes.iter().position(|b| matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
+                    self.hash(&bytes[..run]);
+                    bytes = &bytes[run..];
+                }
+            }
+        }
+    }
+
+    fn release_cr(&mut self) {
+        if std::mem::take(&mut self.held_cr) {
+            self.release_eols();
+            self.hash(b"\r");
+        }
+    }
+
+    fn release_eols(&mut self) {
+        for _ in 0..std::mem::take(&mut self.eols) {
+            self.hash(b"\r\n");
+        }
+    }
+
+    fn hash(&mut self, bytes: &[u8]) {
+        self.block.extend_from_slice(bytes);
+        if self.block.len() >= BLOCK {
+            self.hasher.update(&self.block);
+            self.block.clear();
+        }
+    }
+
+    /// Keeps a byte that is no content together with its place, so that two broken messages do not become one.
+    fn keep_stray(&mut self, byte: u8) {
+        let strays = self.strays.get_or_insert_with(blake3::Hasher::new);
+        strays.update(&self.pushed.to_le_bytes());
+        strays.update(&[byte]);
+    }
+
+    fn finish(mut self) -> (Digest, Option<Digest>) {
+        self.release_cr();
+        self.hasher.update(&self.block);
+        let digest = |hasher: &blake3::Hasher| Digest(*hasher.finalize().as_bytes());
+        (digest(&self.hasher), self.strays.as_ref().map(digest))
+    }
+}

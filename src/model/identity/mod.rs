@@ -1,0 +1,224 @@
+//! What a message *is*, whatever protocol it came by: the exact and the canonical digest, and what was noticed in passing.
+//!
+//! An [`IdentityHasher`] sees the bytes once, in chunks of any size, and keeps less than 200 KiB whatever passes. `exact`
+//! says that two copies are the same bytes; `canonical` says that they are the same message although servers stamped,
+//! refolded or re-encoded it on its way. How the canonical form is made is told in [`fields`] (headers) and [`parts`]
+//! (bodies).
+
+mod fields;
+mod hazards;
+mod leaf;
+mod parts;
+
+use std::fmt;
+
+use self::hazards::HazardWatch;
+pub use self::hazards::{Hazard, Hazards};
+use self::parts::PartWalker;
+use super::message::InternalDate;
+
+/// A BLAKE3 digest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is known of a message once all its bytes have passed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Digest of the bytes with every bare LF brought to CRLF and nothing else touched.
+    pub exact: Digest,
+    /// Digest of the message without what transport changes.
+    pub canonical: Digest,
+    /// Raw bytes that were fed.
+    pub size: u64,
+    /// The Message-ID without its angle brackets, printable, at most 1,000 bytes.
+    pub message_id: Option<String>,
+    /// The Subject, decoded (RFC 2047) and printable, at most 200 bytes.
+    pub subject: Option<String>,
+    /// The date of the topmost Received header that has one, which is the newest hop, else the Date header. It stands in
+    /// for the arrival date where a protocol tells none.
+    pub first_received: Option<InternalDate>,
+    /// What some servers are known to alter.
+    pub hazards: Hazards,
+}
+
+/// Computes an [`Identity`] while the bytes pass. How they are cut into chunks does not change the result.
+pub struct IdentityHasher {
+    size: u64,
+    exact: ExactHasher,
+    hazards: HazardWatch,
+    lines: LineCutter,
+    parts: PartWalker,
+}
+
+impl Default for IdentityHasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl IdentityHasher {
+    /// A hasher that has seen nothing.
+    pub fn new() -> Self {
+        Self {
+            size: 0,
+            exact: ExactHasher { hasher: blake3::Hasher::new(), after_cr: false },
+            hazards: HazardWatch::default(),
+            lines: LineCutter::default(),
+            parts: PartWalker::new(),
+        }
+    }
+
+    /// Takes the next bytes of the message.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        self.exact.update(bytes);
+        self.hazards.update(bytes);
+        self.lines.update(bytes, &mut self.parts);
+    }
+
+    /// Says what the message was.
+    pub fn finish(mut self) -> Identity {
+        self.lines.finish(&mut self.parts);
+        let walked = self.parts.finish();
+        let mut hazards = self.hazards.finish();
+        if walked.eight_bit_header {
+            hazards.insert(Hazard::EightBitHeader);
+        }
+        Identity {
+            exact: Digest(*self.exact.hasher.finalize().as_bytes()),
+            canonical: walked.canonical,
+            size: self.size,
+            message_id: walked.message_id,
+            subject: walked.subject,
+            first_received: walked.received.or(walked.sent),
+            hazards,
+        }
+    }
+}
+
+/// Hashes bytes with bare LF brought to CRLF.
+struct ExactHasher {
+    hasher: blake3::Hasher,
+    after_cr: bool,
+}
+
+impl ExactHasher {
+    fn update(&mut self, bytes: &[u8]) {
+        let mut start = 0;
+        for (at, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'\n') {
+            let after_cr = if at == 0 { self.after_cr } else { bytes[at - 1] == b'\r' };
+            if !after_cr {
+                self.hasher.update(&bytes[start..at]);
+                self.hasher.update(b"\r\n");
+                start = at + 1;
+            }
+        }
+        self.hasher.update(&bytes[start..]);
+        if let Some(last) = bytes.last() {
+            self.after_cr = *last == b'\r';
+        }
+    }
+}
+
+/// A line up to this long, in bytes without its end, is handed on whole; no header name, blank line or multipart boundary
+/// that means anything is longer. A longer line is handed on in pieces, the first of exactly this length.
+const WHOLE_LINE_MAX: usize = 2048;
+
+/// Who takes the lines that a [`LineCutter`] cuts, without their ends.
+trait LineSink {
+    /// A whole line of at most [`WHOLE_LINE_MAX`] bytes.
+    fn line(&mut self, content: &[u8]);
+    /// The first [`WHOLE_LINE_MAX`] bytes of a longer line.
+    fn begin_long_line(&mut self, head: &[u8]);
+    /// More of a long line.
+    fn continue_long_line(&mut self, piece: &[u8]);
+    /// The long line ends.
+    fn end_long_line(&mut self);
+}
+
+/// Cuts bytes into lines that end in LF or CRLF; a final line without an end is a line too.
+#[derive(Default)]
+struct LineCutter {
+    head: Vec<u8>,
+    in_long_line: bool,
+    /// A CR was seen that belongs to the line end if LF follows, and to the line otherwise.
+    held_cr: bool,
+}
+
+impl LineCutter {
+    fn update(&mut self, mut bytes: &[u8], sink: &mut impl LineSink) {
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            let segment = &bytes[..end];
+            bytes = &bytes[end + 1..];
+            let whole = self.head.is_empty() && !self.in_long_line && !self.held_cr;
+            let content = segment.strip_suffix(b"\r").unwrap_or(segment);
+            if whole && content.len() <= WHOLE_LINE_MAX {
+                sink.line(content);
+            } else {
+                self.take(segment, sink);
+                self.end_line(sink);
+            }
+        }
+        self.take(bytes, sink);
+    }
+
+    fn take(&mut self, segment: &[u8], sink: &mut impl LineSink) {
+        if segment.is_empty() {
+            return;
+        }
+        if std::mem::take(&mut self.held_cr) {
+            self.append(b"\r", sink);
+        }
+        let content = segment.strip_suffix(b"\r").unwrap_or(segment);
+        self.held_cr = content.len() < segment.len();
+        self.append(content, sink);
+    }
+
+    fn append(&mut self, content: &[u8], sink: &mut impl LineSink) {
+        if self.in_long_line {
+            sink.continue_long_line(content);
+            return;
+        }
+        let (fits, rest) = content.split_at(content.len().min(WHOLE_LINE_MAX - self.head.len()));
+        self.head.extend_from_slice(fits);
+        if !rest.is_empty() {
+            self.in_long_line = true;
+            sink.begin_long_line(&self.head);
+            sink.continue_long_line(rest);
+        }
+    }
+
+    fn end_line(&mut self, sink: &mut impl LineSink) {
+        self.held_cr = false;
+        if std::mem::take(&mut self.in_long_line) {
+            sink.end_long_line();
+        } else {
+            sink.line(&self.head);
+        }
+        self.head.clear();
+    }
+
+    fn finish(&mut self, sink: &mut impl LineSink) {
+        if std::mem::take(&mut self.held_cr) {
+            self.append(b"\r", sink);
+        }
+        if self.in_long_line || !self.head.is_empty() {
+            self.end_line(sink);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
