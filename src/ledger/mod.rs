@@ -1,0 +1,190 @@
+//! The ledger: for every message where it came from, what it is, where it went and what became of it.
+//!
+//! It never claims what is not at the destination, and an [`Intent`] is durable before the first byte of the messages it
+//! names is sent. One ledger belongs to one mailbox.
+
+pub mod sqlite;
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+
+use crate::model::failure::Result;
+use crate::model::folder::FolderPath;
+use crate::model::identity::Digest;
+use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use crate::model::progress::MessageCounts;
+use crate::model::protocol::Protocol;
+
+/// A row's number within its ledger.
+pub type RowId = i64;
+
+/// What a message is, once its bytes have been seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The exact digest.
+    pub exact: Digest,
+    /// The canonical digest.
+    pub canonical: Digest,
+    /// The Message-ID header, made printable.
+    pub message_id: Option<String>,
+    /// The subject, made printable.
+    pub subject: Option<String>,
+}
+
+/// A message that is to be remembered for the first time.
+#[derive(Debug, Clone)]
+pub struct NewRow {
+    /// Where it is at the source.
+    pub locator: Locator,
+    /// The size that the source announces, in bytes.
+    pub size: u64,
+    /// Its arrival date, where the listing tells it.
+    pub date: Option<InternalDate>,
+    /// Its flags, where the protocol has any.
+    pub flags: Flags,
+    /// `Pending` or `Excluded`.
+    pub verdict: Verdict,
+}
+
+/// A message as the ledger knows it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The row's number.
+    pub id: RowId,
+    /// Where it is at the source.
+    pub locator: Locator,
+    /// The size in bytes: announced at first, exact once the bytes have passed.
+    pub size: u64,
+    /// Its arrival date.
+    pub date: Option<InternalDate>,
+    /// Its flags at the source when they were last carried over.
+    pub flags: Flags,
+    /// What it is, once its bytes have passed.
+    pub known: Option<Known>,
+    /// Where it is at the destination.
+    pub destination: Option<(FolderPath, Arrival)>,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Whether the source no longer lists it.
+    pub gone: bool,
+}
+
+/// What became of a message in a pass.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// Which row.
+    pub id: RowId,
+    /// What it is, if its bytes passed.
+    pub known: Option<Known>,
+    /// Its exact size in bytes, if its bytes passed.
+    pub size: Option<u64>,
+    /// Its date, if it was learned from the bytes.
+    pub date: Option<InternalDate>,
+    /// The flags that its copy has, if they are known to differ from what the row says.
+    pub flags: Option<Flags>,
+    /// Where it is at the destination, if that is known.
+    pub destination: Option<(FolderPath, Arrival)>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The row under a void locator that this one takes the place of; it is forgotten in the same step.
+    pub replaces: Option<RowId>,
+}
+
+/// Messages that were about to be sent to a folder, and how the folder stood before.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// The intent's number.
+    pub id: i64,
+    /// The destination folder.
+    pub folder: FolderPath,
+    /// Its UIDVALIDITY before the first byte.
+    pub uidvalidity: u32,
+    /// Its UIDNEXT before the first byte; 1 when the server does not tell.
+    pub uidnext: u32,
+    /// The messages.
+    pub rows: Vec<RowId>,
+}
+
+/// How far a source folder has been carried to its destination folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The source's UIDVALIDITY.
+    pub uidvalidity: u32,
+    /// The source's UIDNEXT.
+    pub uidnext: Option<u32>,
+    /// Messages at the source.
+    pub messages: u32,
+    /// The source's HIGHESTMODSEQ.
+    pub highest_modseq: Option<u64>,
+    /// UIDVALIDITY of the destination folder.
+    pub destination_uidvalidity: u32,
+    /// UIDs of the destination below this one are known: ours, or seen as present.
+    pub destination_scanned: u32,
+}
+
+/// A message at the destination that this ledger did not send.
+#[derive(Debug, Clone)]
+pub struct Foreign {
+    /// Its UID.
+    pub uid: u32,
+    /// What it is.
+    pub known: Known,
+}
+
+/// What the engine asks of a ledger. Every call that changes something is durable when it returns.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// How far a source folder has come.
+    async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>>;
+    /// Keeps how far a source folder has come.
+    async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()>;
+    /// All messages of a source folder, whatever protocol or UIDVALIDITY they were seen by.
+    async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>>;
+    /// Remembers messages; their numbers come back in the same order.
+    async fn insert(&self, rows: &[NewRow]) -> Result<Vec<RowId>>;
+    /// Makes it durable that messages are about to be sent.
+    async fn begin_intent(
+        &self,
+        folder: &FolderPath,
+        uidvalidity: u32,
+        uidnext: u32,
+        rows: &[RowId],
+    ) -> Result<i64>;
+    /// Keeps what became of messages and, with `ended`, that an intent has no message in doubt any more: in one step.
+    async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()>;
+    /// Intents whose end is unknown.
+    async fn open_intents(&self) -> Result<Vec<Intent>>;
+    /// The destination UIDs of a folder that belong to rows of this ledger.
+    async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>>;
+    /// Keeps messages that were found at the destination and are not ours.
+    async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()>;
+    /// Messages at the destination that are not ours and that no row has taken over yet.
+    async fn foreign(&self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>>;
+    /// Keeps the flags that were carried over.
+    async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()>;
+    /// Marks messages that the source no longer lists; those that were never carried are forgotten.
+    async fn mark_gone(&self, rows: &[RowId]) -> Result<()>;
+    /// Forgets rows whose locators are void because another row took over what they stood for.
+    async fn forget(&self, rows: &[RowId]) -> Result<()>;
+    /// Puts delivered rows back to `Pending`, for what is no longer at the destination.
+    async fn reopen(&self, rows: &[RowId]) -> Result<()>;
+    /// Forgets where everything of a destination folder is, because its UIDVALIDITY changed.
+    async fn forget_arrivals(&self, folder: &FolderPath) -> Result<()>;
+    /// Counts by verdict.
+    async fn counts(&self) -> Result<MessageCounts>;
+    /// A page of all rows in a stable order: those after `after`, at most `limit`.
+    async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>>;
+    /// A fact of this mailbox as a whole.
+    async fn fact(&self, name: &str) -> Result<Option<String>>;
+    /// Keeps a fact of this mailbox as a whole.
+    async fn save_fact(&self, name: &str, value: &str) -> Result<()>;
+}
+
+/// The protocol of a locator.
+pub fn protocol_of(locator: &Locator) -> Protocol {
+    match locator {
+        Locator::Imap { .. } => Protocol::Imap,
+        Locator::Pop3 { .. } => Protocol::Pop3,
+    }
+}

@@ -1,0 +1,584 @@
+//! The embedded ledger: one SQLite file a mailbox. Writes are synchronous (fsync) before a call returns.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Transaction, params};
+
+use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Row, RowId, Settled};
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::folder::FolderPath;
+use crate::model::identity::Digest;
+use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use crate::model::progress::MessageCounts;
+
+/// The schema's version, in `PRAGMA user_version`.
+const VERSION: i64 = 1;
+/// Marks the file as ours, in `PRAGMA application_id`: "MFry".
+const APPLICATION: i64 = 0x4d46_7279;
+
+const SCHEMA: &str = "
+CREATE TABLE message (
+  id INTEGER PRIMARY KEY,
+  protocol TEXT NOT NULL,
+  folder TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uid INTEGER NOT NULL,
+  uidl TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  date INTEGER,
+  date_offset INTEGER,
+  flags TEXT NOT NULL,
+  exact BLOB,
+  canonical BLOB,
+  message_id TEXT,
+  subject TEXT,
+  dst_folder TEXT,
+  dst_uidvalidity INTEGER,
+  dst_uid INTEGER,
+  verdict TEXT NOT NULL,
+  reason TEXT,
+  gone INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (folder, protocol, uidvalidity, uid, uidl)
+);
+CREATE INDEX message_arrival ON message (dst_folder, dst_uidvalidity, dst_uid);
+CREATE TABLE intent (
+  id INTEGER PRIMARY KEY,
+  folder TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uidnext INTEGER NOT NULL
+);
+CREATE TABLE intent_message (
+  intent INTEGER NOT NULL REFERENCES intent (id) ON DELETE CASCADE,
+  message INTEGER NOT NULL,
+  PRIMARY KEY (intent, message)
+) WITHOUT ROWID;
+CREATE TABLE foreign_message (
+  folder TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uid INTEGER NOT NULL,
+  exact BLOB NOT NULL,
+  canonical BLOB NOT NULL,
+  message_id TEXT,
+  PRIMARY KEY (folder, uidvalidity, uid)
+) WITHOUT ROWID;
+CREATE TABLE cursor (
+  folder TEXT PRIMARY KEY,
+  uidvalidity INTEGER NOT NULL,
+  uidnext INTEGER,
+  messages INTEGER NOT NULL,
+  modseq INTEGER,
+  dst_uidvalidity INTEGER NOT NULL,
+  dst_scanned INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// A ledger in a file.
+#[derive(Debug, Clone)]
+pub struct SqliteLedger {
+    connection: Arc<Mutex<Connection>>,
+    path: PathBuf,
+}
+
+impl SqliteLedger {
+    /// Opens a ledger, or makes an empty one.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] for a file that is damaged, of a newer version, or no ledger; it is left as it is.
+    pub fn open(path: &Path) -> Result<Self> {
+        let connection = Connection::open(path).map_err(|e| damaged(path, &e))?;
+        prepare(&connection, path).map_err(|e| damaged(path, &e))??;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), path: path.to_owned() })
+    }
+
+    /// Runs a transaction on a thread that may block.
+    async fn transact<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = Arc::clone(&self.connection);
+        let done = tokio::task::spawn_blocking(move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection.transaction()?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        });
+        done.await
+            .map_err(|e| Failure::internal("the ledger's thread ended").caused_by(&e))?
+            .map_err(|e| damaged(&self.path, &e))
+    }
+}
+
+fn prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<()>> {
+    // EXTRA also syncs the directory, so that a ledger made before a power cut is there after it.
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    let application: i64 = connection.query_row("PRAGMA application_id", [], |r| r.get(0))?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    if tables == 0 {
+        connection.execute_batch(&format!(
+            "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
+        return Ok(Ok(()));
+    }
+    if application != APPLICATION {
+        return Ok(Err(unusable(path, "is not a Mailferry ledger")));
+    }
+    if version > VERSION {
+        return Ok(Err(Failure::configuration(format!(
+            "{}: was written by a newer Mailferry (format {version}, this one knows {VERSION})",
+            path.display()
+        ))
+        .hint("use the newer version that wrote it")));
+    }
+    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
+    if sound == "ok" { Ok(Ok(())) } else { Ok(Err(unusable(path, "is damaged"))) }
+}
+
+fn unusable(path: &Path, what: &str) -> Failure {
+    Failure::configuration(format!("{}: {what}", path.display()))
+        .hint("move the file away and run again: what has arrived is recognised at the destination, nothing is sent twice")
+}
+
+fn damaged(path: &Path, error: &rusqlite::Error) -> Failure {
+    use rusqlite::ErrorCode as E;
+    match error.sqlite_error_code() {
+        Some(E::DatabaseCorrupt | E::NotADatabase) => unusable(path, "is damaged").caused_by(error),
+        Some(E::DiskFull) => Failure::configuration(format!("{}: the disk is full", path.display()))
+            .hint("make room, then run again: it goes on from here")
+            .caused_by(error),
+        Some(E::ReadOnly | E::CannotOpen | E::PermissionDenied) => {
+            Failure::configuration(format!("{}: cannot be written", path.display()))
+                .hint("give Mailferry the right to write the state directory")
+                .caused_by(error)
+        }
+        Some(E::DatabaseBusy | E::DatabaseLocked) => {
+            Failure::new(Class::Conflict, format!("{}: is in use by another process", path.display()))
+                .caused_by(error)
+        }
+        _ => Failure::internal(format!("{}: the ledger failed: {error}", path.display())).caused_by(error),
+    }
+}
+
+/// Folder paths are kept as JSON arrays, so that no delimiter can be mistaken for part of a name.
+fn write_path(path: &FolderPath) -> String {
+    serde_json::to_string(path.names()).unwrap_or_default()
+}
+
+fn read_path(text: &str) -> FolderPath {
+    FolderPath::new(serde_json::from_str::<Vec<String>>(text).unwrap_or_default())
+}
+
+struct Parts {
+    protocol: &'static str,
+    folder: String,
+    uidvalidity: u32,
+    uid: u32,
+    uidl: String,
+}
+
+fn write_locator(locator: &Locator) -> Parts {
+    let folder = write_path(&locator.folder());
+    match locator {
+        Locator::Imap { uidvalidity, uid, .. } => {
+            Parts { protocol: "IMAP", folder, uidvalidity: *uidvalidity, uid: *uid, uidl: String::new() }
+        }
+        Locator::Pop3 { uidl } => {
+            Parts { protocol: "POP3", folder, uidvalidity: 0, uid: 0, uidl: uidl.clone() }
+        }
+    }
+}
+
+const COLUMNS: &str = "id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, \
+                       message_id, subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone";
+
+fn read_row(sql: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    let protocol: String = sql.get(1)?;
+    let locator = if protocol == "POP3" {
+        Locator::Pop3 { uidl: sql.get(5)? }
+    } else {
+        Locator::Imap {
+            folder: read_path(&sql.get::<_, String>(2)?),
+            uidvalidity: sql.get(3)?,
+            uid: sql.get(4)?,
+        }
+    };
+    let date = sql.get::<_, Option<i64>>(7)?.map(|unix| (unix, sql.get::<_, Option<i32>>(8)));
+    let date = match date {
+        Some((unix, offset)) => Some(InternalDate { unix, offset_minutes: offset?.unwrap_or(0) }),
+        None => None,
+    };
+    let known = match (sql.get::<_, Option<[u8; 32]>>(10)?, sql.get::<_, Option<[u8; 32]>>(11)?) {
+        (Some(exact), Some(canonical)) => Some(Known {
+            exact: Digest(exact),
+            canonical: Digest(canonical),
+            message_id: sql.get(12)?,
+            subject: sql.get(13)?,
+        }),
+        _ => None,
+    };
+    let destination = match (sql.get::<_, Option<String>>(14)?, sql.get(15)?, sql.get(16)?) {
+        (Some(folder), Some(uidvalidity), Some(uid)) => {
+            Some((read_path(&folder), Arrival { uidvalidity, uid }))
+        }
+        _ => None,
+    };
+    let word: String = sql.get(17)?;
+    let verdict = Verdict::from_parts(&word, sql.get(18)?).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(
+            17,
+            rusqlite::types::Type::Text,
+            format!("no verdict: {word}").into(),
+        )
+    })?;
+    Ok(Row {
+        id: sql.get(0)?,
+        locator,
+        size: sql.get(6)?,
+        date,
+        flags: Flags::parse(&sql.get::<_, String>(9)?),
+        known,
+        destination,
+        verdict,
+        gone: sql.get(19)?,
+    })
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
+        let folder = write_path(folder);
+        self.transact(move |t| {
+            t.query_row(
+                "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned FROM cursor WHERE folder = ?1",
+                [folder],
+                |r| {
+                    Ok(Cursor {
+                        uidvalidity: r.get(0)?,
+                        uidnext: r.get(1)?,
+                        messages: r.get(2)?,
+                        highest_modseq: r.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+                        destination_uidvalidity: r.get(4)?,
+                        destination_scanned: r.get(5)?,
+                    })
+                },
+            )
+            .optional()
+        })
+        .await
+    }
+
+    async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
+        let (folder, cursor) = (write_path(folder), cursor.clone());
+        self.transact(move |t| {
+            t.execute(
+                "INSERT OR REPLACE INTO cursor VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    folder,
+                    cursor.uidvalidity,
+                    cursor.uidnext,
+                    cursor.messages,
+                    cursor.highest_modseq.map(u64::cast_signed),
+                    cursor.destination_uidvalidity,
+                    cursor.destination_scanned
+                ],
+            )
+            .map(drop)
+        })
+        .await
+    }
+
+    async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>> {
+        let folder = write_path(folder);
+        self.transact(move |t| {
+            t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE folder = ?1 ORDER BY id"))?
+                .query_map([folder], read_row)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn insert(&self, rows: &[NewRow]) -> Result<Vec<RowId>> {
+        let rows = rows.to_vec();
+        self.transact(move |t| {
+            let mut insert = t.prepare_cached(
+                "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, verdict, reason) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?;
+            let mut ids = Vec::with_capacity(rows.len());
+            for row in rows {
+                let at = write_locator(&row.locator);
+                insert.execute(params![
+                    at.protocol,
+                    at.folder,
+                    at.uidvalidity,
+                    at.uid,
+                    at.uidl,
+                    row.size,
+                    row.date.map(|d| d.unix),
+                    row.date.map(|d| d.offset_minutes),
+                    row.flags.to_string(),
+                    row.verdict.word(),
+                    row.verdict.reason()
+                ])?;
+                ids.push(t.last_insert_rowid());
+            }
+            Ok(ids)
+        })
+        .await
+    }
+
+    async fn begin_intent(
+        &self,
+        folder: &FolderPath,
+        uidvalidity: u32,
+        uidnext: u32,
+        rows: &[RowId],
+    ) -> Result<i64> {
+        let (folder, rows) = (write_path(folder), rows.to_vec());
+        self.transact(move |t| {
+            t.execute(
+                "INSERT INTO intent (folder, uidvalidity, uidnext) VALUES (?1, ?2, ?3)",
+                params![folder, uidvalidity, uidnext],
+            )?;
+            let intent = t.last_insert_rowid();
+            let mut insert = t.prepare_cached("INSERT INTO intent_message VALUES (?1, ?2)")?;
+            for row in rows {
+                insert.execute([intent, row])?;
+            }
+            Ok(intent)
+        })
+        .await
+    }
+
+    async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()> {
+        let settled = settled.to_vec();
+        self.transact(move |t| {
+            let mut update = t.prepare_cached(
+                "UPDATE message SET verdict = ?2, reason = ?3, exact = coalesce(?4, exact), canonical = coalesce(?5, canonical), \
+                 message_id = coalesce(?6, message_id), subject = coalesce(?7, subject), size = coalesce(?8, size), \
+                 date = coalesce(?9, date), date_offset = coalesce(?10, date_offset), flags = coalesce(?14, flags), \
+                 dst_folder = ?11, dst_uidvalidity = ?12, dst_uid = ?13 WHERE id = ?1",
+            )?;
+            let mut adopt =
+                t.prepare_cached("DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 AND uid = ?3")?;
+            let mut forget = t.prepare_cached("DELETE FROM message WHERE id = ?1")?;
+            for row in settled {
+                if let Some(replaced) = row.replaces {
+                    forget.execute([replaced])?;
+                }
+                let known = row.known.as_ref();
+                let folder = row.destination.as_ref().map(|(folder, _)| write_path(folder));
+                let arrival = row.destination.as_ref().map(|(_, arrival)| arrival);
+                update.execute(params![
+                    row.id,
+                    row.verdict.word(),
+                    row.verdict.reason(),
+                    known.map(|k| k.exact.0),
+                    known.map(|k| k.canonical.0),
+                    known.and_then(|k| k.message_id.as_deref()),
+                    known.and_then(|k| k.subject.as_deref()),
+                    row.size,
+                    row.date.map(|d| d.unix),
+                    row.date.map(|d| d.offset_minutes),
+                    folder,
+                    arrival.map(|a| a.uidvalidity),
+                    arrival.map(|a| a.uid),
+                    row.flags.map(|flags| flags.to_string())
+                ])?;
+                if let Some(arrival) = arrival {
+                    adopt.execute(params![folder, arrival.uidvalidity, arrival.uid])?;
+                }
+            }
+            if let Some(intent) = ended {
+                t.execute("DELETE FROM intent WHERE id = ?1", [intent])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn open_intents(&self) -> Result<Vec<Intent>> {
+        self.transact(|t| {
+            let mut intents: Vec<Intent> = t
+                .prepare("SELECT id, folder, uidvalidity, uidnext FROM intent ORDER BY id")?
+                .query_map([], |r| {
+                    Ok(Intent {
+                        id: r.get(0)?,
+                        folder: read_path(&r.get::<_, String>(1)?),
+                        uidvalidity: r.get(2)?,
+                        uidnext: r.get(3)?,
+                        rows: Vec::new(),
+                    })
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            let mut rows =
+                t.prepare("SELECT message FROM intent_message WHERE intent = ?1 ORDER BY message")?;
+            for intent in &mut intents {
+                intent.rows = rows.query_map([intent.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
+            }
+            Ok(intents)
+        })
+        .await
+    }
+
+    async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>> {
+        let folder = write_path(folder);
+        self.transact(move |t| {
+            t.prepare_cached("SELECT dst_uid FROM message WHERE dst_folder = ?1 AND dst_uidvalidity = ?2")?
+                .query_map(params![folder, uidvalidity], |r| r.get(0))?
+                .collect()
+        })
+        .await
+    }
+
+    async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()> {
+        let (folder, found) = (write_path(folder), found.to_vec());
+        self.transact(move |t| {
+            let mut insert =
+                t.prepare_cached("INSERT OR REPLACE INTO foreign_message VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            for message in found {
+                insert.execute(params![
+                    folder,
+                    uidvalidity,
+                    message.uid,
+                    message.known.exact.0,
+                    message.known.canonical.0,
+                    message.known.message_id
+                ])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn foreign(&self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>> {
+        let folder = write_path(folder);
+        self.transact(move |t| {
+            t.prepare_cached(
+                "SELECT uid, exact, canonical, message_id FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 ORDER BY uid",
+            )?
+            .query_map(params![folder, uidvalidity], |r| {
+                let known = Known {
+                    exact: Digest(r.get(1)?),
+                    canonical: Digest(r.get(2)?),
+                    message_id: r.get(3)?,
+                    subject: None,
+                };
+                Ok(Foreign { uid: r.get(0)?, known })
+            })?
+            .collect()
+        })
+        .await
+    }
+
+    async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
+        let rows = rows.to_vec();
+        self.transact(move |t| {
+            let mut update = t.prepare_cached("UPDATE message SET flags = ?2 WHERE id = ?1")?;
+            for (id, flags) in rows {
+                update.execute(params![id, flags.to_string()])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
+        self.for_each(
+            rows,
+            &[
+                "DELETE FROM message WHERE id = ?1 AND verdict = 'Pending'",
+                "UPDATE message SET gone = 1 WHERE id = ?1",
+            ],
+        )
+        .await
+    }
+
+    async fn forget(&self, rows: &[RowId]) -> Result<()> {
+        self.for_each(rows, &["DELETE FROM message WHERE id = ?1"]).await
+    }
+
+    async fn reopen(&self, rows: &[RowId]) -> Result<()> {
+        self.for_each(rows, &[
+            "UPDATE message SET verdict = 'Pending', reason = NULL, dst_folder = NULL, dst_uidvalidity = NULL, dst_uid = NULL \
+             WHERE id = ?1 AND gone = 0",
+        ])
+        .await
+    }
+
+    async fn forget_arrivals(&self, folder: &FolderPath) -> Result<()> {
+        let folder = write_path(folder);
+        self.transact(move |t| {
+            t.execute(
+                "UPDATE message SET dst_uid = NULL, dst_uidvalidity = NULL WHERE dst_folder = ?1",
+                [&folder],
+            )?;
+            t.execute("DELETE FROM foreign_message WHERE folder = ?1", [&folder]).map(drop)
+        })
+        .await
+    }
+
+    async fn counts(&self) -> Result<MessageCounts> {
+        self.transact(|t| {
+            let mut counts = MessageCounts::default();
+            let mut query = t.prepare("SELECT verdict, count(*) FROM message GROUP BY verdict")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let word: String = row.get(0)?;
+                if let Some(verdict) = Verdict::from_parts(&word, None) {
+                    counts.add(&verdict, row.get(1)?);
+                }
+            }
+            Ok(counts)
+        })
+        .await
+    }
+
+    async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {
+        self.transact(move |t| {
+            t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id > ?1 ORDER BY id LIMIT ?2"))?
+                .query_map(params![after, limit], read_row)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn fact(&self, name: &str) -> Result<Option<String>> {
+        let name = name.to_owned();
+        self.transact(move |t| {
+            t.query_row("SELECT value FROM fact WHERE name = ?1", [name], |r| r.get(0)).optional()
+        })
+        .await
+    }
+
+    async fn save_fact(&self, name: &str, value: &str) -> Result<()> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.transact(move |t| {
+            t.execute("INSERT OR REPLACE INTO fact VALUES (?1, ?2)", [name, value]).map(drop)
+        })
+        .await
+    }
+}
+
+impl SqliteLedger {
+    /// Runs statements once for each row number, in one transaction.
+    async fn for_each(&self, rows: &[RowId], statements: &'static [&'static str]) -> Result<()> {
+        let rows = rows.to_vec();
+        self.transact(move |t| {
+            for statement in statements {
+                let mut statement = t.prepare_cached(statement)?;
+                for row in &rows {
+                    statement.execute([row])?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,127 @@
+//! How a mailbox logs in: as itself, or opened by an administrator who may act for everybody.
+
+use crate::model::secret::Secret;
+
+/// What is sent to log in to one mailbox.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The name of the user who authenticates.
+    pub user: String,
+    /// Whose mailbox is opened, where that is said apart from the name (SASL authorization identity, RFC 4616).
+    pub authzid: Option<String>,
+    /// The password of `user`.
+    pub password: Secret,
+}
+
+impl Login {
+    /// The initial response of SASL PLAIN (RFC 4616): authorization identity, user, password.
+    pub fn sasl_plain(&self) -> Secret {
+        Secret::new(format!(
+            "{}\0{}\0{}",
+            self.authzid.as_deref().unwrap_or(""),
+            self.user,
+            self.password.expose()
+        ))
+    }
+
+    /// Who logs in, for people: never the password.
+    pub fn who(&self) -> String {
+        match &self.authzid {
+            Some(mailbox) => format!("{} for {mailbox}", self.user),
+            None => self.user.clone(),
+        }
+    }
+}
+
+/// One set of credentials of a domain: what its Secret holds.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// One user name and password, for a domain with a single mailbox.
+    Single {
+        /// The user name.
+        username: String,
+        /// Its password.
+        password: Secret,
+    },
+    /// An administrator who may open every mailbox.
+    Master {
+        /// The administrator's name.
+        user: String,
+        /// The administrator's password.
+        password: Secret,
+        /// What stands between mailbox and administrator in the login name; `None` says it by SASL authorization
+        /// identity instead.
+        separator: Option<String>,
+    },
+    /// A password for each mailbox (`mailboxes.csv`).
+    PerMailbox(Vec<MailboxPassword>),
+}
+
+/// One row of `mailboxes.csv`.
+#[derive(Debug, Clone)]
+pub struct MailboxPassword {
+    /// The mailbox, as the row writes it.
+    pub address: String,
+    /// The login name, when it is not the address.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Secret,
+}
+
+impl Credentials {
+    /// The login for a mailbox whose own login name is `name`; `None` when these credentials know no password for it.
+    pub fn login(&self, address: &str, name: &str, name_is_given: bool) -> Option<Login> {
+        match self {
+            Self::Single { username, password } => {
+                Some(Login { user: username.clone(), authzid: None, password: password.clone() })
+            }
+            Self::Master { user, password, separator: Some(separator) } => Some(Login {
+                user: format!("{name}{separator}{user}"),
+                authzid: None,
+                password: password.clone(),
+            }),
+            Self::Master { user, password, separator: None } => {
+                Some(Login { user: user.clone(), authzid: Some(name.to_owned()), password: password.clone() })
+            }
+            Self::PerMailbox(rows) => {
+                let row = rows.iter().find(|row| row.address.eq_ignore_ascii_case(address))?;
+                let user = match &row.username {
+                    Some(username) if !name_is_given => username.clone(),
+                    _ => name.to_owned(),
+                };
+                Some(Login { user, authzid: None, password: row.password.clone() })
+            }
+        }
+    }
+
+    /// Whether one password opens many mailboxes, so that its failure concerns the whole domain.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Master { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mailbox_logs_in_as_the_contract_says() {
+        let master = |separator: Option<&str>| Credentials::Master {
+            user: "madmin".into(),
+            password: Secret::new("s"),
+            separator: separator.map(Into::into),
+        };
+        let login = master(Some("*")).login("a@a.test", "a@a.test", false).unwrap();
+        assert_eq!((login.user.as_str(), login.authzid), ("a@a.test*madmin", None));
+        let login = master(None).login("a@a.test", "a@a.test", false).unwrap();
+        assert_eq!(login.sasl_plain().expose(), "a@a.test\0madmin\0s");
+        let rows = Credentials::PerMailbox(vec![MailboxPassword {
+            address: "Carol@c.test".into(),
+            username: Some("carol".into()),
+            password: Secret::new("s"),
+        }]);
+        assert_eq!(rows.login("carol@c.test", "carol@c.test", false).unwrap().user, "carol");
+        assert_eq!(rows.login("carol@c.test", "c.given", true).unwrap().user, "c.given");
+        assert!(rows.login("dora@c.test", "dora@c.test", false).is_none());
+    }
+}

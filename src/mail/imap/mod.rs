@@ -1,0 +1,23 @@
+//! IMAP (RFC 9051, RFC 3501) on async-imap.
+//!
+//! async-imap brings the connection, tags, authentication and framing. Its data helpers are not used: they take a
+//! refused command for an empty answer, drop APPENDUID, hold whole messages in memory and end the session at any
+//! untagged line they do not know. So:
+//! - [`wire`] sits between the socket and async-imap. It takes server responses apart itself, lets bodies stream past
+//!   in pieces, and hands async-imap a short stand-in for each.
+//! - [`tokens`] reads the responses, tolerantly and within bounds.
+//! - [`session`] is the command layer: every tagged line's status is looked at, every refusal becomes a failure.
+//! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
+//! - [`names`] turns folder paths into wire names and back (modified UTF-7).
+
+pub mod append;
+pub mod bodies;
+pub mod destination;
+pub mod folders;
+pub mod names;
+pub mod probe;
+pub mod refusal;
+pub mod session;
+pub mod source;
+pub mod tokens;
+pub mod wire;

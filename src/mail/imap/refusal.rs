@@ -1,0 +1,110 @@
+//! What a server's NO, BAD or BYE means: response codes (RFC 5530, RFC 9051 §7.1, RFC 4978 and the habits of known
+//! servers) become a failure class, here and nowhere else.
+
+use std::time::Duration;
+
+use super::tokens::{Status, StatusText};
+use crate::model::failure::{Class, Failure};
+
+/// The failure that a status other than OK stands for.
+pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
+    let text = if said.text.is_empty() { said.code.as_str() } else { said.text.as_str() };
+    if let Some(wait) = suggested_wait(text) {
+        return Failure::new(Class::Throttled, format!("asks for a pause: {text}")).wait(wait);
+    }
+    let class = class_of(&said.code, text).unwrap_or(match status {
+        Status::Bad => Class::Protocol,
+        Status::Bye => Class::Unreachable,
+        Status::Ok | Status::No | Status::PreAuth => match command {
+            "LOGIN" | "AUTHENTICATE" => Class::Credentials,
+            "APPEND" => Class::Message,
+            _ => Class::Refused,
+        },
+    });
+    let verb = match status {
+        Status::Bad => "did not understand",
+        Status::Bye => "ended the session at",
+        Status::Ok | Status::No | Status::PreAuth => "refused",
+    };
+    let code = if said.code.is_empty() { String::new() } else { format!("[{}] ", said.code) };
+    let failure = Failure::new(class, format!("{verb} {command}: {code}{text}"));
+    match hint_of(class) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn class_of(code: &str, text: &str) -> Option<Class> {
+    let by_code = match code {
+        "AUTHENTICATIONFAILED" | "AUTHORIZATIONFAILED" | "EXPIRED" => Class::Credentials,
+        "PRIVACYREQUIRED" => Class::Tls,
+        "CONTACTADMIN" | "NOPERM" | "CANNOT" | "NOTSAVED" => Class::Refused,
+        "OVERQUOTA" => Class::Quota,
+        "TOOBIG" | "BADCHARSET" | "UNKNOWN-CTE" => Class::Message,
+        "INUSE" | "THROTTLED" | "LIMIT" => Class::Throttled,
+        "UNAVAILABLE" => Class::Unreachable,
+        "SERVERBUG" | "CLIENTBUG" => Class::Protocol,
+        _ => {
+            // Servers without codes have words.
+            let text = text.to_ascii_lowercase();
+            return if text.contains("too many") || text.contains("maximum number of connections") {
+                Some(Class::Throttled)
+            } else if text.contains("quota exceeded") || text.contains("mailbox is full") {
+                Some(Class::Quota)
+            } else {
+                None
+            };
+        }
+    };
+    let too_many =
+        code == "UNAVAILABLE" && text.to_ascii_lowercase().contains("maximum number of connections");
+    Some(if too_many { Class::Throttled } else { by_code })
+}
+
+fn hint_of(class: Class) -> Option<&'static str> {
+    Some(match class {
+        Class::Credentials => "check the user name and the password in the Secret",
+        Class::Refused => "ask the server's administrator for the permission",
+        Class::Quota => "raise the mailbox's quota; the migration goes on by itself",
+        Class::Protocol => "please report this with the output of `mailferry run -v`",
+        _ => return None,
+    })
+}
+
+/// Exchange says how long to wait: `Request is throttled. Suggested Backoff Time: 299961 milliseconds`.
+fn suggested_wait(text: &str) -> Option<Duration> {
+    let (_, after) = text.split_once("Suggested Backoff Time:")?;
+    let milliseconds = after.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_millis(milliseconds).clamp(Duration::from_secs(1), Duration::from_secs(3600)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_of_real_servers_find_their_class() {
+        for (command, line, class) in [
+            ("LOGIN", "[AUTHENTICATIONFAILED] Authentication failed.", Class::Credentials),
+            ("LOGIN", "LOGIN failed.", Class::Credentials),
+            ("LOGIN", "[UNAVAILABLE] Temporary authentication failure.", Class::Unreachable),
+            ("LOGIN", "[UNAVAILABLE] Maximum number of connections from user+IP exceeded", Class::Throttled),
+            ("AUTHENTICATE", "[LIMIT] Too many simultaneous connections", Class::Throttled),
+            ("APPEND", "[OVERQUOTA] Quota exceeded (mailbox for user is full)", Class::Quota),
+            ("APPEND", "[TOOBIG] Message too large", Class::Message),
+            ("APPEND", "Can't save a zero byte message", Class::Message),
+            ("CREATE", "[NOPERM] Permission denied", Class::Refused),
+        ] {
+            let failure = explain(command, Status::No, &StatusText::parse(line.as_bytes()));
+            assert_eq!(failure.class, class, "{command} {line}");
+        }
+        assert_eq!(explain("UID FETCH", Status::Bad, &StatusText::default()).class, Class::Protocol);
+    }
+
+    #[test]
+    fn the_servers_own_time_is_kept() {
+        let said = StatusText::parse(b"Request is throttled. Suggested Backoff Time: 299961 milliseconds");
+        let failure = explain("APPEND", Status::Bad, &said);
+        assert_eq!((failure.class, failure.wait), (Class::Throttled, Some(Duration::from_millis(299_961))));
+    }
+}

@@ -1,0 +1,417 @@
+//! The command layer: a greeted connection, a logged-in session, and commands whose status is always looked at.
+
+use std::io;
+use std::time::Duration;
+
+use async_imap::{Authenticator, Client, Connection};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::refusal::explain;
+use super::tokens::{Status, StatusText, Value, read_values};
+use super::wire::{Event, Wire};
+use crate::mail::credentials::Login;
+use crate::mail::network::{Channel, Network, SILENCE_MAX};
+use crate::mail::tls::Trust;
+use crate::model::capability::Capabilities;
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::ServerFacts;
+use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::protocol::Tls;
+use crate::model::text::printable;
+
+/// How long a polite LOGOUT may take.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection that has been greeted, secured and asked for its capabilities; nobody is logged in.
+#[derive(Debug)]
+pub struct Greeted {
+    client: Client<Wire<Channel>>,
+    facts: ServerFacts,
+}
+
+/// Connects, reads the greeting, starts TLS where the endpoint says so, and asks for the capabilities. Sends no
+/// credential.
+///
+/// # Errors
+/// [`Class::Unreachable`], [`Class::Tls`], or [`Class::Protocol`] for a peer that does not speak IMAP.
+pub async fn greet(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Result<Greeted> {
+    let channel = network.connect(endpoint, trust).await?;
+    greet_channel(channel, endpoint, trust).await.at(|| endpoint.address())
+}
+
+async fn greet_channel(channel: Channel, endpoint: &Endpoint, trust: &Trust) -> Result<Greeted> {
+    let mut tls = channel.tls.clone();
+    let mut client = Client::new(Wire::new(channel));
+    let greeting = match next_event(&mut client).await? {
+        Event::Untagged(line) => line,
+        _ => return Err(Failure::protocol("does not greet as an IMAP server")),
+    };
+    let (word, rest) = split_word(&greeting);
+    let said = StatusText::parse(rest);
+    match Status::parse(word) {
+        Some(Status::Ok) => {}
+        Some(Status::PreAuth) => {
+            return Err(Failure::protocol("greets with PREAUTH, so a login and TLS are impossible")
+                .hint("name another port in spec.domains[].servers"));
+        }
+        Some(Status::Bye) => return Err(explain("the greeting", Status::Bye, &said)),
+        _ => {
+            return Err(Failure::protocol(format!(
+                "does not greet as an IMAP server: {}",
+                printable(&String::from_utf8_lossy(&greeting))
+            )));
+        }
+    }
+    if endpoint.tls == Tls::StartTLS {
+        let (secured, facts) = start_tls(client, &endpoint.host, trust).await?;
+        client = secured;
+        tls = facts;
+    }
+    // What was said before TLS is forgotten (RFC 9051 §6.2.1), so the greeting's own list counts without STARTTLS only.
+    let capabilities = if said.code == "CAPABILITY" && endpoint.tls != Tls::StartTLS {
+        Capabilities::parse(&said.arguments)
+    } else {
+        ask_capabilities(&mut client).await?
+    };
+    let mechanisms = capabilities.values("AUTH").map(str::to_owned).collect();
+    let greeting = printable(&String::from_utf8_lossy(rest));
+    let facts = ServerFacts { endpoint: endpoint.clone(), greeting, capabilities, mechanisms, tls };
+    Ok(Greeted { client, facts })
+}
+
+type Secured = (Client<Wire<Channel>>, Option<crate::model::evidence::TlsFacts>);
+
+async fn start_tls(mut client: Client<Wire<Channel>>, host: &str, trust: &Trust) -> Result<Secured> {
+    let done = run_before_login(&mut client, "STARTTLS", |_| {}).await;
+    done.map_err(|f| {
+        Failure::new(Class::Tls, f.what).hint("no password was sent: the server offers no STARTTLS here")
+    })?;
+    let channel = client.into_inner().into_channel().ok_or_else(|| {
+        Failure::protocol(
+            "talked on between STARTTLS and the TLS handshake: someone may be tampering with the connection",
+        )
+        .hint("no password was sent. Use implicit TLS if the server offers it")
+    })?;
+    let channel = channel.secure(host, trust).await?;
+    let tls = channel.tls.clone();
+    Ok((Client::new(Wire::new(channel)), tls))
+}
+
+async fn ask_capabilities(connection: &mut Connection<Wire<Channel>>) -> Result<Capabilities> {
+    let mut capabilities = Capabilities::default();
+    run_before_login(connection, "CAPABILITY", |line| {
+        let (word, rest) = split_word(line);
+        if word.eq_ignore_ascii_case(b"CAPABILITY") {
+            capabilities = Capabilities::parse(&String::from_utf8_lossy(rest));
+        }
+    })
+    .await?;
+    Ok(capabilities)
+}
+
+/// async-imap gives tags only to sessions; before the login there is one command at a time, so one tag is enough.
+async fn run_before_login(
+    connection: &mut Connection<Wire<Channel>>,
+    command: &str,
+    mut untagged: impl FnMut(&[u8]),
+) -> Result<()> {
+    let line = format!("PRE {command}\r\n");
+    connection.get_mut().write_all(line.as_bytes()).await.map_err(|e| lost(&e))?;
+    loop {
+        match next_event(connection).await? {
+            Event::Tagged { status: Status::Ok, .. } => return Ok(()),
+            Event::Tagged { status, rest, .. } => {
+                return Err(explain(command, status, &StatusText::parse(&rest)));
+            }
+            Event::Untagged(line) => untagged(&line),
+            _ => return Err(Failure::protocol(format!("answered {command} out of turn"))),
+        }
+    }
+}
+
+impl Greeted {
+    /// What the server said of itself.
+    pub fn facts(&self) -> &ServerFacts {
+        &self.facts
+    }
+
+    /// Logs in: by SASL PLAIN where it is offered or an authorization identity is needed, by LOGIN otherwise.
+    ///
+    /// # Errors
+    /// [`Class::Credentials`] when the server refuses; [`Class::Tls`] when it wants no passwords on this channel.
+    pub async fn login(self, login: &Login) -> Result<Session> {
+        let place = format!("{} as {}", self.facts.endpoint.address(), printable(&login.who()));
+        self.login_unplaced(login).await.at(|| place)
+    }
+
+    async fn login_unplaced(self, login: &Login) -> Result<Session> {
+        let Self { client, mut facts } = self;
+        let capabilities = &facts.capabilities;
+        let plain = capabilities.has("AUTH=PLAIN");
+        if capabilities.has("LOGINDISABLED") && !plain {
+            return Err(Failure::new(Class::Tls, "wants no password on this channel (LOGINDISABLED)")
+                .hint("use tls: Implicit or StartTLS for this server"));
+        }
+        let (command, outcome) = if plain || login.authzid.is_some() {
+            let message = login.sasl_plain();
+            let mechanism = if capabilities.has("SASL-IR") {
+                use base64::Engine;
+                let first = base64::engine::general_purpose::STANDARD.encode(message.expose());
+                crate::model::secret::Secret::new(format!("PLAIN {first}"))
+            } else {
+                crate::model::secret::Secret::new("PLAIN")
+            };
+            ("AUTHENTICATE", client.authenticate(mechanism.expose(), Plain(message)).await)
+        } else {
+            ("LOGIN", client.login(&login.user, login.password.expose()).await)
+        };
+        let (mut inner, last) = match outcome {
+            Ok(mut inner) => {
+                let last = inner.get_mut().take_events();
+                (inner, last)
+            }
+            Err((error, mut client)) => {
+                let last = client.get_mut().take_events();
+                return Err(explain_login(command, error, &last));
+            }
+        };
+        facts.capabilities = match announced_capabilities(&last) {
+            Some(capabilities) => capabilities,
+            None => ask_capabilities(&mut inner).await?,
+        };
+        Ok(Session { inner, facts, farewell: None })
+    }
+
+    /// Ends the connection politely.
+    pub async fn close(mut self) {
+        let _ = timeout(LOGOUT_TIMEOUT, run_before_login(&mut self.client, "LOGOUT", |_| {})).await;
+    }
+}
+
+struct Plain(crate::model::secret::Secret);
+
+impl Authenticator for Plain {
+    type Response = String;
+
+    fn process(&mut self, _: &[u8]) -> String {
+        self.0.expose().to_owned()
+    }
+}
+
+/// async-imap's own error would repeat what the server said as a debug print; the wire kept the line itself.
+fn explain_login(command: &str, error: async_imap::error::Error, events: &[Event]) -> Failure {
+    let refused = events.iter().rev().find_map(|event| match event {
+        Event::Tagged { status, rest, .. } if *status != Status::Ok => Some((*status, rest)),
+        _ => None,
+    });
+    let bye = events.iter().find_map(|event| match event {
+        Event::Untagged(line) => line.strip_prefix(b"BYE "),
+        _ => None,
+    });
+    match (refused, bye, error) {
+        (Some((status, rest)), _, _) => explain(command, status, &StatusText::parse(rest)),
+        (None, Some(rest), _) => explain(command, Status::Bye, &StatusText::parse(rest)),
+        (None, None, async_imap::error::Error::Io(error)) => lost(&error),
+        (None, None, async_imap::error::Error::Validate(_)) => {
+            Failure::new(Class::Credentials, "the user name or password holds a line break")
+                .hint("correct the Secret; a key's value must not end in a line break")
+        }
+        _ => Failure::new(Class::Unreachable, format!("the connection ended during {command}")),
+    }
+}
+
+fn announced_capabilities(events: &[Event]) -> Option<Capabilities> {
+    events.iter().rev().find_map(|event| match event {
+        Event::Tagged { rest, .. } => {
+            let said = StatusText::parse(rest);
+            (said.code == "CAPABILITY").then(|| Capabilities::parse(&said.arguments))
+        }
+        Event::Untagged(line) => {
+            let (word, rest) = split_word(line);
+            word.eq_ignore_ascii_case(b"CAPABILITY")
+                .then(|| Capabilities::parse(&String::from_utf8_lossy(rest)))
+        }
+        _ => None,
+    })
+}
+
+/// A logged-in session. Commands may be pipelined: [`Self::send`] several, then match the tags that
+/// [`Self::next_event`] brings.
+#[derive(Debug)]
+pub struct Session {
+    inner: async_imap::Session<Wire<Channel>>,
+    facts: ServerFacts,
+    farewell: Option<StatusText>,
+}
+
+/// The tag of a command under way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tag(Vec<u8>);
+
+impl Tag {
+    /// The tag as it stands on the wire.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq<[u8]> for Tag {
+    fn eq(&self, other: &[u8]) -> bool {
+        self.0 == other
+    }
+}
+
+impl Session {
+    /// What the server said of itself; the capabilities are those after the login.
+    pub fn facts(&self) -> &ServerFacts {
+        &self.facts
+    }
+
+    /// Whether the server offers a capability.
+    pub fn offers(&self, word: &str) -> bool {
+        self.facts.capabilities.has(word)
+    }
+
+    /// Sends one command line; its answer is still to come.
+    ///
+    /// # Errors
+    /// [`Class::Unreachable`] when the connection is gone; [`Class::Internal`] when a line break would split the command.
+    pub async fn send(&mut self, command: &str) -> Result<Tag> {
+        if command.contains(['\r', '\n', '\0']) {
+            return Err(Failure::internal("a command would be split by a line break in a name"));
+        }
+        let id = self.inner.run_command(command).await.map_err(|error| match error {
+            async_imap::error::Error::Io(error) => lost(&error),
+            other => Failure::internal("a command could not be sent").caused_by(&other),
+        })?;
+        Ok(Tag(id.0.into_bytes()))
+    }
+
+    /// Writes bytes of a literal that a command announced.
+    ///
+    /// # Errors
+    /// [`Class::Unreachable`] when the connection is gone.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = timeout(SILENCE_MAX, self.inner.get_mut().write_all(bytes)).await;
+        written.map_err(|_| silent())?.map_err(|e| lost(&e))
+    }
+
+    /// Sends what was written so far without waiting for an answer.
+    ///
+    /// # Errors
+    /// [`Class::Unreachable`] when the connection is gone.
+    pub async fn uncork(&mut self) -> Result<()> {
+        let sent = timeout(SILENCE_MAX, self.inner.get_mut().uncork()).await;
+        sent.map_err(|_| silent())?.map_err(|e| lost(&e))
+    }
+
+    /// The next thing the server says.
+    ///
+    /// # Errors
+    /// [`Class::Unreachable`] when the connection ended or was silent for a minute, with the server's own reason if it
+    /// gave one; [`Class::Protocol`] when it says what is no IMAP.
+    pub async fn next_event(&mut self) -> Result<Event> {
+        let event = next_event(&mut self.inner).await.map_err(|failure| match self.farewell.take() {
+            Some(said) if failure.class == Class::Unreachable => explain("the session", Status::Bye, &said),
+            _ => failure,
+        })?;
+        if let Event::Untagged(line) = &event
+            && let Some(rest) = line.strip_prefix(b"BYE ")
+        {
+            self.farewell = Some(StatusText::parse(rest));
+        }
+        Ok(event)
+    }
+
+    /// Runs one command to its end and hands every untagged response to `untagged`.
+    ///
+    /// # Errors
+    /// Those of the connection, and what [`explain`] makes of a NO or BAD.
+    pub async fn run(
+        &mut self,
+        command: &str,
+        mut untagged: impl FnMut(&[u8]) -> Result<()> + Send,
+    ) -> Result<StatusText> {
+        let tag = self.send(command).await?;
+        let verb = verb_of(command);
+        loop {
+            match self.next_event().await? {
+                Event::Untagged(line) => untagged(&line)?,
+                Event::Tagged { tag: theirs, status, rest } if tag == *theirs => {
+                    let said = StatusText::parse(&rest);
+                    return if status == Status::Ok { Ok(said) } else { Err(explain(verb, status, &said)) };
+                }
+                _ => return Err(Failure::protocol(format!("answered {verb} out of turn"))),
+            }
+        }
+    }
+
+    /// Ends the session politely, without waiting long.
+    pub async fn close(&mut self) {
+        let _ = timeout(LOGOUT_TIMEOUT, self.run("LOGOUT", |_| Ok(()))).await;
+    }
+}
+
+/// The name of a command, for messages: never its arguments.
+fn verb_of(command: &str) -> &str {
+    let end = command.match_indices(' ').map(|(at, _)| at);
+    let words = if command.starts_with("UID ") { 2 } else { 1 };
+    end.take(words).last().map_or(command, |at| &command[..at])
+}
+
+/// Splits an untagged response after its first word.
+pub fn split_word(line: &[u8]) -> (&[u8], &[u8]) {
+    match line.iter().position(|b| *b == b' ') {
+        Some(at) => (&line[..at], &line[at + 1..]),
+        None => (line, &[]),
+    }
+}
+
+/// Reads `NUMBER WORD REST`, the form of EXISTS, EXPUNGE and FETCH.
+pub fn split_numbered(line: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+    let (number, rest) = split_word(line);
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    let (word, rest) = split_word(rest);
+    Some((number, word, rest))
+}
+
+/// The attributes of a FETCH response, by name.
+///
+/// # Errors
+/// [`Class::Protocol`] when they are no list of pairs.
+pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
+    let mut values = read_values(rest)?;
+    let Some(Value::List(attributes)) = values.pop() else {
+        return Err(Failure::protocol("sent a FETCH response without attributes"));
+    };
+    let mut pairs = Vec::with_capacity(attributes.len() / 2);
+    let mut attributes = attributes.into_iter();
+    while let (Some(name), Some(value)) = (attributes.next(), attributes.next()) {
+        pairs.push((name.text().unwrap_or_default().to_ascii_uppercase(), value));
+    }
+    Ok(pairs)
+}
+
+async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Result<Event> {
+    match timeout(SILENCE_MAX, connection.read_response()).await {
+        Err(_) => Err(silent()),
+        Ok(Err(error)) => Err(lost(&error)),
+        Ok(Ok(None)) => Err(Failure::new(Class::Unreachable, "the server closed the connection")),
+        Ok(Ok(Some(_))) => connection
+            .get_mut()
+            .take_event()
+            .ok_or_else(|| Failure::internal("a response had no event behind it")),
+    }
+}
+
+fn silent() -> Failure {
+    Failure::new(Class::Unreachable, format!("the server was silent for {} s", SILENCE_MAX.as_secs()))
+}
+
+fn lost(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return Failure::protocol(error.to_string());
+    }
+    Failure::new(Class::Unreachable, format!("the connection broke: {error}")).caused_by(error)
+}

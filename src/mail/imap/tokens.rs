@@ -1,0 +1,340 @@
+//! Reads one IMAP response, with its literals in place, into values (the grammar of RFC 9051 §9, read tolerantly).
+//!
+//! Servers bend the grammar; a migration has to understand them all the same. So atoms may hold anything but the
+//! characters that would make the text ambiguous, and what cannot be read is an error that names the response rather
+//! than an empty value.
+
+use crate::model::failure::{Failure, Result};
+use crate::model::text::printable_bytes;
+
+/// How deep lists may nest.
+const DEPTH_MAX: usize = 16;
+
+/// One value of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// An atom, a number, a flag, or an attribute name such as `BODY[HEADER.FIELDS (MESSAGE-ID)]`.
+    Atom(Vec<u8>),
+    /// A quoted string, unescaped, or a literal.
+    Text(Vec<u8>),
+    /// A parenthesised list.
+    List(Vec<Self>),
+    /// `NIL`.
+    Nil,
+}
+
+impl Value {
+    /// The bytes of an atom or a string.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Atom(bytes) | Self::Text(bytes) => Some(bytes),
+            Self::List(_) | Self::Nil => None,
+        }
+    }
+
+    /// The text of an atom or a string that is UTF-8.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    /// The number that an atom spells.
+    pub fn number<N: std::str::FromStr>(&self) -> Option<N> {
+        self.text()?.parse().ok()
+    }
+
+    /// The values of a list.
+    pub fn list(&self) -> Option<&[Self]> {
+        match self {
+            Self::List(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+/// Reads all values of a response or a part of it.
+///
+/// # Errors
+/// [`crate::model::failure::Class::Protocol`] when brackets do not match, a literal is cut or lists nest too deep.
+pub fn read_values(bytes: &[u8]) -> Result<Vec<Value>> {
+    let mut reader = Reader { bytes, at: 0 };
+    let values = reader.read_list(0)?;
+    if reader.at < bytes.len() { Err(unreadable(bytes)) } else { Ok(values) }
+}
+
+fn unreadable(bytes: &[u8]) -> Failure {
+    let head = &bytes[..bytes.len().min(200)];
+    Failure::protocol(format!("sent a response that cannot be read: {}", printable_bytes(head)))
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Reads values up to the closing parenthesis, or to the end at depth 0.
+    fn read_list(&mut self, depth: usize) -> Result<Vec<Value>> {
+        if depth > DEPTH_MAX {
+            return Err(unreadable(self.bytes));
+        }
+        let mut values = Vec::new();
+        while let Some(next) = self.peek() {
+            match next {
+                b' ' | b'\r' | b'\n' | b'\t' => self.at += 1,
+                b'(' => {
+                    self.at += 1;
+                    values.push(Value::List(self.read_list(depth + 1)?));
+                }
+                b')' if depth > 0 => {
+                    self.at += 1;
+                    return Ok(values);
+                }
+                b'"' => values.push(Value::Text(self.read_quoted()?)),
+                b'{' | b'~' if self.literal_size().is_some() => {
+                    values.push(Value::Text(self.read_literal()?))
+                }
+                _ => values.push(self.read_atom()),
+            }
+        }
+        if depth == 0 { Ok(values) } else { Err(unreadable(self.bytes)) }
+    }
+
+    fn read_quoted(&mut self) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        self.at += 1;
+        while let Some(byte) = self.peek() {
+            self.at += 1;
+            match byte {
+                b'"' => return Ok(text),
+                b'\\' => {
+                    let escaped = self.peek().ok_or_else(|| unreadable(self.bytes))?;
+                    self.at += 1;
+                    text.push(escaped);
+                }
+                _ => text.push(byte),
+            }
+        }
+        Err(unreadable(self.bytes))
+    }
+
+    /// The size of the literal that begins here, and where its bytes begin.
+    fn literal_size(&self) -> Option<(usize, usize)> {
+        let rest = &self.bytes[self.at..];
+        let start = usize::from(rest.first() == Some(&b'~'));
+        if rest.get(start) != Some(&b'{') {
+            return None;
+        }
+        let close = start + rest[start..].iter().take(24).position(|b| *b == b'}')?;
+        let digits = std::str::from_utf8(&rest[start + 1..close]).ok()?.trim_end_matches('+');
+        let size = digits.parse().ok()?;
+        let body = match rest.get(close + 1..close + 3) {
+            Some(b"\r\n") => close + 3,
+            Some([b'\n', _]) => close + 2,
+            _ if rest.get(close + 1) == Some(&b'\n') => close + 2,
+            _ => return None,
+        };
+        Some((size, self.at + body))
+    }
+
+    fn read_literal(&mut self) -> Result<Vec<u8>> {
+        let (size, start) = self.literal_size().ok_or_else(|| unreadable(self.bytes))?;
+        let end = start.checked_add(size).ok_or_else(|| unreadable(self.bytes))?;
+        let literal = self.bytes.get(start..end).ok_or_else(|| unreadable(self.bytes))?;
+        self.at = end;
+        Ok(literal.to_vec())
+    }
+
+    /// An atom ends at a blank or a parenthesis, except inside square brackets.
+    fn read_atom(&mut self) -> Value {
+        let start = self.at;
+        let mut brackets = 0_usize;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'[' => brackets += 1,
+                b']' => brackets = brackets.saturating_sub(1),
+                b' ' | b'(' | b')' if brackets == 0 => break,
+                b'\r' | b'\n' => break,
+                _ => {}
+            }
+            self.at += 1;
+        }
+        if self.at == start {
+            // A stray closing parenthesis at the outermost level.
+            self.at += 1;
+        }
+        let atom = &self.bytes[start..self.at];
+        if atom.eq_ignore_ascii_case(b"NIL") { Value::Nil } else { Value::Atom(atom.to_vec()) }
+    }
+}
+
+/// The status of a tagged line, or of an untagged `OK`, `NO`, `BAD`, `BYE`, `PREAUTH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It was done.
+    Ok,
+    /// It was refused.
+    No,
+    /// It was not understood.
+    Bad,
+    /// The server ends the session.
+    Bye,
+    /// The session begins logged in.
+    PreAuth,
+}
+
+impl Status {
+    /// Reads the status word.
+    pub fn parse(word: &[u8]) -> Option<Self> {
+        [
+            ("OK", Self::Ok),
+            ("NO", Self::No),
+            ("BAD", Self::Bad),
+            ("BYE", Self::Bye),
+            ("PREAUTH", Self::PreAuth),
+        ]
+        .into_iter()
+        .find_map(|(name, status)| word.eq_ignore_ascii_case(name.as_bytes()).then_some(status))
+    }
+}
+
+/// What follows a status: the response code in brackets, if any, and the text for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StatusText {
+    /// The code's name, upper case; empty when there is none.
+    pub code: String,
+    /// The words after the code's name, inside the brackets.
+    pub arguments: String,
+    /// The text for people, made printable.
+    pub text: String,
+}
+
+impl StatusText {
+    /// Reads what follows the status word.
+    pub fn parse(rest: &[u8]) -> Self {
+        let rest = rest.trim_ascii();
+        let Some(inside) = rest.strip_prefix(b"[") else {
+            return Self { text: printable_bytes(rest), ..Self::default() };
+        };
+        // PERMANENTFLAGS may hold brackets in odd keywords; the code ends at the last `]` that a blank or the end follows.
+        let end = (0..inside.len())
+            .find(|at| inside[*at] == b']' && matches!(inside.get(at + 1), None | Some(b' ')))
+            .unwrap_or(inside.len());
+        let code = String::from_utf8_lossy(&inside[..end]);
+        let (name, arguments) = code.split_once(' ').unwrap_or((&code, ""));
+        Self {
+            code: name.to_ascii_uppercase(),
+            arguments: arguments.trim().to_owned(),
+            text: printable_bytes(inside.get(end + 1..).unwrap_or_default().trim_ascii()),
+        }
+    }
+}
+
+/// Reads a set of numbers such as `3,5:7`; at most `max` numbers.
+pub fn read_number_set(text: &str, max: usize) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for part in text.split(',') {
+        let (from, to) = part.split_once(':').unwrap_or((part, part));
+        let (from, to): (u32, u32) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
+        let (from, to) = (from.min(to), from.max(to));
+        if numbers.len() + (to - from) as usize >= max {
+            return None;
+        }
+        numbers.extend(from..=to);
+    }
+    Some(numbers)
+}
+
+/// Writes ascending numbers as a set with ranges: `3,5:7`.
+pub fn write_number_set(numbers: &[u32]) -> String {
+    use std::fmt::Write;
+    let mut set = String::new();
+    let mut at = 0;
+    while at < numbers.len() {
+        let mut end = at;
+        while end + 1 < numbers.len() && numbers[end].checked_add(1) == Some(numbers[end + 1]) {
+            end += 1;
+        }
+        let comma = if set.is_empty() { "" } else { "," };
+        let _ = if end == at {
+            write!(set, "{comma}{}", numbers[at])
+        } else {
+            write!(set, "{comma}{}:{}", numbers[at], numbers[end])
+        };
+        at = end + 1;
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn atom(text: &str) -> Value {
+        Value::Atom(text.as_bytes().to_vec())
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn responses_of_real_servers_are_read() {
+        let values = read_values(b"(\\HasNoChildren \\Sent) \"/\" \"we \\\"q\\\" x\"").unwrap();
+        assert_eq!(
+            values,
+            [Value::List(vec![atom("\\HasNoChildren"), atom("\\Sent")]), text("/"), text("we \"q\" x")]
+        );
+        let values = read_values(
+            b"12 FETCH (UID 5 BODY[HEADER.FIELDS (MESSAGE-ID)] {5}\r\na) \"b FLAGS (\\Seen) X NIL)",
+        )
+        .unwrap();
+        assert_eq!(
+            values[2].list().unwrap(),
+            [
+                atom("UID"),
+                atom("5"),
+                atom("BODY[HEADER.FIELDS (MESSAGE-ID)]"),
+                text("a) \"b"),
+                atom("FLAGS"),
+                Value::List(vec![atom("\\Seen")]),
+                atom("X"),
+                Value::Nil
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_never_empty() {
+        for bad in [&b"(a"[..], b"\"a", b"{9}\r\nabc", b"(a \"b\\", &[b'('; 100]] {
+            assert!(read_values(bad).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn response_codes_are_taken_apart() {
+        let code = StatusText::parse(b"[APPENDUID 38505 3955:3957] APPEND completed");
+        assert_eq!((code.code.as_str(), code.arguments.as_str()), ("APPENDUID", "38505 3955:3957"));
+        let code = StatusText::parse(b"[PERMANENTFLAGS (\\Seen odd]word \\*)] Limited");
+        assert_eq!(code.arguments, "(\\Seen odd]word \\*)");
+        assert_eq!(StatusText::parse(b"Logged in").text, "Logged in");
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read_values(&bytes);
+            let _ = StatusText::parse(&bytes);
+        }
+
+        #[test]
+        fn number_sets_survive_a_round_trip(set in proptest::collection::btree_set(1_u32..500, 1..60)) {
+            let numbers: Vec<u32> = set.into_iter().collect();
+            prop_assert_eq!(read_number_set(&write_number_set(&numbers), 1000).unwrap(), numbers);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! The transport under async-imap: it takes the server's responses apart itself and hands async-imap a short stand-in
+//! for each, so that no odd line ends a session and no message body is ever held whole.
+//!
+//! For every response there is one [`Event`] and one stand-in, in the same order. A body (`BODY[] {n}` in a FETCH) becomes
+//! [`Event::BodyBegin`], any number of [`Event::BodyChunk`]s and, at the end of its line, the response with an empty
+//! literal in place of the body. Writes are corked: they leave when we read, when the buffer is full, or at [`Wire::uncork`].
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use super::tokens::Status;
+
+/// Bytes asked of the socket at once.
+const READ_SIZE: usize = 64 * 1024;
+/// Bytes that may be corked before they are written on their own.
+const CORK_SIZE: usize = 64 * 1024;
+/// The longest response without bodies, literals included, in bytes.
+const RESPONSE_MAX: usize = 8 * 1024 * 1024;
+/// The longest literal that is not a body, in bytes.
+const LITERAL_MAX: u64 = 1024 * 1024;
+/// The longest body, in bytes; no mail system in use stores larger messages.
+const BODY_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// The longest piece of a body in one event, in bytes.
+const CHUNK_MAX: usize = 64 * 1024;
+/// The most events that may wait; only during a login is there ever more than one.
+const EVENTS_MAX: usize = 1000;
+
+/// One thing that the server said.
+#[derive(Debug)]
+pub enum Event {
+    /// An untagged response, without its `* ` and its final line end, literals in place.
+    Untagged(Vec<u8>),
+    /// The line of a command's end.
+    Tagged {
+        /// Whose end.
+        tag: Vec<u8>,
+        /// How it ended.
+        status: Status,
+        /// What follows the status word.
+        rest: Vec<u8>,
+    },
+    /// `+`: the server waits for us. Holds what follows.
+    Continue(Vec<u8>),
+    /// A body begins; `prefix` is the response up to its literal, `size` its length in bytes.
+    BodyBegin {
+        /// The response so far, such as `12 FETCH (UID 5 BODY[]`.
+        prefix: Vec<u8>,
+        /// Bytes that follow.
+        size: u64,
+    },
+    /// Some bytes of the body, at most 64 KiB.
+    BodyChunk(Bytes),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Reading {
+    Line,
+    Literal { left: u64 },
+    Body { left: u64 },
+}
+
+/// The transport. `S` is the secured channel.
+pub struct Wire<S> {
+    inner: S,
+    incoming: BytesMut,
+    /// Bytes of `incoming` known to hold no line end, so that a long line is searched once.
+    searched: usize,
+    response: Vec<u8>,
+    reading: Reading,
+    events: VecDeque<Event>,
+    standin: Bytes,
+    outgoing: BytesMut,
+}
+
+impl<S> fmt::Debug for Wire<S> {
+    // async-imap logs its stream at times; what has passed here may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wire")
+    }
+}
+
+impl<S> Wire<S> {
+    /// Wraps a channel that nothing was read from yet.
+    pub fn new(inner: S) -> Self {
+        Self {
+            inner,
+            incoming: BytesMut::with_capacity(READ_SIZE),
+            searched: 0,
+            response: Vec::new(),
+            reading: Reading::Line,
+            events: VecDeque::new(),
+            standin: Bytes::new(),
+            outgoing: BytesMut::new(),
+        }
+    }
+
+    /// The event that belongs to the stand-in read last.
+    pub fn take_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// All events that were not taken one by one, because async-imap read their stand-ins during a login.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.events.drain(..).collect()
+    }
+
+    /// The channel, if the server sent nothing beyond what was read; a server that talks on before the TLS handshake
+    /// has had words put into its mouth (STARTTLS injection).
+    pub fn into_channel(self) -> Option<S> {
+        let silent = self.incoming.is_empty()
+            && self.response.is_empty()
+            && self.events.is_empty()
+            && self.standin.is_empty()
+            && self.outgoing.is_empty();
+        silent.then_some(self.inner)
+    }
+
+    /// Takes the next event out of `incoming`, if there is a whole one.
+    fn scan(&mut self) -> io::Result<Option<Event>> {
+        loop {
+            match self.reading {
+                Reading::Body { left } => {
+                    if left == 0 {
+                        self.reading = Reading::Line;
+                        continue;
+                    }
+                    if self.incoming.is_empty() {
+                        return Ok(None);
+                    }
+                    let take =
+                        usize::try_from(left).unwrap_or(CHUNK_MAX).min(self.incoming.len()).min(CHUNK_MAX);
+                    self.reading = Reading::Body { left: left - take as u64 };
+                    return Ok(Some(Event::BodyChunk(self.incoming.split_to(take).freeze())));
+                }
+                Reading::Literal { left } => {
+                    let take = usize::try_from(left).unwrap_or(usize::MAX).min(self.incoming.len());
+                    self.response.extend_from_slice(&self.incoming[..take]);
+                    self.incoming.advance(take);
+                    if (take as u64) < left {
+                        self.reading = Reading::Literal { left: left - take as u64 };
+                        return Ok(None);
+                    }
+                    self.reading = Reading::Line;
+                }
+                Reading::Line => {
+                    let Some(end) = self.incoming[self.searched..].iter().position(|b| *b == b'\n') else {
+                        self.searched = self.incoming.len();
+                        if self.response.len() + self.incoming.len() > RESPONSE_MAX {
+                            return Err(excess("a response of more than 8 MiB"));
+                        }
+                        return Ok(None);
+                    };
+                    let line = self.incoming.split_to(self.searched + end + 1);
+                    self.searched = 0;
+                    self.response.extend_from_slice(&line);
+                    if self.response.len() > RESPONSE_MAX {
+                        return Err(excess("a response of more than 8 MiB"));
+                    }
+                    if let Some(event) = self.end_line()? {
+                        return Ok(Some(event));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at the line just completed: a literal may follow, a body may begin, or the response is whole.
+    fn end_line(&mut self) -> io::Result<Option<Event>> {
+        let text = trim_line_end(&self.response);
+        let Some((before, size)) = announced_literal(text) else {
+            let event = classify(text)?;
+            self.response.clear();
+            return Ok(Some(event));
+        };
+        if is_body(&self.response[..before]) {
+            if size > BODY_MAX {
+                return Err(excess("a message of more than 2 GiB"));
+            }
+            let prefix = self.response[2..before].to_vec();
+            self.response.truncate(before);
+            self.response.extend_from_slice(b"{0}\r\n");
+            self.reading = Reading::Body { left: size };
+            return Ok(Some(Event::BodyBegin { prefix, size }));
+        }
+        if size > LITERAL_MAX {
+            return Err(excess("a literal of more than 1 MiB outside a message"));
+        }
+        self.reading = Reading::Literal { left: size };
+        Ok(None)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    /// Sends everything that was written so far. Reading does so too.
+    ///
+    /// # Errors
+    /// Those of the channel.
+    pub async fn uncork(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_drain(cx)).await
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.outgoing))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.advance(written);
+        }
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+}
+
+fn excess(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the server sent {what}"))
+}
+
+fn trim_line_end(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Where the literal marker at the end of a line begins, and the size it announces.
+fn announced_literal(line: &[u8]) -> Option<(usize, u64)> {
+    let inside = line.strip_suffix(b"}")?;
+    let open = inside.iter().rposition(|b| *b == b'{')?;
+    let digits = inside[open + 1..].strip_suffix(b"+").unwrap_or(&inside[open + 1..]);
+    if digits.is_empty() || digits.len() > 20 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let size = std::str::from_utf8(digits).ok()?.parse().unwrap_or(u64::MAX);
+    let before = if open > 0 && line[open - 1] == b'~' { open - 1 } else { open };
+    Some((before, size))
+}
+
+/// Whether the literal after this prefix is a whole message.
+fn is_body(prefix: &[u8]) -> bool {
+    let mut words = prefix.splitn(4, |b| *b == b' ');
+    let is_fetch = words.next() == Some(b"*")
+        && words.next().is_some_and(|n| n.iter().all(u8::is_ascii_digit))
+        && words.next().is_some_and(|w| w.eq_ignore_ascii_case(b"FETCH"));
+    let name = prefix.trim_ascii_end();
+    let name = name.rsplit(|b| matches!(b, b' ' | b'(')).next().unwrap_or_default();
+    is_fetch && (name.eq_ignore_ascii_case(b"BODY[]") || name.eq_ignore_ascii_case(b"RFC822"))
+}
+
+/// Sorts a whole response.
+fn classify(text: &[u8]) -> io::Result<Event> {
+    if let Some(rest) = text.strip_prefix(b"* ") {
+        return Ok(Event::Untagged(rest.to_vec()));
+    }
+    if let Some(rest) = text.strip_prefix(b"+") {
+        return Ok(Event::Continue(rest.trim_ascii_start().to_vec()));
+    }
+    let mut words = text.splitn(3, |b| *b == b' ');
+    let tag = words.next().unwrap_or_default();
+    let status = words.next().and_then(Status::parse);
+    match status {
+        Some(status) if !tag.is_empty() && tag.len() <= 16 && tag.iter().all(u8::is_ascii_alphanumeric) => {
+            Ok(Event::Tagged { tag: tag.to_vec(), status, rest: words.next().unwrap_or_default().to_vec() })
+        }
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!(
+                "the server sent a line that is no IMAP response: {}",
+                crate::model::text::printable_bytes(&text[..text.len().min(200)])
+            ),
+        )),
+    }
+}
+
+/// What async-imap reads in place of an event.
+fn standin(event: &Event) -> Bytes {
+    match event {
+        Event::Untagged(_) | Event::BodyBegin { .. } | Event::BodyChunk(_) => {
+            Bytes::from_static(b"* OK -\r\n")
+        }
+        Event::Tagged { tag, status, .. } => {
+            let word: &[u8] = match status {
+                Status::Ok => b" OK -\r\n",
+                Status::Bad => b" BAD -\r\n",
+                Status::No | Status::Bye | Status::PreAuth => b" NO -\r\n",
+            };
+            [tag, word].concat().into()
+        }
+        // A SASL challenge is for async-imap's authenticator; anything that is not base64 is not.
+        Event::Continue(rest) if rest.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(b)) => {
+            [b"+ ", rest.as_slice(), b"\r\n"].concat().into()
+        }
+        Event::Continue(_) => Bytes::from_static(b"+ \r\n"),
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if !this.standin.is_empty() {
+                let take = this.standin.len().min(buf.remaining());
+                buf.put_slice(&this.standin.split_to(take));
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(event) = this.scan()? {
+                if this.events.len() >= EVENTS_MAX {
+                    return Poll::Ready(Err(excess("too many responses while a login was under way")));
+                }
+                this.standin = standin(&event);
+                this.events.push_back(event);
+                continue;
+            }
+            // Whoever reads waits for an answer, so what was asked has to leave. A write that cannot go on must not
+            // keep us from reading: the server may be waiting for just that.
+            let _ = this.poll_drain(cx)?;
+            this.incoming.reserve(READ_SIZE);
+            if ready!(poll_read_buf(Pin::new(&mut this.inner), cx, &mut this.incoming))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.outgoing.len() >= CORK_SIZE {
+            ready!(this.poll_drain(cx))?;
+        }
+        this.outgoing.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    /// Corked: async-imap flushes after each command, which would cost a packet each.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// Feeds a server's bytes in pieces and returns what async-imap would read, and the events.
+    async fn digest(server: &[u8], piece: usize) -> io::Result<(Vec<u8>, Vec<Event>)> {
+        let (mut theirs, ours) = tokio::io::duplex(1 << 20);
+        for part in server.chunks(piece) {
+            theirs.write_all(part).await?;
+        }
+        drop(theirs);
+        let mut wire = Wire::new(ours);
+        let mut read = Vec::new();
+        let mut events = Vec::new();
+        let mut buf = [0; 4096];
+        loop {
+            let n = wire.read(&mut buf).await?;
+            if n == 0 {
+                return Ok((read, events));
+            }
+            read.extend_from_slice(&buf[..n]);
+            events.extend(wire.take_event());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_streams_and_leaves_an_empty_literal_behind() {
+        let server =
+            b"* 12 FETCH (UID 5 BODY[] {6}\r\na{1}\r\n FLAGS (\\Seen))\r\nA1 OK [X y] done\r\n+ go\r\n";
+        for piece in [1, 7, 1000] {
+            let (read, events) = digest(server, piece).await.unwrap();
+            assert!(read.starts_with(b"* OK -\r\n") && read.ends_with(b"A1 OK -\r\n+ go\r\n"));
+            let mut body = Vec::new();
+            let mut rest = Vec::new();
+            for event in &events {
+                match event {
+                    Event::BodyBegin { prefix, size } => {
+                        assert_eq!((prefix.as_slice(), *size), (&b"12 FETCH (UID 5 BODY[] "[..], 6));
+                    }
+                    Event::BodyChunk(chunk) => body.extend_from_slice(chunk),
+                    Event::Untagged(line) => rest.clone_from(line),
+                    _ => {}
+                }
+            }
+            assert_eq!(body, b"a{1}\r\n");
+            assert_eq!(rest, b"12 FETCH (UID 5 BODY[] {0}\r\n FLAGS (\\Seen))");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_literal_in_a_listing_stays_in_its_response() {
+        let (_, events) = digest(b"* LIST () \"/\" {4}\r\na\r\nb\r\n", 3).await.unwrap();
+        assert!(matches!(&events[..], [Event::Untagged(line)] if line == b"LIST () \"/\" {4}\r\na\r\nb"));
+    }
+
+    #[tokio::test]
+    async fn a_peer_cannot_make_us_hold_without_bound() {
+        let endless = vec![b'a'; RESPONSE_MAX + READ_SIZE];
+        for hostile in [
+            endless.as_slice(),
+            b"* LIST () \"/\" {18446744073709551616}\r\n",
+            b"* 1 FETCH (BODY[] {99999999999}\r\n",
+            b"HTTP/1.1 400 Bad Request\r\n",
+        ] {
+            let (mut theirs, ours) = tokio::io::duplex(1 << 24);
+            theirs.write_all(hostile).await.unwrap();
+            let mut wire = Wire::new(ours);
+            let error = wire.read(&mut [0; 100]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Protocols. The traits say what the engine may ask of any mailbox; one file or folder below speaks each protocol.
+//!
+//! Bodies stream: a source hands over [`BodyEvent`]s, a destination takes them, and neither ever holds more than a few
+//! of them. Appends are asked for in batches, so that a driver may pipeline them as it sees fit.
+
+pub mod credentials;
+pub mod imap;
+pub mod network;
+//pub mod pop3;
+pub(crate) mod spool;
+pub mod tls;
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::model::evidence::ServerFacts;
+use crate::model::failure::{Failure, Result};
+use crate::model::folder::{FolderPath, SpecialUse};
+use crate::model::message::{Arrival, Flags, InternalDate, Locator};
+
+/// A folder as a server lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Its path, free of delimiter and encoding.
+    pub path: FolderPath,
+    /// The name exactly as the server spells it; handed back to the same server and shown to nobody.
+    pub wire_name: Vec<u8>,
+    /// What it is for, if the server says so (RFC 6154).
+    pub special_use: Option<SpecialUse>,
+    /// Whether it can hold messages; a `\Noselect` or `\NonExistent` name cannot.
+    pub selectable: bool,
+    /// Whether the user subscribed to it.
+    pub subscribed: bool,
+}
+
+/// What opening a folder tells. A change of `uidvalidity` voids everything that was known of its UIDs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FolderState {
+    /// UIDVALIDITY; 0 for a protocol that has none.
+    pub uidvalidity: u32,
+    /// The next UID; `None` when the server does not tell.
+    pub uidnext: Option<u32>,
+    /// Messages in the folder.
+    pub messages: u32,
+    /// HIGHESTMODSEQ (RFC 7162), where the server keeps one.
+    pub highest_modseq: Option<u64>,
+    /// Flags and keywords that can be kept (PERMANENTFLAGS); `None` when any can.
+    pub permanent_flags: Option<BTreeSet<String>>,
+}
+
+/// A message as a folder listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it is.
+    pub locator: Locator,
+    /// The size that the server announces, in bytes.
+    pub size: u64,
+    /// Its arrival date, where the protocol tells one.
+    pub date: Option<InternalDate>,
+    /// Its flags; `None` where the protocol has none.
+    pub flags: Option<Flags>,
+}
+
+/// One step of a message's way. For each message: `Begin`, any number of `Chunk`s, then `End`; or `Missing` alone.
+#[derive(Debug)]
+pub enum BodyEvent {
+    /// A message begins. `size` is exact: just so many bytes follow in chunks.
+    Begin {
+        /// The caller's number for the message.
+        key: u64,
+        /// Bytes that follow.
+        size: u64,
+    },
+    /// Some of its bytes, at most 64 KiB.
+    Chunk(Bytes),
+    /// All its bytes have passed.
+    End {
+        /// The arrival date, when the protocol tells it only with the body.
+        date: Option<InternalDate>,
+    },
+    /// The message is no longer there, or cannot be read; nothing of it was or will be passed.
+    Missing {
+        /// The caller's number for the message.
+        key: u64,
+        /// Why; `None` when it is simply gone.
+        failure: Option<Failure>,
+    },
+}
+
+/// The sending end of a stream of bodies.
+pub type BodySender = mpsc::Sender<BodyEvent>;
+/// The receiving end of a stream of bodies.
+pub type BodyReceiver = mpsc::Receiver<BodyEvent>;
+
+/// Body events that may wait between two stages; with 64 KiB a chunk this bounds a mailbox's buffers to 1 MiB a stage.
+pub const BODY_QUEUE: usize = 16;
+
+/// A message that is wanted from the open folder.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The caller's number for the message; it comes back in the events.
+    pub key: u64,
+    /// Where the message is.
+    pub locator: Locator,
+    /// The size that the listing announced, in bytes.
+    pub size: u64,
+}
+
+/// One logged-in session that mail is read from. It never changes anything at the source.
+#[async_trait]
+pub trait Source: Send {
+    /// What the server said of itself.
+    fn facts(&self) -> &ServerFacts;
+
+    /// All folders, in a stable order.
+    async fn list_folders(&mut self) -> Result<Vec<Folder>>;
+
+    /// Opens a folder for reading only.
+    async fn open(&mut self, folder: &Folder) -> Result<FolderState>;
+
+    /// Lists all messages of the open folder.
+    async fn list(&mut self) -> Result<Vec<Listed>>;
+
+    /// Streams the wanted messages of the open folder, in the order of `wanted`.
+    ///
+    /// # Errors
+    /// Any failure of the session as a whole. A message that cannot be read is a [`BodyEvent::Missing`] instead. After an
+    /// error in mid-message the receiver sees the stream end without `End`.
+    async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()>;
+
+    /// Ends the session politely.
+    async fn close(&mut self);
+}
+
+/// What is said about a message that follows in a stream of bodies, and goes with it to the destination.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// The flags that it shall have.
+    pub flags: Flags,
+    /// The date that it shall have.
+    pub date: Option<InternalDate>,
+}
+
+/// What became of one message of a batch.
+#[derive(Debug)]
+pub enum Appended {
+    /// The server said OK.
+    Stored {
+        /// The caller's number for the message.
+        key: u64,
+        /// Where it is, if the server said so (UIDPLUS, RFC 4315).
+        arrival: Option<Arrival>,
+    },
+    /// The server refused this message and keeps nothing of it.
+    Refused {
+        /// The caller's number for the message.
+        key: u64,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// A message at the destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// Its UID.
+    pub uid: u32,
+    /// Its size in bytes, as the server announces it.
+    pub size: u64,
+    /// Its flags.
+    pub flags: Flags,
+    /// Its arrival date.
+    pub date: Option<InternalDate>,
+}
+
+/// One logged-in session that mail is written to.
+#[async_trait]
+pub trait Destination: Send {
+    /// What the server said of itself.
+    fn facts(&self) -> &ServerFacts;
+
+    /// The server's hierarchy delimiter; no folder name may contain it.
+    fn delimiter(&self) -> Option<char>;
+
+    /// All folders.
+    async fn list_folders(&mut self) -> Result<Vec<Folder>>;
+
+    /// Creates a folder unless it is there, and subscribes to it if asked.
+    async fn ensure_folder(&mut self, path: &FolderPath, subscribe: bool) -> Result<()>;
+
+    /// Opens a folder for reading and writing.
+    async fn open(&mut self, path: &FolderPath) -> Result<FolderState>;
+
+    /// MESSAGES, UIDNEXT and UIDVALIDITY of a folder that need not be open.
+    async fn status(&mut self, path: &FolderPath) -> Result<FolderState>;
+
+    /// Lists the messages of the open folder with UIDs of `from` and above.
+    async fn list_from(&mut self, from: u32) -> Result<Vec<Present>>;
+
+    /// Streams messages of the open folder back, keyed by their UIDs.
+    async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()>;
+
+    /// Appends the messages that come out of `bodies` to a folder. `envelope` is asked once for each message when it
+    /// begins; `outcomes` hears of each message once the server has answered.
+    ///
+    /// # Errors
+    /// A failure of the session as a whole: what became of the messages that have no outcome yet is unknown.
+    async fn append(
+        &mut self,
+        path: &FolderPath,
+        bodies: &mut BodyReceiver,
+        envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
+        outcomes: &mpsc::UnboundedSender<Appended>,
+    ) -> Result<()>;
+
+    /// Adds and removes flags of messages in the open folder.
+    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()>;
+
+    /// Removes messages of the open folder for good, and no others. Refused where the server cannot (no UIDPLUS).
+    async fn expunge(&mut self, uids: &[u32]) -> Result<()>;
+
+    /// Ends the session politely.
+    async fn close(&mut self);
+}

@@ -1,0 +1,356 @@
+//! The way to a server: names are looked up, addresses are held against the policy, and the address that was vetted is
+//! the one that is connected to. Connections to one host are counted over all mailboxes of the process.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+
+use super::tls::Trust;
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::TlsFacts;
+use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::protocol::Tls;
+use crate::model::text::printable;
+
+/// How long one address may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a peer may be silent while an answer is due (FAULTS 10).
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// The most addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// Name service, address policy and connection limits of one migration.
+#[derive(Debug)]
+pub struct Network {
+    resolver: TokioResolver,
+    allowed: Vec<IpNet>,
+    per_host: usize,
+    slots: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Network {
+    /// A network that asks `resolver`, or the system's name servers when none is given; `allowed` lists the loopback,
+    /// private and link-local networks that may be connected to.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] when the system's name servers cannot be read.
+    pub fn new(resolver: Option<SocketAddr>, allowed: Vec<IpNet>, per_host: usize) -> Result<Self> {
+        let builder = match resolver {
+            Some(address) => {
+                let mut server = NameServerConfig::udp_and_tcp(address.ip());
+                for connection in &mut server.connections {
+                    connection.port = address.port();
+                }
+                let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            }
+            None => TokioResolver::builder_tokio().map_err(|e| {
+                Failure::configuration("the system's name servers cannot be read")
+                    .hint("give one with --resolver IP:PORT")
+                    .caused_by(&e)
+            })?,
+        };
+        let resolver = builder
+            .build()
+            .map_err(|e| Failure::configuration("the name service cannot be set up").caused_by(&e))?;
+        Ok(Self { resolver, allowed, per_host: per_host.max(1), slots: Mutex::default() })
+    }
+
+    /// The name service, for record types of discovery's own.
+    pub fn resolver(&self) -> &TokioResolver {
+        &self.resolver
+    }
+
+    /// The addresses of a host that the policy allows to connect to.
+    ///
+    /// # Errors
+    /// [`Class::Unreachable`] when the name has no address; [`Class::Refused`] when no address of it is allowed.
+    pub async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>> {
+        let found: Vec<IpAddr> = if let Ok(address) = host.parse() {
+            vec![address]
+        } else {
+            // The final dot keeps a search list from turning a missing name into somebody else's.
+            let name = format!("{}.", host.trim_end_matches('.'));
+            let answer = self.resolver.lookup_ip(name).await.map_err(|e| explain_lookup(host, &e))?;
+            answer.iter().take(ADDRESSES_MAX).collect()
+        };
+        let allowed: Vec<IpAddr> = found.iter().copied().filter(|address| self.allows(*address)).collect();
+        if allowed.is_empty() {
+            let shown = found.first().map_or_else(String::new, ToString::to_string);
+            return Err(Failure::new(
+                Class::Refused,
+                format!("{} is at {shown}, a loopback, private or link-local address", printable(host)),
+            )
+            .hint("if that is right, list its network in spec.policy.allowedNetworks"));
+        }
+        Ok(allowed)
+    }
+
+    /// Whether the policy lets us connect to an address: public ones always, others when their network is listed.
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        is_public(address) || self.allowed.iter().any(|network| network.contains(&address))
+    }
+
+    /// Connects to an endpoint and secures the channel if the endpoint's TLS begins with the first byte.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`]; [`Class::Unreachable`] when no address accepts; [`Class::Tls`] from the handshake.
+    pub async fn connect(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Channel> {
+        self.connect_unplaced(endpoint, trust).await.at(|| endpoint.address())
+    }
+
+    async fn connect_unplaced(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Channel> {
+        let slot = self.slot(&endpoint.host).await?;
+        let addresses = self.resolve(&endpoint.host).await?;
+        let mut last = Failure::new(Class::Unreachable, "has no address");
+        for address in addresses {
+            match timeout(CONNECT_TIMEOUT, TcpStream::connect((address, endpoint.port))).await {
+                Ok(Ok(tcp)) => {
+                    // Commands are written whole; waiting to fill a packet only adds latency.
+                    tcp.set_nodelay(true).ok();
+                    let channel = Channel { stream: Stream::Plain(tcp), tls: None, slot };
+                    return match endpoint.tls {
+                        Tls::Implicit => channel.secure(&endpoint.host, trust).await,
+                        Tls::StartTLS | Tls::None => Ok(channel),
+                    };
+                }
+                Ok(Err(error)) => {
+                    let what = if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                        format!("refuses connections ({address})")
+                    } else {
+                        format!("cannot be connected to ({address}): {error}")
+                    };
+                    last = Failure::new(Class::Unreachable, what)
+                        .hint("check the port and the firewall")
+                        .caused_by(&error);
+                }
+                Err(_) => {
+                    last = Failure::new(
+                        Class::Unreachable,
+                        format!("does not answer within {} s ({address})", CONNECT_TIMEOUT.as_secs()),
+                    )
+                    .hint("check the port and the firewall");
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// Waits until one more connection to a host is within the limit.
+    async fn slot(&self, host: &str) -> Result<OwnedSemaphorePermit> {
+        let semaphore = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(
+                slots.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.per_host))),
+            )
+        };
+        semaphore
+            .acquire_owned()
+            .await
+            .map_err(|e| Failure::internal("a connection limit is gone").caused_by(&e))
+    }
+}
+
+fn explain_lookup(host: &str, error: &NetError) -> Failure {
+    let host = printable(host);
+    if error.is_nx_domain() || error.is_no_records_found() {
+        return Failure::new(Class::Unreachable, format!("the name {host} does not exist in the DNS"))
+            .hint("check the spelling of the domain or host")
+            .caused_by(error);
+    }
+    Failure::new(
+        Class::Unreachable,
+        format!("the name {host} cannot be looked up: {}", printable(&error.to_string())),
+    )
+    .hint("check the name servers, or give one with --resolver IP:PORT")
+    .caused_by(error)
+}
+
+/// Whether an address is one that anybody on the Internet could mean: not loopback, private, link-local, shared,
+/// multicast, documentation or reserved (RFC 6890).
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            !(v4.is_loopback()
+                || v4.is_private()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 192 && b == 0 && c == 0)
+                || (a == 198 && (b == 18 || b == 19)))
+        }
+        IpAddr::V6(v6) => {
+            let head = v6.segments()[0];
+            !(v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
+                || (head == 0x2001 && v6.segments()[1] == 0x0db8)
+                // 6to4 and NAT64 carry an IPv4 address that was not vetted.
+                || head == 0x2002
+                || head == 0x0064)
+        }
+    }
+}
+
+/// A connection to a server, plain or secured.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP as it is.
+    Plain(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// A stream with what its TLS showed; it gives its place in the host's limit back when it goes.
+#[derive(Debug)]
+pub struct Channel {
+    /// The bytes' way.
+    pub stream: Stream,
+    /// What the handshake showed, once there was one.
+    pub tls: Option<TlsFacts>,
+    slot: OwnedSemaphorePermit,
+}
+
+impl Channel {
+    /// Puts TLS over a plain channel. The caller has made sure that nothing it read before lies in a buffer.
+    ///
+    /// # Errors
+    /// [`Class::Tls`] when the certificate is refused, [`Class::Protocol`] when there is TLS already.
+    pub async fn secure(self, host: &str, trust: &Trust) -> Result<Self> {
+        let Stream::Plain(tcp) = self.stream else {
+            return Err(Failure::protocol("TLS was asked for twice"));
+        };
+        let (stream, facts) =
+            timeout(HANDSHAKE_TIMEOUT, trust.handshake(tcp, host)).await.map_err(|_| {
+                Failure::new(
+                    Class::Unreachable,
+                    format!("no TLS handshake within {} s", HANDSHAKE_TIMEOUT.as_secs()),
+                )
+                .hint("check that this port speaks TLS from the first byte")
+            })??;
+        Ok(Self { stream: Stream::Tls(Box::new(stream)), tls: Some(facts), slot: self.slot })
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+macro_rules! delegate_to_stream {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
+        impl AsyncRead for Channel {
+            fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+                Pin::new(&mut self.stream).poll_read(cx, buf)
+            }
+        }
+        impl AsyncWrite for Channel {
+            $(fn $name(mut self: Pin<&mut Self>, cx: &mut Context<'_>, $($arg: $ty),*) -> Poll<std::io::Result<$out>> {
+                Pin::new(&mut self.stream).$name(cx, $($arg),*)
+            })*
+        }
+    };
+}
+
+delegate_to_stream! {
+    poll_write(buf: &[u8]) -> usize;
+    poll_flush() -> ();
+    poll_shutdown() -> ();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(allowed: &[&str]) -> Network {
+        Network::new(
+            Some("127.0.0.1:53".parse().unwrap()),
+            allowed.iter().map(|n| n.parse().unwrap()).collect(),
+            8,
+        )
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn addresses_inside_are_refused_unless_listed() {
+        let strict = network(&[]);
+        for inside in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.0.1",
+            "172.16.9.9",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "::1",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::7f00:1",
+        ] {
+            assert!(!strict.allows(inside.parse().unwrap()), "{inside}");
+        }
+        assert!(strict.allows("9.9.9.9".parse().unwrap()) && strict.allows("2620:fe::fe".parse().unwrap()));
+        let loose = network(&["127.0.0.0/8"]);
+        assert!(loose.allows("127.1.2.3".parse().unwrap()) && !loose.allows("10.0.0.1".parse().unwrap()));
+        let failure = strict.resolve("127.0.0.1").await.unwrap_err();
+        assert_eq!(failure.class, Class::Refused);
+        assert!(failure.hint.unwrap().contains("allowedNetworks"));
+    }
+}

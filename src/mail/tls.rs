@@ -1,0 +1,166 @@
+//! One TLS policy for every protocol: rustls with ring, TLS 1.2 or newer, certificates validated against the system's
+//! authorities and those that the manifest adds. There is no way to switch the validation off.
+
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{CertificateError, ClientConfig, ProtocolVersion, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::model::evidence::TlsFacts;
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::text::printable;
+
+/// The most names of a certificate that are kept.
+const NAMES_MAX: usize = 20;
+
+/// The authorities that a server's certificate may come from.
+#[derive(Debug, Clone)]
+pub struct Trust(Arc<ClientConfig>);
+
+impl Trust {
+    /// The system's authorities and, beside them, those in PEM texts (each may hold several; an empty one adds none).
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] when a text that is not empty holds no certificate.
+    pub fn with_authorities(pems: &[String]) -> Result<Self> {
+        let mut roots = system_roots().clone();
+        for pem in pems.iter().filter(|pem| !pem.trim().is_empty()) {
+            let mut found = 0;
+            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                let certificate = certificate.map_err(|e| unreadable_authority().caused_by(&e))?;
+                roots.add(certificate).map_err(|e| unreadable_authority().caused_by(&e))?;
+                found += 1;
+            }
+            if found == 0 {
+                return Err(unreadable_authority());
+            }
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| Failure::internal("TLS cannot be set up").caused_by(&e))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// The rustls configuration, for clients that bring their own transport.
+    pub fn config(&self) -> &ClientConfig {
+        &self.0
+    }
+
+    /// Shakes hands on a fresh connection. No byte of a credential may be sent before this returns.
+    ///
+    /// # Errors
+    /// [`Class::Tls`] with a plain reason when the certificate or the version is refused.
+    pub async fn handshake(&self, stream: TcpStream, host: &str) -> Result<(TlsStream<TcpStream>, TlsFacts)> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| {
+            Failure::new(Class::Tls, format!("\"{}\" is no name for a certificate", printable(host)))
+                .caused_by(&e)
+        })?;
+        let stream = TlsConnector::from(Arc::clone(&self.0))
+            .connect(name, stream)
+            .await
+            .map_err(|error| explain_handshake(&error))?;
+        let facts = read_facts(&stream);
+        Ok((stream, facts))
+    }
+}
+
+fn unreadable_authority() -> Failure {
+    Failure::configuration("the certificate authority (caRef, --ca) holds no readable PEM certificate")
+        .hint("give a file with -----BEGIN CERTIFICATE----- blocks")
+}
+
+fn system_roots() -> &'static RootCertStore {
+    static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
+    ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        // A machine without installed authorities can still reach servers whose authority the manifest names.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots
+    })
+}
+
+fn explain_handshake(error: &std::io::Error) -> Failure {
+    let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else {
+        return Failure::new(Class::Unreachable, "the connection broke during the TLS handshake")
+            .caused_by(error);
+    };
+    let rustls::Error::InvalidCertificate(reason) = tls else {
+        return Failure::new(
+            Class::Tls,
+            format!("the TLS handshake failed: {}", printable(&tls.to_string())),
+        )
+        .hint("no password was sent. The server must speak TLS 1.2 or newer on this port")
+        .caused_by(error);
+    };
+    use CertificateError as E;
+    let (why, hint) = match reason {
+        E::Expired | E::ExpiredContext { .. } => ("it has expired".to_owned(), "have it renewed"),
+        E::NotValidYet | E::NotValidYetContext { .. } => {
+            ("it is not valid yet".to_owned(), "check the clocks of both machines")
+        }
+        E::NotValidForNameContext { expected, presented } => {
+            let names: Vec<_> =
+                presented.iter().take(5).map(|n| format!("\"{}\"", certificate_name(n))).collect();
+            (
+                format!("it is for {}, not \"{}\"", names.join(", "), expected.to_str()),
+                "if the server is right, set the host in spec.domains[].servers to a name that is on the certificate",
+            )
+        }
+        E::UnknownIssuer => (
+            "its authority is not known here".to_owned(),
+            "if the authority is the customer's own, give its certificate in caRef or --ca",
+        ),
+        E::Revoked => ("it was revoked".to_owned(), "have it replaced"),
+        other => (printable(&format!("{other:?}")), "have it replaced"),
+    };
+    Failure::new(Class::Tls, format!("refused the certificate: {why}"))
+        .hint(format!("no password was sent. {hint}"))
+        .caused_by(error)
+}
+
+/// rustls presents names as `DnsName("mail.example")`.
+fn certificate_name(presented: &str) -> String {
+    let inner = presented.split('"').nth(1).unwrap_or(presented);
+    printable(inner)
+}
+
+fn read_facts(stream: &TlsStream<TcpStream>) -> TlsFacts {
+    let (_, session) = stream.get_ref();
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+        _ => "TLS",
+    };
+    let mut facts = TlsFacts {
+        version: version.to_owned(),
+        names: Vec::new(),
+        issuer: String::new(),
+        not_after: Timestamp::UNIX_EPOCH,
+    };
+    let leaf = session.peer_certificates().and_then(<[_]>::first);
+    if let Some((_, certificate)) = leaf.and_then(|der| x509_parser::parse_x509_certificate(der).ok()) {
+        facts.issuer = printable(&certificate.issuer().to_string());
+        facts.not_after = Timestamp::from_second(certificate.validity().not_after.timestamp())
+            .unwrap_or(Timestamp::UNIX_EPOCH);
+        if let Ok(Some(names)) = certificate.subject_alternative_name() {
+            facts.names = names
+                .value
+                .general_names
+                .iter()
+                .filter_map(|name| match name {
+                    x509_parser::extensions::GeneralName::DNSName(dns) => Some(printable(dns)),
+                    _ => None,
+                })
+                .take(NAMES_MAX)
+                .collect();
+        }
+    }
+    facts
+}

@@ -1,0 +1,436 @@
+//! One pass over one folder: what is new, changed or gone at the source is brought to the destination, and the ledger
+//! knows of every step before it is taken.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::candidates::{Candidate, Candidates};
+use super::diff::{Diff, FlagChange, compare};
+use super::mapping::FolderPlan;
+use super::pipeline::{Work, copy_window, known_from};
+use super::progress::MailboxProgress;
+use super::settle::Barrier;
+use super::verify::{check_arrivals, read_identities};
+use super::{PassOutcome, Rules};
+use crate::ledger::{Cursor, Foreign, Ledger, NewRow, RowId, Settled, protocol_of};
+use crate::mail::{Destination, FolderState, Listed, Source};
+use crate::model::failure::{Place, Result};
+use crate::model::finding::{Code, Finding};
+use crate::model::message::{Arrival, Flags, Locator, Verdict};
+use crate::model::protocol::Protocol;
+
+/// Messages of one intent: what may be in doubt after a crash is looked for among at most so many.
+const WINDOW_MESSAGES: usize = 500;
+/// Announced bytes of one intent; one larger message makes an intent of its own.
+const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+/// Messages read back at once to learn what they are.
+const READ_BACK: usize = 200;
+
+/// One folder's pass and all it needs.
+pub struct FolderPass<'a> {
+    /// Where mail is read from.
+    pub source: &'a mut dyn Source,
+    /// Where mail is written to.
+    pub destination: &'a mut dyn Destination,
+    /// The mailbox's ledger.
+    pub ledger: &'a dyn Ledger,
+    /// What the manifest says.
+    pub rules: &'a Rules,
+    /// For whoever watches.
+    pub progress: &'a MailboxProgress,
+    /// The folder.
+    pub plan: &'a FolderPlan,
+    /// The mailbox's outcome, added to.
+    pub outcome: &'a mut PassOutcome,
+    /// Keywords that the destination does not keep, added to.
+    pub keywords_lost: &'a mut BTreeSet<String>,
+}
+
+impl FolderPass<'_> {
+    /// Carries the folder once.
+    ///
+    /// # Errors
+    /// Those of the sessions and of the ledger; the next pass goes on where this one stopped.
+    pub async fn run(&mut self, barrier: &Barrier) -> Result<()> {
+        let plan = self.plan;
+        self.progress.enter_phase(&plan.source.path.to_string());
+        let state = self.source.open(&plan.source).await?;
+        if let Some(why) = &plan.excluded {
+            return self.exclude(&state, why).await;
+        }
+        self.destination.ensure_folder(&plan.destination, plan.source.subscribed).await?;
+        let arrived = self.destination.open(&plan.destination).await?;
+        let cursor = self.ledger.cursor(&plan.source.path).await?;
+        let in_doubt = barrier.concerns(&plan.destination);
+        if !in_doubt && cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, &state, &arrived)) {
+            return Ok(());
+        }
+        let moved = cursor.as_ref().is_some_and(|c| c.destination_uidvalidity != arrived.uidvalidity);
+        if moved {
+            self.ledger.forget_arrivals(&plan.destination).await?;
+        }
+        let mut scanned = cursor.filter(|_| !moved).map_or(1, |c| c.destination_scanned.max(1));
+        if let Some(from) = barrier.scan_from(&plan.destination, arrived.uidvalidity) {
+            scanned = scanned.min(from);
+        }
+
+        let listing = self.source.list().await?;
+        let rows = self.ledger.rows(&plan.source.path).await?;
+        let diff = compare(rows, listing, |locator| is_reachable(locator, &state));
+        let work = self.plan_work(&diff).await?;
+        if moved || !work.is_empty() || !diff.void.is_empty() {
+            self.scan_destination(scanned, &arrived).await?;
+            scanned = arrived.uidnext.unwrap_or(1);
+        }
+        let work = if moved { self.rebind(&arrived, work).await? } else { work };
+        let mut candidates = self.gather_candidates(&diff, &arrived).await?;
+        let mut changes = diff.flags;
+        self.copy(work, &arrived, &mut candidates, &mut changes).await?;
+        self.carry_flags(changes, &arrived).await?;
+        self.ledger.mark_gone(&diff.gone).await?;
+        let unmatched: Vec<RowId> = candidates.into_rows().collect();
+        self.ledger.mark_gone(&unmatched).await?;
+        let cursor = Cursor {
+            uidvalidity: state.uidvalidity,
+            uidnext: state.uidnext,
+            messages: state.messages,
+            highest_modseq: state.highest_modseq,
+            destination_uidvalidity: arrived.uidvalidity,
+            destination_scanned: scanned,
+        };
+        self.ledger.save_cursor(&plan.source.path, &cursor).await
+    }
+
+    /// Counts the messages of a folder that is left out as a whole.
+    async fn exclude(&mut self, state: &FolderState, why: &str) -> Result<()> {
+        let rows = self.ledger.rows(&self.plan.source.path).await?;
+        let diff = compare(rows, self.source.list().await?, |locator| is_reachable(locator, state));
+        let verdict = Verdict::Excluded(why.to_owned());
+        let fresh: Vec<NewRow> = diff.fresh.iter().map(|listed| new_row(listed, verdict.clone())).collect();
+        self.ledger.insert(&fresh).await?;
+        let pending: Vec<Settled> =
+            diff.pending.iter().map(|(row, _)| settled(*row, None, verdict.clone())).collect();
+        self.ledger.settle(&pending, None).await
+    }
+
+    /// Remembers what is new, and finds what is to be copied now.
+    async fn plan_work(&mut self, diff: &Diff) -> Result<Vec<Work>> {
+        // Chunks keep one transaction, and what a crash repeats, small.
+        let mut work: Vec<Work> = Vec::new();
+        for fresh in diff.fresh.chunks(5000) {
+            let rows: Vec<NewRow> =
+                fresh.iter().map(|l| new_row(l, self.rules.judge(l.size, l.date))).collect();
+            let ids = self.ledger.insert(&rows).await?;
+            let wanted =
+                ids.into_iter().zip(fresh).zip(&rows).filter(|(_, row)| row.verdict == Verdict::Pending);
+            work.extend(wanted.map(|((row, listed), _)| Work { row, listed: listed.clone() }));
+        }
+        let mut reopened = Vec::new();
+        for (row, listed) in &diff.excluded {
+            if self.rules.judge(listed.size, listed.date) == Verdict::Pending {
+                reopened.push(*row);
+                work.push(Work { row: *row, listed: listed.clone() });
+            }
+        }
+        self.ledger.reopen(&reopened).await?;
+        let mut excluded = Vec::new();
+        for (row, listed) in &diff.pending {
+            match self.rules.judge(listed.size, listed.date) {
+                Verdict::Pending => work.push(Work { row: *row, listed: listed.clone() }),
+                verdict => excluded.push(settled(*row, None, verdict)),
+            }
+        }
+        self.ledger.settle(&excluded, None).await?;
+        let forgotten: Vec<RowId> =
+            diff.void.iter().filter(|row| row.known.is_none()).map(|row| row.id).collect();
+        self.ledger.forget(&forgotten).await?;
+        Ok(work)
+    }
+
+    /// Learns what lies in the destination folder that this ledger did not put there.
+    async fn scan_destination(&mut self, from: u32, arrived: &FolderState) -> Result<()> {
+        let folder = &self.plan.destination;
+        if arrived.messages == 0 {
+            return Ok(());
+        }
+        let present = self.destination.list_from(from).await.at(|| folder.to_string())?;
+        let mut known = self.ledger.claimed(folder, arrived.uidvalidity).await?;
+        known.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
+        let unknown: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !known.contains(uid)).collect();
+        for part in unknown.chunks(READ_BACK) {
+            self.progress.enter_phase(&format!("looking at what {folder} holds already"));
+            let found: Vec<Foreign> = read_identities(self.destination, part)
+                .await?
+                .into_iter()
+                .map(|(uid, identity)| Foreign { uid, known: known_from(&identity) })
+                .collect();
+            self.ledger.keep_foreign(folder, arrived.uidvalidity, &found).await?;
+        }
+        self.progress.enter_phase(&self.plan.source.path.to_string());
+        Ok(())
+    }
+
+    /// Finds delivered messages again after the destination folder got another UIDVALIDITY; those that are not there any
+    /// more are carried again.
+    async fn rebind(&mut self, arrived: &FolderState, mut work: Vec<Work>) -> Result<Vec<Work>> {
+        let folder = &self.plan.destination;
+        let mut present: HashMap<_, Vec<u32>> = HashMap::new();
+        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await? {
+            present.entry(foreign.known.canonical).or_default().push(foreign.uid);
+        }
+        let mut found = Vec::new();
+        let mut lost = Vec::new();
+        for row in self.ledger.rows(&self.plan.source.path).await? {
+            if !row.verdict.is_delivered() || row.destination.is_some() {
+                continue;
+            }
+            let uid = row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop());
+            match uid {
+                Some(uid) => found.push(settled(
+                    row.id,
+                    Some((folder.clone(), Arrival { uidvalidity: arrived.uidvalidity, uid })),
+                    row.verdict,
+                )),
+                None if !row.gone => {
+                    lost.push(row.id);
+                    let listed = Listed {
+                        locator: row.locator,
+                        size: row.size,
+                        date: row.date,
+                        flags: Some(row.flags),
+                    };
+                    work.push(Work { row: row.id, listed });
+                }
+                None => {}
+            }
+        }
+        self.ledger.settle(&found, None).await?;
+        self.ledger.reopen(&lost).await?;
+        Ok(work)
+    }
+
+    /// Gathers what a message to copy may turn out to be.
+    async fn gather_candidates(&mut self, diff: &Diff, arrived: &FolderState) -> Result<Candidates> {
+        let folder = &self.plan.destination;
+        let mut candidates = Candidates::default();
+        for row in &diff.void {
+            if let Some(known) = &row.known {
+                let candidate = Candidate {
+                    row: Some(row.id),
+                    destination: row.destination.clone(),
+                    verdict: row.verdict.clone(),
+                    flags: Some(row.flags.clone()),
+                    exact: known.exact,
+                };
+                candidates.add(known.canonical, candidate);
+            }
+        }
+        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await? {
+            let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid: foreign.uid };
+            let candidate = Candidate {
+                row: None,
+                destination: Some((folder.clone(), arrival)),
+                verdict: Verdict::Delivered,
+                flags: None,
+                exact: foreign.known.exact,
+            };
+            candidates.add(foreign.known.canonical, candidate);
+        }
+        Ok(candidates)
+    }
+
+    /// Copies everything in windows, each under an intent of its own.
+    async fn copy(
+        &mut self,
+        work: Vec<Work>,
+        arrived: &FolderState,
+        candidates: &mut Candidates,
+        changes: &mut Vec<FlagChange>,
+    ) -> Result<()> {
+        let folder = &self.plan.destination;
+        self.progress.expect(work.len() as u64, work.iter().map(|w| w.listed.size).sum());
+        let permanent = arrived.permanent_flags.clone();
+        let keep_flags = move |flags: &Flags| keep_flags(flags, permanent.as_ref());
+        let mut uidnext = arrived.uidnext.unwrap_or(1);
+        for window in windows(&work) {
+            let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
+            let intent = self.ledger.begin_intent(folder, arrived.uidvalidity, uidnext, &rows).await?;
+            let mut copied = copy_window(
+                self.source,
+                self.destination,
+                folder,
+                window,
+                candidates,
+                &keep_flags,
+                self.progress,
+            )
+            .await;
+            self.outcome.sent += copied.sent;
+            self.outcome.bytes += copied.bytes;
+            self.outcome.recognised += copied.recognised.len() as u64;
+            let mut failure = copied.failure.take();
+            if failure.is_none() {
+                match check_arrivals(self.destination, &mut copied, self.rules.depth).await {
+                    Ok(checked) => {
+                        self.outcome.sizes_checked += checked.sizes;
+                        self.outcome.digests_checked += checked.digests;
+                    }
+                    Err(broken) => failure = Some(broken),
+                }
+            }
+            self.note_window(window, &copied, changes, &keep_flags);
+            self.ledger.settle(&copied.settled, copied.all_answered.then_some(intent)).await?;
+            self.ledger.mark_gone(&copied.vanished).await?;
+            if let Some(failure) = failure {
+                return Err(failure.at(folder.to_string()));
+            }
+            let highest =
+                copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid).max();
+            uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid + 1));
+        }
+        Ok(())
+    }
+
+    /// Notes findings and the flags that recognised messages still need.
+    fn note_window(
+        &mut self,
+        window: &[Work],
+        copied: &super::pipeline::Copied,
+        changes: &mut Vec<FlagChange>,
+        keep: &dyn Fn(&Flags) -> Flags,
+    ) {
+        let listed: HashMap<RowId, &Listed> = window.iter().map(|w| (w.row, &w.listed)).collect();
+        for flags in listed.values().filter_map(|l| l.flags.as_ref()) {
+            self.keywords_lost.extend(flags.minus(&keep(flags)).iter().map(str::to_owned));
+        }
+        for recognised in &copied.recognised {
+            let Some(flags) = listed.get(&recognised.row).and_then(|l| l.flags.clone()) else { continue };
+            let before = recognised.flags.clone().unwrap_or_default();
+            let change = FlagChange {
+                row: recognised.row,
+                add: flags.minus(&before),
+                remove: before.minus(&flags),
+                all: flags,
+            };
+            if !change.add.is_empty() || !change.remove.is_empty() {
+                changes.push(change);
+            }
+        }
+        let quarantined =
+            copied.settled.iter().filter(|s| matches!(s.verdict, Verdict::Quarantined(_))).count();
+        if quarantined > 0 {
+            let message = format!("{quarantined} messages could not be carried");
+            self.outcome.findings.push(Finding::about(
+                Code::MessagesQuarantined,
+                &self.plan.source.path,
+                message,
+            ));
+        }
+        let altered =
+            copied.settled.iter().filter(|s| matches!(s.verdict, Verdict::DeliveredAltered(_))).count();
+        if altered > 0 {
+            let message = format!("the destination changed {altered} messages while storing them");
+            self.outcome.findings.push(Finding::about(
+                Code::MessagesAltered,
+                &self.plan.source.path,
+                message,
+            ));
+        }
+    }
+
+    /// Carries changed flags over, grouped so that equal changes cost one command.
+    async fn carry_flags(&mut self, changes: Vec<FlagChange>, arrived: &FolderState) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let arrivals: HashMap<RowId, u32> = self
+            .ledger
+            .rows(&self.plan.source.path)
+            .await?
+            .into_iter()
+            .filter_map(|row| {
+                let (folder, arrival) = row.destination?;
+                let here = folder == self.plan.destination && arrival.uidvalidity == arrived.uidvalidity;
+                here.then_some((row.id, arrival.uid))
+            })
+            .collect();
+        let mut groups: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
+        let mut saved = Vec::new();
+        for change in changes {
+            let Some(uid) = arrivals.get(&change.row) else { continue };
+            let add = keep_flags(&change.add, arrived.permanent_flags.as_ref());
+            self.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
+            groups.entry((add.to_string(), change.remove.to_string())).or_default().push(*uid);
+            saved.push((change.row, change.all));
+        }
+        for ((add, remove), mut uids) in groups {
+            uids.sort_unstable();
+            self.destination.store_flags(&uids, &Flags::parse(&add), &Flags::parse(&remove)).await?;
+        }
+        self.outcome.flags_updated += saved.len() as u64;
+        self.ledger.save_flags(&saved).await
+    }
+}
+
+/// Nothing happened since: same UIDs, same count, and a HIGHESTMODSEQ (RFC 7162) that proves that no flag changed either.
+fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> bool {
+    state.highest_modseq.is_some()
+        && cursor.highest_modseq == state.highest_modseq
+        && cursor.uidvalidity == state.uidvalidity
+        && cursor.uidnext == state.uidnext
+        && cursor.messages == state.messages
+        && cursor.destination_uidvalidity == arrived.uidvalidity
+}
+
+fn is_reachable(locator: &Locator, state: &FolderState) -> bool {
+    match locator {
+        Locator::Imap { uidvalidity, .. } => *uidvalidity == state.uidvalidity,
+        // A POP3 drop has no UIDVALIDITY; an IMAP folder always has one.
+        Locator::Pop3 { .. } => protocol_of(locator) == Protocol::Pop3 && state.uidvalidity == 0,
+    }
+}
+
+fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {
+    NewRow {
+        locator: listed.locator.clone(),
+        size: listed.size,
+        date: listed.date,
+        flags: listed.flags.clone().unwrap_or_default(),
+        verdict,
+    }
+}
+
+fn settled(
+    id: RowId,
+    destination: Option<(crate::model::folder::FolderPath, Arrival)>,
+    verdict: Verdict,
+) -> Settled {
+    Settled { id, known: None, size: None, date: None, flags: None, destination, verdict, replaces: None }
+}
+
+/// The flags that the destination can keep.
+fn keep_flags(flags: &Flags, permanent: Option<&BTreeSet<String>>) -> Flags {
+    match permanent {
+        None => flags.clone(),
+        Some(kept) => flags.filter(|flag| kept.iter().any(|k| k.eq_ignore_ascii_case(flag))),
+    }
+}
+
+/// Parts the work into windows by count and bytes.
+fn windows(work: &[Work]) -> Vec<&[Work]> {
+    let mut windows = Vec::new();
+    let mut start = 0;
+    let mut bytes = 0;
+    for (at, message) in work.iter().enumerate() {
+        let full = at - start >= WINDOW_MESSAGES || bytes + message.listed.size > WINDOW_BYTES;
+        if full && at > start {
+            windows.push(&work[start..at]);
+            start = at;
+            bytes = 0;
+        }
+        bytes += message.listed.size;
+    }
+    if start < work.len() {
+        windows.push(&work[start..]);
+    }
+    windows
+}

@@ -1,0 +1,200 @@
+//! Which destination folder each source folder is carried to. Pure and stable: the same folders always get the same plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Rules;
+use crate::mail::Folder;
+use crate::model::folder::{FolderPath, SpecialUse};
+
+/// What is to become of one source folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderPlan {
+    /// The folder at the source.
+    pub source: Folder,
+    /// Where its messages go.
+    pub destination: FolderPath,
+    /// Why its messages are left out, if they are.
+    pub excluded: Option<String>,
+    /// Why it could not keep its name, if it could not.
+    pub renamed: Option<String>,
+}
+
+/// Plans every selectable folder of the source, in the source's order.
+pub fn plan_folders(
+    sources: &[Folder],
+    destinations: &[Folder],
+    delimiter: Option<char>,
+    rules: &Rules,
+) -> Vec<FolderPlan> {
+    let by_use = pair_special_uses(sources, destinations);
+    let wanted: Vec<(&Folder, FolderPath, bool)> = sources
+        .iter()
+        .filter(|folder| folder.selectable)
+        .map(|source| match rename_by_rule(&source.path, &rules.folders) {
+            Some(path) => (source, path, true),
+            None => (source, rename_by_use(&source.path, &by_use), false),
+        })
+        .collect();
+    // Names that can stay as they are come before those that must yield.
+    let mut taken: BTreeMap<FolderPath, &FolderPath> = wanted
+        .iter()
+        .filter(|(_, path, _)| make_spellable(path, delimiter, 1) == *path)
+        .map(|(_, path, _)| (path.clone(), path))
+        .collect();
+    let mut plans = Vec::new();
+    for (source, path, by_rule) in &wanted {
+        // A rule may merge folders on purpose; spelling alone never does.
+        let destination = (1..)
+            .map(|n| make_spellable(path, delimiter, n))
+            .find(|name| taken.get(name).is_none_or(|other| *other == path))
+            .unwrap_or_else(|| path.clone());
+        taken.insert(destination.clone(), path);
+        let excluded = rules
+            .exclude
+            .is_match(source.path.to_string())
+            .then(|| "the folder is left out by mapping.exclude".to_owned());
+        let renamed = (destination != *path && !by_rule).then(|| {
+            format!("the destination cannot hold this name; the folder is called \"{destination}\" there")
+        });
+        plans.push(FolderPlan { source: (*source).clone(), destination, excluded, renamed });
+    }
+    plans
+}
+
+/// Replaces the beginning of a path.
+fn rebase(path: &FolderPath, from: &FolderPath, to: &FolderPath) -> Option<FolderPath> {
+    let below = path.names().strip_prefix(from.names())?;
+    Some(FolderPath::new(to.names().iter().chain(below).cloned()))
+}
+
+fn rename_by_rule(path: &FolderPath, rules: &[(FolderPath, FolderPath)]) -> Option<FolderPath> {
+    rules.iter().find_map(|(from, to)| rebase(path, from, to))
+}
+
+fn rename_by_use(path: &FolderPath, by_use: &BTreeMap<FolderPath, FolderPath>) -> FolderPath {
+    by_use.iter().find_map(|(from, to)| rebase(path, from, to)).unwrap_or_else(|| path.clone())
+}
+
+/// Finds, for each source folder with a special use, the folder of the same use at the destination, if it is called
+/// differently there. What a server says counts before what a name suggests, on both sides.
+fn pair_special_uses(sources: &[Folder], destinations: &[Folder]) -> BTreeMap<FolderPath, FolderPath> {
+    let mut pairs = BTreeMap::new();
+    let names: BTreeSet<&FolderPath> = sources.iter().map(|f| &f.path).collect();
+    for usage in
+        [SpecialUse::Archive, SpecialUse::Drafts, SpecialUse::Junk, SpecialUse::Sent, SpecialUse::Trash]
+    {
+        let (Some(from), Some(to)) = (find_use(sources, usage), find_use(destinations, usage)) else {
+            continue;
+        };
+        // A source folder that has the destination's name already keeps it; merging two folders would lose their parting.
+        if from.path != to.path && !names.contains(&to.path) {
+            pairs.insert(from.path.clone(), to.path.clone());
+        }
+    }
+    pairs
+}
+
+fn find_use(folders: &[Folder], usage: SpecialUse) -> Option<&Folder> {
+    let selectable = || folders.iter().filter(|f| f.selectable);
+    selectable().find(|f| f.special_use == Some(usage)).or_else(|| {
+        selectable().find(|f| f.special_use.is_none() && SpecialUse::from_name(&f.path) == Some(usage))
+    })
+}
+
+/// Replaces what the destination cannot hold in a name: its delimiter, control characters, nothing at all. The `n`th
+/// spelling of a name is marked with its number.
+fn make_spellable(path: &FolderPath, delimiter: Option<char>, n: u32) -> FolderPath {
+    let spell = |name: &String| -> String {
+        let name: String =
+            name.chars().map(|c| if Some(c) == delimiter || c.is_control() { '_' } else { c }).collect();
+        if name.is_empty() { "_".to_owned() } else { name }
+    };
+    let mut names: Vec<String> = path.names().iter().map(spell).collect();
+    if delimiter.is_none() {
+        // A server without hierarchy holds the whole path in one name.
+        names = vec![names.join(" - ")];
+    }
+    if let Some(last) = names.last_mut().filter(|_| n > 1) {
+        *last = format!("{last} ({n})");
+    }
+    FolderPath::new(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::Depth;
+    use std::time::Duration;
+
+    fn folder(path: &str, special_use: Option<SpecialUse>) -> Folder {
+        let path = FolderPath::from_slashes(path);
+        Folder {
+            wire_name: path.to_string().into_bytes(),
+            path,
+            special_use,
+            selectable: true,
+            subscribed: false,
+        }
+    }
+
+    fn rules(folders: &[(&str, &str)], exclude: &[&str]) -> Rules {
+        let path = FolderPath::from_slashes;
+        Rules {
+            folders: folders.iter().map(|(from, to)| (path(from), path(to))).collect(),
+            exclude: Rules::exclude_patterns(&exclude.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())
+                .unwrap(),
+            max_message_bytes: None,
+            since: None,
+            depth: Depth::Sizes,
+            settle: Duration::ZERO,
+        }
+    }
+
+    fn planned(sources: &[Folder], destinations: &[Folder], rules: &Rules) -> Vec<String> {
+        let plans = plan_folders(sources, destinations, Some('/'), rules);
+        plans.iter().map(|p| p.destination.to_string()).collect()
+    }
+
+    #[test]
+    fn special_folders_meet_their_own_kind() {
+        let sources = [
+            folder("INBOX", None),
+            folder("Sent Items", None),
+            folder("Sent Items/2020", None),
+            folder("Spam", None),
+        ];
+        let destinations = [
+            folder("INBOX", None),
+            folder("Sent", Some(SpecialUse::Sent)),
+            folder("Junk", Some(SpecialUse::Junk)),
+        ];
+        assert_eq!(
+            planned(&sources, &destinations, &rules(&[], &[])),
+            ["INBOX", "Sent", "Sent/2020", "Junk"]
+        );
+        // Two folders that could both be the sent mail stay apart.
+        let both = [folder("Sent", None), folder("Sent Items", Some(SpecialUse::Sent))];
+        assert_eq!(planned(&both, &destinations, &rules(&[], &[])), ["Sent", "Sent Items"]);
+    }
+
+    #[test]
+    fn rules_come_first_and_carry_what_is_below() {
+        let sources = [folder("Old", None), folder("Old/a", None), folder("Older", None)];
+        assert_eq!(
+            planned(&sources, &[], &rules(&[("Old", "Archive/Old")], &[])),
+            ["Archive/Old", "Archive/Old/a", "Older"]
+        );
+        let plans = plan_folders(&sources, &[], Some('/'), &rules(&[], &["Old/*"]));
+        assert_eq!(plans.iter().filter(|p| p.excluded.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn names_that_the_destination_cannot_hold_stay_apart() {
+        let named = |name: &str| Folder { path: FolderPath::new([name]), ..folder("x", None) };
+        let sources = [named("a_b"), named("a/b"), named("a\u{7}b"), named("")];
+        assert_eq!(planned(&sources, &[], &rules(&[], &[])), ["a_b", "a_b (2)", "a_b (3)", "_"]);
+        let flat = plan_folders(&[folder("A/B", None)], &[], None, &rules(&[], &[]));
+        assert_eq!(flat[0].destination, FolderPath::new(["A - B"]));
+        assert!(flat[0].renamed.is_some());
+    }
+}

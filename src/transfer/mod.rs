@@ -1,0 +1,188 @@
+//! The engine: carries one mailbox from a [`Source`] to a [`Destination`], exactly once, and keeps both in step.
+//!
+//! A pass goes folder by folder: open, list, compare with the ledger ([`diff`], pure), make the intent durable, copy
+//! ([`pipeline`]), check what arrived ([`verify`]), carry flags over, move the cursor. Messages whose fate is unknown
+//! after a cut or a crash are never sent again on sight: [`settle`] waits until the destination stands still, and what
+//! arrived is recognised by what it is. The engine knows protocols only through the traits of `mail`.
+
+pub mod candidates;
+pub mod diff;
+pub mod folder;
+pub mod mapping;
+pub mod pipeline;
+pub mod progress;
+pub mod settle;
+pub mod verify;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::Timestamp;
+
+use crate::ledger::Ledger;
+use crate::mail::{Destination, Source};
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::finding::{Code, Finding};
+use crate::model::folder::FolderPath;
+use crate::model::message::{InternalDate, Verdict};
+use crate::model::progress::MessageCounts;
+use folder::FolderPass;
+use progress::MailboxProgress;
+use settle::Barrier;
+
+/// How closely arrivals are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// The size of every message, and the digest of those whose bytes servers are known to change.
+    Sizes,
+    /// As `Sizes`, and the digest of a sample of one in a hundred.
+    Sampled,
+    /// The digest of every message.
+    Full,
+}
+
+/// What the manifest says about carrying messages, in the engine's own terms.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Folders that get another name, with what is below them; the first that fits counts.
+    pub folders: Vec<(FolderPath, FolderPath)>,
+    /// Folders that are left out, as patterns over `A/B/C`.
+    pub exclude: GlobSet,
+    /// Messages larger than this are left out, in bytes.
+    pub max_message_bytes: Option<u64>,
+    /// Messages that arrived before this are left out.
+    pub since: Option<Timestamp>,
+    /// How closely arrivals are checked.
+    pub depth: Depth,
+    /// How long a destination folder must stand still before what is missing there is sent again.
+    pub settle: Duration,
+}
+
+impl Rules {
+    /// Builds the set of folder patterns: `*` stays within one name, `**` crosses levels.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] for a pattern that cannot be read.
+    pub fn exclude_patterns(patterns: &[String]) -> Result<GlobSet> {
+        let unreadable = |pattern: &str, e: &globset::Error| {
+            Failure::configuration(format!("spec.mapping.exclude: the pattern \"{pattern}\" cannot be read"))
+                .hint("use * for part of a name and ** for any number of levels")
+                .caused_by(e)
+        };
+        let mut set = GlobSetBuilder::new();
+        for pattern in patterns {
+            let glob = GlobBuilder::new(pattern)
+                .literal_separator(true)
+                .build()
+                .map_err(|e| unreadable(pattern, &e))?;
+            set.add(glob);
+        }
+        set.build().map_err(|e| unreadable("", &e))
+    }
+
+    /// Whether a message is to be carried.
+    pub fn judge(&self, size: u64, date: Option<InternalDate>) -> Verdict {
+        if let Some(limit) = self.max_message_bytes.filter(|limit| size > *limit) {
+            return Verdict::Excluded(format!("larger than policy.maxMessageBytes ({limit} bytes)"));
+        }
+        match (self.since, date) {
+            (Some(since), Some(date)) if date.timestamp() < since => {
+                Verdict::Excluded("arrived before policy.since".to_owned())
+            }
+            _ => Verdict::Pending,
+        }
+    }
+}
+
+/// What one pass over a mailbox did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PassOutcome {
+    /// The ledger's counts after the pass.
+    pub counts: MessageCounts,
+    /// Folders that were looked at.
+    pub folders: u32,
+    /// Messages that were sent in this pass.
+    pub sent: u64,
+    /// Bytes that were sent in this pass.
+    pub bytes: u64,
+    /// Messages that were found at the destination already and taken over without sending.
+    pub recognised: u64,
+    /// Messages whose flags were carried over.
+    pub flags_updated: u64,
+    /// Arrivals whose size was checked.
+    pub sizes_checked: u64,
+    /// Arrivals that were read back and compared by digest.
+    pub digests_checked: u64,
+    /// What a person should know of this mailbox.
+    pub findings: Vec<Finding>,
+}
+
+/// Carries one mailbox once.
+///
+/// # Errors
+/// The first failure of a session as a whole; what was done until then is in the ledger, and the next call goes on.
+/// A folder that fails alone is named in the returned failure after the others were carried.
+pub async fn sync_mailbox(
+    source: &mut dyn Source,
+    destination: &mut dyn Destination,
+    ledger: &dyn Ledger,
+    rules: &Rules,
+    progress: &MailboxProgress,
+) -> Result<PassOutcome> {
+    let mut outcome = PassOutcome::default();
+    let sources = source.list_folders().await?;
+    let destinations = destination.list_folders().await?;
+    let plans = mapping::plan_folders(&sources, &destinations, destination.delimiter(), rules);
+    for plan in plans.iter().filter_map(|plan| plan.renamed.as_deref().map(|why| (plan, why))) {
+        let (plan, why) = plan;
+        outcome.findings.push(Finding::about(Code::FolderRenamed, &plan.source.path, why));
+    }
+
+    // Folders with messages in doubt come last, so that the others do not wait for them.
+    let mut barrier = Barrier::raise(ledger, destination).await?;
+    let (doubtful, certain): (Vec<_>, Vec<_>) =
+        plans.iter().partition(|plan| barrier.concerns(&plan.destination));
+    let mut failed: Option<Failure> = None;
+    let mut keywords_lost = BTreeSet::new();
+    for plan in certain.into_iter().chain(doubtful) {
+        if barrier.concerns(&plan.destination) {
+            progress.enter_phase("waiting for the destination to stand still");
+            barrier.wait(&plan.destination, destination, rules.settle).await?;
+        }
+        let mut pass = FolderPass {
+            source,
+            destination,
+            ledger,
+            rules,
+            progress,
+            plan,
+            outcome: &mut outcome,
+            keywords_lost: &mut keywords_lost,
+        };
+        match pass.run(&barrier).await {
+            Ok(()) => {
+                outcome.folders += 1;
+                barrier.lower(&plan.destination, destination, ledger).await?;
+            }
+            // The session is still good; one bad folder must not stop the mailbox.
+            Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {
+                let failure = failure.at(plan.source.path.to_string());
+                failed = Some(failed.map_or_else(|| failure.clone(), |first| first));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    if !keywords_lost.is_empty() {
+        let words: Vec<_> = keywords_lost.into_iter().collect();
+        outcome.findings.push(Finding::of_domain(
+            Code::KeywordsNotKept,
+            format!("the destination does not keep {}", words.join(", ")),
+        ));
+    }
+    outcome.counts = ledger.counts().await?;
+    match failed {
+        Some(failure) => Err(failure),
+        None => Ok(outcome),
+    }
+}

@@ -1,0 +1,320 @@
+//! Copies one window of messages: three stages at once, joined by bounded queues. The source streams bodies, the tap
+//! reads their identity as they pass, the destination appends them.
+//!
+//! While there is anything to recognise, the tap holds each message until it knows what it is; otherwise bytes go
+//! straight through.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use super::candidates::Candidates;
+use super::progress::MailboxProgress;
+use crate::ledger::{Known, RowId, Settled};
+use crate::mail::spool::Spool;
+use crate::mail::{
+    Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Source, Wanted,
+};
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::folder::FolderPath;
+use crate::model::identity::{Hazards, Identity, IdentityHasher};
+use crate::model::message::{Flags, InternalDate, Verdict};
+
+/// One message to copy.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// Its row in the ledger.
+    pub row: RowId,
+    /// Its listing.
+    pub listed: Listed,
+}
+
+impl Work {
+    fn key(&self) -> u64 {
+        self.row.cast_unsigned()
+    }
+}
+
+/// What is known of a message whose bytes have passed.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    /// What it is.
+    pub known: Known,
+    /// Its exact size in bytes.
+    pub size: u64,
+    /// The date it was given.
+    pub date: Option<InternalDate>,
+    /// What servers are known to change about bytes like these.
+    pub hazards: Hazards,
+}
+
+/// A message that was recognised at the destination instead of being sent.
+#[derive(Debug, Clone)]
+pub struct Recognised {
+    /// Its row.
+    pub row: RowId,
+    /// The flags that its copy was given; `None` when they are unknown.
+    pub flags: Option<Flags>,
+}
+
+/// What became of a window.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// Messages whose fate is certain.
+    pub settled: Vec<Settled>,
+    /// What is known of those that were sent.
+    pub passed: HashMap<RowId, Passed>,
+    /// Those that were recognised.
+    pub recognised: Vec<Recognised>,
+    /// Messages that the source no longer has.
+    pub vanished: Vec<RowId>,
+    /// Messages that were sent and acknowledged.
+    pub sent: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether the destination answered for every message that was sent to it, so that none is in doubt.
+    pub all_answered: bool,
+    /// Why the window could not be finished.
+    pub failure: Option<Failure>,
+}
+
+/// Copies one window. Never fails as a whole: what is certain is in the result, beside the failure.
+pub async fn copy_window(
+    source: &mut dyn Source,
+    destination: &mut dyn Destination,
+    folder: &FolderPath,
+    window: &[Work],
+    candidates: &mut Candidates,
+    keep_flags: &(dyn Fn(&Flags) -> Flags + Send + Sync),
+    progress: &MailboxProgress,
+) -> Copied {
+    let works: HashMap<u64, &Work> = window.iter().map(|work| (work.key(), work)).collect();
+    let wanted: Vec<Wanted> = window
+        .iter()
+        .map(|w| Wanted { key: w.key(), locator: w.listed.locator.clone(), size: w.listed.size })
+        .collect();
+    let (to_tap, from_source) = mpsc::channel(BODY_QUEUE);
+    let (to_destination, from_tap) = mpsc::channel(BODY_QUEUE);
+    let (report, mut outcomes) = mpsc::unbounded_channel();
+    let dates: Mutex<HashMap<u64, InternalDate>> = Mutex::default();
+
+    let listed = |key: u64| works.get(&key).map(|work| &work.listed);
+    let envelope = |key: u64| {
+        let learned = dates.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        Envelope {
+            flags: listed(key).and_then(|l| l.flags.as_ref()).map(keep_flags).unwrap_or_default(),
+            date: listed(key).and_then(|l| l.date).or(learned),
+        }
+    };
+    let mut copied = Copied::default();
+    let mut tap = Tap { works: &works, dates: &dates, candidates, copied: &mut copied, progress };
+    let append = async {
+        // The queue goes with the append, so that the tap learns when nobody takes its messages any more.
+        let mut from_tap = from_tap;
+        let appended = destination.append(folder, &mut from_tap, &envelope, &report).await;
+        drop(report);
+        appended
+    };
+    let (fetched, tapped, appended) =
+        tokio::join!(source.fetch(&wanted, to_tap), tap.run(from_source, to_destination), append);
+
+    let mut refusals = Vec::new();
+    while let Ok(outcome) = outcomes.try_recv() {
+        progress.finish_message();
+        match outcome {
+            Appended::Stored { key, arrival } => {
+                let row = key.cast_signed();
+                let passed = copied.passed.get(&row);
+                copied.sent += 1;
+                copied.bytes += passed.map_or(0, |p| p.size);
+                let destination = arrival.map(|arrival| (folder.clone(), arrival));
+                let mut settled = settle(row, passed, destination, Verdict::Delivered);
+                settled.flags = listed(key).and_then(|l| l.flags.clone());
+                copied.settled.push(settled);
+            }
+            Appended::Refused { key, failure } => refusals.push((key.cast_signed(), failure)),
+        }
+    }
+    let mut failure = None;
+    for (row, refused) in refusals {
+        let harmless = match refused.class {
+            Class::Message => true,
+            // A command that is not understood for one message among others that were taken is that message's fault.
+            Class::Protocol => copied.sent > 0,
+            _ => false,
+        };
+        if harmless {
+            let passed = copied.passed.get(&row);
+            copied.settled.push(settle(row, passed, None, Verdict::Quarantined(refused.sentence())));
+        } else {
+            failure = Some(refused);
+        }
+    }
+    copied.all_answered = appended.is_ok();
+    // The destination's own failure says more than the broken queue that it leaves at the source.
+    copied.failure = match (appended, fetched, tapped) {
+        (Err(at_destination), Err(at_source), _) if at_destination.what.contains("broke off") => {
+            Some(at_source)
+        }
+        (Err(at_destination), _, _) => Some(at_destination),
+        (Ok(()), Err(at_source), _) => Some(at_source),
+        (Ok(()), Ok(()), Err(between)) => Some(between),
+        (Ok(()), Ok(()), Ok(())) => failure,
+    };
+    copied
+}
+
+fn settle(
+    row: RowId,
+    passed: Option<&Passed>,
+    destination: Option<(FolderPath, crate::model::message::Arrival)>,
+    verdict: Verdict,
+) -> Settled {
+    Settled {
+        id: row,
+        known: passed.map(|p| p.known.clone()),
+        size: passed.map(|p| p.size),
+        date: passed.and_then(|p| p.date),
+        flags: None,
+        destination,
+        verdict,
+        replaces: None,
+    }
+}
+
+/// What an identity says, in the ledger's terms.
+pub fn known_from(identity: &Identity) -> Known {
+    Known {
+        exact: identity.exact,
+        canonical: identity.canonical,
+        message_id: identity.message_id.clone(),
+        subject: identity.subject.clone(),
+    }
+}
+
+struct Tap<'a> {
+    works: &'a HashMap<u64, &'a Work>,
+    dates: &'a Mutex<HashMap<u64, InternalDate>>,
+    candidates: &'a mut Candidates,
+    copied: &'a mut Copied,
+    progress: &'a MailboxProgress,
+}
+
+impl Tap<'_> {
+    async fn run(&mut self, mut from_source: BodyReceiver, to_destination: BodySender) -> Result<()> {
+        while let Some(event) = from_source.recv().await {
+            match event {
+                BodyEvent::Begin { key, size } => {
+                    let Some(work) = self.works.get(&key).copied() else {
+                        return Err(Failure::internal("a message came that nobody asked for"));
+                    };
+                    // Whoever may be recognised, or learns its date from its own header, is held until its end.
+                    let held = !self.candidates.is_empty() || work.listed.date.is_none();
+                    let passed = if held {
+                        self.hold(work, &mut from_source, &to_destination).await?
+                    } else {
+                        self.pass(work, size, &mut from_source, &to_destination).await?
+                    };
+                    if !passed {
+                        return Ok(());
+                    }
+                }
+                BodyEvent::Missing { key, failure } => self.miss(key.cast_signed(), failure),
+                BodyEvent::Chunk(_) | BodyEvent::End { .. } => {
+                    return Err(Failure::internal("a message came without its beginning"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn miss(&mut self, row: RowId, failure: Option<Failure>) {
+        self.progress.finish_message();
+        match failure {
+            None => self.copied.vanished.push(row),
+            Some(failure) => {
+                let verdict = Verdict::Quarantined(format!("the source {}", failure.sentence()));
+                self.copied.settled.push(settle(row, None, None, verdict));
+            }
+        }
+    }
+
+    fn note(&mut self, work: &Work, identity: &Identity) -> Passed {
+        let date = work.listed.date.or(identity.first_received);
+        let passed =
+            Passed { known: known_from(identity), size: identity.size, date, hazards: identity.hazards };
+        self.copied.passed.insert(work.row, passed.clone());
+        passed
+    }
+
+    /// Lets a message through while it is read; false when nobody takes it or it broke off.
+    async fn pass(
+        &mut self,
+        work: &Work,
+        size: u64,
+        from_source: &mut BodyReceiver,
+        to_destination: &BodySender,
+    ) -> Result<bool> {
+        let mut hasher = IdentityHasher::new();
+        if to_destination.send(BodyEvent::Begin { key: work.key(), size }).await.is_err() {
+            return Ok(false);
+        }
+        loop {
+            match from_source.recv().await {
+                Some(BodyEvent::Chunk(chunk)) => {
+                    hasher.update(&chunk);
+                    self.progress.pass_bytes(chunk.len() as u64);
+                    if to_destination.send(BodyEvent::Chunk(chunk)).await.is_err() {
+                        return Ok(false);
+                    }
+                }
+                Some(BodyEvent::End { date }) => {
+                    // Known before the destination can possibly answer.
+                    self.note(work, &hasher.finish());
+                    return Ok(to_destination.send(BodyEvent::End { date }).await.is_ok());
+                }
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// Holds a message until it is known what it is, then recognises it or lets it through.
+    async fn hold(
+        &mut self,
+        work: &Work,
+        from_source: &mut BodyReceiver,
+        to_destination: &BodySender,
+    ) -> Result<bool> {
+        let mut hasher = IdentityHasher::new();
+        let mut spool = Spool::default();
+        loop {
+            match from_source.recv().await {
+                Some(BodyEvent::Chunk(chunk)) => {
+                    hasher.update(&chunk);
+                    self.progress.pass_bytes(chunk.len() as u64);
+                    spool.push(&chunk).await?;
+                }
+                Some(BodyEvent::End { date }) => {
+                    let identity = hasher.finish();
+                    let passed = self.note(work, &identity);
+                    if let Some(candidate) = self.candidates.take(&passed.known) {
+                        let mut settled =
+                            settle(work.row, Some(&passed), candidate.destination, candidate.verdict);
+                        settled.replaces = candidate.row;
+                        settled.flags = Some(candidate.flags.clone().unwrap_or_default());
+                        self.copied.settled.push(settled);
+                        self.copied.recognised.push(Recognised { row: work.row, flags: candidate.flags });
+                        self.progress.finish_message();
+                        return Ok(true);
+                    }
+                    if let Some(learned) = date.or(identity.first_received) {
+                        self.dates.lock().unwrap_or_else(PoisonError::into_inner).insert(work.key(), learned);
+                    }
+                    return Ok(spool.deliver(work.key(), to_destination).await.is_ok());
+                }
+                _ => return Ok(false),
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What a pass has done so far, for whoever shows it. Counters only go up, and reading them never waits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The state of one mailbox's pass.
+#[derive(Debug, Default)]
+pub struct MailboxProgress {
+    expected: AtomicU64,
+    done: AtomicU64,
+    bytes_expected: AtomicU64,
+    bytes: AtomicU64,
+    place: Mutex<String>,
+}
+
+/// A reading of [`MailboxProgress`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Messages that this pass has found to carry.
+    pub expected: u64,
+    /// Messages that this pass has dealt with.
+    pub done: u64,
+    /// Bytes of the messages to carry, as the source announces them.
+    pub bytes_expected: u64,
+    /// Bytes that have passed.
+    pub bytes: u64,
+    /// The folder, or what is being waited for.
+    pub place: String,
+}
+
+impl MailboxProgress {
+    /// Says where the pass is.
+    pub fn enter_phase(&self, place: &str) {
+        place.clone_into(&mut self.place.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// More messages were found to carry.
+    pub fn expect(&self, messages: u64, bytes: u64) {
+        self.expected.fetch_add(messages, Ordering::Relaxed);
+        self.bytes_expected.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A message was dealt with.
+    pub fn finish_message(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Bytes passed.
+    pub fn pass_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Reads all counters.
+    pub fn read(&self) -> Reading {
+        Reading {
+            expected: self.expected.load(Ordering::Relaxed),
+            done: self.done.load(Ordering::Relaxed),
+            bytes_expected: self.bytes_expected.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            place: self.place.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Checks what arrived. `OK` is not `identical`: servers say it and change bytes (measured: NUL, CR CR LF, a last lone
+//! CR). Every arrival's size is compared; those whose bytes servers are known to change, and a sample, are read back.
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc;
+
+use super::Depth;
+use super::pipeline::{Copied, Passed};
+use crate::mail::{BODY_QUEUE, BodyEvent, Destination};
+use crate::model::failure::{Failure, Result};
+use crate::model::identity::{Hazard, Identity, IdentityHasher};
+use crate::model::message::Verdict;
+
+/// One arrival in this many is read back at [`Depth::Sampled`].
+const SAMPLE: u8 = 100;
+
+/// How many checks were made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Checked {
+    /// Sizes compared.
+    pub sizes: u64,
+    /// Messages read back.
+    pub digests: u64,
+}
+
+/// Checks the arrivals of a window in the open folder and corrects their verdicts.
+///
+/// # Errors
+/// Those of the session; the verdicts stay as they are.
+pub async fn check_arrivals(
+    destination: &mut dyn Destination,
+    copied: &mut Copied,
+    depth: Depth,
+) -> Result<Checked> {
+    let mut sent: HashMap<u32, (usize, Passed)> = HashMap::new();
+    for (at, settled) in copied.settled.iter().enumerate() {
+        let recognised = copied.recognised.iter().any(|r| r.row == settled.id);
+        if let (Verdict::Delivered, Some((_, arrival)), false) =
+            (&settled.verdict, &settled.destination, recognised)
+            && let Some(passed) = copied.passed.get(&settled.id)
+        {
+            sent.insert(arrival.uid, (at, passed.clone()));
+        }
+    }
+    let Some(first) = sent.keys().min().copied() else { return Ok(Checked::default()) };
+    let mut checked = Checked::default();
+    let mut read_back = Vec::new();
+    for present in destination.list_from(first).await? {
+        let Some((at, passed)) = sent.get(&present.uid) else { continue };
+        checked.sizes += 1;
+        let suspicious = present.size != passed.size
+            || passed.hazards.iter().next().is_some()
+            || depth == Depth::Full
+            || (depth == Depth::Sampled && passed.known.exact.0[0].is_multiple_of(SAMPLE));
+        if suspicious {
+            read_back.push((present.uid, *at));
+        }
+    }
+    let places: HashMap<u32, usize> = read_back.iter().copied().collect();
+    let uids: Vec<u32> = read_back.iter().map(|(uid, _)| *uid).collect();
+    for (uid, identity) in read_identities(destination, &uids).await? {
+        checked.digests += 1;
+        let (Some(at), Some((_, passed))) = (places.get(&uid), sent.get(&uid)) else { continue };
+        if let Some(reason) = explain_difference(passed, &identity) {
+            copied.settled[*at].verdict = Verdict::DeliveredAltered(reason);
+        }
+    }
+    Ok(checked)
+}
+
+/// What the destination changed, if it changed anything.
+fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<String> {
+    if sent.known.exact == arrived.exact && sent.size == arrived.size {
+        return None;
+    }
+    let causes: Vec<&str> = [
+        (Hazard::Nul, "NUL bytes"),
+        (Hazard::BareCr, "lone carriage returns"),
+        (Hazard::CrCrLf, "doubled carriage returns"),
+        (Hazard::BareLf, "lone line feeds"),
+        (Hazard::NoFinalEol, "a last line without its end"),
+        (Hazard::VeryLongLine, "very long lines"),
+    ]
+    .into_iter()
+    .filter(|(hazard, _)| sent.hazards.has(*hazard))
+    .map(|(_, words)| words)
+    .collect();
+    let causes = if causes.is_empty() { String::new() } else { format!(": it holds {}", causes.join(", ")) };
+    Some(format!("the destination stored {} bytes of {} differently{causes}", arrived.size, sent.size))
+}
+
+/// Reads messages of the open folder back and tells what they are. UIDs that are gone are left out.
+///
+/// # Errors
+/// Those of the session.
+pub async fn read_identities(
+    destination: &mut dyn Destination,
+    uids: &[u32],
+) -> Result<Vec<(u32, Identity)>> {
+    if uids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (sender, mut bodies) = mpsc::channel(BODY_QUEUE);
+    let read = async {
+        let mut identities = Vec::with_capacity(uids.len());
+        let mut current: Option<(u32, IdentityHasher)> = None;
+        while let Some(event) = bodies.recv().await {
+            match event {
+                BodyEvent::Begin { key, .. } => {
+                    let uid = u32::try_from(key)
+                        .map_err(|_| Failure::internal("a UID came back as another number"))?;
+                    current = Some((uid, IdentityHasher::new()));
+                }
+                BodyEvent::Chunk(chunk) => {
+                    if let Some((_, hasher)) = &mut current {
+                        hasher.update(&chunk);
+                    }
+                }
+                BodyEvent::End { .. } => {
+                    if let Some((uid, hasher)) = current.take() {
+                        identities.push((uid, hasher.finish()));
+                    }
+                }
+                BodyEvent::Missing { .. } => {}
+            }
+        }
+        Ok(identities)
+    };
+    let (fetched, identities) = tokio::join!(destination.fetch(uids, sender), read);
+    fetched?;
+    identities
+}
