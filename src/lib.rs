@@ -20,4 +20,5 @@
 //! - [`local`] is the platform of this process; the operator will be the other one and opens no mail connection.
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
+pub mod api;
 pub mod model;

@@ -22,7 +22,9 @@ impl FromStr for Domain {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match url::Host::parse(text.trim_end_matches('.')) {
-            Ok(url::Host::Domain(name)) if name.len() <= 253 && !name.starts_with('.') && !name.is_empty() => {
+            Ok(url::Host::Domain(name))
+                if name.len() <= 253 && !name.starts_with('.') && !name.is_empty() =>
+            {
                 Ok(Self(name.to_ascii_lowercase()))
             }
             _ => Err(format!("\"{}\" is not a domain name", super::text::printable(text))),
@@ -56,7 +58,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         let refuse = || format!("\"{}\" is not a mail address", super::text::printable(text));
         let (local, domain) = text.trim().rsplit_once('@').ok_or_else(refuse)?;
-        let spoiled = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '"' | '@' | '(' | ')' | '<' | '>' | ',' | ';');
+        let spoiled = |c: char| {
+            c.is_control() || c.is_whitespace() || matches!(c, '"' | '@' | '(' | ')' | '<' | '>' | ',' | ';')
+        };
         if local.is_empty() || local.len() > 64 || local.contains(spoiled) {
             return Err(refuse());
         }
@@ -112,7 +116,10 @@ mod tests {
     fn addresses_are_taken_apart_at_the_last_at() {
         let address: Address = "Anna.B@Contoso.Example".parse().unwrap();
         assert_eq!((address.local_part(), address.domain().as_str()), ("Anna.B", "contoso.example"));
-        assert_eq!("jörg@münchen.example".parse::<Address>().unwrap().domain().as_str(), "xn--mnchen-3ya.example");
+        assert_eq!(
+            "jörg@münchen.example".parse::<Address>().unwrap().domain().as_str(),
+            "xn--mnchen-3ya.example"
+        );
         for bad in ["anna", "@contoso.example", "a b@c.example", "a@", "a\r\nb@c.example", "a@127.0.0.1"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }

@@ -5,13 +5,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The result of anything that can fail.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// What kind of failure this is. The table in [`Class::row`] derives everything else from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Class {
     /// A server or a name cannot be reached for now.
     Unreachable,
@@ -103,18 +104,102 @@ const TABLE: [Row; 12] = {
     use JobPolicy as J;
     use Verdict as V;
     [
-        row(C::Unreachable, Some(10), V::Retry, "Unreachable", J::Count, "A server or name could not be reached; it is tried again, later each time."),
-        row(C::Conflict, Some(11), V::Retry, "Conflict", J::Count, "Another run holds the same state; it is tried again."),
-        row(C::Throttled, Some(12), V::Wait, "Throttled", J::Count, "The server asked for a pause; it is waited for and not counted as a failure."),
-        row(C::Tls, Some(20), V::Stall, "CertificateRejected", J::FailIndex, "A certificate or TLS version was refused before any password was sent."),
-        row(C::Credentials, Some(21), V::Stall, "CredentialsRejected", J::FailIndex, "A user name or password was refused, or the mailbox is unknown to the server."),
-        row(C::Refused, Some(22), V::Stall, "PermissionRefused", J::FailIndex, "The server or the policy does not allow it."),
-        row(C::Configuration, Some(23), V::Stall, "InvalidConfiguration", J::FailIndex, "The manifest, a Secret or the state directory needs a correction."),
-        row(C::Quota, Some(24), V::StallMailbox, "DestinationFull", J::FailIndex, "The destination mailbox is full; the others go on and this one is tried again every hour."),
-        row(C::Message, None, V::Skip, "MessageRefused", J::Never, "One message could not be carried; it is a named row in the report and stops nothing."),
-        row(C::Protocol, Some(30), V::RetryFew, "UnexpectedResponse", J::Count, "A server broke its protocol; it is tried a few times, then please report it."),
-        row(C::Internal, Some(31), V::RetryFew, "InternalError", J::Count, "Mailferry broke a promise of its own; please report it."),
-        row(C::Interrupted, Some(40), V::Resume, "Interrupted", J::Ignore, "Stopped from outside; the next run goes on from here."),
+        row(
+            C::Unreachable,
+            Some(10),
+            V::Retry,
+            "Unreachable",
+            J::Count,
+            "A server or name could not be reached; it is tried again, later each time.",
+        ),
+        row(
+            C::Conflict,
+            Some(11),
+            V::Retry,
+            "Conflict",
+            J::Count,
+            "Another run holds the same state; it is tried again.",
+        ),
+        row(
+            C::Throttled,
+            Some(12),
+            V::Wait,
+            "Throttled",
+            J::Count,
+            "The server asked for a pause; it is waited for and not counted as a failure.",
+        ),
+        row(
+            C::Tls,
+            Some(20),
+            V::Stall,
+            "CertificateRejected",
+            J::FailIndex,
+            "A certificate or TLS version was refused before any password was sent.",
+        ),
+        row(
+            C::Credentials,
+            Some(21),
+            V::Stall,
+            "CredentialsRejected",
+            J::FailIndex,
+            "A user name or password was refused, or the mailbox is unknown to the server.",
+        ),
+        row(
+            C::Refused,
+            Some(22),
+            V::Stall,
+            "PermissionRefused",
+            J::FailIndex,
+            "The server or the policy does not allow it.",
+        ),
+        row(
+            C::Configuration,
+            Some(23),
+            V::Stall,
+            "InvalidConfiguration",
+            J::FailIndex,
+            "The manifest, a Secret or the state directory needs a correction.",
+        ),
+        row(
+            C::Quota,
+            Some(24),
+            V::StallMailbox,
+            "DestinationFull",
+            J::FailIndex,
+            "The destination mailbox is full; the others go on and this one is tried again every hour.",
+        ),
+        row(
+            C::Message,
+            None,
+            V::Skip,
+            "MessageRefused",
+            J::Never,
+            "One message could not be carried; it is a named row in the report and stops nothing.",
+        ),
+        row(
+            C::Protocol,
+            Some(30),
+            V::RetryFew,
+            "UnexpectedResponse",
+            J::Count,
+            "A server broke its protocol; it is tried a few times, then please report it.",
+        ),
+        row(
+            C::Internal,
+            Some(31),
+            V::RetryFew,
+            "InternalError",
+            J::Count,
+            "Mailferry broke a promise of its own; please report it.",
+        ),
+        row(
+            C::Interrupted,
+            Some(40),
+            V::Resume,
+            "Interrupted",
+            J::Ignore,
+            "Stopped from outside; the next run goes on from here.",
+        ),
     ]
 };
 

@@ -94,16 +94,44 @@ impl SpecialUse {
             return None;
         }
         Some(match path.name().to_lowercase().as_str() {
-            "drafts" | "draft" | "entwürfe" | "brouillons" | "borradores" | "bozze" | "concepten" => Self::Drafts,
-            "sent" | "sent items" | "sent messages" | "sent mail" | "gesendet" | "gesendete objekte"
-            | "gesendete elemente" | "envoyés" | "éléments envoyés" | "enviados" | "elementos enviados"
-            | "inviati" | "posta inviata" | "verzonden" | "verzonden items" => Self::Sent,
-            "junk" | "junk mail" | "junk email" | "junk e-mail" | "spam" | "bulk mail" | "courrier indésirable"
-            | "correo no deseado" | "posta indesiderata" => Self::Junk,
-            "trash" | "deleted items" | "deleted messages" | "papierkorb" | "gelöschte elemente"
-            | "gelöschte objekte" | "corbeille" | "éléments supprimés" | "papelera" | "cestino" | "prullenbak" => {
-                Self::Trash
+            "drafts" | "draft" | "entwürfe" | "brouillons" | "borradores" | "bozze" | "concepten" => {
+                Self::Drafts
             }
+            "sent"
+            | "sent items"
+            | "sent messages"
+            | "sent mail"
+            | "gesendet"
+            | "gesendete objekte"
+            | "gesendete elemente"
+            | "envoyés"
+            | "éléments envoyés"
+            | "enviados"
+            | "elementos enviados"
+            | "inviati"
+            | "posta inviata"
+            | "verzonden"
+            | "verzonden items" => Self::Sent,
+            "junk"
+            | "junk mail"
+            | "junk email"
+            | "junk e-mail"
+            | "spam"
+            | "bulk mail"
+            | "courrier indésirable"
+            | "correo no deseado"
+            | "posta indesiderata" => Self::Junk,
+            "trash"
+            | "deleted items"
+            | "deleted messages"
+            | "papierkorb"
+            | "gelöschte elemente"
+            | "gelöschte objekte"
+            | "corbeille"
+            | "éléments supprimés"
+            | "papelera"
+            | "cestino"
+            | "prullenbak" => Self::Trash,
             "archive" | "archives" | "archiv" | "archivio" | "archivo" | "archief" => Self::Archive,
             _ => return None,
         })

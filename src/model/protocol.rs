@@ -42,7 +42,9 @@ impl fmt::Display for Protocol {
 }
 
 /// How the channel to a server is secured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
 pub enum Tls {
     /// TLS from the first byte (RFC 8314).
     #[default]
