@@ -23,7 +23,10 @@ pub fn files() -> Result<Vec<(String, String)>> {
         .map(|crd| {
             let name = crd.metadata.name.clone().unwrap_or_default();
             let yaml = super::manifest::to_yaml(&crd)?;
-            Ok((format!("{name}.yaml"), format!("# Generated from the types by `mailferry crd`; do not edit.\n{yaml}")))
+            Ok((
+                format!("{name}.yaml"),
+                format!("# Generated from the types by `mailferry crd`; do not edit.\n{yaml}"),
+            ))
         })
         .collect()
 }
@@ -39,7 +42,8 @@ pub fn schema_of<K: CustomResourceExt>() -> Result<serde_json::Value> {
     let crd = refine(K::crd());
     let version = crd.spec.versions.into_iter().next();
     let schema = version.and_then(|v| v.schema).and_then(|s| s.open_api_v3_schema);
-    serde_json::to_value(schema).map_err(|e| Failure::internal("the schema of a kind is not JSON").caused_by(&e))
+    serde_json::to_value(schema)
+        .map_err(|e| Failure::internal("the schema of a kind is not JSON").caused_by(&e))
 }
 
 /// Brings the derived schema to what Kubernetes understands and to what people can read.
@@ -64,6 +68,9 @@ fn refine_schema(schema: &mut JSONSchemaProps) {
             schema.format = Some(known.to_owned());
         }
     }
+    // Doc comments are broken into lines for the editor, not for `kubectl explain`.
+    schema.description =
+        schema.description.take().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
     // A union's rule says the same as its oneOf, in words; the API server would show the oneOf's bare "must validate one
     // and only one schema" first and never come to the rule.
     if schema.x_kubernetes_validations.as_ref().is_some_and(|rules| !rules.is_empty()) {

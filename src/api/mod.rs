@@ -16,6 +16,7 @@ pub mod mapping;
 pub mod names;
 pub mod policy;
 pub mod reference;
+pub mod rules;
 pub mod schema;
 pub mod status;
 
