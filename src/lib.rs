@@ -22,5 +22,6 @@
 
 pub mod ledger;
 pub mod mail;
+pub mod api;
 pub mod model;
 pub mod transfer;

@@ -5,13 +5,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The result of anything that can fail.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// What kind of failure this is. The table in [`Class::row`] derives everything else from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Class {
     /// A server or a name cannot be reached for now.
     Unreachable,

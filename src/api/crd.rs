@@ -1,0 +1,93 @@
+//! The `CustomResourceDefinitions` as they are given to a cluster, made from the types and from nothing else.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
+use kube::CustomResourceExt;
+
+use super::{MailMigration, MailboxMigration};
+use crate::model::failure::{Failure, Result};
+
+/// How the generated files are made anew; a test prints it when they are behind.
+pub const REMEDY: &str = "cargo run -- crd --dir crds";
+
+/// All our kinds, alphabetical.
+pub fn all() -> Vec<CustomResourceDefinition> {
+    [MailboxMigration::crd(), MailMigration::crd()].into_iter().map(refine).collect()
+}
+
+/// One file for each kind, as (file name, YAML), in the order of [`all`].
+pub fn files() -> Result<Vec<(String, String)>> {
+    all()
+        .into_iter()
+        .map(|crd| {
+            let name = crd.metadata.name.clone().unwrap_or_default();
+            let yaml = super::manifest::to_yaml(&crd)?;
+            Ok((
+                format!("{name}.yaml"),
+                format!("# Generated from the types by `mailferry crd`; do not edit.\n{yaml}"),
+            ))
+        })
+        .collect()
+}
+
+/// All kinds in one text, as documents of one YAML stream.
+pub fn to_yaml() -> Result<String> {
+    let files = files()?;
+    Ok(files.into_iter().map(|(_, yaml)| yaml).collect::<Vec<_>>().join("---\n"))
+}
+
+/// The schema of a kind as the API server checks it, as JSON.
+pub fn schema_of<K: CustomResourceExt>() -> Result<serde_json::Value> {
+    let crd = refine(K::crd());
+    let version = crd.spec.versions.into_iter().next();
+    let schema = version.and_then(|v| v.schema).and_then(|s| s.open_api_v3_schema);
+    serde_json::to_value(schema)
+        .map_err(|e| Failure::internal("the schema of a kind is not JSON").caused_by(&e))
+}
+
+/// Brings the derived schema to what Kubernetes understands and to what people can read.
+fn refine(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
+            refine_schema(schema);
+        }
+    }
+    crd
+}
+
+fn refine_schema(schema: &mut JSONSchemaProps) {
+    // Kubernetes knows no unsigned formats and warns about them at each apply; the limits say the same.
+    if let Some(format) = schema.format.as_deref() {
+        let known = match format {
+            "uint8" | "uint16" => Some("int32"),
+            "uint" | "uint32" | "uint64" | "int" => Some("int64"),
+            _ => None,
+        };
+        if let Some(known) = known {
+            schema.format = Some(known.to_owned());
+        }
+    }
+    // Doc comments are broken into lines for the editor, not for `kubectl explain`.
+    schema.description =
+        schema.description.take().map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    // A union's rule says the same as its oneOf, in words; the API server would show the oneOf's bare "must validate one
+    // and only one schema" first and never come to the rule.
+    if schema.x_kubernetes_validations.as_ref().is_some_and(|rules| !rules.is_empty()) {
+        schema.one_of = None;
+    }
+    for property in schema.properties.iter_mut().flatten() {
+        refine_schema(property.1);
+    }
+    if let Some(items) = &mut schema.items {
+        use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray as Items;
+        match items {
+            Items::Schema(item) => refine_schema(item),
+            Items::Schemas(items) => items.iter_mut().for_each(refine_schema),
+        }
+    }
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrBool as Others;
+    if let Some(Others::Schema(others)) = &mut schema.additional_properties {
+        refine_schema(others);
+    }
+}

@@ -1,0 +1,219 @@
+//! `MailboxMigration`: one mailbox of a migration. The product makes it and writes it; users read it.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::failure::{Class, Failure};
+use crate::model::progress::MessageCounts;
+use crate::model::protocol::Protocol;
+use crate::model::text::cut;
+
+/// The most that [`MailboxMigrationStatus::bounded`] leaves, in bytes of JSON.
+pub const STATUS_MAX: usize = 2048;
+
+/// Which mailbox it is about. It never changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "mailferry.dev",
+    version = "v1alpha1",
+    kind = "MailboxMigration",
+    namespaced,
+    shortname = "mbm",
+    category = "mailferry",
+    status = "MailboxMigrationStatus",
+    derive = "PartialEq",
+    doc = "One mailbox of a MailMigration: made and kept by the operator, read by people.",
+    printcolumn(
+        name = "Source",
+        type_ = "string",
+        json_path = ".spec.source",
+        description = "Address at the source"
+    ),
+    printcolumn(
+        name = "Protocol",
+        type_ = "string",
+        json_path = ".status.protocol",
+        description = "What the mailbox is read by"
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "What it is doing"
+    ),
+    printcolumn(
+        name = "Messages",
+        type_ = "integer",
+        json_path = ".status.messages.source",
+        description = "Messages at the source"
+    ),
+    printcolumn(
+        name = "Failed",
+        type_ = "integer",
+        json_path = ".status.messages.failed",
+        description = "Messages that cannot be carried"
+    ),
+    printcolumn(
+        name = "Last Pass",
+        type_ = "date",
+        json_path = ".status.lastPass.finished",
+        description = "Since the last pass ended"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when it exists"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a MailboxMigration never changes: change the MailMigration, and delete this if its mailbox is not wanted any more"))]
+pub struct MailboxMigrationSpec {
+    /// Name of the MailMigration that it belongs to.
+    #[schemars(length(min = 1, max = 253))]
+    pub migration: String,
+    /// The mail domain of the mailbox.
+    #[schemars(length(min = 1, max = 253))]
+    pub domain: String,
+    /// Address of the mailbox at the source.
+    #[schemars(length(min = 3, max = 320))]
+    pub source: String,
+    /// Address of the mailbox at the destination.
+    #[schemars(length(min = 3, max = 320))]
+    pub destination: String,
+}
+
+/// How a mailbox stands; at most 2 KiB.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MailboxMigrationStatus {
+    /// The generation of the MailMigration's spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What the mailbox is read by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// The server it is read from, host:port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 262))]
+    pub server: Option<String>,
+    /// What it is doing, in a word for people; nothing branches on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<MailboxPhase>,
+    /// Messages by what became of them: source = copied + excluded + failed + pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<MessageCounts>,
+    /// Folders that can hold messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folders: Option<u32>,
+    /// Sum of the sizes at the source, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Messages whose flags were brought up to date, over all passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags_updated: Option<u64>,
+    /// The last pass over the mailbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_pass: Option<Pass>,
+    /// What stopped the last pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<MailboxFailure>,
+    /// What holds: Ready, Synced, Verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a mailbox is doing, in a word for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum MailboxPhase {
+    /// Nothing was tried yet.
+    #[default]
+    Pending,
+    /// A finding holds it.
+    Blocked,
+    /// Logins work; it waits for its turn.
+    Ready,
+    /// Its messages are being copied.
+    Syncing,
+    /// It is at the destination as of its last pass.
+    Synced,
+    /// Its arrivals were checked and are right.
+    Verified,
+    /// Something stopped it.
+    Failed,
+}
+
+impl fmt::Display for MailboxPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// One pass over a mailbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pass {
+    /// Which pass it was; the first is 1.
+    pub number: u32,
+    /// When it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// When it ended; absent while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+}
+
+/// What stopped a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MailboxFailure {
+    /// The class of the failure, which decides whether it is tried again.
+    pub class: Class,
+    /// What happened, in one sentence.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub hint: Option<String>,
+}
+
+impl From<&Failure> for MailboxFailure {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            class: failure.class,
+            message: cut(&failure.sentence(), 512),
+            hint: failure.hint.as_deref().map(|hint| cut(hint, 256)),
+        }
+    }
+}
+
+impl MailboxMigrationStatus {
+    /// This status within [`STATUS_MAX`] bytes of JSON: texts are cut, shorter until the whole fits.
+    #[must_use]
+    pub fn bounded(&self) -> Self {
+        let mut kept = self.clone();
+        kept.conditions.truncate(8);
+        for text in [512, 256, 128, 64, 24, 0] {
+            kept.server = kept.server.map(|server| cut(&server, 262));
+            if let Some(failure) = &mut kept.failure {
+                failure.message = cut(&failure.message, text);
+                failure.hint = failure.hint.take().map(|hint| cut(&hint, text.min(256)));
+            }
+            for condition in &mut kept.conditions {
+                condition.message = cut(&condition.message, text);
+            }
+            if serde_json::to_vec(&kept).map_or(0, |json| json.len()) <= STATUS_MAX {
+                break;
+            }
+        }
+        kept
+    }
+}

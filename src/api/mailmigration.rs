@@ -1,0 +1,193 @@
+//! `MailMigration`: what the user wants. The product writes its status and never its spec.
+
+use std::fmt;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::destination::Destination;
+use super::domain::DomainSpec;
+use super::mapping::Mapping;
+use super::policy::Policy;
+use super::status::MailMigrationStatus;
+use crate::model::finding::Code;
+
+/// What is to be migrated, from where, to where, and how far it may go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "mailferry.dev",
+    version = "v1alpha1",
+    kind = "MailMigration",
+    namespaced,
+    shortname = "mm",
+    category = "mailferry",
+    status = "MailMigrationStatus",
+    derive = "PartialEq",
+    doc = "A migration of the mail of one or more domains: what is wanted (spec) and how it stands (status).",
+    printcolumn(
+        name = "Stage",
+        type_ = "string",
+        json_path = ".spec.stage",
+        description = "How far it may go"
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "What it is doing"
+    ),
+    printcolumn(
+        name = "Domains",
+        type_ = "integer",
+        json_path = ".status.summary.domains",
+        description = "Domains in the spec"
+    ),
+    printcolumn(
+        name = "Mailboxes",
+        type_ = "integer",
+        json_path = ".status.counts.mailboxes",
+        description = "Mailboxes known"
+    ),
+    printcolumn(
+        name = "Mixed",
+        type_ = "boolean",
+        json_path = ".status.summary.mixed",
+        description = "Whether a domain speaks several protocols"
+    ),
+    printcolumn(
+        name = "Synced",
+        type_ = "string",
+        json_path = ".status.summary.synced",
+        description = "Share of the messages that are through"
+    ),
+    printcolumn(
+        name = "Findings",
+        type_ = "string",
+        json_path = ".status.summary.findings",
+        description = "The most serious open findings"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether the wanted stage is reached"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Since when it exists"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MailMigrationSpec {
+    /// How far it may go: Plan (look and report, write nothing at the destination; the default), Sync (copy, and keep
+    /// up with what arrives) or Cutover (accepted, and treated as Sync by releases that do not cut over yet).
+    #[serde(default)]
+    pub stage: Stage,
+    /// Stops all work while it is true; nothing is lost, and what is in flight is finished. Default: false.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Where the mail goes: exactly one key, which is imap.
+    #[x_kube(validation = Rule::new("has(self.imap)").message("name the destination: imap {host, credentialsRef}"))]
+    pub destination: Destination,
+    /// The domains that are migrated, 1 to 1,000; each name once.
+    #[schemars(length(min = 1, max = 1000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub domains: Vec<DomainSpec>,
+    /// What is called differently at the destination, and what is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Mapping>,
+    /// What may be done, how much of it at a time, and how it is checked.
+    #[serde(default)]
+    pub policy: Policy,
+    /// Findings that were read and agreed, so that they hold nothing any more. At most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub acknowledge: Vec<Acknowledgement>,
+    /// When given, nothing is written at the destination unless it equals status.plan.digest: sha256: and 64 hexadecimal
+    /// digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub approved_plan: Option<String>,
+    /// How much is done at a time.
+    #[serde(default)]
+    pub workers: Workers,
+    /// Work that is done once whenever a value here changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
+}
+
+/// How far a migration may go.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Stage {
+    /// Look and report; write nothing at the destination.
+    #[default]
+    Plan,
+    /// Copy, and keep up with what arrives.
+    Sync,
+    /// Move the domain over.
+    Cutover,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A finding that was read and agreed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledgement {
+    /// Code of the finding, as in status.domains[].findings[].code.
+    pub finding: Code,
+    /// The domain for which it is agreed. Default: all domains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub domain: Option<String>,
+    /// Why, and with whom it was agreed; it stands in the report.
+    #[schemars(length(min = 1, max = 1024))]
+    pub reason: String,
+}
+
+/// How much is done at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Workers {
+    /// Mailboxes that one worker carries at a time, 1 to 64. Default: 4.
+    #[serde(default = "concurrency")]
+    #[schemars(range(min = 1, max = 64))]
+    pub concurrency: u32,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { concurrency: concurrency() }
+    }
+}
+
+/// Work that is done once whenever a value here changes; the value itself means nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Trigger {
+    /// A changed value discovers again. At most 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub discover: Option<String>,
+    /// A changed value runs one more pass. At most 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub sync: Option<String>,
+    /// A changed value verifies again. At most 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub verify: Option<String>,
+}
+
+fn concurrency() -> u32 {
+    4
+}

@@ -1,0 +1,285 @@
+//! The one reader of YAML: text → JSON value → type, the way that the API server takes. `serde_yaml` on its own refuses
+//! the unions that users write and is silent about fields that nobody knows; by way of JSON, and checked against the
+//! same schema and CEL rules that a cluster gets, a laptop refuses what the API server would refuse, with file, line and
+//! path. Files are not opened here: the caller hands text.
+
+mod lines;
+mod objects;
+mod references;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::CustomResourceExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+pub use objects::SecretValue;
+
+use self::lines::Lines;
+use super::schema::{self, Path, Violation};
+use super::{MailMigration, names, rules};
+use crate::model::failure::{Failure, Result};
+use crate::model::text::printable;
+
+/// The largest file that is read, in bytes. etcd takes objects of 1.5 MiB; several may stand in a file.
+pub const FILE_MAX: usize = 16 * 1024 * 1024;
+
+/// The namespace of objects that name none, as in kubectl.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// The kinds that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    MailMigration,
+    Secret,
+    ConfigMap,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What an object is known by: its kind, its namespace and its name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    kind: Kind,
+    namespace: String,
+    name: String,
+}
+
+/// Where an object was read.
+#[derive(Debug)]
+struct Origin {
+    file: String,
+    lines: Lines,
+}
+
+impl Origin {
+    fn place(&self, path: &Path) -> String {
+        format!("{}:{}", self.file, self.lines.of(path))
+    }
+
+    fn fail(&self, violation: Violation) -> Failure {
+        let place = violation.path.to_string();
+        let mut failure = Failure::configuration(violation.what);
+        if !place.is_empty() {
+            failure = failure.at(place);
+        }
+        if let Some(hint) = violation.hint {
+            failure = failure.hint(hint);
+        }
+        failure.at(self.place(&violation.path))
+    }
+
+    /// The first of several violations by its line; the others are its causes, so that one run shows them all with -v.
+    fn fail_first(&self, mut found: Vec<Violation>) -> Result<()> {
+        found.sort_by_key(|violation| (self.lines.of(&violation.path), violation.path.clone()));
+        let mut failures = found.into_iter().map(|violation| self.fail(violation));
+        let Some(mut first) = failures.next() else { return Ok(()) };
+        first.causes = failures.take(50).map(|failure| failure.sentence()).collect();
+        Err(first)
+    }
+}
+
+/// All that some files hold.
+#[derive(Debug, Default)]
+pub struct Manifest {
+    /// The migrations, in the order of the files, with defaults filled in and a namespace each.
+    pub migrations: Vec<MailMigration>,
+    secrets: BTreeMap<Key, BTreeMap<String, SecretValue>>,
+    config_maps: BTreeMap<Key, BTreeMap<String, String>>,
+    origins: BTreeMap<Key, Origin>,
+}
+
+/// Reads files, each given as (name to show, text). Refuses everything that the API server would refuse, and fields that
+/// nobody knows.
+pub fn read(files: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<Manifest> {
+    let mut manifest = Manifest::default();
+    for (file, text) in files {
+        manifest.read_file(file.as_ref(), text.as_ref())?;
+    }
+    if manifest.migrations.is_empty() {
+        let files = files.iter().map(|(file, _)| file.as_ref()).collect::<Vec<_>>().join(", ");
+        return Err(Failure::configuration("there is no MailMigration in it")
+            .hint(format!("add a document with apiVersion: {} and kind: MailMigration", names::API_VERSION))
+            .at(files));
+    }
+    Ok(manifest)
+}
+
+/// YAML text of a value, by way of JSON, so that unions are written as users write them.
+pub fn to_yaml(value: &impl serde::Serialize) -> Result<String> {
+    let json =
+        serde_json::to_value(value).map_err(|e| Failure::internal("a value is not JSON").caused_by(&e))?;
+    serde_yaml::to_string(&json).map_err(|e| Failure::internal("a value is not YAML").caused_by(&e))
+}
+
+/// A value from YAML text that we wrote ourselves with [`to_yaml`], as in the state directory; what users write goes
+/// through [`read`].
+pub fn from_yaml<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let broken = |e: &dyn std::error::Error| {
+        Failure::configuration(format!("it is not what was written: {}", printable(&e.to_string())))
+    };
+    let json = Value::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|e| broken(&e))?;
+    serde_json::from_value(json).map_err(|e| broken(&e))
+}
+
+impl Manifest {
+    /// The values of a Secret of the manifest, by key.
+    pub fn secret(&self, namespace: &str, name: &str) -> Option<&BTreeMap<String, SecretValue>> {
+        self.secrets.get(&Key { kind: Kind::Secret, namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+
+    /// The values of a ConfigMap of the manifest, by key.
+    pub fn config_map(&self, namespace: &str, name: &str) -> Option<&BTreeMap<String, String>> {
+        self.config_maps.get(&Key {
+            kind: Kind::ConfigMap,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// The file and line of a field of a migration, as in `contoso.yaml:31`; `path` is as in `spec.domains[1].name`.
+    pub fn place(&self, migration: &MailMigration, path: &str) -> Option<String> {
+        Some(self.origins.get(&key_of(migration))?.place(&Path::parse(path)))
+    }
+
+    fn read_file(&mut self, file: &str, text: &str) -> Result<()> {
+        if text.len() > FILE_MAX {
+            let what = format!("{} bytes are more than the {FILE_MAX} that are read", text.len());
+            return Err(Failure::configuration(what).hint("part it into several files").at(file));
+        }
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut lines = lines::read(file, text)?.into_iter();
+        let mut objects = 0;
+        for document in serde_yaml::Deserializer::from_str(text) {
+            // An empty stream is one document to serde_yaml and none to the line reader.
+            let Some(lines) = lines.next() else { break };
+            let origin = Origin { file: file.to_owned(), lines };
+            let value = Value::deserialize(document).map_err(|error| refuse_yaml(&origin, &error))?;
+            if value.is_null() {
+                continue;
+            }
+            self.read_object(origin, value)?;
+            objects += 1;
+        }
+        if objects == 0 {
+            return Err(Failure::configuration("the file is empty")
+                .hint("it should hold a MailMigration, and the Secrets that it names")
+                .at(file));
+        }
+        Ok(())
+    }
+
+    fn read_object(&mut self, origin: Origin, mut value: Value) -> Result<()> {
+        let kind = kind_of(&value).map_err(|violation| origin.fail(violation))?;
+        // What `kubectl get -o yaml` printed may be read again; a status is never wanted.
+        if let Some(fields) = value.as_object_mut().filter(|_| kind == Kind::MailMigration) {
+            fields.remove("status");
+        }
+        let metadata = objects::metadata(&value).map_err(|violation| origin.fail(violation))?;
+        let key = Key {
+            kind,
+            namespace: metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+            name: metadata.name.clone().unwrap_or_default(),
+        };
+        if let Some(first) = self.origins.get(&key) {
+            let what =
+                format!("{kind} \"{}\" is there already, at {}", key.name, first.place(&Path::default()));
+            return Err(origin.fail(Violation::new(Path::default(), what).hint("keep one of the two")));
+        }
+        match kind {
+            Kind::MailMigration => {
+                self.migrations.push(migration(&origin, &value, metadata, &key.namespace)?)
+            }
+            Kind::Secret => {
+                let values = objects::secret(&value).map_err(|violation| origin.fail(violation))?;
+                self.secrets.insert(key.clone(), values);
+            }
+            Kind::ConfigMap => {
+                let values = objects::config_map(&value).map_err(|violation| origin.fail(violation))?;
+                self.config_maps.insert(key.clone(), values);
+            }
+        }
+        self.origins.insert(key, origin);
+        Ok(())
+    }
+}
+
+fn key_of(migration: &MailMigration) -> Key {
+    let metadata = &migration.metadata;
+    Key {
+        kind: Kind::MailMigration,
+        namespace: metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+        name: metadata.name.clone().unwrap_or_default(),
+    }
+}
+
+fn migration(origin: &Origin, value: &Value, metadata: ObjectMeta, namespace: &str) -> Result<MailMigration> {
+    let schema = super::crd::schema_of::<MailMigration>()?;
+    let value = schema::with_defaults(&schema, value);
+    let mut found = schema::check(&schema, &value);
+    if !value["spec"].is_object() {
+        let missing = Violation::new(Path::default(), "spec is missing");
+        found = vec![missing.hint("say under spec: what is to be migrated: destination and domains")];
+    }
+    origin.fail_first(found)?;
+    // Only a schema that is laxer than its type gets here with an error, which a test looks for.
+    let mut migration: MailMigration = serde_json::from_value(value).map_err(|error| {
+        origin.fail(Violation::new(
+            Path::default(),
+            format!("it cannot be read: {}", printable(&error.to_string())),
+        ))
+    })?;
+    origin.fail_first(rules::check(&migration.spec))?;
+    migration.metadata = metadata;
+    migration.metadata.namespace = Some(namespace.to_owned());
+    Ok(migration)
+}
+
+/// Which of our kinds a document is.
+fn kind_of(value: &Value) -> std::result::Result<Kind, Violation> {
+    let root = Path::default();
+    let Some(fields) = value.as_object() else {
+        return Err(Violation::new(root, "it is not an object")
+            .hint("each document begins with apiVersion, kind and metadata"));
+    };
+    let word = |name: &str| {
+        let missing = || Violation::new(Path::default(), format!("{name} is missing"));
+        let hint = format!(
+            "each document begins with apiVersion, kind and metadata, as in apiVersion: {}",
+            names::API_VERSION
+        );
+        fields.get(name).and_then(Value::as_str).ok_or_else(|| missing().hint(hint))
+    };
+    let kind = match word("kind")? {
+        kind if kind == MailMigration::crd().spec.names.kind => Kind::MailMigration,
+        "Secret" => Kind::Secret,
+        "ConfigMap" => Kind::ConfigMap,
+        other => {
+            let what = format!("\"{}\" is not read here", printable(other));
+            return Err(Violation::new(root.key("kind"), what)
+                .hint("MailMigration, Secret and ConfigMap are; keep the rest in another file"));
+        }
+    };
+    let wanted = if kind == Kind::MailMigration { names::API_VERSION } else { "v1" };
+    match word("apiVersion")? {
+        version if version == wanted => Ok(kind),
+        other => {
+            let what = format!("\"{}\" has no {kind}", printable(other));
+            Err(Violation::new(root.key("apiVersion"), what).hint(format!("write apiVersion: {wanted}")))
+        }
+    }
+}
+
+fn refuse_yaml(origin: &Origin, error: &serde_yaml::Error) -> Failure {
+    let line = error.location().map_or(origin.lines.line, |at| at.line());
+    Failure::configuration(format!("this is not YAML that can be read: {}", printable(&error.to_string())))
+        .hint("write plain mappings, lists and texts, without tags")
+        .at(format!("{}:{line}", origin.file))
+}

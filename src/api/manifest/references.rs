@@ -1,0 +1,108 @@
+//! Whether all that migrations refer to is there, as far as that can be said without opening anything.
+
+use super::{DEFAULT_NAMESPACE, Key, Kind, Manifest, key_of};
+use crate::api::domain::Mailboxes;
+use crate::api::reference::{CaKind, CaRef, ConfigMapKeyRef, SecretRef};
+use crate::api::schema::{Path, Violation};
+use crate::model::failure::Result;
+
+impl Manifest {
+    /// Refuses references to Secrets and ConfigMaps, and to keys of them, that are not in the manifest. `given` names the
+    /// Secrets that come from elsewhere, as by `--secret NAME=DIR`; their keys are not looked at.
+    pub fn check_references(&self, given: &[impl AsRef<str>]) -> Result<()> {
+        for migration in &self.migrations {
+            let key = key_of(migration);
+            let Some(origin) = self.origins.get(&key) else { continue };
+            let mut search = Search { manifest: self, namespace: &key.namespace, given, found: Vec::new() };
+            let spec = &migration.spec;
+            let root = Path::default().key("spec");
+            // The key below `destination` is the kind of destination; the line of any of its fields serves.
+            let destination = root.key("destination").key("imap");
+            search.secret(spec.destination.credentials(), &destination.key("credentialsRef"));
+            search.ca(spec.destination.ca(), &destination.key("caRef"));
+            for (at, domain) in spec.domains.iter().enumerate() {
+                let path = root.key("domains").item(at);
+                search.secret(&domain.credentials_ref, &path.key("credentialsRef"));
+                search.ca(domain.ca_ref.as_ref(), &path.key("caRef"));
+                if let Mailboxes::ConfigMapRef(rows) = &domain.mailboxes {
+                    search.config_map(rows, &path.key("mailboxes").key("configMapRef"));
+                }
+            }
+            origin.fail_first(search.found)?;
+        }
+        Ok(())
+    }
+}
+
+struct Search<'a, G> {
+    manifest: &'a Manifest,
+    namespace: &'a str,
+    given: &'a [G],
+    found: Vec<Violation>,
+}
+
+impl<G: AsRef<str>> Search<'_, G> {
+    fn secret(&mut self, wanted: &SecretRef, path: &Path) {
+        if !self.is_given(&wanted.name) && self.manifest.secret(self.namespace, &wanted.name).is_none() {
+            self.missing(Kind::Secret, &wanted.name, path);
+        }
+    }
+
+    fn config_map(&mut self, wanted: &ConfigMapKeyRef, path: &Path) {
+        match self.manifest.config_map(self.namespace, &wanted.name) {
+            None => self.missing(Kind::ConfigMap, &wanted.name, path),
+            Some(values) if !values.contains_key(&wanted.key) => {
+                self.without_key(Kind::ConfigMap, &wanted.name, &wanted.key, path)
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn ca(&mut self, wanted: Option<&CaRef>, path: &Path) {
+        let Some(wanted) = wanted else { return };
+        match wanted.kind {
+            CaKind::ConfigMap => {
+                let rows = ConfigMapKeyRef { name: wanted.name.clone(), key: wanted.key.clone() };
+                self.config_map(&rows, path);
+            }
+            CaKind::Secret if self.is_given(&wanted.name) => {}
+            CaKind::Secret => match self.manifest.secret(self.namespace, &wanted.name) {
+                None => self.missing(Kind::Secret, &wanted.name, path),
+                Some(values) if !values.contains_key(&wanted.key) => {
+                    self.without_key(Kind::Secret, &wanted.name, &wanted.key, path)
+                }
+                Some(_) => {}
+            },
+        }
+    }
+
+    fn is_given(&self, name: &str) -> bool {
+        self.given.iter().any(|given| given.as_ref() == name)
+    }
+
+    fn missing(&mut self, kind: Kind, name: &str, path: &Path) {
+        let elsewhere = self.manifest.origins.keys().find(|key| key.kind == kind && key.name == name);
+        let what = format!("{kind} \"{name}\" is not in the manifest");
+        let hint = match (elsewhere, kind) {
+            (Some(Key { namespace, .. }), _) => {
+                let ours = if self.namespace == DEFAULT_NAMESPACE {
+                    "default (none is named)"
+                } else {
+                    self.namespace
+                };
+                format!(
+                    "it is there in the namespace {namespace}, and the migration is in {ours}; bring them together"
+                )
+            }
+            (None, Kind::Secret) => format!("add it, or give --secret {name}=DIR (one file a key)"),
+            (None, _) => "add it".to_owned(),
+        };
+        self.found.push(Violation::new(path.key("name"), what).hint(hint));
+    }
+
+    fn without_key(&mut self, kind: Kind, name: &str, key: &str, path: &Path) {
+        let what = format!("{kind} \"{name}\" has no key \"{key}\"");
+        self.found
+            .push(Violation::new(path.key("key"), what).hint("add the key, or name the one that is there"));
+    }
+}

@@ -1,0 +1,29 @@
+//! The kinds that users write and read: their types, their limits, their CRDs, and the one reader of YAML.
+//!
+//! Everything here is pure: text and values in, values out; no file, no socket, no clock. A field's doc comment is what
+//! `kubectl explain` shows, so it says units, default and limits.
+
+#![allow(unreachable_pub, reason = "kube's KubeSchema repeats a public struct inside a function")]
+
+pub mod condition;
+pub mod crd;
+pub mod destination;
+pub mod domain;
+pub mod mailboxmigration;
+pub mod mailmigration;
+pub mod manifest;
+pub mod mapping;
+pub mod names;
+pub mod policy;
+pub mod reference;
+pub mod rules;
+pub mod schema;
+pub mod status;
+
+pub use condition::Conditions;
+pub use destination::Destination;
+pub use domain::DomainSpec;
+pub use mailboxmigration::{MailboxMigration, MailboxMigrationSpec, MailboxMigrationStatus};
+pub use mailmigration::{MailMigration, MailMigrationSpec, Stage};
+pub use manifest::Manifest;
+pub use status::MailMigrationStatus;

@@ -1,0 +1,132 @@
+//! What neither a schema nor CEL can say within the API server's cost budget (a rule that compares each of 10,000
+//! addresses of each of 1,000 domains would not be admitted). The reader of manifests refuses these at once; the
+//! operator stalls with the same words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use globset::GlobBuilder;
+
+use super::domain::{DomainSpec, Mailboxes, Match};
+use super::mailmigration::MailMigrationSpec;
+use super::schema::{Path, Violation};
+use crate::model::address::{Address, Domain};
+use crate::model::text::printable;
+
+/// Everything in a spec that the schema allows and that still cannot stand.
+pub fn check(spec: &MailMigrationSpec) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let root = Path::default().key("spec");
+    let mut names: BTreeMap<Domain, usize> = BTreeMap::new();
+    for (at, domain) in spec.domains.iter().enumerate() {
+        let path = root.key("domains").item(at);
+        match domain.name.parse::<Domain>() {
+            Ok(name) => {
+                if let Some(first) = names.insert(name.clone(), at) {
+                    let what = format!("it is the same domain as spec.domains[{first}]");
+                    found.push(Violation::new(path.key("name"), what).hint("write each domain once"));
+                }
+                check_mailboxes(domain, &name, &path, &mut found);
+            }
+            Err(why) => found.push(Violation::new(path.key("name"), why)),
+        }
+        check_overrides(domain, &path, &mut found);
+    }
+    check_mapping(spec, &root, &mut found);
+    for (at, network) in spec.policy.allowed_networks.iter().enumerate() {
+        if network.parse::<ipnet::IpNet>().is_err() {
+            let path = root.key("policy").key("allowedNetworks").item(at);
+            found.push(
+                Violation::new(path, "it is not a network")
+                    .hint("write it in CIDR notation, as in 10.0.0.0/8"),
+            );
+        }
+    }
+    for (at, agreed) in spec.acknowledge.iter().enumerate() {
+        let known =
+            agreed.domain.as_ref().is_none_or(|d| d.parse().is_ok_and(|d: Domain| names.contains_key(&d)));
+        if !known {
+            let path = root.key("acknowledge").item(at).key("domain");
+            found.push(
+                Violation::new(path, "no domain of this migration has that name")
+                    .hint("name one of spec.domains[], or leave it out to mean all"),
+            );
+        }
+    }
+    found
+}
+
+fn check_mailboxes(domain: &DomainSpec, name: &Domain, path: &Path, found: &mut Vec<Violation>) {
+    let Mailboxes::List(list) = &domain.mailboxes else { return };
+    let list_path = path.key("mailboxes").key("list");
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for (at, entry) in list.iter().enumerate() {
+        let path = list_path.item(at);
+        match entry.address.parse::<Address>() {
+            Err(why) => found.push(Violation::new(path.key("address"), why)),
+            Ok(address) if address.domain() != name => {
+                let what = format!("{address} is not an address of {name}");
+                found.push(
+                    Violation::new(path.key("address"), what)
+                        .hint("move it to the domain that it belongs to, or correct it"),
+                );
+            }
+            Ok(address) => {
+                if let Some(first) = seen.insert(address.to_string().to_lowercase(), at) {
+                    let what = format!("{address} stands in the list already, as number {first} (from 0)");
+                    found.push(Violation::new(path.key("address"), what).hint("list each mailbox once"));
+                }
+            }
+        }
+        if let Some(Err(why)) = entry.destination.as_ref().map(|to| to.parse::<Address>()) {
+            found.push(Violation::new(path.key("destination"), why));
+        }
+    }
+}
+
+fn check_overrides(domain: &DomainSpec, path: &Path, found: &mut Vec<Violation>) {
+    for (at, rule) in domain.overrides.iter().enumerate() {
+        let path = path.key("overrides").item(at).key("match");
+        match &rule.matches {
+            Match::Pattern(pattern) => check_glob(pattern, &path.key("pattern"), found),
+            Match::Addresses(addresses) => {
+                for (at, address) in addresses.iter().enumerate() {
+                    if let Err(why) = address.parse::<Address>() {
+                        found.push(Violation::new(path.key("addresses").item(at), why));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check_mapping(spec: &MailMigrationSpec, root: &Path, found: &mut Vec<Violation>) {
+    let Some(mapping) = &spec.mapping else { return };
+    let path = root.key("mapping");
+    let mut from = BTreeSet::new();
+    for (at, rule) in mapping.folders.iter().enumerate() {
+        if !from.insert(&rule.from) {
+            let what = format!("the folder {} has a rule already", printable(&rule.from));
+            found.push(
+                Violation::new(path.key("folders").item(at).key("from"), what).hint("keep one of the two"),
+            );
+        }
+    }
+    for (at, pattern) in mapping.exclude.iter().enumerate() {
+        check_glob(pattern, &path.key("exclude").item(at), found);
+    }
+    for (source, destination) in &mapping.addresses {
+        for address in [source, destination] {
+            if let Err(why) = address.parse::<Address>() {
+                found.push(Violation::new(path.key("addresses").key(source), why));
+            }
+        }
+    }
+}
+
+fn check_glob(pattern: &str, path: &Path, found: &mut Vec<Violation>) {
+    if let Err(error) = GlobBuilder::new(pattern).literal_separator(true).build() {
+        let what = format!("it is not a pattern: {}", printable(&error.kind().to_string()));
+        found
+            .push(Violation::new(path.clone(), what).hint("patterns are made of *, **, ? and plain letters"));
+    }
+}

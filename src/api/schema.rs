@@ -1,0 +1,409 @@
+//! What the API server would say to an object, said without one: unknown fields, types, limits, unions and CEL rules,
+//! all read from the same CRD that a cluster gets. Kubernetes prunes unknown fields in silence; here they are refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use kube::core::cel::{Validator, apply_defaults};
+use regex::Regex;
+use serde_json::{Map, Value};
+
+/// One step into a value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// A field or a key.
+    Key(String),
+    /// An item of a list, from 0.
+    Item(usize),
+}
+
+/// Where in an object something stands, shown as in `spec.domains[1].name`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path(pub Vec<Step>);
+
+impl Path {
+    /// The path to a field below this one.
+    #[must_use]
+    pub fn key(&self, name: &str) -> Self {
+        self.with(Step::Key(name.to_owned()))
+    }
+
+    /// The path to an item below this one.
+    #[must_use]
+    pub fn item(&self, at: usize) -> Self {
+        self.with(Step::Item(at))
+    }
+
+    fn with(&self, step: Step) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(step);
+        Self(steps)
+    }
+
+    /// Reads a path of fields and items, as in `spec.domains[1].name`.
+    pub fn parse(text: &str) -> Self {
+        let mut steps = Vec::new();
+        for part in text.split('.').filter(|part| !part.is_empty()) {
+            let (name, items) = part.split_once('[').unwrap_or((part, ""));
+            if !name.is_empty() {
+                steps.push(Step::Key(name.to_owned()));
+            }
+            steps.extend(
+                items.split('[').filter_map(|item| item.trim_end_matches(']').parse().ok()).map(Step::Item),
+            );
+        }
+        Self(steps)
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Item(item) => write!(f, "[{item}]")?,
+                Step::Key(key)
+                    if key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) =>
+                {
+                    write!(f, "{}{key}", if at == 0 { "" } else { "." })?;
+                }
+                Step::Key(key) => write!(f, "[{}]", crate::model::text::printable(key))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Something in an object that cannot stand, and what to do about it. It never repeats a value that could be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Where.
+    pub path: Path,
+    /// What is wrong, without the place.
+    pub what: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Violation {
+    /// A violation at a place.
+    pub fn new(path: Path, what: impl Into<String>) -> Self {
+        Self { path, what: what.into(), hint: None }
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Fills in the defaults of `schema` as the API server does: an absent field gets its default, and so does a null where
+/// null is not allowed.
+#[must_use]
+pub fn with_defaults(schema: &Value, value: &Value) -> Value {
+    // A default can bring fields that have defaults of their own; kube-cel fills in one level of those at a time.
+    let mut filled = apply_defaults(schema, &without_nulls(schema, value));
+    loop {
+        let next = apply_defaults(schema, &filled);
+        if next == filled {
+            return filled;
+        }
+        filled = next;
+    }
+}
+
+fn without_nulls(schema: &Value, value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .filter_map(|(name, field)| {
+                    let inner = &schema["properties"][name];
+                    let dropped = field.is_null() && inner["nullable"] != true && !inner["default"].is_null();
+                    (!dropped).then(|| (name.clone(), without_nulls(inner, field)))
+                })
+                .collect(),
+        ),
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| without_nulls(&schema["items"], item)).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Everything in `value` that `schema` does not allow: fields and limits first; the CEL rules only when those hold, as
+/// in the API server.
+pub fn check(schema: &Value, value: &Value) -> Vec<Violation> {
+    let mut checker = Checker::default();
+    checker.check(schema, value, &Path::default());
+    let mut found = checker.found;
+    if found.is_empty()
+        && let Err(errors) = Validator::new().validate(schema, value, None)
+    {
+        found.extend(
+            errors.into_vec().into_iter().map(|e| Violation::new(Path::parse(&e.field_path), e.message)),
+        );
+    }
+    found
+}
+
+/// What was found so far, and the patterns that are compiled already: a list of 10,000 addresses has one.
+#[derive(Default)]
+struct Checker<'s> {
+    found: Vec<Violation>,
+    patterns: BTreeMap<&'s str, Option<Regex>>,
+}
+
+impl<'s> Checker<'s> {
+    fn check(&mut self, schema: &'s Value, value: &Value, path: &Path) {
+        if value.is_null() && schema["nullable"] == true {
+            return;
+        }
+        if let Some(violation) = self.refusal(schema, value) {
+            self.found.push(Violation { path: path.clone(), ..violation });
+            return;
+        }
+        match value {
+            Value::Array(items) => {
+                self.found.extend(repeated_keys(schema, items, path));
+                for (at, item) in items.iter().enumerate() {
+                    self.check(&schema["items"], item, &path.item(at));
+                }
+            }
+            Value::Object(fields) => self.check_fields(schema, fields, path),
+            _ => {}
+        }
+    }
+
+    /// What is wrong with a value itself, apart from what is in it.
+    fn refusal(&mut self, schema: &'s Value, value: &Value) -> Option<Violation> {
+        let refuse = |what: String| {
+            let violation = Violation::new(Path::default(), what);
+            Some(Violation { hint: schema["description"].as_str().map(str::to_owned), ..violation })
+        };
+        if let Some(wanted) = schema["type"].as_str().filter(|wanted| !is_a(wanted, value)) {
+            return refuse(format!("{} is wanted, not {}", article(wanted), article(kind_of(value))));
+        }
+        if let Some(allowed) = schema["enum"].as_array().filter(|allowed| !allowed.contains(value)) {
+            let words: Vec<_> = allowed.iter().filter_map(Value::as_str).collect();
+            let near = value.as_str().and_then(|word| nearest(word, words.iter().copied()));
+            let meant = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+            let violation = Violation::new(Path::default(), format!("unknown value{meant}"));
+            return Some(violation.hint(format!("one of {}", words.join(", "))));
+        }
+        match value {
+            Value::String(text) => self.wrong_text(schema, text),
+            Value::Number(number) => wrong_number(schema, number),
+            Value::Array(items) => wrong_count(schema, items.len() as u64),
+            _ => None,
+        }
+        .and_then(refuse)
+    }
+
+    fn wrong_text(&mut self, schema: &'s Value, text: &str) -> Option<String> {
+        let length = text.chars().count() as u64;
+        if let Some(max) = schema["maxLength"].as_u64().filter(|max| length > *max) {
+            return Some(format!("{length} characters are more than the {max} that are allowed"));
+        }
+        if let Some(min) = schema["minLength"].as_u64().filter(|min| length < *min) {
+            return Some(if length == 0 {
+                "it is empty".to_owned()
+            } else {
+                format!("at least {min} characters are needed")
+            });
+        }
+        if schema["format"] == "date" && text.parse::<jiff::civil::Date>().is_err() {
+            return Some("it is not a date of the form YYYY-MM-DD".to_owned());
+        }
+        let pattern = schema["pattern"].as_str()?;
+        let compiled = self.patterns.entry(pattern).or_insert_with(|| Regex::new(pattern).ok());
+        let fits = compiled.as_ref().is_some_and(|pattern| pattern.is_match(text));
+        (!fits).then(|| format!("it is not of the form {pattern}"))
+    }
+
+    fn check_fields(&mut self, schema: &'s Value, fields: &Map<String, Value>, path: &Path) {
+        let known = schema["properties"].as_object();
+        let others = Some(&schema["additionalProperties"]).filter(|others| others.is_object());
+        // `metadata` is `type: object` and no more in a CRD; its reader checks it.
+        let open = path.0.len() == 1 && path.0[0] == Step::Key("metadata".to_owned());
+        for (name, field) in fields {
+            let inner = path.key(name);
+            match known.and_then(|known| known.get(name)).or(others) {
+                Some(schema) => self.check(schema, field, &inner),
+                None if open => {}
+                None => {
+                    let known = known.into_iter().flat_map(|known| known.keys().map(String::as_str));
+                    self.found.push(unknown_field(inner, name, known));
+                }
+            }
+        }
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !fields.contains_key(name) {
+                let about = schema["properties"][name]["description"].as_str();
+                let missing = Violation::new(path.clone(), format!("{name} is missing"));
+                self.found.push(Violation { hint: about.map(|about| format!("{name}: {about}")), ..missing });
+            }
+        }
+        if let Some(max) = schema["maxProperties"].as_u64().filter(|max| fields.len() as u64 > *max) {
+            let what = format!("{} entries are more than the {max} that are allowed", fields.len());
+            self.found.push(Violation::new(path.clone(), what));
+        }
+        if let Some(branches) = schema["oneOf"].as_array() {
+            let names: Vec<_> = branches.iter().filter_map(|branch| branch["required"][0].as_str()).collect();
+            if names.iter().filter(|name| fields.contains_key(**name)).count() != 1 {
+                self.found
+                    .push(Violation::new(path.clone(), format!("give exactly one of {}", names.join(", "))));
+            }
+        }
+    }
+}
+
+fn wrong_number(schema: &Value, number: &serde_json::Number) -> Option<String> {
+    let value = number.as_f64()?;
+    let below = schema["minimum"].as_f64().filter(|min| value < *min);
+    let above = schema["maximum"].as_f64().filter(|max| value > *max);
+    below
+        .map(|min| format!("{number} is less than {min}"))
+        .or_else(|| above.map(|max| format!("{number} is more than {max}")))
+}
+
+fn wrong_count(schema: &Value, count: u64) -> Option<String> {
+    let above = schema["maxItems"].as_u64().filter(|max| count > *max);
+    let below = schema["minItems"].as_u64().filter(|min| count < *min);
+    above
+        .map(|max| format!("{count} items are more than the {max} that are allowed"))
+        .or_else(|| below.map(|min| format!("at least {min} is needed")))
+}
+
+/// A list with `x-kubernetes-list-type: map` holds each key once.
+fn repeated_keys(schema: &Value, items: &[Value], path: &Path) -> Vec<Violation> {
+    let Some(keys) = schema["x-kubernetes-list-map-keys"].as_array() else { return Vec::new() };
+    let keys: Vec<_> = keys.iter().filter_map(Value::as_str).collect();
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for (at, item) in items.iter().enumerate() {
+        let key: Vec<_> = keys.iter().map(|key| item[*key].to_string()).collect();
+        let what = format!("{} stands in this list already", key.join(", "));
+        if !seen.insert(key) {
+            let path = path.item(at).key(keys.first().copied().unwrap_or_default());
+            found.push(Violation::new(path, what).hint("take one of the two out, or bring them together"));
+        }
+    }
+    found
+}
+
+/// The violation for a field that nobody knows, with the known one that it looks like.
+pub fn unknown_field<'a>(path: Path, name: &str, known: impl Iterator<Item = &'a str>) -> Violation {
+    let known: Vec<_> = known.collect();
+    let mut what = "unknown field".to_owned();
+    if let Some(near) = nearest(name, known.iter().copied()) {
+        what.push_str("; did you mean ");
+        what.push_str(near);
+        what.push('?');
+    }
+    let violation = Violation::new(path, what);
+    if known.is_empty() { violation } else { violation.hint(format!("known here: {}", known.join(", "))) }
+}
+
+/// The word that is at most a third of its length away, by letters changed, added, left out or swapped.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let far = |other: &str| distance(&word.to_lowercase(), &other.to_lowercase());
+    // Beyond this length it is no slip of the fingers, and the distance would take its time.
+    let near = known.filter(|_| word.len() <= 64).map(|other| (far(other), other)).min()?;
+    (near.0 <= near.1.len().max(3) / 3).then_some(near.1)
+}
+
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let same = usize::from(a[i - 1] != b[j - 1]);
+                let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + same);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+fn is_a(wanted: &str, value: &Value) -> bool {
+    match wanted {
+        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|n| n.fract() == 0.0),
+        "number" => value.is_number(),
+        wanted => wanted == kind_of(value),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// The words people know for the words of JSON Schema.
+fn article(kind: &str) -> &'static str {
+    match kind {
+        "string" => "a text",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "true or false",
+        "array" => "a list",
+        "object" => "a mapping",
+        _ => "nothing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_read_as_they_are_shown() {
+        for text in ["spec.domains[1].name", "spec", "a[0][2].b"] {
+            assert_eq!(Path::parse(text).to_string(), text);
+        }
+        assert_eq!(Path::parse("stringData").key("mailboxes.csv").to_string(), "stringData[mailboxes.csv]");
+    }
+
+    #[test]
+    fn slips_of_the_fingers_are_guessed_and_nothing_else_is() {
+        let known = || ["credentialsRef", "servers", "name"].into_iter();
+        assert_eq!(nearest("credentalsRef", known()), Some("credentialsRef"));
+        assert_eq!(nearest("CREDENTIALSREF", known()), Some("credentialsRef"));
+        assert_eq!(nearest("nmae", known()), Some("name"));
+        assert_eq!(nearest("password", known()), None);
+    }
+
+    #[test]
+    fn a_null_is_a_value_only_where_null_is_allowed() {
+        let schema = json!({"type": "object", "properties": {
+            "a": {"type": "integer", "default": 7},
+            "b": {"type": "integer", "nullable": true},
+            "c": {"type": "integer"},
+        }});
+        let filled = with_defaults(&schema, &json!({"a": null, "b": null, "c": null}));
+        assert_eq!(filled, json!({"a": 7, "b": null, "c": null}));
+        let found = check(&schema, &filled);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].path.to_string().as_str(), found[0].what.as_str()),
+            ("c", "a whole number is wanted, not nothing")
+        );
+    }
+}

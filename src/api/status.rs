@@ -1,0 +1,397 @@
+//! The status of a `MailMigration`: what was found, how it stands, and what holds it. Every list has a cap and every
+//! string a limit, so that no migration, however broken, outgrows 64 KiB; the rest is in the ledger and the report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::mailmigration::Trigger;
+use crate::model::evidence::Grade;
+use crate::model::finding::{Code, Severity};
+use crate::model::progress::MessageCounts;
+use crate::model::protocol::{Protocol, Tls};
+use crate::model::text::cut;
+
+/// The most that [`MailMigrationStatus::bounded`] leaves, in bytes of JSON.
+pub const STATUS_MAX: usize = 60 * 1024;
+
+/// How a migration stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MailMigrationStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What it is doing, in a word for people; nothing branches on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// What would be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+    /// One row for each domain, in the order of the spec; evidence is cut short. At most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub domains: Vec<DomainStatus>,
+    /// Rows of domains that were left out because the status would be too large; the report has them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub domains_omitted: u32,
+    /// Mailboxes by how they stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<MailboxCounts>,
+    /// Messages by what became of them: source = copied + excluded + failed + pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<MessageCounts>,
+    /// The report in brief.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportBrief>,
+    /// The values of spec.trigger whose work is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
+    /// What the columns of kubectl get show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// What holds: Ready, Reconciling, Stalled, Discovered, CredentialsAccepted, ReviewRequired, Synced, Verified,
+    /// CutoverSafe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a migration is doing, in a word for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Nothing was looked at yet.
+    #[default]
+    Pending,
+    /// Servers are looked for and logins are tried.
+    Discovering,
+    /// The plan stands; the stage allows no more.
+    Planned,
+    /// Something critical waits for a person.
+    ReviewRequired,
+    /// Messages are copied.
+    Syncing,
+    /// All that could be copied is at the destination.
+    Synced,
+    /// Arrivals are checked.
+    Verifying,
+    /// Arrivals were checked and are right.
+    Verified,
+    /// The user suspended it.
+    Suspended,
+    /// Nothing goes on until a person changes something.
+    Stalled,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What would be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    /// Digest of the plan, sha256: and 64 hexadecimal digits; copy it into spec.approvedPlan to approve just this plan.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+}
+
+/// How a domain stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainStatus {
+    /// The domain.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The protocol of most of its mailboxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Mailboxes by the protocol each is read by.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub protocols: BTreeMap<Protocol, u32>,
+    /// Whether its mailboxes are read by several protocols.
+    #[serde(default)]
+    pub mixed: bool,
+    /// How much is proven: A (an authenticated session listed data), B (a server answered), C (published), D (a hint).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grade: Option<Grade>,
+    /// Share of the kinds of data that are carried, 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub fidelity: Option<u8>,
+    /// What is not carried, in plain words, the weightiest first. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub losses: Vec<String>,
+    /// The ways by which its mail might be read, the best first. At most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub candidates: Vec<CandidateStatus>,
+    /// What a person should know, the most serious first. At most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub findings: Vec<FindingStatus>,
+}
+
+/// One way by which a domain's mail might be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CandidateStatus {
+    /// What is spoken there.
+    pub protocol: Protocol,
+    /// The host.
+    #[schemars(length(max = 253))]
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// How the channel is secured: Implicit, StartTLS or None.
+    pub tls: Tls,
+    /// How much is proven, A to D.
+    pub grade: Grade,
+    /// Share of the kinds of data that are carried, 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
+    pub fidelity: u8,
+    /// Mailboxes that are read this way.
+    #[serde(default)]
+    pub mailboxes: u32,
+    /// Why it won, or why it lost.
+    #[serde(default)]
+    #[schemars(length(max = 512))]
+    pub why: String,
+}
+
+/// One finding, or several of one code in one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FindingStatus {
+    /// What was found; spec.acknowledge names it by this code.
+    pub code: Code,
+    /// Critical (it holds the stage), Warning or Advisory.
+    pub severity: Severity,
+    /// One sentence with the facts.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// What to do about it.
+    #[schemars(length(max = 512))]
+    pub remedy: String,
+    /// How many mailboxes or servers it is about.
+    pub count: u32,
+    /// Whether it was acknowledged and so holds nothing.
+    #[serde(default)]
+    pub acknowledged: bool,
+}
+
+/// Mailboxes by how they stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MailboxCounts {
+    /// All mailboxes that are known.
+    pub mailboxes: u32,
+    /// Mailboxes that logins worked for and that wait for their turn.
+    pub ready: u32,
+    /// Mailboxes that are being copied.
+    pub syncing: u32,
+    /// Mailboxes that are at the destination as of their last pass.
+    pub synced: u32,
+    /// Mailboxes whose arrivals were checked and are right.
+    pub verified: u32,
+    /// Mailboxes that something stopped.
+    pub failed: u32,
+    /// Mailboxes that a finding holds.
+    pub blocked: u32,
+}
+
+/// The report in brief.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReportBrief {
+    /// One row for each protocol in use.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub protocols: BTreeMap<Protocol, ReportRow>,
+    /// One row for each domain. At most 1,000.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1000))]
+    pub domains: BTreeMap<String, ReportRow>,
+}
+
+/// One row of the report in brief.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReportRow {
+    /// Mailboxes.
+    pub mailboxes: u32,
+    /// Messages at the source.
+    pub source: u64,
+    /// Messages at the destination.
+    pub copied: u64,
+    /// Messages that a rule leaves out.
+    pub excluded: u64,
+    /// Messages that cannot be carried.
+    pub failed: u64,
+    /// Messages that are still to be carried.
+    pub pending: u64,
+    /// Sum of the sizes at the source, in bytes.
+    pub bytes: u64,
+}
+
+/// What the columns of kubectl get show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Summary {
+    /// Domains in the spec.
+    pub domains: u32,
+    /// Whether a domain's mailboxes are read by several protocols.
+    pub mixed: bool,
+    /// Share of the messages that are through, as in 64%.
+    #[schemars(length(max = 8))]
+    pub synced: String,
+    /// The most serious open findings, as in 1 critical.
+    #[schemars(length(max = 64))]
+    pub findings: String,
+}
+
+impl Summary {
+    /// The columns that follow from the rest of a status. `domains` is the number of domains in the spec.
+    pub fn of(status: &MailMigrationStatus, domains: usize) -> Self {
+        Self {
+            domains: u32::try_from(domains).unwrap_or(u32::MAX),
+            mixed: status.domains.iter().any(|domain| domain.mixed),
+            synced: status.messages.as_ref().map(share_done).unwrap_or_default(),
+            findings: open_findings(&status.domains),
+        }
+    }
+}
+
+/// How much is through, rounded down so that `100%` is said only when nothing is pending.
+fn share_done(messages: &MessageCounts) -> String {
+    let done = u128::from(messages.source.saturating_sub(messages.pending));
+    match u128::from(messages.source) {
+        0 => "100%".to_owned(),
+        source => format!("{}%", done * 100 / source),
+    }
+}
+
+/// The open findings of the most serious kind there is, in words.
+fn open_findings(domains: &[DomainStatus]) -> String {
+    let open = |severity: Severity| {
+        let findings = domains.iter().flat_map(|domain| &domain.findings);
+        findings.filter(|f| f.severity == severity && !f.acknowledged).count()
+    };
+    match (open(Severity::Critical), open(Severity::Warning), open(Severity::Advisory)) {
+        (0, 0, 0) => "none".to_owned(),
+        (0, 0, 1) => "1 advisory".to_owned(),
+        (0, 0, n) => format!("{n} advisories"),
+        (0, 1, _) => "1 warning".to_owned(),
+        (0, n, _) => format!("{n} warnings"),
+        (n, ..) => format!("{n} critical"),
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// How much evidence a status keeps; the first level that fits is taken.
+struct Level {
+    candidates: usize,
+    findings: usize,
+    losses: usize,
+    text: usize,
+    report_domains: bool,
+}
+
+const LEVELS: [Level; 6] = [
+    Level { candidates: 20, findings: 50, losses: 16, text: 512, report_domains: true },
+    Level { candidates: 8, findings: 20, losses: 8, text: 256, report_domains: true },
+    Level { candidates: 4, findings: 10, losses: 4, text: 160, report_domains: true },
+    Level { candidates: 2, findings: 5, losses: 2, text: 100, report_domains: true },
+    Level { candidates: 1, findings: 3, losses: 0, text: 60, report_domains: false },
+    Level { candidates: 0, findings: 1, losses: 0, text: 40, report_domains: false },
+];
+
+impl MailMigrationStatus {
+    /// This status within its limits: texts and lists are cut, evidence is thinned out until the whole fits
+    /// [`STATUS_MAX`] bytes of JSON, and at last rows of domains are left out, those without findings first. What was
+    /// left out is in the ledger and the report.
+    #[must_use]
+    pub fn bounded(&self) -> Self {
+        let mut kept = self.clone();
+        for level in &LEVELS {
+            kept = self.at_level(level);
+            if kept.json_len() <= STATUS_MAX {
+                return kept;
+            }
+        }
+        kept.drop_domains();
+        kept
+    }
+
+    fn at_level(&self, level: &Level) -> Self {
+        let mut kept = self.clone();
+        for domain in &mut kept.domains {
+            domain.name = cut(&domain.name, 253);
+            domain.losses.truncate(level.losses);
+            domain.losses.iter_mut().for_each(|loss| *loss = cut(loss, level.text.min(256)));
+            domain.candidates.truncate(level.candidates);
+            for candidate in &mut domain.candidates {
+                candidate.host = cut(&candidate.host, 253);
+                candidate.why = cut(&candidate.why, level.text);
+            }
+            domain.findings.sort_by_key(|f| (f.acknowledged, f.severity));
+            domain.findings.truncate(level.findings);
+            for finding in &mut domain.findings {
+                finding.message = cut(&finding.message, level.text);
+                finding.remedy = cut(&finding.remedy, level.text);
+            }
+        }
+        if let (Some(report), false) = (&mut kept.report, level.report_domains) {
+            report.domains.clear();
+        }
+        kept.conditions.truncate(16);
+        for condition in &mut kept.conditions {
+            condition.message = cut(&condition.message, super::condition::MESSAGE_MAX);
+        }
+        kept
+    }
+
+    /// Leaves out rows from the end until the rest fits, those with open findings last.
+    fn drop_domains(&mut self) {
+        let rows = std::mem::take(&mut self.domains);
+        let mut room =
+            STATUS_MAX.saturating_sub(self.json_len() + r#","domains":[],"domainsOmitted":1000"#.len());
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        let troubled = |row: &DomainStatus| row.findings.iter().any(|f| !f.acknowledged);
+        order.sort_by_key(|&at| !troubled(&rows[at]));
+        let mut keep = vec![false; rows.len()];
+        for at in order {
+            let size = json_len(&rows[at]) + 1;
+            if size > room {
+                break;
+            }
+            room -= size;
+            keep[at] = true;
+        }
+        let total = rows.len();
+        self.domains = rows.into_iter().zip(keep).filter_map(|(row, keep)| keep.then_some(row)).collect();
+        self.domains_omitted += u32::try_from(total - self.domains.len()).unwrap_or(u32::MAX);
+    }
+
+    fn json_len(&self) -> usize {
+        json_len(self)
+    }
+}
+
+fn json_len(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
+}

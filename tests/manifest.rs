@@ -1,0 +1,365 @@
+//! What users write: read whole, refused with file, line, path and remedy, and never with a secret in the message.
+
+use std::fs;
+use std::path::Path;
+
+use mailferry::api::domain::{Mailboxes, Match, Usernames};
+use mailferry::api::manifest::{self, Manifest, SecretValue};
+use mailferry::api::policy::Verify;
+use mailferry::api::{Destination, MailMigration, Stage, crd, schema};
+use mailferry::model::failure::Failure;
+
+fn text_of(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests").join(name);
+    fs::read_to_string(path).unwrap()
+}
+
+fn read(text: &str) -> Result<Manifest, Failure> {
+    manifest::read(&[("m.yaml", text)])
+}
+
+const NONE: &[&str] = &[];
+
+/// The shortest manifest, which the tables below spoil line by line.
+const GOOD: &str = "\
+apiVersion: mailferry.dev/v1alpha1
+kind: MailMigration
+metadata:
+  name: demo
+spec:
+  destination:
+    imap:
+      host: new.test
+      credentialsRef: {name: new}
+  domains:
+  - name: a.test
+    credentialsRef: {name: old}
+    mailboxes:
+      list:
+      - address: anna@a.test
+";
+
+const SECRETS: &str = "\
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: old}
+stringData: {username: anna, password: hunter2}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: new}
+stringData: {username: anna, password: hunter2}
+";
+
+#[test]
+fn the_contract_is_read_as_it_stands() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/contract");
+    for name in ["mixed.yaml", "single.yaml"] {
+        let ours = text_of(name);
+        if let Ok(theirs) = fs::read_to_string(shared.join(name)) {
+            assert_eq!(ours, theirs, "tests/manifests/{name} is no longer the contract's");
+        }
+        let manifest = read(&ours).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+        manifest.check_references(NONE).unwrap();
+        assert_eq!(manifest.migrations[0].spec.stage, Stage::Sync);
+    }
+}
+
+#[test]
+fn every_field_arrives_and_goes_out_again() {
+    let manifest = read(&text_of("full.yaml")).unwrap();
+    let migration = &manifest.migrations[0];
+    let spec = &migration.spec;
+    let Destination::Imap(imap) = &spec.destination;
+    assert_eq!(
+        (imap.port, imap.endpoint().to_string().as_str()),
+        (143, "IMAP imap.new.example:143 (STARTTLS)")
+    );
+    assert_eq!(spec.domains[0].servers[1].endpoint().to_string(), "POP3 [::1]:995 (TLS)");
+    assert_eq!(
+        spec.domains[0].overrides[0].endpoint().unwrap().to_string(),
+        "POP3 pop.old.example:995 (TLS)"
+    );
+    assert!(matches!(&spec.domains[0].overrides[1].matches, Match::Addresses(a) if a.len() == 1));
+    assert!(matches!(&spec.domains[1].mailboxes, Mailboxes::ConfigMapRef(rows) if rows.key == "users.csv"));
+    assert_eq!((spec.policy.verify, spec.policy.settle_seconds), (Verify::Full, 20));
+    assert_eq!(manifest.place(migration, "spec.domains[1].mailboxes").as_deref(), Some("m.yaml:26"));
+    assert_eq!(manifest.config_map("contoso-mail", "old-ca").unwrap()["ca.crt"], "");
+
+    let secret = manifest.secret("contoso-mail", "contoso-source").unwrap();
+    assert!(matches!(&secret["password"], SecretValue::Literal(secret) if secret.expose() == "hunter2"));
+    assert!(matches!(&secret["username"], SecretValue::File(path) if path == "/run/secrets/user"));
+    assert!(matches!(&secret["masterPassword"], SecretValue::Env(name) if name == "MASTER"));
+    assert!(!format!("{manifest:?}").contains("hunter2"));
+
+    let again = read(&manifest::to_yaml(migration).unwrap()).unwrap();
+    assert_eq!(&again.migrations[0], migration);
+}
+
+#[test]
+fn defaults_are_those_of_the_api_server() {
+    let good = GOOD.replace("    mailboxes:\n      list:\n      - address: anna@a.test\n", "");
+    let spec = read(&good).unwrap().migrations.remove(0).spec;
+    assert_eq!((spec.stage, spec.suspend, spec.workers.concurrency), (Stage::Plan, false, 4));
+    assert_eq!((spec.policy.limits.per_host_connections, spec.policy.settle_seconds), (8, 10));
+    assert_eq!((spec.policy.verify, spec.domains[0].usernames), (Verify::Sampled, Usernames::Address));
+    assert_eq!(spec.domains[0].mailboxes, Mailboxes::default());
+    let schema = crd::schema_of::<MailMigration>().unwrap();
+    let bare = serde_json::json!({"spec": {"domains": [{"servers": [{}]}], "policy": {"verify": null}}});
+    let filled = schema::with_defaults(&schema, &bare);
+    assert_eq!(filled["spec"]["policy"]["limits"]["perHostConnections"], 8);
+    assert_eq!(filled["spec"]["policy"]["verify"], "Sampled");
+    assert_eq!(filled["spec"]["domains"][0]["servers"][0]["tls"], "Implicit");
+}
+
+#[test]
+fn what_cannot_stand_is_refused_with_its_line_and_path() {
+    // (text of GOOD, what takes its place, the first line of the error)
+    let table = [
+        (
+            "    credentialsRef: {name: old}",
+            "    credentalsRef: {name: old}",
+            "m.yaml:11: spec.domains[0]: credentialsRef is missing",
+        ),
+        (
+            "      host: new.test",
+            "      hots: x\n      host: new.test",
+            "m.yaml:8: spec.destination.imap.hots: unknown field; did you mean host?",
+        ),
+        (
+            "  domains:",
+            "  stage: Snyc\n  domains:",
+            "m.yaml:10: spec.stage: unknown value; did you mean Sync?",
+        ),
+        (
+            "  domains:",
+            "  suspend: maybe\n  domains:",
+            "m.yaml:10: spec.suspend: true or false is wanted, not a text",
+        ),
+        (
+            "      host: new.test",
+            "      host: imaps://new.test",
+            r"m.yaml:8: spec.destination.imap.host: it is not of the form ^([^\s/@:\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$",
+        ),
+        (
+            "      host: new.test",
+            "      host: new.test\n      port: 0",
+            "m.yaml:9: spec.destination.imap.port: 0 is less than 1",
+        ),
+        (
+            "      host: new.test",
+            "      host: new.test\n      port: 70000",
+            "m.yaml:9: spec.destination.imap.port: 70000 is more than 65535",
+        ),
+        (
+            "      host: new.test",
+            "      host: new.test\n      port: \"993\"",
+            "m.yaml:9: spec.destination.imap.port: a whole number is wanted, not a text",
+        ),
+        ("      host: new.test", "      host: ''", "m.yaml:8: spec.destination.imap.host: it is empty"),
+        (
+            "    imap:\n      host: new.test\n      credentialsRef: {name: new}",
+            "    {}",
+            "m.yaml:6: spec.destination: name the destination: imap {host, credentialsRef}",
+        ),
+        (
+            "      list:",
+            "      discover: {}\n      list:",
+            "m.yaml:13: spec.domains[0].mailboxes: give exactly one of discover, list and configMapRef",
+        ),
+        (
+            "      list:\n      - address: anna@a.test",
+            "      {}",
+            "m.yaml:13: spec.domains[0].mailboxes: give exactly one of discover, list and configMapRef",
+        ),
+        (
+            "      - address: anna@a.test",
+            "      - address: anna@b.test",
+            "m.yaml:15: spec.domains[0].mailboxes.list[0].address: anna@b.test is not an address of a.test",
+        ),
+        (
+            "      - address: anna@a.test",
+            "      - address: anna@a.test\n      - address: ANNA@A.test",
+            "m.yaml:16: spec.domains[0].mailboxes.list[1].address: ANNA@a.test stands in the list already, as number 0 (from 0)",
+        ),
+        (
+            "      - address: anna@a.test",
+            "      []",
+            "m.yaml:14: spec.domains[0].mailboxes.list: at least 1 is needed",
+        ),
+        (
+            "    mailboxes:",
+            "    overrides:\n    - match: {pattern: x, addresses: [anna@a.test]}\n      protocol: POP3\n    mailboxes:",
+            "m.yaml:14: spec.domains[0].overrides[0].match: give exactly one of pattern and addresses",
+        ),
+        (
+            "    mailboxes:",
+            "    overrides: [{match: {pattern: '[x'}, protocol: IMAP}]\n    mailboxes:",
+            "m.yaml:13: spec.domains[0].overrides[0].match.pattern: it is not a pattern: unclosed character class; missing ']'",
+        ),
+        (
+            "  domains:",
+            "  policy: {allowedNetworks: [127.0.0.1]}\n  domains:",
+            "m.yaml:10: spec.policy.allowedNetworks: write each network in CIDR notation, as in 10.0.0.0/8 or fd00::/8",
+        ),
+        (
+            "  domains:",
+            "  policy: {since: 2019-02-30}\n  domains:",
+            "m.yaml:10: spec.policy.since: it is not a date of the form YYYY-MM-DD",
+        ),
+        (
+            "  domains:",
+            "  approvedPlan: sha256:abc\n  domains:",
+            "m.yaml:10: spec.approvedPlan: it is not of the form ^sha256:[0-9a-f]{64}$",
+        ),
+        (
+            "  domains:",
+            "  acknowledge: [{finding: PopMailboxesPresent, domain: b.test, reason: x}]\n  domains:",
+            "m.yaml:10: spec.acknowledge[0].domain: no domain of this migration has that name",
+        ),
+        (
+            "  domains:",
+            "  domains:\n  - {name: a.test, credentialsRef: {name: old}}",
+            "m.yaml:12: spec.domains[1].name: \"a.test\" stands in this list already",
+        ),
+        (
+            "  domains:",
+            "  domains:\n  - {name: A.test, credentialsRef: {name: old}}",
+            "m.yaml:12: spec.domains[1].name: it is the same domain as spec.domains[0]",
+        ),
+        ("  name: demo", "  name: Demo", "m.yaml:4: metadata.name: it is not a name that Kubernetes takes"),
+        ("  name: demo", "  labels: {}", "m.yaml:3: metadata: name is missing"),
+        (
+            "  name: demo",
+            "  name: demo\n  namspace: x",
+            "m.yaml:5: metadata.namspace: unknown field; did you mean namespace?",
+        ),
+        ("  name: demo", "  name: demo\n  name: demo", "m.yaml:5: name stands twice, first in line 4"),
+        ("  name: demo", "\tname: demo", "m.yaml:4: a tab stands in the indentation"),
+        ("kind: MailMigration", "kind: Deployment", "m.yaml:2: kind: \"Deployment\" is not read here"),
+        (
+            "mailferry.dev/v1alpha1",
+            "mailferry.dev/v1",
+            "m.yaml:1: apiVersion: \"mailferry.dev/v1\" has no MailMigration",
+        ),
+        ("kind: MailMigration\n", "", "m.yaml:1: kind is missing"),
+        ("spec:", "spec: !tag", "m.yaml:5: spec: a mapping is wanted, not a text"),
+    ];
+    assert!(read(GOOD).is_ok());
+    for (good, bad, wanted) in table {
+        assert!(GOOD.contains(good), "{good:?} is not in the good manifest");
+        let failure = read(&GOOD.replacen(good, bad, 1)).expect_err(wanted);
+        assert_eq!(failure.sentence(), wanted);
+        assert_eq!(failure.class.exit_code(), 23, "{wanted}");
+    }
+}
+
+#[test]
+fn other_violations_are_kept_for_those_who_ask() {
+    let failure =
+        read(&GOOD.replace("credentialsRef: {name: old}", "credentalsRef: {name: old}")).unwrap_err();
+    assert_eq!(
+        failure.causes,
+        ["m.yaml:12: spec.domains[0].credentalsRef: unknown field; did you mean credentialsRef?"]
+    );
+}
+
+#[test]
+fn whole_files_that_cannot_stand_are_refused() {
+    let nested = format!("a: {}{}", "[".repeat(100), "]".repeat(100));
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..9 {
+        bomb.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", ")));
+    }
+    let twice = format!("{GOOD}---\n{GOOD}");
+    let table = [
+        ("", "m.yaml: the file is empty"),
+        ("# nothing\n---\n---\n", "m.yaml: the file is empty"),
+        ("just a text", "m.yaml:1: it is not an object"),
+        ("a: [1, 2\nb: 3\n", "m.yaml:2: this is not YAML: "),
+        (nested.as_str(), "m.yaml:1: it is nested deeper than 64 levels"),
+        (bomb.as_str(), "m.yaml:7: it is larger than 4000000 values once its aliases are written out"),
+        (twice.as_str(), "m.yaml:17: MailMigration \"demo\" is there already, at m.yaml:1"),
+        (&SECRETS[4..], "m.yaml: there is no MailMigration in it"),
+    ];
+    for (text, wanted) in table {
+        let failure = read(text).expect_err(wanted);
+        assert!(failure.sentence().starts_with(wanted), "{} instead of {wanted}", failure.sentence());
+        assert!(failure.hint.is_some() || text == nested, "{wanted} has no remedy");
+    }
+    let large = "#".repeat(manifest::FILE_MAX + 1);
+    assert!(read(&large).unwrap_err().sentence().contains("more than the 16777216 that are read"));
+}
+
+#[test]
+fn secrets_are_refused_without_being_told() {
+    let table = [
+        ("stringData: {password: 31337}", "m.yaml:20: stringData.password: a text is wanted"),
+        ("data: {password: 'hunter2!'}", "m.yaml:20: data.password: it is not base64"),
+        ("data: {password: /w==}", "m.yaml:20: data.password: it is not text in UTF-8"),
+        ("stringdata: {password: hunter2}", "m.yaml:20: stringdata: unknown field; did you mean stringData?"),
+        ("stringData: [hunter2]", "m.yaml:20: stringData: a mapping is wanted"),
+        ("stringData: {a: 'hunter2, b}", "m.yaml:20: this is not YAML: "),
+        ("stringData: {password: !x hunter2}", "m.yaml:20: stringData.password: "),
+    ];
+    for (line, wanted) in table {
+        let text = format!("{GOOD}---\napiVersion: v1\nkind: Secret\nmetadata: {{name: old}}\n{line}\n");
+        let failure = match read(&text) {
+            Err(failure) => failure,
+            // A tag that nobody knows may be passed over; then the value is the text.
+            Ok(_) if line.contains('!') => continue,
+            Ok(_) => panic!("{line} was read"),
+        };
+        let said = format!("{failure}{:?}", failure.causes);
+        assert!(failure.sentence().starts_with(wanted), "{said} instead of {wanted}");
+        assert!(!said.contains("hunter2") && !said.contains("31337"), "{said}");
+    }
+}
+
+#[test]
+fn references_lead_somewhere() {
+    let good = format!("{GOOD}{SECRETS}");
+    read(&good).unwrap().check_references(NONE).unwrap();
+    read(GOOD).unwrap().check_references(&["old", "new"]).unwrap();
+
+    let failure = read(GOOD).unwrap().check_references(&["new"]).unwrap_err();
+    assert_eq!(
+        failure.sentence(),
+        "m.yaml:12: spec.domains[0].credentialsRef.name: Secret \"old\" is not in the manifest"
+    );
+    assert_eq!(failure.hint.as_deref(), Some("add it, or give --secret old=DIR (one file a key)"));
+
+    let elsewhere = good.replace("{name: old}\nstringData", "{name: old, namespace: x}\nstringData");
+    let failure = read(&elsewhere).unwrap().check_references(NONE).unwrap_err();
+    assert!(failure.hint.unwrap().starts_with("it is there in the namespace x"));
+
+    let ca = good.replace("    mailboxes:", "    caRef: {name: ca}\n    mailboxes:");
+    let failure = read(&ca).unwrap().check_references(NONE).unwrap_err();
+    assert_eq!(
+        failure.sentence(),
+        "m.yaml:13: spec.domains[0].caRef.name: ConfigMap \"ca\" is not in the manifest"
+    );
+    let keyless =
+        format!("{ca}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ca}}\ndata: {{x: y}}\n");
+    let failure = read(&keyless).unwrap().check_references(NONE).unwrap_err();
+    assert_eq!(
+        failure.sentence(),
+        "m.yaml:13: spec.domains[0].caRef.key: ConfigMap \"ca\" has no key \"ca.crt\""
+    );
+}
+
+#[test]
+fn ten_thousand_mailboxes_are_read_and_one_more_is_refused() {
+    let rows = |n: usize| (0..n).map(|i| format!("      - address: user{i}@a.test\n")).collect::<String>();
+    let with = |n| GOOD.replace("      - address: anna@a.test\n", &rows(n));
+    let manifest = read(&with(10_000)).unwrap();
+    assert!(
+        matches!(&manifest.migrations[0].spec.domains[0].mailboxes, Mailboxes::List(list) if list.len() == 10_000)
+    );
+    let failure = read(&with(10_001)).unwrap_err();
+    assert_eq!(
+        failure.sentence(),
+        "m.yaml:14: spec.domains[0].mailboxes.list: 10001 items are more than the 10000 that are allowed"
+    );
+}
