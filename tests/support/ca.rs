@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use tempfile::TempDir;
 
@@ -30,20 +32,21 @@ impl Validity {
     pub const NOT_YET: Self = Self { from: 30, until: 365 };
 }
 
-/// A certificate and its key, as PEM files that live as long as their [`Ca`].
+/// A certificate and its key, as PEM files that live as long as this value, a clone of it, or the [`Ca`].
 #[derive(Clone, Debug)]
 pub struct Certificate {
     /// The chain: the server's certificate alone, the root is the CA itself.
     pub certificate: PathBuf,
     /// The private key, PKCS#8.
     pub key: PathBuf,
+    _directory: Arc<TempDir>,
 }
 
 /// A certificate authority that only those know who are given [`Ca::pem`].
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
-    directory: TempDir,
+    directory: Arc<TempDir>,
 }
 
 impl Ca {
@@ -55,9 +58,10 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
         let pem = params.self_signed(&key).expect("a self-signed certificate").pem();
-        let directory = tempfile::Builder::new().prefix("mailferry-ca-").tempdir().expect("a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("mailferry-ca-").tempdir().expect("a temporary directory");
         fs::write(directory.path().join("ca.crt"), &pem).expect("ca.crt can be written");
-        Self { issuer: Issuer::new(params, key), pem, directory }
+        Self { issuer: Issuer::new(params, key), pem, directory: Arc::new(directory) }
     }
 
     /// The authority's own certificate.
@@ -85,7 +89,11 @@ impl Ca {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a signed certificate");
         let place = fresh_directory(self.directory.path());
-        let files = Certificate { certificate: place.join("tls.crt"), key: place.join("tls.key") };
+        let files = Certificate {
+            certificate: place.join("tls.crt"),
+            key: place.join("tls.key"),
+            _directory: Arc::clone(&self.directory),
+        };
         fs::write(&files.certificate, certificate.pem()).expect("tls.crt can be written");
         fs::write(&files.key, key.serialize_pem()).expect("tls.key can be written");
         files
@@ -99,7 +107,11 @@ impl Default for Ca {
 }
 
 fn fresh_directory(under: &Path) -> PathBuf {
-    tempfile::Builder::new().prefix("cert-").tempdir_in(under).expect("a directory for the certificate").keep()
+    tempfile::Builder::new()
+        .prefix("cert-")
+        .tempdir_in(under)
+        .expect("a directory for the certificate")
+        .keep()
 }
 
 fn params(names: &[&str], validity: Validity) -> CertificateParams {

@@ -127,7 +127,10 @@ fn compare_folder(folder: &str, source: &[Row], destination: &[Row], lines: &mut
                 lines.push(format!("{title}: flags {:?}, not {:?}", other.flags, row.flags));
             }
             if row.internal_date != other.internal_date {
-                lines.push(format!("{title}: INTERNALDATE {}, not {}", other.internal_date, row.internal_date));
+                lines.push(format!(
+                    "{title}: INTERNALDATE {}, not {}",
+                    other.internal_date, row.internal_date
+                ));
             }
         }
         for row in there {

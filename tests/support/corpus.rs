@@ -94,8 +94,13 @@ impl Corpus {
 
     /// Makes `count` messages, the large ones among them.
     pub fn messages(self, count: usize) -> impl Iterator<Item = Message> {
-        let mut maker =
-            Maker { dice: Dice::new(self.seed), writer: Writer::new(self.seed), last: None, count, corpus: self };
+        let mut maker = Maker {
+            dice: Dice::new(self.seed),
+            writer: Writer::new(self.seed),
+            last: None,
+            count,
+            corpus: self,
+        };
         (0..count).map(move |index| maker.make(index))
     }
 }

@@ -179,13 +179,14 @@ impl Builder {
         self
     }
 
-    /// Announces exactly these capabilities after login, instead of all.
+    /// Announces exactly these IMAP capabilities over the network, instead of all.
     pub fn capability(mut self, capabilities: &str) -> Self {
         self.capability = Some(capabilities.to_owned());
         self
     }
 
-    /// Refuses passwords on connections without TLS (`LOGINDISABLED`); they are accepted unless said.
+    /// Refuses passwords on connections without TLS (`LOGINDISABLED`); they are accepted unless said. Dovecot takes a
+    /// connection between equal addresses for safe, so the listener must not be on 127.0.0.1 but e.g. on 127.0.0.2.
     pub fn require_tls(mut self) -> Self {
         self.plaintext_auth = false;
         self
@@ -222,7 +223,8 @@ impl Builder {
         }
         let uid = if process::is_root() {
             for part in ["data", "rawlog"] {
-                chown(root.join(part), Some(MAIL_UID), Some(MAIL_UID)).expect("root may give a directory away");
+                chown(root.join(part), Some(MAIL_UID), Some(MAIL_UID))
+                    .expect("root may give a directory away");
             }
             MAIL_UID
         } else {
@@ -298,7 +300,7 @@ impl Dovecot {
 
     /// Opens a user's mailbox from the inside, without login or listener: the way for tests to fill and read it.
     pub fn mailbox(&self, user: &str) -> Client {
-        Client::inside(&self.configuration(), user)
+        Client::inside(&self.configuration(), &self.root.join("dovecot.log"), user)
     }
 
     /// Adds a user, or changes the password, protocols or quota of one; the server need not be restarted.
@@ -313,8 +315,9 @@ impl Dovecot {
         fs::read_to_string(self.root.join("dovecot.log")).unwrap_or_default()
     }
 
-    /// What this user's IMAP clients have sent over the network, line by line without tags and times; needs
-    /// [`Builder::record_commands`]. Lines of message bodies are among them.
+    /// What this user's IMAP clients have sent over the network after login, line by line without tags and times; needs
+    /// [`Builder::record_commands`]. Lines of message bodies are among them. Dovecot writes it down when a session
+    /// ends: [`Self::stop`] the server first.
     pub fn commands(&self, user: &str) -> Vec<String> {
         let mut lines = Vec::new();
         for entry in fs::read_dir(self.root.join("rawlog").join(user)).into_iter().flatten().flatten() {
@@ -365,7 +368,8 @@ impl Dovecot {
             let args = ["-F".into(), "-c".into(), self.configuration()];
             let mut server = Server::start(dovecot(), args, &self.root.join("dovecot.log"));
             let master = self.root.join("run/master.pid");
-            if server.wait_until(|| master.exists() && self.listeners.values().copied().all(process::answers)) {
+            if server.wait_until(|| master.exists() && self.listeners.values().copied().all(process::answers))
+            {
                 self.server = Some(server);
                 return;
             }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -68,16 +69,16 @@ impl Client {
         client
     }
 
-    /// Opens a mailbox of a Dovecot from the inside, without login or listener.
-    pub fn inside(configuration: &Path, user: &str) -> Self {
+    /// Opens a mailbox of a Dovecot from the inside, without login or listener; complaints are appended to `log`.
+    pub fn inside(configuration: &Path, log: &Path, user: &str) -> Self {
+        let log = File::options().create(true).append(true).open(log).expect("the log can be written");
         let mut child = Command::new("doveadm")
             .arg("-c")
             .arg(configuration)
-            // What tests do themselves is not to be counted among what clients did.
-            .args(["exec", "imap", "-o", "rawlog_dir=", "-u", user])
+            .args(["exec", "imap", "-u", user])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("doveadm can be started");
         let (reader, writer) = (child.stdout.take().expect("a pipe"), child.stdin.take().expect("a pipe"));
@@ -171,7 +172,8 @@ impl Client {
             *counts.entry(folder.clone()).or_default() += 1;
             let batch = waiting.entry(folder.clone()).or_default();
             batch.push(message);
-            if batch.len() >= 100 || batch.iter().map(|message| message.bytes.len()).sum::<usize>() > 4 << 20 {
+            if batch.len() >= 100 || batch.iter().map(|message| message.bytes.len()).sum::<usize>() > 4 << 20
+            {
                 self.append_batch(&folder, &std::mem::take(batch));
             }
         }
@@ -338,7 +340,8 @@ fn quoted(text: &str) -> String {
 fn last_astring(text: &str) -> String {
     // After the attributes and the separator, which is NIL or one quoted character.
     let rest = text.split_once(") ").map_or("", |(_, rest)| rest);
-    let rest = rest.strip_prefix("NIL ").or_else(|| rest.split_once("\" ").map(|(_, rest)| rest)).unwrap_or(rest);
+    let rest =
+        rest.strip_prefix("NIL ").or_else(|| rest.split_once("\" ").map(|(_, rest)| rest)).unwrap_or(rest);
     match rest.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         None => rest.to_owned(),
         Some(inner) => {
@@ -397,7 +400,8 @@ pub fn decode_utf7(name: &str) -> String {
             out.push('&');
         } else {
             let Ok(bytes) = UTF7.decode(run) else { return name.to_owned() };
-            let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+            let units: Vec<u16> =
+                bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
             out.push_str(&String::from_utf16_lossy(&units));
         }
         rest = after;

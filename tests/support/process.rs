@@ -36,7 +36,8 @@ pub struct Server {
 impl Server {
     /// Starts `program`, its output appended to `log`.
     pub fn start(program: &str, args: impl IntoIterator<Item = impl AsRef<OsStr>>, log: &Path) -> Self {
-        let log = File::options().create(true).append(true).open(log).expect("the server's log can be written");
+        let log =
+            File::options().create(true).append(true).open(log).expect("the server's log can be written");
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper", program])
             .args(args)

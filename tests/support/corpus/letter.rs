@@ -136,7 +136,10 @@ impl Writer {
                 format!("{}{TEXT_8BIT}{}\r\n\r\n{line}\r\n", self.head(when), line.repeat(3))
             }
             Oddity::LeadingDots => {
-                format!("{}{TEXT_8BIT}.\r\n..\r\n.hidden\r\n...\r\n\r\n.\r\nthe end\r\n.\r\n", self.head(when))
+                format!(
+                    "{}{TEXT_8BIT}.\r\n..\r\n.hidden\r\n...\r\n\r\n.\r\nthe end\r\n.\r\n",
+                    self.head(when)
+                )
             }
             Oddity::NoFinalEol => format!("{}{TEXT_8BIT}{}and that is all", self.head(when), self.prose(3)),
             Oddity::FromLines => format!(
@@ -169,7 +172,8 @@ impl Writer {
                 for _ in 0..40 {
                     let _ = write!(references, "\r\n\t<{}@mail.example>", self.number());
                 }
-                let keywords = "Keywords: =?utf-8?Q?gr=C3=BC=C3=9Fe?=\r\n =?iso-8859-1?Q?=FCber?=\r\n  =?bad?X?";
+                let keywords =
+                    "Keywords: =?utf-8?Q?gr=C3=BC=C3=9Fe?=\r\n =?iso-8859-1?Q?=FCber?=\r\n  =?bad?X?";
                 format!("{}{references}\r\n{keywords}\r\n{}", self.head(when), self.plain())
             }
             Oddity::Invitation => format!(
@@ -242,7 +246,8 @@ impl Writer {
     }
 
     fn dated(&mut self, when: &Zoned) -> String {
-        let mailer = self.dice.pick(&["Thunderbird 78.1", "Outlook 16.0", "Apple Mail (2.3445)", "Mutt/1.14"]);
+        let mailer =
+            self.dice.pick(&["Thunderbird 78.1", "Outlook 16.0", "Apple Mail (2.3445)", "Mutt/1.14"]);
         format!("Date: {}\r\nX-Mailer: {mailer}\r\n", when.strftime(DATE))
     }
 
@@ -282,7 +287,9 @@ impl Writer {
             encoded(name)
         );
         let start = usize::try_from(self.dice.below(self.pool.len() as u64)).expect("an index");
-        for line in self.pool.iter().cycle().skip(start).take(usize::try_from(lines).expect("a number of lines")) {
+        for line in
+            self.pool.iter().cycle().skip(start).take(usize::try_from(lines).expect("a number of lines"))
+        {
             out.push_str(line);
             out.push_str("\r\n");
         }

@@ -9,8 +9,8 @@ use std::process::Command;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
-use super::{Builder, Store, User};
 use super::super::process;
+use super::{Builder, Store, User};
 
 const COMMON: &str = "\
 auth_mechanisms = plain login
@@ -64,7 +64,9 @@ pub fn text(spec: &Builder, listeners: &BTreeMap<&'static str, SocketAddr>, root
     }
     if !process::is_root() {
         let (user, group) = (own_name("-un"), own_name("-gn"));
-        say(format!("default_internal_user = {user}\ndefault_login_user = {user}\ndefault_internal_group = {group}"));
+        say(format!(
+            "default_internal_user = {user}\ndefault_login_user = {user}\ndefault_internal_group = {group}"
+        ));
         say(UNPRIVILEGED.to_owned());
     }
     say(format!(
@@ -78,7 +80,8 @@ pub fn text(spec: &Builder, listeners: &BTreeMap<&'static str, SocketAddr>, root
     say(namespace(spec));
     say(plugins(spec));
     let rawlog = if spec.record_commands { format!("rawlog_dir = {dir}/rawlog/%u") } else { String::new() };
-    let capability = spec.capability.as_deref().map_or_else(String::new, |all| format!("imap_capability = {all}"));
+    let capability =
+        spec.capability.as_deref().map_or_else(String::new, |all| format!("imap_capability = {all}"));
     let quota = if needs_quota(spec) { "mail_plugins = $mail_plugins imap_quota" } else { "" };
     say(format!("protocol imap {{\n{rawlog}\n{capability}\n{quota}\n}}"));
     say(format!(
