@@ -1,5 +1,6 @@
 //! Proves the harness that all other tests stand on: a test against a broken server or a blind comparison proves
 //! nothing.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its small functions as well")]
 
 mod support;
 
@@ -179,14 +180,14 @@ fn a_seeded_mailbox_reads_back_and_the_comparison_sees_every_change() {
     }
     assert_eq!(differences(&here, &server.mailbox("there").read_all()), [""; 0]);
 
-    let changes = [
+    let steps = [
         ("STORE 1 FLAGS.SILENT (nothing-else)", "flags"),
         ("STORE 2 +FLAGS (own-word)", "flags"),
         ("APPEND INBOX \"01-Jan-2020 00:00:00 +0000\" {3+}\r\nA\r\n", "too many"),
     ];
     let mut there = Client::login(server.imap(), "there", "secret").unwrap();
     there.select("INBOX").unwrap();
-    for (done, (command, expected)) in changes.into_iter().enumerate() {
+    for (done, (command, expected)) in steps.into_iter().enumerate() {
         there.command(command).unwrap();
         let found = differences(&here, &server.mailbox("there").read_all());
         assert_eq!(found.len(), done + 1, "{found:?}");

@@ -35,8 +35,8 @@ impl Validity {
 /// A certificate and its key, as PEM files that live as long as this value, a clone of it, or the [`Ca`].
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    /// The chain: the server's certificate alone, the root is the CA itself.
-    pub certificate: PathBuf,
+    /// What the server shows: its own certificate alone, as the CA itself signed it.
+    pub chain: PathBuf,
     /// The private key, PKCS#8.
     pub key: PathBuf,
     _directory: Arc<TempDir>,
@@ -90,11 +90,11 @@ impl Ca {
         let certificate = params.signed_by(&key, &self.issuer).expect("a signed certificate");
         let place = fresh_directory(self.directory.path());
         let files = Certificate {
-            certificate: place.join("tls.crt"),
+            chain: place.join("tls.crt"),
             key: place.join("tls.key"),
             _directory: Arc::clone(&self.directory),
         };
-        fs::write(&files.certificate, certificate.pem()).expect("tls.crt can be written");
+        fs::write(&files.chain, certificate.pem()).expect("tls.crt can be written");
         fs::write(&files.key, key.serialize_pem()).expect("tls.key can be written");
         files
     }

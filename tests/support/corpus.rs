@@ -198,7 +198,7 @@ impl Maker {
     }
 }
 
-/// Pseudo-random numbers that are the same everywhere (SplitMix64).
+/// Pseudo-random numbers that are the same everywhere (`SplitMix64`).
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 

@@ -62,7 +62,7 @@ impl Client {
 
     fn plain(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a socket");
         let writer = stream.try_clone().expect("a socket");
         let mut client = Self::over(Box::new(stream), Box::new(writer), None);
         client.response();

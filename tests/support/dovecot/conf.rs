@@ -57,7 +57,7 @@ pub fn text(spec: &Builder, listeners: &BTreeMap<&'static str, SocketAddr>, root
     say(format!("disable_plaintext_auth = {}", if spec.plaintext_auth { "no" } else { "yes" }));
     match &spec.tls {
         Some(files) => {
-            let (certificate, key) = (files.certificate.display(), files.key.display());
+            let (certificate, key) = (files.chain.display(), files.key.display());
             say(format!("ssl = yes\nssl_cert = <{certificate}\nssl_key = <{key}"));
         }
         None => say("ssl = no".to_owned()),
