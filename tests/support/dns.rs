@@ -1,0 +1,114 @@
+//! A private DNS server: dnsmasq on a free loopback port, that knows the given records and nothing else.
+//!
+//! Every other name is NXDOMAIN; it never asks anybody, reads no system file, and ends with the value.
+
+use std::fmt::Write;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use tempfile::TempDir;
+
+use super::process::{self, Server};
+
+/// One resource record, as the options of dnsmasq that make it.
+#[derive(Clone, Debug)]
+pub struct Record(String);
+
+impl Record {
+    /// A or AAAA, by the kind of address.
+    pub fn a(name: &str, address: &str) -> Self {
+        Self(format!("--host-record={name},{address}"))
+    }
+
+    /// SRV with priority 0 and weight 1.
+    pub fn srv(service: &str, target: &str, port: u16) -> Self {
+        Self::srv_ranked(service, target, port, 0, 1)
+    }
+
+    /// SRV with a priority (lower is tried first) and a weight.
+    pub fn srv_ranked(service: &str, target: &str, port: u16, priority: u16, weight: u16) -> Self {
+        Self(format!("--srv-host={service},{target},{port},{priority},{weight}"))
+    }
+
+    /// SRV with the target ".": the service is decidedly not offered (RFC 2782, RFC 6186 §3.4).
+    pub fn srv_none(service: &str) -> Self {
+        // Priority, weight and port 0, then the root name; dnsmasq's own option would say port 1.
+        Self(format!("--dns-rr={service},33,00000000000000"))
+    }
+
+    /// MX with its preference.
+    pub fn mx(domain: &str, host: &str, preference: u16) -> Self {
+        Self(format!("--mx-host={domain},{host},{preference}"))
+    }
+
+    /// CNAME; the target must be one of the records too.
+    pub fn cname(alias: &str, target: &str) -> Self {
+        Self(format!("--cname={alias},{target}"))
+    }
+
+    /// TXT; text beyond 255 bytes becomes several strings.
+    pub fn txt(name: &str, text: &str) -> Self {
+        // In hexadecimal, as dnsmasq would split the text at its commas.
+        let mut data = String::new();
+        for string in text.as_bytes().chunks(255) {
+            write!(data, "{:02x}", string.len()).expect("a String takes everything");
+            for byte in string {
+                write!(data, "{byte:02x}").expect("a String takes everything");
+            }
+        }
+        Self(format!("--dns-rr={name},16,{data}"))
+    }
+}
+
+/// A running DNS server.
+#[derive(Debug)]
+pub struct Dns {
+    address: SocketAddr,
+    // In this order: the server goes before the directory that holds its log.
+    _server: Server,
+    _directory: TempDir,
+}
+
+impl Dns {
+    /// Starts a server that answers with `records`.
+    pub fn start(records: &[Record]) -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("mailferry-dns-").tempdir().expect("a temporary directory");
+        let log = directory.path().join("dnsmasq.log");
+        for _ in 0..5 {
+            let address = process::free_address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let mut server = Server::start("dnsmasq", arguments(address, records), &log);
+            if server.wait_until(|| process::answers(address)) {
+                return Self { address, _server: server, _directory: directory };
+            }
+        }
+        panic!("dnsmasq does not start: {}", fs::read_to_string(&log).unwrap_or_default());
+    }
+
+    /// Where it answers, over UDP and TCP.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn arguments(address: SocketAddr, records: &[Record]) -> Vec<String> {
+    let mut args: Vec<String> = [
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--no-poll",
+        "--pid-file",
+        "--log-facility=-",
+        "--bind-interfaces",
+        "--cache-size=0",
+        // Everything is ours to answer: what is not known does not exist.
+        "--local=/#/",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    args.push(format!("--listen-address={}", address.ip()));
+    args.push(format!("--port={}", address.port()));
+    args.extend(records.iter().map(|record| record.0.clone()));
+    args
+}

@@ -1,0 +1,29 @@
+//! What every integration test and the demo stand on: real servers of their own, a private CA, believable mail, and an
+//! independent eye that compares two accounts.
+//!
+//! - [`process`]: server processes that never outlive whoever started them, and free ports
+//! - [`ca`]: a private certificate authority and the certificates it issues, good ones and bad ones
+//! - [`dovecot`]: private Dovecot instances (IMAP and POP3)
+//! - [`dns`]: a private dnsmasq that knows only the records it was given
+//! - [`imap`]: a small synchronous IMAP client that shares no code with the product
+//! - [`compare`]: what two accounts hold, and a readable list of where they differ
+//! - [`corpus`]: deterministic mail, ordinary and odd
+//!
+//! Each test file says `mod support;`, so each uses a part of it only.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "the harness of tests: each test file uses a part of it, and a harness that cannot go on must stop"
+)]
+
+pub mod ca;
+pub mod compare;
+pub mod corpus;
+pub mod dns;
+pub mod dovecot;
+pub mod imap;
+pub mod process;
