@@ -20,8 +20,8 @@
 //! - [`local`] is the platform of this process; the operator will be the other one and opens no mail connection.
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
+pub mod api;
 pub mod ledger;
 pub mod mail;
-pub mod api;
 pub mod model;
 pub mod transfer;
