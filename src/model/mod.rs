@@ -15,5 +15,6 @@ pub mod identity;
 pub mod message;
 pub mod progress;
 pub mod protocol;
+pub mod record;
 pub mod secret;
 pub mod text;

@@ -123,7 +123,7 @@ fn make_spellable(path: &FolderPath, delimiter: Option<char>, n: u32) -> FolderP
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::Depth;
+    use crate::model::record::Depth;
     use std::time::Duration;
 
     fn folder(path: &str, special_use: Option<SpecialUse>) -> Folder {

@@ -27,20 +27,10 @@ use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
+use crate::model::record::Depth;
 use folder::FolderPass;
 use progress::MailboxProgress;
 use settle::Barrier;
-
-/// How closely arrivals are checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Depth {
-    /// The size of every message, and the digest of those whose bytes servers are known to change.
-    Sizes,
-    /// As `Sizes`, and the digest of a sample of one in a hundred.
-    Sampled,
-    /// The digest of every message.
-    Full,
-}
 
 /// What the manifest says about carrying messages, in the engine's own terms.
 #[derive(Debug, Clone)]

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc;
 
-use super::Depth;
 use super::pipeline::{Copied, Passed};
 use crate::mail::{BODY_QUEUE, BodyEvent, Destination};
 use crate::model::failure::{Failure, Result};
 use crate::model::identity::{Hazard, Identity, IdentityHasher};
 use crate::model::message::Verdict;
+use crate::model::record::Depth;
 
 /// One arrival in this many is read back at [`Depth::Sampled`].
 const SAMPLE: u8 = 100;

@@ -1,0 +1,85 @@
+//! What is remembered of a mailbox between passes: how its last pass went and what it did in all of them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use super::finding::Finding;
+use super::progress::MessageCounts;
+
+/// How closely arrivals are checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Depth {
+    /// The size of every message, and the digest of those whose bytes servers are known to change.
+    Sizes,
+    /// As `Sizes`, and the digest of a sample of one in a hundred.
+    #[default]
+    Sampled,
+    /// The digest of every message.
+    Full,
+}
+
+/// What a verification of a mailbox showed: `checked = identical + altered + missing`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// How deep it went.
+    pub depth: Depth,
+    /// When it was done.
+    pub at: Timestamp,
+    /// Messages that were looked for at the destination.
+    pub checked: u64,
+    /// Messages that were read back and compared by digest.
+    pub read_back: u64,
+    /// Messages found as they were sent.
+    pub identical: u64,
+    /// Messages that the destination changed.
+    pub altered: u64,
+    /// Messages that are no longer there.
+    pub missing: u64,
+}
+
+/// What is remembered of a mailbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MailboxRecord {
+    /// The pass that was tried last; the first is 1.
+    pub pass: u32,
+    /// How often that pass was tried.
+    pub attempts: u32,
+    /// When the last attempt began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// The ledger's counts.
+    pub counts: MessageCounts,
+    /// Of the copied messages, those that the destination changed.
+    pub altered: u64,
+    /// Folders that the last pass went through.
+    pub folders: u32,
+    /// Messages that the last pass sent.
+    pub sent: u64,
+    /// Messages that the last pass recognised at the destination instead of sending them.
+    pub recognised: u64,
+    /// Bytes sent in all passes.
+    pub bytes_sent: u64,
+    /// Messages whose flags were brought up to date in all passes.
+    pub flags_updated: u64,
+    /// Arrivals whose size was compared, in all passes.
+    pub sizes_checked: u64,
+    /// Arrivals that were read back, in all passes.
+    pub digests_checked: u64,
+    /// What a person should know, as of the last pass that came to its end.
+    pub findings: Vec<Finding>,
+    /// What the last verification showed.
+    pub verification: Option<Verification>,
+    /// What ended the last attempt.
+    pub failure: Option<Failure>,
+}
+
+impl MailboxRecord {
+    /// Whether a pass came to its end.
+    pub fn finished(&self, pass: u32) -> bool {
+        self.pass == pass && self.failure.is_none() && self.ended.is_some()
+    }
+}

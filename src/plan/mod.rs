@@ -1,0 +1,13 @@
+//! What is to be done, decided from facts: `decide(migration, observed, now)` is pure and total, so every combination of
+//! facts has an answer that a test can look at. Nothing here waits, reads the clock or knows a platform.
+
+pub mod backoff;
+pub mod decide;
+pub mod digest;
+pub mod findings;
+pub mod mailboxes;
+pub mod observed;
+pub mod status;
+
+pub use decide::{Decision, Ending, Step, decide};
+pub use observed::{DomainObserved, MailboxObserved, Observed};
