@@ -1,6 +1,6 @@
 //! What a message *is*, whatever protocol it came by: the exact and the canonical digest, and what was noticed in passing.
 //!
-//! An [`IdentityHasher`] sees the bytes once, in chunks of any size, and keeps less than 200 KiB whatever passes. `exact`
+//! An [`IdentityHasher`] sees the bytes once, in chunks of any size, and keeps less than 1 MiB whatever passes. `exact`
 //! says that two copies are the same bytes; `canonical` says that they are the same message although servers stamped,
 //! refolded or re-encoded it on its way. How the canonical form is made is told in [`fields`] (headers) and [`parts`]
 //! (bodies).
