@@ -24,4 +24,5 @@ pub mod api;
 pub mod ledger;
 pub mod mail;
 pub mod model;
+pub mod plan;
 pub mod transfer;

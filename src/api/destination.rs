@@ -24,6 +24,13 @@ impl Destination {
         }
     }
 
+    /// Where to connect.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Imap(imap) => imap.endpoint(),
+        }
+    }
+
     /// The private certificate authority, if one is given.
     pub fn ca(&self) -> Option<&CaRef> {
         match self {

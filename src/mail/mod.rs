@@ -6,7 +6,7 @@
 pub mod credentials;
 pub mod imap;
 pub mod network;
-//pub mod pop3;
+pub mod pop3;
 pub(crate) mod spool;
 pub mod tls;
 

@@ -100,13 +100,11 @@ pub fn plan_mailboxes(spec: &MailMigrationSpec, domain: &DomainSpec, rows: &[Mai
 pub fn find_override<'a>(domain: &'a DomainSpec, mailbox: &Address) -> Option<&'a Override> {
     let address = mailbox.to_string().to_lowercase();
     domain.overrides.iter().find(|o| match &o.matches {
-        Match { pattern: Some(pattern), .. } => {
-            let glob = globset::GlobBuilder::new(&pattern.to_lowercase()).build();
-            glob.is_ok_and(|glob| {
-                let glob = glob.compile_matcher();
-                glob.is_match(&address) || glob.is_match(address.split('@').next().unwrap_or_default())
-            })
+        Match::Pattern(pattern) => {
+            // Without an @ the pattern is for the part before it.
+            let subject = if pattern.contains('@') { &address } else { address.split('@').next().unwrap_or_default() };
+            globset::Glob::new(&pattern.to_lowercase()).is_ok_and(|glob| glob.compile_matcher().is_match(subject))
         }
-        Match { addresses, .. } => addresses.iter().flatten().any(|a| a.to_lowercase() == address),
+        Match::Addresses(addresses) => addresses.iter().any(|a| a.to_lowercase() == address),
     })
 }

@@ -1,0 +1,349 @@
+//! Facts become a status: the only author of what `kubectl get`, `kubectl describe` and `mailferry status` show.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::decide::{Ending, Standing, Stood};
+use super::findings::{holds_cutover, summarise};
+use super::observed::Observed;
+use crate::api::condition::{Fact, Reason, State, Type, set};
+use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase, Pass};
+use crate::api::status::{
+    CandidateStatus, DomainStatus, MailboxCounts, Phase, PlanStatus, ReportBrief, ReportRow, Summary,
+};
+use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::model::failure::Class;
+use crate::model::fidelity;
+use crate::model::message::Verdict;
+use crate::model::progress::MessageCounts;
+use crate::model::protocol::Protocol;
+use crate::model::record::MailboxRecord;
+
+/// What a status is made of.
+pub struct Facts<'a> {
+    /// What is wanted, and the status before.
+    pub migration: &'a MailMigration,
+    /// What is known.
+    pub observed: &'a Observed,
+    /// How each mailbox stands.
+    pub standings: &'a [Stood],
+    /// The plan's digest, once every domain was looked at.
+    pub plan: Option<&'a str>,
+    /// Whether the plan is the approved one, if one is wanted.
+    pub approved: bool,
+    /// How it ended, if nothing more happens.
+    pub ending: Option<&'a Ending>,
+    /// The moment.
+    pub now: Timestamp,
+}
+
+impl Facts<'_> {
+    fn record(&self, stood: &Stood) -> Option<&MailboxRecord> {
+        self.observed.mailboxes.get(&stood.mailbox.source).map(|m| &m.record)
+    }
+
+    /// A mailbox's messages: the ledger's counts, or what discovery counted before there is a ledger.
+    fn counts(&self, stood: &Stood) -> MessageCounts {
+        let record = self.record(stood).map(|r| r.counts).unwrap_or_default();
+        if record.source > 0 {
+            return record;
+        }
+        let mut counts = MessageCounts::default();
+        counts.add(&Verdict::Pending, self.size(stood).map_or(0, |s| s.messages));
+        counts
+    }
+
+    fn size(&self, stood: &Stood) -> Option<&crate::model::evidence::MailboxSize> {
+        let domain = &self.migration.spec.domains[stood.domain].name;
+        let discovery = self.observed.domains.get(domain)?.discovery.as_ref()?;
+        discovery.mailboxes.iter().find(|m| m.address == stood.mailbox.source)?.size.as_ref()
+    }
+
+    fn count(&self, test: impl Fn(&Standing) -> bool) -> u32 {
+        u32::try_from(self.standings.iter().filter(|s| test(&s.standing)).count()).unwrap_or(u32::MAX)
+    }
+
+    fn generation(&self) -> Option<i64> {
+        self.migration.metadata.generation
+    }
+}
+
+/// The status of the whole migration, within its limits.
+pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
+    let spec = &facts.migration.spec;
+    let before = facts.migration.status.clone().unwrap_or_default();
+    let domains: Vec<DomainStatus> = (0..spec.domains.len()).map(|at| of_domain(facts, at)).collect();
+    let mut messages = MessageCounts::default();
+    for stood in facts.standings {
+        messages += facts.counts(stood);
+    }
+    let finished = facts.count(|s| *s == Standing::Finished);
+    let counts = MailboxCounts {
+        mailboxes: facts.count(|_| true),
+        ready: facts.count(|s| matches!(s, Standing::Ready | Standing::Paused(_))),
+        syncing: facts.count(|s| *s == Standing::Running),
+        synced: finished,
+        verified: finished,
+        failed: facts.count(|s| matches!(s, Standing::Failed(_))),
+        blocked: facts.count(|s| matches!(s, Standing::Blocked(_))),
+    };
+    let conditions = set(&before.conditions, &judge(facts, &domains, &counts, &messages), facts.generation(), facts.now);
+    let mut status = MailMigrationStatus {
+        observed_generation: facts.generation(),
+        phase: Some(phase(facts, &counts)),
+        plan: facts.plan.map(|digest| PlanStatus { digest: digest.to_owned() }),
+        domains,
+        domains_omitted: 0,
+        counts: Some(counts),
+        messages: Some(messages),
+        report: Some(brief(facts)),
+        trigger: if facts.ending.is_some() { spec.trigger.clone() } else { before.trigger },
+        summary: None,
+        conditions,
+    };
+    status.summary = Some(Summary::of(&status, spec.domains.len()));
+    status.bounded()
+}
+
+fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
+    let spec = &facts.migration.spec;
+    let domain = &spec.domains[at];
+    let mut status = DomainStatus { name: domain.name.clone(), ..DomainStatus::default() };
+    let Some(seen) = facts.observed.domains.get(&domain.name) else { return status };
+    for stood in facts.standings.iter().filter(|s| s.domain == at) {
+        if let Some(endpoint) = &stood.endpoint {
+            *status.protocols.entry(endpoint.protocol).or_default() += 1;
+        }
+    }
+    // Of equally common protocols the one that carries more is named.
+    status.protocol = status
+        .protocols
+        .iter()
+        .max_by_key(|(protocol, count)| (**count, fidelity::score(**protocol)))
+        .map(|(protocol, _)| *protocol);
+    status.mixed = status.protocols.len() > 1;
+    status.fidelity = status.protocols.keys().map(|p| fidelity::score(*p)).min();
+    let mut losses: Vec<String> = Vec::new();
+    for protocol in status.protocols.keys() {
+        losses.extend(fidelity::losses(*protocol).into_iter().map(|loss| format!("{protocol}: {loss}")));
+    }
+    status.losses = losses;
+    if let Some(discovery) = &seen.discovery {
+        status.grade = discovery.candidates.iter().map(|c| c.grade).min();
+        status.candidates = discovery
+            .candidates
+            .iter()
+            .map(|c| CandidateStatus {
+                protocol: c.endpoint.protocol,
+                host: c.endpoint.host.clone(),
+                port: c.endpoint.port,
+                tls: c.endpoint.tls,
+                grade: c.grade,
+                fidelity: c.fidelity,
+                mailboxes: c.mailboxes,
+                why: c.why.clone(),
+            })
+            .collect();
+    }
+    status.findings = summarise(spec, domain, seen, facts.observed);
+    status
+}
+
+fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
+    if facts.migration.spec.suspend {
+        return Phase::Suspended;
+    }
+    if facts.plan.is_none() {
+        return if facts.observed.domains.is_empty() { Phase::Pending } else { Phase::Discovering };
+    }
+    match facts.ending {
+        None => Phase::Syncing,
+        Some(_) if !facts.approved => Phase::ReviewRequired,
+        Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
+        Some(Ending::Reached) if counts.mailboxes > 0 => Phase::Verified,
+        Some(Ending::Reached) => Phase::Synced,
+        Some(Ending::Stopped(_)) if counts.synced == counts.mailboxes && counts.mailboxes > 0 => Phase::Synced,
+        Some(Ending::Stopped(_)) => Phase::Stalled,
+    }
+}
+
+/// The conditions, recomputed whole.
+fn judge(
+    facts: &Facts<'_>,
+    domains: &[DomainStatus],
+    counts: &MailboxCounts,
+    messages: &MessageCounts,
+) -> Vec<Fact> {
+    let spec = &facts.migration.spec;
+    let mut found = Vec::new();
+    let discovered = facts.plan.is_some();
+    let (ready, working) = match facts.ending {
+        Some(Ending::Reached) => {
+            (Fact::new(Type::Ready, true, Reason::Succeeded, reached(spec.stage, messages)), false)
+        }
+        Some(Ending::Stopped(failure)) if spec.suspend => {
+            (Fact::new(Type::Ready, false, Reason::Suspended, failure.sentence()), false)
+        }
+        Some(Ending::Stopped(failure)) => {
+            let hint = failure.hint.as_deref().map(|h| format!(" {h}")).unwrap_or_default();
+            (Fact::failed(Type::Ready, false, failure.class, format!("{}.{hint}", failure.sentence())), false)
+        }
+        None if discovered => (Fact::new(Type::Ready, false, Reason::InProgress, going_on(counts, messages)), true),
+        None => (Fact::new(Type::Ready, false, Reason::InProgress, "Discovery is under way."), true),
+    };
+    if working {
+        found.push(Fact::new(Type::Reconciling, true, Reason::InProgress, ready.message.clone()));
+    } else if ready.state == State::False && !spec.suspend {
+        found.push(Fact { kind: Type::Stalled, state: State::True, ..ready.clone() });
+    }
+    found.insert(0, ready);
+    found.push(if discovered {
+        Fact::new(Type::Discovered, true, Reason::Succeeded, format!("{} mailboxes in {} domains were looked at.", counts.mailboxes, domains.len()))
+    } else {
+        Fact::new(Type::Discovered, false, Reason::InProgress, "Discovery is under way.")
+    });
+    found.push(judge_credentials(facts, discovered));
+    found.push(judge_review(facts, domains));
+    found.push(judge_synced(facts, counts, messages, discovered));
+    let altered: u64 = facts.standings.iter().filter_map(|s| facts.record(s)).map(|r| r.altered).sum();
+    let all_synced = spec.stage > Stage::Plan && counts.mailboxes > 0 && counts.synced == counts.mailboxes;
+    found.push(if all_synced {
+        let note = if altered > 0 { format!(" {altered} were changed by the destination; the report names them.") } else { String::new() };
+        Fact::new(Type::Verified, true, Reason::Succeeded, format!("Every arrival was checked as deep as policy.verify asks.{note}"))
+    } else {
+        Fact::new(Type::Verified, false, Reason::Waiting, "Arrivals are checked as they come; some mailboxes are not through yet.")
+    });
+    let open = domains.iter().filter(|d| holds_cutover(&d.findings)).count();
+    let safe = all_synced && open == 0 && messages.pending == 0;
+    let reason = if safe { Reason::Succeeded } else if open > 0 { Reason::FindingsOpen } else { Reason::Waiting };
+    let message = if safe {
+        "Nothing speaks against moving the domains over.".to_owned()
+    } else if open > 0 {
+        format!("Critical findings are open in {open} domains; mend them or acknowledge them in spec.acknowledge.")
+    } else {
+        "The mail is not in step yet.".to_owned()
+    };
+    found.push(Fact::new(Type::CutoverSafe, safe, reason, message));
+    found
+}
+
+fn reached(stage: Stage, messages: &MessageCounts) -> String {
+    match stage {
+        Stage::Plan => "The plan stands; set spec.stage to Sync to carry it out.".to_owned(),
+        Stage::Sync | Stage::Cutover => format!("{messages}."),
+    }
+}
+
+fn going_on(counts: &MailboxCounts, messages: &MessageCounts) -> String {
+    format!("{} of {} mailboxes are through; {messages}.", counts.synced, counts.mailboxes)
+}
+
+fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
+    let refused: Vec<&Stood> = facts
+        .standings
+        .iter()
+        .filter(|s| matches!(&s.standing, Standing::Blocked(f) | Standing::Failed(f) if f.class == Class::Credentials))
+        .collect();
+    if let Some(first) = refused.first() {
+        let message = format!("{} mailboxes could not log in, the first is {}. Correct the Secret.", refused.len(), first.mailbox.source);
+        return Fact::failed(Type::CredentialsAccepted, false, Class::Credentials, message);
+    }
+    if discovered {
+        Fact::new(Type::CredentialsAccepted, true, Reason::Succeeded, "Every password that was tried was accepted.")
+    } else {
+        Fact::new(Type::CredentialsAccepted, State::Unknown, Reason::InProgress, "Logins are being tried.")
+    }
+}
+
+fn judge_review(facts: &Facts<'_>, domains: &[DomainStatus]) -> Fact {
+    if !facts.approved {
+        let message = "The plan that stands is not the approved one; review it and set spec.approvedPlan to status.plan.digest.";
+        return Fact::new(Type::ReviewRequired, true, Reason::PlanNotApproved, message);
+    }
+    let open: Vec<&str> =
+        domains.iter().filter(|d| holds_cutover(&d.findings)).map(|d| d.name.as_str()).take(5).collect();
+    if open.is_empty() {
+        Fact::new(Type::ReviewRequired, false, Reason::NothingToReview, "No critical finding is open.")
+    } else {
+        let message = format!("Critical findings are open for {}.", open.join(", "));
+        Fact::new(Type::ReviewRequired, true, Reason::FindingsOpen, message)
+    }
+}
+
+fn judge_synced(facts: &Facts<'_>, counts: &MailboxCounts, messages: &MessageCounts, discovered: bool) -> Fact {
+    if facts.migration.spec.stage == Stage::Plan {
+        return Fact::new(Type::Synced, false, Reason::StageNotReached, "spec.stage is Plan, which copies nothing.");
+    }
+    if !discovered {
+        return Fact::new(Type::Synced, false, Reason::Waiting, "Discovery comes first.");
+    }
+    let stopped = counts.failed + counts.blocked;
+    if counts.mailboxes > 0 && counts.synced == counts.mailboxes {
+        Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
+    } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {
+        let message = format!("{stopped} of {} mailboxes stopped; the others went on. {messages}.", counts.mailboxes);
+        Fact::new(Type::Synced, false, Reason::MailboxesFailed, message)
+    } else {
+        Fact::new(Type::Synced, false, Reason::InProgress, going_on(counts, messages))
+    }
+}
+
+fn brief(facts: &Facts<'_>) -> ReportBrief {
+    let mut protocols: BTreeMap<Protocol, ReportRow> = BTreeMap::new();
+    let mut domains: BTreeMap<String, ReportRow> = BTreeMap::new();
+    for stood in facts.standings {
+        let counts = facts.counts(stood);
+        let bytes = facts.size(stood).map_or(0, |s| s.bytes);
+        let add = |row: &mut ReportRow| {
+            row.mailboxes += 1;
+            row.source += counts.source;
+            row.copied += counts.copied;
+            row.excluded += counts.excluded;
+            row.failed += counts.failed;
+            row.pending += counts.pending;
+            row.bytes += bytes;
+        };
+        if let Some(endpoint) = &stood.endpoint {
+            add(protocols.entry(endpoint.protocol).or_default());
+        }
+        add(domains.entry(facts.migration.spec.domains[stood.domain].name.clone()).or_default());
+    }
+    ReportBrief { protocols, domains }
+}
+
+/// The status of one mailbox, within its limits.
+pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
+    let nothing = MailboxRecord::default();
+    let record = facts.record(stood).unwrap_or(&nothing);
+    let (phase, failure) = match &stood.standing {
+        Standing::Unknown => (MailboxPhase::Pending, None),
+        Standing::Blocked(failure) => (MailboxPhase::Blocked, Some(failure)),
+        Standing::Ready => (MailboxPhase::Ready, None),
+        Standing::Paused(_) => (MailboxPhase::Ready, record.failure.as_ref()),
+        Standing::Running => (MailboxPhase::Syncing, None),
+        Standing::Finished => (MailboxPhase::Verified, None),
+        Standing::Failed(failure) => (MailboxPhase::Failed, Some(failure)),
+    };
+    let counts = facts.counts(stood);
+    let synced = stood.standing == Standing::Finished;
+    let fact = |kind| match failure {
+        Some(failure) => Fact::failed(kind, false, failure.class, failure.sentence()),
+        None if synced => Fact::new(kind, true, Reason::Succeeded, format!("{counts}.")),
+        None => Fact::new(kind, false, Reason::InProgress, format!("{counts}.")),
+    };
+    MailboxMigrationStatus {
+        observed_generation: facts.generation(),
+        protocol: stood.endpoint.as_ref().map(|e| e.protocol),
+        server: stood.endpoint.as_ref().map(crate::model::endpoint::Endpoint::address),
+        phase: Some(phase),
+        messages: Some(counts),
+        folders: facts.size(stood).map(|s| s.folders),
+        bytes: facts.size(stood).map(|s| s.bytes),
+        flags_updated: Some(record.flags_updated),
+        last_pass: (record.pass > 0).then_some(Pass { number: record.pass, started: record.started, finished: record.ended }),
+        failure: failure.map(MailboxFailure::from),
+        conditions: set(&[], &[fact(Type::Ready), fact(Type::Synced), fact(Type::Verified)], facts.generation(), facts.now),
+    }
+    .bounded()
+}
