@@ -411,7 +411,7 @@ mod tests {
             ),
             remedy: code.remedy().to_owned(),
             count: 1,
-            acknowledged: n % 7 == 0,
+            acknowledged: n.is_multiple_of(7),
         }
     }
 

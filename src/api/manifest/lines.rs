@@ -20,8 +20,8 @@ const NODES_MAX: u64 = 4_000_000;
 pub(super) struct Lines {
     /// The line that the node begins on, from 1; for a field, the line of its key.
     pub line: usize,
-    fields: BTreeMap<String, Lines>,
-    items: Vec<Lines>,
+    fields: BTreeMap<String, Self>,
+    items: Vec<Self>,
 }
 
 impl Lines {
