@@ -1,5 +1,7 @@
 //! Files that are made from the types are as the types make them. `BLESS=1` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use std::fs;
 use std::path::Path;
 

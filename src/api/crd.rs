@@ -1,7 +1,7 @@
 //! The `CustomResourceDefinitions` as they are given to a cluster, made from the types and from nothing else.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
@@ -80,14 +80,12 @@ fn refine_schema(schema: &mut JSONSchemaProps) {
         refine_schema(property.1);
     }
     if let Some(items) = &mut schema.items {
-        use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray as Items;
         match items {
-            Items::Schema(item) => refine_schema(item),
-            Items::Schemas(items) => items.iter_mut().for_each(refine_schema),
+            JSONSchemaPropsOrArray::Schema(item) => refine_schema(item),
+            JSONSchemaPropsOrArray::Schemas(items) => items.iter_mut().for_each(refine_schema),
         }
     }
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrBool as Others;
-    if let Some(Others::Schema(others)) = &mut schema.additional_properties {
+    if let Some(JSONSchemaPropsOrBool::Schema(others)) = &mut schema.additional_properties {
         refine_schema(others);
     }
 }

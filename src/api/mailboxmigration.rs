@@ -217,3 +217,34 @@ impl MailboxMigrationStatus {
         kept
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::condition::{self, Fact, Type};
+
+    #[test]
+    fn the_worst_mailbox_stays_under_two_kibibytes() {
+        let long = "\"ö\n".repeat(5000);
+        let failure = Failure::new(Class::Protocol, long.clone()).hint(long.clone());
+        let kinds = [Type::Ready, Type::Synced, Type::Verified, Type::Stalled];
+        let facts: Vec<_> = kinds.map(|kind| Fact::failed(kind, false, Class::Protocol, long.clone())).into();
+        let status = MailboxMigrationStatus {
+            server: Some(long),
+            failure: Some(MailboxFailure::from(&failure)),
+            conditions: condition::set(&[], &facts, Some(i64::MAX), Timestamp::MAX),
+            bytes: Some(u64::MAX),
+            messages: Some(MessageCounts { source: u64::MAX, failed: u64::MAX, ..MessageCounts::default() }),
+            last_pass: Some(Pass {
+                number: 1,
+                started: Some(Timestamp::MIN),
+                finished: Some(Timestamp::MAX),
+            }),
+            ..MailboxMigrationStatus::default()
+        };
+        let kept = status.bounded();
+        assert!(serde_json::to_vec(&kept).unwrap().len() <= STATUS_MAX);
+        assert_eq!(kept.conditions.len(), kinds.len());
+        assert!(!kept.failure.unwrap().message.is_empty());
+    }
+}

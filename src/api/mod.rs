@@ -4,6 +4,11 @@
 //! `kubectl explain` shows, so it says units, default and limits.
 
 #![allow(unreachable_pub, reason = "kube's KubeSchema repeats a public struct inside a function")]
+#![allow(
+    clippy::doc_markdown,
+    reason = "kubectl explain shows these comments as plain text, where backticks disturb"
+)]
+#![allow(clippy::duplicated_attributes, reason = "printer columns of one type look alike to the lint")]
 
 pub mod condition;
 pub mod crd;

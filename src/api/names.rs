@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn names_are_stable_readable_and_different() {
-        assert_eq!(name("contoso", "Anna.B@contoso.example"), "contoso-anna-b-x");
+        assert_eq!(name("contoso", "Anna.B@contoso.example"), "contoso-anna-b-aae57e21");
         assert_ne!(name("contoso", "anna.b@contoso.example"), name("contoso", "anna-b@contoso.example"));
         assert_ne!(name("contoso", "anna@a.example"), name("contoso", "anna@b.example"));
         assert!(name("contoso", "ä@b.example").starts_with("contoso-"));

@@ -225,13 +225,13 @@ impl<'s> Checker<'s> {
     fn check_fields(&mut self, schema: &'s Value, fields: &Map<String, Value>, path: &Path) {
         let known = schema["properties"].as_object();
         let others = Some(&schema["additionalProperties"]).filter(|others| others.is_object());
-        // `metadata` is `type: object` and no more in a CRD; its reader checks it.
-        let open = path.0.len() == 1 && path.0[0] == Step::Key("metadata".to_owned());
+        // The envelope is no part of a CRD's schema; the reader of manifests checks it.
+        let envelope: &[&str] = if path.0.is_empty() { &["apiVersion", "kind", "metadata"] } else { &[] };
         for (name, field) in fields {
             let inner = path.key(name);
             match known.and_then(|known| known.get(name)).or(others) {
                 Some(schema) => self.check(schema, field, &inner),
-                None if open => {}
+                None if envelope.contains(&name.as_str()) => {}
                 None => {
                     let known = known.into_iter().flat_map(|known| known.keys().map(String::as_str));
                     self.found.push(unknown_field(inner, name, known));

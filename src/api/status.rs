@@ -395,3 +395,135 @@ impl MailMigrationStatus {
 fn json_len(value: &impl Serialize) -> usize {
     serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::condition;
+
+    fn finding(code: Code, n: usize) -> FindingStatus {
+        FindingStatus {
+            code,
+            severity: code.severity(),
+            message: format!(
+                "mailbox number {n} was refused, and the server had much to say about it: {}",
+                "ö".repeat(2000)
+            ),
+            remedy: code.remedy().to_owned(),
+            count: 1,
+            acknowledged: n.is_multiple_of(7),
+        }
+    }
+
+    /// A migration in which everything went wrong, with one finding for each failing mailbox.
+    fn ruins(domains: usize, mailboxes: usize) -> MailMigrationStatus {
+        let domain = |at: usize| DomainStatus {
+            name: format!("{}{at}.example", "d".repeat(60)),
+            protocol: Some(Protocol::Imap),
+            protocols: [(Protocol::Imap, 3), (Protocol::Pop3, 2)].into(),
+            mixed: true,
+            grade: Some(Grade::A),
+            fidelity: Some(100),
+            losses: vec!["folders: only the Inbox is visible ".repeat(20); 30],
+            candidates: vec![
+                CandidateStatus {
+                    protocol: Protocol::Pop3,
+                    host: "h".repeat(253),
+                    port: 995,
+                    tls: Tls::Implicit,
+                    grade: Grade::D,
+                    fidelity: 37,
+                    mailboxes: 1,
+                    why: "lost because ".repeat(100),
+                };
+                40
+            ],
+            findings: (0..mailboxes / domains).map(|n| finding(Code::ALL[n % Code::ALL.len()], n)).collect(),
+        };
+        let row = ReportRow { mailboxes: 5, source: u64::MAX, ..ReportRow::default() };
+        let facts: Vec<_> = condition::Type::ALL
+            .iter()
+            .map(|&kind| {
+                condition::Fact::failed(kind, false, crate::model::failure::Class::Tls, "x".repeat(40_000))
+            })
+            .collect();
+        let mut status = MailMigrationStatus {
+            domains: (0..domains).map(domain).collect(),
+            messages: Some(MessageCounts { source: 10, copied: 6, pending: 4, ..MessageCounts::default() }),
+            report: Some(ReportBrief {
+                protocols: [(Protocol::Imap, row)].into(),
+                domains: (0..domains).map(|at| (format!("{}{at}", "d".repeat(60)), row)).collect(),
+            }),
+            conditions: condition::set(&[], &facts, Some(1), jiff::Timestamp::UNIX_EPOCH),
+            ..MailMigrationStatus::default()
+        };
+        status.summary = Some(Summary::of(&status, domains));
+        status
+    }
+
+    #[test]
+    fn five_thousand_failing_mailboxes_stay_under_the_limit() {
+        for domains in [1, 5, 50, 1000] {
+            let whole = ruins(domains, 5000);
+            let kept = whole.bounded();
+            assert!(json_len(&kept) <= STATUS_MAX, "{domains} domains make {} bytes", json_len(&kept));
+            assert_eq!(kept.domains.len() + kept.domains_omitted as usize, domains);
+            assert!(
+                kept.domains.iter().all(|domain| !domain.findings.is_empty()),
+                "a domain lost its findings"
+            );
+            assert_eq!(kept.conditions.len(), condition::Type::ALL.len());
+            assert_eq!(kept.bounded().domains, kept.domains, "what is within the limits stays as it is");
+        }
+    }
+
+    #[test]
+    fn a_small_status_is_left_alone() {
+        let mut small = ruins(1, 1);
+        small.domains[0].findings[0].message = "short".to_owned();
+        small.domains[0].losses.clear();
+        small.domains[0].candidates.clear();
+        small.conditions.clear();
+        assert_eq!(small.bounded(), small);
+    }
+
+    #[test]
+    fn rows_with_open_findings_are_left_out_last() {
+        let mut status = ruins(1000, 1000);
+        for domain in &mut status.domains[..600] {
+            domain.findings.clear();
+        }
+        for domain in &mut status.domains[600..] {
+            domain.findings[0].acknowledged = false;
+        }
+        let kept = status.bounded();
+        assert!(kept.domains_omitted > 0 && !kept.domains.is_empty());
+        let calm = kept.domains.iter().filter(|domain| domain.findings.is_empty()).count();
+        let troubled = kept.domains.len() - calm;
+        assert!(calm == 0 || troubled == 400, "{calm} calm rows are kept and {troubled} troubled ones");
+    }
+
+    #[test]
+    fn the_columns_say_what_a_person_looks_for() {
+        let share =
+            |source, pending| share_done(&MessageCounts { source, pending, ..MessageCounts::default() });
+        assert_eq!((share(0, 0), share(1000, 1), share(3, 0)), ("100%".into(), "99%".into(), "100%".into()));
+        let with = |findings: Vec<FindingStatus>| {
+            open_findings(&[DomainStatus { findings, ..DomainStatus::default() }])
+        };
+        assert_eq!(with(vec![]), "none");
+        assert_eq!(
+            with(vec![finding(Code::MixedProtocols, 1), finding(Code::CertificateExpires, 2)]),
+            "2 warnings"
+        );
+        assert_eq!(
+            with(vec![finding(Code::MixedProtocols, 1), finding(Code::PopMailboxesPresent, 1)]),
+            "1 critical"
+        );
+        assert_eq!(
+            with(vec![finding(Code::PopMailboxesPresent, 7)]),
+            "none",
+            "what is acknowledged is not open"
+        );
+    }
+}

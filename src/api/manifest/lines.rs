@@ -20,8 +20,8 @@ const NODES_MAX: u64 = 4_000_000;
 pub(super) struct Lines {
     /// The line that the node begins on, from 1; for a field, the line of its key.
     pub line: usize,
-    fields: BTreeMap<String, Lines>,
-    items: Vec<Lines>,
+    fields: BTreeMap<String, Self>,
+    items: Vec<Self>,
 }
 
 impl Lines {
@@ -74,8 +74,8 @@ impl<'a> Reader<'a> {
     }
 
     fn expect(&mut self) -> Result<Marked<'a>, Failure> {
-        let last = self.text.lines().count();
-        self.next()?.ok_or_else(|| self.fail(last, "the file ends in the middle of a value"))
+        let next = self.next()?;
+        next.ok_or_else(|| self.fail(self.text.lines().count(), "the file ends in the middle of a value"))
     }
 
     fn fail(&self, line: usize, what: impl Into<String>) -> Failure {
@@ -100,6 +100,15 @@ impl<'a> Reader<'a> {
         let line = span.start.line();
         if depth > DEPTH_MAX {
             return Err(self.fail(line, format!("it is nested deeper than {DEPTH_MAX} levels")));
+        }
+        if let Event::Scalar(_, _, _, Some(tag))
+        | Event::SequenceStart(_, Some(tag))
+        | Event::MappingStart(_, Some(tag)) = &event
+            && !tag.is_yaml_core_schema()
+        {
+            return Err(self
+                .fail(line, "a tag (a word that begins with !) stands before the value")
+                .hint("take it out, or put quotes around the value if it begins with !"));
         }
         let before = self.nodes;
         self.nodes += 1;

@@ -155,9 +155,12 @@ impl Manifest {
             return Err(Failure::configuration(what).hint("part it into several files").at(file));
         }
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut lines = lines::read(file, text)?.into_iter();
-        let mut objects = 0;
+        let lines = lines::read(file, text)?;
+        let counted = lines.len();
+        let mut lines = lines.into_iter();
+        let (mut documents, mut objects) = (0, 0);
         for document in serde_yaml::Deserializer::from_str(text) {
+            documents += usize::from(counted > 0);
             // An empty stream is one document to serde_yaml and none to the line reader.
             let Some(lines) = lines.next() else { break };
             let origin = Origin { file: file.to_owned(), lines };
@@ -167,6 +170,12 @@ impl Manifest {
             }
             self.read_object(origin, value)?;
             objects += 1;
+        }
+        // Two parsers that part a file differently would let a document pass unread.
+        if documents != counted {
+            return Err(Failure::configuration("the documents of this file cannot be told apart")
+                .hint("write --- alone on a line between them")
+                .at(file));
         }
         if objects == 0 {
             return Err(Failure::configuration("the file is empty")
@@ -195,7 +204,7 @@ impl Manifest {
         }
         match kind {
             Kind::MailMigration => {
-                self.migrations.push(migration(&origin, &value, metadata, &key.namespace)?)
+                self.migrations.push(migration(&origin, &value, metadata, &key.namespace)?);
             }
             Kind::Secret => {
                 let values = objects::secret(&value).map_err(|violation| origin.fail(violation))?;

@@ -52,7 +52,7 @@ impl<G: AsRef<str>> Search<'_, G> {
         match self.manifest.config_map(self.namespace, &wanted.name) {
             None => self.missing(Kind::ConfigMap, &wanted.name, path),
             Some(values) if !values.contains_key(&wanted.key) => {
-                self.without_key(Kind::ConfigMap, &wanted.name, &wanted.key, path)
+                self.without_key(Kind::ConfigMap, &wanted.name, &wanted.key, path);
             }
             Some(_) => {}
         }
@@ -69,7 +69,7 @@ impl<G: AsRef<str>> Search<'_, G> {
             CaKind::Secret => match self.manifest.secret(self.namespace, &wanted.name) {
                 None => self.missing(Kind::Secret, &wanted.name, path),
                 Some(values) if !values.contains_key(&wanted.key) => {
-                    self.without_key(Kind::Secret, &wanted.name, &wanted.key, path)
+                    self.without_key(Kind::Secret, &wanted.name, &wanted.key, path);
                 }
                 Some(_) => {}
             },
