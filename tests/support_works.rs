@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -290,4 +290,22 @@ fn folder_names_travel_in_modified_utf7() {
         assert_eq!(encode_utf7(name), wire);
         assert_eq!(decode_utf7(wire), name);
     }
+}
+
+#[test]
+fn a_server_has_the_address_it_was_given_and_leaves_nothing_behind() {
+    // An address of this process's own, as another run of this test may go on beside it.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, 83, high, low.clamp(2, 250));
+    let port =
+        if support::process::is_root() { 993 } else { support::process::free_address(ip.into()).port() };
+    let address = SocketAddr::from((ip, port));
+    let ca = Ca::new();
+    let server =
+        Dovecot::builder().imaps(address).tls(&ca.issue(&["x"])).user(User::new("ada", "secret")).start();
+    assert_eq!(server.imaps(), address);
+    assert!(greeting_over_tls(&ca, "x", address).unwrap().starts_with("* OK"));
+    let _session = server.mailbox("ada");
+    drop(server);
+    assert!(TcpStream::connect(address).is_err());
 }
