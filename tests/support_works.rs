@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use support::ca::{Ca, Validity};
 use support::compare::differences;
-use support::corpus::{Corpus, EMPTY_FOLDER, FOLDERS, Message, Oddity};
+use support::corpus::{Corpus, EMPTY_FOLDER, FOLDERS, Message, Oddity, QUOTED_FOLDER};
 use support::dns::{Dns, Record};
 use support::dovecot::{Access, Dovecot, LOOPBACK, Store, User};
 use support::imap::{Client, decode_utf7, encode_utf7};
@@ -158,7 +158,7 @@ fn a_seeded_mailbox_reads_back_and_the_comparison_sees_every_change() {
         .user(User::new("there", "secret"))
         .record_commands()
         .start();
-    let messages: Vec<Message> = Corpus::new(1).messages(600).collect();
+    let messages: Vec<Message> = Corpus::new(1).with_quoted_folder().messages(600).collect();
     for user in ["here", "there"] {
         let mut mailbox = server.mailbox(user);
         mailbox.seed(messages.clone());
@@ -167,7 +167,11 @@ fn a_seeded_mailbox_reads_back_and_the_comparison_sees_every_change() {
     let here = server.mailbox("here").read_all();
     assert_eq!(here.messages(), 600);
     let folders: BTreeSet<_> = here.folders.keys().map(String::as_str).collect();
-    assert_eq!(folders, FOLDERS.into_iter().chain([EMPTY_FOLDER]).collect(), "every folder by its name");
+    assert_eq!(
+        folders,
+        FOLDERS.into_iter().chain([EMPTY_FOLDER, QUOTED_FOLDER]).collect(),
+        "every folder by its name"
+    );
     for (folder, rows) in &here.folders {
         let mut sent: Vec<_> = (messages.iter())
             .filter(|message| message.folder == *folder)
