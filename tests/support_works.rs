@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use support::ca::{Ca, Validity};
 use support::compare::differences;
-use support::corpus::{Corpus, EMPTY_FOLDER, FOLDERS, Message, Oddity};
+use support::corpus::{Corpus, EMPTY_FOLDER, FOLDERS, Message, Oddity, QUOTED_FOLDER};
 use support::dns::{Dns, Record};
 use support::dovecot::{Access, Dovecot, LOOPBACK, Store, User};
 use support::imap::{Client, decode_utf7, encode_utf7};
@@ -158,7 +158,7 @@ fn a_seeded_mailbox_reads_back_and_the_comparison_sees_every_change() {
         .user(User::new("there", "secret"))
         .record_commands()
         .start();
-    let messages: Vec<Message> = Corpus::new(1).messages(600).collect();
+    let messages: Vec<Message> = Corpus::new(1).with_quoted_folder().messages(600).collect();
     for user in ["here", "there"] {
         let mut mailbox = server.mailbox(user);
         mailbox.seed(messages.clone());
@@ -167,7 +167,11 @@ fn a_seeded_mailbox_reads_back_and_the_comparison_sees_every_change() {
     let here = server.mailbox("here").read_all();
     assert_eq!(here.messages(), 600);
     let folders: BTreeSet<_> = here.folders.keys().map(String::as_str).collect();
-    assert_eq!(folders, FOLDERS.into_iter().chain([EMPTY_FOLDER]).collect(), "every folder by its name");
+    assert_eq!(
+        folders,
+        FOLDERS.into_iter().chain([EMPTY_FOLDER, QUOTED_FOLDER]).collect(),
+        "every folder by its name"
+    );
     for (folder, rows) in &here.folders {
         let mut sent: Vec<_> = (messages.iter())
             .filter(|message| message.folder == *folder)
@@ -290,4 +294,22 @@ fn folder_names_travel_in_modified_utf7() {
         assert_eq!(encode_utf7(name), wire);
         assert_eq!(decode_utf7(wire), name);
     }
+}
+
+#[test]
+fn a_server_has_the_address_it_was_given_and_leaves_nothing_behind() {
+    // An address of this process's own, as another run of this test may go on beside it.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = Ipv4Addr::new(127, 83, high, low.clamp(2, 250));
+    let port =
+        if support::process::is_root() { 993 } else { support::process::free_address(ip.into()).port() };
+    let address = SocketAddr::from((ip, port));
+    let ca = Ca::new();
+    let server =
+        Dovecot::builder().imaps(address).tls(&ca.issue(&["x"])).user(User::new("ada", "secret")).start();
+    assert_eq!(server.imaps(), address);
+    assert!(greeting_over_tls(&ca, "x", address).unwrap().starts_with("* OK"));
+    let _session = server.mailbox("ada");
+    drop(server);
+    assert!(TcpStream::connect(address).is_err());
 }

@@ -209,7 +209,7 @@ fn set() -> Stage {
         server.mailbox(user).seed(corpus.messages(count));
     };
     let five_megabytes = 5 << 20;
-    fill(&a, "alice@a.test", Corpus::new(1).with_large(&[five_megabytes, five_megabytes]), 500);
+    fill(&a, "alice@a.test", Corpus::new(1).with_quoted_folder().with_large(&[five_megabytes; 2]), 500);
     fill(&a, "anna@a.test", Corpus::new(2), 250);
     fill(&b, "bob@b.test", Corpus::new(3).inbox_only().with_large(&[five_megabytes]), 250);
     fill(&b, "dora@b.test", Corpus::new(4).inbox_only(), 100);

@@ -17,7 +17,7 @@ mod words;
 pub use letter::Oddity;
 use letter::Writer;
 
-/// The folders mail lies in: nested, non-ASCII, and with every character that the protocol or a glob gives a meaning.
+/// The folders mail lies in: nested, non-ASCII, and with characters to which the protocol or a glob gives a meaning.
 /// Each can be created on a Dovecot with the separator `/`.
 pub const FOLDERS: [&str; 18] = [
     "INBOX",
@@ -31,7 +31,7 @@ pub const FOLDERS: [&str; 18] = [
     "Archive/2021/Q4",
     "Projects/Alpha/Design docs",
     "Projects/Alpha/Invoices & offers",
-    "Projects/\"Beta\"",
+    "Projects/Beta",
     "Lists/imap-protocol",
     "Entwürfe & Pläne",
     "Входящие/Счета",
@@ -42,6 +42,9 @@ pub const FOLDERS: [&str; 18] = [
 
 /// A folder for tests to create without any mail in it.
 pub const EMPTY_FOLDER: &str = "Empty, but here 🗂";
+
+/// A folder whose name must be escaped in a quoted string; many tools trip over it, so mail lies in it only on request.
+pub const QUOTED_FOLDER: &str = "The \"Beta\" \\ \"Gamma\" files";
 
 /// How many of a hundred messages a folder gets; the other folders share the rest.
 const SHARES: [(usize, u64); 4] = [(0, 36), (1, 16), (5, 8), (6, 8)];
@@ -65,18 +68,25 @@ pub struct Corpus {
     seed: u64,
     inbox_only: bool,
     ordinary_only: bool,
+    quoted_folder: bool,
     large: Vec<usize>,
 }
 
 impl Corpus {
     /// Mail in all [`FOLDERS`], with oddities, none large.
     pub fn new(seed: u64) -> Self {
-        Self { seed, inbox_only: false, ordinary_only: false, large: Vec::new() }
+        Self { seed, inbox_only: false, ordinary_only: false, quoted_folder: false, large: Vec::new() }
     }
 
     /// Everything in INBOX and without flags, as a POP3 client would see it.
     pub fn inbox_only(mut self) -> Self {
         self.inbox_only = true;
+        self
+    }
+
+    /// Some mail in [`QUOTED_FOLDER`] too.
+    pub fn with_quoted_folder(mut self) -> Self {
+        self.quoted_folder = true;
         self
     }
 
@@ -159,6 +169,9 @@ impl Maker {
     fn folder(&mut self) -> String {
         if self.corpus.inbox_only {
             return FOLDERS[0].to_owned();
+        }
+        if self.corpus.quoted_folder && self.dice.below(40) == 0 {
+            return QUOTED_FOLDER.to_owned();
         }
         let mut roll = self.dice.below(100);
         for (folder, share) in SHARES {

@@ -264,12 +264,14 @@ impl Client {
     fn response(&mut self) -> Response {
         let mut response = Response { text: Vec::new(), literals: Vec::new() };
         loop {
+            // Only what follows the literal before may announce another one.
+            let start = response.text.len();
             let length = self.reader.read_until(b'\n', &mut response.text).expect("the server answers");
             assert!(length > 0, "the server hung up after {:?}", String::from_utf8_lossy(&response.text));
-            while response.text.last().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+            while response.text.len() > start && matches!(response.text.last(), Some(b'\r' | b'\n')) {
                 response.text.pop();
             }
-            let Some(size) = literal_size(&response.text) else { return response };
+            let Some(size) = literal_size(&response.text[start..]) else { return response };
             let mut literal = vec![0; size];
             self.reader.read_exact(&mut literal).expect("the literal is as long as announced");
             response.literals.push(literal);

@@ -12,17 +12,19 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Starts its arguments, and ends them (by process id) when its standard input reaches its end.
+/// Starts its arguments, and when its standard input reaches its end asks them and all they started to end: the whole
+/// process group at once, since Dovecot's master alone would take a second over it.
 const KEEPER: &str = r#"exec 3<&0
+trap : TERM
 "$@" </dev/null 3<&- &
 server=$!
-(read -r _ <&3; kill -TERM "$server") 2>/dev/null &
+(read -r _ <&3; kill -TERM 0) 2>/dev/null &
 guard=$!
 exec 3<&-
-wait "$server"
-status=$?
-kill "$guard" 2>/dev/null
-exit "$status""#;
+while kill -0 "$server" 2>/dev/null; do
+    wait "$server"
+done
+kill "$guard" 2>/dev/null"#;
 
 /// How long a server may take to start or to stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,7 +46,8 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a file descriptor"))
             .stderr(log)
-            // Ctrl-C on a terminal reaches the demo, which then stops its servers in order.
+            // A group of its own: for the keeper, and so that Ctrl-C on a terminal reaches the demo alone, which then
+            // stops its servers in order.
             .process_group(0)
             .spawn()
             .expect("sh can be started");
