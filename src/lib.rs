@@ -21,3 +21,4 @@
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
 pub mod model;
+pub mod report;
