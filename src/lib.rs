@@ -25,4 +25,5 @@ pub mod ledger;
 pub mod mail;
 pub mod model;
 pub mod plan;
+pub mod report;
 pub mod transfer;

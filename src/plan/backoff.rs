@@ -48,12 +48,17 @@ mod tests {
     #[test]
     fn waits_grow_and_end() {
         let lost = Failure::new(Class::Unreachable, "");
-        let waits: Vec<_> = (1..=ATTEMPTS_MAX).map(|n| wait_after(&lost, n, 1.0).map(|w| w.as_secs())).collect();
+        let waits: Vec<_> =
+            (1..=ATTEMPTS_MAX).map(|n| wait_after(&lost, n, 1.0).map(|w| w.as_secs())).collect();
         assert_eq!(waits, [Some(2), Some(4), Some(8), Some(16), Some(32), None]);
         assert!(wait_after(&lost, 1, 0.0).unwrap() >= Duration::from_millis(500));
         assert_eq!(wait_after(&Failure::new(Class::Credentials, ""), 1, 0.5), None);
         let asked = Failure::new(Class::Throttled, "").wait(Duration::from_secs(300));
-        assert_eq!(wait_after(&asked, 99, 0.5), Some(Duration::from_secs(300)), "a pause asked for is no failure");
+        assert_eq!(
+            wait_after(&asked, 99, 0.5),
+            Some(Duration::from_secs(300)),
+            "a pause asked for is no failure"
+        );
     }
 
     #[test]

@@ -80,7 +80,8 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let mut steps = Vec::new();
     let mut wake: Option<Timestamp> = None;
 
-    let discovered = spec.domains.iter().all(|d| observed.domains.get(&d.name).is_some_and(|o| o.discovery.is_some()));
+    let discovered =
+        spec.domains.iter().all(|d| observed.domains.get(&d.name).is_some_and(|o| o.discovery.is_some()));
     if !spec.suspend {
         for (at, domain) in spec.domains.iter().enumerate() {
             let seen = observed.domains.get(&domain.name);
@@ -118,7 +119,15 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         || observed.domains.values().any(|d| d.discovering)
         || standings.iter().any(|s| s.standing == Standing::Running);
     let ending = (!busy).then(|| end(migration, &standings, observed, approved, plan.as_deref()));
-    let facts = status::Facts { migration, observed, standings: &standings, plan: plan.as_deref(), approved, ending: ending.as_ref(), now };
+    let facts = status::Facts {
+        migration,
+        observed,
+        standings: &standings,
+        plan: plan.as_deref(),
+        approved,
+        ending: ending.as_ref(),
+        now,
+    };
     let mailboxes = standings
         .iter()
         .map(|s| (s.mailbox.clone(), spec.domains[s.domain].name.clone(), status::of_mailbox(&facts, s)))
@@ -154,7 +163,8 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                 (Some(discovery), None) => {
                     let failure = found.and_then(|m| m.failure.clone()).or_else(|| discovery.failure.clone());
                     Standing::Blocked(failure.unwrap_or_else(|| {
-                        Failure::new(Class::Unreachable, "no server was found for it").at(mailbox.source.to_string())
+                        Failure::new(Class::Unreachable, "no server was found for it")
+                            .at(mailbox.source.to_string())
                     }))
                 }
                 (Some(_), Some(_)) => stand_by_record(mailbox, known, observed.pass, now),

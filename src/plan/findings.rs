@@ -10,7 +10,10 @@ use crate::api::status::FindingStatus;
 use crate::model::finding::{Code, Finding, Hold};
 
 /// All findings of a domain: what discovery saw, then what the last passes over its mailboxes met.
-pub fn of_domain<'a>(domain: &'a DomainObserved, observed: &'a Observed) -> impl Iterator<Item = Finding> + 'a {
+pub fn of_domain<'a>(
+    domain: &'a DomainObserved,
+    observed: &'a Observed,
+) -> impl Iterator<Item = Finding> + 'a {
     let discovered = domain.discovery.iter().flat_map(|d| d.findings.iter().cloned());
     let met = domain.planned().iter().filter_map(|m| Some((m, observed.mailboxes.get(&m.source)?))).flat_map(
         |(mailbox, seen)| {
@@ -28,7 +31,9 @@ pub fn of_domain<'a>(domain: &'a DomainObserved, observed: &'a Observed) -> impl
 
 /// Whether a code was acknowledged for a domain.
 pub fn is_acknowledged(spec: &MailMigrationSpec, code: Code, domain: &str) -> bool {
-    spec.acknowledge.iter().any(|a| a.finding == code && a.domain.as_deref().is_none_or(|d| d.eq_ignore_ascii_case(domain)))
+    spec.acknowledge
+        .iter()
+        .any(|a| a.finding == code && a.domain.as_deref().is_none_or(|d| d.eq_ignore_ascii_case(domain)))
 }
 
 /// One line for each code, the most serious first, with the facts of the first finding and how many there are.

@@ -26,7 +26,8 @@ pub struct PlannedMailbox {
 /// # Errors
 /// A failure that names the row.
 pub fn read_csv(text: &str, place: &str) -> Result<Vec<MailboxEntry>> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(|e| unreadable(&e).at(place))?.clone();
     let column = |name: &str| headers.iter().position(|h| h.eq_ignore_ascii_case(name));
     let Some(address) = column("address") else {
@@ -39,7 +40,8 @@ pub fn read_csv(text: &str, place: &str) -> Result<Vec<MailboxEntry>> {
     for record in reader.records() {
         let record = record.map_err(|e| unreadable(&e).at(place))?;
         let line = record.position().map_or(0, csv::Position::line);
-        let cell = |at: Option<usize>| at.and_then(|at| record.get(at)).filter(|c| !c.is_empty()).map(str::to_owned);
+        let cell =
+            |at: Option<usize>| at.and_then(|at| record.get(at)).filter(|c| !c.is_empty()).map(str::to_owned);
         let Some(address) = cell(Some(address)) else {
             return Err(Failure::configuration("the row has no address").at(format!("{place}:{line}")));
         };
@@ -62,14 +64,20 @@ fn unreadable(error: &csv::Error) -> Failure {
 ///
 /// # Errors
 /// A failure that names the address.
-pub fn plan_mailboxes(spec: &MailMigrationSpec, domain: &DomainSpec, rows: &[MailboxEntry]) -> Result<Vec<PlannedMailbox>> {
+pub fn plan_mailboxes(
+    spec: &MailMigrationSpec,
+    domain: &DomainSpec,
+    rows: &[MailboxEntry],
+) -> Result<Vec<PlannedMailbox>> {
     let entries = match &domain.mailboxes {
         Mailboxes::List(entries) => entries.as_slice(),
         Mailboxes::ConfigMapRef(_) | Mailboxes::Discover(_) => rows,
     };
     let mut planned: Vec<PlannedMailbox> = Vec::with_capacity(entries.len());
     for entry in entries {
-        let parse = |text: &str| text.parse::<Address>().map_err(|e| Failure::configuration(e).at(domain.name.clone()));
+        let parse = |text: &str| {
+            text.parse::<Address>().map_err(|e| Failure::configuration(e).at(domain.name.clone()))
+        };
         let source = parse(&entry.address)?;
         if source.domain().as_str() != domain.name.to_lowercase() && source.domain().as_str() != domain.name {
             // Rows of other domains may stand in a common CSV.
@@ -102,8 +110,10 @@ pub fn find_override<'a>(domain: &'a DomainSpec, mailbox: &Address) -> Option<&'
     domain.overrides.iter().find(|o| match &o.matches {
         Match::Pattern(pattern) => {
             // Without an @ the pattern is for the part before it.
-            let subject = if pattern.contains('@') { &address } else { address.split('@').next().unwrap_or_default() };
-            globset::Glob::new(&pattern.to_lowercase()).is_ok_and(|glob| glob.compile_matcher().is_match(subject))
+            let subject =
+                if pattern.contains('@') { &address } else { address.split('@').next().unwrap_or_default() };
+            globset::Glob::new(&pattern.to_lowercase())
+                .is_ok_and(|glob| glob.compile_matcher().is_match(subject))
         }
         Match::Addresses(addresses) => addresses.iter().any(|a| a.to_lowercase() == address),
     })

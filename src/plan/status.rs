@@ -88,7 +88,8 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         failed: facts.count(|s| matches!(s, Standing::Failed(_))),
         blocked: facts.count(|s| matches!(s, Standing::Blocked(_))),
     };
-    let conditions = set(&before.conditions, &judge(facts, &domains, &counts, &messages), facts.generation(), facts.now);
+    let conditions =
+        set(&before.conditions, &judge(facts, &domains, &counts, &messages), facts.generation(), facts.now);
     let mut status = MailMigrationStatus {
         observed_generation: facts.generation(),
         phase: Some(phase(facts, &counts)),
@@ -163,7 +164,9 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
         Some(Ending::Reached) if counts.mailboxes > 0 => Phase::Verified,
         Some(Ending::Reached) => Phase::Synced,
-        Some(Ending::Stopped(_)) if counts.synced == counts.mailboxes && counts.mailboxes > 0 => Phase::Synced,
+        Some(Ending::Stopped(_)) if counts.synced == counts.mailboxes && counts.mailboxes > 0 => {
+            Phase::Synced
+        }
         Some(Ending::Stopped(_)) => Phase::Stalled,
     }
 }
@@ -189,7 +192,9 @@ fn judge(
             let hint = failure.hint.as_deref().map(|h| format!(" {h}")).unwrap_or_default();
             (Fact::failed(Type::Ready, false, failure.class, format!("{}.{hint}", failure.sentence())), false)
         }
-        None if discovered => (Fact::new(Type::Ready, false, Reason::InProgress, going_on(counts, messages)), true),
+        None if discovered => {
+            (Fact::new(Type::Ready, false, Reason::InProgress, going_on(counts, messages)), true)
+        }
         None => (Fact::new(Type::Ready, false, Reason::InProgress, "Discovery is under way."), true),
     };
     if working {
@@ -199,7 +204,12 @@ fn judge(
     }
     found.insert(0, ready);
     found.push(if discovered {
-        Fact::new(Type::Discovered, true, Reason::Succeeded, format!("{} mailboxes in {} domains were looked at.", counts.mailboxes, domains.len()))
+        Fact::new(
+            Type::Discovered,
+            true,
+            Reason::Succeeded,
+            format!("{} mailboxes in {} domains were looked at.", counts.mailboxes, domains.len()),
+        )
     } else {
         Fact::new(Type::Discovered, false, Reason::InProgress, "Discovery is under way.")
     });
@@ -209,18 +219,40 @@ fn judge(
     let altered: u64 = facts.standings.iter().filter_map(|s| facts.record(s)).map(|r| r.altered).sum();
     let all_synced = spec.stage > Stage::Plan && counts.mailboxes > 0 && counts.synced == counts.mailboxes;
     found.push(if all_synced {
-        let note = if altered > 0 { format!(" {altered} were changed by the destination; the report names them.") } else { String::new() };
-        Fact::new(Type::Verified, true, Reason::Succeeded, format!("Every arrival was checked as deep as policy.verify asks.{note}"))
+        let note = if altered > 0 {
+            format!(" {altered} were changed by the destination; the report names them.")
+        } else {
+            String::new()
+        };
+        Fact::new(
+            Type::Verified,
+            true,
+            Reason::Succeeded,
+            format!("Every arrival was checked as deep as policy.verify asks.{note}"),
+        )
     } else {
-        Fact::new(Type::Verified, false, Reason::Waiting, "Arrivals are checked as they come; some mailboxes are not through yet.")
+        Fact::new(
+            Type::Verified,
+            false,
+            Reason::Waiting,
+            "Arrivals are checked as they come; some mailboxes are not through yet.",
+        )
     });
     let open = domains.iter().filter(|d| holds_cutover(&d.findings)).count();
     let safe = all_synced && open == 0 && messages.pending == 0;
-    let reason = if safe { Reason::Succeeded } else if open > 0 { Reason::FindingsOpen } else { Reason::Waiting };
+    let reason = if safe {
+        Reason::Succeeded
+    } else if open > 0 {
+        Reason::FindingsOpen
+    } else {
+        Reason::Waiting
+    };
     let message = if safe {
         "Nothing speaks against moving the domains over.".to_owned()
     } else if open > 0 {
-        format!("Critical findings are open in {open} domains; mend them or acknowledge them in spec.acknowledge.")
+        format!(
+            "Critical findings are open in {open} domains; mend them or acknowledge them in spec.acknowledge."
+        )
     } else {
         "The mail is not in step yet.".to_owned()
     };
@@ -246,11 +278,20 @@ fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
         .filter(|s| matches!(&s.standing, Standing::Blocked(f) | Standing::Failed(f) if f.class == Class::Credentials))
         .collect();
     if let Some(first) = refused.first() {
-        let message = format!("{} mailboxes could not log in, the first is {}. Correct the Secret.", refused.len(), first.mailbox.source);
+        let message = format!(
+            "{} mailboxes could not log in, the first is {}. Correct the Secret.",
+            refused.len(),
+            first.mailbox.source
+        );
         return Fact::failed(Type::CredentialsAccepted, false, Class::Credentials, message);
     }
     if discovered {
-        Fact::new(Type::CredentialsAccepted, true, Reason::Succeeded, "Every password that was tried was accepted.")
+        Fact::new(
+            Type::CredentialsAccepted,
+            true,
+            Reason::Succeeded,
+            "Every password that was tried was accepted.",
+        )
     } else {
         Fact::new(Type::CredentialsAccepted, State::Unknown, Reason::InProgress, "Logins are being tried.")
     }
@@ -271,9 +312,19 @@ fn judge_review(facts: &Facts<'_>, domains: &[DomainStatus]) -> Fact {
     }
 }
 
-fn judge_synced(facts: &Facts<'_>, counts: &MailboxCounts, messages: &MessageCounts, discovered: bool) -> Fact {
+fn judge_synced(
+    facts: &Facts<'_>,
+    counts: &MailboxCounts,
+    messages: &MessageCounts,
+    discovered: bool,
+) -> Fact {
     if facts.migration.spec.stage == Stage::Plan {
-        return Fact::new(Type::Synced, false, Reason::StageNotReached, "spec.stage is Plan, which copies nothing.");
+        return Fact::new(
+            Type::Synced,
+            false,
+            Reason::StageNotReached,
+            "spec.stage is Plan, which copies nothing.",
+        );
     }
     if !discovered {
         return Fact::new(Type::Synced, false, Reason::Waiting, "Discovery comes first.");
@@ -282,7 +333,8 @@ fn judge_synced(facts: &Facts<'_>, counts: &MailboxCounts, messages: &MessageCou
     if counts.mailboxes > 0 && counts.synced == counts.mailboxes {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
     } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {
-        let message = format!("{stopped} of {} mailboxes stopped; the others went on. {messages}.", counts.mailboxes);
+        let message =
+            format!("{stopped} of {} mailboxes stopped; the others went on. {messages}.", counts.mailboxes);
         Fact::new(Type::Synced, false, Reason::MailboxesFailed, message)
     } else {
         Fact::new(Type::Synced, false, Reason::InProgress, going_on(counts, messages))
@@ -341,9 +393,18 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         folders: facts.size(stood).map(|s| s.folders),
         bytes: facts.size(stood).map(|s| s.bytes),
         flags_updated: Some(record.flags_updated),
-        last_pass: (record.pass > 0).then_some(Pass { number: record.pass, started: record.started, finished: record.ended }),
+        last_pass: (record.pass > 0).then_some(Pass {
+            number: record.pass,
+            started: record.started,
+            finished: record.ended,
+        }),
         failure: failure.map(MailboxFailure::from),
-        conditions: set(&[], &[fact(Type::Ready), fact(Type::Synced), fact(Type::Verified)], facts.generation(), facts.now),
+        conditions: set(
+            &[],
+            &[fact(Type::Ready), fact(Type::Synced), fact(Type::Verified)],
+            facts.generation(),
+            facts.now,
+        ),
     }
     .bounded()
 }

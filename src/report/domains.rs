@@ -1,0 +1,155 @@
+//! One domain in a report: what was chosen, what each protocol loses, and the evidence for and against every candidate.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::rows::FailureRow;
+use crate::model::address::Domain;
+use crate::model::evidence::{Candidate, DomainDiscovery, Evidence, Grade, Outcome, ServerFacts, Signal};
+use crate::model::fidelity;
+use crate::model::protocol::Protocol;
+
+/// One domain.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainRow {
+    /// The domain.
+    pub name: Domain,
+    /// When discovery of it began.
+    pub started: Timestamp,
+    /// When discovery of it was done.
+    pub finished: Timestamp,
+    /// The protocols that its mailboxes will be read by, the one of most mailboxes first.
+    pub protocols: Vec<ProtocolShare>,
+    /// Mailboxes that no login worked for.
+    pub unreadable: u64,
+    /// Whether its mailboxes speak more than one protocol.
+    pub mixed: bool,
+    /// The best grade among the chosen candidates.
+    pub grade: Option<Grade>,
+    /// The share of the data that is carried, the mean of the readable mailboxes; 0 to 100.
+    pub fidelity: Option<u8>,
+    /// The ways that were found, best first.
+    pub candidates: Vec<CandidateRow>,
+    /// Evidence that names no candidate, such as an MX record or an absent service record.
+    pub evidence: Vec<EvidenceRow>,
+    /// What the servers said.
+    pub servers: Vec<ServerFacts>,
+    /// Why nothing could be found out at all.
+    pub failure: Option<FailureRow>,
+}
+
+/// How many mailboxes of a domain are read by a protocol, and what that protocol loses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProtocolShare {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Mailboxes read by it.
+    pub mailboxes: u64,
+    /// What it carries, 0 to 100.
+    pub fidelity: u8,
+    /// What it loses, in plain words, weightiest first.
+    pub losses: Vec<&'static str>,
+}
+
+/// One way to read a domain's mail.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CandidateRow {
+    /// The candidate, and why it won or lost.
+    #[serde(flatten)]
+    pub candidate: Candidate,
+    /// What speaks for it and against it, in the order it was seen.
+    pub evidence: Vec<EvidenceRow>,
+}
+
+impl CandidateRow {
+    /// Whether any mailbox is read this way.
+    pub fn chosen(&self) -> bool {
+        self.candidate.mailboxes > 0
+    }
+}
+
+/// One statement and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EvidenceRow {
+    /// Where it comes from.
+    pub signal: Signal,
+    /// How much it proves.
+    pub grade: Grade,
+    /// When it was seen.
+    pub at: Timestamp,
+    /// Whether the channel proves the domain's own voice.
+    pub trusted: bool,
+    /// `offered`, `not offered` or `failed`.
+    pub outcome: &'static str,
+    /// One line that a person can read.
+    pub statement: String,
+    /// Why it could not be found out.
+    pub failure: Option<String>,
+    /// The words it was taken from.
+    pub excerpt: Option<String>,
+}
+
+impl From<&Evidence> for EvidenceRow {
+    fn from(evidence: &Evidence) -> Self {
+        let (outcome, failure) = match &evidence.outcome {
+            Outcome::Offered => ("offered", None),
+            Outcome::NotOffered => ("not offered", None),
+            Outcome::Failed(failure) => ("failed", Some(failure.sentence())),
+        };
+        Self {
+            signal: evidence.signal,
+            grade: evidence.grade,
+            at: evidence.at,
+            trusted: evidence.trusted,
+            outcome,
+            statement: evidence.statement.clone(),
+            failure,
+            excerpt: evidence.excerpt.clone(),
+        }
+    }
+}
+
+impl From<&DomainDiscovery> for DomainRow {
+    fn from(seen: &DomainDiscovery) -> Self {
+        let mut protocols: Vec<ProtocolShare> = Protocol::ALL
+            .into_iter()
+            .map(|protocol| ProtocolShare {
+                protocol,
+                mailboxes: seen.mailboxes.iter().filter(|m| m.protocol() == Some(protocol)).count() as u64,
+                fidelity: fidelity::score(protocol),
+                losses: fidelity::losses(protocol),
+            })
+            .filter(|share| share.mailboxes > 0)
+            .collect();
+        protocols.sort_by_key(|share| std::cmp::Reverse(share.mailboxes));
+        let readable: u64 = protocols.iter().map(|share| share.mailboxes).sum();
+        let carried: u64 = protocols.iter().map(|share| share.mailboxes * u64::from(share.fidelity)).sum();
+        let belongs = |e: &Evidence, c: &Candidate| e.endpoint.as_ref() == Some(&c.endpoint);
+        let candidates: Vec<CandidateRow> = seen
+            .candidates
+            .iter()
+            .map(|candidate| CandidateRow {
+                candidate: candidate.clone(),
+                evidence: seen.evidence.iter().filter(|e| belongs(e, candidate)).map(Into::into).collect(),
+            })
+            .collect();
+        let homeless = |e: &&Evidence| !seen.candidates.iter().any(|c| belongs(e, c));
+        Self {
+            name: seen.domain.clone(),
+            started: seen.started,
+            finished: seen.finished,
+            mixed: protocols.len() > 1,
+            unreadable: (seen.mailboxes.len() as u64).saturating_sub(readable),
+            grade: candidates.iter().filter(|c| c.chosen()).map(|c| c.candidate.grade).min(),
+            fidelity: carried.checked_div(readable).and_then(|mean| u8::try_from(mean).ok()),
+            evidence: seen.evidence.iter().filter(homeless).map(Into::into).collect(),
+            servers: seen.servers.clone(),
+            failure: seen.failure.as_ref().map(Into::into),
+            protocols,
+            candidates,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What did not arrive as it was: messages that could not be carried, that the destination changed, and that a rule
+//! leaves out. Each is named; what is beyond the cap is counted, and the full list is the report of kind `messages`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::message::MessageRow;
+use crate::model::message::Verdict;
+use crate::model::text::{cut, printable};
+
+/// The most messages of one verdict that are named; the others are counted.
+pub const NAMED_MAX: usize = 1_000;
+
+/// The most different reasons that are counted apart; the others are counted together under an empty reason.
+const REASONS_MAX: usize = 50;
+
+/// The messages of one verdict.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExceptionList {
+    /// How many there are, named or not.
+    pub total: u64,
+    /// The first [`NAMED_MAX`] of them.
+    pub named: Vec<NamedMessage>,
+    /// How many there are for each reason.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// A message that a person should be able to recognise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NamedMessage {
+    /// The message.
+    #[serde(flatten)]
+    pub message: MessageRow,
+    /// Its subject, printable and cut.
+    pub subject: Option<String>,
+}
+
+impl ExceptionList {
+    fn push(&mut self, row: &MessageRow) {
+        self.total += 1;
+        let reason = cut(row.verdict.reason().unwrap_or_default(), 200);
+        let known = self.reasons.contains_key(&reason) || self.reasons.len() < REASONS_MAX;
+        *self.reasons.entry(if known { reason } else { String::new() }).or_default() += 1;
+        if self.named.len() < NAMED_MAX {
+            let subject = row.subject.as_deref().map(|subject| cut(&printable(subject), 300));
+            // The hostile length of a subject is not kept a thousand times over.
+            self.named.push(NamedMessage {
+                message: MessageRow { subject: subject.clone(), ..row.clone() },
+                subject,
+            });
+        }
+    }
+
+    /// How many are counted and not named.
+    pub fn unnamed(&self) -> u64 {
+        self.total.saturating_sub(self.named.len() as u64)
+    }
+}
+
+/// Everything that did not arrive as it was.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exceptions {
+    /// Messages that could not be carried.
+    pub quarantined: ExceptionList,
+    /// Messages that arrived, and that the destination changed.
+    pub altered: ExceptionList,
+    /// Messages that a rule of the manifest leaves out.
+    pub excluded: ExceptionList,
+}
+
+impl Exceptions {
+    /// Takes a message into account; those that arrived unchanged or are still to come are no exceptions.
+    pub fn push(&mut self, row: &MessageRow) {
+        match row.verdict {
+            Verdict::Quarantined(_) => self.quarantined.push(row),
+            Verdict::DeliveredAltered(_) => self.altered.push(row),
+            Verdict::Excluded(_) => self.excluded.push(row),
+            Verdict::Delivered | Verdict::Pending => {}
+        }
+    }
+
+    /// All that are named, the gravest first.
+    pub fn named(&self) -> impl Iterator<Item = &NamedMessage> {
+        [&self.quarantined, &self.altered, &self.excluded].into_iter().flat_map(|list| &list.named)
+    }
+
+    /// How many are counted and not named.
+    pub fn unnamed(&self) -> u64 {
+        [&self.quarantined, &self.altered, &self.excluded].into_iter().map(ExceptionList::unnamed).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn beyond_the_cap_messages_are_counted_and_not_kept() {
+        let mut exceptions = Exceptions::default();
+        let mut row = fixture::message(7, Verdict::Quarantined("too large".into()));
+        row.subject = Some("long ".repeat(20_000));
+        for _ in 0..1_500 {
+            exceptions.push(&row);
+        }
+        exceptions.push(&fixture::message(8, Verdict::Delivered));
+        let list = &exceptions.quarantined;
+        assert_eq!((list.total, list.named.len(), list.unnamed()), (1_500, 1_000, 500));
+        assert_eq!(list.reasons["too large"], 1_500);
+        assert!(list.named.iter().all(|named| named.message.subject.as_ref().unwrap().len() <= 300));
+        assert_eq!(exceptions.named().count(), 1_000);
+    }
+
+    #[test]
+    fn a_server_with_a_new_reason_for_every_message_does_not_fill_the_report() {
+        let mut exceptions = Exceptions::default();
+        for n in 0..500 {
+            exceptions.push(&fixture::message(n, Verdict::Quarantined(format!("refused: ticket {n}"))));
+        }
+        let reasons = &exceptions.quarantined.reasons;
+        assert_eq!((reasons.len(), reasons.values().sum::<u64>()), (REASONS_MAX + 1, 500));
+    }
+}

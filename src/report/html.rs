@@ -1,0 +1,425 @@
+//! The report that a customer is handed: one page without a script and without anything from elsewhere. The templates
+//! escape all text; the only markup that passes is our own bars and our own style.
+
+use std::fmt::Write as _;
+use std::io::{BufWriter, Write};
+
+use askama::Template;
+use jiff::Timestamp;
+
+use super::domains::{CandidateRow, DomainRow};
+use super::exceptions::ExceptionList;
+use super::message::{MessageRow, MessageSink};
+use super::rows::{FindingRow, MailboxRow, Report, Totals};
+use super::{Kind, chart, unwritten, words};
+use crate::model::evidence::{Grade, ServerFacts};
+use crate::model::failure::Result;
+use crate::model::finding::{Code, Severity};
+use crate::model::message::InternalDate;
+use crate::model::progress::MessageCounts;
+use crate::model::text::{cut, printable};
+
+const CSS: &str = include_str!("../../templates/report.css");
+
+/// The most rows of one finding that are spelt out; the others are in the table of mailboxes.
+const FINDING_ROWS: usize = 20;
+
+/// The most mailboxes in the table; a browser can still scroll through them. The workbook and the CSV hold all.
+const MAILBOX_ROWS: usize = 5_000;
+
+/// The most mailboxes that are spelt out because something is the matter with them.
+const ATTENTION_ROWS: usize = 100;
+
+/// The most mailboxes in the chart of sizes.
+const LARGEST: usize = 8;
+
+/// The words of a page. The templates call these with references, whatever they hold.
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "askama hands over references")]
+mod show {
+    use super::{Grade, InternalDate, MessageCounts, ServerFacts, Timestamp, cut, printable, words};
+
+    const UNKNOWN: &str = "not known";
+
+    pub(super) fn n(n: &u64) -> String {
+        words::count(*n)
+    }
+
+    pub(super) fn mailboxes(n: &u64) -> String {
+        words::counted(*n, "mailbox", "mailboxes")
+    }
+
+    pub(super) fn messages(n: &u64) -> String {
+        words::counted(*n, "message", "messages")
+    }
+
+    pub(super) fn size(n: &u64) -> String {
+        words::bytes(*n)
+    }
+
+    pub(super) fn date(at: &Timestamp) -> String {
+        words::date(*at)
+    }
+
+    pub(super) fn moment(at: &Timestamp) -> String {
+        words::moment(*at)
+    }
+
+    pub(super) fn time(at: &Timestamp) -> String {
+        words::time(*at)
+    }
+
+    pub(super) fn day(at: &Option<Timestamp>) -> String {
+        at.map_or_else(|| UNKNOWN.to_owned(), words::short_date)
+    }
+
+    pub(super) fn year(at: &Option<Timestamp>) -> String {
+        at.map_or_else(|| UNKNOWN.to_owned(), |at| at.strftime("%Y").to_string())
+    }
+
+    pub(super) fn arrived(date: &Option<InternalDate>) -> String {
+        let local = |d: InternalDate| d.unix.saturating_add(i64::from(d.offset_minutes) * 60);
+        let day = date.and_then(|d| Timestamp::from_second(local(d)).ok()).map(words::short_date);
+        day.unwrap_or_else(|| UNKNOWN.to_owned())
+    }
+
+    pub(super) fn peer(text: &str) -> String {
+        cut(&printable(text), 400)
+    }
+
+    /// What a certificate says, in one line.
+    pub(super) fn certificate(server: &ServerFacts) -> String {
+        let Some(tls) = &server.tls else {
+            return "no TLS: passwords and mail pass in the clear".to_owned();
+        };
+        let (names, issuer, end) = (words::some_of(&tls.names, 3), &tls.issuer, words::date(tls.not_after));
+        peer(&format!("{}, certificate for {names}, issued by {issuer}, ends on {end}", tls.version))
+    }
+
+    pub(super) fn proof(grade: &Grade) -> &'static str {
+        match grade {
+            Grade::A => "a login listed data",
+            Grade::B => "a server answered",
+            Grade::C => "published configuration",
+            Grade::D => "a hint",
+        }
+    }
+
+    pub(super) fn equation(counts: &MessageCounts) -> String {
+        let n = words::count;
+        format!(
+            "{} at the source = {} copied + {} excluded + {} failed + {} pending",
+            n(counts.source),
+            n(counts.copied),
+            n(counts.excluded),
+            n(counts.failed),
+            n(counts.pending)
+        )
+    }
+}
+
+struct DomainView<'a> {
+    row: &'a DomainRow,
+    totals: Totals,
+    bar: String,
+    protocols: String,
+    chosen: Vec<&'a CandidateRow>,
+    others: Vec<&'a CandidateRow>,
+}
+
+impl<'a> DomainView<'a> {
+    fn new(report: &Report, row: &'a DomainRow) -> Self {
+        let (chosen, others) = row.candidates.iter().partition(|c| c.chosen());
+        let (bar, protocols) = (chart::protocols(row), words::protocols(row));
+        Self { row, totals: report.totals_of(&row.name), bar, protocols, chosen, others }
+    }
+
+    /// Whether anything is lost on the way.
+    fn loses(&self) -> bool {
+        self.row.protocols.iter().any(|share| !share.losses.is_empty())
+    }
+}
+
+struct FindingGroup<'a> {
+    code: Code,
+    severity: Severity,
+    rows: Vec<&'a FindingRow>,
+    more: u64,
+    open: bool,
+}
+
+impl<'a> FindingGroup<'a> {
+    fn all(rows: &'a [FindingRow]) -> Vec<Self> {
+        rows.chunk_by(|a, b| a.code == b.code)
+            .map(|group| Self {
+                code: group[0].code,
+                severity: group[0].severity,
+                rows: group.iter().take(FINDING_ROWS).collect(),
+                more: group.len().saturating_sub(FINDING_ROWS) as u64,
+                open: group.iter().any(|row| row.acknowledged.is_none()),
+            })
+            .collect()
+    }
+}
+
+struct ExceptionView<'a> {
+    id: &'static str,
+    title: &'static str,
+    none: &'static str,
+    meaning: &'static str,
+    verdict: &'static str,
+    list: &'a ExceptionList,
+}
+
+impl ExceptionView<'_> {
+    /// Whether reasons repeat, so that counting them tells more than the rows do.
+    fn repeats(&self) -> bool {
+        self.list.total >= 2 * self.list.reasons.len() as u64
+    }
+}
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    report: &'a Report,
+    css: &'static str,
+    discovery: bool,
+    totals: Totals,
+    standing: (&'static str, String),
+    sentence: String,
+    messages_bar: String,
+    severities: [(Severity, u64, u64); 3],
+    domains: Vec<DomainView<'a>>,
+    largest: Vec<(&'a MailboxRow, String)>,
+    mailboxes: &'a [MailboxRow],
+    attention: Vec<&'a MailboxRow>,
+    own_ways: Vec<&'a MailboxRow>,
+    findings: Vec<FindingGroup<'a>>,
+    exceptions: Vec<ExceptionView<'a>>,
+    depth: &'static str,
+    verification: String,
+    limits: Vec<&'a str>,
+}
+
+impl<'a> Page<'a> {
+    fn new(report: &'a Report, kind: Kind) -> Self {
+        let totals = report.totals();
+        let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count() as u64;
+        let severities = [Severity::Critical, Severity::Warning, Severity::Advisory]
+            .map(|severity| (severity, count(severity), report.open_findings(severity)));
+        let depth = report.mailboxes.iter().filter_map(|m| m.verification).map(|v| v.depth).min();
+        let pop = report.domains.iter().flat_map(|d| &d.protocols).any(|s| !s.losses.is_empty());
+        let limits = words::LIMITS.into_iter().chain(pop.then_some(words::LIMITS_POP3));
+        Self {
+            css: CSS,
+            discovery: kind == Kind::Discovery,
+            standing: standing(report, &totals),
+            sentence: sentence(&totals.messages),
+            messages_bar: chart::messages(&totals.messages),
+            severities,
+            domains: report.domains.iter().map(|row| DomainView::new(report, row)).collect(),
+            largest: largest(report),
+            mailboxes: &report.mailboxes[..report.mailboxes.len().min(MAILBOX_ROWS)],
+            attention: report.mailboxes.iter().filter(|m| m.failure.is_some()).collect(),
+            own_ways: report.mailboxes.iter().filter(|m| goes_its_own_way(report, m)).collect(),
+            findings: FindingGroup::all(&report.findings),
+            exceptions: exceptions(report).into(),
+            depth: depth.map_or("", words::depth),
+            verification: verification(&totals),
+            limits: limits.chain(report.limits.iter().map(String::as_str)).collect(),
+            totals,
+            report,
+        }
+    }
+}
+
+impl Page<'_> {
+    /// How many mailboxes are counted and not in the table.
+    fn more_mailboxes(&self) -> u64 {
+        (self.report.mailboxes.len() - self.mailboxes.len()) as u64
+    }
+}
+
+/// How many of a list are beyond those that are spelt out.
+fn beyond(list: &[&MailboxRow]) -> u64 {
+    list.len().saturating_sub(ATTENTION_ROWS) as u64
+}
+
+/// Whether a mailbox is read otherwise than most of its domain, or by hand.
+fn goes_its_own_way(report: &Report, row: &MailboxRow) -> bool {
+    let usual = report.domains.iter().find(|d| d.name == row.domain).and_then(|d| d.protocols.first());
+    let elsewise = row.protocol.is_some() && usual.is_some_and(|share| Some(share.protocol) != row.protocol);
+    row.overridden || elsewise
+}
+
+/// Where the project stands, in a word or two and in a sentence.
+fn standing(report: &Report, totals: &Totals) -> (&'static str, String) {
+    let messages = &totals.messages;
+    let held = report.open_findings(Severity::Critical);
+    let open = match held {
+        0 => String::new(),
+        1 => " 1 critical finding is open.".to_owned(),
+        n => format!(" {} critical findings are open.", words::count(n)),
+    };
+    let unread = match totals.unreadable {
+        0 => String::new(),
+        1 => " 1 mailbox cannot be read yet.".to_owned(),
+        n => format!(" {} mailboxes cannot be read yet.", words::count(n)),
+    };
+    let (word, sentence) = if messages.copied == 0 && messages.failed == 0 {
+        (
+            "Planned",
+            format!(
+                "Nothing has been copied yet; {} were found.",
+                words::counted(messages.source, "message", "messages")
+            ),
+        )
+    } else if messages.pending > 0 || totals.unreadable > 0 {
+        ("In progress", format!("{} still to come.", are(messages.pending)))
+    } else if messages.failed > 0 || totals.altered > 0 || totals.missing > 0 {
+        (
+            "Copied, with exceptions",
+            "Every message is accounted for; what did not arrive as it was is named below.".to_owned(),
+        )
+    } else {
+        ("Complete", "Every message is accounted for, and none failed.".to_owned())
+    };
+    (word, format!("{sentence}{unread}{open}"))
+}
+
+fn are(n: u64) -> String {
+    match n {
+        0 => "No message is".to_owned(),
+        1 => "1 message is".to_owned(),
+        n => format!("{} messages are", words::count(n)),
+    }
+}
+
+/// The message equation as a person would say it.
+fn sentence(counts: &MessageCounts) -> String {
+    if counts.source == 0 {
+        return "No message has been counted at the source yet.".to_owned();
+    }
+    let none = |n: u64| if n == 0 { "none".to_owned() } else { words::count(n) };
+    let (were, is) =
+        (if counts.excluded == 1 { "was" } else { "were" }, if counts.pending == 1 { "is" } else { "are" });
+    format!(
+        "Of {} at the source, {} arrived at the destination, {} {were} left out by a rule, {} could not be carried, \
+         and {} {is} still to come.",
+        words::counted(counts.source, "message", "messages"),
+        none(counts.copied),
+        none(counts.excluded),
+        none(counts.failed),
+        none(counts.pending),
+    )
+}
+
+/// What verification showed, over all mailboxes that were verified.
+fn verification(totals: &Totals) -> String {
+    let none = |n: u64| if n == 0 { "none".to_owned() } else { words::count(n) };
+    let mut said = format!(
+        "Of {} looked for at the destination: {} as sent, {} changed by the destination, {} missing; {} read back and \
+         compared byte for byte.",
+        words::counted(totals.checked, "message", "messages"),
+        none(totals.identical),
+        none(totals.found_altered),
+        none(totals.missing),
+        none(totals.read_back),
+    );
+    if totals.verified < totals.mailboxes {
+        let (done, all) =
+            (words::count(totals.verified), words::counted(totals.mailboxes, "mailbox", "mailboxes"));
+        let _ = write!(said, " So far {done} of {all} went through verification.");
+    }
+    said
+}
+
+fn largest(report: &Report) -> Vec<(&MailboxRow, String)> {
+    let mut rows: Vec<&MailboxRow> = report.mailboxes.iter().filter(|m| m.bytes > 0).collect();
+    rows.sort_by_key(|m| std::cmp::Reverse(m.bytes));
+    let most = rows.first().map_or(0, |m| m.bytes);
+    rows.into_iter().take(LARGEST).map(|m| (m, chart::size(m, most))).collect()
+}
+
+fn exceptions(report: &Report) -> [ExceptionView<'_>; 3] {
+    let lists = &report.exceptions;
+    [
+        ExceptionView {
+            id: "failed",
+            title: "Could not be carried",
+            none: "Every message that was tried could be carried.",
+            meaning: "These messages are still at the source, unchanged. The reason says what stood in the way; what \
+                      cannot be mended there can be saved from the source by hand.",
+            verdict: "Quarantined",
+            list: &lists.quarantined,
+        },
+        ExceptionView {
+            id: "altered",
+            title: "Arrived, and were changed by the destination",
+            none: "No message was changed on its way.",
+            meaning: "These messages are at the destination. The server changed them while it stored them; the \
+                      originals are at the source.",
+            verdict: "DeliveredAltered",
+            list: &lists.altered,
+        },
+        ExceptionView {
+            id: "excluded",
+            title: "Left out by a rule",
+            none: "No message was left out.",
+            meaning: "These messages were left out on purpose, by a rule of the project.",
+            verdict: "Excluded",
+            list: &lists.excluded,
+        },
+    ]
+}
+
+/// Writes the page of a kind other than messages.
+pub(super) fn report(report: &Report, kind: Kind, out: impl Write) -> Result<()> {
+    let mut out = BufWriter::new(out);
+    Page::new(report, kind).write_into(&mut out).and_then(|()| out.flush()).map_err(|e| unwritten(&e))
+}
+
+/// Where the rows of messages go into their page. Text from mail cannot bring this mark in: `<` is escaped.
+const ROWS: &str = "<!-- rows -->";
+
+#[derive(Template)]
+#[template(path = "messages.html")]
+struct MessagesPage<'a> {
+    report: &'a Report,
+    css: &'static str,
+    counts: MessageCounts,
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessageLine<'a> {
+    message: &'a MessageRow,
+}
+
+struct Lines<W: Write> {
+    out: W,
+    counts: MessageCounts,
+}
+
+impl<W: Write> MessageSink for Lines<W> {
+    fn row(&mut self, row: &MessageRow) -> Result<()> {
+        self.counts.add(&row.verdict, 1);
+        MessageLine { message: row }.write_into(&mut self.out).map_err(|e| unwritten(&e))
+    }
+}
+
+/// Writes the page of all messages. They pass through one by one; only their sums are kept.
+pub(super) fn messages(
+    report: &Report,
+    out: impl Write,
+    feed: impl FnOnce(&mut dyn MessageSink) -> Result<()>,
+) -> Result<()> {
+    let page = |counts| MessagesPage { report, css: CSS, counts }.render().map_err(|e| unwritten(&e));
+    let mut lines = Lines { out: BufWriter::new(out), counts: MessageCounts::default() };
+    let start = page(lines.counts)?;
+    let head = start.split_once(ROWS).map_or("", |(head, _)| head);
+    lines.out.write_all(head.as_bytes()).map_err(|e| unwritten(&e))?;
+    feed(&mut lines)?;
+    let end = page(lines.counts)?;
+    let tail = end.split_once(ROWS).map_or("", |(_, tail)| tail);
+    lines.out.write_all(tail.as_bytes()).and_then(|()| lines.out.flush()).map_err(|e| unwritten(&e))
+}

@@ -1,0 +1,387 @@
+//! What a report knows, as pure data: the project, its mailboxes, its findings; and the builders that make these rows
+//! out of what discovery saw. `Totals` is the one place that adds mailboxes up.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::domains::DomainRow;
+use super::exceptions::Exceptions;
+use crate::model::address::{Address, Domain};
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::{DomainDiscovery, Grade, MailboxDiscovery, TlsFacts};
+use crate::model::failure::Failure;
+use crate::model::fidelity;
+use crate::model::finding::{Code, Finding, Severity};
+use crate::model::message::Verdict;
+use crate::model::progress::MessageCounts;
+use crate::model::protocol::{Protocol, Tls};
+
+/// Everything that a report of kind `migration` or `discovery` shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The migration's name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Whose mail moves, as the customer would write it.
+    pub customer: Option<String>,
+    /// The stage that is wanted: `Plan`, `Sync` or `Cutover`.
+    pub stage: String,
+    /// Where the migration stands, as `status.phase` says it.
+    pub phase: String,
+    /// When the report was made.
+    pub generated: Timestamp,
+    /// The version of Mailferry that made it.
+    pub version: String,
+    /// Digest of the plan; it changes when the scope does.
+    pub plan_digest: Option<String>,
+    /// Where the mail goes.
+    pub destination: DestinationRow,
+    /// What was accepted, and why.
+    pub acknowledged: Vec<AcknowledgementRow>,
+    /// Each domain, in the order of the manifest.
+    pub domains: Vec<DomainRow>,
+    /// Each mailbox, in the order of the manifest.
+    pub mailboxes: Vec<MailboxRow>,
+    /// What a person should know, the most serious first; see [`FindingRow::collect`].
+    pub findings: Vec<FindingRow>,
+    /// What did not arrive as it was.
+    pub exceptions: Exceptions,
+    /// Rules of the manifest that leave messages out, in plain words.
+    pub exclusions: Vec<String>,
+    /// What else the reader must know about the limits of this project, one sentence each.
+    pub limits: Vec<String>,
+}
+
+impl Report {
+    /// The sums over all mailboxes.
+    pub fn totals(&self) -> Totals {
+        Totals::of(&self.mailboxes)
+    }
+
+    /// The sums over the mailboxes of one domain.
+    pub fn totals_of(&self, domain: &Domain) -> Totals {
+        Totals::of(self.mailboxes.iter().filter(|row| row.domain == *domain))
+    }
+
+    /// How many findings of a severity are neither gone nor acknowledged.
+    pub fn open_findings(&self, severity: Severity) -> u64 {
+        self.findings.iter().filter(|f| f.severity == severity && f.acknowledged.is_none()).count() as u64
+    }
+}
+
+/// Where the mail goes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationRow {
+    /// The protocol that it is written by.
+    pub kind: String,
+    /// The server.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// How the channel is secured.
+    pub tls: Tls,
+    /// What its certificate says, once it was connected to.
+    pub facts: Option<TlsFacts>,
+}
+
+/// A finding that somebody accepted in `spec.acknowledge`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AcknowledgementRow {
+    /// Which finding.
+    pub finding: Code,
+    /// For which domain; `None` for all.
+    pub domain: Option<Domain>,
+    /// Why, in the words of whoever accepted it.
+    pub reason: String,
+}
+
+/// A failure as a report shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailureRow {
+    /// What failed and where, in one sentence.
+    pub sentence: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl From<&Failure> for FailureRow {
+    fn from(failure: &Failure) -> Self {
+        Self { sentence: failure.sentence(), hint: failure.hint.clone() }
+    }
+}
+
+/// How much of what was stored was looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Depth {
+    /// Presence and size of each.
+    Sizes,
+    /// Sizes of all, the bytes of a sample.
+    Sampled,
+    /// The bytes of each.
+    Full,
+}
+
+/// What the verification of a mailbox showed: `checked = identical + altered + missing`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// How deep it went.
+    pub depth: Depth,
+    /// When it was done.
+    pub at: Timestamp,
+    /// Messages that were looked for at the destination.
+    pub checked: u64,
+    /// Messages that were read back and compared byte for byte.
+    pub read_back: u64,
+    /// Messages found as they were sent.
+    pub identical: u64,
+    /// Messages that the destination changed.
+    pub altered: u64,
+    /// Messages that are no longer there.
+    pub missing: u64,
+}
+
+/// One mailbox.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailboxRow {
+    /// The domain of the manifest that it belongs to.
+    pub domain: Domain,
+    /// Its address at the source.
+    pub source: Address,
+    /// Its address at the destination.
+    pub destination: Address,
+    /// What it is read by; `None` when no login worked.
+    pub protocol: Option<Protocol>,
+    /// Where it is read.
+    pub endpoint: Option<Endpoint>,
+    /// The next best way, if there is one.
+    pub runner_up: Option<Endpoint>,
+    /// How much is proved about the chosen way.
+    pub grade: Option<Grade>,
+    /// What the protocol carries, 0 to 100.
+    pub fidelity: Option<u8>,
+    /// Whether the choice was said by hand.
+    pub overridden: bool,
+    /// Why this way, in one sentence.
+    pub why: String,
+    /// Folders that can hold messages.
+    pub folders: u64,
+    /// Messages that discovery counted.
+    pub items: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The largest of them, in bytes.
+    pub largest: u64,
+    /// The oldest arrival; POP3 does not tell.
+    pub oldest: Option<Timestamp>,
+    /// The newest arrival; POP3 does not tell.
+    pub newest: Option<Timestamp>,
+    /// Where the mailbox stands, as its `status.phase` says it.
+    pub phase: String,
+    /// What became of its messages.
+    pub messages: MessageCounts,
+    /// Of the copied, those that the destination changed.
+    pub altered: u64,
+    /// Messages whose flags were brought up to date after they were copied.
+    pub flags_updated: u64,
+    /// Bytes sent to the destination.
+    pub bytes_copied: u64,
+    /// Passes that were begun.
+    pub passes: u32,
+    /// When the last pass began.
+    pub last_started: Option<Timestamp>,
+    /// When the last pass was done.
+    pub last_ended: Option<Timestamp>,
+    /// What verification showed.
+    pub verification: Option<Verification>,
+    /// Why it does not go on.
+    pub failure: Option<FailureRow>,
+    /// Findings about it.
+    pub findings: Vec<Code>,
+}
+
+impl MailboxRow {
+    /// The row of a mailbox before its first pass: all that discovery counted is pending. Whoever knows the ledger
+    /// replaces `phase`, `messages` and what follows them.
+    pub fn new(domain: &DomainDiscovery, seen: &MailboxDiscovery, destination: Address) -> Self {
+        let candidate = |e: &Endpoint| domain.candidates.iter().find(|c| c.endpoint == *e);
+        let chosen = seen.endpoint.as_ref().and_then(candidate);
+        let runner_up = domain.candidates.iter().find(|c| Some(&c.endpoint) != seen.endpoint.as_ref());
+        let refusals: Vec<String> = seen
+            .attempts
+            .iter()
+            .filter(|attempt| Some(&attempt.endpoint) != seen.endpoint.as_ref())
+            .filter_map(|attempt| Some(format!("{}: {}", attempt.endpoint, attempt.failure.as_ref()?.what)))
+            .collect();
+        let why = if seen.overridden {
+            "said by hand in spec.domains[].overrides".to_owned()
+        } else if refusals.is_empty() || seen.endpoint.is_none() {
+            chosen.map(|c| c.why.clone()).unwrap_or_default()
+        } else {
+            format!("the login worked here; not at {}", refusals.join("; "))
+        };
+        let size = seen.size.clone().unwrap_or_default();
+        let mut messages = MessageCounts::default();
+        messages.add(&Verdict::Pending, size.messages);
+        let about = |f: &&Finding| f.subject.as_deref() == Some(seen.address.to_string().as_str());
+        Self {
+            domain: domain.domain.clone(),
+            source: seen.address.clone(),
+            destination,
+            protocol: seen.protocol(),
+            endpoint: seen.endpoint.clone(),
+            runner_up: runner_up.map(|c| c.endpoint.clone()),
+            grade: chosen.map(|c| c.grade),
+            fidelity: seen.protocol().map(fidelity::score),
+            overridden: seen.overridden,
+            why,
+            folders: u64::from(size.folders),
+            items: size.messages,
+            bytes: size.bytes,
+            largest: size.largest,
+            oldest: size.oldest,
+            newest: size.newest,
+            phase: if seen.endpoint.is_some() { "Discovered" } else { "Stalled" }.to_owned(),
+            messages,
+            altered: 0,
+            flags_updated: 0,
+            bytes_copied: 0,
+            passes: 0,
+            last_started: None,
+            last_ended: None,
+            verification: None,
+            failure: seen.failure.as_ref().map(Into::into),
+            findings: domain.findings.iter().filter(about).map(|f| f.code).collect(),
+        }
+    }
+}
+
+/// The same fact about one or several subjects of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FindingRow {
+    /// How serious it is.
+    pub severity: Severity,
+    /// What was found.
+    pub code: Code,
+    /// The domain; `None` when it is about the destination or the project.
+    pub domain: Option<Domain>,
+    /// The mailboxes, servers or folders it is about; none when it is the domain as a whole.
+    pub subjects: Vec<String>,
+    /// How many times it was found.
+    pub count: u64,
+    /// One sentence with the facts.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+    /// Why it was accepted.
+    pub acknowledged: Option<String>,
+}
+
+impl FindingRow {
+    /// Brings findings together: those of one code and domain that say the same become one row. The most serious come
+    /// first; an acknowledgement without a domain is for every domain.
+    pub fn collect<'a>(
+        findings: impl IntoIterator<Item = (Option<&'a Domain>, &'a Finding)>,
+        acknowledged: &[AcknowledgementRow],
+    ) -> Vec<Self> {
+        let mut rows: BTreeMap<_, Self> = BTreeMap::new();
+        for (domain, finding) in findings {
+            let code = finding.code;
+            let reason = acknowledged
+                .iter()
+                .find(|a| a.finding == code && (a.domain.is_none() || a.domain.as_ref() == domain))
+                .map(|a| a.reason.clone());
+            let row = rows.entry((code.severity(), code, domain, &finding.message)).or_insert_with(|| Self {
+                severity: code.severity(),
+                code,
+                domain: domain.cloned(),
+                subjects: Vec::new(),
+                count: 0,
+                message: finding.message.clone(),
+                remedy: code.remedy(),
+                acknowledged: reason,
+            });
+            row.count += 1;
+            row.subjects.extend(finding.subject.clone());
+        }
+        rows.into_values().collect()
+    }
+}
+
+/// Sums over mailboxes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// Mailboxes.
+    pub mailboxes: u64,
+    /// Mailboxes that no login worked for.
+    pub unreadable: u64,
+    /// Folders that can hold messages.
+    pub folders: u64,
+    /// Messages that discovery counted.
+    pub items: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The largest message, in bytes.
+    pub largest: u64,
+    /// The oldest arrival that is known.
+    pub oldest: Option<Timestamp>,
+    /// The newest arrival that is known.
+    pub newest: Option<Timestamp>,
+    /// What became of the messages.
+    pub messages: MessageCounts,
+    /// Of the copied, those that the destination changed.
+    pub altered: u64,
+    /// Messages whose flags were brought up to date.
+    pub flags_updated: u64,
+    /// Bytes sent to the destination.
+    pub bytes_copied: u64,
+    /// Mailboxes that were verified.
+    pub verified: u64,
+    /// Messages that were looked for at the destination.
+    pub checked: u64,
+    /// Messages that were read back.
+    pub read_back: u64,
+    /// Messages found as they were sent.
+    pub identical: u64,
+    /// Messages that verification found changed.
+    pub found_altered: u64,
+    /// Messages that verification did not find.
+    pub missing: u64,
+}
+
+impl Totals {
+    /// Adds mailboxes up.
+    pub fn of<'a>(rows: impl IntoIterator<Item = &'a MailboxRow>) -> Self {
+        let mut sum = Self::default();
+        for row in rows {
+            sum.mailboxes += 1;
+            sum.unreadable += u64::from(row.endpoint.is_none());
+            sum.folders += row.folders;
+            sum.items += row.items;
+            sum.bytes += row.bytes;
+            sum.largest = sum.largest.max(row.largest);
+            sum.oldest = sum.oldest.into_iter().chain(row.oldest).min();
+            sum.newest = sum.newest.into_iter().chain(row.newest).max();
+            sum.messages += row.messages;
+            sum.altered += row.altered;
+            sum.flags_updated += row.flags_updated;
+            sum.bytes_copied += row.bytes_copied;
+            if let Some(verification) = &row.verification {
+                sum.verified += 1;
+                sum.checked += verification.checked;
+                sum.read_back += verification.read_back;
+                sum.identical += verification.identical;
+                sum.found_altered += verification.altered;
+                sum.missing += verification.missing;
+            }
+        }
+        sum
+    }
+}

@@ -1,0 +1,204 @@
+//! Numbers, sizes and dates as people write them, and the sentences of the report that do not depend on its facts.
+
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
+
+use super::domains::DomainRow;
+use super::rows::Depth;
+use crate::model::message::InternalDate;
+
+/// `21950` as `21,950`.
+pub(super) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number with its noun, `1 mailbox` or `6 mailboxes`.
+pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
+}
+
+/// Bytes in decimal units, as disks and providers count: `1.5 GB`.
+pub(super) fn bytes(n: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    for (unit, name) in UNITS {
+        if n >= unit {
+            let tenths = n / (unit / 10);
+            return if tenths >= 1_000 {
+                format!("{} {name}", count(tenths / 10))
+            } else {
+                format!("{}.{} {name}", tenths / 10, tenths % 10)
+            };
+        }
+    }
+    counted(n, "byte", "bytes")
+}
+
+/// `23 November 2026`.
+pub(super) fn date(at: Timestamp) -> String {
+    at.strftime("%-d %B %Y").to_string()
+}
+
+/// `23 Nov 2026`, for narrow columns.
+pub(super) fn short_date(at: Timestamp) -> String {
+    at.strftime("%-d %b %Y").to_string()
+}
+
+/// `23 November 2026, 14:02 UTC`.
+pub(super) fn moment(at: Timestamp) -> String {
+    at.strftime("%-d %B %Y, %H:%M UTC").to_string()
+}
+
+/// `14:02:11`.
+pub(super) fn time(at: Timestamp) -> String {
+    at.strftime("%H:%M:%S").to_string()
+}
+
+/// A message's date in the zone that its server told, RFC 3339 with the offset in figures.
+pub(super) fn rfc3339(date: InternalDate) -> String {
+    let offset = Offset::from_seconds(date.offset_minutes * 60).unwrap_or(Offset::UTC);
+    date.timestamp().to_zoned(TimeZone::fixed(offset)).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// `first, second and third`.
+pub(super) fn list(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+/// Names the first few of many.
+pub(super) fn some_of(items: &[String], most: usize) -> String {
+    if items.len() <= most {
+        return list(items);
+    }
+    format!("{} and {} more", items[..most].join(", "), count((items.len() - most) as u64))
+}
+
+/// A subject, short enough for a column.
+pub(super) fn short(text: &str) -> String {
+    crate::model::text::cut(text, 120)
+}
+
+/// How a domain's mailboxes are read: `IMAP`, or `IMAP 1 · POP3 1` where it is mixed.
+pub(super) fn protocols(domain: &DomainRow) -> String {
+    match domain.protocols.as_slice() {
+        [] => "none".to_owned(),
+        [one] => one.protocol.to_string(),
+        several => {
+            let shares: Vec<_> =
+                several.iter().map(|s| format!("{} {}", s.protocol, count(s.mailboxes))).collect();
+            shares.join(" · ")
+        }
+    }
+}
+
+/// What a depth of verification means, in one sentence.
+pub(super) fn depth(depth: Depth) -> &'static str {
+    match depth {
+        Depth::Sizes => {
+            "The destination was asked for each message that was stored, and its size was compared."
+        }
+        Depth::Sampled => {
+            "The destination was asked for each message that was stored and its size was compared; a sample, and \
+             every message whose size differed, was read back and compared byte for byte."
+        }
+        Depth::Full => {
+            "Every message that was stored was read back from the destination and compared byte for byte."
+        }
+    }
+}
+
+/// How the migration works: what a customer can hold us to.
+pub(super) const METHOD: [(&str, &str); 5] = [
+    (
+        "Discovery",
+        "Each domain was asked for its published mail servers in the DNS and in configuration documents; the servers \
+         found were asked what they offer; then each mailbox was logged in to. A mailbox is read by the protocol \
+         that carries the most of it and that its own login proved to work. Grades say how much a statement proves: \
+         A, a login listed data; B, a server answered; C, published configuration; D, a hint.",
+    ),
+    (
+        "The source stays as it was",
+        "Folders are opened read-only and messages are read without marking them as read. Nothing is changed, moved \
+         or deleted at the source.",
+    ),
+    (
+        "Each message once",
+        "Every message is identified by a digest of its content, not by its number or header. A second run, an \
+         interruption or a change of protocol in between copies nothing twice.",
+    ),
+    (
+        "The accounting",
+        "Each message that the source holds, or held since the first pass, is in exactly one of four states: copied, \
+         excluded by a rule, failed, or pending. The four always add up to the messages at the source.",
+    ),
+    (
+        "Fidelity",
+        "The share of the kinds of data in a mailbox that a protocol carries, weighted by their importance, from 0 \
+         to 100. What is lost is listed in words beside each figure.",
+    ),
+];
+
+/// What no report of this kind can tell.
+pub(super) const LIMITS: [&str; 3] = [
+    "Sizes are those that the source servers announce; some servers announce a size that differs slightly from what \
+     they send.",
+    "Only mail is covered. Calendars, contacts, tasks and rules are not part of this migration.",
+    "Sizes are in decimal units: 1 GB is 1,000,000,000 bytes. Times are in UTC unless a zone is given.",
+];
+
+/// What POP3 adds to the limits.
+pub(super) const LIMITS_POP3: &str = "Mail that was downloaded by POP3 and removed from the server exists only in the \
+     mail programs of its users. No server can tell how much that is.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_sizes_are_rounded_down() {
+        for (n, text) in
+            [(0, "0"), (999, "999"), (1_000, "1,000"), (21_950, "21,950"), (1_234_567, "1,234,567")]
+        {
+            assert_eq!(count(n), text);
+        }
+        for (n, text) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (999, "999 bytes"),
+            (1_000, "1.0 kB"),
+            (25_400_000, "25.4 MB"),
+            (120_000_000, "120 MB"),
+            (1_549_999_999, "1.5 GB"),
+            (u64::MAX, "18,446,744 TB"),
+        ] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+
+    #[test]
+    fn dates_keep_the_zone_they_were_told_in() {
+        let date = InternalDate::parse("01-Feb-2021 03:04:05 -0730").unwrap();
+        assert_eq!(rfc3339(date), "2021-02-01T03:04:05-07:30");
+        assert_eq!(rfc3339(InternalDate { offset_minutes: 0, ..date }), "2021-02-01T10:34:05+00:00");
+        assert_eq!(moment("2026-11-03T09:05:59Z".parse().unwrap()), "3 November 2026, 09:05 UTC");
+    }
+
+    #[test]
+    fn long_lists_are_named_in_part() {
+        let names: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
+        assert_eq!(some_of(&names, 4), "a, b, c and d");
+        assert_eq!(some_of(&names, 2), "a, b and 2 more");
+    }
+}
