@@ -21,6 +21,7 @@
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
 pub mod api;
+pub mod discovery;
 pub mod ledger;
 pub mod mail;
 pub mod model;
