@@ -139,10 +139,7 @@ fn domain_words(discovery: &DomainDiscovery) -> String {
 fn ended_words(record: &MailboxRecord) -> String {
     match &record.failure {
         Some(failure) => format!("{} [{}]", failure.sentence(), failure.class),
-        None => format!(
-            "{}  {} sent, {} recognised, {} checked",
-            record.counts, record.sent, record.recognised, record.sizes_checked
-        ),
+        None => format!("{}  {} sent, {} recognised", record.counts, record.sent, record.recognised),
     }
 }
 
