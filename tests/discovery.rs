@@ -211,7 +211,7 @@ async fn an_override_is_the_only_thing_that_is_tried() {
         ]
     );
     assert_eq!(found.candidates[0].endpoint, there, "what is said by hand stands first");
-    assert!(!server.log().contains("Login: user=<otto@o.test>") || found.mailboxes[1].attempts.len() == 1);
+    assert!(found.mailboxes.iter().all(|m| m.attempts.len() == 1), "{found:#?}");
 }
 
 #[tokio::test]
@@ -430,7 +430,7 @@ async fn addresses_inside_are_refused_unless_they_are_allowed() {
     let failure = found.failure.as_ref().unwrap();
     assert_eq!(failure.class, Class::Refused);
     assert!(failure.hint.as_ref().unwrap().contains("allowedNetworks"));
-    assert!(!server.log().contains("imap-login"), "nobody connected: {}", server.log());
+    assert!(found.servers.is_empty() && found.mailboxes[0].attempts.is_empty());
     assert_eq!(protocols(&world.discover(&request).await), [Some(Protocol::Imap)]);
 }
 
