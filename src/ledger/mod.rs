@@ -169,8 +169,8 @@ pub trait Ledger: Send + Sync {
     async fn forget(&self, rows: &[RowId]) -> Result<()>;
     /// Puts delivered rows back to `Pending`, for what is no longer at the destination.
     async fn reopen(&self, rows: &[RowId]) -> Result<()>;
-    /// Forgets where everything of a destination folder is, because its UIDVALIDITY changed.
-    async fn forget_arrivals(&self, folder: &FolderPath) -> Result<()>;
+    /// Forgets where everything of a destination folder is that was seen under another UIDVALIDITY than this one.
+    async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()>;
     /// Counts by verdict.
     async fn counts(&self) -> Result<MessageCounts>;
     /// A page of all rows in a stable order: those after `after`, at most `limit`.

@@ -512,14 +512,18 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn forget_arrivals(&self, folder: &FolderPath) -> Result<()> {
+    async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()> {
         let folder = write_path(folder);
         self.transact(move |t| {
             t.execute(
-                "UPDATE message SET dst_uid = NULL, dst_uidvalidity = NULL WHERE dst_folder = ?1",
-                [&folder],
+                "UPDATE message SET dst_uid = NULL, dst_uidvalidity = NULL WHERE dst_folder = ?1 AND dst_uidvalidity <> ?2",
+                params![folder, uidvalidity],
             )?;
-            t.execute("DELETE FROM foreign_message WHERE folder = ?1", [&folder]).map(drop)
+            t.execute(
+                "DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity <> ?2",
+                params![folder, uidvalidity],
+            )
+            .map(drop)
         })
         .await
     }
