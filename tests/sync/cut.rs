@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailferry::mail::imap::destination::ImapDestination;
+use mailferry::mail::imap::source::ImapSource;
 use mailferry::model::failure::Class;
 use mailferry::transfer::progress::MailboxProgress;
 use mailferry::transfer::sync_mailbox;
-use mailferry::mail::imap::destination::ImapDestination;
-use mailferry::mail::imap::source::ImapSource;
 use tokio::time::sleep;
 
 use crate::rig::{ANNA, NEW, Rig, all_rules, carry, letter, log_in, new_server, old_server};
@@ -123,8 +123,7 @@ async fn carry_as_ordered() {
 
 /// Kills a pass in a process of its own after so long.
 fn kill_pass(rig: &Rig, after: Duration) {
-    let orders =
-        format!("{}|{}|{}", rig.ledger_path().display(), rig.source.imap(), rig.destination.imap());
+    let orders = format!("{}|{}|{}", rig.ledger_path().display(), rig.source.imap(), rig.destination.imap());
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "cut::carry_as_ordered"])
         .env(ORDERS, orders)

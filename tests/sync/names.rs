@@ -39,8 +39,11 @@ async fn names_with_the_other_sides_delimiter_get_another_name_and_stay_apart() 
     let renamed = outcome.findings.iter().filter(|finding| finding.code == Code::FolderRenamed).count();
     assert_eq!(renamed, 2, "{:?}", outcome.findings);
     let found = rig.new().read_all();
-    for (folder, body) in [("v1_2 (2)", "dotted"), ("v1_2", "underlined"), ("v1/2", "below"), ("a_b/c", "deep")] {
-        let rows = found.folders.get(folder).unwrap_or_else(|| panic!("{folder}: {:?}", found.folders.keys()));
+    for (folder, body) in
+        [("v1_2 (2)", "dotted"), ("v1_2", "underlined"), ("v1/2", "below"), ("a_b/c", "deep")]
+    {
+        let rows =
+            found.folders.get(folder).unwrap_or_else(|| panic!("{folder}: {:?}", found.folders.keys()));
         let digest = blake3::hash(&letter(folder, &[], body).bytes).to_hex().to_string();
         assert_eq!(rows.iter().map(|row| row.digest.as_str()).collect::<Vec<_>>(), [digest], "{folder}");
     }

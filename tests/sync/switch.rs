@@ -40,8 +40,12 @@ async fn pop3_and_then_imap_copies_nothing_twice() {
     assert_eq!((switched.sent, switched.recognised), (200 - inbox + 1, inbox), "{switched:?}");
     assert_eq!((switched.counts.source, switched.counts.copied), (201, 201), "{}", switched.counts);
     let mut differences = rig.differences();
-    // POP3 tells no arrival dates, and they cannot be set afterwards.
+    // POP3 tells no arrival dates, and they cannot be set afterwards. It ends the last line of the few messages that do
+    // not, so their bytes are others.
     differences.retain(|line| !line.contains("INTERNALDATE"));
+    let unended = |line: &String| line.contains(": missing") || line.contains(": too many");
+    assert_eq!(differences.iter().filter(|line| unended(line)).count(), 4, "{differences:#?}");
+    differences.retain(|line| !unended(line));
     assert!(differences.is_empty(), "{differences:#?}");
     rig.assert_idle().await;
     let back = pass_by_pop3(&rig).await;
