@@ -207,7 +207,9 @@ async fn files_that_cannot_be_trusted_are_refused_and_left_as_they_are() {
 
     let other = directory.path().join("other");
     rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let bytes = fs::read(&other).unwrap();
     assert!(refused(&other).what.contains("not a Mailferry ledger"));
+    assert_eq!(fs::read(&other).unwrap(), bytes);
 
     refused(&directory.path().join("no/such/directory"));
     SqliteLedger::open(&path).unwrap();

@@ -5,15 +5,25 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailferry::ledger::Ledger;
 use mailferry::mail::imap::destination::ImapDestination;
 use mailferry::mail::imap::source::ImapSource;
-use mailferry::model::failure::Class;
+use mailferry::mail::{
+    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
+};
+use mailferry::model::evidence::ServerFacts;
+use mailferry::model::failure::{Class, Result};
+use mailferry::model::folder::FolderPath;
+use mailferry::model::message::Flags;
 use mailferry::transfer::progress::MailboxProgress;
-use mailferry::transfer::sync_mailbox;
+use mailferry::transfer::{PassOutcome, sync_mailbox};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::sleep;
 
 use crate::rig::{ANNA, NEW, Rig, all_rules, carry, letter, log_in, new_server, old_server};
-use crate::support::corpus::{Corpus, Dice};
+use crate::support::corpus::{Corpus, Dice, Message};
+use crate::support::dovecot::Dovecot;
 
 /// Runs a pass and drops it, connections and all, once `bytes` have passed and a moment after.
 pub async fn cut_pass(rig: &Rig, bytes: u64, moment: Duration) {
@@ -177,4 +187,118 @@ async fn a_destination_that_goes_away_is_a_failure_to_try_again() {
     rig.destination.start();
     rig.pass().await;
     rig.assert_same();
+}
+
+/// What happens in the first append of a pass.
+enum Trouble {
+    /// Nothing more, for ever: the pass can only be dropped.
+    Hang(Arc<Notify>),
+    /// What an earlier pass had sent arrives only now, after it was looked for.
+    Late(Vec<Message>),
+}
+
+/// A real destination in whose first append there is trouble.
+struct Troubled<'a> {
+    inner: ImapDestination,
+    server: &'a Dovecot,
+    trouble: Option<Trouble>,
+}
+
+#[async_trait::async_trait]
+impl Destination for Troubled<'_> {
+    fn facts(&self) -> &ServerFacts {
+        self.inner.facts()
+    }
+    fn delimiter(&self) -> Option<char> {
+        self.inner.delimiter()
+    }
+    async fn list_folders(&mut self) -> Result<Vec<Folder>> {
+        self.inner.list_folders().await
+    }
+    async fn ensure_folder(&mut self, path: &FolderPath, subscribe: bool) -> Result<()> {
+        self.inner.ensure_folder(path, subscribe).await
+    }
+    async fn open(&mut self, path: &FolderPath) -> Result<FolderState> {
+        self.inner.open(path).await
+    }
+    async fn status(&mut self, path: &FolderPath) -> Result<FolderState> {
+        self.inner.status(path).await
+    }
+    async fn list_from(&mut self, from: u32) -> Result<Vec<Present>> {
+        self.inner.list_from(from).await
+    }
+    async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()> {
+        self.inner.fetch(uids, bodies).await
+    }
+    async fn append(
+        &mut self,
+        path: &FolderPath,
+        bodies: &mut BodyReceiver,
+        envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
+        outcomes: &UnboundedSender<Appended>,
+    ) -> Result<()> {
+        match self.trouble.take() {
+            Some(Trouble::Hang(hung)) => {
+                hung.notify_one();
+                std::future::pending::<()>().await;
+            }
+            Some(Trouble::Late(messages)) => drop(self.server.mailbox(NEW).seed(messages)),
+            None => {}
+        }
+        self.inner.append(path, bodies, envelope, outcomes).await
+    }
+    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()> {
+        self.inner.store_flags(uids, add, remove).await
+    }
+    async fn expunge(&mut self, uids: &[u32]) -> Result<()> {
+        self.inner.expunge(uids).await
+    }
+    async fn close(&mut self) {
+        self.inner.close().await;
+    }
+}
+
+async fn troubled_pass(rig: &Rig, trouble: Trouble) -> Result<PassOutcome> {
+    let mut source = ImapSource::new(log_in(rig.source.imap(), ANNA).await).await?;
+    let inner = ImapDestination::new(log_in(rig.destination.imap(), NEW).await).await?;
+    let mut destination = Troubled { inner, server: &rig.destination, trouble: Some(trouble) };
+    sync_mailbox(&mut source, &mut destination, &rig.ledger(), &all_rules(), &MailboxProgress::default())
+        .await
+}
+
+#[tokio::test]
+async fn what_arrives_late_is_removed_if_it_is_provably_ours_and_nothing_else() {
+    for uidplus in [true, false] {
+        let words = if uidplus { "IMAP4rev1 LITERAL+ UIDPLUS" } else { "IMAP4rev1" };
+        let rig = Rig::start(old_server(), new_server().capability(words));
+        let letters: Vec<Message> = (0..12).map(|n| letter("INBOX", &[], &format!("letter {n}"))).collect();
+        rig.old().seed(letters.clone());
+        rig.old().append(&letters[0]).unwrap();
+
+        let hung = Arc::new(Notify::new());
+        tokio::select! {
+            _ = troubled_pass(&rig, Trouble::Hang(Arc::clone(&hung))) => panic!("it hangs"),
+            () = hung.notified() => {}
+        }
+        assert_eq!(rig.ledger().open_intents().await.unwrap()[0].rows.len(), 13);
+
+        // Three of ours come late, one of them a twin, and at the same time somebody writes a letter of his own and
+        // puts the letter 5 there once more with another stamp.
+        let stamped = [b"Received: by another.test\r\n".as_slice(), &letters[5].bytes].concat();
+        let late = vec![
+            letters[0].clone(),
+            letters[4].clone(),
+            letters[5].clone(),
+            letter("INBOX", &[], "not ours"),
+            Message { bytes: stamped, ..letters[5].clone() },
+        ];
+        let outcome = troubled_pass(&rig, Trouble::Late(late)).await.unwrap();
+        assert_eq!((outcome.sent, outcome.counts.copied), (13, 13));
+        assert!(rig.ledger().open_intents().await.unwrap().is_empty());
+        let differences = rig.differences();
+        // Without UIDPLUS no single message can be removed: what came late stays, and the mailbox goes on.
+        assert_eq!(differences.len(), if uidplus { 2 } else { 5 }, "{differences:#?}");
+        assert!(differences.iter().all(|line| line.ends_with("too many")), "{differences:#?}");
+        rig.assert_idle().await;
+    }
 }
