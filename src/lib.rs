@@ -21,9 +21,14 @@
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
 pub mod api;
+pub mod cli;
+pub mod commands;
+pub mod discovery;
 pub mod ledger;
+pub mod local;
 pub mod mail;
 pub mod model;
 pub mod plan;
+pub mod reconcile;
 pub mod report;
 pub mod transfer;

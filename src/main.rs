@@ -1,3 +1,11 @@
-//! Starts the command line.
+//! Starts the command line and turns its end into an exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use mailferry::cli::Cli;
+use mailferry::commands;
+
+fn main() -> ExitCode {
+    commands::execute(Cli::parse())
+}

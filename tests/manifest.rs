@@ -64,7 +64,7 @@ fn the_contract_is_read_as_it_stands() {
             assert_eq!(ours, theirs, "tests/manifests/{name} is no longer the contract's");
         }
         let manifest = read(&ours).unwrap_or_else(|failure| panic!("{name}: {failure}"));
-        manifest.check_references(NONE).unwrap();
+        check_references(&manifest, NONE).unwrap();
         assert_eq!(manifest.migrations[0].spec.stage, Stage::Sync);
     }
 }
@@ -316,13 +316,24 @@ fn secrets_are_refused_without_being_told() {
     }
 }
 
+/// All references of all migrations, as a run looks at them one part after the other.
+fn check_references(manifest: &Manifest, given: &[&str]) -> Result<()> {
+    for migration in &manifest.migrations {
+        let domains = (0..migration.spec.domains.len()).map(Part::Domain);
+        for part in std::iter::once(Part::Destination).chain(domains) {
+            manifest.check_references(migration, part, given)?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn references_lead_somewhere() {
     let good = format!("{GOOD}{SECRETS}");
-    read(&good).unwrap().check_references(NONE).unwrap();
-    read(GOOD).unwrap().check_references(&["old", "new"]).unwrap();
+    check_references(&read(&good).unwrap(), NONE).unwrap();
+    check_references(&read(GOOD).unwrap(), &["old", "new"]).unwrap();
 
-    let failure = read(GOOD).unwrap().check_references(&["new"]).unwrap_err();
+    let failure = check_references(&read(GOOD).unwrap(), &["new"]).unwrap_err();
     assert_eq!(
         failure.sentence(),
         "m.yaml:12: spec.domains[0].credentialsRef.name: Secret \"old\" is not in the manifest"
@@ -330,18 +341,18 @@ fn references_lead_somewhere() {
     assert_eq!(failure.hint.as_deref(), Some("add it, or give --secret old=DIR (one file a key)"));
 
     let elsewhere = good.replace("{name: old}\nstringData", "{name: old, namespace: x}\nstringData");
-    let failure = read(&elsewhere).unwrap().check_references(NONE).unwrap_err();
+    let failure = check_references(&read(&elsewhere).unwrap(), NONE).unwrap_err();
     assert!(failure.hint.unwrap().starts_with("it is there in the namespace x"));
 
     let ca = good.replace("    mailboxes:", "    caRef: {name: ca}\n    mailboxes:");
-    let failure = read(&ca).unwrap().check_references(NONE).unwrap_err();
+    let failure = check_references(&read(&ca).unwrap(), NONE).unwrap_err();
     assert_eq!(
         failure.sentence(),
         "m.yaml:13: spec.domains[0].caRef.name: ConfigMap \"ca\" is not in the manifest"
     );
     let keyless =
         format!("{ca}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ca}}\ndata: {{x: y}}\n");
-    let failure = read(&keyless).unwrap().check_references(NONE).unwrap_err();
+    let failure = check_references(&read(&keyless).unwrap(), NONE).unwrap_err();
     assert_eq!(
         failure.sentence(),
         "m.yaml:13: spec.domains[0].caRef.key: ConfigMap \"ca\" has no key \"ca.crt\""

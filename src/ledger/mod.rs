@@ -171,8 +171,12 @@ pub trait Ledger: Send + Sync {
     async fn reopen(&self, rows: &[RowId]) -> Result<()>;
     /// Forgets where everything of a destination folder is that was seen under another UIDVALIDITY than this one.
     async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()>;
+    /// Forgets how far folders have come, so that the next pass looks into each.
+    async fn forget_cursors(&self) -> Result<()>;
     /// Counts by verdict.
     async fn counts(&self) -> Result<MessageCounts>;
+    /// Counts the delivered messages that the destination changed.
+    async fn count_altered(&self) -> Result<u64>;
     /// A page of all rows in a stable order: those after `after`, at most `limit`.
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>>;
     /// A fact of this mailbox as a whole.

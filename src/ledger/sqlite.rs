@@ -532,6 +532,10 @@ impl Ledger for SqliteLedger {
         .await
     }
 
+    async fn forget_cursors(&self) -> Result<()> {
+        self.transact(|t| t.execute("DELETE FROM cursor", []).map(drop)).await
+    }
+
     async fn counts(&self) -> Result<MessageCounts> {
         self.transact(|t| {
             let mut counts = MessageCounts::default();
@@ -544,6 +548,13 @@ impl Ledger for SqliteLedger {
                 }
             }
             Ok(counts)
+        })
+        .await
+    }
+
+    async fn count_altered(&self) -> Result<u64> {
+        self.transact(|t| {
+            t.query_row("SELECT count(*) FROM message WHERE verdict = 'DeliveredAltered'", [], |r| r.get(0))
         })
         .await
     }

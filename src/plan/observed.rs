@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-
 use super::mailboxes::PlannedMailbox;
 use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
@@ -49,6 +47,4 @@ pub struct MailboxObserved {
     pub running: bool,
     /// What is remembered of it.
     pub record: MailboxRecord,
-    /// Until when a pause lasts that follows a failed attempt.
-    pub paused_until: Option<Timestamp>,
 }

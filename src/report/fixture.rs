@@ -5,9 +5,7 @@ use jiff::Timestamp;
 use super::domains::DomainRow;
 use super::exceptions::Exceptions;
 use super::message::{MessageDestination, MessageRow, MessageSource};
-use super::rows::{
-    AcknowledgementRow, Depth, DestinationRow, FailureRow, FindingRow, MailboxRow, Report, Verification,
-};
+use super::rows::{AcknowledgementRow, DestinationRow, FailureRow, FindingRow, MailboxRow, Report};
 use crate::model::address::Domain;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
@@ -22,6 +20,7 @@ use crate::model::identity::Digest;
 use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::record::{Depth, Verification};
 
 /// Text that a hostile sender, server or administrator of a source may have written.
 pub(super) const HOSTILE: [&str; 6] = [

@@ -17,6 +17,7 @@ use crate::model::finding::{Code, Finding, Severity};
 use crate::model::message::Verdict;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::record::Verification;
 
 /// Everything that a report of kind `migration` or `discovery` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,37 +114,6 @@ impl From<&Failure> for FailureRow {
     fn from(failure: &Failure) -> Self {
         Self { sentence: failure.sentence(), hint: failure.hint.clone() }
     }
-}
-
-/// How much of what was stored was looked at again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub enum Depth {
-    /// Presence and size of each.
-    Sizes,
-    /// Sizes of all, the bytes of a sample.
-    Sampled,
-    /// The bytes of each.
-    Full,
-}
-
-/// What the verification of a mailbox showed: `checked = identical + altered + missing`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Verification {
-    /// How deep it went.
-    pub depth: Depth,
-    /// When it was done.
-    pub at: Timestamp,
-    /// Messages that were looked for at the destination.
-    pub checked: u64,
-    /// Messages that were read back and compared byte for byte.
-    pub read_back: u64,
-    /// Messages found as they were sent.
-    pub identical: u64,
-    /// Messages that the destination changed.
-    pub altered: u64,
-    /// Messages that are no longer there.
-    pub missing: u64,
 }
 
 /// One mailbox.

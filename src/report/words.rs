@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 
 use super::domains::DomainRow;
-use super::rows::Depth;
 use crate::model::message::InternalDate;
+use crate::model::record::Depth;
 
 /// `21950` as `21,950`.
 pub(super) fn count(n: u64) -> String {

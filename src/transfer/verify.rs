@@ -13,7 +13,7 @@ use crate::model::message::Verdict;
 use crate::model::record::Depth;
 
 /// One arrival in this many is read back at [`Depth::Sampled`].
-const SAMPLE: u8 = 100;
+pub const SAMPLE: u8 = 100;
 
 /// How many checks were made.
 #[derive(Debug, Clone, Copy, Default)]

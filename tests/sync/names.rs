@@ -2,7 +2,7 @@
 
 use mailferry::model::finding::Code;
 
-use crate::rig::{ANNA, NEW, Rig, letter, new_server, old_server};
+use crate::rig::{ANNA, Rig, letter, new_server, old_server};
 use crate::support::corpus::Corpus;
 use crate::support::dovecot::Store;
 
@@ -96,5 +96,4 @@ async fn odd_trees_are_carried() {
     for verb in ["SELECT", "STORE", "EXPUNGE", "APPEND", "CREATE", "SUBSCRIBE"] {
         assert_eq!(rig.source.count_commands(ANNA, verb), 0, "{verb} at the source");
     }
-    let _ = NEW;
 }

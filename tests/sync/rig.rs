@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mailferry::ledger::sqlite::SqliteLedger;
@@ -64,6 +65,7 @@ pub fn all_rules() -> Rules {
         since: None,
         depth: Depth::Full,
         settle: Duration::from_secs(2),
+        pace: Arc::default(),
     }
 }
 

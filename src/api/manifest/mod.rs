@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use objects::SecretValue;
+pub use references::Part;
 
 use self::lines::Lines;
 use super::schema::{self, Path, Violation};

@@ -1,26 +1,44 @@
 //! Whether all that migrations refer to is there, as far as that can be said without opening anything.
 
 use super::{DEFAULT_NAMESPACE, Key, Kind, Manifest, key_of};
+use crate::api::MailMigration;
 use crate::api::domain::Mailboxes;
 use crate::api::reference::{CaKind, CaRef, ConfigMapKeyRef, SecretRef};
 use crate::api::schema::{Path, Violation};
 use crate::model::failure::Result;
 
+/// The part of a migration whose references are looked at. A domain that lacks its Secret must not stop the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `spec.destination`.
+    Destination,
+    /// The domain at this place of `spec.domains`.
+    Domain(usize),
+}
+
 impl Manifest {
     /// Refuses references to Secrets and ConfigMaps, and to keys of them, that are not in the manifest. `given` names the
     /// Secrets that come from elsewhere, as by `--secret NAME=DIR`; their keys are not looked at.
-    pub fn check_references(&self, given: &[impl AsRef<str>]) -> Result<()> {
-        for migration in &self.migrations {
-            let key = key_of(migration);
-            let Some(origin) = self.origins.get(&key) else { continue };
-            let mut search = Search { manifest: self, namespace: &key.namespace, given, found: Vec::new() };
-            let spec = &migration.spec;
-            let root = Path::default().key("spec");
-            // The key below `destination` is the kind of destination; the line of any of its fields serves.
-            let destination = root.key("destination").key("imap");
-            search.secret(spec.destination.credentials(), &destination.key("credentialsRef"));
-            search.ca(spec.destination.ca(), &destination.key("caRef"));
-            for (at, domain) in spec.domains.iter().enumerate() {
+    pub fn check_references(
+        &self,
+        migration: &MailMigration,
+        part: Part,
+        given: &[impl AsRef<str>],
+    ) -> Result<()> {
+        let key = key_of(migration);
+        let Some(origin) = self.origins.get(&key) else { return Ok(()) };
+        let mut search = Search { manifest: self, namespace: &key.namespace, given, found: Vec::new() };
+        let spec = &migration.spec;
+        let root = Path::default().key("spec");
+        match part {
+            Part::Destination => {
+                // The key below `destination` is the kind of destination; the line of any of its fields serves.
+                let path = root.key("destination").key("imap");
+                search.secret(spec.destination.credentials(), &path.key("credentialsRef"));
+                search.ca(spec.destination.ca(), &path.key("caRef"));
+            }
+            Part::Domain(at) => {
+                let Some(domain) = spec.domains.get(at) else { return Ok(()) };
                 let path = root.key("domains").item(at);
                 search.secret(&domain.credentials_ref, &path.key("credentialsRef"));
                 search.ca(domain.ca_ref.as_ref(), &path.key("caRef"));
@@ -28,9 +46,8 @@ impl Manifest {
                     search.config_map(rows, &path.key("mailboxes").key("configMapRef"));
                 }
             }
-            origin.fail_first(search.found)?;
         }
-        Ok(())
+        origin.fail_first(search.found)
     }
 }
 

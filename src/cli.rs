@@ -1,0 +1,229 @@
+//! The command line: what a user may type, with its help.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::Stage;
+use crate::local::progress::Style;
+use crate::local::run::{Inputs, Reach};
+use crate::model::record::Depth;
+use crate::report::{Format, Kind};
+
+/// Moves mail out of mixed-protocol environments: finds out what every mailbox speaks, says what will be done and what
+/// would be lost, copies every message exactly once, and proves what arrived.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mailferry",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 the wanted stage was reached; 10 Unreachable, 11 Conflict, 12 Throttled, 20 Tls, \
+                  21 Credentials, 22 Refused, 23 Configuration, 24 Quota, 30 Protocol, 31 Internal, 40 Interrupted; \
+                  2 the command line cannot be understood."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Tells more: causes of failures, and a log on standard error; twice for every step. Never shows a password
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Carries a migration out from here, without a cluster
+    #[command(after_help = "Examples:\n  \
+        mailferry run -f contoso.yaml --state ./state --stage Plan     look, report, write nothing\n  \
+        mailferry run -f contoso.yaml --state ./state                  as far as spec.stage says\n  \
+        mailferry run -f contoso.yaml -f secrets.yaml --state ./state  the same again: only what is new\n\n\
+        Killed at any time and run again, it goes on. The reports lie in the state directory afterwards.")]
+    Run(RunArgs),
+    /// Shows how a migration stands, as its status would in a cluster
+    #[command(after_help = "Example:\n  mailferry status -f contoso.yaml --state ./state --output yaml")]
+    Status(StatusArgs),
+    /// Writes the report
+    #[command(after_help = "Examples:\n  \
+        mailferry report -f contoso.yaml --state ./state --format html --out contoso.html\n  \
+        mailferry report -f contoso.yaml --state ./state --format csv --kind discovery\n  \
+        mailferry report -f contoso.yaml --state ./state --format json --kind messages --verdict Quarantined")]
+    Report(ReportArgs),
+    /// Holds every delivered message against what the destination holds now
+    #[command(after_help = "Examples:\n  \
+        mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
+        mailferry verify -f contoso.yaml --state ./state --repair      send again what is missing")]
+    Verify(VerifyArgs),
+    /// Prints the CustomResourceDefinitions
+    #[command(after_help = "Examples:\n  \
+        mailferry crd | kubectl apply -f -\n  \
+        mailferry crd --dir crds                                       one file for each kind")]
+    Crd(CrdArgs),
+}
+
+/// Manifests and state.
+#[derive(Debug, Args)]
+pub struct InputArgs {
+    /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
+    pub files: Vec<PathBuf>,
+    /// The directory that keeps status and ledger; made if need be
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// A Secret from a directory, one file a key, instead of from a manifest. May be given several times
+    #[arg(long = "secret", value_name = "NAME=DIR", value_parser = parse_secret)]
+    pub secrets: Vec<(String, PathBuf)>,
+}
+
+impl From<InputArgs> for Inputs {
+    fn from(args: InputArgs) -> Self {
+        Self { files: args.files, state: args.state, secrets: args.secrets }
+    }
+}
+
+fn parse_secret(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, directory) = text.split_once('=').ok_or("write NAME=DIR")?;
+    let directory = PathBuf::from(directory);
+    if directory.is_dir() {
+        Ok((name.to_owned(), directory))
+    } else {
+        Err(format!("{} is no directory", directory.display()))
+    }
+}
+
+/// The way to servers.
+#[derive(Debug, Args)]
+pub struct ReachArgs {
+    /// The name server to ask instead of the system's
+    #[arg(long, value_name = "IP:PORT")]
+    pub resolver: Option<SocketAddr>,
+    /// A file with certificate authorities (PEM) to trust beside the system's
+    #[arg(long = "ca", value_name = "FILE")]
+    pub authority: Option<PathBuf>,
+}
+
+impl From<ReachArgs> for Reach {
+    fn from(args: ReachArgs) -> Self {
+        Self { resolver: args.resolver, authority: args.authority }
+    }
+}
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// How a status is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatusOutput {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+    /// YAML, as `kubectl get -o yaml` would show it.
+    Yaml,
+}
+
+fn parse_stage(text: &str) -> Result<Stage, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "plan" => Ok(Stage::Plan),
+        "sync" => Ok(Stage::Sync),
+        "cutover" => Ok(Stage::Cutover),
+        _ => Err("it is Plan, Sync or Cutover".to_owned()),
+    }
+}
+
+fn parse_depth(text: &str) -> Result<Depth, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "sizes" => Ok(Depth::Sizes),
+        "sampled" => Ok(Depth::Sampled),
+        "full" => Ok(Depth::Full),
+        _ => Err("it is Sizes, Sampled or Full".to_owned()),
+    }
+}
+
+/// `mailferry run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Manifests and state.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// The way to servers.
+    #[command(flatten)]
+    pub reach: ReachArgs,
+    /// How far to go, in place of spec.stage: Plan, Sync or Cutover
+    #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
+    pub stage: Option<Stage>,
+    /// How the result is written to standard output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// How progress is shown on standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: Style,
+}
+
+/// `mailferry status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Manifests and state.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// How the status is written
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: StatusOutput,
+}
+
+/// `mailferry report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Manifests and state.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// How it is written
+    #[arg(long, value_enum)]
+    pub format: Format,
+    /// What it is about
+    #[arg(long, value_enum, default_value_t)]
+    pub kind: Kind,
+    /// Only messages with this verdict: Delivered, DeliveredAltered, Excluded, Quarantined or Pending
+    #[arg(long, value_name = "VERDICT", value_parser = ["Delivered", "DeliveredAltered", "Excluded", "Quarantined", "Pending"], ignore_case = true)]
+    pub verdict: Option<String>,
+    /// The file to write; standard output when it is not given
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+}
+
+/// `mailferry verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Manifests and state.
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// The way to servers.
+    #[command(flatten)]
+    pub reach: ReachArgs,
+    /// How close: Sizes, Sampled or Full; spec.policy.verify when it is not given
+    #[arg(long, value_name = "DEPTH", value_parser = parse_depth)]
+    pub depth: Option<Depth>,
+    /// Sends again what is no longer at the destination
+    #[arg(long)]
+    pub repair: bool,
+    /// How the result is written to standard output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `mailferry crd`.
+#[derive(Debug, Args)]
+pub struct CrdArgs {
+    /// Writes one file for each kind to this directory, instead of all to standard output
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}

@@ -1,0 +1,101 @@
+//! One file a subcommand. This room alone writes to standard output, and turns failures into exit codes.
+
+mod crd;
+mod report;
+mod run;
+mod status;
+mod verify;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Command};
+use crate::model::failure::{Class, Failure, Result};
+
+/// Runs a command.
+pub fn execute(cli: Cli) -> ExitCode {
+    start_log(cli.verbose);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::internal("the runtime could not be started").caused_by(&error);
+            return end(Err(failure), cli.verbose);
+        }
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Status(args) => status::status(args),
+            Command::Report(args) => report::report(args).await,
+            Command::Verify(args) => verify::verify(args).await,
+            Command::Crd(args) => crd::crd(&args),
+        }
+    });
+    // Threads that wait for a name server must not keep a finished command alive.
+    runtime.shutdown_background();
+    end(done, cli.verbose)
+}
+
+/// The log: nothing unless asked for. The records of the `log` crate are not taken: async-imap writes what it sends there.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "off",
+        1 => "mailferry=debug,warn",
+        _ => "mailferry=trace,debug",
+    };
+    let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colour(&io::stderr()));
+    // A second subscriber can only come from an embedding test; the first stays.
+    let _ = tracing::subscriber::set_global_default(subscriber.finish());
+}
+
+/// Whether to colour what goes to a stream (<https://no-color.org>).
+fn colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+#[allow(clippy::print_stderr, reason = "this is where errors are told")]
+fn end(done: Result<ExitCode>, verbose: u8) -> ExitCode {
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            tell_failure(&failure, verbose);
+            ExitCode::from(failure.class.exit_code())
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "this is where errors are told")]
+fn tell_failure(failure: &Failure, verbose: u8) {
+    eprintln!("error: {failure}");
+    if verbose > 0 {
+        for cause in &failure.causes {
+            eprintln!("  cause: {cause}");
+        }
+    }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => {
+            Err(Failure::new(Class::Configuration, format!("standard output cannot be written: {error}"))
+                .caused_by(&error))
+        }
+    }
+}
+
+/// A value as pretty JSON with a line end.
+fn to_json(value: &impl serde::Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|e| Failure::internal("a result is not JSON").caused_by(&e))?;
+    text.push('\n');
+    Ok(text)
+}

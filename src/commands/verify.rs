@@ -1,0 +1,94 @@
+//! `mailferry verify`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{print, tell_failure, to_json};
+use crate::api::Stage;
+use crate::cli::{Output, VerifyArgs};
+use crate::local::guard::DurableGuard;
+use crate::local::progress::{Style, display};
+use crate::local::run::{Inputs, Reach, run_migration, tools_for};
+use crate::local::state::StateDir;
+use crate::local::verify::verify_mailbox;
+use crate::local::workers::depth;
+use crate::model::failure::{Class, Failure, Result};
+use crate::plan::Ending;
+
+pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
+    let inputs = Inputs::from(args.inputs);
+    let reach = Reach::from(args.reach);
+    let (secrets, migrations) = inputs.open()?;
+    // A verification writes down what it found, and a run must not change it meanwhile.
+    let state = StateDir::open(&inputs.state)?;
+    let guard = Arc::new(DurableGuard::open(&state)?);
+    let mut worst: Option<Class> = None;
+    let mut rows = Vec::new();
+    for migration in migrations {
+        let tools = tools_for(&migration, &secrets, &state, &guard, &reach)?;
+        let wanted = args.depth.unwrap_or_else(|| depth(migration.spec.policy.verify));
+        let mut missing = 0;
+        for at in 0..migration.spec.domains.len() {
+            for planned in tools.list_mailboxes(at)? {
+                let verified = verify_mailbox(&tools, &planned, wanted, args.repair).await;
+                let row = match verified {
+                    Ok(Some(found)) => {
+                        let mut record = tools.state.load_mailbox(&planned.source)?.unwrap_or_default();
+                        record.verification = Some(found.figures);
+                        tools.state.save_mailbox(&planned.source, &record)?;
+                        missing += found.figures.missing;
+                        json!({"mailbox": planned.source, "verification": found.figures, "named": found.named})
+                    }
+                    Ok(None) => json!({"mailbox": planned.source, "verification": null, "named": []}),
+                    Err(failure) => {
+                        let failure = failure.at(planned.source.to_string());
+                        worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
+                        tell_failure(&failure, 0);
+                        json!({"mailbox": planned.source, "failure": failure})
+                    }
+                };
+                if args.output == Output::Text {
+                    tell(&row)?;
+                }
+                rows.push(row);
+            }
+        }
+        if missing > 0 && args.repair {
+            let shown = display(Style::Plain);
+            let (_, ending) =
+                run_migration(migration, Some(Stage::Sync), &secrets, &state, &reach, Arc::clone(&shown))
+                    .await?;
+            if let Ending::Stopped(failure) = ending {
+                return Err(failure);
+            }
+        } else if missing > 0 {
+            let failure =
+                Failure::new(Class::Refused, format!("{missing} messages are no longer at the destination"))
+                    .hint("if nobody removed them on purpose, send them again with --repair");
+            worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
+            tell_failure(&failure, 0);
+        }
+    }
+    if args.output == Output::Json {
+        print(&to_json(&json!({"mailboxes": rows}))?)?;
+    }
+    Ok(worst.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
+}
+
+fn tell(row: &serde_json::Value) -> Result<()> {
+    let mailbox = row["mailbox"].as_str().unwrap_or_default();
+    let figures = &row["verification"];
+    if figures.is_null() {
+        return print(&format!("{mailbox:32} nothing was delivered yet\n"));
+    }
+    print(&format!(
+        "{mailbox:32} {} checked = {} identical + {} altered + {} missing; {} read back\n",
+        figures["checked"], figures["identical"], figures["altered"], figures["missing"], figures["readBack"]
+    ))?;
+    for line in row["named"].as_array().into_iter().flatten() {
+        print(&format!("  {}\n", line.as_str().unwrap_or_default()))?;
+    }
+    Ok(())
+}

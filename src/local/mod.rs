@@ -1,0 +1,14 @@
+//! The platform of this process: the same loop as in a cluster, with a state directory for what must survive, tasks for
+//! pods, and a terminal for events.
+
+pub mod clock;
+pub mod documents;
+pub mod guard;
+pub mod platform;
+pub mod progress;
+pub mod reporting;
+pub mod run;
+pub mod secrets;
+pub mod state;
+pub mod verify;
+pub mod workers;

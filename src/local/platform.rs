@@ -1,0 +1,224 @@
+//! The platform of this process: steps become tasks, facts come from the state directory and from the tasks' ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::clock::SystemClock;
+use super::progress::{Display, DomainWatch};
+use super::state::MigrationRecord;
+use super::workers::Tools;
+use crate::api::MailMigration;
+use crate::discovery::Clock;
+use crate::model::address::Address;
+use crate::model::evidence::{DomainDiscovery, TlsFacts};
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::record::MailboxRecord;
+use crate::plan::mailboxes::PlannedMailbox;
+use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step};
+use crate::reconcile::Platform;
+use crate::transfer::progress::MailboxProgress;
+
+/// The end of a task.
+enum Done {
+    Discovered { domain: usize, discovery: Result<Box<DomainDiscovery>> },
+    Synced { mailbox: Address, record: Box<MailboxRecord>, tls: Option<TlsFacts> },
+}
+
+/// One migration in this process.
+pub struct LocalPlatform {
+    tools: Tools,
+    display: Arc<dyn Display>,
+    record: MigrationRecord,
+    domains: BTreeMap<String, DomainObserved>,
+    mailboxes: BTreeMap<Address, MailboxRecord>,
+    running: BTreeSet<Address>,
+    tasks: JoinSet<Done>,
+}
+
+impl LocalPlatform {
+    /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain.
+    ///
+    /// # Errors
+    /// Those of the state directory. A domain or a mailbox whose own documents are damaged stops nothing else.
+    pub fn begin(tools: Tools, display: Arc<dyn Display>) -> Result<Self> {
+        let mut record = tools.state.load()?;
+        record.pass += 1;
+        tools.state.save(&record)?;
+        let mut domains = BTreeMap::new();
+        let mut mailboxes = BTreeMap::new();
+        for (at, domain) in tools.spec().domains.iter().enumerate() {
+            let listed = tools.list_mailboxes(at);
+            for planned in listed.iter().flatten() {
+                let remembered = match tools.state.load_mailbox(&planned.source) {
+                    Ok(remembered) => remembered.unwrap_or_default(),
+                    Err(failure) => MailboxRecord {
+                        pass: record.pass,
+                        attempts: 1,
+                        ended: Some(SystemClock.now()),
+                        failure: Some(failure),
+                        ..MailboxRecord::default()
+                    },
+                };
+                mailboxes.insert(planned.source.clone(), remembered);
+            }
+            domains.insert(
+                domain.name.clone(),
+                DomainObserved { mailboxes: Some(listed), ..DomainObserved::default() },
+            );
+        }
+        Ok(Self {
+            tools,
+            display,
+            record,
+            domains,
+            mailboxes,
+            running: BTreeSet::new(),
+            tasks: JoinSet::new(),
+        })
+    }
+
+    /// Waits until a task ends and takes what it brought; returns at once when none is at work.
+    ///
+    /// # Errors
+    /// Those of the state directory.
+    pub async fn absorb(&mut self) -> Result<()> {
+        let Some(done) = self.tasks.join_next().await else { return Ok(()) };
+        let done = done.map_err(|e| {
+            Failure::internal("a task ended badly")
+                .hint("please report this with the output of -v")
+                .caused_by(&e)
+        })?;
+        match done {
+            Done::Discovered { domain, discovery } => self.keep_discovery(domain, discovery),
+            Done::Synced { mailbox, record, tls } => {
+                self.running.remove(&mailbox);
+                self.display.mailbox_ended(&mailbox, &record);
+                if tls.is_some() {
+                    self.record.destination_tls = tls;
+                }
+                self.tools.state.save_mailbox(&mailbox, &record)?;
+                self.mailboxes.insert(mailbox, *record);
+                Ok(())
+            }
+        }
+    }
+
+    fn keep_discovery(&mut self, at: usize, discovery: Result<Box<DomainDiscovery>>) -> Result<()> {
+        let name = self.tools.spec().domains[at].name.clone();
+        let discovery = match discovery {
+            Ok(discovery) => *discovery,
+            Err(failure) => self.unreadable_domain(&name, failure)?,
+        };
+        self.display.domain_discovered(&discovery);
+        self.tools.state.save_domain(&name, &discovery)?;
+        if let Some(seen) = self.domains.get_mut(&name) {
+            seen.discovering = false;
+            seen.discovery = Some(discovery);
+        }
+        Ok(())
+    }
+
+    /// A domain that could not even be asked about: its Secret, its authority or its list is missing.
+    fn unreadable_domain(&self, name: &str, failure: Failure) -> Result<DomainDiscovery> {
+        use crate::model::finding::{Code, Finding};
+        let now = SystemClock.now();
+        Ok(DomainDiscovery {
+            domain: name.parse().map_err(Failure::configuration)?,
+            started: now,
+            finished: now,
+            evidence: Vec::new(),
+            servers: Vec::new(),
+            candidates: Vec::new(),
+            mailboxes: Vec::new(),
+            findings: vec![Finding::of_domain(Code::CredentialsMissing, failure.sentence())],
+            failure: Some(failure),
+        })
+    }
+
+    /// Whether no task is at work.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// Stops all tasks at once. Ledgers are safe: what was about to be sent is written down.
+    pub async fn abort(&mut self) {
+        self.tasks.shutdown().await;
+    }
+
+    /// What the display shows of the mailboxes under way.
+    pub fn display(&self) -> &dyn Display {
+        &*self.display
+    }
+
+    fn begin_sync(
+        &mut self,
+        domain: usize,
+        planned: PlannedMailbox,
+        endpoint: crate::model::endpoint::Endpoint,
+    ) {
+        let mailbox = planned.source.clone();
+        let before = self.mailboxes.get(&mailbox).cloned().unwrap_or_default();
+        let progress = Arc::new(MailboxProgress::default());
+        self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
+        self.running.insert(mailbox.clone());
+        let (tools, pass) = (self.tools.clone(), self.record.pass);
+        self.tasks.spawn(async move {
+            let (record, tls) = tools.sync(domain, &planned, &endpoint, pass, before, &progress).await;
+            Done::Synced { mailbox, record: Box::new(record), tls }
+        });
+    }
+}
+
+#[async_trait]
+impl Platform for LocalPlatform {
+    fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    async fn observe(&mut self, _: &MailMigration) -> Result<Observed> {
+        let mailbox = |(address, record): (&Address, &MailboxRecord)| {
+            let running = self.running.contains(address);
+            (address.clone(), MailboxObserved { running, record: record.clone() })
+        };
+        Ok(Observed {
+            pass: self.record.pass,
+            domains: self.domains.clone(),
+            mailboxes: self.mailboxes.iter().map(mailbox).collect(),
+        })
+    }
+
+    async fn perform(&mut self, _: &MailMigration, step: Step) -> Result<()> {
+        match step {
+            Step::Discover { domain } => {
+                let name = self.tools.spec().domains[domain].name.clone();
+                let Some(seen) = self.domains.get_mut(&name) else { return Ok(()) };
+                seen.discovering = true;
+                let listed = seen
+                    .mailboxes
+                    .clone()
+                    .unwrap_or_else(|| Err(Failure::new(Class::Internal, "not listed")));
+                let tools = self.tools.clone();
+                let watch = DomainWatch::new(name, Arc::clone(&self.display));
+                self.tasks.spawn(async move {
+                    let discovery = tools.discover(domain, &listed, &watch).await.map(Box::new);
+                    Done::Discovered { domain, discovery }
+                });
+            }
+            Step::Sync { domain, mailbox, endpoint } => self.begin_sync(domain, mailbox, endpoint),
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, migration: &mut MailMigration, decision: &Decision) -> Result<()> {
+        if migration.status.as_ref() == Some(&decision.status) {
+            return Ok(());
+        }
+        migration.status = Some(decision.status.clone());
+        self.record.status = decision.status.clone();
+        self.tools.state.save(&self.record)
+    }
+}

@@ -1,0 +1,196 @@
+//! Secrets and ConfigMaps of a run: values that stand in the manifest, in files, in the environment, or in directories
+//! given with `--secret NAME=DIR` (one file a key). They are read when they are needed and never kept elsewhere.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::api::manifest::{Manifest, SecretValue};
+use crate::api::reference::{CaKind, CaRef};
+use crate::mail::credentials::{Credentials, MailboxPassword};
+use crate::model::failure::{Failure, Result};
+use crate::model::secret::Secret;
+
+/// The largest file that a secret is read from, in bytes; a Kubernetes Secret holds no more.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// Where the values of Secrets and ConfigMaps come from.
+#[derive(Debug)]
+pub struct Secrets {
+    manifest: Manifest,
+    directories: BTreeMap<String, PathBuf>,
+    /// Directory that relative `file:` references start from: that of the manifest's first file.
+    base: PathBuf,
+}
+
+impl Secrets {
+    /// Values of a manifest and of directories.
+    pub fn new(manifest: Manifest, directories: BTreeMap<String, PathBuf>, base: PathBuf) -> Self {
+        Self { manifest, directories, base }
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The names that `--secret` gave.
+    pub fn given(&self) -> Vec<&str> {
+        self.directories.keys().map(String::as_str).collect()
+    }
+
+    /// One value of a Secret; `None` when the key is not there.
+    fn value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<Secret>> {
+        if let Some(directory) = self.directories.get(name) {
+            let path = directory.join(key);
+            return if path.exists() { read_file(&path).map(Some) } else { Ok(None) };
+        }
+        let value = self.manifest.secret(namespace, name).and_then(|values| values.get(key));
+        let place = || format!("Secret \"{name}\", key {key}");
+        match value {
+            None => Ok(None),
+            Some(SecretValue::Literal(secret)) => Ok(Some(secret.clone())),
+            Some(SecretValue::File(path)) => {
+                read_file(&self.base.join(path)).map(Some).map_err(|f| f.at(place()))
+            }
+            Some(SecretValue::Env(variable)) => match std::env::var(variable) {
+                Ok(text) => Ok(Some(Secret::new(text))),
+                Err(_) => {
+                    Err(Failure::configuration(format!("the environment variable {variable} is not set"))
+                        .hint("set it, or write file: and a path")
+                        .at(place()))
+                }
+            },
+        }
+    }
+
+    /// The credentials that a Secret holds.
+    ///
+    /// # Errors
+    /// A failure that names the Secret and the missing or unreadable key.
+    pub fn credentials(&self, namespace: &str, name: &str) -> Result<Credentials> {
+        let value = |key: &str| self.value(namespace, name, key);
+        let missing = |key: &str, other: &str| {
+            Failure::configuration(format!("Secret \"{name}\" has {other} but no key {key}"))
+                .hint(format!("add the key {key}"))
+        };
+        if let Some(rows) = value("mailboxes.csv")? {
+            return read_passwords(&rows, name).map(Credentials::PerMailbox);
+        }
+        if let Some(user) = value("masterUser")? {
+            let password = value("masterPassword")?.ok_or_else(|| missing("masterPassword", "masterUser"))?;
+            let separator =
+                value("masterSeparator")?.map(|s| s.expose().to_owned()).filter(|s| !s.is_empty());
+            return Ok(Credentials::Master { user: user.expose().to_owned(), password, separator });
+        }
+        if let Some(username) = value("username")? {
+            let password = value("password")?.ok_or_else(|| missing("password", "username"))?;
+            return Ok(Credentials::Single { username: username.expose().to_owned(), password });
+        }
+        Err(Failure::configuration(format!("Secret \"{name}\" holds no credentials")).hint(
+            "give it the keys username and password, or masterUser and masterPassword, or mailboxes.csv",
+        ))
+    }
+
+    /// The PEM text that a reference names; empty when there is no reference.
+    ///
+    /// # Errors
+    /// A failure that names the object and the key.
+    pub fn authority(&self, namespace: &str, wanted: Option<&CaRef>) -> Result<String> {
+        let Some(wanted) = wanted else { return Ok(String::new()) };
+        let found = match wanted.kind {
+            CaKind::Secret => {
+                self.value(namespace, &wanted.name, &wanted.key)?.map(|s| s.expose().to_owned())
+            }
+            CaKind::ConfigMap => self.config_value(namespace, &wanted.name, &wanted.key),
+        };
+        found.ok_or_else(|| {
+            Failure::configuration(format!(
+                "{:?} \"{}\" has no key \"{}\"",
+                wanted.kind, wanted.name, wanted.key
+            ))
+            .hint("add the key, or name the one that is there")
+        })
+    }
+
+    /// One value of a ConfigMap.
+    pub fn config_value(&self, namespace: &str, name: &str, key: &str) -> Option<String> {
+        self.manifest.config_map(namespace, name)?.get(key).cloned()
+    }
+}
+
+fn read_file(path: &Path) -> Result<Secret> {
+    let unreadable = |e: &std::io::Error| {
+        Failure::configuration(format!("{}: cannot be read: {e}", path.display()))
+            .hint("check the path and the permissions")
+            .caused_by(e)
+    };
+    let size = fs::metadata(path).map_err(|e| unreadable(&e))?.len();
+    if size > FILE_MAX {
+        return Err(Failure::configuration(format!(
+            "{}: is larger than a Secret may be (1 MiB)",
+            path.display()
+        )));
+    }
+    let text = fs::read_to_string(path).map_err(|e| unreadable(&e))?;
+    // Editors end files with a line break; no password does.
+    let trimmed = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
+    Ok(Secret::new(trimmed))
+}
+
+/// Reads `mailboxes.csv`: the columns address and password, and if wanted username. No message repeats a cell.
+fn read_passwords(rows: &Secret, name: &str) -> Result<Vec<MailboxPassword>> {
+    let place = format!("Secret \"{name}\", key mailboxes.csv");
+    let broken = |what: String| {
+        Failure::configuration(what)
+            .hint("the first line names the columns: address,username,password; quote cells that hold commas")
+            .at(place.clone())
+    };
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(rows.expose().as_bytes());
+    let headers = reader.headers().map_err(|_| broken("is no CSV that can be read".to_owned()))?.clone();
+    let column = |wanted: &str| headers.iter().position(|h| h.trim().eq_ignore_ascii_case(wanted));
+    let (Some(address), Some(password)) = (column("address"), column("password")) else {
+        return Err(broken("lacks the column address or the column password".to_owned()));
+    };
+    let username = column("username");
+    let mut passwords = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| {
+            let line = e.position().map_or(0, csv::Position::line);
+            broken(format!("line {line} cannot be read"))
+        })?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let cell = |at: usize| record.get(at).filter(|cell| !cell.is_empty());
+        let (Some(address), Some(password)) = (cell(address), cell(password)) else {
+            return Err(broken(format!("line {line} has no address or no password")));
+        };
+        passwords.push(MailboxPassword {
+            address: address.trim().to_owned(),
+            username: username.and_then(cell).map(|u| u.trim().to_owned()),
+            password: Secret::new(password),
+        });
+    }
+    Ok(passwords)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_and_broken_ones_are_named_without_their_cells() {
+        let rows = Secret::new("address,username,password\nbob@b.test,,\"a,b \"\n");
+        let [row] = &read_passwords(&rows, "s").unwrap()[..] else { panic!() };
+        assert_eq!(
+            (row.address.as_str(), row.username.as_deref(), row.password.expose()),
+            ("bob@b.test", None, "a,b ")
+        );
+        let failure =
+            read_passwords(&Secret::new("address,password\nbob@b.test,hunter2\n,canary\n"), "s").unwrap_err();
+        assert_eq!(
+            failure.sentence(),
+            "Secret \"s\", key mailboxes.csv: line 3 has no address or no password"
+        );
+        assert!(read_passwords(&Secret::new("user,pass\na,b\n"), "s").is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! The state directory: what must survive a kill. One process at a time may use it.
+//!
+//! ```text
+//! DIR/lock                                held while a run uses the directory
+//! DIR/salt                                makes versions of credentials unreadable elsewhere
+//! DIR/logins.json                         refused logins of the last day
+//! DIR/NAMESPACE/NAME/migration.json       the status and the number of the pass
+//! DIR/NAMESPACE/NAME/domains/DOMAIN.json  what discovery saw
+//! DIR/NAMESPACE/NAME/mailboxes/X.json     what is remembered of a mailbox
+//! DIR/NAMESPACE/NAME/mailboxes/X.sqlite   its ledger
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use rustls::crypto::ring::default_provider;
+use serde::{Deserialize, Serialize};
+
+use super::documents::{self, unusable};
+use crate::api::{MailMigration, MailMigrationStatus, names};
+use crate::ledger::sqlite::SqliteLedger;
+use crate::model::address::Address;
+use crate::model::evidence::{DomainDiscovery, TlsFacts};
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::record::MailboxRecord;
+
+/// The directory.
+#[derive(Debug)]
+pub struct StateDir {
+    root: PathBuf,
+    _lock: Option<File>,
+}
+
+/// What is remembered of a migration as a whole.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MigrationRecord {
+    /// The number of the last pass.
+    pub pass: u32,
+    /// The status as it was published last.
+    pub status: MailMigrationStatus,
+    /// What TLS showed at the destination.
+    pub destination_tls: Option<TlsFacts>,
+}
+
+impl StateDir {
+    /// Opens the directory for a run, makes it if need be, and keeps others out.
+    ///
+    /// # Errors
+    /// [`Class::Conflict`] while another run uses it; [`Class::Configuration`] when it cannot be used.
+    pub fn open(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).map_err(|e| unusable(root, &e))?;
+        make_private(root);
+        let path = root.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| unusable(&path, &e))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { root: root.to_owned(), _lock: Some(lock) }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Failure::new(Class::Conflict, format!("{}: another run is using it", root.display()))
+                    .hint("wait for it to end, or give this run a directory of its own with --state"))
+            }
+            Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
+        }
+    }
+
+    /// Opens the directory to look at it, also while a run is using it.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] when there is none.
+    pub fn look(root: &Path) -> Result<Self> {
+        if root.is_dir() {
+            return Ok(Self { root: root.to_owned(), _lock: None });
+        }
+        Err(Failure::configuration(format!("{}: there is no state", root.display()))
+            .hint("give --state the directory that `mailferry run` was given"))
+    }
+
+    /// The directory's path.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The salt of credential versions; made on first use.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] when it cannot be read or written.
+    pub fn salt(&self) -> Result<[u8; 32]> {
+        let path = self.root.join("salt");
+        if let Some(salt) = documents::read::<[u8; 32]>(&path)? {
+            return Ok(salt);
+        }
+        let mut salt = [0; 32];
+        default_provider()
+            .secure_random
+            .fill(&mut salt)
+            .map_err(|_| Failure::internal("the system gives no random numbers"))?;
+        documents::write(&path, &salt)?;
+        make_private(&path);
+        Ok(salt)
+    }
+
+    /// The part of a migration.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] when the directory cannot be made.
+    pub fn migration(&self, migration: &MailMigration) -> Result<MigrationState> {
+        let namespace = migration.metadata.namespace.as_deref().unwrap_or("default");
+        let name = migration.metadata.name.as_deref().unwrap_or_default();
+        let root = self.root.join(namespace).join(name);
+        if self._lock.is_some() {
+            for part in ["domains", "mailboxes"] {
+                let path = root.join(part);
+                fs::create_dir_all(&path).map_err(|e| unusable(&path, &e))?;
+            }
+        }
+        Ok(MigrationState { name: name.to_owned(), root })
+    }
+}
+
+/// Ledgers hold subjects and addresses; they are their owner's alone.
+fn make_private(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        // A file system without permissions cannot keep them; that is no reason to refuse it.
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+/// One migration's part of the state directory.
+#[derive(Debug, Clone)]
+pub struct MigrationState {
+    name: String,
+    root: PathBuf,
+}
+
+impl MigrationState {
+    fn record_path(&self) -> PathBuf {
+        self.root.join("migration.json")
+    }
+
+    fn mailbox_path(&self, mailbox: &Address, extension: &str) -> PathBuf {
+        self.root
+            .join("mailboxes")
+            .join(format!("{}.{extension}", names::mailbox_migration(&self.name, mailbox)))
+    }
+
+    /// What is remembered of the migration.
+    ///
+    /// # Errors
+    /// Those of [`documents::read`].
+    pub fn load(&self) -> Result<MigrationRecord> {
+        Ok(documents::read(&self.record_path())?.unwrap_or_default())
+    }
+
+    /// Keeps what is to be remembered of the migration.
+    ///
+    /// # Errors
+    /// Those of [`documents::write`].
+    pub fn save(&self, record: &MigrationRecord) -> Result<()> {
+        documents::write(&self.record_path(), record)
+    }
+
+    /// What discovery saw of a domain last.
+    ///
+    /// # Errors
+    /// Those of [`documents::read`].
+    pub fn load_domain(&self, domain: &str) -> Result<Option<DomainDiscovery>> {
+        documents::read(&self.root.join("domains").join(format!("{}.json", domain.to_lowercase())))
+    }
+
+    /// Keeps what discovery saw of a domain.
+    ///
+    /// # Errors
+    /// Those of [`documents::write`].
+    pub fn save_domain(&self, domain: &str, discovery: &DomainDiscovery) -> Result<()> {
+        documents::write(
+            &self.root.join("domains").join(format!("{}.json", domain.to_lowercase())),
+            discovery,
+        )
+    }
+
+    /// What is remembered of a mailbox.
+    ///
+    /// # Errors
+    /// Those of [`documents::read`].
+    pub fn load_mailbox(&self, mailbox: &Address) -> Result<Option<MailboxRecord>> {
+        documents::read(&self.mailbox_path(mailbox, "json"))
+    }
+
+    /// Keeps what is to be remembered of a mailbox.
+    ///
+    /// # Errors
+    /// Those of [`documents::write`].
+    pub fn save_mailbox(&self, mailbox: &Address, record: &MailboxRecord) -> Result<()> {
+        documents::write(&self.mailbox_path(mailbox, "json"), record)
+    }
+
+    /// A mailbox's ledger; made when there is none.
+    ///
+    /// # Errors
+    /// Those of [`SqliteLedger::open`].
+    pub fn open_ledger(&self, mailbox: &Address) -> Result<SqliteLedger> {
+        SqliteLedger::open(&self.mailbox_path(mailbox, "sqlite"))
+    }
+
+    /// A mailbox's ledger, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`SqliteLedger::open`].
+    pub fn find_ledger(&self, mailbox: &Address) -> Result<Option<SqliteLedger>> {
+        let path = self.mailbox_path(mailbox, "sqlite");
+        if path.exists() { SqliteLedger::open(&path).map(Some) } else { Ok(None) }
+    }
+}

@@ -1,0 +1,303 @@
+//! What a pod does in a cluster, done by a task here: discover one domain, carry one mailbox. Secrets are read when a
+//! task begins, so that a corrected one is used at the next attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::clock::SystemClock;
+use super::guard::DurableGuard;
+use super::secrets::Secrets;
+use super::state::MigrationState;
+use crate::api::domain::{DomainSpec, Mailboxes};
+use crate::api::manifest::Part;
+use crate::api::policy::Verify;
+use crate::api::{MailMigration, MailMigrationSpec};
+use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
+use crate::ledger::Ledger;
+use crate::mail::credentials::{Credentials, Login};
+use crate::mail::imap::destination::ImapDestination;
+use crate::mail::imap::session::greet;
+use crate::mail::imap::source::ImapSource;
+use crate::mail::network::Network;
+use crate::mail::pop3::Pop3Source;
+use crate::mail::tls::Trust;
+use crate::mail::{Destination, Source};
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::{DomainDiscovery, TlsFacts};
+use crate::model::failure::{Failure, Place, Result};
+use crate::model::folder::FolderPath;
+use crate::model::protocol::Protocol;
+use crate::model::record::{Depth, MailboxRecord};
+use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
+use crate::transfer::pace::Pace;
+use crate::transfer::progress::MailboxProgress;
+use crate::transfer::{Rules, sync_mailbox};
+
+/// All that a task of one migration needs; cheap to clone.
+#[derive(Clone)]
+pub struct Tools {
+    /// The migration as it was read.
+    pub migration: Arc<MailMigration>,
+    /// Where secrets come from.
+    pub secrets: Arc<Secrets>,
+    /// The way to servers.
+    pub network: Arc<Network>,
+    /// PEM text of an authority given on the command line; empty when there is none.
+    pub authority: Arc<str>,
+    /// The count of refused logins.
+    pub guard: Arc<DurableGuard>,
+    /// How fast bytes may go to the destination.
+    pub pace: Arc<Pace>,
+    /// What must survive.
+    pub state: MigrationState,
+}
+
+impl Tools {
+    /// The specification.
+    pub fn spec(&self) -> &MailMigrationSpec {
+        &self.migration.spec
+    }
+
+    fn namespace(&self) -> &str {
+        self.migration.metadata.namespace.as_deref().unwrap_or("default")
+    }
+
+    /// File and line of a field of the specification.
+    fn place(&self, path: &str) -> String {
+        let place = self.secrets.manifest().place(&self.migration, path).unwrap_or_default();
+        if place.is_empty() { path.to_owned() } else { format!("{place}: {path}") }
+    }
+
+    fn trust(&self, wanted: Option<&crate::api::reference::CaRef>) -> Result<Trust> {
+        let pem = self.secrets.authority(self.namespace(), wanted)?;
+        Trust::with_authorities(&[pem, self.authority.to_string()])
+    }
+
+    /// The mailboxes of a domain.
+    ///
+    /// # Errors
+    /// A failure that names the field, the Secret or the row.
+    pub fn list_mailboxes(&self, at: usize) -> Result<Vec<PlannedMailbox>> {
+        let domain = &self.spec().domains[at];
+        self.secrets.manifest().check_references(&self.migration, Part::Domain(at), &self.secrets.given())?;
+        let rows = match &domain.mailboxes {
+            Mailboxes::List(_) => Vec::new(),
+            Mailboxes::ConfigMapRef(wanted) => {
+                let place = format!("ConfigMap \"{}\", key {}", wanted.name, wanted.key);
+                let text = self
+                    .secrets
+                    .config_value(self.namespace(), &wanted.name, &wanted.key)
+                    .unwrap_or_default();
+                read_csv(&text, &place)?
+            }
+            Mailboxes::Discover(_) => self.discover_rows(domain)?,
+        };
+        plan_mailboxes(self.spec(), domain, &rows).at(|| self.place(&format!("spec.domains[{at}].mailboxes")))
+    }
+
+    /// The mailboxes that the credentials name by themselves.
+    fn discover_rows(&self, domain: &DomainSpec) -> Result<Vec<crate::api::domain::MailboxEntry>> {
+        let entry = |address: String, username| crate::api::domain::MailboxEntry {
+            address,
+            destination: None,
+            username,
+        };
+        match self.credentials(domain)? {
+            Credentials::PerMailbox(rows) => {
+                Ok(rows.into_iter().map(|row| entry(row.address, row.username)).collect())
+            }
+            Credentials::Single { username, .. } => {
+                let address = if username.contains('@') {
+                    username.clone()
+                } else {
+                    format!("{username}@{}", domain.name)
+                };
+                Ok(vec![entry(address, Some(username))])
+            }
+            // A master user opens every mailbox and lists none.
+            Credentials::Master { .. } => Ok(Vec::new()),
+        }
+    }
+
+    fn credentials(&self, domain: &DomainSpec) -> Result<Credentials> {
+        self.secrets.credentials(self.namespace(), &domain.credentials_ref.name)
+    }
+
+    fn request(&self, at: usize, mailboxes: &[PlannedMailbox]) -> Result<Request> {
+        let domain = &self.spec().domains[at];
+        let credentials =
+            self.credentials(domain).at(|| self.place(&format!("spec.domains[{at}].credentialsRef.name")))?;
+        let mailbox = |planned: &PlannedMailbox| MailboxRequest {
+            address: planned.source.clone(),
+            login: source_login(&credentials, planned),
+            chosen: find_override(domain, &planned.source).map(|o| Chosen {
+                protocol: o.protocol,
+                endpoint: o.endpoint(),
+                reason: o.reason.clone(),
+            }),
+        };
+        Ok(Request {
+            domain: domain.name.parse().map_err(|e: String| {
+                Failure::configuration(e).at(self.place(&format!("spec.domains[{at}].name")))
+            })?,
+            servers: domain.servers.iter().map(crate::api::domain::Server::endpoint).collect(),
+            mailboxes: mailboxes.iter().map(mailbox).collect(),
+            shared_credentials: credentials.is_shared(),
+            trust: self
+                .trust(domain.ca_ref.as_ref())
+                .at(|| self.place(&format!("spec.domains[{at}].caRef")))?,
+            deadline: DEADLINE,
+        })
+    }
+
+    /// Finds out about one domain. Never fails: what went wrong is in the document.
+    pub async fn discover(
+        &self,
+        at: usize,
+        mailboxes: &Result<Vec<PlannedMailbox>>,
+        watcher: &dyn Watcher,
+    ) -> Result<DomainDiscovery> {
+        let mailboxes = mailboxes.clone()?;
+        let request = self.request(at, &mailboxes)?;
+        Ok(discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await)
+    }
+
+    /// Logs in to a mailbox at the source.
+    async fn open_source(
+        &self,
+        at: usize,
+        planned: &PlannedMailbox,
+        endpoint: &Endpoint,
+    ) -> Result<Box<dyn Source>> {
+        let domain = &self.spec().domains[at];
+        let credentials = self.credentials(domain)?;
+        let login = source_login(&credentials, planned).ok_or_else(|| {
+            Failure::configuration(format!(
+                "Secret \"{}\" has no password for it",
+                domain.credentials_ref.name
+            ))
+            .hint("add a row to mailboxes.csv")
+        })?;
+        let trust = self.trust(domain.ca_ref.as_ref())?;
+        Ok(match endpoint.protocol {
+            Protocol::Imap => {
+                let session = greet(&self.network, endpoint, &trust).await?.login(&login).await?;
+                Box::new(ImapSource::new(session).await?)
+            }
+            Protocol::Pop3 => Box::new(Pop3Source::log_in(&self.network, &trust, endpoint, &login).await?),
+        })
+    }
+
+    /// Logs in to a mailbox at the destination.
+    ///
+    /// # Errors
+    /// Those of the Secret, the connection and the login.
+    pub async fn open_destination(&self, planned: &PlannedMailbox) -> Result<Box<dyn Destination>> {
+        let wanted = &self.spec().destination;
+        let credentials = self.secrets.credentials(self.namespace(), &wanted.credentials().name)?;
+        let address = planned.destination.to_string();
+        let login = credentials.login(&address, &address, false).ok_or_else(|| {
+            Failure::configuration(format!(
+                "Secret \"{}\" has no password for {address}",
+                wanted.credentials().name
+            ))
+            .hint("add a row to mailboxes.csv")
+        })?;
+        let trust = self.trust(wanted.ca())?;
+        let session = greet(&self.network, &wanted.endpoint(), &trust).await?.login(&login).await?;
+        Ok(Box::new(ImapDestination::new(session).await?))
+    }
+
+    /// What the manifest says about carrying messages, in the engine's terms.
+    ///
+    /// # Errors
+    /// [`crate::model::failure::Class::Configuration`] for a pattern that cannot be read.
+    pub fn rules(&self) -> Result<Rules> {
+        let spec = self.spec();
+        let mapping = spec.mapping.clone().unwrap_or_default();
+        let path = FolderPath::from_slashes;
+        Ok(Rules {
+            folders: mapping.folders.iter().map(|rule| (path(&rule.from), path(&rule.to))).collect(),
+            exclude: Rules::exclude_patterns(&mapping.exclude)?,
+            max_message_bytes: spec.policy.max_message_bytes,
+            since: spec
+                .policy
+                .since
+                .and_then(|day| day.to_zoned(TimeZone::UTC).ok())
+                .map(|day| day.timestamp()),
+            depth: depth(spec.policy.verify),
+            settle: Duration::from_secs(u64::from(spec.policy.settle_seconds)),
+            pace: Arc::clone(&self.pace),
+        })
+    }
+
+    /// Carries one mailbox once and says how it went.
+    pub async fn sync(
+        &self,
+        at: usize,
+        planned: &PlannedMailbox,
+        endpoint: &Endpoint,
+        pass: u32,
+        before: MailboxRecord,
+        progress: &MailboxProgress,
+    ) -> (MailboxRecord, Option<TlsFacts>) {
+        let attempts = if before.pass == pass { before.attempts + 1 } else { 1 };
+        let started = SystemClock.now();
+        let mut record =
+            MailboxRecord { pass, attempts, started: Some(started), ended: None, failure: None, ..before };
+        let mut tls = None;
+        if let Err(failure) = self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress).await {
+            record.failure = Some(failure);
+        }
+        record.ended = Some(SystemClock.now());
+        (record, tls)
+    }
+
+    async fn sync_into(
+        &self,
+        at: usize,
+        planned: &PlannedMailbox,
+        endpoint: &Endpoint,
+        record: &mut MailboxRecord,
+        tls: &mut Option<TlsFacts>,
+        progress: &MailboxProgress,
+    ) -> Result<()> {
+        let ledger = self.state.open_ledger(&planned.source)?;
+        let rules = self.rules()?;
+        progress.enter_phase("logging in");
+        let mut source = self.open_source(at, planned, endpoint).await.at(|| "source".to_owned())?;
+        let mut destination = self.open_destination(planned).await.at(|| "destination".to_owned())?;
+        tls.clone_from(&destination.facts().tls);
+        let outcome = sync_mailbox(&mut *source, &mut *destination, &ledger, &rules, progress).await;
+        source.close().await;
+        destination.close().await;
+        // Counts are true also after a failure: they are the ledger's.
+        record.counts = ledger.counts().await?;
+        record.altered = ledger.count_altered().await?;
+        let outcome = outcome?;
+        record.folders = outcome.folders;
+        record.sent = outcome.sent;
+        record.recognised = outcome.recognised;
+        record.bytes_sent += outcome.bytes;
+        record.flags_updated += outcome.flags_updated;
+        record.sizes_checked += outcome.sizes_checked;
+        record.digests_checked += outcome.digests_checked;
+        record.findings = outcome.findings;
+        Ok(())
+    }
+}
+
+/// The engine's depth for the policy's.
+pub fn depth(verify: Verify) -> Depth {
+    match verify {
+        Verify::Sizes => Depth::Sizes,
+        Verify::Sampled => Depth::Sampled,
+        Verify::Full => Depth::Full,
+    }
+}
+
+fn source_login(credentials: &Credentials, planned: &PlannedMailbox) -> Option<Login> {
+    credentials.login(&planned.source.to_string(), &planned.login_name, planned.login_name_is_given)
+}

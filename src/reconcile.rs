@@ -1,0 +1,38 @@
+//! The one loop: observe, decide, perform, publish. A laptop and a cluster are two platforms under it.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::api::MailMigration;
+use crate::model::failure::Result;
+use crate::plan::{Decision, Observed, Step, decide};
+
+/// Where a migration runs.
+#[async_trait]
+pub trait Platform: Send {
+    /// The time.
+    fn now(&self) -> Timestamp;
+
+    /// Gathers the facts.
+    async fn observe(&mut self, migration: &MailMigration) -> Result<Observed>;
+
+    /// Begins a step; it goes on by itself and its end is a fact that a later [`Self::observe`] sees.
+    async fn perform(&mut self, migration: &MailMigration, step: Step) -> Result<()>;
+
+    /// Makes the decision's status known, and nothing when it does not differ from what is known already.
+    async fn publish(&mut self, migration: &mut MailMigration, decision: &Decision) -> Result<()>;
+}
+
+/// Goes through the loop once.
+///
+/// # Errors
+/// Those of the platform; the next call starts from what is true then.
+pub async fn reconcile(platform: &mut dyn Platform, migration: &mut MailMigration) -> Result<Decision> {
+    let observed = platform.observe(migration).await?;
+    let decision = decide(migration, &observed, platform.now());
+    platform.publish(migration, &decision).await?;
+    for step in &decision.steps {
+        platform.perform(migration, step.clone()).await?;
+    }
+    Ok(decision)
+}
