@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::verify::read_identities;
 use crate::ledger::{Intent, Ledger};
 use crate::mail::{Destination, FolderState};
-use crate::model::failure::Result;
+use crate::model::failure::{Class, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 
@@ -148,5 +148,13 @@ async fn remove_late_commits(
             late.push(uid);
         }
     }
-    if late.is_empty() { Ok(()) } else { destination.expunge(&late).await }
+    if late.is_empty() {
+        return Ok(());
+    }
+    match destination.expunge(&late).await {
+        // A server without UIDPLUS cannot remove single messages. A late copy that stays is better than a mailbox that
+        // never gets on.
+        Err(failure) if failure.class == Class::Refused => Ok(()),
+        done => done,
+    }
 }
