@@ -79,7 +79,7 @@ impl Barrier {
             if still >= settle {
                 return Ok(());
             }
-            sleep(LOOK_EVERY.min(settle - still)).await;
+            sleep(LOOK_EVERY.min(settle.checked_sub(still).unwrap())).await;
             let now = destination.status(folder).await.unwrap_or_default();
             if now != doubt.seen {
                 doubt.seen = now;

@@ -77,7 +77,7 @@ fn hint_of(class: Class) -> Option<&'static str> {
 fn suggested_wait(text: &str) -> Option<Duration> {
     let (_, after) = text.split_once("Suggested Backoff Time:")?;
     let milliseconds = after.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_millis(milliseconds).clamp(Duration::from_secs(1), Duration::from_secs(3600)))
+    Some(Duration::from_millis(milliseconds).clamp(Duration::from_secs(1), Duration::from_hours(1)))
 }
 
 #[cfg(test)]
