@@ -16,7 +16,7 @@ use crate::model::progress::MessageCounts;
 
 /// The schema's version, in `PRAGMA user_version`.
 const VERSION: i64 = 1;
-/// Marks the file as ours, in `PRAGMA application_id`: "`MFry`".
+/// Marks the file as ours, in `PRAGMA application_id`: `MFry`.
 const APPLICATION: i64 = 0x4d46_7279;
 
 const SCHEMA: &str = "

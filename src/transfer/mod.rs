@@ -179,7 +179,7 @@ pub async fn sync_mailbox(
             // The session is still good; one bad folder must not stop the mailbox.
             Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {
                 let failure = failure.at(plan.source.path.to_string());
-                failed = Some(failed.unwrap_or_else(|| failure.clone()));
+                failed = Some(failed.unwrap_or(failure));
             }
             Err(failure) => return Err(failure),
         }

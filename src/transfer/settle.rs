@@ -76,10 +76,8 @@ impl Barrier {
         let Some(doubt) = self.doubts.get_mut(folder) else { return Ok(()) };
         loop {
             let still = doubt.since.elapsed();
-            if still >= settle {
-                return Ok(());
-            }
-            sleep(LOOK_EVERY.min(settle.checked_sub(still).unwrap())).await;
+            let Some(left) = settle.checked_sub(still).filter(|left| !left.is_zero()) else { return Ok(()) };
+            sleep(LOOK_EVERY.min(left)).await;
             let now = destination.status(folder).await.unwrap_or_default();
             if now != doubt.seen {
                 doubt.seen = now;

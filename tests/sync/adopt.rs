@@ -21,10 +21,10 @@ fn altered(what: &str) -> Vec<u8> {
 async fn mail_copied_by_hand_is_adopted() {
     let rig = Rig::start(old_server(), new_server());
     let messages: Vec<_> = Corpus::new(31).messages(200).collect();
-    rig.old().seed(messages.clone());
+    rig.at_source().seed(messages.clone());
     // By hand: every third, and without keeping the flags.
     let some = messages.iter().step_by(3).cloned().map(|m| Message { flags: Vec::new(), ..m });
-    let by_hand: usize = rig.new().seed(some).values().sum();
+    let by_hand: usize = rig.at_destination().seed(some).values().sum();
     let outcome = rig.pass().await;
     rig.assert_same();
     assert_eq!((outcome.recognised, outcome.sent), (by_hand as u64, 200 - by_hand as u64));
@@ -35,11 +35,11 @@ async fn mail_copied_by_hand_is_adopted() {
 async fn a_lost_ledger_costs_no_message() {
     let rig = Rig::with_mail(32, 200);
     rig.pass().await;
-    let before = rig.new().uid_next();
+    let before = rig.at_destination().uid_next();
     rig.lose_ledger();
     let outcome = rig.pass().await;
     assert_eq!((outcome.sent, outcome.recognised, outcome.counts.copied), (0, 200, 200));
-    assert_eq!(rig.new().uid_next(), before);
+    assert_eq!(rig.at_destination().uid_next(), before);
     rig.assert_same();
     rig.assert_idle().await;
 }
@@ -63,15 +63,15 @@ async fn messages_that_the_destination_altered_are_said_to_be_and_not_sent_again
     for what in ["nul", "doubled", "lone"] {
         rig.source.deliver(ANNA, what, &altered(what));
     }
-    rig.old().append(&letter("INBOX", &[], "plain")).unwrap();
+    rig.at_source().append(&letter("INBOX", &[], "plain")).unwrap();
     let outcome = rig.pass().await;
     let altered = rig.rows().await.iter().filter(|row| row.verdict.word() == "DeliveredAltered").count();
     println!("{altered} altered: {:?}", outcome.findings);
-    let count = rig.new().read_all().messages();
+    let count = rig.at_destination().read_all().messages();
     assert_eq!(count, 4);
     rig.lose_ledger();
     let outcome = rig.pass().await;
-    assert_eq!(rig.new().read_all().messages(), count, "{outcome:?}");
+    assert_eq!(rig.at_destination().read_all().messages(), count, "{outcome:?}");
 }
 
 /// Gives a folder another UIDVALIDITY with the same mail in it: deleted, made again, and filled in another order.
@@ -96,21 +96,22 @@ const FOLDER: &str = "Archive/2019";
 
 async fn survive_recreation(at_source: bool, at_destination: bool) {
     let rig = Rig::with_mail(34, 300);
-    rig.old().append(&letter(FOLDER, &[], "twin")).unwrap();
-    rig.old().append(&letter(FOLDER, &[], "twin")).unwrap();
+    rig.at_source().append(&letter(FOLDER, &[], "twin")).unwrap();
+    rig.at_source().append(&letter(FOLDER, &[], "twin")).unwrap();
     rig.pass().await;
-    let validity = |rig: &Rig| (rig.old().uid_next()[FOLDER].0, rig.new().uid_next()[FOLDER].0);
+    let validity =
+        |rig: &Rig| (rig.at_source().uid_next()[FOLDER].0, rig.at_destination().uid_next()[FOLDER].0);
     let before = validity(&rig);
     if at_source {
-        recreate(&mut rig.old(), FOLDER);
+        recreate(&mut rig.at_source(), FOLDER);
     }
     if at_destination {
-        recreate(&mut rig.new(), FOLDER);
+        recreate(&mut rig.at_destination(), FOLDER);
     }
     let after = validity(&rig);
     assert_eq!((before.0 != after.0, before.1 != after.1), (at_source, at_destination));
     // And something new at the same time.
-    rig.old().append(&letter(FOLDER, &["\\Flagged"], "new")).unwrap();
+    rig.at_source().append(&letter(FOLDER, &["\\Flagged"], "new")).unwrap();
     let outcome = rig.pass().await;
     rig.assert_same();
     assert_eq!(outcome.sent, 1, "{outcome:?}");
@@ -118,7 +119,7 @@ async fn survive_recreation(at_source: bool, at_destination: bool) {
     rig.assert_idle().await;
 
     // Flags still find their message.
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     old.select(FOLDER).unwrap();
     old.command("STORE 1:* +FLAGS ($Late)").unwrap();
     drop(old);
@@ -145,8 +146,8 @@ async fn folders_made_anew_on_both_sides_are_recognised() {
 async fn folders_made_anew_on_both_sides_and_emptied_at_the_destination_are_filled_again() {
     let rig = Rig::with_mail(35, 300);
     rig.pass().await;
-    recreate(&mut rig.old(), FOLDER);
-    rig.new().delete(FOLDER).unwrap();
+    recreate(&mut rig.at_source(), FOLDER);
+    rig.at_destination().delete(FOLDER).unwrap();
     rig.pass().await;
     rig.assert_same();
     rig.assert_idle().await;
@@ -156,9 +157,9 @@ async fn folders_made_anew_on_both_sides_and_emptied_at_the_destination_are_fill
 async fn a_destination_folder_that_was_deleted_is_filled_again() {
     let rig = Rig::with_mail(36, 200);
     rig.pass().await;
-    rig.new().delete(FOLDER).unwrap();
+    rig.at_destination().delete(FOLDER).unwrap();
     // One of its messages is expunged at the source at the same time.
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     old.select(FOLDER).unwrap();
     old.command("STORE 1 +FLAGS (\\Deleted)").unwrap();
     old.command("EXPUNGE").unwrap();
@@ -175,9 +176,9 @@ async fn uidvalidity_changes_between_a_cut_and_the_next_pass() {
     cut_pass(&rig, size_of(&rig) * 2 / 3, Duration::from_millis(5)).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     for folder in ["Sent", "Archive"] {
-        recreate(&mut rig.old(), folder);
-        if rig.new().folders().iter().any(|name| name == folder) {
-            recreate(&mut rig.new(), folder);
+        recreate(&mut rig.at_source(), folder);
+        if rig.at_destination().folders().iter().any(|name| name == folder) {
+            recreate(&mut rig.at_destination(), folder);
         }
     }
     rig.pass().await;

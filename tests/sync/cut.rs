@@ -41,13 +41,13 @@ pub async fn cut_pass(rig: &Rig, bytes: u64, moment: Duration) {
 
 /// How many bytes all messages have.
 pub fn size_of(rig: &Rig) -> u64 {
-    let account = rig.old().read_all();
+    let account = rig.at_source().read_all();
     account.folders.values().flatten().map(|row| row.size as u64).sum()
 }
 
 async fn survive_cuts(seed: u64) {
     let rig = Rig::start(old_server(), new_server());
-    rig.old().seed(Corpus::new(seed).messages(150));
+    rig.at_source().seed(Corpus::new(seed).messages(150));
     let size = size_of(&rig);
     let mut dice = Dice::new(seed);
     // Once early or late, and once more while it resumes.
@@ -79,7 +79,7 @@ seeds! {
 
 /// Two letters that are the same to the last byte, and one that is not.
 fn seed_twins(rig: &Rig, pairs: usize) {
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     for pair in 0..pairs {
         let twin = letter("INBOX", &["\\Seen"], &format!("twin {pair} {}", "filling ".repeat(200)));
         old.append(&twin).unwrap();
@@ -90,16 +90,16 @@ fn seed_twins(rig: &Rig, pairs: usize) {
 
 #[tokio::test]
 async fn twins_stay_two_even_when_the_pass_is_cut() {
-    for cut in [None, Some(0.2), Some(0.5), Some(0.8)] {
+    for cut in [None, Some(20), Some(50), Some(80)] {
         let rig = Rig::start(old_server(), new_server());
         seed_twins(&rig, 30);
-        if let Some(share) = cut {
-            let bytes = size_of(&rig) as f64 * share;
-            cut_pass(&rig, bytes as u64, Duration::from_millis(1)).await;
+        if let Some(percent) = cut {
+            let bytes = size_of(&rig) * percent / 100;
+            cut_pass(&rig, bytes, Duration::from_millis(1)).await;
         }
         rig.pass().await;
         rig.assert_same();
-        assert_eq!(rig.new().read_all().folders["INBOX"].len(), 90);
+        assert_eq!(rig.at_destination().read_all().folders["INBOX"].len(), 90);
         rig.assert_idle().await;
     }
 }
@@ -149,13 +149,13 @@ fn kill_pass(rig: &Rig, after: Duration) {
 #[tokio::test]
 async fn a_killed_process_leaves_nothing_double_and_nothing_behind() {
     let rig = Rig::start(old_server(), new_server());
-    rig.old().seed(Corpus::new(21).messages(300));
+    rig.at_source().seed(Corpus::new(21).messages(300));
     seed_twins(&rig, 20);
     let mut dice = Dice::new(21);
     let mut stages = Vec::new();
     for _ in 0..5 {
         kill_pass(&rig, Duration::from_millis(150 + dice.below(900)));
-        stages.push(rig.new().read_all().messages());
+        stages.push(rig.at_destination().read_all().messages());
     }
     println!("messages at the destination after each kill: {stages:?}");
     let outcome = rig.pass().await;
@@ -167,7 +167,7 @@ async fn a_killed_process_leaves_nothing_double_and_nothing_behind() {
 #[tokio::test]
 async fn a_destination_that_goes_away_is_a_failure_to_try_again() {
     let mut rig = Rig::start(old_server(), new_server());
-    rig.old().seed(Corpus::new(22).messages(200));
+    rig.at_source().seed(Corpus::new(22).messages(200));
     let half = size_of(&rig) / 2;
     let progress = Arc::new(MailboxProgress::default());
     let pass = {
@@ -272,8 +272,8 @@ async fn what_arrives_late_is_removed_if_it_is_provably_ours_and_nothing_else() 
         let words = if uidplus { "IMAP4rev1 LITERAL+ UIDPLUS" } else { "IMAP4rev1" };
         let rig = Rig::start(old_server(), new_server().capability(words));
         let letters: Vec<Message> = (0..12).map(|n| letter("INBOX", &[], &format!("letter {n}"))).collect();
-        rig.old().seed(letters.clone());
-        rig.old().append(&letters[0]).unwrap();
+        rig.at_source().seed(letters.clone());
+        rig.at_source().append(&letters[0]).unwrap();
 
         let hung = Arc::new(Notify::new());
         tokio::select! {

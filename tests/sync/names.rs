@@ -9,8 +9,8 @@ use crate::support::dovecot::Store;
 #[tokio::test]
 async fn a_courier_like_source_goes_to_a_server_with_slashes() {
     let rig = Rig::start(old_server().namespace('.', "INBOX."), new_server());
-    rig.old().seed(Corpus::new(41).messages(200));
-    rig.old().create_and_subscribe("R&D/2020");
+    rig.at_source().seed(Corpus::new(41).messages(200));
+    rig.at_source().create_and_subscribe("R&D/2020");
     rig.pass().await;
     rig.assert_same();
     rig.assert_idle().await;
@@ -19,7 +19,7 @@ async fn a_courier_like_source_goes_to_a_server_with_slashes() {
 #[tokio::test]
 async fn a_source_with_slashes_goes_to_a_courier_like_server() {
     let rig = Rig::start(old_server(), new_server().namespace('.', "INBOX."));
-    rig.old().seed(Corpus::new(42).messages(200));
+    rig.at_source().seed(Corpus::new(42).messages(200));
     let outcome = rig.pass().await;
     rig.assert_same();
     assert!(outcome.findings.is_empty(), "{:?}", outcome.findings);
@@ -29,7 +29,7 @@ async fn a_source_with_slashes_goes_to_a_courier_like_server() {
 #[tokio::test]
 async fn names_with_the_other_sides_delimiter_get_another_name_and_stay_apart() {
     let rig = Rig::start(old_server().store(Store::MaildirFs), new_server().namespace('.', ""));
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     for (folder, body) in [("v1.2", "dotted"), ("v1_2", "underlined"), ("v1/2", "below"), ("a.b/c", "deep")] {
         old.create_and_subscribe(folder);
         old.append(&letter(folder, &[], body)).unwrap();
@@ -38,7 +38,7 @@ async fn names_with_the_other_sides_delimiter_get_another_name_and_stay_apart() 
     let outcome = rig.pass().await;
     let renamed = outcome.findings.iter().filter(|finding| finding.code == Code::FolderRenamed).count();
     assert_eq!(renamed, 2, "{:?}", outcome.findings);
-    let found = rig.new().read_all();
+    let found = rig.at_destination().read_all();
     for (folder, body) in
         [("v1_2 (2)", "dotted"), ("v1_2", "underlined"), ("v1/2", "below"), ("a_b/c", "deep")]
     {
@@ -58,14 +58,14 @@ async fn special_folders_meet_by_attribute_and_nothing_is_merged() {
         .special_use("Deleted", "\\Trash")
         .special_use("Junk", "\\Junk");
     let rig = Rig::start(source, destination);
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     for folder in ["Sent Items", "Sent Items/2020", "Papierkorb", "Spam"] {
         old.create_and_subscribe(folder);
         old.append(&letter(folder, &["\\Seen"], folder)).unwrap();
     }
     drop(old);
     rig.pass().await;
-    let found = rig.new().read_all();
+    let found = rig.at_destination().read_all();
     let holds = |folder: &str| found.folders.get(folder).map_or(0, Vec::len);
     assert_eq!(["Sent", "Sent/2020", "Deleted", "Junk"].map(holds), [1, 1, 1, 1], "{found:?}");
     assert_eq!(found.messages(), 4);
@@ -77,7 +77,7 @@ async fn special_folders_meet_by_attribute_and_nothing_is_merged() {
 #[tokio::test]
 async fn odd_trees_are_carried() {
     let mut rig = Rig::start(old_server(), new_server());
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     for folder in ["INBOX/Below", "Only a/child", "trailing ", "UPPER", "upper"] {
         old.create_and_subscribe(folder);
         old.append(&letter(folder, &[], folder)).unwrap();
@@ -86,7 +86,7 @@ async fn odd_trees_are_carried() {
     old.delete("Gone").unwrap();
     drop(old);
     rig.pass().await;
-    let subscribed = rig.old().subscribed();
+    let subscribed = rig.at_source().subscribed();
     assert!(subscribed.contains("Gone"));
     let mut differences = rig.differences();
     differences.retain(|line| !line.starts_with("Gone"));

@@ -23,7 +23,7 @@ fn bare_pair() -> Rig {
 #[tokio::test]
 async fn a_mailbox_moves_without_any_extension() {
     let rig = bare_pair();
-    rig.old().seed(Corpus::new(61).with_large(&[3 << 20]).messages(200));
+    rig.at_source().seed(Corpus::new(61).with_large(&[3 << 20]).messages(200));
     let outcome = rig.pass().await;
     rig.assert_same();
     assert_eq!(
@@ -37,10 +37,10 @@ async fn a_mailbox_moves_without_any_extension() {
 #[tokio::test]
 async fn flags_and_twins_follow_without_any_extension() {
     let rig = bare_pair();
-    rig.old().seed(Corpus::new(62).messages(100));
-    rig.old().append(&letter("INBOX", &[], "twin")).unwrap();
+    rig.at_source().seed(Corpus::new(62).messages(100));
+    rig.at_source().append(&letter("INBOX", &[], "twin")).unwrap();
     rig.pass().await;
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     old.append(&letter("INBOX", &[], "twin")).unwrap();
     old.select("INBOX").unwrap();
     old.command("STORE 1:5 +FLAGS (\\Flagged late)").unwrap();
@@ -51,13 +51,13 @@ async fn flags_and_twins_follow_without_any_extension() {
     rig.assert_idle().await;
 }
 
-async fn survive_cut(seed: u64, share: f64) {
+async fn survive_cut(seed: u64, percent: u64) {
     let rig = bare_pair();
-    rig.old().seed(Corpus::new(seed).messages(120));
+    rig.at_source().seed(Corpus::new(seed).messages(120));
     for _ in 0..10 {
-        rig.old().append(&letter("INBOX", &[], "twin")).unwrap();
+        rig.at_source().append(&letter("INBOX", &[], "twin")).unwrap();
     }
-    cut_pass(&rig, (size_of(&rig) as f64 * share) as u64, Duration::from_millis(3)).await;
+    cut_pass(&rig, size_of(&rig) * percent / 100, Duration::from_millis(3)).await;
     rig.pass().await;
     rig.assert_same();
     rig.assert_idle().await;
@@ -65,12 +65,12 @@ async fn survive_cut(seed: u64, share: f64) {
 
 #[tokio::test]
 async fn an_early_cut_without_any_extension() {
-    survive_cut(63, 0.2).await;
+    survive_cut(63, 20).await;
 }
 
 #[tokio::test]
 async fn a_late_cut_without_any_extension() {
-    survive_cut(64, 0.9).await;
+    survive_cut(64, 90).await;
 }
 
 /// Some have one extension and some another.
@@ -81,7 +81,7 @@ async fn each_extension_alone_will_do() {
     {
         let words = format!("{BARE} {extension}");
         let rig = Rig::start(old_server().capability(&words), new_server().capability(&words));
-        rig.old().seed(Corpus::new(65).messages(60));
+        rig.at_source().seed(Corpus::new(65).messages(60));
         rig.pass().await;
         let differences = rig.differences();
         assert!(differences.is_empty(), "{extension}: {differences:#?}");
@@ -137,13 +137,13 @@ async fn pass_without_appenduid(rig: &Rig, cut_at: u64) -> Option<PassOutcome> {
 #[tokio::test]
 async fn twins_and_flags_find_their_message_where_the_server_says_no_uids() {
     let rig = bare_pair();
-    rig.old().seed(Corpus::new(66).messages(100));
-    rig.old().append(&letter("INBOX", &[], "twin")).unwrap();
+    rig.at_source().seed(Corpus::new(66).messages(100));
+    rig.at_source().append(&letter("INBOX", &[], "twin")).unwrap();
     let outcome = pass_without_appenduid(&rig, u64::MAX).await.unwrap();
     assert_eq!((outcome.sent, outcome.digests_checked), (101, 101), "arrivals are looked for and checked");
     assert!(rig.rows().await.iter().all(|row| row.destination.is_some()));
     rig.assert_same();
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     old.append(&letter("INBOX", &[], "twin")).unwrap();
     old.select("INBOX").unwrap();
     old.command("STORE 1:5 +FLAGS (\\Flagged late)").unwrap();
@@ -158,8 +158,8 @@ async fn twins_and_flags_find_their_message_where_the_server_says_no_uids() {
 async fn a_cut_where_the_server_says_no_uids() {
     let rig = bare_pair();
     for n in 0..60 {
-        rig.old().append(&letter("INBOX", &[], "twin")).unwrap();
-        rig.old().append(&letter("INBOX", &["\\Seen"], &format!("letter {n}"))).unwrap();
+        rig.at_source().append(&letter("INBOX", &[], "twin")).unwrap();
+        rig.at_source().append(&letter("INBOX", &["\\Seen"], &format!("letter {n}"))).unwrap();
     }
     let size = size_of(&rig);
     for share in [size / 3, size / 2] {

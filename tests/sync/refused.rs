@@ -19,7 +19,7 @@ fn heavy(folder: &str, name: &str, bytes: usize) -> Message {
 async fn a_full_destination_stops_the_mailbox_and_the_rest_follows_when_there_is_room() {
     let destination = Dovecot::builder().imap(LOOPBACK).user(new_user().quota(100_000));
     let mut rig = Rig::start(old_server(), destination);
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     for n in 0..20 {
         old.append(&heavy("INBOX", &format!("message {n}"), 12_000)).unwrap();
     }
@@ -27,7 +27,7 @@ async fn a_full_destination_stops_the_mailbox_and_the_rest_follows_when_there_is
     drop(old);
     let failure = rig.try_pass(&all_rules()).await.unwrap_err();
     assert_eq!(failure.class, Class::Quota, "{failure:?}");
-    let arrived = rig.new().read_all().messages();
+    let arrived = rig.at_destination().read_all().messages();
     assert!(arrived >= 7, "as many as there is room for: {arrived}");
     let rows = rig.rows().await;
     assert_eq!(rows.iter().filter(|row| row.verdict.word() == "Delivered").count(), arrived);
@@ -43,11 +43,11 @@ async fn a_full_destination_stops_the_mailbox_and_the_rest_follows_when_there_is
 #[tokio::test]
 async fn a_message_that_the_destination_refuses_is_named_and_the_others_go_on() {
     let rig = Rig::start(old_server(), new_server().max_message(50_000));
-    rig.old()
+    rig.at_source()
         .seed(Corpus::new(51).ordinary_only().messages(40).filter(|message| message.bytes.len() < 40_000));
-    let taken = rig.old().read_all().messages();
-    rig.old().append(&heavy("INBOX", "too large", 60_000)).unwrap();
-    rig.old().append(&heavy("Sent", "too large as well", 70_000)).unwrap();
+    let taken = rig.at_source().read_all().messages();
+    rig.at_source().append(&heavy("INBOX", "too large", 60_000)).unwrap();
+    rig.at_source().append(&heavy("Sent", "too large as well", 70_000)).unwrap();
     let outcome = rig.pass().await;
     assert_eq!((outcome.counts.failed, outcome.counts.copied), (2, taken as u64), "{}", outcome.counts);
     let found: Vec<_> = outcome.findings.iter().filter(|f| f.code == Code::MessagesQuarantined).collect();
@@ -66,7 +66,7 @@ async fn an_empty_message_is_named_and_the_others_go_on() {
     let rig = Rig::start(old_server(), new_server());
     rig.source.deliver(ANNA, "empty", b"");
     for n in 0..5 {
-        rig.old().append(&letter("INBOX", &[], &format!("letter {n}"))).unwrap();
+        rig.at_source().append(&letter("INBOX", &[], &format!("letter {n}"))).unwrap();
     }
     let outcome = rig.pass().await;
     assert_eq!((outcome.counts.failed, outcome.counts.copied), (1, 5), "{}", outcome.counts);
@@ -77,7 +77,7 @@ async fn an_empty_message_is_named_and_the_others_go_on() {
 #[tokio::test]
 async fn rules_leave_out_and_count_and_take_in_when_they_change() {
     let rig = Rig::start(old_server(), new_server());
-    let mut old = rig.old();
+    let mut old = rig.at_source();
     old.create_and_subscribe("Junk");
     old.create_and_subscribe("Junk/old");
     old.append(&heavy("INBOX", "large", 30_000)).unwrap();
@@ -98,8 +98,8 @@ async fn rules_leave_out_and_count_and_take_in_when_they_change() {
     };
     let outcome = rig.try_pass(&strict).await.unwrap();
     assert_eq!((outcome.counts.source, outcome.counts.excluded, outcome.counts.copied), (9, 8, 1));
-    assert_eq!(rig.new().read_all().messages(), 1);
-    assert!(!rig.new().folders().iter().any(|folder| folder.starts_with("Junk")));
+    assert_eq!(rig.at_destination().read_all().messages(), 1);
+    assert!(!rig.at_destination().folders().iter().any(|folder| folder.starts_with("Junk")));
     let again = rig.try_pass(&strict).await.unwrap();
     assert_eq!((again.counts, again.sent), (outcome.counts, 0));
     // The rules are lifted; nothing changed at the source.

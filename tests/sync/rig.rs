@@ -131,18 +131,18 @@ impl Rig {
     /// Two ordinary servers, the source filled with `messages` of all kinds in all folders, and one empty folder.
     pub fn with_mail(seed: u64, messages: usize) -> Self {
         let rig = Self::start(old_server(), new_server());
-        rig.old().seed(Corpus::new(seed).messages(messages));
-        rig.old().create_and_subscribe(EMPTY_FOLDER);
+        rig.at_source().seed(Corpus::new(seed).messages(messages));
+        rig.at_source().create_and_subscribe(EMPTY_FOLDER);
         rig
     }
 
     /// The source's mailbox from the inside.
-    pub fn old(&self) -> Client {
+    pub fn at_source(&self) -> Client {
         self.source.mailbox(ANNA)
     }
 
     /// The destination's mailbox from the inside.
-    pub fn new(&self) -> Client {
+    pub fn at_destination(&self) -> Client {
         self.destination.mailbox(NEW)
     }
 
@@ -189,7 +189,7 @@ impl Rig {
 
     /// Where the destination is not what the source is.
     pub fn differences(&self) -> Vec<String> {
-        differences(&self.old().read_all(), &self.new().read_all())
+        differences(&self.at_source().read_all(), &self.at_destination().read_all())
     }
 
     /// The destination is what the source is, to the last byte and flag.
@@ -200,16 +200,16 @@ impl Rig {
 
     /// A pass with nothing to do: nothing is sent, nothing changes.
     pub async fn assert_idle(&self) {
-        let before = self.new().uid_next();
+        let before = self.at_destination().uid_next();
         let outcome = self.pass().await;
         assert_eq!((outcome.sent, outcome.recognised, outcome.flags_updated), (0, 0, 0), "{outcome:?}");
-        assert_eq!(self.new().uid_next(), before, "nothing was appended");
+        assert_eq!(self.at_destination().uid_next(), before, "nothing was appended");
         assert_eq!(outcome.counts.pending, 0, "{}", outcome.counts);
     }
 
     /// What the source holds, everything that a client could notice: UIDs, flags, dates, the next UIDs.
     pub fn photograph_source(&self) -> (Account, Vec<String>) {
-        let mut client = self.old();
+        let mut client = self.at_source();
         let account = client.read_all();
         let mut states = Vec::new();
         for folder in client.folders() {

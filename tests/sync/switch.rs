@@ -25,17 +25,17 @@ async fn pass_by_pop3(rig: &Rig) -> PassOutcome {
 #[tokio::test]
 async fn pop3_and_then_imap_copies_nothing_twice() {
     let rig = Rig::start(old_server().pop3(LOOPBACK), new_server());
-    rig.old().seed(Corpus::new(71).messages(200).map(|m| match m.folder.as_str() {
+    rig.at_source().seed(Corpus::new(71).messages(200).map(|m| match m.folder.as_str() {
         "Sent" | "Archive" => m,
         _ => Message { folder: "INBOX".to_owned(), ..m },
     }));
-    let inbox = rig.old().read_all().folders["INBOX"].len() as u64;
+    let inbox = rig.at_source().read_all().folders["INBOX"].len() as u64;
     let outcome = pass_by_pop3(&rig).await;
     assert_eq!((outcome.sent, outcome.counts.copied), (inbox, inbox), "{}", outcome.counts);
     let again = pass_by_pop3(&rig).await;
     assert_eq!((again.sent, again.recognised, again.counts.source), (0, 0, inbox));
 
-    rig.old().append(&letter("INBOX", &["\\Flagged"], "new since")).unwrap();
+    rig.at_source().append(&letter("INBOX", &["\\Flagged"], "new since")).unwrap();
     let switched = rig.pass().await;
     assert_eq!((switched.sent, switched.recognised), (200 - inbox + 1, inbox), "{switched:?}");
     assert_eq!((switched.counts.source, switched.counts.copied), (201, 201), "{}", switched.counts);
