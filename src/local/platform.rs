@@ -14,7 +14,7 @@ use super::workers::Tools;
 use crate::api::MailMigration;
 use crate::discovery::Clock;
 use crate::model::address::Address;
-use crate::model::evidence::{DomainDiscovery, TlsFacts};
+use crate::model::evidence::{DomainDiscovery, MailboxSize, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::record::MailboxRecord;
@@ -138,6 +138,12 @@ impl LocalPlatform {
         &*self.display
     }
 
+    /// What discovery counted in a mailbox.
+    fn size_of(&self, domain: usize, mailbox: &Address) -> Option<&MailboxSize> {
+        let discovery = self.domains.get(&self.tools.spec().domains[domain].name)?.discovery.as_ref()?;
+        discovery.mailboxes.iter().find(|m| m.address == *mailbox)?.size.as_ref()
+    }
+
     fn begin_sync(
         &mut self,
         domain: usize,
@@ -147,6 +153,11 @@ impl LocalPlatform {
         let mailbox = planned.source.clone();
         let before = self.mailboxes.get(&mailbox).cloned().unwrap_or_default();
         let progress = Arc::new(MailboxProgress::default());
+        if let Some(size) = self.size_of(domain, &mailbox) {
+            let through = before.counts.source - before.counts.pending;
+            let bytes = if through == 0 { size.bytes } else { 0 };
+            progress.forecast(size.messages.saturating_sub(through), bytes);
+        }
         self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
         self.running.insert(mailbox.clone());
         let (tools, pass) = (self.tools.clone(), self.record.pass);

@@ -136,7 +136,6 @@ pub async fn copy_window(
 
     let mut refusals = Vec::new();
     while let Ok(outcome) = outcomes.try_recv() {
-        progress.finish_message();
         match outcome {
             Appended::Stored { key, arrival } => {
                 let row = key.cast_signed();
@@ -290,6 +289,7 @@ impl Tap<'_> {
                 Some(BodyEvent::End { date }) => {
                     // Known before the destination can possibly answer.
                     self.note(work, &hasher.finish());
+                    self.progress.finish_message();
                     return Ok(to_destination.send(BodyEvent::End { date }).await.is_ok());
                 }
                 _ => return Ok(false),
@@ -316,9 +316,9 @@ impl Tap<'_> {
                 Some(BodyEvent::End { date }) => {
                     let identity = hasher.finish();
                     let passed = self.note(work, &identity);
+                    self.progress.finish_message();
                     if let excluded @ Verdict::Excluded(_) = (self.judge)(passed.size, passed.date) {
                         self.copied.settled.push(settle(work.row, Some(&passed), None, excluded));
-                        self.progress.finish_message();
                         return Ok(true);
                     }
                     if let Some(candidate) = self.candidates.take(&passed.known) {
@@ -328,7 +328,6 @@ impl Tap<'_> {
                         settled.flags = Some(candidate.flags.clone().unwrap_or_default());
                         self.copied.settled.push(settled);
                         self.copied.recognised.push(Recognised { row: work.row, flags: candidate.flags });
-                        self.progress.finish_message();
                         return Ok(true);
                     }
                     if let Some(learned) = date.or(identity.first_received) {
