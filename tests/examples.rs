@@ -108,7 +108,12 @@ impl Played {
     /// Runs one command of mailferry on the example.
     fn mailferry(&self, command: &str, args: &[&str]) -> Output {
         let mut mailferry = Command::new(env!("CARGO_BIN_EXE_mailferry"));
-        mailferry.arg(command).arg("-f").arg(&self.manifest).arg("--state").arg(self.place.path().join("state"));
+        mailferry
+            .arg(command)
+            .arg("-f")
+            .arg(&self.manifest)
+            .arg("--state")
+            .arg(self.place.path().join("state"));
         if ["run", "verify"].contains(&command) {
             mailferry.arg("--ca").arg(self.ca.path()).arg("--resolver").arg(self.dns.addr().to_string());
         }
@@ -120,7 +125,10 @@ impl Played {
         let output = self.mailferry(command, args);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{command} {args:?}: {}\n{out}\n{err}", output.status);
-        assert!(!err.contains("-password") && !out.contains("-password"), "a password was shown:\n{out}\n{err}");
+        assert!(
+            !err.contains("-password") && !out.contains("-password"),
+            "a password was shown:\n{out}\n{err}"
+        );
         out.into_owned()
     }
 
@@ -242,8 +250,7 @@ fn a_first_run_on_a_single_imap_domain() {
         .user(User::new("anna@contoso.example", "anna-new-password"))
         .user(User::new("ben@contoso.example", "ben-new-password"))
         .start();
-    let filled =
-        fill(&source, "anna@contoso.example", 1, 60) + fill(&source, "ben@contoso.example", 2, 30);
+    let filled = fill(&source, "anna@contoso.example", 1, 60) + fill(&source, "ben@contoso.example", 2, 30);
     let played = scene
         .plays("mail.contoso.example", 993, source.imaps())
         .plays(NEW_HOST, 993, destination.imaps())
@@ -363,7 +370,8 @@ fn a_master_user_opens_every_mailbox() {
 fn overrides_are_obeyed() {
     let scene = Scene::of("overrides.yaml");
     // All three could be read by IMAP from here: what is said by hand counts more.
-    let (dana, erik, kiosk) = ("dana@tailspin.example", "erik@tailspin.example", "pop-kiosk@tailspin.example");
+    let (dana, erik, kiosk) =
+        ("dana@tailspin.example", "erik@tailspin.example", "pop-kiosk@tailspin.example");
     let source = scene
         .server("mail.tailspin.example")
         .imaps(LOOPBACK)
@@ -401,7 +409,9 @@ fn overrides_are_obeyed() {
         .set();
     let result = played.copies(inbox + 12 + erik_mail + kiosk_mail, 5);
     assert_eq!(spoken(&result, 0), (json!({"IMAP": 1, "POP3": 2}), true));
-    for (from, to) in [("INBOX", "INBOX"), ("Projects", "Archive/Projects"), ("Projects/2024", "Archive/Projects/2024")] {
+    for (from, to) in
+        [("INBOX", "INBOX"), ("Projects", "Archive/Projects"), ("Projects/2024", "Archive/Projects/2024")]
+    {
         assert_eq!(bodies(&source, dana, from), bodies(&destination, dana, to), "{from} → {to}");
     }
     let there = account(&destination, dana);
@@ -426,8 +436,10 @@ fn a_list_with_other_destinations() {
         .server("mail.woodgrove.example")
         .imaps(LOOPBACK)
         .user(User::new("former@woodgrove.example", "former-password"));
-    let source =
-        people.iter().fold(server, |server, (name, password, _)| server.user(User::new(name, password))).start();
+    let source = people
+        .iter()
+        .fold(server, |server, (name, password, _)| server.user(User::new(name, password)))
+        .start();
     let destination = scene.destination(&people.map(|(.., to)| to));
     let mut filled = 0;
     for (seed, (name, ..)) in (20..).zip(people) {
@@ -567,11 +579,8 @@ fn the_quickstart_of_the_demo() {
         .set();
     let result = played.copies(filled, 0);
     let all = [0, 1, 2].map(|domain| spoken(&result, domain));
-    let wanted = [
-        (json!({"IMAP": 2}), false),
-        (json!({"POP3": 2}), false),
-        (json!({"IMAP": 1, "POP3": 1}), true),
-    ];
+    let wanted =
+        [(json!({"IMAP": 2}), false), (json!({"POP3": 2}), false), (json!({"IMAP": 1, "POP3": 1}), true)];
     assert_eq!(all, wanted);
     arrived((&a, "alice@a.test"), (&destination, "alice@new.test"));
     arrived((&c, "carol"), (&destination, "carol@new.test"));
