@@ -3,28 +3,53 @@
 //! ```text
 //! signals (in parallel)      mx · srv · autoconfig · manifest ──► usual names, where nothing was published
 //!        └─► probes          every distinct endpoint, without a login
-//!              └─► trust     which endpoints may see a password at all
+//!              └─► collect   pure: which endpoints may see a password (trust), and in which order
 //!                    └─► logins    per mailbox, IMAP before POP3, counted by the guard
-//!                          └─► collect    pure: ranking, reasons, findings
+//!                          └─► collect, verdict, findings    pure: candidates, failures, what a person should know
 //! ```
 //!
 //! Nothing here changes anything at the source, and a failure is evidence as good as an answer: [`discover`] always
 //! returns a document.
 
+mod autoconfig;
+mod collect;
+mod findings;
+mod logins;
+mod mx;
+mod probes;
+mod signals;
+mod srv;
+mod trust;
+mod usual;
+mod verdict;
+
+use std::future::Future;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
+use tokio::time::sleep;
+
+use self::collect::Ranked;
+use self::logins::Tried;
+use self::signals::{Heard, Published};
 
 use crate::mail::credentials::Login;
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::model::address::{Address, Domain};
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::DomainDiscovery;
-use crate::model::protocol::Protocol;
+use crate::model::evidence::{DomainDiscovery, Evidence, Grade, Outcome, Signal};
+use crate::model::failure::{Class, Failure};
+use crate::model::protocol::{Protocol, Tls};
 
 /// How long signals and probes may take together unless the request says otherwise. Logins come after it.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
+
+/// The most pieces of evidence that are kept of one domain.
+const EVIDENCE_MAX: usize = 1000;
 
 /// What is asked about one domain.
 #[derive(Debug, Clone)]
@@ -123,17 +148,143 @@ pub async fn discover(
     clock: &dyn Clock,
     watcher: &dyn Watcher,
 ) -> DomainDiscovery {
-    let _ = (network, guard, watcher);
-    let now = clock.now();
+    let started = clock.now();
+    watcher.saw(&Step::Signals);
+    let mut heard = ask_signals(network, request, clock).await;
+
+    let endpoints = probes::distinct(&heard.published);
+    watcher.saw(&Step::Probes { endpoints: endpoints.len() });
+    let end = sleep(request.deadline / 2).shared();
+    let probed = probes::ask(network, request, endpoints, end).await;
+    probes::note(&mut heard, &probed, clock);
+    let servers = probed.iter().filter_map(|probe| probe.answer.clone().ok()).collect();
+
+    let chosen = request.mailboxes.iter().filter_map(|mailbox| mailbox.chosen.as_ref()?.endpoint.as_ref());
+    let named: Vec<Endpoint> = request.servers.iter().chain(chosen).cloned().collect();
+    let ranked = collect::rank(&request.domain, &named, &heard.published, probed);
+
+    watcher.saw(&Step::Logins { done: 0, total: request.mailboxes.len() });
+    let logins = logins::Logins {
+        network,
+        request,
+        ranked: &ranked,
+        guard,
+        watcher,
+        done: AtomicUsize::new(0),
+        read: AtomicUsize::new(0),
+        refused: AtomicUsize::new(0),
+    };
+    let tried = logins.run().await;
+
+    let finished = clock.now();
+    note_logins(&mut heard, &ranked, &tried, finished);
+    let mailboxes = verdict::mailboxes(request, &ranked, &heard, &tried);
+    let failure = verdict::of_domain(request, &ranked, &heard, &mailboxes);
+    let findings = findings::draw(request, &heard, &ranked, &tried, finished);
+    heard.evidence.truncate(EVIDENCE_MAX);
     DomainDiscovery {
         domain: request.domain.clone(),
-        started: now,
-        finished: now,
-        evidence: Vec::new(),
-        servers: Vec::new(),
-        candidates: Vec::new(),
-        mailboxes: Vec::new(),
-        findings: Vec::new(),
-        failure: None,
+        started,
+        finished,
+        candidates: collect::conclude(&ranked, &tried, &heard.denied),
+        evidence: heard.evidence,
+        servers,
+        mailboxes,
+        findings,
+        failure,
+    }
+}
+
+/// Everything that names servers: the manifest, then DNS and autoconfig, then usual names for what is still open.
+async fn ask_signals(network: &Network, request: &Request, clock: &dyn Clock) -> Heard {
+    let end = sleep(request.deadline / 2).shared();
+    let mut heard = manifest(request, clock);
+    let signals: [(Signal, Grade, BoxFuture<'_, Heard>); 3] = [
+        (Signal::Mx, Grade::D, Box::pin(mx::ask(network, &request.domain, clock))),
+        (Signal::Srv, Grade::C, Box::pin(srv::ask(network, &request.domain, clock))),
+        (Signal::Autoconfig, Grade::C, Box::pin(autoconfig::ask(network, request, clock))),
+    ];
+    let answers = signals.map(|(signal, grade, ask)| within(ask, end.clone(), signal, grade, request, clock));
+    for answer in join_all(answers).await {
+        heard.add(answer);
+    }
+    let open: Vec<Protocol> = Protocol::ALL
+        .into_iter()
+        .filter(|protocol| !heard.names(*protocol) && !heard.denied.contains(protocol))
+        .collect();
+    if !open.is_empty() {
+        let ask = usual::ask(network, &request.domain, &open, &heard.exchangers, clock);
+        let guessed = within(ask, end, Signal::UsualName, Grade::D, request, clock).await;
+        heard.add(guessed);
+    }
+    heard
+}
+
+/// What a signal says, or that it has said nothing when the time was up.
+async fn within(
+    ask: impl Future<Output = Heard>,
+    end: impl Future<Output = ()>,
+    signal: Signal,
+    grade: Grade,
+    request: &Request,
+    clock: &dyn Clock,
+) -> Heard {
+    tokio::select! {
+        heard = ask => heard,
+        () = end => {
+            let mut heard = Heard::default();
+            let what = format!("does not answer within the {} s that discovery has", request.deadline.as_secs());
+            let failure = Failure::new(Class::Unreachable, what).hint("check the name servers and the network");
+            heard.fail(signal, grade, clock.now(), &signal.to_string(), failure);
+            heard
+        }
+    }
+}
+
+/// What the manifest itself says.
+fn manifest(request: &Request, clock: &dyn Clock) -> Heard {
+    let mut heard = Heard::default();
+    let at = clock.now();
+    let mut say = |signal, rank, endpoint: &Endpoint, reason: Option<&str>| {
+        let published =
+            Published { endpoint: endpoint.clone(), signal, grade: Grade::C, trusted: true, rank };
+        let known = heard.published.iter().any(|p| p.endpoint == *endpoint && p.signal == signal);
+        if !known {
+            heard.publish(published, at, format!("the manifest names {endpoint}"), reason);
+        }
+    };
+    for (rank, endpoint) in request.servers.iter().enumerate() {
+        say(Signal::Manifest, rank, endpoint, None);
+    }
+    for chosen in request.mailboxes.iter().filter_map(|mailbox| mailbox.chosen.as_ref()) {
+        if let Some(endpoint) = &chosen.endpoint {
+            say(Signal::Override, 0, endpoint, chosen.reason.as_deref());
+        }
+    }
+    heard
+}
+
+/// Puts the logins that worked down as evidence, one line for each server.
+fn note_logins(heard: &mut Heard, ranked: &[Ranked], tried: &[Tried], at: Timestamp) {
+    for candidate in ranked {
+        let endpoint = &candidate.endpoint;
+        let reads = tried.iter().filter(|t| t.read.as_ref().is_some_and(|read| read.endpoint == *endpoint));
+        let n = reads.count();
+        if n > 0 {
+            heard.evidence.push(Evidence {
+                signal: probes::signal_of(endpoint.protocol),
+                grade: Grade::A,
+                at,
+                endpoint: Some(endpoint.clone()),
+                trusted: endpoint.tls != Tls::None,
+                outcome: Outcome::Offered,
+                statement: format!(
+                    "logged in at {} and listed {}",
+                    endpoint.address(),
+                    collect::count(n, "mailbox", "mailboxes")
+                ),
+                excerpt: None,
+            });
+        }
     }
 }

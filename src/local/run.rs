@@ -22,6 +22,7 @@ use crate::mail::network::Network;
 use crate::model::failure::{Class, Failure, Result};
 use crate::plan::Ending;
 use crate::reconcile::reconcile;
+use crate::transfer::pace::Pace;
 
 /// What a command was given about manifests and state.
 #[derive(Debug, Clone)]
@@ -117,6 +118,7 @@ pub fn tools_for(
         network: Arc::new(Network::new(reach.resolver, allowed, per_host)?),
         authority: authority.into(),
         guard: Arc::clone(guard),
+        pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),
         state: state.migration(migration)?,
     })
 }

@@ -31,6 +31,7 @@ use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
 use crate::model::record::{Depth, MailboxRecord};
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
+use crate::transfer::pace::Pace;
 use crate::transfer::progress::MailboxProgress;
 use crate::transfer::{Rules, sync_mailbox};
 
@@ -47,6 +48,8 @@ pub struct Tools {
     pub authority: Arc<str>,
     /// The count of refused logins.
     pub guard: Arc<DurableGuard>,
+    /// How fast bytes may go to the destination.
+    pub pace: Arc<Pace>,
     /// What must survive.
     pub state: MigrationState,
 }
@@ -226,6 +229,7 @@ impl Tools {
                 .map(|day| day.timestamp()),
             depth: depth(spec.policy.verify),
             settle: Duration::from_secs(u64::from(spec.policy.settle_seconds)),
+            pace: Arc::clone(&self.pace),
         })
     }
 

@@ -8,6 +8,8 @@ pub mod findings;
 pub mod mailboxes;
 pub mod observed;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 pub use decide::{Decision, Ending, Step, decide};
 pub use observed::{DomainObserved, MailboxObserved, Observed};

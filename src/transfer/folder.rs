@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::candidates::{Candidate, Candidates};
 use super::diff::{Diff, FlagChange, compare};
 use super::mapping::FolderPlan;
-use super::pipeline::{Work, copy_window, known_from};
+use super::pipeline::{Sending, Work, copy_window, known_from};
 use super::progress::MailboxProgress;
 use super::settle::Barrier;
 use super::verify::{check_arrivals, read_identities};
@@ -251,19 +251,12 @@ impl FolderPass<'_> {
         let permanent = arrived.permanent_flags.clone();
         let keep_flags = move |flags: &Flags| keep_flags(flags, permanent.as_ref());
         let mut uidnext = arrived.uidnext.unwrap_or(1);
+        let sending = Sending { keep_flags: &keep_flags, pace: &self.rules.pace, progress: self.progress };
         for window in windows(&work) {
             let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
             let intent = self.ledger.begin_intent(folder, arrived.uidvalidity, uidnext, &rows).await?;
-            let mut copied = copy_window(
-                self.source,
-                self.destination,
-                folder,
-                window,
-                candidates,
-                &keep_flags,
-                self.progress,
-            )
-            .await;
+            let mut copied =
+                copy_window(self.source, self.destination, folder, window, candidates, sending).await;
             self.outcome.sent += copied.sent;
             self.outcome.bytes += copied.bytes;
             self.outcome.recognised += copied.recognised.len() as u64;

@@ -147,6 +147,7 @@ mod tests {
             since: None,
             depth: Depth::Sizes,
             settle: Duration::ZERO,
+            pace: std::sync::Arc::default(),
         }
     }
 

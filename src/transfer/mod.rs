@@ -9,12 +9,14 @@ pub mod candidates;
 pub mod diff;
 pub mod folder;
 pub mod mapping;
+pub mod pace;
 pub mod pipeline;
 pub mod progress;
 pub mod settle;
 pub mod verify;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -29,6 +31,7 @@ use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::record::Depth;
 use folder::FolderPass;
+use pace::Pace;
 use progress::MailboxProgress;
 use settle::Barrier;
 
@@ -47,6 +50,8 @@ pub struct Rules {
     pub depth: Depth,
     /// How long a destination folder must stand still before what is missing there is sent again.
     pub settle: Duration,
+    /// How fast bytes may go to the destination; shared by all mailboxes of a migration.
+    pub pace: Arc<Pace>,
 }
 
 impl Rules {

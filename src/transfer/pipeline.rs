@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use super::candidates::Candidates;
+use super::pace::Pace;
 use super::progress::MailboxProgress;
 use crate::ledger::{Known, RowId, Settled};
 use crate::mail::spool::Spool;
@@ -79,6 +80,17 @@ pub struct Copied {
     pub failure: Option<Failure>,
 }
 
+/// How the messages of a window are sent.
+#[derive(Clone, Copy)]
+pub struct Sending<'a> {
+    /// The flags that the destination can keep of those a message has.
+    pub keep_flags: &'a (dyn Fn(&Flags) -> Flags + Send + Sync),
+    /// How fast.
+    pub pace: &'a Pace,
+    /// For whoever watches.
+    pub progress: &'a MailboxProgress,
+}
+
 /// Copies one window. Never fails as a whole: what is certain is in the result, beside the failure.
 pub async fn copy_window(
     source: &mut dyn Source,
@@ -86,9 +98,9 @@ pub async fn copy_window(
     folder: &FolderPath,
     window: &[Work],
     candidates: &mut Candidates,
-    keep_flags: &(dyn Fn(&Flags) -> Flags + Send + Sync),
-    progress: &MailboxProgress,
+    sending: Sending<'_>,
 ) -> Copied {
+    let Sending { keep_flags, pace, progress } = sending;
     let works: HashMap<u64, &Work> = window.iter().map(|work| (work.key(), work)).collect();
     let wanted: Vec<Wanted> = window
         .iter()
@@ -108,7 +120,7 @@ pub async fn copy_window(
         }
     };
     let mut copied = Copied::default();
-    let mut tap = Tap { works: &works, dates: &dates, candidates, copied: &mut copied, progress };
+    let mut tap = Tap { works: &works, dates: &dates, candidates, copied: &mut copied, pace, progress };
     let append = async {
         // The queue goes with the append, so that the tap learns when nobody takes its messages any more.
         let mut from_tap = from_tap;
@@ -198,6 +210,7 @@ struct Tap<'a> {
     dates: &'a Mutex<HashMap<u64, InternalDate>>,
     candidates: &'a mut Candidates,
     copied: &'a mut Copied,
+    pace: &'a Pace,
     progress: &'a MailboxProgress,
 }
 
@@ -265,6 +278,7 @@ impl Tap<'_> {
                 Some(BodyEvent::Chunk(chunk)) => {
                     hasher.update(&chunk);
                     self.progress.pass_bytes(chunk.len() as u64);
+                    self.pace.wait(chunk.len() as u64).await;
                     if to_destination.send(BodyEvent::Chunk(chunk)).await.is_err() {
                         return Ok(false);
                     }
@@ -311,6 +325,7 @@ impl Tap<'_> {
                     if let Some(learned) = date.or(identity.first_received) {
                         self.dates.lock().unwrap_or_else(PoisonError::into_inner).insert(work.key(), learned);
                     }
+                    self.pace.wait(passed.size).await;
                     return Ok(spool.deliver(work.key(), to_destination).await.is_ok());
                 }
                 _ => return Ok(false),

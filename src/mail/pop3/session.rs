@@ -320,6 +320,23 @@ impl Session {
         size.await.at(|| place)
     }
 
+    /// Whether the server gives its messages lasting names (UIDL). Reads no message and marks none.
+    ///
+    /// # Errors
+    /// Any failure of the session; [`Class::Protocol`] when the answer is not POP3.
+    pub async fn has_unique_ids(&mut self) -> Result<bool> {
+        let place = self.facts.endpoint.address();
+        let asked = async {
+            self.send("UIDL").await?;
+            match self.read_uidl().await {
+                Ok(_) => Ok(true),
+                Err(failure) if failure.class == Class::Refused => Ok(false),
+                Err(failure) => Err(failure),
+            }
+        };
+        asked.await.at(|| place)
+    }
+
     /// Says QUIT and waits a little for the answer. Nothing was marked for deletion, so nothing is deleted.
     pub async fn quit(&mut self) {
         let goodbye = async {

@@ -1,0 +1,212 @@
+//! What a person should know about a domain, drawn from everything that was seen. Pure.
+//!
+//! A server that nobody needs holds nothing up: findings about servers that do not work appear only while a mailbox is
+//! still without one. The ranked candidates show the rest.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Request;
+use super::collect::{Ranked, count};
+use super::logins::{End, Tried, is_refused};
+use super::signals::Heard;
+use super::trust::Approval;
+use super::verdict::{is_unknown, nothing_found, relevant};
+use crate::model::evidence::Signal;
+use crate::model::failure::{Class, Failure};
+use crate::model::finding::{Code, Finding};
+use crate::model::protocol::{Protocol, Tls};
+use crate::model::text::printable;
+
+/// How long before its end a certificate is worth a word.
+const CERTIFICATE_NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// All findings of a domain, by subject in the order in which they were seen.
+pub(super) fn draw(
+    request: &Request,
+    heard: &Heard,
+    ranked: &[Ranked],
+    tried: &[Tried],
+    now: Timestamp,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let lacks_server = |one: &Tried| {
+        one.read.is_none() && matches!(one.end, End::NoServer | End::Done) && !is_unknown(request, one, tried)
+    };
+    let troubled = tried.iter().any(lacks_server) || !ranked.iter().any(Ranked::is_usable);
+    if troubled {
+        servers(&mut findings, request, heard, ranked);
+    }
+    published(&mut findings, heard);
+    used(&mut findings, ranked, tried, now);
+    mailboxes(&mut findings, request, tried);
+    findings
+}
+
+fn sentence(failure: &Failure) -> String {
+    format!("{}.", failure.sentence().trim_end_matches('.'))
+}
+
+fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked: &[Ranked]) {
+    let relevant = relevant(ranked);
+    let mut silent = Vec::new();
+    let mut foreign = BTreeSet::new();
+    for candidate in &relevant {
+        let address = candidate.endpoint.address();
+        match &candidate.answer {
+            Err(failure) if candidate.blocked => {
+                findings.push(Finding::about(Code::AddressNotAllowed, address, sentence(failure)));
+            }
+            Err(failure) if failure.class == Class::Tls => {
+                let text = format!("{} No password was sent.", sentence(failure));
+                findings.push(Finding::about(Code::CertificateRejected, address, text));
+            }
+            Err(failure) => silent.push(failure.sentence()),
+            Ok(_) if candidate.approval == Approval::Foreign => {
+                let host = &candidate.endpoint.host;
+                if foreign.insert(host) {
+                    let said: Vec<_> = candidate.signals.iter().map(ToString::to_string).collect();
+                    let text = format!(
+                        "{} is outside {} and was named by {} alone, so no password was sent to it.",
+                        printable(host),
+                        request.domain,
+                        said.join(" and ")
+                    );
+                    findings.push(Finding::about(Code::HostNeedsApproval, host, text));
+                }
+            }
+            Ok(_) => {}
+        }
+    }
+    if !silent.is_empty() && relevant.iter().all(|candidate| candidate.answer.is_err()) {
+        let (n, shown) = (silent.len(), silent[..silent.len().min(5)].join("; "));
+        let text = format!("{} could not be talked to: {shown}.", count(n, "server", "servers"));
+        findings.push(Finding::of_domain(Code::ServerUnreachable, text));
+    }
+    if relevant.is_empty() {
+        let text = if heard.domain_missing {
+            format!("The name {} does not exist in the DNS.", request.domain)
+        } else {
+            let text = nothing_found(&request.domain, heard);
+            format!("N{}.", text.trim_start_matches('n'))
+        };
+        findings.push(Finding::of_domain(Code::NoServerFound, text));
+    }
+}
+
+fn published(findings: &mut Vec<Finding>, heard: &Heard) {
+    for protocol in &heard.denied {
+        let text = format!("The domain's service records say that {protocol} is not offered.");
+        findings.push(Finding::about(Code::ProtocolNotOffered, protocol, text));
+    }
+    for protocol in Protocol::ALL {
+        let hosts = |signal: Signal| -> BTreeSet<&str> {
+            (heard.published.iter())
+                .filter(|p| p.signal == signal && p.endpoint.protocol == protocol)
+                .map(|p| p.endpoint.host.as_str())
+                .collect()
+        };
+        let (srv, autoconfig) = (hosts(Signal::Srv), hosts(Signal::Autoconfig));
+        let denied = heard.denied.contains(&protocol);
+        if autoconfig.is_empty() || !(denied || (!srv.is_empty() && srv.is_disjoint(&autoconfig))) {
+            continue;
+        }
+        let list = |hosts: BTreeSet<&str>| printable(&hosts.into_iter().collect::<Vec<_>>().join(", "));
+        let by_srv = if denied { "none".to_owned() } else { list(srv) };
+        let text = format!(
+            "For {protocol}, service records name {by_srv} and the autoconfig document names {}.",
+            list(autoconfig)
+        );
+        findings.push(Finding::about(Code::ConflictingConfiguration, protocol, text));
+    }
+}
+
+fn used(findings: &mut Vec<Finding>, ranked: &[Ranked], tried: &[Tried], now: Timestamp) {
+    for candidate in ranked {
+        let endpoint = &candidate.endpoint;
+        let reads: Vec<_> = tried
+            .iter()
+            .filter_map(|one| one.read.as_ref())
+            .filter(|read| read.endpoint == *endpoint)
+            .collect();
+        if reads.is_empty() {
+            continue;
+        }
+        let address = endpoint.address();
+        if endpoint.tls == Tls::None {
+            let text = format!(
+                "{} {} by {} in the clear.",
+                count(reads.len(), "mailbox is", "mailboxes are"),
+                "read",
+                endpoint.address()
+            );
+            findings.push(Finding::about(Code::PlaintextTransport, &address, text));
+        }
+        if reads.iter().any(|read| !read.unique_ids) {
+            let text =
+                format!("{address} refuses UIDL, so messages cannot be told apart between two passes.");
+            findings.push(Finding::about(Code::UidlMissing, &address, text));
+        }
+        let end =
+            candidate.answer.as_ref().ok().and_then(|facts| facts.tls.as_ref()).map(|tls| tls.not_after);
+        if let Some(end) = end.filter(|end| end.duration_since(now) <= CERTIFICATE_NOTICE) {
+            let text = format!("The certificate of {address} ends on {}.", end.strftime("%Y-%m-%d"));
+            findings.push(Finding::about(Code::CertificateExpires, &address, text));
+        }
+    }
+}
+
+fn mailboxes(findings: &mut Vec<Finding>, request: &Request, tried: &[Tried]) {
+    let by = |protocol| {
+        let reads = tried.iter().filter_map(|one| one.read.as_ref());
+        reads.filter(|read| read.endpoint.protocol == protocol).count()
+    };
+    let (imap, pop3) = (by(Protocol::Imap), by(Protocol::Pop3));
+    if imap > 0 && pop3 > 0 {
+        let text = format!(
+            "{} IMAP and {} POP3 only.",
+            count(imap, "mailbox speaks", "mailboxes speak"),
+            count(pop3, "speaks", "speak")
+        );
+        findings.push(Finding::of_domain(Code::MixedProtocols, text));
+    }
+    for (mailbox, one) in request.mailboxes.iter().zip(tried) {
+        let mut add = |code, text: String| findings.push(Finding::about(code, &mailbox.address, text));
+        match (&one.read, one.end) {
+            (Some(read), _) if read.endpoint.protocol == Protocol::Pop3 => add(
+                Code::PopMailboxesPresent,
+                format!(
+                    "{} of {} POP3 only: folders, sent mail and read marks are on no server.",
+                    pop3,
+                    count(tried.len(), "mailbox speaks", "mailboxes speak")
+                ),
+            ),
+            (None, End::NoLogin) => {
+                add(Code::CredentialsMissing, "The credentials hold no password for this mailbox.".to_owned());
+            }
+            (None, End::Spent) => add(
+                Code::LoginAttemptsSpent,
+                "The password was refused twice within a day, so it is not tried again.".to_owned(),
+            ),
+            (None, End::Stopped) => add(
+                Code::CredentialsRejected,
+                "Not tried: the password that all mailboxes share was refused for the first of them.".to_owned(),
+            ),
+            (None, End::Done) if is_unknown(request, one, tried) => add(
+                Code::MailboxUnknown,
+                "The server does not know this mailbox: the password that opens the others is refused for it."
+                    .to_owned(),
+            ),
+            (None, End::Done) if is_refused(one) => {
+                let protocols: BTreeSet<Protocol> = one.attempts.iter().map(|a| a.endpoint.protocol).collect();
+                let protocols: Vec<_> = protocols.iter().map(ToString::to_string).collect();
+                add(
+                    Code::CredentialsRejected,
+                    format!("The server refused the password by {}.", protocols.join(" and by ")),
+                );
+            }
+            (Some(_), _) | (None, End::NoServer | End::Done) => {}
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Logins: each mailbox is tried at the approved servers, IMAP before POP3, until one lets it in and lists what it holds.
+//! A refused password is counted before anything else is tried, so that nobody is locked out.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::stream::{self, StreamExt};
+
+use super::collect::{Ranked, to_try};
+use super::{LoginGuard, MailboxRequest, Request, Step, Watcher};
+use crate::mail::credentials::Login;
+use crate::mail::network::Network;
+use crate::mail::{imap, pop3};
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::{Attempt, MailboxSize};
+use crate::model::failure::{Class, Failure};
+use crate::model::protocol::Protocol;
+
+/// Mailboxes that are logged in to at the same time.
+const PARALLEL: usize = 8;
+/// After so many mailboxes that refused a shared password, and none that took it, the others are not tried.
+const SHARED_REFUSALS_MAX: usize = 3;
+
+/// What came of one mailbox.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tried {
+    /// Every login, in order.
+    pub(super) attempts: Vec<Attempt>,
+    /// Where and how it could be read.
+    pub(super) read: Option<Read>,
+    /// How it ended.
+    pub(super) end: End,
+}
+
+/// A login that worked.
+#[derive(Debug, Clone)]
+pub(super) struct Read {
+    /// Where.
+    pub(super) endpoint: Endpoint,
+    /// What the mailbox holds.
+    pub(super) size: MailboxSize,
+    /// Whether its messages have lasting names.
+    pub(super) unique_ids: bool,
+}
+
+/// How the logins of one mailbox ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was read, or every server had its say.
+    #[default]
+    Done,
+    /// No server may be tried.
+    NoServer,
+    /// The Secret knows no password for it.
+    NoLogin,
+    /// The guard allows no more.
+    Spent,
+    /// The password that all mailboxes share was refused often enough.
+    Stopped,
+}
+
+/// All that the logins of one domain need.
+pub(super) struct Logins<'a> {
+    pub(super) network: &'a Network,
+    pub(super) request: &'a Request,
+    pub(super) ranked: &'a [Ranked],
+    pub(super) guard: &'a dyn LoginGuard,
+    pub(super) watcher: &'a dyn Watcher,
+    /// Mailboxes that are done.
+    pub(super) done: AtomicUsize,
+    /// Mailboxes that were read.
+    pub(super) read: AtomicUsize,
+    /// Mailboxes whose password was refused everywhere.
+    pub(super) refused: AtomicUsize,
+}
+
+/// Why one login brought nothing.
+struct Unread {
+    failure: Failure,
+    /// The server took the password, and something else went wrong after it.
+    accepted: bool,
+}
+
+impl Logins<'_> {
+    /// Tries all mailboxes; the answers come in the order of the request.
+    pub(super) async fn run(&self) -> Vec<Tried> {
+        let mailboxes = &self.request.mailboxes;
+        let mut tried = Vec::with_capacity(mailboxes.len());
+        if self.request.shared_credentials {
+            // One at a time until it is known whether the password is good for anything.
+            for mailbox in mailboxes.iter().take(SHARED_REFUSALS_MAX) {
+                tried.push(self.log_in(mailbox).await);
+                if self.read.load(Ordering::Relaxed) > 0 {
+                    break;
+                }
+            }
+        }
+        let rest: Vec<_> = mailboxes.iter().skip(tried.len()).map(|mailbox| self.log_in(mailbox)).collect();
+        let mut rest = stream::iter(rest).buffered(PARALLEL);
+        while let Some(one) = rest.next().await {
+            tried.push(one);
+        }
+        tried
+    }
+
+    async fn log_in(&self, mailbox: &MailboxRequest) -> Tried {
+        let tried = self.log_in_unwatched(mailbox).await;
+        if tried.read.is_some() {
+            self.read.fetch_add(1, Ordering::Relaxed);
+        } else if is_refused(&tried) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.watcher.saw(&Step::Logins { done, total: self.request.mailboxes.len() });
+        tried
+    }
+
+    async fn log_in_unwatched(&self, mailbox: &MailboxRequest) -> Tried {
+        let mut tried = Tried::default();
+        let Some(login) = &mailbox.login else { return Tried { end: End::NoLogin, ..tried } };
+        let candidates = to_try(self.ranked, mailbox.chosen.as_ref());
+        if candidates.is_empty() {
+            return Tried { end: End::NoServer, ..tried };
+        }
+        let hopeless = self.read.load(Ordering::Relaxed) == 0
+            && self.refused.load(Ordering::Relaxed) >= SHARED_REFUSALS_MAX;
+        if self.request.shared_credentials && hopeless {
+            return Tried { end: End::Stopped, ..tried };
+        }
+        let mut postponed: Option<Protocol> = None;
+        for candidate in candidates {
+            let endpoint = &candidate.endpoint;
+            // A server that is only busy has not said that the mailbox is none of its own: a lesser protocol now would
+            // leave folders behind for a passing trouble.
+            if postponed.is_some_and(|protocol| protocol != endpoint.protocol) {
+                break;
+            }
+            if !self.guard.may_try(login) {
+                let failure = spent().at(endpoint.address());
+                tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure: Some(failure) });
+                tried.end = End::Spent;
+                break;
+            }
+            match self.try_one(endpoint, login).await {
+                Ok(read) => {
+                    self.guard.accepted(login);
+                    tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure: None });
+                    tried.read = Some(read);
+                    break;
+                }
+                Err(Unread { failure, accepted }) => {
+                    if accepted {
+                        self.guard.accepted(login);
+                    } else if failure.class == Class::Credentials {
+                        self.guard.refused(login);
+                    }
+                    if matches!(failure.class, Class::Unreachable | Class::Throttled) {
+                        postponed = Some(endpoint.protocol);
+                    }
+                    tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure: Some(failure) });
+                    if accepted {
+                        break;
+                    }
+                }
+            }
+        }
+        tried
+    }
+
+    async fn try_one(&self, endpoint: &Endpoint, login: &Login) -> Result<Read, Unread> {
+        let before = |failure| Unread { failure, accepted: false };
+        let after = |failure| Unread { failure, accepted: true };
+        let trust = &self.request.trust;
+        let (size, unique_ids) = match endpoint.protocol {
+            Protocol::Imap => {
+                let greeted = imap::session::greet(self.network, endpoint, trust).await.map_err(before)?;
+                let mut session = greeted.login(login).await.map_err(before)?;
+                let size = imap::probe::measure_mailbox(&mut session).await;
+                session.close().await;
+                (size.map_err(after)?, true)
+            }
+            Protocol::Pop3 => {
+                let mut session =
+                    pop3::Session::connect(self.network, trust, endpoint).await.map_err(before)?;
+                session.log_in(login).await.map_err(before)?;
+                let measured = async {
+                    let size = session.size_of_maildrop().await?;
+                    Ok((size, session.has_unique_ids().await?))
+                };
+                let measured = measured.await;
+                session.quit().await;
+                measured.map_err(after)?
+            }
+        };
+        Ok(Read { endpoint: endpoint.clone(), size, unique_ids })
+    }
+}
+
+/// Whether a mailbox was refused by every server that had a say.
+pub(super) fn is_refused(tried: &Tried) -> bool {
+    let is_refusal = |attempt: &Attempt| {
+        attempt.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Credentials | Class::Refused))
+    };
+    let is_password =
+        |attempt: &Attempt| attempt.failure.as_ref().is_some_and(|f| f.class == Class::Credentials);
+    tried.end == End::Done
+        && tried.read.is_none()
+        && tried.attempts.iter().any(is_password)
+        && tried.attempts.iter().all(is_refusal)
+}
+
+fn spent() -> Failure {
+    Failure::new(Class::Credentials, "was not tried: the password was refused twice within a day")
+        .hint("correct the password in the Secret, or wait a day; two refusals are the most that is risked")
+}

@@ -1,0 +1,307 @@
+//! Facts in, decision out: tables, and laws that hold for every combination of facts.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::condition::{Conditions, Type};
+use crate::api::status::Phase;
+use crate::api::{MailMigration, Stage, manifest};
+use crate::model::address::Address;
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, MailboxSize};
+use crate::model::failure::{Class, Failure};
+use crate::model::protocol::{Protocol, Tls};
+use crate::model::record::MailboxRecord;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn migration(extra: &str) -> MailMigration {
+    let text = format!(
+        "apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {{name: m, namespace: n}}\nspec:\n  \
+         destination: {{imap: {{host: imap.new.test, credentialsRef: {{name: new}}}}}}\n  domains:\n  \
+         - {{name: a.test, credentialsRef: {{name: a}}, mailboxes: {{list: [{{address: one@a.test}}, {{address: two@a.test}}]}}}}\n  \
+         - {{name: b.test, credentialsRef: {{name: b}}, mailboxes: {{list: [{{address: three@b.test}}]}}}}\n{extra}"
+    );
+    manifest::read(&[("m.yaml", text)]).unwrap().migrations.remove(0)
+}
+
+/// The same migration many times over: reading a manifest compiles the schema's rules each time.
+fn staged(stage: Stage, suspend: bool) -> MailMigration {
+    static READ: std::sync::LazyLock<MailMigration> = std::sync::LazyLock::new(|| migration(""));
+    let mut migration = READ.clone();
+    migration.spec.stage = stage;
+    migration.spec.suspend = suspend;
+    migration
+}
+
+fn discovery(domain: &str, mailboxes: &[(&str, Result<Protocol, Class>)]) -> DomainDiscovery {
+    let mailbox = |(address, found): &(&str, Result<Protocol, Class>)| MailboxDiscovery {
+        address: address.parse().unwrap(),
+        endpoint: found.ok().map(|p| Endpoint::new(p, &format!("mail.{domain}"), 993, Tls::Implicit)),
+        overridden: false,
+        attempts: Vec::new(),
+        size: found.ok().map(|_| MailboxSize { folders: 1, messages: 10, ..MailboxSize::default() }),
+        failure: found.err().map(|class| Failure::new(class, "was refused")),
+    };
+    DomainDiscovery {
+        domain: domain.parse().unwrap(),
+        started: at(0),
+        finished: at(1),
+        evidence: Vec::new(),
+        servers: Vec::new(),
+        candidates: Vec::new(),
+        mailboxes: mailboxes.iter().map(mailbox).collect(),
+        findings: Vec::new(),
+        failure: None,
+    }
+}
+
+fn observe(migration: &MailMigration, discovered: bool) -> Observed {
+    let mut observed = Observed { pass: 1, ..Observed::default() };
+    let found = [
+        discovery("a.test", &[("one@a.test", Ok(Protocol::Imap)), ("two@a.test", Ok(Protocol::Pop3))]),
+        discovery("b.test", &[("three@b.test", Ok(Protocol::Imap))]),
+    ];
+    for (domain, found) in migration.spec.domains.iter().zip(found) {
+        let mailboxes = mailboxes::plan_mailboxes(&migration.spec, domain, &[]);
+        let seen = DomainObserved {
+            mailboxes: Some(mailboxes),
+            discovering: false,
+            discovery: discovered.then_some(found),
+        };
+        observed.domains.insert(domain.name.clone(), seen);
+    }
+    observed
+}
+
+fn record(observed: &mut Observed, mailbox: &str, record: MailboxRecord) {
+    let address: Address = mailbox.parse().unwrap();
+    observed.mailboxes.insert(address, MailboxObserved { running: false, record });
+}
+
+fn finished() -> MailboxRecord {
+    MailboxRecord { pass: 1, attempts: 1, ended: Some(at(5)), ..MailboxRecord::default() }
+}
+
+fn failed(class: Class, attempts: u32) -> MailboxRecord {
+    MailboxRecord { attempts, failure: Some(Failure::new(class, "went wrong")), ..finished() }
+}
+
+fn syncs(decision: &Decision) -> Vec<String> {
+    let sync = |step: &Step| match step {
+        Step::Sync { mailbox, .. } => Some(mailbox.source.to_string()),
+        Step::Discover { .. } => None,
+    };
+    decision.steps.iter().filter_map(sync).collect()
+}
+
+#[test]
+fn every_domain_is_discovered_before_anything_is_copied() {
+    let wanted = migration("  stage: Sync\n");
+    let decision = decide(&wanted, &observe(&wanted, false), at(0));
+    assert_eq!(decision.steps, [Step::Discover { domain: 0 }, Step::Discover { domain: 1 }]);
+    assert_eq!((decision.status.phase, decision.ending), (Some(Phase::Discovering), None));
+    let mut observed = observe(&wanted, true);
+    observed.domains.get_mut("b.test").unwrap().discovery = None;
+    observed.domains.get_mut("b.test").unwrap().discovering = true;
+    let decision = decide(&wanted, &observed, at(0));
+    assert!(decision.steps.is_empty() && decision.ending.is_none());
+}
+
+#[test]
+fn the_stage_plan_copies_nothing() {
+    let wanted = migration("  stage: Plan\n");
+    let decision = decide(&wanted, &observe(&wanted, true), at(0));
+    assert!(decision.steps.is_empty());
+    assert_eq!((decision.status.phase, decision.ending), (Some(Phase::Planned), Some(Ending::Reached)));
+    assert!(decision.status.conditions.holds(Type::Ready) && !decision.status.conditions.holds(Type::Synced));
+    let messages = decision.status.messages.unwrap();
+    assert_eq!((messages.source, messages.pending), (30, 30));
+    let domain = &decision.status.domains[0];
+    assert!(domain.mixed && domain.protocols[&Protocol::Pop3] == 1);
+}
+
+#[test]
+fn mailboxes_are_copied_as_many_at_a_time_as_allowed() {
+    let wanted = migration("  stage: Sync\n  workers: {concurrency: 2}\n");
+    let mut observed = observe(&wanted, true);
+    assert_eq!(syncs(&decide(&wanted, &observed, at(0))), ["one@a.test", "two@a.test"]);
+    observed.mailboxes.entry("one@a.test".parse().unwrap()).or_default().running = true;
+    assert_eq!(syncs(&decide(&wanted, &observed, at(0))), ["two@a.test"]);
+    for mailbox in ["one@a.test", "two@a.test", "three@b.test"] {
+        record(&mut observed, mailbox, finished());
+    }
+    let decision = decide(&wanted, &observed, at(0));
+    assert_eq!(decision.ending, Some(Ending::Reached));
+    assert!(
+        decision.status.conditions.holds(Type::Synced) && decision.status.conditions.holds(Type::Verified)
+    );
+}
+
+#[test]
+fn what_mends_itself_is_tried_again_and_the_rest_stops_its_mailbox_alone() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = observe(&wanted, true);
+    record(&mut observed, "one@a.test", failed(Class::Unreachable, 1));
+    record(&mut observed, "two@a.test", failed(Class::Quota, 1));
+    record(&mut observed, "three@b.test", finished());
+    let decision = decide(&wanted, &observed, at(5));
+    assert!(decision.wake.is_some_and(|wake| wake > at(5)) && decision.ending.is_none());
+    assert_eq!(syncs(&decide(&wanted, &observed, at(100))), ["one@a.test"]);
+    record(&mut observed, "one@a.test", finished());
+    let decision = decide(&wanted, &observed, at(100));
+    let Some(Ending::Stopped(failure)) = &decision.ending else { panic!("{:?}", decision.ending) };
+    assert_eq!((failure.class, failure.sentence().as_str()), (Class::Quota, "two@a.test: went wrong"));
+    let stalled = decision.status.conditions.of(Type::Stalled).unwrap();
+    assert_eq!(stalled.reason, "DestinationFull");
+    assert_eq!(decision.status.counts.unwrap().synced, 2);
+}
+
+#[test]
+fn a_mailbox_that_cannot_log_in_stops_nobody_else() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = observe(&wanted, true);
+    observed.domains.get_mut("a.test").unwrap().discovery = Some(discovery(
+        "a.test",
+        &[("one@a.test", Err(Class::Credentials)), ("two@a.test", Ok(Protocol::Imap))],
+    ));
+    assert_eq!(syncs(&decide(&wanted, &observed, at(0))), ["two@a.test", "three@b.test"]);
+    record(&mut observed, "two@a.test", finished());
+    record(&mut observed, "three@b.test", finished());
+    let decision = decide(&wanted, &observed, at(0));
+    let Some(Ending::Stopped(failure)) = &decision.ending else { panic!("{:?}", decision.ending) };
+    assert_eq!(failure.class, Class::Credentials);
+    assert_eq!(decision.status.counts.unwrap().blocked, 1);
+    assert!(!decision.status.conditions.holds(Type::CredentialsAccepted));
+}
+
+#[test]
+fn only_the_approved_plan_is_carried_out() {
+    let mut wanted = migration("  stage: Sync\n");
+    let observed = observe(&wanted, true);
+    let digest = decide(&wanted, &observed, at(0)).status.plan.unwrap().digest;
+    wanted.spec.approved_plan = Some(format!("sha256:{}", "0".repeat(64)));
+    let decision = decide(&wanted, &observed, at(0));
+    assert!(decision.steps.is_empty() && decision.status.conditions.holds(Type::ReviewRequired));
+    assert!(matches!(decision.ending, Some(Ending::Stopped(f)) if f.class == Class::Configuration));
+    wanted.spec.approved_plan = Some(digest.clone());
+    assert_eq!(syncs(&decide(&wanted, &observed, at(0))).len(), 3);
+    wanted.spec.workers.concurrency = 1;
+    assert_eq!(
+        decide(&wanted, &observed, at(0)).status.plan.unwrap().digest,
+        digest,
+        "the pace is not the plan"
+    );
+    wanted.spec.policy.max_message_bytes = Some(5);
+    assert_ne!(decide(&wanted, &observed, at(0)).status.plan.unwrap().digest, digest);
+}
+
+#[test]
+fn suspended_is_not_stalled() {
+    let wanted = migration("  stage: Sync\n  suspend: true\n");
+    let decision = decide(&wanted, &observe(&wanted, true), at(0));
+    assert!(decision.steps.is_empty() && !decision.status.conditions.holds(Type::Stalled));
+    assert_eq!(decision.status.phase, Some(Phase::Suspended));
+}
+
+const CLASSES: [Class; 12] = [
+    Class::Unreachable,
+    Class::Conflict,
+    Class::Throttled,
+    Class::Tls,
+    Class::Credentials,
+    Class::Refused,
+    Class::Configuration,
+    Class::Quota,
+    Class::Message,
+    Class::Protocol,
+    Class::Internal,
+    Class::Interrupted,
+];
+
+prop_compose! {
+    fn any_record()(pass in 0_u32..3, attempts in 0_u32..9, ended in proptest::option::of(0_i64..50), class in proptest::option::of(0_usize..12), running: bool)
+        -> MailboxObserved {
+        let failure = class.map(|class| Failure::new(CLASSES[class], "went wrong"));
+        let record = MailboxRecord { pass, attempts, ended: ended.map(at), failure, ..MailboxRecord::default() };
+        MailboxObserved { running, record }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_combination_of_facts_has_an_answer_that_keeps_the_laws(
+        stage in 0_usize..3, suspend: bool, discovered: bool, discovering: bool,
+        records in proptest::collection::vec(any_record(), 3), blocked in proptest::option::of(0_usize..12), now in 0_i64..200,
+    ) {
+        let stage = [Stage::Plan, Stage::Sync, Stage::Cutover][stage];
+        let wanted = staged(stage, suspend);
+        let mut observed = observe(&wanted, discovered);
+        if !discovered {
+            observed.domains.get_mut("a.test").unwrap().discovering = discovering;
+        } else if let Some(class) = blocked {
+            observed.domains.get_mut("b.test").unwrap().discovery =
+                Some(discovery("b.test", &[("three@b.test", Err(CLASSES[class]))]));
+        }
+        for (mailbox, seen) in ["one@a.test", "two@a.test", "three@b.test"].iter().zip(records) {
+            observed.mailboxes.insert(mailbox.parse().unwrap(), seen);
+        }
+        let decision = decide(&wanted, &observed, at(now));
+        let again = decide(&wanted, &observed, at(now));
+        prop_assert_eq!(&decision.steps, &again.steps, "the same facts give the same decision");
+
+        // Whatever is not at its end has something to do or to wait for.
+        let waiting = decision.wake.is_some()
+            || observed.domains.values().any(|d| d.discovering)
+            || observed.mailboxes.values().any(|m| m.running);
+        prop_assert!(decision.ending.is_some() || !decision.steps.is_empty() || waiting);
+        prop_assert!(decision.ending.is_none() || decision.steps.is_empty());
+
+        // kstatus: Ready is always there, Reconciling and Stalled never together, and neither beside Ready=True.
+        let conditions = &decision.status.conditions;
+        prop_assert!(conditions.of(Type::Ready).is_some());
+        prop_assert!(!(conditions.holds(Type::Reconciling) && conditions.holds(Type::Stalled)));
+        let at_work = conditions.holds(Type::Reconciling) || conditions.holds(Type::Stalled);
+        prop_assert!(!(conditions.holds(Type::Ready) && at_work));
+        prop_assert!(decision.status.messages.unwrap().balances());
+        if stage == Stage::Plan || suspend {
+            prop_assert!(syncs(&decision).is_empty());
+        }
+    }
+
+    #[test]
+    fn every_world_comes_to_an_end(outcomes in proptest::collection::vec(0_usize..14, 60)) {
+        let wanted = staged(Stage::Sync, false);
+        let mut observed = observe(&wanted, false);
+        let mut now = at(0);
+        let mut outcomes = outcomes.into_iter();
+        for _ in 0..200 {
+            let decision = decide(&wanted, &observed, now);
+            if decision.ending.is_some() {
+                return Ok(());
+            }
+            for step in decision.steps {
+                match step {
+                    Step::Discover { domain } => {
+                        let name = &wanted.spec.domains[domain].name;
+                        let found = observe(&wanted, true).domains.remove(name).unwrap();
+                        observed.domains.insert(name.clone(), found);
+                    }
+                    Step::Sync { mailbox, .. } => {
+                        let seen = observed.mailboxes.entry(mailbox.source).or_default();
+                        let attempts = if seen.record.pass == 1 { seen.record.attempts + 1 } else { 1 };
+                        // A server that asks for a pause for ever is waited for for ever, which is no end.
+                        let class = outcomes.next().and_then(|n| CLASSES.get(n)).filter(|c| **c != Class::Throttled);
+                        let failure = class.map(|class| Failure::new(*class, "went wrong"));
+                        seen.record = MailboxRecord { pass: 1, attempts, ended: Some(now), failure, ..MailboxRecord::default() };
+                    }
+                }
+            }
+            now = decision.wake.unwrap_or(now) + SignedDuration::from_millis(1);
+        }
+        prop_assert!(false, "no end within 200 rounds");
+    }
+}

@@ -1,0 +1,121 @@
+//! Keeps the dependency rule of `src/lib.rs`: reads the `crate::` paths of every room and refuses those that the rule
+//! does not allow.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms, and the rooms that each may look into.
+const RULE: [(&str, &[&str]); 10] = [
+    ("model", &["model"]),
+    ("api", &["api", "model"]),
+    ("plan", &["plan", "api", "model"]),
+    ("mail", &["mail", "model"]),
+    ("discovery", &["discovery", "mail", "model"]),
+    ("ledger", &["ledger", "model"]),
+    ("transfer", &["transfer", "ledger", "mail", "model"]),
+    ("report", &["report", "model"]),
+    (
+        "local",
+        &["local", "api", "plan", "reconcile", "discovery", "mail", "transfer", "ledger", "report", "model"],
+    ),
+    ("commands", &["commands", "cli", "local", "api", "plan", "reconcile", "discovery", "report", "model"]),
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn room(name: &str) -> Vec<(PathBuf, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let folder = source.join(name);
+    let files = if folder.is_dir() { sources(&folder) } else { vec![source.join(format!("{name}.rs"))] };
+    files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// Code lines: comments do not bind.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(at, line)| (at + 1, line.trim()))
+        .filter(|(_, line)| !line.starts_with("//"))
+}
+
+#[test]
+fn every_room_looks_only_into_the_rooms_it_may() {
+    let mut broken = Vec::new();
+    for (name, allowed) in RULE {
+        for (path, text) in room(name) {
+            for (at, line) in code(&text) {
+                for (start, _) in line.match_indices("crate::") {
+                    let rest = &line[start + "crate::".len()..];
+                    let target: String =
+                        rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+                    if !target.is_empty() && !allowed.contains(&target.as_str()) {
+                        broken.push(format!(
+                            "{}:{at}: {name} must not look into {target}: {line}",
+                            path.display()
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "the dependency rule of src/lib.rs is broken:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn the_pure_rooms_never_await() {
+    for name in ["model", "api", "plan", "report"] {
+        for (path, text) in room(name) {
+            let product = text.split("#[cfg(test)]").next().unwrap();
+            for (at, line) in code(product) {
+                assert!(
+                    !line.contains(".await") && !line.contains("async fn"),
+                    "{}:{at}: {line}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_engine_names_no_protocol_driver() {
+    for (path, text) in room("transfer") {
+        for (at, line) in code(&text) {
+            for driver in ["mail::imap", "mail::pop3", "mail::network", "mail::tls"] {
+                assert!(
+                    !line.contains(driver),
+                    "{}:{at}: the engine knows protocols only through the traits: {line}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_command_layer_sees_async_imap_and_only_the_manifest_reads_yaml() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for path in sources(&source) {
+        let text = fs::read_to_string(&path).unwrap();
+        let shown = path.strip_prefix(&source).unwrap().display().to_string();
+        for (at, line) in code(&text) {
+            let imap = line.contains("async_imap::") && shown != "mail/imap/session.rs";
+            let yaml =
+                line.contains("serde_yaml::") && !shown.starts_with("api/manifest/") && shown != "api/crd.rs";
+            assert!(!imap && !yaml, "{shown}:{at}: {line}");
+        }
+    }
+}
