@@ -312,6 +312,7 @@ fn a_mixed_domain_found_by_dns() {
     let scene = Scene::of("mixed-domain.yaml");
     let source = scene
         .server("mail.northwind.example")
+        .imap(LOOPBACK)
         .imaps(LOOPBACK)
         .pop3s(LOOPBACK)
         .user(User::new("carol@northwind.example", "carol-password"))
@@ -329,6 +330,7 @@ fn a_mixed_domain_found_by_dns() {
         .knows(host)
         .publishes([
             Record::mx("northwind.example", host, 10),
+            Record::srv("_imap._tcp.northwind.example", host, source.imap().port()),
             Record::srv("_imaps._tcp.northwind.example", host, source.imaps().port()),
             Record::srv("_pop3s._tcp.northwind.example", host, source.pop3s().port()),
         ])
@@ -340,6 +342,10 @@ fn a_mixed_domain_found_by_dns() {
     arrived((&source, users[0]), (&destination, users[0]));
     inbox_arrived((&source, users[1]), (&destination, users[1]));
     inbox_arrived((&source, users[2]), (&destination, users[2]));
+    // That IMAP refuses the others again and again does not count against their passwords.
+    for _ in 0..3 {
+        played.copies(filled, 0);
+    }
 }
 
 #[test]
@@ -364,6 +370,19 @@ fn a_master_user_opens_every_mailbox() {
     for user in users {
         arrived((&source, user), (&destination, user));
     }
+}
+
+#[test]
+fn a_master_user_without_a_list_is_told_so() {
+    let mut scene = Scene::of("master-user.yaml");
+    let from = scene.text.find("    # A master user opens every mailbox and lists none").unwrap();
+    scene.text.truncate(from);
+    let source = scene.server("imap.adventure-works.example").imaps(LOOPBACK).start();
+    let played = scene.plays("imap.adventure-works.example", 993, source.imaps()).set();
+    let output = played.mailferry("run", &["--stage", "Plan", "--output", "json"]);
+    assert_eq!(output.status.code(), Some(23));
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(findings(&result, 0).contains("MailboxListMissing"), "{result}");
 }
 
 #[test]
