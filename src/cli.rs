@@ -55,7 +55,7 @@ pub enum Command {
         mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
         mailferry verify -f contoso.yaml --state ./state --repair      send again what is missing")]
     Verify(VerifyArgs),
-    /// Prints the CustomResourceDefinitions
+    /// Prints the `CustomResourceDefinitions`
     #[command(after_help = "Examples:\n  \
         mailferry crd | kubectl apply -f -\n  \
         mailferry crd --dir crds                                       one file for each kind")]
@@ -192,7 +192,7 @@ pub struct ReportArgs {
     /// What it is about
     #[arg(long, value_enum, default_value_t)]
     pub kind: Kind,
-    /// Only messages with this verdict: Delivered, DeliveredAltered, Excluded, Quarantined or Pending
+    /// Only messages with this verdict: Delivered, `DeliveredAltered`, Excluded, Quarantined or Pending
     #[arg(long, value_name = "VERDICT", value_parser = ["Delivered", "DeliveredAltered", "Excluded", "Quarantined", "Pending"], ignore_case = true)]
     pub verdict: Option<String>,
     /// The file to write; standard output when it is not given

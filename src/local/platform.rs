@@ -16,6 +16,7 @@ use crate::discovery::Clock;
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::finding::{Code, Finding};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step};
@@ -111,7 +112,7 @@ impl LocalPlatform {
         let name = self.tools.spec().domains[at].name.clone();
         let discovery = match discovery {
             Ok(discovery) => *discovery,
-            Err(failure) => self.unreadable_domain(&name, failure)?,
+            Err(failure) => unreadable_domain(&name, failure)?,
         };
         self.display.domain_discovered(&discovery);
         self.tools.state.save_domain(&name, &discovery)?;
@@ -120,23 +121,6 @@ impl LocalPlatform {
             seen.discovery = Some(discovery);
         }
         Ok(())
-    }
-
-    /// A domain that could not even be asked about: its Secret, its authority or its list is missing.
-    fn unreadable_domain(&self, name: &str, failure: Failure) -> Result<DomainDiscovery> {
-        use crate::model::finding::{Code, Finding};
-        let now = SystemClock.now();
-        Ok(DomainDiscovery {
-            domain: name.parse().map_err(Failure::configuration)?,
-            started: now,
-            finished: now,
-            evidence: Vec::new(),
-            servers: Vec::new(),
-            candidates: Vec::new(),
-            mailboxes: Vec::new(),
-            findings: vec![Finding::of_domain(Code::CredentialsMissing, failure.sentence())],
-            failure: Some(failure),
-        })
     }
 
     /// Whether no task is at work.
@@ -171,6 +155,22 @@ impl LocalPlatform {
             Done::Synced { mailbox, record: Box::new(record), tls }
         });
     }
+}
+
+/// A domain that could not even be asked about: its Secret, its authority or its list is missing.
+fn unreadable_domain(name: &str, failure: Failure) -> Result<DomainDiscovery> {
+    let now = SystemClock.now();
+    Ok(DomainDiscovery {
+        domain: name.parse().map_err(Failure::configuration)?,
+        started: now,
+        finished: now,
+        evidence: Vec::new(),
+        servers: Vec::new(),
+        candidates: Vec::new(),
+        mailboxes: Vec::new(),
+        findings: vec![Finding::of_domain(Code::CredentialsMissing, failure.sentence())],
+        failure: Some(failure),
+    })
 }
 
 #[async_trait]

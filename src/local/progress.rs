@@ -2,6 +2,7 @@
 //! it goes to standard error; standard output holds the result alone.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -127,11 +128,11 @@ fn domain_words(discovery: &DomainDiscovery) -> String {
         words.push_str(&best.endpoint.address());
         words.push_str(&tls.map_or_else(|| "  no TLS".to_owned(), |t| format!("  {}", t.version)));
     }
-    words.push_str(&format!("  {readable} of {} logins ok", discovery.mailboxes.len()));
+    let _ = write!(words, "  {readable} of {} logins ok", discovery.mailboxes.len());
     if let Some(best) = best {
-        words.push_str(&format!("  grade {}  fidelity {}", best.grade, best.fidelity));
+        let _ = write!(words, "  grade {}  fidelity {}", best.grade, best.fidelity);
     } else if let Some(failure) = &discovery.failure {
-        words.push_str(&format!("  {}", failure.what));
+        let _ = write!(words, "  {}", failure.what);
     }
     words
 }
@@ -139,10 +140,7 @@ fn domain_words(discovery: &DomainDiscovery) -> String {
 fn ended_words(record: &MailboxRecord) -> String {
     match &record.failure {
         Some(failure) => format!("{} [{}]", failure.sentence(), failure.class),
-        None => format!(
-            "{}  {} sent, {} recognised, {} checked",
-            record.counts, record.sent, record.recognised, record.sizes_checked
-        ),
+        None => format!("{}  {} sent, {} recognised", record.counts, record.sent, record.recognised),
     }
 }
 

@@ -181,7 +181,7 @@ impl Remembered {
         }
         if record.pass > 0 {
             let done = record.finished(record.pass);
-            row.phase = if done { "Verified" } else { "Failed" }.to_owned();
+            if done { "Verified" } else { "Failed" }.clone_into(&mut row.phase);
             row.failure = record.failure.as_ref().map(Into::into).or(row.failure);
         }
         row.altered = record.altered;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::clock::SystemClock;
-use super::guard::DurableGuard;
+use super::guard::{DurableGuard, Streak};
 use super::secrets::Secrets;
 use super::state::MigrationState;
 use crate::api::domain::{DomainSpec, Mailboxes};
 use crate::api::manifest::Part;
 use crate::api::policy::Verify;
 use crate::api::{MailMigration, MailMigrationSpec};
+use crate::discovery::findings::of_channel;
 use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
 use crate::ledger::Ledger;
 use crate::mail::credentials::{Credentials, Login};
@@ -49,6 +50,8 @@ pub struct Tools {
     pub authority: Arc<str>,
     /// The count of refused logins.
     pub guard: Arc<DurableGuard>,
+    /// Refusals of the destination's administrator.
+    pub streak: Arc<Streak>,
     /// How fast bytes may go to the destination.
     pub pace: Arc<Pace>,
     /// What must survive.
@@ -193,10 +196,14 @@ impl Tools {
         let trust = self.trust(domain.ca_ref.as_ref())?;
         Ok(match endpoint.protocol {
             Protocol::Imap => {
-                let session = greet(&self.network, endpoint, &trust).await?.login(&login).await?;
+                let greeted = greet(&self.network, endpoint, &trust).await?;
+                let session = self.guard.hold(&login, greeted.login(&login)).await?;
                 Box::new(ImapSource::new(session).await?)
             }
-            Protocol::Pop3 => Box::new(Pop3Source::log_in(&self.network, &trust, endpoint, &login).await?),
+            Protocol::Pop3 => {
+                let source = Pop3Source::log_in(&self.network, &trust, endpoint, &login);
+                Box::new(self.guard.hold(&login, source).await?)
+            }
         })
     }
 
@@ -216,8 +223,13 @@ impl Tools {
             .hint("add a row to mailboxes.csv")
         })?;
         let trust = self.trust(wanted.ca())?;
-        let session = greet(&self.network, &wanted.endpoint(), &trust).await?.login(&login).await?;
-        Ok(Box::new(ImapDestination::new(session).await?))
+        if credentials.is_shared() {
+            self.streak.allow()?;
+        }
+        let greeted = greet(&self.network, &wanted.endpoint(), &trust).await?;
+        let session = self.guard.hold(&login, greeted.login(&login)).await;
+        self.streak.note(&session);
+        Ok(Box::new(ImapDestination::new(session?).await?))
     }
 
     /// What the manifest says about carrying messages, in the engine's terms.
@@ -280,6 +292,7 @@ impl Tools {
         let mut source = self.open_source(at, planned, endpoint).await.at(|| "source".to_owned())?;
         let mut destination = self.open_destination(planned).await.at(|| "destination".to_owned())?;
         tls.clone_from(&destination.facts().tls);
+        let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
         let outcome = sync_mailbox(&mut *source, &mut *destination, &ledger, &rules, progress).await;
         source.close().await;
         destination.close().await;
@@ -295,6 +308,7 @@ impl Tools {
         record.sizes_checked += outcome.sizes_checked;
         record.digests_checked += outcome.digests_checked;
         record.findings = outcome.findings;
+        record.findings.extend(channel);
         Ok(())
     }
 }

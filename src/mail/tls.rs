@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{CertificateError, ClientConfig, ProtocolVersion, RootCertStore};
+use rustls::{CertificateError as E, ClientConfig, ProtocolVersion, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -99,7 +99,6 @@ fn explain_handshake(error: &std::io::Error) -> Failure {
         .hint("no password was sent; the server must speak TLS 1.2 or newer on this port")
         .caused_by(error);
     };
-    use CertificateError as E;
     let (why, hint) = match reason {
         E::Expired | E::ExpiredContext { .. } => ("it has expired".to_owned(), "have it renewed"),
         E::NotValidYet | E::NotValidYetContext { .. } => {

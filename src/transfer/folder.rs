@@ -11,10 +11,11 @@ use super::progress::MailboxProgress;
 use super::settle::Barrier;
 use super::verify::{check_arrivals, read_identities};
 use super::{PassOutcome, Rules};
-use crate::ledger::{Cursor, Foreign, Ledger, NewRow, RowId, Settled, protocol_of};
+use crate::ledger::{Cursor, Foreign, Ledger, NewRow, Row, RowId, Settled, protocol_of};
 use crate::mail::{Destination, FolderState, Listed, Source};
 use crate::model::failure::{Place, Result};
 use crate::model::finding::{Code, Finding};
+use crate::model::folder::FolderPath;
 use crate::model::message::{Arrival, Flags, Locator, Verdict};
 use crate::model::protocol::Protocol;
 
@@ -39,6 +40,8 @@ pub struct FolderPass<'a> {
     pub progress: &'a MailboxProgress,
     /// The folder.
     pub plan: &'a FolderPlan,
+    /// Whether everything that the ledger knows was judged by the same rules.
+    pub same_rules: bool,
     /// The mailbox's outcome, added to.
     pub outcome: &'a mut PassOutcome,
     /// Keywords that the destination does not keep, added to.
@@ -61,28 +64,38 @@ impl FolderPass<'_> {
         let arrived = self.destination.open(&plan.destination).await?;
         let cursor = self.ledger.cursor(&plan.source.path).await?;
         let in_doubt = barrier.concerns(&plan.destination);
-        if !in_doubt && cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, &state, &arrived)) {
+        let unchanged = |cursor: &Cursor| is_unchanged(cursor, &state, &arrived);
+        if !in_doubt && self.same_rules && cursor.as_ref().is_some_and(unchanged) {
             return Ok(());
         }
-        let moved = cursor.as_ref().is_some_and(|c| c.destination_uidvalidity != arrived.uidvalidity);
+        let mut rows = self.ledger.rows(&plan.source.path).await?;
+        let moved = cursor.as_ref().is_some_and(|c| c.destination_uidvalidity != arrived.uidvalidity)
+            || rows.iter().any(|row| is_elsewhere(row, &plan.destination, arrived.uidvalidity));
         if moved {
-            self.ledger.forget_arrivals(&plan.destination).await?;
+            self.ledger.forget_arrivals(&plan.destination, arrived.uidvalidity).await?;
+            rows = self.ledger.rows(&plan.source.path).await?;
         }
+        let unbound = rows.iter().any(is_unbound);
         let mut scanned = cursor.filter(|_| !moved).map_or(1, |c| c.destination_scanned.max(1));
         if let Some(from) = barrier.scan_from(&plan.destination, arrived.uidvalidity) {
             scanned = scanned.min(from);
         }
 
         let listing = self.source.list().await?;
-        let rows = self.ledger.rows(&plan.source.path).await?;
-        let diff = compare(rows, listing, |locator| is_reachable(locator, &state));
-        let work = self.plan_work(&diff).await?;
-        if moved || !work.is_empty() || !diff.void.is_empty() {
+        let mut diff = compare(rows, listing, |locator| is_reachable(locator, &state));
+        self.forget_void(&mut diff.void).await?;
+        let mut work = self.plan_work(&diff).await?;
+        if moved || unbound || !work.is_empty() || !diff.void.is_empty() {
             self.scan_destination(scanned, &arrived).await?;
             scanned = arrived.uidnext.unwrap_or(1);
         }
-        let work = if moved { self.rebind(&arrived, work).await? } else { work };
-        let mut candidates = self.gather_candidates(&diff, &arrived).await?;
+        if moved || unbound {
+            let lost = self.rebind(&arrived).await?;
+            if moved {
+                work.extend(self.carry_again(lost, &mut diff.void, &state).await?);
+            }
+        }
+        let mut candidates = self.gather_candidates(&diff.void, &arrived).await?;
         let mut changes = diff.flags;
         self.copy(work, &arrived, &mut candidates, &mut changes).await?;
         self.carry_flags(changes, &arrived).await?;
@@ -103,13 +116,24 @@ impl FolderPass<'_> {
     /// Counts the messages of a folder that is left out as a whole.
     async fn exclude(&mut self, state: &FolderState, why: &str) -> Result<()> {
         let rows = self.ledger.rows(&self.plan.source.path).await?;
-        let diff = compare(rows, self.source.list().await?, |locator| is_reachable(locator, state));
+        let mut diff = compare(rows, self.source.list().await?, |locator| is_reachable(locator, state));
+        self.forget_void(&mut diff.void).await?;
         let verdict = Verdict::Excluded(why.to_owned());
         let fresh: Vec<NewRow> = diff.fresh.iter().map(|listed| new_row(listed, verdict.clone())).collect();
         self.ledger.insert(&fresh).await?;
         let pending: Vec<Settled> =
             diff.pending.iter().map(|(row, _)| settled(*row, None, verdict.clone())).collect();
         self.ledger.settle(&pending, None).await
+    }
+
+    /// Forgets rows under void locators that stand for nothing: what they named is listed anew under another locator.
+    async fn forget_void(&mut self, void: &mut Vec<Row>) -> Result<()> {
+        let stands = |row: &Row| {
+            row.known.is_some() && !matches!(row.verdict, Verdict::Pending | Verdict::Excluded(_))
+        };
+        let forgotten: Vec<RowId> = void.iter().filter(|row| !stands(row)).map(|row| row.id).collect();
+        void.retain(stands);
+        self.ledger.forget(&forgotten).await
     }
 
     /// Remembers what is new, and finds what is to be copied now.
@@ -140,9 +164,6 @@ impl FolderPass<'_> {
             }
         }
         self.ledger.settle(&excluded, None).await?;
-        let forgotten: Vec<RowId> =
-            diff.void.iter().filter(|row| row.known.is_none()).map(|row| row.id).collect();
-        self.ledger.forget(&forgotten).await?;
         Ok(work)
     }
 
@@ -169,56 +190,75 @@ impl FolderPass<'_> {
         Ok(())
     }
 
-    /// Finds delivered messages again after the destination folder got another UIDVALIDITY; those that are not there any
-    /// more are carried again.
-    async fn rebind(&mut self, arrived: &FolderState, mut work: Vec<Work>) -> Result<Vec<Work>> {
+    /// Finds delivered messages again whose place at the destination is not known: the folder got another UIDVALIDITY, or
+    /// the server did not say where they went. Returns those that are not there.
+    async fn rebind(&mut self, arrived: &FolderState) -> Result<Vec<Row>> {
         let folder = &self.plan.destination;
         let mut present: HashMap<_, Vec<u32>> = HashMap::new();
-        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await? {
+        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await?.into_iter().rev() {
             present.entry(foreign.known.canonical).or_default().push(foreign.uid);
         }
         let mut found = Vec::new();
         let mut lost = Vec::new();
-        for row in self.ledger.rows(&self.plan.source.path).await? {
-            if !row.verdict.is_delivered() || row.destination.is_some() {
-                continue;
-            }
-            let uid = row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop());
-            match uid {
+        for row in self.ledger.rows(&self.plan.source.path).await?.into_iter().filter(is_unbound) {
+            match row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop()) {
                 Some(uid) => found.push(settled(
                     row.id,
                     Some((folder.clone(), Arrival { uidvalidity: arrived.uidvalidity, uid })),
                     row.verdict,
                 )),
-                None if !row.gone => {
-                    lost.push(row.id);
-                    let listed = Listed {
-                        locator: row.locator,
-                        size: row.size,
-                        date: row.date,
-                        flags: Some(row.flags),
-                    };
-                    work.push(Work { row: row.id, listed });
-                }
-                None => {}
+                None => lost.push(row),
             }
         }
         self.ledger.settle(&found, None).await?;
-        self.ledger.reopen(&lost).await?;
+        Ok(lost)
+    }
+
+    /// Puts messages back to work that were delivered and are no longer at the destination. Those under void locators
+    /// cannot be fetched: they are forgotten, and carried under the locator by which they are listed now.
+    async fn carry_again(
+        &mut self,
+        lost: Vec<Row>,
+        void: &mut Vec<Row>,
+        state: &FolderState,
+    ) -> Result<Vec<Work>> {
+        let (reachable, unreachable): (Vec<Row>, Vec<Row>) =
+            lost.into_iter().partition(|row| is_reachable(&row.locator, state));
+        let unreachable: BTreeSet<RowId> = unreachable.iter().map(|row| row.id).collect();
+        void.retain(|row| !unreachable.contains(&row.id));
+        self.ledger.forget(&unreachable.into_iter().collect::<Vec<_>>()).await?;
+        let work: Vec<Work> = reachable
+            .into_iter()
+            .filter(|row| !row.gone)
+            .map(|row| Work {
+                row: row.id,
+                listed: Listed {
+                    locator: row.locator,
+                    size: row.size,
+                    date: row.date,
+                    flags: Some(row.flags),
+                },
+            })
+            .collect();
+        self.ledger.reopen(&work.iter().map(|work| work.row).collect::<Vec<_>>()).await?;
         Ok(work)
     }
 
     /// Gathers what a message to copy may turn out to be.
-    async fn gather_candidates(&mut self, diff: &Diff, arrived: &FolderState) -> Result<Candidates> {
+    async fn gather_candidates(&mut self, void: &[Row], arrived: &FolderState) -> Result<Candidates> {
         let folder = &self.plan.destination;
         let mut candidates = Candidates::default();
-        for row in &diff.void {
-            if let Some(known) = &row.known {
+        let void: BTreeSet<RowId> = void.iter().map(|row| row.id).collect();
+        let rows =
+            if void.is_empty() { Vec::new() } else { self.ledger.rows(&self.plan.source.path).await? };
+        // Read again, for they may have been found at another place since.
+        for row in rows.into_iter().filter(|row| void.contains(&row.id)) {
+            if let Some(known) = row.known {
                 let candidate = Candidate {
                     row: Some(row.id),
-                    destination: row.destination.clone(),
-                    verdict: row.verdict.clone(),
-                    flags: Some(row.flags.clone()),
+                    destination: row.destination,
+                    verdict: row.verdict,
+                    flags: Some(row.flags),
                     exact: known.exact,
                 };
                 candidates.add(known.canonical, candidate);
@@ -262,6 +302,9 @@ impl FolderPass<'_> {
             self.outcome.recognised += copied.recognised.len() as u64;
             let mut failure = copied.failure.take();
             if failure.is_none() {
+                failure = self.locate(&mut copied, arrived, uidnext).await.err();
+            }
+            if failure.is_none() {
                 match check_arrivals(self.destination, &mut copied, self.rules.depth).await {
                     Ok(checked) => {
                         self.outcome.sizes_checked += checked.sizes;
@@ -279,6 +322,42 @@ impl FolderPass<'_> {
             let highest =
                 copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid).max();
             uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid + 1));
+        }
+        Ok(())
+    }
+
+    /// Finds out where messages went when the server did not say so (no UIDPLUS). Otherwise they could not be told from
+    /// foreign ones later: a second, equal message would be taken for the first, and flags would find nobody.
+    async fn locate(
+        &mut self,
+        copied: &mut super::pipeline::Copied,
+        arrived: &FolderState,
+        uidnext: u32,
+    ) -> Result<()> {
+        let folder = &self.plan.destination;
+        let mut unknown: HashMap<_, Vec<usize>> = HashMap::new();
+        for (at, settled) in copied.settled.iter().enumerate().rev() {
+            if let (Verdict::Delivered, None, Some(known)) =
+                (&settled.verdict, &settled.destination, &settled.known)
+            {
+                unknown.entry(known.canonical).or_default().push(at);
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut taken = self.ledger.claimed(folder, arrived.uidvalidity).await?;
+        taken.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
+        taken.extend(copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid));
+        let present = self.destination.list_from(uidnext).await.at(|| folder.to_string())?;
+        let fresh: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !taken.contains(uid)).collect();
+        for part in fresh.chunks(READ_BACK) {
+            for (uid, identity) in read_identities(self.destination, part).await? {
+                if let Some(at) = unknown.get_mut(&identity.canonical).and_then(Vec::pop) {
+                    let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid };
+                    copied.settled[at].destination = Some((folder.clone(), arrival));
+                }
+            }
         }
         Ok(())
     }
@@ -374,6 +453,16 @@ fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> 
         && cursor.destination_uidvalidity == arrived.uidvalidity
 }
 
+/// Whether a message was seen in this folder under another UIDVALIDITY, so that nobody knows its UID now.
+fn is_elsewhere(row: &Row, folder: &FolderPath, uidvalidity: u32) -> bool {
+    row.destination.as_ref().is_some_and(|(at, arrival)| at == folder && arrival.uidvalidity != uidvalidity)
+}
+
+/// Whether a message is at the destination and nobody knows where.
+fn is_unbound(row: &Row) -> bool {
+    row.verdict.is_delivered() && row.destination.is_none()
+}
+
 fn is_reachable(locator: &Locator, state: &FolderState) -> bool {
     match locator {
         Locator::Imap { uidvalidity, .. } => *uidvalidity == state.uidvalidity,
@@ -392,11 +481,7 @@ fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {
     }
 }
 
-fn settled(
-    id: RowId,
-    destination: Option<(crate::model::folder::FolderPath, Arrival)>,
-    verdict: Verdict,
-) -> Settled {
+fn settled(id: RowId, destination: Option<(FolderPath, Arrival)>, verdict: Verdict) -> Settled {
     Settled { id, known: None, size: None, date: None, flags: None, destination, verdict, replaces: None }
 }
 

@@ -76,6 +76,13 @@ impl Rules {
         set.build().map_err(|e| unreadable("", &e))
     }
 
+    /// What [`Self::judge`] goes by, as the ledger remembers it.
+    fn fingerprint(&self) -> String {
+        let limit = self.max_message_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
+        let since = self.since.map(|since| since.to_string()).unwrap_or_default();
+        format!("max={limit} since={since}")
+    }
+
     /// Whether a message is to be carried.
     pub fn judge(&self, size: u64, date: Option<InternalDate>) -> Verdict {
         if let Some(limit) = self.max_message_bytes.filter(|limit| size > *limit) {
@@ -89,6 +96,9 @@ impl Rules {
         }
     }
 }
+
+/// The ledger's fact that tells by which rules its messages were judged.
+const JUDGED_BY: &str = "rules";
 
 /// What one pass over a mailbox did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -140,6 +150,11 @@ pub async fn sync_mailbox(
         plans.iter().partition(|plan| barrier.concerns(&plan.destination));
     let mut failed: Option<Failure> = None;
     let mut keywords_lost = BTreeSet::new();
+    let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&rules.fingerprint());
+    if !same_rules {
+        // Until this pass is through, some folders are judged by these rules and some by those before.
+        ledger.save_fact(JUDGED_BY, "").await?;
+    }
     for plan in certain.into_iter().chain(doubtful) {
         if barrier.concerns(&plan.destination) {
             progress.enter_phase("waiting for the destination to stand still");
@@ -152,6 +167,7 @@ pub async fn sync_mailbox(
             rules,
             progress,
             plan,
+            same_rules,
             outcome: &mut outcome,
             keywords_lost: &mut keywords_lost,
         };
@@ -163,7 +179,7 @@ pub async fn sync_mailbox(
             // The session is still good; one bad folder must not stop the mailbox.
             Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {
                 let failure = failure.at(plan.source.path.to_string());
-                failed = Some(failed.map_or_else(|| failure.clone(), |first| first));
+                failed = Some(failed.unwrap_or(failure));
             }
             Err(failure) => return Err(failure),
         }
@@ -176,8 +192,9 @@ pub async fn sync_mailbox(
         ));
     }
     outcome.counts = ledger.counts().await?;
-    match failed {
-        Some(failure) => Err(failure),
-        None => Ok(outcome),
+    if let Some(failure) = failed {
+        return Err(failure);
     }
+    ledger.save_fact(JUDGED_BY, &rules.fingerprint()).await?;
+    Ok(outcome)
 }
