@@ -40,6 +40,7 @@ fn says(manifest: &str, args: &[&str], exit: i32) -> String {
         .unwrap();
     let said = timeless(String::from_utf8_lossy(&output.stderr).trim());
     assert_eq!(output.status.code(), Some(exit), "{said}\n{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(said.is_empty(), exit == 0, "{said}");
     assert!(timeless(&page()).contains(&said), "docs/failure-modes.md does not show this:\n{said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
