@@ -3,18 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::candidates::{Candidate, Candidates};
+use super::candidates::Candidates;
 use super::diff::{Diff, FlagChange, compare};
 use super::mapping::FolderPlan;
-use super::pipeline::{Sending, Work, copy_window, known_from};
+use super::pipeline::{Sending, Work, copy_window};
 use super::progress::MailboxProgress;
+use super::recognise::{is_elsewhere, is_unbound};
 use super::settle::Barrier;
-use super::verify::{check_arrivals, read_identities};
+use super::verify::check_arrivals;
 use super::{PassOutcome, Rules};
-use crate::ledger::{Cursor, Foreign, Ledger, NewRow, Row, RowId, Settled, protocol_of};
+use crate::ledger::{Cursor, Ledger, NewRow, Row, RowId, Settled, protocol_of};
 use crate::mail::{Destination, FolderState, Listed, Source};
 use crate::model::failure::{Place, Result};
-use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::message::{Arrival, Flags, Locator, Verdict};
 use crate::model::protocol::Protocol;
@@ -23,8 +23,6 @@ use crate::model::protocol::Protocol;
 const WINDOW_MESSAGES: usize = 500;
 /// Announced bytes of one intent; one larger message makes an intent of its own.
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
-/// Messages read back at once to learn what they are.
-const READ_BACK: usize = 200;
 
 /// One folder's pass and all it needs.
 pub struct FolderPass<'a> {
@@ -167,117 +165,6 @@ impl FolderPass<'_> {
         Ok(work)
     }
 
-    /// Learns what lies in the destination folder that this ledger did not put there.
-    async fn scan_destination(&mut self, from: u32, arrived: &FolderState) -> Result<()> {
-        let folder = &self.plan.destination;
-        if arrived.messages == 0 {
-            return Ok(());
-        }
-        let present = self.destination.list_from(from).await.at(|| folder.to_string())?;
-        let mut known = self.ledger.claimed(folder, arrived.uidvalidity).await?;
-        known.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
-        let unknown: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !known.contains(uid)).collect();
-        for part in unknown.chunks(READ_BACK) {
-            self.progress.enter_phase(&format!("looking at what {folder} holds already"));
-            let found: Vec<Foreign> = read_identities(self.destination, part)
-                .await?
-                .into_iter()
-                .map(|(uid, identity)| Foreign { uid, known: known_from(&identity) })
-                .collect();
-            self.ledger.keep_foreign(folder, arrived.uidvalidity, &found).await?;
-        }
-        self.progress.enter_phase(&self.plan.source.path.to_string());
-        Ok(())
-    }
-
-    /// Finds delivered messages again whose place at the destination is not known: the folder got another UIDVALIDITY, or
-    /// the server did not say where they went. Returns those that are not there.
-    async fn rebind(&mut self, arrived: &FolderState) -> Result<Vec<Row>> {
-        let folder = &self.plan.destination;
-        let mut present: HashMap<_, Vec<u32>> = HashMap::new();
-        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await?.into_iter().rev() {
-            present.entry(foreign.known.canonical).or_default().push(foreign.uid);
-        }
-        let mut found = Vec::new();
-        let mut lost = Vec::new();
-        for row in self.ledger.rows(&self.plan.source.path).await?.into_iter().filter(is_unbound) {
-            match row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop()) {
-                Some(uid) => found.push(settled(
-                    row.id,
-                    Some((folder.clone(), Arrival { uidvalidity: arrived.uidvalidity, uid })),
-                    row.verdict,
-                )),
-                None => lost.push(row),
-            }
-        }
-        self.ledger.settle(&found, None).await?;
-        Ok(lost)
-    }
-
-    /// Puts messages back to work that were delivered and are no longer at the destination. Those under void locators
-    /// cannot be fetched: they are forgotten, and carried under the locator by which they are listed now.
-    async fn carry_again(
-        &mut self,
-        lost: Vec<Row>,
-        void: &mut Vec<Row>,
-        state: &FolderState,
-    ) -> Result<Vec<Work>> {
-        let (reachable, unreachable): (Vec<Row>, Vec<Row>) =
-            lost.into_iter().partition(|row| is_reachable(&row.locator, state));
-        let unreachable: BTreeSet<RowId> = unreachable.iter().map(|row| row.id).collect();
-        void.retain(|row| !unreachable.contains(&row.id));
-        self.ledger.forget(&unreachable.into_iter().collect::<Vec<_>>()).await?;
-        let work: Vec<Work> = reachable
-            .into_iter()
-            .filter(|row| !row.gone)
-            .map(|row| Work {
-                row: row.id,
-                listed: Listed {
-                    locator: row.locator,
-                    size: row.size,
-                    date: row.date,
-                    flags: Some(row.flags),
-                },
-            })
-            .collect();
-        self.ledger.reopen(&work.iter().map(|work| work.row).collect::<Vec<_>>()).await?;
-        Ok(work)
-    }
-
-    /// Gathers what a message to copy may turn out to be.
-    async fn gather_candidates(&mut self, void: &[Row], arrived: &FolderState) -> Result<Candidates> {
-        let folder = &self.plan.destination;
-        let mut candidates = Candidates::default();
-        let void: BTreeSet<RowId> = void.iter().map(|row| row.id).collect();
-        let rows =
-            if void.is_empty() { Vec::new() } else { self.ledger.rows(&self.plan.source.path).await? };
-        // Read again, for they may have been found at another place since.
-        for row in rows.into_iter().filter(|row| void.contains(&row.id)) {
-            if let Some(known) = row.known {
-                let candidate = Candidate {
-                    row: Some(row.id),
-                    destination: row.destination,
-                    verdict: row.verdict,
-                    flags: Some(row.flags),
-                    exact: known.exact,
-                };
-                candidates.add(known.canonical, candidate);
-            }
-        }
-        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await? {
-            let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid: foreign.uid };
-            let candidate = Candidate {
-                row: None,
-                destination: Some((folder.clone(), arrival)),
-                verdict: Verdict::Delivered,
-                flags: None,
-                exact: foreign.known.exact,
-            };
-            candidates.add(foreign.known.canonical, candidate);
-        }
-        Ok(candidates)
-    }
-
     /// Copies everything in windows, each under an intent of its own.
     async fn copy(
         &mut self,
@@ -291,7 +178,10 @@ impl FolderPass<'_> {
         let permanent = arrived.permanent_flags.clone();
         let keep_flags = move |flags: &Flags| keep_flags(flags, permanent.as_ref());
         let mut uidnext = arrived.uidnext.unwrap_or(1);
-        let sending = Sending { keep_flags: &keep_flags, pace: &self.rules.pace, progress: self.progress };
+        let rules = self.rules;
+        let judge = move |size, date| rules.judge(size, date);
+        let sending =
+            Sending { keep_flags: &keep_flags, judge: &judge, pace: &rules.pace, progress: self.progress };
         for window in windows(&work) {
             let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
             let intent = self.ledger.begin_intent(folder, arrived.uidvalidity, uidnext, &rows).await?;
@@ -326,42 +216,6 @@ impl FolderPass<'_> {
         Ok(())
     }
 
-    /// Finds out where messages went when the server did not say so (no UIDPLUS). Otherwise they could not be told from
-    /// foreign ones later: a second, equal message would be taken for the first, and flags would find nobody.
-    async fn locate(
-        &mut self,
-        copied: &mut super::pipeline::Copied,
-        arrived: &FolderState,
-        uidnext: u32,
-    ) -> Result<()> {
-        let folder = &self.plan.destination;
-        let mut unknown: HashMap<_, Vec<usize>> = HashMap::new();
-        for (at, settled) in copied.settled.iter().enumerate().rev() {
-            if let (Verdict::Delivered, None, Some(known)) =
-                (&settled.verdict, &settled.destination, &settled.known)
-            {
-                unknown.entry(known.canonical).or_default().push(at);
-            }
-        }
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let mut taken = self.ledger.claimed(folder, arrived.uidvalidity).await?;
-        taken.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
-        taken.extend(copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid));
-        let present = self.destination.list_from(uidnext).await.at(|| folder.to_string())?;
-        let fresh: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !taken.contains(uid)).collect();
-        for part in fresh.chunks(READ_BACK) {
-            for (uid, identity) in read_identities(self.destination, part).await? {
-                if let Some(at) = unknown.get_mut(&identity.canonical).and_then(Vec::pop) {
-                    let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid };
-                    copied.settled[at].destination = Some((folder.clone(), arrival));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Notes findings and the flags that recognised messages still need.
     fn note_window(
         &mut self,
@@ -386,26 +240,6 @@ impl FolderPass<'_> {
             if !change.add.is_empty() || !change.remove.is_empty() {
                 changes.push(change);
             }
-        }
-        let quarantined =
-            copied.settled.iter().filter(|s| matches!(s.verdict, Verdict::Quarantined(_))).count();
-        if quarantined > 0 {
-            let message = format!("{quarantined} messages could not be carried");
-            self.outcome.findings.push(Finding::about(
-                Code::MessagesQuarantined,
-                &self.plan.source.path,
-                message,
-            ));
-        }
-        let altered =
-            copied.settled.iter().filter(|s| matches!(s.verdict, Verdict::DeliveredAltered(_))).count();
-        if altered > 0 {
-            let message = format!("the destination changed {altered} messages while storing them");
-            self.outcome.findings.push(Finding::about(
-                Code::MessagesAltered,
-                &self.plan.source.path,
-                message,
-            ));
         }
     }
 
@@ -453,17 +287,7 @@ fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> 
         && cursor.destination_uidvalidity == arrived.uidvalidity
 }
 
-/// Whether a message was seen in this folder under another UIDVALIDITY, so that nobody knows its UID now.
-fn is_elsewhere(row: &Row, folder: &FolderPath, uidvalidity: u32) -> bool {
-    row.destination.as_ref().is_some_and(|(at, arrival)| at == folder && arrival.uidvalidity != uidvalidity)
-}
-
-/// Whether a message is at the destination and nobody knows where.
-fn is_unbound(row: &Row) -> bool {
-    row.verdict.is_delivered() && row.destination.is_none()
-}
-
-fn is_reachable(locator: &Locator, state: &FolderState) -> bool {
+pub(super) fn is_reachable(locator: &Locator, state: &FolderState) -> bool {
     match locator {
         Locator::Imap { uidvalidity, .. } => *uidvalidity == state.uidvalidity,
         // A POP3 drop has no UIDVALIDITY; an IMAP folder always has one.
@@ -481,7 +305,7 @@ fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {
     }
 }
 
-fn settled(id: RowId, destination: Option<(FolderPath, Arrival)>, verdict: Verdict) -> Settled {
+pub(super) fn settled(id: RowId, destination: Option<(FolderPath, Arrival)>, verdict: Verdict) -> Settled {
     Settled { id, known: None, size: None, date: None, flags: None, destination, verdict, replaces: None }
 }
 

@@ -12,6 +12,7 @@ pub mod mapping;
 pub mod pace;
 pub mod pipeline;
 pub mod progress;
+pub mod recognise;
 pub mod settle;
 pub mod verify;
 
@@ -99,6 +100,10 @@ impl Rules {
 
 /// The ledger's fact that tells by which rules its messages were judged.
 const JUDGED_BY: &str = "rules";
+/// The ledger's fact that lists the keywords that the destination did not keep, in all passes.
+const KEYWORDS_LOST: &str = "keywordsLost";
+/// The most keywords that a finding names.
+const KEYWORDS_NAMED: usize = 20;
 
 /// What one pass over a mailbox did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -149,7 +154,8 @@ pub async fn sync_mailbox(
     let (doubtful, certain): (Vec<_>, Vec<_>) =
         plans.iter().partition(|plan| barrier.concerns(&plan.destination));
     let mut failed: Option<Failure> = None;
-    let mut keywords_lost = BTreeSet::new();
+    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
+    let mut keywords_lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&rules.fingerprint());
     if !same_rules {
         // Until this pass is through, some folders are judged by these rules and some by those before.
@@ -184,17 +190,34 @@ pub async fn sync_mailbox(
             Err(failure) => return Err(failure),
         }
     }
-    if !keywords_lost.is_empty() {
-        let words: Vec<_> = keywords_lost.into_iter().collect();
-        outcome.findings.push(Finding::of_domain(
-            Code::KeywordsNotKept,
-            format!("the destination does not keep {}", words.join(", ")),
-        ));
-    }
+    let lost = keywords_lost.into_iter().collect::<Vec<_>>();
+    ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
     outcome.counts = ledger.counts().await?;
+    outcome.findings.extend(find_in_ledger(&outcome.counts, ledger.count_altered().await?, &lost));
     if let Some(failure) = failed {
         return Err(failure);
     }
     ledger.save_fact(JUDGED_BY, &rules.fingerprint()).await?;
     Ok(outcome)
+}
+
+/// What the ledger's counts tell a person, whichever pass it happened in.
+fn find_in_ledger(counts: &MessageCounts, altered: u64, keywords_lost: &[String]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if counts.failed > 0 {
+        let text = format!("{} messages could not be carried; the report names them.", counts.failed);
+        findings.push(Finding::of_domain(Code::MessagesQuarantined, text));
+    }
+    if altered > 0 {
+        let text =
+            format!("The destination changed {altered} messages while storing them; the report names them.");
+        findings.push(Finding::of_domain(Code::MessagesAltered, text));
+    }
+    if !keywords_lost.is_empty() {
+        let named = &keywords_lost[..keywords_lost.len().min(KEYWORDS_NAMED)];
+        let text =
+            format!("The destination does not keep {} keywords: {}.", keywords_lost.len(), named.join(", "));
+        findings.push(Finding::of_domain(Code::KeywordsNotKept, text));
+    }
+    findings
 }
