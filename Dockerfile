@@ -1,7 +1,7 @@
 # One small image with the one binary. It runs as nobody in particular, and holds no shell and no package manager.
 #
 #   docker build -t mailferry .
-#   docker run --rm -v "$PWD:/work" -w /work --user "$(id -u)" mailferry run -f contoso.yaml --state ./state
+#   docker run --rm -v "$PWD:/mail" -w /mail --user "$(id -u)" mailferry run -f contoso.yaml --state ./state
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
