@@ -14,7 +14,7 @@ use super::verify::check_arrivals;
 use super::{PassOutcome, Rules};
 use crate::ledger::{Cursor, Ledger, NewRow, Row, RowId, Settled, protocol_of};
 use crate::mail::{Destination, FolderState, Listed, Source};
-use crate::model::failure::{Place, Result};
+use crate::model::failure::Result;
 use crate::model::folder::FolderPath;
 use crate::model::message::{Arrival, Flags, Locator, Verdict};
 use crate::model::protocol::Protocol;
