@@ -28,6 +28,7 @@ use crate::mail::{Destination, Source};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
 use crate::model::failure::{Failure, Place, Result};
+use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
 use crate::model::record::{Depth, MailboxRecord};
@@ -164,7 +165,16 @@ impl Tools {
     ) -> Result<DomainDiscovery> {
         let mailboxes = mailboxes.clone()?;
         let request = self.request(at, &mailboxes)?;
-        Ok(discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await)
+        let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
+        if mailboxes.is_empty() {
+            // Its servers are known now; still, a domain of which nothing would be carried is no success.
+            let failure = Failure::configuration("none of its mailboxes is named")
+                .hint("list them in mailboxes.list or mailboxes.configMapRef: a master user opens every mailbox and names none")
+                .at(self.place(&format!("spec.domains[{at}].mailboxes")));
+            discovery.findings.insert(0, Finding::of_domain(Code::MailboxListMissing, failure.sentence()));
+            discovery.failure.get_or_insert(failure);
+        }
+        Ok(discovery)
     }
 
     /// Logs in to a mailbox at the source.

@@ -96,7 +96,7 @@ fn explain_handshake(error: &std::io::Error) -> Failure {
             Class::Tls,
             format!("the TLS handshake failed: {}", printable(&tls.to_string())),
         )
-        .hint("no password was sent. The server must speak TLS 1.2 or newer on this port")
+        .hint("no password was sent; the server must speak TLS 1.2 or newer on this port")
         .caused_by(error);
     };
     let (why, hint) = match reason {
@@ -120,7 +120,7 @@ fn explain_handshake(error: &std::io::Error) -> Failure {
         other => (printable(&format!("{other:?}")), "have it replaced"),
     };
     Failure::new(Class::Tls, format!("refused the certificate: {why}"))
-        .hint(format!("no password was sent. {hint}"))
+        .hint(format!("no password was sent; {hint}"))
         .caused_by(error)
 }
 

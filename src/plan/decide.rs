@@ -216,7 +216,9 @@ fn end(
             reasons.push(failure.clone());
         }
         if let Some(failure) = seen.discovery.as_ref().and_then(|d| d.failure.clone()) {
-            reasons.push(failure.at(domain.name.clone()));
+            // What discovery says names its domain; what kept discovery from asking does not.
+            let named = failure.place.first() == Some(&domain.name);
+            reasons.push(if named { failure } else { failure.at(domain.name.clone()) });
         }
     }
     for stood in standings {
