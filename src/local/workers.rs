@@ -27,7 +27,7 @@ use crate::mail::tls::Trust;
 use crate::mail::{Destination, Source};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
-use crate::model::failure::{Failure, Place, Result};
+use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
@@ -271,6 +271,11 @@ impl Tools {
             MailboxRecord { pass, attempts, started: Some(started), ended: None, failure: None, ..before };
         let mut tls = None;
         if let Err(failure) = self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress).await {
+            if failure.class == Class::Quota {
+                let full = Finding::about(Code::DestinationFull, &planned.destination, failure.what.clone());
+                record.findings.retain(|finding| finding.code != Code::DestinationFull);
+                record.findings.push(full);
+            }
             record.failure = Some(failure);
         }
         record.ended = Some(SystemClock.now());

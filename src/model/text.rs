@@ -55,6 +55,11 @@ pub fn count(n: u64) -> String {
     text
 }
 
+/// A number with its noun, `1 mailbox` or `6 mailboxes`.
+pub fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -250,5 +250,5 @@ fn end(
 /// Names the mailbox in front of its failure, unless the failure does so already.
 fn place_mailbox(failure: &Failure, stood: &Stood) -> Failure {
     let address = stood.mailbox.source.to_string();
-    if failure.sentence().contains(&address) { failure.clone() } else { failure.clone().at(address) }
+    if failure.sentence().starts_with(&address) { failure.clone() } else { failure.clone().at(address) }
 }

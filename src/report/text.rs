@@ -54,7 +54,7 @@ pub fn summary(report: &Report, style: Style) -> String {
         .map(|row| {
             let sums = report.totals_of(&row.name);
             let mixed = if row.mixed { "mixed  " } else { "" };
-            let unread = if row.unreadable == 0 {
+            let unread = if row.unreadable == 0 || row.protocols.is_empty() {
                 String::new()
             } else {
                 format!(" · none {}", words::count(row.unreadable))

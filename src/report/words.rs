@@ -6,12 +6,7 @@ use jiff::tz::{Offset, TimeZone};
 use super::domains::DomainRow;
 use crate::model::message::InternalDate;
 use crate::model::record::Depth;
-pub(super) use crate::model::text::count;
-
-/// A number with its noun, `1 mailbox` or `6 mailboxes`.
-pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(n), if n == 1 { one } else { many })
-}
+pub(super) use crate::model::text::{count, counted};
 
 /// Bytes in decimal units, as disks and providers count: `1.5 GB`.
 pub(super) fn bytes(n: u64) -> String {

@@ -31,6 +31,7 @@ use crate::model::folder::FolderPath;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::record::Depth;
+use crate::model::text::counted;
 use folder::FolderPass;
 use pace::Pace;
 use progress::MailboxProgress;
@@ -205,12 +206,17 @@ pub async fn sync_mailbox(
 fn find_in_ledger(counts: &MessageCounts, altered: u64, keywords_lost: &[String]) -> Vec<Finding> {
     let mut findings = Vec::new();
     if counts.failed > 0 {
-        let text = format!("{} messages could not be carried; the report names them.", counts.failed);
+        let text = format!(
+            "{} could not be carried; the report names them.",
+            counted(counts.failed, "message", "messages")
+        );
         findings.push(Finding::of_domain(Code::MessagesQuarantined, text));
     }
     if altered > 0 {
-        let text =
-            format!("The destination changed {altered} messages while storing them; the report names them.");
+        let text = format!(
+            "The destination changed {} while storing; the report names them.",
+            counted(altered, "message", "messages")
+        );
         findings.push(Finding::of_domain(Code::MessagesAltered, text));
     }
     if !keywords_lost.is_empty() {

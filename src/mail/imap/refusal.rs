@@ -67,7 +67,7 @@ fn hint_of(class: Class) -> Option<&'static str> {
     Some(match class {
         Class::Credentials => "check the user name and the password in the Secret",
         Class::Refused => "ask the server's administrator for the permission",
-        Class::Quota => "raise the mailbox's quota; the migration goes on by itself",
+        Class::Quota => "raise the mailbox's quota; the next pass goes on from here",
         Class::Protocol => "please report this with the output of `mailferry run -v`",
         _ => return None,
     })
