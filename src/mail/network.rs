@@ -55,7 +55,7 @@ impl Network {
     /// # Errors
     /// [`Class::Configuration`] when the system's name servers cannot be read.
     pub fn new(resolver: Option<SocketAddr>, allowed: Vec<IpNet>, per_host: usize) -> Result<Self> {
-        let mut builder = match resolver {
+        let builder = match resolver {
             Some(address) => {
                 let mut server = NameServerConfig::udp_and_tcp(address.ip());
                 for connection in &mut server.connections {
@@ -70,6 +70,9 @@ impl Network {
                     .caused_by(&e)
             })?,
         };
+        // A name server that does not answer must not cost a run half a minute.
+        builder.options_mut().timeout = LOOKUP_TIMEOUT;
+        builder.options_mut().attempts = LOOKUP_ATTEMPTS;
         let resolver = builder
             .build()
             .map_err(|e| Failure::configuration("the name service cannot be set up").caused_by(&e))?;
