@@ -55,7 +55,7 @@ impl Network {
     /// # Errors
     /// [`Class::Configuration`] when the system's name servers cannot be read.
     pub fn new(resolver: Option<SocketAddr>, allowed: Vec<IpNet>, per_host: usize) -> Result<Self> {
-        let builder = match resolver {
+        let mut builder = match resolver {
             Some(address) => {
                 let mut server = NameServerConfig::udp_and_tcp(address.ip());
                 for connection in &mut server.connections {
