@@ -102,7 +102,9 @@ fn assert_reports(ferry: &Ferry, mailbox: &str) {
                 "html" => {
                     let text = String::from_utf8(bytes).unwrap();
                     assert!(text.to_ascii_lowercase().starts_with("<!doctype html>"), "{what}");
-                    assert!(text.trim_end().ends_with("</html>") && text.contains(mailbox), "{what}");
+                    assert!(text.trim_end().ends_with("</html>"), "{what}");
+                    // Long addresses may break after the @.
+                    assert!(text.replace("<wbr>", "").contains(mailbox), "{what}");
                     assert!(!text.contains("src=\"http") && !text.contains("href=\"http"), "{what}");
                 }
                 "xlsx" => {

@@ -52,6 +52,13 @@ impl DurableGuard {
     fn version(&self, login: &Login) -> String {
         Secret::new(format!("{}\0{}", login.who(), login.password.expose())).version(&self.salt)
     }
+
+    fn keep(&self, refusals: &Refusals) {
+        if let Err(failure) = documents::write(&self.path, refusals) {
+            // The count still holds for this run.
+            tracing::warn!(failure = %failure.sentence(), "refused logins cannot be kept");
+        }
+    }
 }
 
 impl LoginGuard for DurableGuard {
@@ -63,9 +70,13 @@ impl LoginGuard for DurableGuard {
     fn refused(&self, login: &Login) {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals.0.entry(self.version(login)).or_default().push(SystemClock.now());
-        if let Err(failure) = documents::write(&self.path, &*refusals) {
-            // The count still holds for this run.
-            tracing::warn!(failure = %failure.sentence(), "refused logins cannot be kept");
+        self.keep(&refusals);
+    }
+
+    fn accepted(&self, login: &Login) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.0.remove(&self.version(login)).is_some() {
+            self.keep(&refusals);
         }
     }
 }
