@@ -18,7 +18,8 @@ use crate::report::{Format, Kind};
     name = "mailferry",
     version,
     max_term_width = 100,
-    after_help = "Exit codes: 0 the wanted stage was reached; 10 Unreachable, 11 Conflict, 12 Throttled, 20 Tls, \
+    after_help = "Begin with: mailferry run -f MANIFEST --state DIR --stage Plan\n\n\
+                  Exit codes: 0 the wanted stage was reached; 10 Unreachable, 11 Conflict, 12 Throttled, 20 Tls, \
                   21 Credentials, 22 Refused, 23 Configuration, 24 Quota, 30 Protocol, 31 Internal, 40 Interrupted; \
                   2 the command line cannot be understood."
 )]
@@ -34,28 +35,29 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Carries a migration out from here, without a cluster
+    /// Carries out a migration from this machine, without a cluster
     #[command(after_help = "Examples:\n  \
         mailferry run -f contoso.yaml --state ./state --stage Plan     look, report, write nothing\n  \
         mailferry run -f contoso.yaml --state ./state                  as far as spec.stage says\n  \
         mailferry run -f contoso.yaml -f secrets.yaml --state ./state  the same again: only what is new\n\n\
-        Killed at any time and run again, it goes on. The reports lie in the state directory afterwards.")]
+        Stop it at any time and run it again: it goes on. The reports lie in the state directory.")]
     Run(RunArgs),
-    /// Shows how a migration stands, as its status would in a cluster
+    /// Shows how a migration stands: domains, findings, conditions
     #[command(after_help = "Example:\n  mailferry status -f contoso.yaml --state ./state --output yaml")]
     Status(StatusArgs),
-    /// Writes the report
+    /// Writes the report from what is known, without asking a server
     #[command(after_help = "Examples:\n  \
         mailferry report -f contoso.yaml --state ./state --format html --out contoso.html\n  \
         mailferry report -f contoso.yaml --state ./state --format csv --kind discovery\n  \
-        mailferry report -f contoso.yaml --state ./state --format json --kind messages --verdict Quarantined")]
+        mailferry report -f contoso.yaml --state ./state --format csv --kind messages \\\n    \
+        --verdict Quarantined                                        what did not arrive, and why")]
     Report(ReportArgs),
-    /// Holds every delivered message against what the destination holds now
+    /// Checks every delivered message against what the destination holds now
     #[command(after_help = "Examples:\n  \
         mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
         mailferry verify -f contoso.yaml --state ./state --repair      send again what is missing")]
     Verify(VerifyArgs),
-    /// Prints the CustomResourceDefinitions
+    /// Prints the custom resource definitions for Kubernetes
     #[command(after_help = "Examples:\n  \
         mailferry crd | kubectl apply -f -\n  \
         mailferry crd --dir crds                                       one file for each kind")]
@@ -68,10 +70,10 @@ pub struct InputArgs {
     /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
     pub files: Vec<PathBuf>,
-    /// The directory that keeps status and ledger; made if need be
+    /// The directory that keeps status, ledgers and reports; `run` makes it
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
-    /// A Secret from a directory, one file a key, instead of from a manifest. May be given several times
+    /// A Secret from a directory with one file for each key, in place of one in a manifest. May be given several times
     #[arg(long = "secret", value_name = "NAME=DIR", value_parser = parse_secret)]
     pub secrets: Vec<(String, PathBuf)>,
 }
@@ -192,7 +194,7 @@ pub struct ReportArgs {
     /// What it is about
     #[arg(long, value_enum, default_value_t)]
     pub kind: Kind,
-    /// Only messages with this verdict: Delivered, DeliveredAltered, Excluded, Quarantined or Pending
+    /// Only messages with this verdict: Delivered, `DeliveredAltered`, Excluded, Quarantined or Pending
     #[arg(long, value_name = "VERDICT", value_parser = ["Delivered", "DeliveredAltered", "Excluded", "Quarantined", "Pending"], ignore_case = true)]
     pub verdict: Option<String>,
     /// The file to write; standard output when it is not given

@@ -1,12 +1,15 @@
 //! Files that are made from the types are as the types make them. `BLESS=1` writes them anew.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 use std::fs;
 use std::path::Path;
 
 use kube::core::cel::{Validator, compile_schema};
+use mailferry::api::condition::{Reason, Type};
 use mailferry::api::{MailMigration, MailboxMigration, MailboxMigrationSpec, crd};
+use mailferry::model::failure::{Class, Verdict};
+use mailferry::model::finding::{Code, Hold};
 use serde_json::Value;
 
 #[test]
@@ -116,4 +119,125 @@ fn a_mailboxmigration_never_changes() {
     assert!(Validator::new().validate(&schema, &one, Some(&one)).is_ok());
     let refused = Validator::new().validate(&schema, &two, Some(&one)).unwrap_err();
     assert!(refused.as_slice()[0].message.starts_with("a MailboxMigration never changes"), "{refused:?}");
+}
+
+/// Holds the part of a page between `<!-- generated: NAME -->` and `<!-- end -->` against what it is made from.
+#[track_caller]
+fn page_has(page: &str, name: &str, wanted: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = fs::read_to_string(&path).unwrap();
+    let begin = format!("<!-- generated: {name} -->\n");
+    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{page} lacks {begin}"));
+    let (found, after) =
+        rest.split_once("<!-- end -->").unwrap_or_else(|| panic!("{page}: {begin} has no end"));
+    let wanted = format!("\n{wanted}\n");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, format!("{before}{begin}{wanted}<!-- end -->{after}")).unwrap();
+    } else {
+        assert!(found == wanted, "{page} is behind the sources: run `BLESS=1 cargo test --test generated`");
+    }
+}
+
+/// A table in Markdown.
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | ").replace('\n', " "));
+    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
+    let rule = vec!["---".to_owned(); head.len()];
+    let rows = rows.into_iter().map(|row| line(&row));
+    [line(&head), line(&rule)].into_iter().chain(rows).collect()
+}
+
+#[test]
+fn the_readme_lists_the_exit_codes() {
+    let next = |verdict| match verdict {
+        Verdict::Retry => "tried again, later each time; six times in a run",
+        Verdict::Wait => "waits as long as the server says",
+        Verdict::Stall => "stops until you change something; the others go on",
+        Verdict::StallMailbox => "stops this mailbox; the others go on",
+        Verdict::Skip => "goes on with the next message",
+        Verdict::RetryFew => "tried three times in a run",
+        Verdict::Resume => "goes on from there when you run it again",
+    };
+    let reached = vec!["0".into(), String::new(), "The wanted stage was reached.".into(), String::new()];
+    let misread =
+        vec!["2".into(), String::new(), "The command line cannot be understood.".into(), String::new()];
+    let rows = Class::table().iter().filter_map(|row| {
+        let exit = row.exit?;
+        Some(vec![exit.to_string(), row.class.to_string(), row.meaning.into(), next(row.verdict).into()])
+    });
+    let all = [reached, misread].into_iter().chain(rows);
+    page_has("README.md", "exit codes", &table(&["Exit", "Class", "Meaning", "What Mailferry does"], all));
+}
+
+#[test]
+fn the_page_of_findings_lists_every_code() {
+    let rows = Code::ALL.iter().map(|code| {
+        let holds = match code.holds() {
+            Hold::Nothing => "nothing",
+            Hold::Sync => "the mailboxes it is about",
+            Hold::Cutover => "the cutover",
+        };
+        let (meaning, remedy) = (code.meaning().to_owned(), code.remedy().to_owned());
+        vec![format!("`{code}`"), code.severity().to_string(), holds.to_owned(), meaning, remedy]
+    });
+    let head = ["Code", "Severity", "Holds", "What it means", "What to do"];
+    page_has("docs/findings.md", "findings", &table(&head, rows));
+}
+
+/// One row for each field of a schema, with the description that `kubectl explain` shows.
+fn fields(schema: &Value, path: &str, rows: &mut Vec<Vec<String>>) {
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let needed = if required.iter().any(|r| r == name.as_str()) { "yes" } else { "" };
+        let about = property["description"].as_str().unwrap_or_default().replace('|', "\\|");
+        let list = property["type"] == "array";
+        let map = property["additionalProperties"].is_object();
+        let shown = if list { format!("{path}[]") } else { path };
+        rows.push(vec![format!("`{shown}`"), needed.to_owned(), about]);
+        let inner = if list { &property["items"] } else { property };
+        if !map {
+            fields(inner, &shown, rows);
+        }
+    }
+}
+
+// One test for the whole page: two that write it at once would undo each other.
+#[test]
+fn the_page_of_the_manifest_lists_fields_conditions_and_reasons() {
+    let kinds = Type::ALL.iter().map(|kind| vec![format!("`{kind}`"), kind.meaning().to_owned()]);
+    page_has("docs/manifest.md", "conditions", &table(&["Condition", "True when"], kinds));
+    let own = Reason::ALL.iter().map(|reason| vec![format!("`{reason}`"), reason.meaning().to_owned()]);
+    let failed = Class::table().iter().map(|row| vec![format!("`{}`", row.reason), row.meaning.to_owned()]);
+    page_has("docs/manifest.md", "reasons", &table(&["Reason", "When"], own.chain(failed)));
+    let schema = crd::schema_of::<MailMigration>().unwrap();
+    for part in ["spec", "status"] {
+        let mut rows = Vec::new();
+        fields(&schema["properties"][part], part, &mut rows);
+        rows.retain(|row| !row[0].starts_with("`status.conditions[]."));
+        let head = if part == "spec" { "Needed" } else { "Always" };
+        page_has("docs/manifest.md", part, &table(&["Field", head, "What it says"], rows));
+    }
+}
+
+#[test]
+fn every_link_between_the_pages_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let front = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root.join(name));
+    for page in docs.chain(front) {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap();
+            if !target.is_empty() && !target.contains("://") {
+                let there = page.parent().unwrap().join(target).exists();
+                assert!(there, "{}: {link} leads nowhere", page.display());
+            }
+        }
+    }
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    for page in fs::read_dir(root.join("docs")).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        assert!(readme.contains(&format!("(docs/{name})")), "README.md does not lead to docs/{name}");
+    }
 }

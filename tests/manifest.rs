@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use mailferry::api::domain::{Mailboxes, Match, Usernames};
-use mailferry::api::manifest::{self, Manifest, SecretValue};
+use mailferry::api::manifest::{self, Manifest, Part, SecretValue};
 use mailferry::api::policy::Verify;
 use mailferry::api::{Destination, MailMigration, Stage, crd, schema};
 use mailferry::model::failure::Failure;
@@ -317,7 +317,7 @@ fn secrets_are_refused_without_being_told() {
 }
 
 /// All references of all migrations, as a run looks at them one part after the other.
-fn check_references(manifest: &Manifest, given: &[&str]) -> Result<()> {
+fn check_references(manifest: &Manifest, given: &[&str]) -> Result<(), Failure> {
     for migration in &manifest.migrations {
         let domains = (0..migration.spec.domains.len()).map(Part::Domain);
         for part in std::iter::once(Part::Destination).chain(domains) {

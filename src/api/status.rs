@@ -115,7 +115,7 @@ pub struct DomainStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
     /// Mailboxes by the protocol each is read by.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     #[schemars(extend("maxProperties" = 16))]
     pub protocols: BTreeMap<Protocol, u32>,
     /// Whether its mailboxes are read by several protocols.
@@ -133,11 +133,11 @@ pub struct DomainStatus {
     #[schemars(length(max = 16), inner(length(max = 256)))]
     pub losses: Vec<String>,
     /// The ways by which its mail might be read, the best first. At most 20.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     #[schemars(length(max = 20))]
     pub candidates: Vec<CandidateStatus>,
     /// What a person should know, the most serious first. At most 50.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     #[schemars(length(max = 50))]
     pub findings: Vec<FindingStatus>,
 }

@@ -1,4 +1,4 @@
-//! `mailferry crd`: the CustomResourceDefinitions, generated from the types.
+//! `mailferry crd`: the `CustomResourceDefinitions`, generated from the types.
 
 use std::process::ExitCode;
 

@@ -15,6 +15,7 @@ use crate::local::state::StateDir;
 use crate::local::verify::verify_mailbox;
 use crate::local::workers::depth;
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::finding::Code;
 use crate::plan::Ending;
 
 pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
@@ -37,6 +38,8 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
                     Ok(Some(found)) => {
                         let mut record = tools.state.load_mailbox(&planned.source)?.unwrap_or_default();
                         record.verification = Some(found.figures);
+                        record.findings.retain(|finding| finding.code != Code::ArrivalsRemoved);
+                        record.findings.extend(found.finding());
                         tools.state.save_mailbox(&planned.source, &record)?;
                         missing += found.figures.missing;
                         json!({"mailbox": planned.source, "verification": found.figures, "named": found.named})

@@ -119,6 +119,7 @@ pub(super) fn to_try<'a>(ranked: &'a [Ranked], chosen: Option<&Chosen>) -> Vec<&
         None => !candidate.is_override_only(),
     };
     let mut picked: Vec<&Ranked> = Vec::new();
+    let mut seen: Vec<&Ranked> = Vec::new();
     for candidate in ranked.iter().filter(|c| c.is_usable() && fits(c)) {
         let (here, at) = (&candidate.endpoint, &candidate.addresses);
         let is_same = |other: &&Ranked| {
@@ -127,9 +128,11 @@ pub(super) fn to_try<'a>(ranked: &'a [Ranked], chosen: Option<&Chosen>) -> Vec<&
                     || (other.endpoint.port == here.port
                         && other.addresses.iter().any(|address| at.contains(address))))
         };
-        if !picked.iter().any(is_same) {
+        if !seen.iter().any(is_same) {
             picked.push(candidate);
         }
+        // Those passed over count as well: an alias's other ports are the same server's other ports.
+        seen.push(candidate);
     }
     // IMAP before POP3, whatever else the ranking says: only what IMAP refuses is worth the losses of POP3.
     picked.sort_by_key(|candidate| Reverse(score(candidate.endpoint.protocol)));
@@ -205,4 +208,178 @@ fn why_not(candidate: &Ranked, best: Option<&Endpoint>, tried: &[Tried], denied:
 /// `1 mailbox`, `2 mailboxes`.
 pub(super) fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::logins::Read;
+    use crate::model::capability::Capabilities;
+    use crate::model::evidence::{Attempt, MailboxSize};
+    use crate::model::failure::Class;
+
+    const DOMAIN: &str = "contoso.example";
+
+    fn at(protocol: Protocol, host: &str, port: u16, tls: Tls) -> Endpoint {
+        Endpoint::new(protocol, host, port, tls)
+    }
+
+    fn imap(host: &str) -> Endpoint {
+        at(Protocol::Imap, host, 993, Tls::Implicit)
+    }
+
+    fn pop3(host: &str) -> Endpoint {
+        at(Protocol::Pop3, host, 995, Tls::Implicit)
+    }
+
+    /// An endpoint that some signal names.
+    fn said(endpoint: &Endpoint, signal: Signal, rank: usize) -> Published {
+        let grade = if signal == Signal::UsualName { Grade::D } else { Grade::C };
+        Published { endpoint: endpoint.clone(), signal, grade, trusted: false, rank }
+    }
+
+    /// A server that answered from an address of its own.
+    fn up(endpoint: &Endpoint, last_octet: u8) -> Probed {
+        let facts = ServerFacts {
+            endpoint: endpoint.clone(),
+            greeting: "ready".into(),
+            capabilities: Capabilities::default(),
+            mechanisms: Vec::new(),
+            tls: None,
+        };
+        let addresses = vec![IpAddr::from([192, 0, 2, last_octet])];
+        Probed { endpoint: endpoint.clone(), addresses, blocked: false, answer: Ok(facts) }
+    }
+
+    fn down(endpoint: &Endpoint) -> Probed {
+        let failure = Failure::new(Class::Unreachable, "refuses connections");
+        Probed { endpoint: endpoint.clone(), addresses: Vec::new(), blocked: false, answer: Err(failure) }
+    }
+
+    fn ranked(named: &[Endpoint], published: &[Published], probed: Vec<Probed>) -> Vec<Ranked> {
+        rank(&DOMAIN.parse().unwrap(), named, published, probed)
+    }
+
+    fn order(ranked: &[Ranked]) -> Vec<String> {
+        ranked.iter().map(|candidate| candidate.endpoint.to_string()).collect()
+    }
+
+    fn read_at(endpoint: &Endpoint) -> Tried {
+        let attempts = vec![Attempt { endpoint: endpoint.clone(), failure: None }];
+        let size = MailboxSize::default();
+        Tried {
+            attempts,
+            read: Some(Read { endpoint: endpoint.clone(), size, unique_ids: true }),
+            ..Tried::default()
+        }
+    }
+
+    #[test]
+    fn each_rule_of_the_ranking_decides_where_the_one_before_is_even() {
+        let a = imap("a.contoso.example");
+        let b = imap("b.contoso.example");
+        let starttls = at(Protocol::Imap, "a.contoso.example", 143, Tls::StartTLS);
+        let plain = at(Protocol::Imap, "a.contoso.example", 143, Tls::None);
+        let pop = pop3("a.contoso.example");
+        let guess = |e: &Endpoint| said(e, Signal::UsualName, 0);
+        let srv = |e: &Endpoint, rank| said(e, Signal::Srv, rank);
+        // What wins, what loses, and how: (published, probed) of the winner, then of the loser.
+        for (rule, winner, loser) in [
+            ("override before grade", (said(&pop, Signal::Override, 0), down(&pop)), (srv(&b, 0), up(&b, 2))),
+            ("an answer before a promise", (guess(&pop), up(&pop, 1)), (srv(&b, 0), down(&b))),
+            ("published before guessed", (srv(&pop, 0), down(&pop)), (guess(&b), down(&b))),
+            ("fidelity", (srv(&starttls, 9), up(&starttls, 1)), (srv(&pop, 0), up(&pop, 1))),
+            ("implicit TLS before STARTTLS", (srv(&b, 9), up(&b, 2)), (srv(&starttls, 0), up(&starttls, 1))),
+            ("STARTTLS before none", (srv(&starttls, 9), up(&starttls, 1)), (srv(&plain, 0), up(&plain, 1))),
+            ("the manifest before SRV", (said(&b, Signal::Manifest, 9), up(&b, 2)), (srv(&a, 0), up(&a, 1))),
+            ("SRV priority", (srv(&b, 0), up(&b, 2)), (srv(&a, 1), up(&a, 1))),
+            ("name", (srv(&a, 0), up(&a, 1)), (srv(&b, 0), up(&b, 2))),
+        ] {
+            let expected = [winner.0.endpoint.to_string(), loser.0.endpoint.to_string()];
+            let published = [winner.0, loser.0];
+            for probed in [vec![winner.1.clone(), loser.1.clone()], vec![loser.1, winner.1]] {
+                assert_eq!(order(&ranked(&[], &published, probed)), expected, "{rule}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mailbox_is_tried_once_at_each_server_and_imap_first() {
+        let mail = imap("mail.contoso.example");
+        let alias = imap("imap.contoso.example");
+        let starttls = at(Protocol::Imap, "mail.contoso.example", 143, Tls::StartTLS);
+        let other = imap("other.contoso.example");
+        let pop = pop3("mail.contoso.example");
+        let foreign = imap("imap.elsewhere.example");
+        let dead = imap("dead.contoso.example");
+        let legacy = imap("legacy.hoster.example");
+        let all = [&mail, &alias, &starttls, &other, &pop, &foreign, &dead];
+        let mut published: Vec<_> = all.iter().map(|e| said(e, Signal::Srv, 0)).collect();
+        published.push(said(&legacy, Signal::Override, 0));
+        let probed = vec![
+            up(&mail, 1),
+            up(&alias, 1),
+            up(&starttls, 1),
+            up(&other, 2),
+            up(&pop, 1),
+            up(&foreign, 3),
+            down(&dead),
+            up(&legacy, 4),
+        ];
+        let ranked = ranked(std::slice::from_ref(&legacy), &published, probed);
+        let tried = |chosen: Option<Chosen>| -> Vec<String> {
+            to_try(&ranked, chosen.as_ref()).iter().map(|c| c.endpoint.address()).collect()
+        };
+        let choose = |protocol, endpoint| Some(Chosen { protocol, endpoint, reason: None });
+        // mail and imap are the same port of the same address, so mail's STARTTLS port is no other server either.
+        assert_eq!(
+            tried(None),
+            ["imap.contoso.example:993", "other.contoso.example:993", "mail.contoso.example:995"]
+        );
+        assert_eq!(tried(choose(Protocol::Pop3, None)), ["mail.contoso.example:995"]);
+        assert_eq!(tried(choose(Protocol::Imap, Some(legacy))), ["legacy.hoster.example:993"]);
+        assert!(tried(choose(Protocol::Imap, Some(dead))).is_empty());
+        assert!(
+            tried(choose(Protocol::Imap, Some(foreign))).is_empty(),
+            "this override is not in the manifest"
+        );
+    }
+
+    #[test]
+    fn every_candidate_says_why_it_won_or_lost() {
+        let mail = imap("mail.contoso.example");
+        let second = imap("second.contoso.example");
+        let pop = pop3("mail.contoso.example");
+        let foreign = imap("imap.elsewhere.example");
+        let plain = at(Protocol::Imap, "mail.contoso.example", 143, Tls::None);
+        let dead = imap("dead.contoso.example");
+        let all = [&mail, &second, &pop, &foreign, &plain, &dead];
+        let published: Vec<_> = all.iter().map(|e| said(e, Signal::Autoconfig, 0)).collect();
+        let probed =
+            vec![up(&mail, 1), up(&second, 2), up(&pop, 1), up(&foreign, 3), up(&plain, 1), down(&dead)];
+        let ranked = ranked(&[], &published, probed);
+        let candidates = conclude(&ranked, &[read_at(&mail), read_at(&mail)], &[Protocol::Pop3]);
+        let why = |endpoint: &Endpoint| {
+            candidates.iter().find(|c| c.endpoint == *endpoint).map(|c| (c.grade, c.why.as_str())).unwrap()
+        };
+        assert_eq!(candidates.len(), 6, "losers stay visible");
+        assert_eq!(candidates[0].endpoint, mail);
+        assert_eq!(why(&mail), (Grade::A, "logged in as 2 of 2 mailboxes"));
+        assert_eq!(why(&second), (Grade::B, "answered, but mail.contoso.example:993 was good enough"));
+        let denied = "said not to be offered by SRV; answered, but IMAP carries more";
+        assert_eq!(why(&pop), (Grade::B, denied));
+        assert_eq!(why(&foreign), (Grade::B, "outside the domain and not approved"));
+        assert_eq!(why(&plain), (Grade::B, "not encrypted and not named in the manifest"));
+        assert_eq!(why(&dead), (Grade::C, "refuses connections"));
+    }
+
+    #[test]
+    fn an_authenticated_listing_beats_everything_but_an_override() {
+        let (mail, pop) = (imap("mail.contoso.example"), pop3("mail.contoso.example"));
+        let published = [said(&mail, Signal::Srv, 0), said(&pop, Signal::UsualName, 0)];
+        let ranked = ranked(&[], &published, vec![up(&mail, 1), up(&pop, 1)]);
+        assert_eq!(ranked[0].endpoint, mail);
+        let candidates = conclude(&ranked, &[read_at(&pop)], &[]);
+        assert_eq!((&candidates[0].endpoint, candidates[0].grade), (&pop, Grade::A));
+    }
 }

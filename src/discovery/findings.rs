@@ -13,7 +13,7 @@ use super::logins::{End, Tried, is_refused};
 use super::signals::Heard;
 use super::trust::Approval;
 use super::verdict::{is_unknown, nothing_found, relevant};
-use crate::model::evidence::Signal;
+use crate::model::evidence::{ServerFacts, Signal};
 use crate::model::failure::{Class, Failure};
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
@@ -134,27 +134,33 @@ fn used(findings: &mut Vec<Finding>, ranked: &[Ranked], tried: &[Tried], now: Ti
             continue;
         }
         let address = endpoint.address();
-        if endpoint.tls == Tls::None {
-            let text = format!(
-                "{} {} by {} in the clear.",
-                count(reads.len(), "mailbox is", "mailboxes are"),
-                "read",
-                endpoint.address()
-            );
-            findings.push(Finding::about(Code::PlaintextTransport, &address, text));
+        if let Ok(facts) = &candidate.answer {
+            let reading = format!("{} read by", count(reads.len(), "mailbox is", "mailboxes are"));
+            findings.extend(of_channel(facts, &reading, now));
         }
         if reads.iter().any(|read| !read.unique_ids) {
             let text =
                 format!("{address} refuses UIDL, so messages cannot be told apart between two passes.");
             findings.push(Finding::about(Code::UidlMissing, &address, text));
         }
-        let end =
-            candidate.answer.as_ref().ok().and_then(|facts| facts.tls.as_ref()).map(|tls| tls.not_after);
-        if let Some(end) = end.filter(|end| end.duration_since(now) <= CERTIFICATE_NOTICE) {
-            let text = format!("The certificate of {address} ends on {}.", end.strftime("%Y-%m-%d"));
-            findings.push(Finding::about(Code::CertificateExpires, &address, text));
-        }
     }
+}
+
+/// What a person should know of the channel to a server that mail passes through. `used` begins the sentence about a
+/// channel in the clear: `1 mailbox is read by`.
+pub fn of_channel(facts: &ServerFacts, used: &str, now: Timestamp) -> Vec<Finding> {
+    let address = facts.endpoint.address();
+    let mut findings = Vec::new();
+    if facts.endpoint.tls == Tls::None {
+        let text = format!("{used} {address} in the clear.");
+        findings.push(Finding::about(Code::PlaintextTransport, &address, text));
+    }
+    let end = facts.tls.as_ref().map(|tls| tls.not_after);
+    if let Some(end) = end.filter(|end| end.duration_since(now) <= CERTIFICATE_NOTICE) {
+        let text = format!("The certificate of {address} ends on {}.", end.strftime("%Y-%m-%d"));
+        findings.push(Finding::about(Code::CertificateExpires, &address, text));
+    }
+    findings
 }
 
 fn mailboxes(findings: &mut Vec<Finding>, request: &Request, tried: &[Tried]) {

@@ -13,7 +13,7 @@
 
 mod autoconfig;
 mod collect;
-mod findings;
+pub mod findings;
 mod logins;
 mod mx;
 mod probes;

@@ -169,8 +169,8 @@ pub trait Ledger: Send + Sync {
     async fn forget(&self, rows: &[RowId]) -> Result<()>;
     /// Puts delivered rows back to `Pending`, for what is no longer at the destination.
     async fn reopen(&self, rows: &[RowId]) -> Result<()>;
-    /// Forgets where everything of a destination folder is, because its UIDVALIDITY changed.
-    async fn forget_arrivals(&self, folder: &FolderPath) -> Result<()>;
+    /// Forgets where everything of a destination folder is that was seen under another UIDVALIDITY than this one.
+    async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()>;
     /// Forgets how far folders have come, so that the next pass looks into each.
     async fn forget_cursors(&self) -> Result<()>;
     /// Counts by verdict.

@@ -16,7 +16,7 @@ use crate::model::progress::MessageCounts;
 
 /// The schema's version, in `PRAGMA user_version`.
 const VERSION: i64 = 1;
-/// Marks the file as ours, in `PRAGMA application_id`: "MFry".
+/// Marks the file as ours, in `PRAGMA application_id`: `MFry`.
 const APPLICATION: i64 = 0x4d46_7279;
 
 const SCHEMA: &str = "
@@ -114,13 +114,12 @@ impl SqliteLedger {
 }
 
 fn prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<()>> {
-    // EXTRA also syncs the directory, so that a ledger made before a power cut is there after it.
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
     let application: i64 = connection.query_row("PRAGMA application_id", [], |r| r.get(0))?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
     if tables == 0 {
+        connection.execute_batch(settings)?;
         connection.execute_batch(&format!(
             "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         ))?;
@@ -137,7 +136,12 @@ fn prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<()>>
         .hint("use the newer version that wrote it")));
     }
     let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
-    if sound == "ok" { Ok(Ok(())) } else { Ok(Err(unusable(path, "is damaged"))) }
+    if sound != "ok" {
+        return Ok(Err(unusable(path, "is damaged")));
+    }
+    // Not before all is known to be well: the journal's mode is written into the file.
+    connection.execute_batch(settings)?;
+    Ok(Ok(()))
 }
 
 fn unusable(path: &Path, what: &str) -> Failure {
@@ -512,14 +516,18 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn forget_arrivals(&self, folder: &FolderPath) -> Result<()> {
+    async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()> {
         let folder = write_path(folder);
         self.transact(move |t| {
             t.execute(
-                "UPDATE message SET dst_uid = NULL, dst_uidvalidity = NULL WHERE dst_folder = ?1",
-                [&folder],
+                "UPDATE message SET dst_uid = NULL, dst_uidvalidity = NULL WHERE dst_folder = ?1 AND dst_uidvalidity <> ?2",
+                params![folder, uidvalidity],
             )?;
-            t.execute("DELETE FROM foreign_message WHERE folder = ?1", [&folder]).map(drop)
+            t.execute(
+                "DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity <> ?2",
+                params![folder, uidvalidity],
+            )
+            .map(drop)
         })
         .await
     }

@@ -14,8 +14,9 @@ use super::workers::Tools;
 use crate::api::MailMigration;
 use crate::discovery::Clock;
 use crate::model::address::Address;
-use crate::model::evidence::{DomainDiscovery, TlsFacts};
+use crate::model::evidence::{DomainDiscovery, MailboxSize, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::finding::{Code, Finding};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step};
@@ -111,7 +112,7 @@ impl LocalPlatform {
         let name = self.tools.spec().domains[at].name.clone();
         let discovery = match discovery {
             Ok(discovery) => *discovery,
-            Err(failure) => self.unreadable_domain(&name, failure)?,
+            Err(failure) => unreadable_domain(&name, failure)?,
         };
         self.display.domain_discovered(&discovery);
         self.tools.state.save_domain(&name, &discovery)?;
@@ -120,23 +121,6 @@ impl LocalPlatform {
             seen.discovery = Some(discovery);
         }
         Ok(())
-    }
-
-    /// A domain that could not even be asked about: its Secret, its authority or its list is missing.
-    fn unreadable_domain(&self, name: &str, failure: Failure) -> Result<DomainDiscovery> {
-        use crate::model::finding::{Code, Finding};
-        let now = SystemClock.now();
-        Ok(DomainDiscovery {
-            domain: name.parse().map_err(Failure::configuration)?,
-            started: now,
-            finished: now,
-            evidence: Vec::new(),
-            servers: Vec::new(),
-            candidates: Vec::new(),
-            mailboxes: Vec::new(),
-            findings: vec![Finding::of_domain(Code::CredentialsMissing, failure.sentence())],
-            failure: Some(failure),
-        })
     }
 
     /// Whether no task is at work.
@@ -154,6 +138,12 @@ impl LocalPlatform {
         &*self.display
     }
 
+    /// What discovery counted in a mailbox.
+    fn size_of(&self, domain: usize, mailbox: &Address) -> Option<&MailboxSize> {
+        let discovery = self.domains.get(&self.tools.spec().domains[domain].name)?.discovery.as_ref()?;
+        discovery.mailboxes.iter().find(|m| m.address == *mailbox)?.size.as_ref()
+    }
+
     fn begin_sync(
         &mut self,
         domain: usize,
@@ -163,6 +153,11 @@ impl LocalPlatform {
         let mailbox = planned.source.clone();
         let before = self.mailboxes.get(&mailbox).cloned().unwrap_or_default();
         let progress = Arc::new(MailboxProgress::default());
+        if let Some(size) = self.size_of(domain, &mailbox) {
+            let through = before.counts.source - before.counts.pending;
+            let bytes = if through == 0 { size.bytes } else { 0 };
+            progress.forecast(size.messages.saturating_sub(through), bytes);
+        }
         self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
         self.running.insert(mailbox.clone());
         let (tools, pass) = (self.tools.clone(), self.record.pass);
@@ -171,6 +166,22 @@ impl LocalPlatform {
             Done::Synced { mailbox, record: Box::new(record), tls }
         });
     }
+}
+
+/// A domain that could not even be asked about: its Secret, its authority or its list is missing.
+fn unreadable_domain(name: &str, failure: Failure) -> Result<DomainDiscovery> {
+    let now = SystemClock.now();
+    Ok(DomainDiscovery {
+        domain: name.parse().map_err(Failure::configuration)?,
+        started: now,
+        finished: now,
+        evidence: Vec::new(),
+        servers: Vec::new(),
+        candidates: Vec::new(),
+        mailboxes: Vec::new(),
+        findings: vec![Finding::of_domain(Code::CredentialsMissing, failure.sentence())],
+        failure: Some(failure),
+    })
 }
 
 #[async_trait]

@@ -8,7 +8,6 @@ use crate::model::evidence::DomainDiscovery;
 use crate::model::failure::{Failure, Result};
 use crate::model::finding::Finding;
 use crate::model::message::Locator;
-use crate::model::progress::MessageCounts;
 use crate::model::record::MailboxRecord;
 use crate::plan::findings::of_domain;
 use crate::plan::mailboxes::PlannedMailbox;
@@ -176,12 +175,10 @@ impl Remembered {
         let seen = discovery.mailboxes.iter().find(|m| m.address == planned.source)?;
         let mut row = MailboxRow::new(discovery, seen, planned.destination.clone());
         let record = self.record_of(&planned.source)?;
-        if record.counts != MessageCounts::default() || record.finished(self.record.pass) {
-            row.messages = record.counts;
-        }
+        row.messages = record.messages(self.record.pass, seen.size.as_ref());
         if record.pass > 0 {
             let done = record.finished(record.pass);
-            row.phase = if done { "Verified" } else { "Failed" }.to_owned();
+            if done { "Verified" } else { "Failed" }.clone_into(&mut row.phase);
             row.failure = record.failure.as_ref().map(Into::into).or(row.failure);
         }
         row.altered = record.altered;

@@ -118,6 +118,7 @@ pub fn tools_for(
         network: Arc::new(Network::new(reach.resolver, allowed, per_host)?),
         authority: authority.into(),
         guard: Arc::clone(guard),
+        streak: Arc::default(),
         pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),
         state: state.migration(migration)?,
     })
@@ -129,13 +130,13 @@ pub fn tools_for(
 /// Those of the state directory, and [`Class::Interrupted`] when a signal came.
 pub async fn run_migration(
     mut migration: MailMigration,
-    stage: Option<Stage>,
+    wanted: Option<Stage>,
     secrets: &Arc<Secrets>,
     state: &StateDir,
     reach: &Reach,
     display: Arc<dyn Display>,
 ) -> Result<(MailMigration, Ending)> {
-    if let Some(stage) = stage {
+    if let Some(stage) = wanted {
         migration.spec.stage = stage;
     }
     // One mailbox holds a connection at each side; were all of a host's taken by sources, nobody could go on.

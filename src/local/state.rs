@@ -28,7 +28,8 @@ use crate::model::record::MailboxRecord;
 #[derive(Debug)]
 pub struct StateDir {
     root: PathBuf,
-    _lock: Option<File>,
+    /// Held while the directory is open for a run; looking at it needs none.
+    lock: Option<File>,
 }
 
 /// What is remembered of a migration as a whole.
@@ -59,7 +60,7 @@ impl StateDir {
             .open(&path)
             .map_err(|e| unusable(&path, &e))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { root: root.to_owned(), _lock: Some(lock) }),
+            Ok(()) => Ok(Self { root: root.to_owned(), lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => {
                 Err(Failure::new(Class::Conflict, format!("{}: another run is using it", root.display()))
                     .hint("wait for it to end, or give this run a directory of its own with --state"))
@@ -74,7 +75,7 @@ impl StateDir {
     /// [`Class::Configuration`] when there is none.
     pub fn look(root: &Path) -> Result<Self> {
         if root.is_dir() {
-            return Ok(Self { root: root.to_owned(), _lock: None });
+            return Ok(Self { root: root.to_owned(), lock: None });
         }
         Err(Failure::configuration(format!("{}: there is no state", root.display()))
             .hint("give --state the directory that `mailferry run` was given"))
@@ -112,7 +113,7 @@ impl StateDir {
         let namespace = migration.metadata.namespace.as_deref().unwrap_or("default");
         let name = migration.metadata.name.as_deref().unwrap_or_default();
         let root = self.root.join(namespace).join(name);
-        if self._lock.is_some() {
+        if self.lock.is_some() {
             for part in ["domains", "mailboxes"] {
                 let path = root.join(part);
                 fs::create_dir_all(&path).map_err(|e| unusable(&path, &e))?;

@@ -8,9 +8,11 @@ use crate::discovery::Clock;
 use crate::ledger::{Ledger, Row, RowId, Settled};
 use crate::mail::{Destination, Present};
 use crate::model::failure::{Place, Result};
+use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::message::Verdict;
 use crate::model::record::{Depth, Verification};
+use crate::model::text::counted;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::transfer::verify::{SAMPLE, read_identities};
 
@@ -28,6 +30,15 @@ pub struct Found {
     pub named: Vec<String>,
     /// Rows whose message is no longer at the destination.
     pub missing: Vec<RowId>,
+}
+
+impl Found {
+    /// What a person should know of it.
+    pub fn finding(&self) -> Option<Finding> {
+        let words = counted(self.figures.missing, "message is", "messages are");
+        let text = format!("{words} no longer at the destination.");
+        (self.figures.missing > 0).then(|| Finding::of_domain(Code::ArrivalsRemoved, text))
+    }
 }
 
 /// The most messages that are named.

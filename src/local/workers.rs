@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::clock::SystemClock;
-use super::guard::DurableGuard;
+use super::guard::{DurableGuard, Streak};
 use super::secrets::Secrets;
 use super::state::MigrationState;
 use crate::api::domain::{DomainSpec, Mailboxes};
 use crate::api::manifest::Part;
 use crate::api::policy::Verify;
 use crate::api::{MailMigration, MailMigrationSpec};
+use crate::discovery::findings::of_channel;
 use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
 use crate::ledger::Ledger;
 use crate::mail::credentials::{Credentials, Login};
@@ -26,7 +27,8 @@ use crate::mail::tls::Trust;
 use crate::mail::{Destination, Source};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
-use crate::model::failure::{Failure, Place, Result};
+use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
 use crate::model::record::{Depth, MailboxRecord};
@@ -48,6 +50,8 @@ pub struct Tools {
     pub authority: Arc<str>,
     /// The count of refused logins.
     pub guard: Arc<DurableGuard>,
+    /// Refusals of the destination's administrator.
+    pub streak: Arc<Streak>,
     /// How fast bytes may go to the destination.
     pub pace: Arc<Pace>,
     /// What must survive.
@@ -161,7 +165,16 @@ impl Tools {
     ) -> Result<DomainDiscovery> {
         let mailboxes = mailboxes.clone()?;
         let request = self.request(at, &mailboxes)?;
-        Ok(discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await)
+        let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
+        if mailboxes.is_empty() {
+            // Its servers are known now; still, a domain of which nothing would be carried is no success.
+            let failure = Failure::configuration("none of its mailboxes is named")
+                .hint("list them in mailboxes.list or mailboxes.configMapRef: a master user opens every mailbox and names none")
+                .at(self.place(&format!("spec.domains[{at}].mailboxes")));
+            discovery.findings.insert(0, Finding::of_domain(Code::MailboxListMissing, failure.sentence()));
+            discovery.failure.get_or_insert(failure);
+        }
+        Ok(discovery)
     }
 
     /// Logs in to a mailbox at the source.
@@ -183,10 +196,14 @@ impl Tools {
         let trust = self.trust(domain.ca_ref.as_ref())?;
         Ok(match endpoint.protocol {
             Protocol::Imap => {
-                let session = greet(&self.network, endpoint, &trust).await?.login(&login).await?;
+                let greeted = greet(&self.network, endpoint, &trust).await?;
+                let session = self.guard.hold(&login, greeted.login(&login)).await?;
                 Box::new(ImapSource::new(session).await?)
             }
-            Protocol::Pop3 => Box::new(Pop3Source::log_in(&self.network, &trust, endpoint, &login).await?),
+            Protocol::Pop3 => {
+                let source = Pop3Source::log_in(&self.network, &trust, endpoint, &login);
+                Box::new(self.guard.hold(&login, source).await?)
+            }
         })
     }
 
@@ -206,8 +223,13 @@ impl Tools {
             .hint("add a row to mailboxes.csv")
         })?;
         let trust = self.trust(wanted.ca())?;
-        let session = greet(&self.network, &wanted.endpoint(), &trust).await?.login(&login).await?;
-        Ok(Box::new(ImapDestination::new(session).await?))
+        if credentials.is_shared() {
+            self.streak.allow()?;
+        }
+        let greeted = greet(&self.network, &wanted.endpoint(), &trust).await?;
+        let session = self.guard.hold(&login, greeted.login(&login)).await;
+        self.streak.note(&session);
+        Ok(Box::new(ImapDestination::new(session?).await?))
     }
 
     /// What the manifest says about carrying messages, in the engine's terms.
@@ -249,6 +271,11 @@ impl Tools {
             MailboxRecord { pass, attempts, started: Some(started), ended: None, failure: None, ..before };
         let mut tls = None;
         if let Err(failure) = self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress).await {
+            if failure.class == Class::Quota {
+                let full = Finding::about(Code::DestinationFull, &planned.destination, failure.what.clone());
+                record.findings.retain(|finding| finding.code != Code::DestinationFull);
+                record.findings.push(full);
+            }
             record.failure = Some(failure);
         }
         record.ended = Some(SystemClock.now());
@@ -270,6 +297,7 @@ impl Tools {
         let mut source = self.open_source(at, planned, endpoint).await.at(|| "source".to_owned())?;
         let mut destination = self.open_destination(planned).await.at(|| "destination".to_owned())?;
         tls.clone_from(&destination.facts().tls);
+        let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
         let outcome = sync_mailbox(&mut *source, &mut *destination, &ledger, &rules, progress).await;
         source.close().await;
         destination.close().await;
@@ -285,6 +313,7 @@ impl Tools {
         record.sizes_checked += outcome.sizes_checked;
         record.digests_checked += outcome.digests_checked;
         record.findings = outcome.findings;
+        record.findings.extend(channel);
         Ok(())
     }
 }

@@ -95,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn small_and_large_messages_come_out_as_they_went_in() {
         for size in [0_usize, 1, CHUNK_MAX, MEMORY_MAX, MEMORY_MAX + 1, 3 * MEMORY_MAX + 7] {
-            let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
             let mut spool = Spool::default();
             for piece in bytes.chunks(10_007) {
                 spool.push(piece).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{CertificateError, ClientConfig, ProtocolVersion, RootCertStore};
+use rustls::{CertificateError as E, ClientConfig, ProtocolVersion, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -96,10 +96,9 @@ fn explain_handshake(error: &std::io::Error) -> Failure {
             Class::Tls,
             format!("the TLS handshake failed: {}", printable(&tls.to_string())),
         )
-        .hint("no password was sent. The server must speak TLS 1.2 or newer on this port")
+        .hint("no password was sent; the server must speak TLS 1.2 or newer on this port")
         .caused_by(error);
     };
-    use CertificateError as E;
     let (why, hint) = match reason {
         E::Expired | E::ExpiredContext { .. } => ("it has expired".to_owned(), "have it renewed"),
         E::NotValidYet | E::NotValidYetContext { .. } => {
@@ -113,7 +112,8 @@ fn explain_handshake(error: &std::io::Error) -> Failure {
                 "if the server is right, set the host in spec.domains[].servers to a name that is on the certificate",
             )
         }
-        E::UnknownIssuer => (
+        // The second is what an authority looks like that has the name of a known one and another key.
+        E::UnknownIssuer | E::BadSignature => (
             "its authority is not known here".to_owned(),
             "if the authority is the customer's own, give its certificate in caRef or --ca",
         ),
@@ -121,7 +121,7 @@ fn explain_handshake(error: &std::io::Error) -> Failure {
         other => (printable(&format!("{other:?}")), "have it replaced"),
     };
     Failure::new(Class::Tls, format!("refused the certificate: {why}"))
-        .hint(format!("no password was sent. {hint}"))
+        .hint(format!("no password was sent; {hint}"))
         .caused_by(error)
 }
 

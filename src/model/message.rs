@@ -28,10 +28,16 @@ impl Flags {
         self.0.is_empty()
     }
 
-    /// The flags that are here and not there.
+    /// Whether a flag or keyword is there, in whatever case: keywords have none (RFC 9051 §2.3.2), and servers spell them
+    /// as whoever came first did.
+    pub fn has(&self, flag: &str) -> bool {
+        self.0.contains(flag) || self.0.iter().any(|known| known.eq_ignore_ascii_case(flag))
+    }
+
+    /// The flags that are here and not there, whatever case they are spelled in.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        Self(self.0.difference(&other.0).cloned().collect())
+        self.filter(|flag| !other.has(flag))
     }
 
     /// The flags that a test keeps.
@@ -224,5 +230,6 @@ mod tests {
         assert_eq!(flags.to_string(), "$Label1 \\Seen");
         assert_eq!(Flags::parse(&flags.to_string()), flags);
         assert_eq!(flags.minus(&Flags::parse("\\Seen")).to_string(), "$Label1");
+        assert!(flags.minus(&Flags::parse("\\Seen $label1")).is_empty(), "keywords have no case");
     }
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::message::Verdict;
+use super::text::count;
 
 /// Messages by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,7 +57,11 @@ impl std::fmt::Display for MessageCounts {
         write!(
             f,
             "{} at the source = {} copied + {} excluded + {} failed + {} pending",
-            self.source, self.copied, self.excluded, self.failed, self.pending
+            count(self.source),
+            count(self.copied),
+            count(self.excluded),
+            count(self.failed),
+            count(self.pending)
         )
     }
 }

@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::evidence::MailboxSize;
 use super::failure::Failure;
 use super::finding::Finding;
+use super::message::Verdict;
 use super::progress::MessageCounts;
 
 /// How closely arrivals are checked.
@@ -78,8 +80,37 @@ pub struct MailboxRecord {
 }
 
 impl MailboxRecord {
+    /// The mailbox's messages. While a pass has not come to its end, what discovery counted and the ledger does not know
+    /// yet is pending too: a stopped pass must not make a mailbox look smaller than it is.
+    pub fn messages(&self, pass: u32, seen: Option<&MailboxSize>) -> MessageCounts {
+        let mut counts = self.counts;
+        let unlisted = seen.map_or(0, |size| size.messages).saturating_sub(counts.source);
+        if !self.finished(pass) {
+            counts.add(&Verdict::Pending, unlisted);
+        }
+        counts
+    }
+
     /// Whether a pass came to its end.
     pub fn finished(&self, pass: u32) -> bool {
         self.pass == pass && self.failure.is_none() && self.ended.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_pass_does_not_make_a_mailbox_smaller() {
+        let counts = MessageCounts { source: 10, copied: 9, pending: 1, ..MessageCounts::default() };
+        let seen = MailboxSize { messages: 20, ..MailboxSize::default() };
+        let mut record =
+            MailboxRecord { pass: 1, counts, ended: Some(Timestamp::UNIX_EPOCH), ..MailboxRecord::default() };
+        assert_eq!(record.messages(1, Some(&seen)), counts, "a finished pass has looked into every folder");
+        record.failure = Some(Failure::internal("stopped"));
+        let stopped = record.messages(1, Some(&seen));
+        assert_eq!((stopped.source, stopped.copied, stopped.pending), (20, 9, 11));
+        assert!(stopped.balances());
     }
 }

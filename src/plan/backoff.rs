@@ -11,9 +11,9 @@ const ATTEMPTS_FEW: u32 = 3;
 /// The first wait.
 const FIRST: Duration = Duration::from_secs(2);
 /// The longest wait of our own choice.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
+const LONGEST: Duration = Duration::from_mins(15);
 /// The longest wait that a server may ask for.
-const ASKED_MAX: Duration = Duration::from_secs(60 * 60);
+const ASKED_MAX: Duration = Duration::from_hours(1);
 
 /// How long to wait before the attempt after `attempts` failed ones; `None` when trying again is useless. `jitter` is a
 /// number from 0 to 1 that differs between mailboxes, so that they do not all come back at once.
@@ -53,10 +53,10 @@ mod tests {
         assert_eq!(waits, [Some(2), Some(4), Some(8), Some(16), Some(32), None]);
         assert!(wait_after(&lost, 1, 0.0).unwrap() >= Duration::from_millis(500));
         assert_eq!(wait_after(&Failure::new(Class::Credentials, ""), 1, 0.5), None);
-        let asked = Failure::new(Class::Throttled, "").wait(Duration::from_secs(300));
+        let asked = Failure::new(Class::Throttled, "").wait(Duration::from_mins(5));
         assert_eq!(
             wait_after(&asked, 99, 0.5),
-            Some(Duration::from_secs(300)),
+            Some(Duration::from_mins(5)),
             "a pause asked for is no failure"
         );
     }

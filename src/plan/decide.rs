@@ -216,7 +216,9 @@ fn end(
             reasons.push(failure.clone());
         }
         if let Some(failure) = seen.discovery.as_ref().and_then(|d| d.failure.clone()) {
-            reasons.push(failure.at(domain.name.clone()));
+            // What discovery says names its domain; what kept discovery from asking does not.
+            let named = failure.place.first() == Some(&domain.name);
+            reasons.push(if named { failure } else { failure.at(domain.name.clone()) });
         }
     }
     for stood in standings {
@@ -248,5 +250,5 @@ fn end(
 /// Names the mailbox in front of its failure, unless the failure does so already.
 fn place_mailbox(failure: &Failure, stood: &Stood) -> Failure {
     let address = stood.mailbox.source.to_string();
-    if failure.sentence().contains(&address) { failure.clone() } else { failure.clone().at(address) }
+    if failure.sentence().starts_with(&address) { failure.clone() } else { failure.clone().at(address) }
 }

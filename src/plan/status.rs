@@ -15,7 +15,6 @@ use crate::api::status::{
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::failure::Class;
 use crate::model::fidelity;
-use crate::model::message::Verdict;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
@@ -43,15 +42,9 @@ impl Facts<'_> {
         self.observed.mailboxes.get(&stood.mailbox.source).map(|m| &m.record)
     }
 
-    /// A mailbox's messages: the ledger's counts, or what discovery counted before there is a ledger.
     fn counts(&self, stood: &Stood) -> MessageCounts {
-        let record = self.record(stood).map(|r| r.counts).unwrap_or_default();
-        if record.source > 0 {
-            return record;
-        }
-        let mut counts = MessageCounts::default();
-        counts.add(&Verdict::Pending, self.size(stood).map_or(0, |s| s.messages));
-        counts
+        let nothing = MailboxRecord::default();
+        self.record(stood).unwrap_or(&nothing).messages(self.observed.pass, self.size(stood))
     }
 
     fn size(&self, stood: &Stood) -> Option<&crate::model::evidence::MailboxSize> {

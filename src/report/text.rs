@@ -54,7 +54,7 @@ pub fn summary(report: &Report, style: Style) -> String {
         .map(|row| {
             let sums = report.totals_of(&row.name);
             let mixed = if row.mixed { "mixed  " } else { "" };
-            let unread = if row.unreadable == 0 {
+            let unread = if row.unreadable == 0 || row.protocols.is_empty() {
                 String::new()
             } else {
                 format!(" · none {}", words::count(row.unreadable))
@@ -156,11 +156,10 @@ fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
         let mut domains: Vec<String> =
             group.iter().filter_map(|row| row.domain.as_ref()).map(ToString::to_string).collect();
         domains.dedup();
-        let times: u64 = group.iter().map(|row| row.count).sum();
-        let many =
-            if times > 1 { format!("{} times, such as: ", words::count(times)) } else { String::new() };
+        // Rows that say the same are one row already; the others are in the report.
+        let more = if group.len() > 1 { format!(" (and {} more)", group.len() - 1) } else { String::new() };
         let said =
-            format!("{}  {}  {many}{}", first.code, words::some_of(&domains, 4), printable(&first.message));
+            format!("{}  {}  {}{more}", first.code, words::some_of(&domains, 4), printable(&first.message));
         let label = format!("  {word:<8}  ");
         let from = text.len() + 2;
         wrap(text, &label, "            ", &said, style.columns);

@@ -6,24 +6,7 @@ use jiff::tz::{Offset, TimeZone};
 use super::domains::DomainRow;
 use crate::model::message::InternalDate;
 use crate::model::record::Depth;
-
-/// `21950` as `21,950`.
-pub(super) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number with its noun, `1 mailbox` or `6 mailboxes`.
-pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(n), if n == 1 { one } else { many })
-}
+pub(super) use crate::model::text::{count, counted};
 
 /// Bytes in decimal units, as disks and providers count: `1.5 GB`.
 pub(super) fn bytes(n: u64) -> String {

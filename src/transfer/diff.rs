@@ -58,14 +58,11 @@ pub fn compare(rows: Vec<Row>, listing: Vec<Listed>, reachable: impl Fn(&Locator
             Verdict::Excluded(_) => diff.excluded.push((row.id, listed)),
             Verdict::Quarantined(_) => {}
             Verdict::Delivered | Verdict::DeliveredAltered(_) => {
-                if let Some(flags) = listed.flags.filter(|flags| *flags != row.flags) {
-                    let change = FlagChange {
-                        row: row.id,
-                        add: flags.minus(&row.flags),
-                        remove: row.flags.minus(&flags),
-                        all: flags,
-                    };
-                    diff.flags.push(change);
+                if let Some(flags) = listed.flags {
+                    let (add, remove) = (flags.minus(&row.flags), row.flags.minus(&flags));
+                    if !add.is_empty() || !remove.is_empty() {
+                        diff.flags.push(FlagChange { row: row.id, add, remove, all: flags });
+                    }
                 }
             }
         }
@@ -96,7 +93,7 @@ mod tests {
     #[test]
     fn each_message_ends_in_one_place() {
         let rows = vec![
-            row(1, at(5, 1), "\\Seen", Verdict::Delivered),
+            row(1, at(5, 1), "\\Seen NonJunk", Verdict::Delivered),
             row(2, at(5, 2), "", Verdict::Pending),
             row(3, at(5, 3), "", Verdict::Delivered),
             row(4, at(4, 9), "", Verdict::Delivered),
@@ -104,7 +101,8 @@ mod tests {
             row(6, at(5, 6), "", Verdict::Excluded("rule".into())),
             row(7, at(5, 7), "", Verdict::Quarantined("refused".into())),
         ];
-        let listing = vec![listed(1, "$New"), listed(2, ""), listed(6, ""), listed(7, ""), listed(8, "")];
+        let listing =
+            vec![listed(1, "$New nonjunk"), listed(2, ""), listed(6, ""), listed(7, ""), listed(8, "")];
         let diff = compare(rows, listing, |l| matches!(l, Locator::Imap { uidvalidity: 5, .. }));
         assert_eq!(diff.fresh.iter().map(|l| l.locator.clone()).collect::<Vec<_>>(), [at(5, 8)]);
         assert_eq!(diff.pending.iter().map(|p| p.0).collect::<Vec<_>>(), [2]);

@@ -3,18 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::candidates::{Candidate, Candidates};
+use super::candidates::Candidates;
 use super::diff::{Diff, FlagChange, compare};
 use super::mapping::FolderPlan;
-use super::pipeline::{Sending, Work, copy_window, known_from};
+use super::pipeline::{Sending, Work, copy_window};
 use super::progress::MailboxProgress;
+use super::recognise::{is_elsewhere, is_unbound};
 use super::settle::Barrier;
-use super::verify::{check_arrivals, read_identities};
+use super::verify::check_arrivals;
 use super::{PassOutcome, Rules};
-use crate::ledger::{Cursor, Foreign, Ledger, NewRow, RowId, Settled, protocol_of};
+use crate::ledger::{Cursor, Ledger, NewRow, Row, RowId, Settled, protocol_of};
 use crate::mail::{Destination, FolderState, Listed, Source};
-use crate::model::failure::{Place, Result};
-use crate::model::finding::{Code, Finding};
+use crate::model::failure::Result;
+use crate::model::folder::FolderPath;
 use crate::model::message::{Arrival, Flags, Locator, Verdict};
 use crate::model::protocol::Protocol;
 
@@ -22,8 +23,6 @@ use crate::model::protocol::Protocol;
 const WINDOW_MESSAGES: usize = 500;
 /// Announced bytes of one intent; one larger message makes an intent of its own.
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
-/// Messages read back at once to learn what they are.
-const READ_BACK: usize = 200;
 
 /// One folder's pass and all it needs.
 pub struct FolderPass<'a> {
@@ -39,6 +38,8 @@ pub struct FolderPass<'a> {
     pub progress: &'a MailboxProgress,
     /// The folder.
     pub plan: &'a FolderPlan,
+    /// Whether everything that the ledger knows was judged by the same rules.
+    pub same_rules: bool,
     /// The mailbox's outcome, added to.
     pub outcome: &'a mut PassOutcome,
     /// Keywords that the destination does not keep, added to.
@@ -61,28 +62,38 @@ impl FolderPass<'_> {
         let arrived = self.destination.open(&plan.destination).await?;
         let cursor = self.ledger.cursor(&plan.source.path).await?;
         let in_doubt = barrier.concerns(&plan.destination);
-        if !in_doubt && cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, &state, &arrived)) {
+        let unchanged = |cursor: &Cursor| is_unchanged(cursor, &state, &arrived);
+        if !in_doubt && self.same_rules && cursor.as_ref().is_some_and(unchanged) {
             return Ok(());
         }
-        let moved = cursor.as_ref().is_some_and(|c| c.destination_uidvalidity != arrived.uidvalidity);
+        let mut rows = self.ledger.rows(&plan.source.path).await?;
+        let moved = cursor.as_ref().is_some_and(|c| c.destination_uidvalidity != arrived.uidvalidity)
+            || rows.iter().any(|row| is_elsewhere(row, &plan.destination, arrived.uidvalidity));
         if moved {
-            self.ledger.forget_arrivals(&plan.destination).await?;
+            self.ledger.forget_arrivals(&plan.destination, arrived.uidvalidity).await?;
+            rows = self.ledger.rows(&plan.source.path).await?;
         }
+        let unbound = rows.iter().any(is_unbound);
         let mut scanned = cursor.filter(|_| !moved).map_or(1, |c| c.destination_scanned.max(1));
         if let Some(from) = barrier.scan_from(&plan.destination, arrived.uidvalidity) {
             scanned = scanned.min(from);
         }
 
         let listing = self.source.list().await?;
-        let rows = self.ledger.rows(&plan.source.path).await?;
-        let diff = compare(rows, listing, |locator| is_reachable(locator, &state));
-        let work = self.plan_work(&diff).await?;
-        if moved || !work.is_empty() || !diff.void.is_empty() {
+        let mut diff = compare(rows, listing, |locator| is_reachable(locator, &state));
+        self.forget_void(&mut diff.void).await?;
+        let mut work = self.plan_work(&diff).await?;
+        if moved || unbound || !work.is_empty() || !diff.void.is_empty() {
             self.scan_destination(scanned, &arrived).await?;
             scanned = arrived.uidnext.unwrap_or(1);
         }
-        let work = if moved { self.rebind(&arrived, work).await? } else { work };
-        let mut candidates = self.gather_candidates(&diff, &arrived).await?;
+        if moved || unbound {
+            let lost = self.rebind(&arrived).await?;
+            if moved {
+                work.extend(self.carry_again(lost, &mut diff.void, &state).await?);
+            }
+        }
+        let mut candidates = self.gather_candidates(&diff.void, &arrived).await?;
         let mut changes = diff.flags;
         self.copy(work, &arrived, &mut candidates, &mut changes).await?;
         self.carry_flags(changes, &arrived).await?;
@@ -103,13 +114,24 @@ impl FolderPass<'_> {
     /// Counts the messages of a folder that is left out as a whole.
     async fn exclude(&mut self, state: &FolderState, why: &str) -> Result<()> {
         let rows = self.ledger.rows(&self.plan.source.path).await?;
-        let diff = compare(rows, self.source.list().await?, |locator| is_reachable(locator, state));
+        let mut diff = compare(rows, self.source.list().await?, |locator| is_reachable(locator, state));
+        self.forget_void(&mut diff.void).await?;
         let verdict = Verdict::Excluded(why.to_owned());
         let fresh: Vec<NewRow> = diff.fresh.iter().map(|listed| new_row(listed, verdict.clone())).collect();
         self.ledger.insert(&fresh).await?;
         let pending: Vec<Settled> =
             diff.pending.iter().map(|(row, _)| settled(*row, None, verdict.clone())).collect();
         self.ledger.settle(&pending, None).await
+    }
+
+    /// Forgets rows under void locators that stand for nothing: what they named is listed anew under another locator.
+    async fn forget_void(&mut self, void: &mut Vec<Row>) -> Result<()> {
+        let stands = |row: &Row| {
+            row.known.is_some() && !matches!(row.verdict, Verdict::Pending | Verdict::Excluded(_))
+        };
+        let forgotten: Vec<RowId> = void.iter().filter(|row| !stands(row)).map(|row| row.id).collect();
+        void.retain(stands);
+        self.ledger.forget(&forgotten).await
     }
 
     /// Remembers what is new, and finds what is to be copied now.
@@ -140,102 +162,7 @@ impl FolderPass<'_> {
             }
         }
         self.ledger.settle(&excluded, None).await?;
-        let forgotten: Vec<RowId> =
-            diff.void.iter().filter(|row| row.known.is_none()).map(|row| row.id).collect();
-        self.ledger.forget(&forgotten).await?;
         Ok(work)
-    }
-
-    /// Learns what lies in the destination folder that this ledger did not put there.
-    async fn scan_destination(&mut self, from: u32, arrived: &FolderState) -> Result<()> {
-        let folder = &self.plan.destination;
-        if arrived.messages == 0 {
-            return Ok(());
-        }
-        let present = self.destination.list_from(from).await.at(|| folder.to_string())?;
-        let mut known = self.ledger.claimed(folder, arrived.uidvalidity).await?;
-        known.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
-        let unknown: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !known.contains(uid)).collect();
-        for part in unknown.chunks(READ_BACK) {
-            self.progress.enter_phase(&format!("looking at what {folder} holds already"));
-            let found: Vec<Foreign> = read_identities(self.destination, part)
-                .await?
-                .into_iter()
-                .map(|(uid, identity)| Foreign { uid, known: known_from(&identity) })
-                .collect();
-            self.ledger.keep_foreign(folder, arrived.uidvalidity, &found).await?;
-        }
-        self.progress.enter_phase(&self.plan.source.path.to_string());
-        Ok(())
-    }
-
-    /// Finds delivered messages again after the destination folder got another UIDVALIDITY; those that are not there any
-    /// more are carried again.
-    async fn rebind(&mut self, arrived: &FolderState, mut work: Vec<Work>) -> Result<Vec<Work>> {
-        let folder = &self.plan.destination;
-        let mut present: HashMap<_, Vec<u32>> = HashMap::new();
-        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await? {
-            present.entry(foreign.known.canonical).or_default().push(foreign.uid);
-        }
-        let mut found = Vec::new();
-        let mut lost = Vec::new();
-        for row in self.ledger.rows(&self.plan.source.path).await? {
-            if !row.verdict.is_delivered() || row.destination.is_some() {
-                continue;
-            }
-            let uid = row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop());
-            match uid {
-                Some(uid) => found.push(settled(
-                    row.id,
-                    Some((folder.clone(), Arrival { uidvalidity: arrived.uidvalidity, uid })),
-                    row.verdict,
-                )),
-                None if !row.gone => {
-                    lost.push(row.id);
-                    let listed = Listed {
-                        locator: row.locator,
-                        size: row.size,
-                        date: row.date,
-                        flags: Some(row.flags),
-                    };
-                    work.push(Work { row: row.id, listed });
-                }
-                None => {}
-            }
-        }
-        self.ledger.settle(&found, None).await?;
-        self.ledger.reopen(&lost).await?;
-        Ok(work)
-    }
-
-    /// Gathers what a message to copy may turn out to be.
-    async fn gather_candidates(&mut self, diff: &Diff, arrived: &FolderState) -> Result<Candidates> {
-        let folder = &self.plan.destination;
-        let mut candidates = Candidates::default();
-        for row in &diff.void {
-            if let Some(known) = &row.known {
-                let candidate = Candidate {
-                    row: Some(row.id),
-                    destination: row.destination.clone(),
-                    verdict: row.verdict.clone(),
-                    flags: Some(row.flags.clone()),
-                    exact: known.exact,
-                };
-                candidates.add(known.canonical, candidate);
-            }
-        }
-        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await? {
-            let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid: foreign.uid };
-            let candidate = Candidate {
-                row: None,
-                destination: Some((folder.clone(), arrival)),
-                verdict: Verdict::Delivered,
-                flags: None,
-                exact: foreign.known.exact,
-            };
-            candidates.add(foreign.known.canonical, candidate);
-        }
-        Ok(candidates)
     }
 
     /// Copies everything in windows, each under an intent of its own.
@@ -251,7 +178,10 @@ impl FolderPass<'_> {
         let permanent = arrived.permanent_flags.clone();
         let keep_flags = move |flags: &Flags| keep_flags(flags, permanent.as_ref());
         let mut uidnext = arrived.uidnext.unwrap_or(1);
-        let sending = Sending { keep_flags: &keep_flags, pace: &self.rules.pace, progress: self.progress };
+        let rules = self.rules;
+        let judge = move |size, date| rules.judge(size, date);
+        let sending =
+            Sending { keep_flags: &keep_flags, judge: &judge, pace: &rules.pace, progress: self.progress };
         for window in windows(&work) {
             let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
             let intent = self.ledger.begin_intent(folder, arrived.uidvalidity, uidnext, &rows).await?;
@@ -261,6 +191,9 @@ impl FolderPass<'_> {
             self.outcome.bytes += copied.bytes;
             self.outcome.recognised += copied.recognised.len() as u64;
             let mut failure = copied.failure.take();
+            if failure.is_none() {
+                failure = self.locate(&mut copied, arrived, uidnext).await.err();
+            }
             if failure.is_none() {
                 match check_arrivals(self.destination, &mut copied, self.rules.depth).await {
                     Ok(checked) => {
@@ -308,26 +241,6 @@ impl FolderPass<'_> {
                 changes.push(change);
             }
         }
-        let quarantined =
-            copied.settled.iter().filter(|s| matches!(s.verdict, Verdict::Quarantined(_))).count();
-        if quarantined > 0 {
-            let message = format!("{quarantined} messages could not be carried");
-            self.outcome.findings.push(Finding::about(
-                Code::MessagesQuarantined,
-                &self.plan.source.path,
-                message,
-            ));
-        }
-        let altered =
-            copied.settled.iter().filter(|s| matches!(s.verdict, Verdict::DeliveredAltered(_))).count();
-        if altered > 0 {
-            let message = format!("the destination changed {altered} messages while storing them");
-            self.outcome.findings.push(Finding::about(
-                Code::MessagesAltered,
-                &self.plan.source.path,
-                message,
-            ));
-        }
     }
 
     /// Carries changed flags over, grouped so that equal changes cost one command.
@@ -374,7 +287,7 @@ fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> 
         && cursor.destination_uidvalidity == arrived.uidvalidity
 }
 
-fn is_reachable(locator: &Locator, state: &FolderState) -> bool {
+pub(super) fn is_reachable(locator: &Locator, state: &FolderState) -> bool {
     match locator {
         Locator::Imap { uidvalidity, .. } => *uidvalidity == state.uidvalidity,
         // A POP3 drop has no UIDVALIDITY; an IMAP folder always has one.
@@ -392,11 +305,7 @@ fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {
     }
 }
 
-fn settled(
-    id: RowId,
-    destination: Option<(crate::model::folder::FolderPath, Arrival)>,
-    verdict: Verdict,
-) -> Settled {
+pub(super) fn settled(id: RowId, destination: Option<(FolderPath, Arrival)>, verdict: Verdict) -> Settled {
     Settled { id, known: None, size: None, date: None, flags: None, destination, verdict, replaces: None }
 }
 

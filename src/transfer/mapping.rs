@@ -44,7 +44,7 @@ pub fn plan_folders(
     let mut plans = Vec::new();
     for (source, path, by_rule) in &wanted {
         // A rule may merge folders on purpose; spelling alone never does.
-        let destination = (1..)
+        let destination = (1..=u32::MAX)
             .map(|n| make_spellable(path, delimiter, n))
             .find(|name| taken.get(name).is_none_or(|other| *other == path))
             .unwrap_or_else(|| path.clone());

@@ -12,6 +12,7 @@ pub mod mapping;
 pub mod pace;
 pub mod pipeline;
 pub mod progress;
+pub mod recognise;
 pub mod settle;
 pub mod verify;
 
@@ -30,6 +31,7 @@ use crate::model::folder::FolderPath;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::record::Depth;
+use crate::model::text::counted;
 use folder::FolderPass;
 use pace::Pace;
 use progress::MailboxProgress;
@@ -76,6 +78,13 @@ impl Rules {
         set.build().map_err(|e| unreadable("", &e))
     }
 
+    /// What [`Self::judge`] goes by, as the ledger remembers it.
+    fn fingerprint(&self) -> String {
+        let limit = self.max_message_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
+        let since = self.since.map(|since| since.to_string()).unwrap_or_default();
+        format!("max={limit} since={since}")
+    }
+
     /// Whether a message is to be carried.
     pub fn judge(&self, size: u64, date: Option<InternalDate>) -> Verdict {
         if let Some(limit) = self.max_message_bytes.filter(|limit| size > *limit) {
@@ -89,6 +98,13 @@ impl Rules {
         }
     }
 }
+
+/// The ledger's fact that tells by which rules its messages were judged.
+const JUDGED_BY: &str = "rules";
+/// The ledger's fact that lists the keywords that the destination did not keep, in all passes.
+const KEYWORDS_LOST: &str = "keywordsLost";
+/// The most keywords that a finding names.
+const KEYWORDS_NAMED: usize = 20;
 
 /// What one pass over a mailbox did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -139,7 +155,13 @@ pub async fn sync_mailbox(
     let (doubtful, certain): (Vec<_>, Vec<_>) =
         plans.iter().partition(|plan| barrier.concerns(&plan.destination));
     let mut failed: Option<Failure> = None;
-    let mut keywords_lost = BTreeSet::new();
+    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
+    let mut keywords_lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
+    let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&rules.fingerprint());
+    if !same_rules {
+        // Until this pass is through, some folders are judged by these rules and some by those before.
+        ledger.save_fact(JUDGED_BY, "").await?;
+    }
     for plan in certain.into_iter().chain(doubtful) {
         if barrier.concerns(&plan.destination) {
             progress.enter_phase("waiting for the destination to stand still");
@@ -152,6 +174,7 @@ pub async fn sync_mailbox(
             rules,
             progress,
             plan,
+            same_rules,
             outcome: &mut outcome,
             keywords_lost: &mut keywords_lost,
         };
@@ -163,21 +186,44 @@ pub async fn sync_mailbox(
             // The session is still good; one bad folder must not stop the mailbox.
             Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {
                 let failure = failure.at(plan.source.path.to_string());
-                failed = Some(failed.map_or_else(|| failure.clone(), |first| first));
+                failed = Some(failed.unwrap_or(failure));
             }
             Err(failure) => return Err(failure),
         }
     }
-    if !keywords_lost.is_empty() {
-        let words: Vec<_> = keywords_lost.into_iter().collect();
-        outcome.findings.push(Finding::of_domain(
-            Code::KeywordsNotKept,
-            format!("the destination does not keep {}", words.join(", ")),
-        ));
-    }
+    let lost = keywords_lost.into_iter().collect::<Vec<_>>();
+    ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
     outcome.counts = ledger.counts().await?;
-    match failed {
-        Some(failure) => Err(failure),
-        None => Ok(outcome),
+    outcome.findings.extend(find_in_ledger(&outcome.counts, ledger.count_altered().await?, &lost));
+    if let Some(failure) = failed {
+        return Err(failure);
     }
+    ledger.save_fact(JUDGED_BY, &rules.fingerprint()).await?;
+    Ok(outcome)
+}
+
+/// What the ledger's counts tell a person, whichever pass it happened in.
+fn find_in_ledger(counts: &MessageCounts, altered: u64, keywords_lost: &[String]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if counts.failed > 0 {
+        let text = format!(
+            "{} could not be carried; the report names them.",
+            counted(counts.failed, "message", "messages")
+        );
+        findings.push(Finding::of_domain(Code::MessagesQuarantined, text));
+    }
+    if altered > 0 {
+        let text = format!(
+            "The destination changed {} while storing; the report names them.",
+            counted(altered, "message", "messages")
+        );
+        findings.push(Finding::of_domain(Code::MessagesAltered, text));
+    }
+    if !keywords_lost.is_empty() {
+        let named = &keywords_lost[..keywords_lost.len().min(KEYWORDS_NAMED)];
+        let text =
+            format!("The destination does not keep {} keywords: {}.", keywords_lost.len(), named.join(", "));
+        findings.push(Finding::of_domain(Code::KeywordsNotKept, text));
+    }
+    findings
 }

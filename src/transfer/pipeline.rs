@@ -85,6 +85,8 @@ pub struct Copied {
 pub struct Sending<'a> {
     /// The flags that the destination can keep of those a message has.
     pub keep_flags: &'a (dyn Fn(&Flags) -> Flags + Send + Sync),
+    /// Whether a message is to be carried, once its date is learned from its own header.
+    pub judge: &'a (dyn Fn(u64, Option<InternalDate>) -> Verdict + Send + Sync),
     /// How fast.
     pub pace: &'a Pace,
     /// For whoever watches.
@@ -100,7 +102,7 @@ pub async fn copy_window(
     candidates: &mut Candidates,
     sending: Sending<'_>,
 ) -> Copied {
-    let Sending { keep_flags, pace, progress } = sending;
+    let Sending { keep_flags, judge, pace, progress } = sending;
     let works: HashMap<u64, &Work> = window.iter().map(|work| (work.key(), work)).collect();
     let wanted: Vec<Wanted> = window
         .iter()
@@ -120,7 +122,8 @@ pub async fn copy_window(
         }
     };
     let mut copied = Copied::default();
-    let mut tap = Tap { works: &works, dates: &dates, candidates, copied: &mut copied, pace, progress };
+    let mut tap =
+        Tap { works: &works, dates: &dates, candidates, copied: &mut copied, judge, pace, progress };
     let append = async {
         // The queue goes with the append, so that the tap learns when nobody takes its messages any more.
         let mut from_tap = from_tap;
@@ -133,7 +136,6 @@ pub async fn copy_window(
 
     let mut refusals = Vec::new();
     while let Ok(outcome) = outcomes.try_recv() {
-        progress.finish_message();
         match outcome {
             Appended::Stored { key, arrival } => {
                 let row = key.cast_signed();
@@ -210,6 +212,7 @@ struct Tap<'a> {
     dates: &'a Mutex<HashMap<u64, InternalDate>>,
     candidates: &'a mut Candidates,
     copied: &'a mut Copied,
+    judge: &'a (dyn Fn(u64, Option<InternalDate>) -> Verdict + Send + Sync),
     pace: &'a Pace,
     progress: &'a MailboxProgress,
 }
@@ -286,6 +289,7 @@ impl Tap<'_> {
                 Some(BodyEvent::End { date }) => {
                     // Known before the destination can possibly answer.
                     self.note(work, &hasher.finish());
+                    self.progress.finish_message();
                     return Ok(to_destination.send(BodyEvent::End { date }).await.is_ok());
                 }
                 _ => return Ok(false),
@@ -312,6 +316,11 @@ impl Tap<'_> {
                 Some(BodyEvent::End { date }) => {
                     let identity = hasher.finish();
                     let passed = self.note(work, &identity);
+                    self.progress.finish_message();
+                    if let excluded @ Verdict::Excluded(_) = (self.judge)(passed.size, passed.date) {
+                        self.copied.settled.push(settle(work.row, Some(&passed), None, excluded));
+                        return Ok(true);
+                    }
                     if let Some(candidate) = self.candidates.take(&passed.known) {
                         let mut settled =
                             settle(work.row, Some(&passed), candidate.destination, candidate.verdict);
@@ -319,7 +328,6 @@ impl Tap<'_> {
                         settled.flags = Some(candidate.flags.clone().unwrap_or_default());
                         self.copied.settled.push(settled);
                         self.copied.recognised.push(Recognised { row: work.row, flags: candidate.flags });
-                        self.progress.finish_message();
                         return Ok(true);
                     }
                     if let Some(learned) = date.or(identity.first_received) {

@@ -9,6 +9,8 @@ pub struct MailboxProgress {
     expected: AtomicU64,
     done: AtomicU64,
     bytes_expected: AtomicU64,
+    forecast: AtomicU64,
+    bytes_forecast: AtomicU64,
     bytes: AtomicU64,
     place: Mutex<String>,
 }
@@ -16,7 +18,7 @@ pub struct MailboxProgress {
 /// A reading of [`MailboxProgress`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Messages that this pass has found to carry.
+    /// Messages to carry: found so far, or forecast.
     pub expected: u64,
     /// Messages that this pass has dealt with.
     pub done: u64,
@@ -32,6 +34,12 @@ impl MailboxProgress {
     /// Says where the pass is.
     pub fn enter_phase(&self, place: &str) {
         place.clone_into(&mut self.place.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Says how much is likely to be carried, as discovery counted it, before the folders are looked into.
+    pub fn forecast(&self, messages: u64, bytes: u64) {
+        self.forecast.store(messages, Ordering::Relaxed);
+        self.bytes_forecast.store(bytes, Ordering::Relaxed);
     }
 
     /// More messages were found to carry.
@@ -53,9 +61,12 @@ impl MailboxProgress {
     /// Reads all counters.
     pub fn read(&self) -> Reading {
         Reading {
-            expected: self.expected.load(Ordering::Relaxed),
+            expected: self.expected.load(Ordering::Relaxed).max(self.forecast.load(Ordering::Relaxed)),
             done: self.done.load(Ordering::Relaxed),
-            bytes_expected: self.bytes_expected.load(Ordering::Relaxed),
+            bytes_expected: self
+                .bytes_expected
+                .load(Ordering::Relaxed)
+                .max(self.bytes_forecast.load(Ordering::Relaxed)),
             bytes: self.bytes.load(Ordering::Relaxed),
             place: self.place.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::verify::read_identities;
 use crate::ledger::{Intent, Ledger};
 use crate::mail::{Destination, FolderState};
-use crate::model::failure::Result;
+use crate::model::failure::{Class, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 
@@ -76,10 +76,8 @@ impl Barrier {
         let Some(doubt) = self.doubts.get_mut(folder) else { return Ok(()) };
         loop {
             let still = doubt.since.elapsed();
-            if still >= settle {
-                return Ok(());
-            }
-            sleep(LOOK_EVERY.min(settle - still)).await;
+            let Some(left) = settle.checked_sub(still).filter(|left| !left.is_zero()) else { return Ok(()) };
+            sleep(LOOK_EVERY.min(left)).await;
             let now = destination.status(folder).await.unwrap_or_default();
             if now != doubt.seen {
                 doubt.seen = now;
@@ -148,5 +146,13 @@ async fn remove_late_commits(
             late.push(uid);
         }
     }
-    if late.is_empty() { Ok(()) } else { destination.expunge(&late).await }
+    if late.is_empty() {
+        return Ok(());
+    }
+    match destination.expunge(&late).await {
+        // A server without UIDPLUS cannot remove single messages. A late copy that stays is better than a mailbox that
+        // never gets on.
+        Err(failure) if failure.class == Class::Refused => Ok(()),
+        done => done,
+    }
 }

@@ -196,6 +196,18 @@ impl Client {
         }
     }
 
+    /// What STATUS says of a folder: the untagged line.
+    pub fn status(&mut self, folder: &str, items: &str) -> Option<String> {
+        let responses = self.command(&format!("STATUS {} ({items})", self.wire(folder))).expect("STATUS");
+        let mut lines = responses.iter().map(|response| String::from_utf8_lossy(&response.text).into_owned());
+        lines.find(|line| line.starts_with("* STATUS"))
+    }
+
+    /// Deletes a folder and what is in it.
+    pub fn delete(&mut self, folder: &str) -> Result<(), Refusal> {
+        self.command(&format!("DELETE {}", self.wire(folder))).map(drop)
+    }
+
     /// UIDVALIDITY and UIDNEXT of every folder. Where they stay, nothing was appended in between.
     pub fn uid_next(&mut self) -> BTreeMap<String, (u32, u32)> {
         let mut result = BTreeMap::new();

@@ -103,29 +103,36 @@ async fn read_body(mut response: Response) -> Result<String> {
 }
 
 fn explain(error: &reqwest::Error) -> Failure {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    let mut innermost = String::new();
-    while let Some(cause) = next {
-        // An io::Error hands out its payload's source instead of the payload.
-        let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inside.and_then(|e| e.downcast_ref()).or_else(|| cause.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls {
-            let what = match tls {
-                rustls::Error::InvalidCertificate(_) => "its certificate is refused",
-                _ => "the TLS handshake fails",
-            };
-            let what = format!("{what}: {}", printable(&tls.to_string()));
-            return Failure::new(Class::Tls, what).caused_by(error);
-        }
-        innermost = cause.to_string();
-        next = cause.source();
+    if let Some(tls) = find_tls(error) {
+        let what = match tls {
+            rustls::Error::InvalidCertificate(_) => "its certificate is refused",
+            _ => "the TLS handshake fails",
+        };
+        return Failure::new(Class::Tls, format!("{what}: {}", printable(&tls.to_string()))).caused_by(error);
     }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    let refused = innermost
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
     let what = if error.is_timeout() {
         format!("does not answer within {} s", TIMEOUT.as_secs())
-    } else if innermost.contains("onnection refused") {
+    } else if refused {
         "refuses connections".to_owned()
     } else {
-        format!("cannot be fetched: {}", printable(&innermost))
+        format!("cannot be fetched: {}", printable(&innermost.to_string()))
     };
     Failure::new(Class::Unreachable, what).caused_by(error)
+}
+
+/// The TLS error in a chain of causes. `io::Error` does not name what it wraps as its source, but the source of that.
+fn find_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref() {
+        return Some(tls);
+    }
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let wrapped = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static));
+    find_tls(wrapped.or_else(|| error.source())?)
 }

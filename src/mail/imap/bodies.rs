@@ -117,7 +117,7 @@ fn batch(wanted: &[WantedUid]) -> Vec<Vec<WantedUid>> {
     for message in wanted {
         match batches.last_mut() {
             Some(last) if last.len() < COMMAND_MESSAGES && bytes + message.size <= COMMAND_BYTES => {
-                last.push(*message)
+                last.push(*message);
             }
             _ => {
                 batches.push(vec![*message]);

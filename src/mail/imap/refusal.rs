@@ -12,7 +12,7 @@ pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
     if let Some(wait) = suggested_wait(text) {
         return Failure::new(Class::Throttled, format!("asks for a pause: {text}")).wait(wait);
     }
-    let class = class_of(&said.code, text).unwrap_or(match status {
+    let class = class_of(command, &said.code, text).unwrap_or(match status {
         Status::Bad => Class::Protocol,
         Status::Bye => Class::Unreachable,
         Status::Ok | Status::No | Status::PreAuth => match command {
@@ -34,13 +34,17 @@ pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
     }
 }
 
-fn class_of(code: &str, text: &str) -> Option<Class> {
+fn class_of(command: &str, code: &str, text: &str) -> Option<Class> {
     let by_code = match code {
+        // Dovecot has no TOOBIG; a limit that one message exceeds does not go away by waiting.
+        "LIMIT" if command == "APPEND" && text.to_ascii_lowercase().contains("size") => Class::Message,
         "AUTHENTICATIONFAILED" | "AUTHORIZATIONFAILED" | "EXPIRED" => Class::Credentials,
         "PRIVACYREQUIRED" => Class::Tls,
         "CONTACTADMIN" | "NOPERM" | "CANNOT" | "NOTSAVED" => Class::Refused,
         "OVERQUOTA" => Class::Quota,
         "TOOBIG" | "BADCHARSET" | "UNKNOWN-CTE" => Class::Message,
+        // A limit on logins passes; Dovecot says the same of a message that is too large, and that never passes.
+        "LIMIT" if command == "APPEND" => Class::Message,
         "INUSE" | "THROTTLED" | "LIMIT" => Class::Throttled,
         "UNAVAILABLE" => Class::Unreachable,
         "SERVERBUG" | "CLIENTBUG" => Class::Protocol,
@@ -65,7 +69,7 @@ fn hint_of(class: Class) -> Option<&'static str> {
     Some(match class {
         Class::Credentials => "check the user name and the password in the Secret",
         Class::Refused => "ask the server's administrator for the permission",
-        Class::Quota => "raise the mailbox's quota; the migration goes on by itself",
+        Class::Quota => "raise the mailbox's quota; the next pass goes on from here",
         Class::Protocol => "please report this with the output of `mailferry run -v`",
         _ => return None,
     })
@@ -75,7 +79,7 @@ fn hint_of(class: Class) -> Option<&'static str> {
 fn suggested_wait(text: &str) -> Option<Duration> {
     let (_, after) = text.split_once("Suggested Backoff Time:")?;
     let milliseconds = after.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(Duration::from_millis(milliseconds).clamp(Duration::from_secs(1), Duration::from_secs(3600)))
+    Some(Duration::from_millis(milliseconds).clamp(Duration::from_secs(1), Duration::from_hours(1)))
 }
 
 #[cfg(test)]
@@ -92,6 +96,13 @@ mod tests {
             ("AUTHENTICATE", "[LIMIT] Too many simultaneous connections", Class::Throttled),
             ("APPEND", "[OVERQUOTA] Quota exceeded (mailbox for user is full)", Class::Quota),
             ("APPEND", "[TOOBIG] Message too large", Class::Message),
+            ("APPEND", "[LIMIT] Mail size is larger than the maximum size allowed", Class::Message),
+            (
+                "APPEND",
+                "[LIMIT] Mail size is larger than the maximum size allowed by server configuration",
+                Class::Message,
+            ),
+            ("APPEND", "[LIMIT] Slow down", Class::Throttled),
             ("APPEND", "Can't save a zero byte message", Class::Message),
             ("CREATE", "[NOPERM] Permission denied", Class::Refused),
         ] {

@@ -43,9 +43,8 @@ pub async fn greet(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Res
 async fn greet_channel(channel: Channel, endpoint: &Endpoint, trust: &Trust) -> Result<Greeted> {
     let mut tls = channel.tls.clone();
     let mut client = Client::new(Wire::new(channel));
-    let greeting = match next_event(&mut client).await? {
-        Event::Untagged(line) => line,
-        _ => return Err(Failure::protocol("does not greet as an IMAP server")),
+    let Event::Untagged(greeting) = next_event(&mut client).await? else {
+        return Err(Failure::protocol("does not greet as an IMAP server"));
     };
     let (word, rest) = split_word(&greeting);
     let said = StatusText::parse(rest);

@@ -95,7 +95,7 @@ impl Reader<'_> {
                 }
                 b'"' => values.push(Value::Text(self.read_quoted()?)),
                 b'{' | b'~' if self.literal_size().is_some() => {
-                    values.push(Value::Text(self.read_literal()?))
+                    values.push(Value::Text(self.read_literal()?));
                 }
                 _ => values.push(self.read_atom()),
             }

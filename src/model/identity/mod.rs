@@ -85,7 +85,13 @@ impl IdentityHasher {
         self.size += bytes.len() as u64;
         self.exact.update(bytes);
         self.hazards.update(bytes);
-        self.lines.update(bytes, &mut self.parts);
+        if bytes.contains(&0) {
+            // Dovecot stores 0x80 in place of NUL; that must not make another message of it.
+            let stored: Vec<u8> = bytes.iter().map(|b| if *b == 0 { 0x80 } else { *b }).collect();
+            self.lines.update(&stored, &mut self.parts);
+        } else {
+            self.lines.update(bytes, &mut self.parts);
+        }
     }
 
     /// Says what the message was.
@@ -148,13 +154,14 @@ trait LineSink {
     fn end_long_line(&mut self);
 }
 
-/// Cuts bytes into lines that end in LF or CRLF; a final line without an end is a line too.
+/// Cuts bytes into lines that end in LF, CRLF or CRCRLF; a final line without an end, or with CR alone, is a line too.
+/// Servers that say OK and store CRLF for CRCRLF, or drop a last CR, must not make another message of it.
 #[derive(Default)]
 struct LineCutter {
     head: Vec<u8>,
     in_long_line: bool,
-    /// A CR was seen that belongs to the line end if LF follows, and to the line otherwise.
-    held_cr: bool,
+    /// CRs that belong to the line end if LF or nothing follows, and to the line otherwise.
+    held_crs: usize,
 }
 
 impl LineCutter {
@@ -162,8 +169,8 @@ impl LineCutter {
         while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
             let segment = &bytes[..end];
             bytes = &bytes[end + 1..];
-            let whole = self.head.is_empty() && !self.in_long_line && !self.held_cr;
-            let content = segment.strip_suffix(b"\r").unwrap_or(segment);
+            let whole = self.head.is_empty() && !self.in_long_line && self.held_crs == 0;
+            let content = trim_crs(segment);
             if whole && content.len() <= WHOLE_LINE_MAX {
                 sink.line(content);
             } else {
@@ -178,12 +185,14 @@ impl LineCutter {
         if segment.is_empty() {
             return;
         }
-        if std::mem::take(&mut self.held_cr) {
-            self.append(b"\r", sink);
+        let content = trim_crs(segment);
+        if !content.is_empty() {
+            for _ in 0..std::mem::take(&mut self.held_crs) {
+                self.append(b"\r", sink);
+            }
+            self.append(content, sink);
         }
-        let content = segment.strip_suffix(b"\r").unwrap_or(segment);
-        self.held_cr = content.len() < segment.len();
-        self.append(content, sink);
+        self.held_crs += segment.len() - content.len();
     }
 
     fn append(&mut self, content: &[u8], sink: &mut impl LineSink) {
@@ -201,7 +210,7 @@ impl LineCutter {
     }
 
     fn end_line(&mut self, sink: &mut impl LineSink) {
-        self.held_cr = false;
+        self.held_crs = 0;
         if std::mem::take(&mut self.in_long_line) {
             sink.end_long_line();
         } else {
@@ -211,13 +220,15 @@ impl LineCutter {
     }
 
     fn finish(&mut self, sink: &mut impl LineSink) {
-        if std::mem::take(&mut self.held_cr) {
-            self.append(b"\r", sink);
-        }
         if self.in_long_line || !self.head.is_empty() {
             self.end_line(sink);
         }
     }
+}
+
+fn trim_crs(segment: &[u8]) -> &[u8] {
+    let end = segment.iter().rposition(|b| *b != b'\r').map_or(0, |last| last + 1);
+    &segment[..end]
 }
 
 #[cfg(test)]

@@ -202,6 +202,20 @@ fn what_transport_adds_does_not_matter() {
 }
 
 #[test]
+fn what_servers_alter_while_they_say_ok_does_not_matter() {
+    let head = "Subject: x\r\n\r\n";
+    for (sent, stored) in
+        [("a\0b\r\n", &b"a\x80b\r\n"[..]), ("a\r\r\nb\r\n", b"a\r\nb\r\n"), ("a\r\nb\r", b"a\r\nb")]
+    {
+        let (sent, stored) =
+            ([head.as_bytes(), sent.as_bytes()].concat(), [head.as_bytes(), stored].concat());
+        assert_eq!(canonical(&sent), canonical(&stored), "{sent:?}");
+        assert_ne!(identity(&sent).exact, identity(&stored).exact);
+    }
+    assert_ne!(canonical("a: b\r\n\r\na\rb"), canonical("a: b\r\n\r\nab"), "a CR inside a line is content");
+}
+
+#[test]
 fn what_makes_another_message_matters() {
     let original = canonical(PLAIN);
     let others = [

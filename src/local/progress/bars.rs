@@ -1,0 +1,148 @@
+//! Bars on a terminal: one for all mailboxes together, one for each that is under way.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::Display;
+use super::tally::Tally;
+use super::words::{domain_words, ended_words, finding_words, pace, step_words};
+use crate::api::MailMigration;
+use crate::discovery::Step;
+use crate::model::address::Address;
+use crate::model::evidence::DomainDiscovery;
+use crate::model::record::MailboxRecord;
+use crate::plan::Decision;
+use crate::transfer::progress::MailboxProgress;
+
+/// How often bars are drawn anew.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// The bars and what they show.
+pub(super) struct Bars {
+    all: MultiProgress,
+    domains: Mutex<BTreeMap<String, ProgressBar>>,
+    mailboxes: Mutex<BTreeMap<Address, ProgressBar>>,
+    total: Mutex<Option<ProgressBar>>,
+    tally: Arc<Tally>,
+    findings_told: Mutex<bool>,
+}
+
+impl Bars {
+    pub(super) fn new() -> Self {
+        Self {
+            all: MultiProgress::new(),
+            domains: Mutex::default(),
+            mailboxes: Mutex::default(),
+            total: Mutex::default(),
+            tally: Arc::default(),
+            findings_told: Mutex::default(),
+        }
+    }
+
+    fn say(&self, line: &str) {
+        // A terminal that went away takes nothing with it.
+        let _ = self.all.println(line);
+    }
+
+    /// Draws a bar anew until nobody holds it any more.
+    fn keep_drawing(bar: &ProgressBar, draw: impl Fn(&ProgressBar) + Send + 'static) {
+        let shown = bar.downgrade();
+        tokio::spawn(async move {
+            while let Some(bar) = shown.upgrade() {
+                draw(&bar);
+                drop(bar);
+                tokio::time::sleep(EVERY).await;
+            }
+        });
+    }
+
+    fn show_total(&self) {
+        let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+        if total.is_some() {
+            return;
+        }
+        let template = style("Syncing  {bar:28}  {prefix}   {human_pos}/{human_len} messages   {wide_msg}");
+        let bar = self.all.insert(0, ProgressBar::new(0).with_style(template));
+        let tally = Arc::clone(&self.tally);
+        Self::keep_drawing(&bar, move |bar| {
+            let sums = tally.sums();
+            bar.set_prefix(format!("{}/{} mailboxes", sums.through, sums.mailboxes));
+            bar.set_length(sums.reading.expected);
+            bar.set_position(sums.reading.done);
+            bar.set_message(pace(&sums.reading, sums.elapsed));
+        });
+        *total = Some(bar);
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("█▉▊▋▌▍▎▏░")
+}
+
+impl Display for Bars {
+    fn discovering(&self, domain: &str, step: &Step) {
+        let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = domains.entry(domain.to_owned()).or_insert_with(|| {
+            let template = style("  {spinner} {prefix:20} {wide_msg}");
+            let bar = self.all.add(ProgressBar::new_spinner().with_style(template));
+            bar.enable_steady_tick(EVERY);
+            bar.with_prefix(domain.to_owned())
+        });
+        bar.set_message(step_words(step));
+    }
+
+    fn domain_discovered(&self, discovery: &DomainDiscovery) {
+        let mut domains = self.domains.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bar) = domains.remove(discovery.domain.as_str()) {
+            bar.finish_and_clear();
+        }
+        self.say(&format!("  {:20} {}", discovery.domain, domain_words(discovery)));
+    }
+
+    fn mailbox_begins(&self, mailbox: &Address, _: &MailboxRecord, progress: Arc<MailboxProgress>) {
+        self.tally.begin(mailbox, Arc::clone(&progress));
+        self.show_total();
+        let template = style("  {prefix:28!} {bar:20}  {human_pos}/{human_len}   {wide_msg}");
+        let bar = self.all.add(ProgressBar::new(0).with_style(template)).with_prefix(mailbox.to_string());
+        let started = std::time::Instant::now();
+        Self::keep_drawing(&bar, move |bar| {
+            let reading = progress.read();
+            bar.set_length(reading.expected);
+            bar.set_position(reading.done);
+            bar.set_message(format!("{}  {}", pace(&reading, started.elapsed()), reading.place));
+        });
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(mailbox.clone(), bar);
+    }
+
+    fn mailbox_ended(&self, mailbox: &Address, record: &MailboxRecord) {
+        self.tally.end(mailbox);
+        if let Some(bar) = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(mailbox) {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+        }
+        self.say(&format!("  {mailbox:28} {}", ended_words(record)));
+    }
+
+    fn decided(&self, _: &MailMigration, decision: &Decision) {
+        self.tally.count(&decision.status);
+        let mut told = self.findings_told.lock().unwrap_or_else(PoisonError::into_inner);
+        if decision.status.plan.is_some() && !*told {
+            *told = true;
+            for line in finding_words(&decision.status) {
+                self.say(&format!("  {line}"));
+            }
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = self.total.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            bar.finish_and_clear();
+        }
+        let _ = self.all.clear();
+    }
+}

@@ -1,0 +1,217 @@
+//! What the tests of discovery share: a request in few words, a guard and a clock in memory, and a small HTTPS server.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use mailferry::discovery::{Clock, LoginGuard, MailboxRequest, Request, Step, Watcher, discover};
+use mailferry::mail::credentials::Login;
+use mailferry::mail::network::Network;
+use mailferry::mail::tls::Trust;
+use mailferry::model::evidence::DomainDiscovery;
+use mailferry::model::finding::Code;
+use mailferry::model::protocol::Protocol;
+use mailferry::model::secret::Secret;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::support::ca::{Ca, Certificate};
+use super::support::dns::{Dns, Record};
+
+/// Two refusals for each login and password, as the platform keeps them durably.
+#[derive(Default)]
+pub struct Guard(Mutex<HashMap<(String, String), u32>>);
+
+fn version(login: &Login) -> (String, String) {
+    (login.who(), login.password.expose().to_owned())
+}
+
+impl LoginGuard for Guard {
+    fn may_try(&self, login: &Login) -> bool {
+        self.0.lock().unwrap().get(&version(login)).is_none_or(|refused| *refused < 2)
+    }
+
+    fn refused(&self, login: &Login) {
+        *self.0.lock().unwrap().entry(version(login)).or_default() += 1;
+    }
+
+    fn accepted(&self, login: &Login) {
+        self.0.lock().unwrap().remove(&version(login));
+    }
+}
+
+pub struct Now;
+
+impl Clock for Now {
+    fn now(&self) -> Timestamp {
+        Timestamp::try_from(SystemTime::now()).unwrap()
+    }
+}
+
+/// Keeps the steps.
+#[derive(Default)]
+pub struct Steps(pub Mutex<Vec<Step>>);
+
+impl Watcher for Steps {
+    fn saw(&self, step: &Step) {
+        self.0.lock().unwrap().push(step.clone());
+    }
+}
+
+/// A name service and an authority for one test.
+pub struct World {
+    pub ca: Ca,
+    pub dns: Dns,
+    pub guard: Guard,
+    pub steps: Steps,
+}
+
+impl World {
+    pub fn new(ca: Ca, records: &[Record]) -> Self {
+        Self { ca, dns: Dns::start(records), guard: Guard::default(), steps: Steps::default() }
+    }
+
+    pub fn request(&self, domain: &str, mailboxes: Vec<MailboxRequest>) -> Request {
+        Request {
+            domain: domain.parse().unwrap(),
+            servers: Vec::new(),
+            mailboxes,
+            shared_credentials: false,
+            trust: Trust::with_authorities(&[self.ca.pem().to_owned()]).unwrap(),
+            deadline: Duration::from_secs(20),
+        }
+    }
+
+    pub async fn discover(&self, request: &Request) -> DomainDiscovery {
+        self.discover_allowing(request, "127.0.0.0/8").await
+    }
+
+    pub async fn discover_allowing(&self, request: &Request, network: &str) -> DomainDiscovery {
+        let network = Network::new(Some(self.dns.addr()), vec![network.parse().unwrap()], 8).unwrap();
+        let found = sendable(discover(&network, request, &self.guard, &Now, &self.steps)).await;
+        // The document is stored and shown: it must survive that, and hold no password.
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(!text.contains("-secret"), "{text}");
+        assert_eq!(serde_json::from_str::<DomainDiscovery>(&text).unwrap(), found);
+        found
+    }
+}
+
+/// Platforms discover several domains at once, on several threads.
+fn sendable<F: Future + Send>(future: F) -> F {
+    future
+}
+
+pub fn mailbox(address: &str, password: &str) -> MailboxRequest {
+    let login = Login { user: address.to_owned(), authzid: None, password: Secret::new(password) };
+    MailboxRequest { address: address.parse().unwrap(), login: Some(login), chosen: None }
+}
+
+/// A mailbox that an administrator opens.
+pub fn by_master(address: &str, password: &str) -> MailboxRequest {
+    let user = format!("{address}*madmin");
+    let login = Login { user, authzid: None, password: Secret::new(password) };
+    MailboxRequest { address: address.parse().unwrap(), login: Some(login), chosen: None }
+}
+
+pub fn protocols(found: &DomainDiscovery) -> Vec<Option<Protocol>> {
+    found.mailboxes.iter().map(mailferry::model::evidence::MailboxDiscovery::protocol).collect()
+}
+
+pub fn codes(found: &DomainDiscovery) -> Vec<Code> {
+    let mut codes: Vec<_> = found.findings.iter().map(|finding| finding.code).collect();
+    codes.sort_unstable();
+    codes
+}
+
+/// One web server with one document on port 443 (or 80, without a certificate) of a loopback address of its own.
+pub struct Web {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Web {
+    pub fn start(ip: &str, certificate: Option<&Certificate>, path: &'static str, answer: String) -> Self {
+        let port = if certificate.is_some() { 443 } else { 80 };
+        let address: SocketAddr = format!("{ip}:{port}").parse().unwrap();
+        let listener = TcpListener::bind(address).unwrap();
+        let config = certificate.map(|files| {
+            let chain = CertificateDer::pem_file_iter(&files.chain).unwrap().map(Result::unwrap).collect();
+            let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            Arc::new(builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap())
+        });
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if stopped.load(Ordering::SeqCst) {
+                    return;
+                }
+                stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                // A peer that refuses the certificate goes away in the middle.
+                let _ = match &config {
+                    Some(config) => {
+                        let tls = ServerConnection::new(Arc::clone(config)).unwrap();
+                        serve(StreamOwned::new(tls, stream), path, &answer)
+                    }
+                    None => serve(stream, path, &answer),
+                };
+            }
+        });
+        Self { address, stop, thread: Some(thread) }
+    }
+}
+
+fn serve(mut stream: impl Read + Write, path: &str, answer: &str) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let mut piece = [0; 1024];
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut piece)? {
+            0 => return Ok(()),
+            n => request.extend_from_slice(&piece[..n]),
+        }
+    }
+    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+    let found = line.split(' ').nth(1).is_some_and(|target| target.split('?').next() == Some(path));
+    let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    stream.write_all(if found { answer } else { missing }.as_bytes())?;
+    stream.flush()
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // Wakes the listener up so that it sees it.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The usual place below `autoconfig.DOMAIN`.
+pub const DOCUMENT: &str = "/mail/config-v1.1.xml";
+
+/// An answer with a document that names servers: `(type, host, port, socketType)`.
+pub fn document(servers: &[(&str, &str, u16, &str)]) -> String {
+    let mut xml = "<clientConfig version=\"1.1\"><emailProvider id=\"x\">".to_owned();
+    for (kind, host, port, socket) in servers {
+        xml.push_str(&format!(
+            "<incomingServer type=\"{kind}\"><hostname>{host}</hostname><port>{port}</port>\
+             <socketType>{socket}</socketType><username>%EMAILADDRESS%</username></incomingServer>"
+        ));
+    }
+    xml.push_str("</emailProvider></clientConfig>");
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{xml}",
+        xml.len()
+    )
+}

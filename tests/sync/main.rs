@@ -1,0 +1,31 @@
+//! Proves the engine on real servers: what is at the destination afterwards, and what it cost to get there. An eye that
+//! shares no code with the product ([`support::compare`]) reads both sides.
+//!
+//! - [`full`]: whole mailboxes, and the passes after the first
+//! - [`delta`]: new mail, changed flags, expunged mail, new folders
+//! - [`cut`]: passes that are cut or killed in the middle
+//! - [`adopt`]: mail that is there already, lost ledgers, folders that got another UIDVALIDITY
+//! - [`names`]: namespaces, delimiters, special uses
+//! - [`refused`]: what a rule leaves out and what the destination does not take
+//! - [`plain`]: servers without extensions
+//! - [`switch`]: POP3 in one pass, IMAP in the next
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise, in its small functions as well"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod adopt;
+mod cut;
+mod delta;
+mod full;
+mod names;
+mod plain;
+mod refused;
+mod rig;
+mod switch;
