@@ -17,11 +17,15 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::imap::Client;
+
+/// How long a command may take.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A place to run mailferry in.
 pub struct Ferry {
@@ -87,7 +91,19 @@ impl Ferry {
 
     /// Runs a subcommand to its end.
     pub fn call(&self, subcommand: &str, args: &[&str]) -> Ended {
-        Ended::from(self.command(subcommand, args).output().expect("mailferry can be started"))
+        let mut command = self.command(subcommand, args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mailferry can be started");
+        // What would wait for ever is told to end after a while, so that its test fails with what it said.
+        let (id, (done, over)) = (child.id(), std::sync::mpsc::channel::<()>());
+        let guard = std::thread::spawn(move || {
+            if over.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-TERM", &id.to_string()]).status();
+            }
+        });
+        let output = child.wait_with_output().expect("mailferry ends");
+        drop(done);
+        guard.join().expect("a thread that only waits");
+        Ended::from(output)
     }
 
     /// `mailferry run` to its end.
