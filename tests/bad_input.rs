@@ -143,7 +143,7 @@ fn a_manifest_that_cannot_be_understood_is_refused_whole() {
         let above = format!("{}:{}", ferry.manifest().display(), line_of(&text, wrong) + 1);
         assert!(line.starts_with(&at) || parts.is_empty() && line.starts_with(&above), "{at}: {line}");
         assert!(parts.iter().all(|part| line.contains(part)), "{parts:?}: {line}");
-        assert!(!hint.is_empty(), "no remedy: {line}");
+        assert!(!hint.is_empty() || line.contains(": write "), "no remedy: {line}");
         assert!(!ferry.state().exists(), "nothing was begun");
     }
     let missing = Ferry::new(&good);
@@ -247,9 +247,9 @@ fn a_wrong_password_is_sent_twice_at_most_and_a_corrected_one_works_at_once() {
 }
 
 #[test]
-fn a_wrong_password_of_the_destination_is_sent_twice_at_most() {
-    let mut stage = Stage::set();
-    let names = ["bert", "berta", "bob"];
+fn a_wrong_password_of_the_destination_is_not_tried_for_everybody() {
+    let names = ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8"];
+    let stage = Stage::with(&names.map(|name| User::new(&format!("{name}@new.test"), "x")), |builder| builder);
     let mut old = Dovecot::builder().imap(LOOPBACK).master("boss", "boss-secret");
     for name in names {
         old = old.user(User::new(&format!("{name}@bad.test"), "x"));
@@ -257,20 +257,26 @@ fn a_wrong_password_of_the_destination_is_sent_twice_at_most() {
     let old = old.start();
     let manifest = |password| {
         Manifest::to(stage.new.imap(), "admin", password)
-            .secret("bad.test", &[("masterUser", "boss"), ("masterPassword", "boss-secret"), ("masterSeparator", "*")])
+            .secret(
+                "bad.test",
+                &[("masterUser", "boss"), ("masterPassword", "boss-secret"), ("masterSeparator", "*")],
+            )
             .domain("bad.test", &names, &server("IMAP", old.imap()))
             .text()
     };
-    let (wrong, right) = (manifest("wrong"), manifest("admin-secret"));
-    let ferry = Ferry::new(&wrong);
+    let ferry = Ferry::new(&manifest("wrong"));
     let parts = ["@bad.test", "destination", "refused"];
     assert_told(&ferry, &ferry.run(&[]), "Credentials", 21, &parts, "Secret");
-    ferry.run(&[]).expect_code(21);
-    ferry.run(&[]).expect_code(21);
-    stage.new.stop();
-    assert!(refused(&stage.new) <= 2, "{}", stage.new.log());
-    stage.new.start();
-    ferry.write(&right);
+    let first = refused(&stage.new);
+    // Four mailboxes are at work at once; the others hear of the refusals.
+    assert!(first <= 4, "{first} refusals:\n{}", stage.new.log());
+    for _ in 0..3 {
+        let (line, hint) = ferry.run(&[]).expect_code(21).error();
+        println!("error: {line}\n  hint: {hint}");
+        assert!(line.contains("destination") && hint.contains("Secret"), "{line} {hint}");
+    }
+    assert!(refused(&stage.new) <= 8, "two for each that was tried:\n{}", stage.new.log());
+    ferry.write(&manifest("admin-secret"));
     ferry.run(&[]).expect_code(0);
 }
 
