@@ -176,7 +176,7 @@ impl Remembered {
         let mut row = MailboxRow::new(discovery, seen, planned.destination.clone());
         let record = self.record_of(&planned.source)?;
         row.messages = record.messages(self.record.pass, seen.size.as_ref());
-        if record.pass > 0 {
+        if record.pass > 0 || record.failure.is_some() {
             let done = record.finished(record.pass);
             if done { "Verified" } else { "Failed" }.clone_into(&mut row.phase);
             row.failure = record.failure.as_ref().map(Into::into).or(row.failure);

@@ -112,7 +112,8 @@ fn explain_handshake(error: &std::io::Error) -> Failure {
                 "if the server is right, set the host in spec.domains[].servers to a name that is on the certificate",
             )
         }
-        E::UnknownIssuer => (
+        // The second is what an authority looks like that has the name of a known one and another key.
+        E::UnknownIssuer | E::BadSignature => (
             "its authority is not known here".to_owned(),
             "if the authority is the customer's own, give its certificate in caRef or --ca",
         ),

@@ -53,12 +53,38 @@ pub fn plan_folders(
             .exclude
             .is_match(source.path.to_string())
             .then(|| "the folder is left out by mapping.exclude".to_owned());
-        let renamed = (destination != *path && !by_rule).then(|| {
-            format!("the destination cannot hold this name; the folder is called \"{destination}\" there")
-        });
+        let renamed = (destination != *path && !by_rule).then(|| renamed_to(&destination));
         plans.push(FolderPlan { source: (*source).clone(), destination, excluded, renamed });
     }
     plans
+}
+
+/// What is said of a folder that could not keep its name.
+pub fn renamed_to(name: &FolderPath) -> String {
+    format!("the destination cannot hold this name; the folder is called \"{name}\" there")
+}
+
+/// Another name for a folder whose name the destination refused: letters, digits, spaces and the signs that every server
+/// takes, and no other folder's. Stable, so that the next pass finds the same one. `None` when nothing is left to change.
+pub fn spell_plainly(plans: &[FolderPlan], at: usize) -> Option<FolderPath> {
+    let path = &plans[at].destination;
+    let spell = |name: &String| -> String {
+        let odd = |c: char| c.is_ascii_punctuation() && !matches!(c, '-' | '_' | '(' | ')' | '&' | ',');
+        name.chars().map(|c| if odd(c) || c.is_control() { '_' } else { c }).collect()
+    };
+    let plain: Vec<String> = path.names().iter().map(spell).collect();
+    if plain == path.names() {
+        return None;
+    }
+    (1..)
+        .map(|n| {
+            let mut names = plain.clone();
+            if let Some(last) = names.last_mut().filter(|_| n > 1) {
+                *last = format!("{last} ({n})");
+            }
+            FolderPath::new(names)
+        })
+        .find(|name| plans.iter().all(|other| other.destination != *name))
 }
 
 /// Replaces the beginning of a path.

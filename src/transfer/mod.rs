@@ -33,6 +33,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::record::Depth;
 use crate::model::text::counted;
 use folder::FolderPass;
+use mapping::FolderPlan;
 use pace::Pace;
 use progress::MailboxProgress;
 use settle::Barrier;
@@ -129,6 +130,31 @@ pub struct PassOutcome {
     pub findings: Vec<Finding>,
 }
 
+/// Makes the folders, and finds another name where the server says that it cannot hold this one: its rules about names
+/// are not announced anywhere, so its word on CREATE is the only way to learn them.
+async fn make_folders(plans: &mut [FolderPlan], destination: &mut dyn Destination) -> Result<()> {
+    for at in 0..plans.len() {
+        let plan = &plans[at];
+        if plan.excluded.is_some() {
+            continue;
+        }
+        match destination.ensure_folder(&plan.destination, plan.source.subscribed).await {
+            Err(failure) if failure.class == Class::Refused && failure.what.contains("[CANNOT]") => {
+                let Some(plain) = mapping::spell_plainly(plans, at) else { continue };
+                // The name is told only if it is one; else the folder's own pass says why it cannot be made.
+                if destination.ensure_folder(&plain, plans[at].source.subscribed).await.is_ok() {
+                    plans[at].renamed = Some(mapping::renamed_to(&plain));
+                    plans[at].destination = plain;
+                }
+            }
+            Err(failure) if !matches!(failure.class, Class::Refused | Class::Message) => return Err(failure),
+            // A refusal concerns one folder, whose own pass names it.
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Carries one mailbox once.
 ///
 /// # Errors
@@ -144,7 +170,8 @@ pub async fn sync_mailbox(
     let mut outcome = PassOutcome::default();
     let sources = source.list_folders().await?;
     let destinations = destination.list_folders().await?;
-    let plans = mapping::plan_folders(&sources, &destinations, destination.delimiter(), rules);
+    let mut plans = mapping::plan_folders(&sources, &destinations, destination.delimiter(), rules);
+    make_folders(&mut plans, destination).await?;
     for plan in plans.iter().filter_map(|plan| plan.renamed.as_deref().map(|why| (plan, why))) {
         let (plan, why) = plan;
         outcome.findings.push(Finding::about(Code::FolderRenamed, &plan.source.path, why));

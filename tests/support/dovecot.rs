@@ -349,6 +349,11 @@ impl Dovecot {
         self.commands(user).iter().filter(|line| line.to_ascii_uppercase().starts_with(&verb)).count()
     }
 
+    /// Where a user's mail lies on the disk, for what no protocol would let in.
+    pub fn home(&self, user: &str) -> PathBuf {
+        self.root.join("data").join(user)
+    }
+
     /// Stops the server and every session; [`Self::start`] brings it back with its mail, at the same addresses.
     pub fn stop(&mut self) {
         self.server = None;
