@@ -28,14 +28,18 @@ struct Stage {
 
 impl Stage {
     fn set() -> Self {
-        Self::with(&["bert", "berta", "bob"].map(|name| User::new(&format!("{name}@new.test"), "of-no-use")), |b| b)
+        Self::with(
+            &["bert", "berta", "bob"].map(|name| User::new(&format!("{name}@new.test"), "of-no-use")),
+            |b| b,
+        )
     }
 
     fn with(
         users: &[User],
         change: impl FnOnce(support::dovecot::Builder) -> support::dovecot::Builder,
     ) -> Self {
-        let good = Dovecot::builder().imap(LOOPBACK).user(User::new("greta@good.test", "greta-secret")).start();
+        let good =
+            Dovecot::builder().imap(LOOPBACK).user(User::new("greta@good.test", "greta-secret")).start();
         good.mailbox("greta@good.test").seed(Corpus::new(81).messages(GOOD));
         let mut new = Dovecot::builder()
             .imap(LOOPBACK)
@@ -96,7 +100,10 @@ fn assert_told(ferry: &Ferry, ended: &Ended, class: &str, code: i32, parts: &[&s
     let status = ferry.status();
     assert!(holds(&status, last), "the status does not say \"{last}\": {status:#}");
     let report = ferry.report("json");
-    assert!(holds(&serde_json::from_str(&report).unwrap(), last), "the report does not say \"{last}\": {report}");
+    assert!(
+        holds(&serde_json::from_str(&report).unwrap(), last),
+        "the report does not say \"{last}\": {report}"
+    );
 }
 
 /// Whether a text stands anywhere in a JSON value.
@@ -169,7 +176,11 @@ fn secrets_that_are_absent_stop_their_domain_alone() {
         (&[("user", "bert")], &["Secret \"bad.test\"", "no credentials"], "username and password"),
         (&[("mailboxes.csv", "who,what\nbert,secret\n")], &["mailboxes.csv", "column"], "first line"),
         (&[("password", "file:nowhere"), ("username", "bert")], &["Secret \"bad.test\"", "nowhere"], "path"),
-        (&[("password", "env:MAILFERRY_NOT_SET"), ("username", "b")], &["Secret", "MAILFERRY_NOT_SET"], "set it"),
+        (
+            &[("password", "env:MAILFERRY_NOT_SET"), ("username", "b")],
+            &["Secret", "MAILFERRY_NOT_SET"],
+            "set it",
+        ),
     ] {
         let stage = Stage::set();
         let manifest = stage.manifest().secret("bad.test", values).domain("bad.test", &["bert"], "");
@@ -185,7 +196,9 @@ fn without_the_destinations_secret_nothing_begins() {
     let at = stage.new.imap();
     let other = |name: &str| {
         let (ip, port) = (at.ip(), at.port());
-        stage.manifest().destination(&format!("{{host: {ip}, port: {port}, tls: None, credentialsRef: {{name: {name}}}}}"))
+        stage.manifest().destination(&format!(
+            "{{host: {ip}, port: {port}, tls: None, credentialsRef: {{name: {name}}}}}"
+        ))
     };
     let ferry = Ferry::new(&other("nobody").text());
     let (line, hint) = ferry.run(&[]).expect_code(23).error();
@@ -194,7 +207,14 @@ fn without_the_destinations_secret_nothing_begins() {
     assert!(!hint.is_empty());
     let empty = other("poor").secret("poor", &[("masterUser", "admin")]);
     let ferry = Ferry::new(&empty.text());
-    assert_told(&ferry, &ferry.run(&[]), "Configuration", 23, &["destination", "masterPassword"], "add the key");
+    assert_told(
+        &ferry,
+        &ferry.run(&[]),
+        "Configuration",
+        23,
+        &["destination", "masterPassword"],
+        "add the key",
+    );
     assert_eq!(stage.arrived("greta"), 0);
 }
 
@@ -249,7 +269,8 @@ fn a_wrong_password_is_sent_twice_at_most_and_a_corrected_one_works_at_once() {
 #[test]
 fn a_wrong_password_of_the_destination_is_not_tried_for_everybody() {
     let names = ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8"];
-    let stage = Stage::with(&names.map(|name| User::new(&format!("{name}@new.test"), "x")), |builder| builder);
+    let stage =
+        Stage::with(&names.map(|name| User::new(&format!("{name}@new.test"), "x")), |builder| builder);
     let mut old = Dovecot::builder().imap(LOOPBACK).master("boss", "boss-secret");
     for name in names {
         old = old.user(User::new(&format!("{name}@bad.test"), "x"));
@@ -326,7 +347,10 @@ fn a_listed_mailbox_that_is_unknown_stops_itself_alone() {
     }
     let manifest = stage
         .manifest()
-        .secret("bad.test", &[("masterUser", "boss"), ("masterPassword", "boss-secret"), ("masterSeparator", "*")])
+        .secret(
+            "bad.test",
+            &[("masterUser", "boss"), ("masterPassword", "boss-secret"), ("masterSeparator", "*")],
+        )
         .domain("bad.test", &["bert", "nobody", "bob"], &server("IMAP", old.imap()));
     let ferry = Ferry::new(&manifest.text());
     let ended = ferry.run(&[]);
@@ -354,7 +378,8 @@ fn a_full_mailbox_waits_and_the_others_are_finished() {
     // With room it goes on, and nothing is there twice.
     stage.new.set_user(User::new("bert@new.test", "x").quota(40_000_000));
     ferry.run(&[]).expect_code(0);
-    let (here, there) = (bad.mailbox("bert@bad.test").read_all(), stage.new.mailbox("bert@new.test").read_all());
+    let (here, there) =
+        (bad.mailbox("bert@bad.test").read_all(), stage.new.mailbox("bert@new.test").read_all());
     assert_eq!(support::compare::differences(&here, &there), [""; 0]);
 }
 
@@ -405,7 +430,8 @@ fn messages_that_the_destination_refuses_are_named_and_stop_nothing() {
 fn folder_names_that_the_destination_cannot_hold_are_changed_and_said() {
     for separator in ['.', '/'] {
         println!("separator {separator}");
-        let stage = Stage::with(&[User::new("bert@new.test", "x")], |builder| builder.namespace(separator, ""));
+        let stage =
+            Stage::with(&[User::new("bert@new.test", "x")], |builder| builder.namespace(separator, ""));
         let bad = Dovecot::builder()
             .imap(LOOPBACK)
             .store(support::dovecot::Store::MaildirFs)
@@ -484,7 +510,11 @@ fn damaged_and_newer_state_is_named_and_left_as_it_is() {
     ferry.run(&[]).expect_code(0);
     for (at, (name, spoil, what, whole)) in (1..).zip(cases) {
         println!("{name} {what}");
-        let path = if name.starts_with('.') { state_file(&ferry, name) } else { state_file(&ferry, &format!("/{name}")) };
+        let path = if name.starts_with('.') {
+            state_file(&ferry, name)
+        } else {
+            state_file(&ferry, &format!("/{name}"))
+        };
         let kept = fs::read(&path).unwrap();
         let spoiled = spoil(&kept);
         assert_ne!(kept, spoiled);
@@ -507,6 +537,12 @@ fn damaged_and_newer_state_is_named_and_left_as_it_is() {
             assert!(holds(&ferry.status(), &path.display().to_string()), "{:#}", ferry.status());
             let report = serde_json::from_str(&ferry.report("json")).unwrap();
             assert!(holds(&report, &path.display().to_string()), "the report names it");
+            if name == ".sqlite" {
+                // The list of messages holds the others and says that it is not whole.
+                let listed = ferry.call("report", &["--kind", "messages", "--format", "json"]);
+                listed.expect_code(23);
+                assert!(listed.stdout.contains("greta@good.test") && listed.stderr.contains("bert@bad.test"));
+            }
         }
         fs::write(&path, &kept).unwrap();
         ferry.run(&[]).expect_code(0);
@@ -517,7 +553,9 @@ fn damaged_and_newer_state_is_named_and_left_as_it_is() {
     for name in [".sqlite", ".json"] {
         fs::remove_file(state_file(&ferry, name)).unwrap();
         ferry.run(&[]).expect_code(0);
-        assert!(maildrop(&mut bad.mailbox("bert@bad.test")) == maildrop(&mut stage.new.mailbox("bert@new.test")));
+        assert!(
+            maildrop(&mut bad.mailbox("bert@bad.test")) == maildrop(&mut stage.new.mailbox("bert@new.test"))
+        );
     }
 }
 

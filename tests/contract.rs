@@ -49,7 +49,10 @@ fn assert_status_shape(object: &Value, domains: usize) {
     let conditions = status["conditions"].as_array().unwrap();
     for wanted in ["Ready", "Discovered", "Synced", "Verified"] {
         let found = conditions.iter().find(|c| c["type"] == wanted);
-        assert!(found.is_some_and(|c| c["status"].is_string() && c["message"].is_string()), "{wanted}: {status}");
+        assert!(
+            found.is_some_and(|c| c["status"].is_string() && c["message"].is_string()),
+            "{wanted}: {status}"
+        );
     }
     assert_eq!(status["domains"].as_array().unwrap().len(), domains);
     for domain in status["domains"].as_array().unwrap() {
@@ -114,7 +117,10 @@ fn assert_reports(ferry: &Ferry, mailbox: &str) {
                 "csv" => {
                     let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(&bytes[..]);
                     assert!(reader.headers().unwrap().len() > 3, "{what}");
-                    assert!(reader.records().map(|r| r.expect("a row as long as the first")).count() > 0, "{what}");
+                    assert!(
+                        reader.records().map(|r| r.expect("a row as long as the first")).count() > 0,
+                        "{what}"
+                    );
                 }
                 _ if kind == "messages" => {
                     let text = String::from_utf8(bytes).unwrap();
@@ -165,7 +171,10 @@ fn the_shortest_manifest_moves_one_mailbox() {
     let mut exact: BTreeMap<&str, usize> = BTreeMap::new();
     for row in &rows {
         assert_row_shape(row);
-        assert_eq!((&row["mailbox"], &row["verdict"]), (&Value::from("alice@old.test"), &Value::from("Delivered")));
+        assert_eq!(
+            (&row["mailbox"], &row["verdict"]),
+            (&Value::from("alice@old.test"), &Value::from("Delivered"))
+        );
         *exact.entry(row["exact"].as_str().unwrap()).or_default() += 1;
     }
     let mut bodies: BTreeMap<&str, usize> = BTreeMap::new();
@@ -282,12 +291,9 @@ fn three_domains_that_speak_three_ways_are_moved_together() {
         let mut own = rows.iter().filter(|row| row["mailbox"] == mailbox).peekable();
         assert!(own.peek().is_some() && own.all(|row| row["source"]["protocol"] == protocol), "{mailbox}");
     };
-    for (mailbox, protocol) in [
-        ("alice@a.test", "IMAP"),
-        ("bob@b.test", "POP3"),
-        ("carol@c.test", "IMAP"),
-        ("chris@c.test", "POP3"),
-    ] {
+    for (mailbox, protocol) in
+        [("alice@a.test", "IMAP"), ("bob@b.test", "POP3"), ("carol@c.test", "IMAP"), ("chris@c.test", "POP3")]
+    {
         speaks(mailbox, protocol);
     }
 
@@ -314,7 +320,10 @@ fn status_now(ferry: &Ferry) -> Value {
     ferry.status()["status"].clone()
 }
 
-#[allow(clippy::disallowed_methods, reason = "the product has one reader; a test reads what it wrote with another")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the product has one reader; a test reads what it wrote with another"
+)]
 fn read_yaml(text: &str) -> Value {
     serde_yaml::from_str(text).expect("YAML")
 }

@@ -68,10 +68,15 @@ fn ten_kills_leave_no_difference() {
         child.kill().expect("SIGKILL");
         child.wait().expect("a child");
         let there = arrived(&new);
-        println!("kill {kill} after {moment:?}: {there} of {MESSAGES} messages have arrived; ended: {ended:?}");
+        println!(
+            "kill {kill} after {moment:?}: {there} of {MESSAGES} messages have arrived; ended: {ended:?}"
+        );
         progress.push((there, ended.is_some()));
     }
-    assert!(progress.iter().filter(|(there, ended)| *there < MESSAGES && !ended).count() >= 5, "{progress:?}");
+    assert!(
+        progress.iter().filter(|(there, ended)| *there < MESSAGES && !ended).count() >= 5,
+        "{progress:?}"
+    );
 
     ferry.write(&manifest(&old, &new).text());
     let begun = Instant::now();
@@ -117,7 +122,6 @@ fn a_run_that_is_told_to_stop_ends_in_order_and_goes_on_later() {
     }
     ferry.write(&manifest(&old, &new).text());
     ferry.run(&["--progress", "none"]).expect_code(0);
-    let (here, there) =
-        (old.mailbox("alice@old.test").read_all(), new.mailbox("alice@new.test").read_all());
+    let (here, there) = (old.mailbox("alice@old.test").read_all(), new.mailbox("alice@new.test").read_all());
     assert_eq!(differences(&here, &there), [""; 0]);
 }

@@ -141,12 +141,13 @@ fn no_password_is_shown_anywhere() {
         b.pop3().port()
     );
     let quote = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let rows = csv(&[
-        ("bob@b.test", "", &quote(&bob.password)),
-        ("beth@b.test", "", &quote(&wrong.password)),
-    ]);
+    let rows =
+        csv(&[("bob@b.test", "", &quote(&bob.password)), ("beth@b.test", "", &quote(&wrong.password))]);
     let manifest = Manifest::to(new.imap(), "admin", &new_admin.password)
-        .secret("a.test", &[("masterUser", "boss"), ("masterPassword", &master.password), ("masterSeparator", "*")])
+        .secret(
+            "a.test",
+            &[("masterUser", "boss"), ("masterPassword", &master.password), ("masterSeparator", "*")],
+        )
         .secret("b.test", &[("mailboxes.csv", &rows)])
         .secret("c.test", &[("username", "carl@c.test"), ("password", &single.password)])
         .secret("d.test", &[("username", "dan@d.test"), ("password", "file:dan.password")])

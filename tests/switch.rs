@@ -85,7 +85,8 @@ fn what_pop3_brought_is_not_brought_again_by_imap() {
         if folder == "INBOX" {
             // The size differs where POP3 ended a last line; names and flags do not.
             let plain = |account: &Account| {
-                let mut all: Vec<_> = flags(account).into_iter().map(|(name, _, flags)| (name, flags)).collect();
+                let mut all: Vec<_> =
+                    flags(account).into_iter().map(|(name, _, flags)| (name, flags)).collect();
                 all.sort();
                 all
             };
@@ -108,7 +109,8 @@ fn what_pop3_brought_is_not_brought_again_by_imap() {
 
 #[test]
 fn in_a_split_domain_each_mailbox_speaks_its_own_protocol() {
-    let users = [("carol", Access::All), ("chris", Access::Pop3), ("cora", Access::Imap), ("curt", Access::Pop3)];
+    let users =
+        [("carol", Access::All), ("chris", Access::Pop3), ("cora", Access::Imap), ("curt", Access::Pop3)];
     let mut old = Dovecot::builder().imap(LOOPBACK).pop3(LOOPBACK);
     for (name, access) in users {
         old = old.user(User::new(&format!("{name}@old.test"), &format!("{name}-secret")).only(access));

@@ -37,9 +37,12 @@ pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
     let report = remembered.report(SystemClock.now()).await?;
     let wanted = args.verdict.as_deref();
     let keep = |row: &MessageRow| wanted.is_none_or(|word| row.verdict.word().eq_ignore_ascii_case(word));
+    let mut unread = None;
     // Writers are plain code; the ledgers answer from threads of their own.
     let feed = |sink: &mut dyn crate::report::MessageSink| {
-        tokio::task::block_in_place(|| Handle::current().block_on(remembered.feed(&keep, sink)))
+        let fed = tokio::task::block_in_place(|| Handle::current().block_on(remembered.feed(&keep, sink)))?;
+        unread = fed.into_iter().next().map(|(mailbox, failure)| failure.at(mailbox.to_string()));
+        Ok(())
     };
     let kind = args.kind;
     let to = |out: &mut dyn Write, report: &Report| write(report, kind, args.format, out, feed);
@@ -61,7 +64,8 @@ pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
             let _ = out.flush();
         }
     }
-    Ok(ExitCode::SUCCESS)
+    // What could be read is written; that it is not all must not stay unsaid.
+    unread.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// Standard output whose reader may go away (`| head`) without that being a failure.

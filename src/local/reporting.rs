@@ -1,5 +1,7 @@
 //! Fills the report from the state directory: statuses, discovery documents, records and ledgers.
 
+use std::collections::BTreeMap;
+
 use super::state::{MigrationRecord, MigrationState};
 use crate::api::{Destination, MailMigration, MailMigrationSpec};
 use crate::ledger::{Ledger, Row};
@@ -79,20 +81,35 @@ impl Remembered {
         self.observed.mailboxes.get(mailbox).map(|m| &m.record)
     }
 
-    /// Hands every message of every mailbox on, one page in memory at a time.
+    /// Hands every message of every mailbox on, one page in memory at a time. A ledger that cannot be read must not hide
+    /// the others: what is wrong with it is returned beside its mailbox.
     ///
     /// # Errors
-    /// Those of the ledgers and of the sink.
+    /// Those of the sink.
     pub async fn feed(
         &self,
         keep: &(dyn Fn(&MessageRow) -> bool + Sync),
         sink: &mut dyn MessageSink,
-    ) -> Result<()> {
+    ) -> Result<BTreeMap<Address, Failure>> {
+        let mut unread = BTreeMap::new();
         for planned in self.mailboxes() {
-            let Some(ledger) = self.state.find_ledger(&planned.source)? else { continue };
+            let ledger = match self.state.find_ledger(&planned.source) {
+                Ok(Some(ledger)) => ledger,
+                Ok(None) => continue,
+                Err(failure) => {
+                    unread.insert(planned.source.clone(), failure);
+                    continue;
+                }
+            };
             let mut after = 0;
             loop {
-                let page = ledger.page(after, PAGE).await?;
+                let page = match ledger.page(after, PAGE).await {
+                    Ok(page) => page,
+                    Err(failure) => {
+                        unread.insert(planned.source.clone(), failure);
+                        break;
+                    }
+                };
                 let Some(last) = page.last() else { break };
                 after = last.id;
                 for row in page {
@@ -103,7 +120,7 @@ impl Remembered {
                 }
             }
         }
-        Ok(())
+        Ok(unread)
     }
 
     /// Fills the report.
@@ -114,7 +131,7 @@ impl Remembered {
         let spec = &self.migration.spec;
         let mut exceptions = Exceptions::default();
         let is_exception = |row: &MessageRow| !matches!(row.verdict.word(), "Delivered" | "Pending");
-        self.feed(&is_exception, &mut Named(&mut exceptions)).await?;
+        let unread = self.feed(&is_exception, &mut Named(&mut exceptions)).await?;
         let acknowledged: Vec<AcknowledgementRow> = spec
             .acknowledge
             .iter()
@@ -133,7 +150,11 @@ impl Remembered {
         let status = self.migration.status.clone().unwrap_or_default();
         let mut mailboxes = Vec::new();
         for planned in self.mailboxes() {
-            if let Some(row) = self.mailbox_row(planned) {
+            if let Some(mut row) = self.mailbox_row(planned) {
+                if let Some(failure) = unread.get(&planned.source) {
+                    "Failed".clone_into(&mut row.phase);
+                    row.failure.get_or_insert(failure.into());
+                }
                 mailboxes.push(row);
             }
         }

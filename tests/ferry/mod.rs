@@ -92,7 +92,8 @@ impl Ferry {
     /// Runs a subcommand to its end.
     pub fn call(&self, subcommand: &str, args: &[&str]) -> Ended {
         let mut command = self.command(subcommand, args);
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mailferry can be started");
+        let child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mailferry can be started");
         // What would wait for ever is told to end after a while, so that its test fails with what it said.
         let (id, (done, over)) = (child.id(), std::sync::mpsc::channel::<()>());
         let guard = std::thread::spawn(move || {
@@ -185,8 +186,7 @@ impl Ended {
     #[track_caller]
     pub fn error(&self) -> (String, String) {
         let lines: Vec<&str> = self.stderr.lines().collect();
-        let errors: Vec<usize> =
-            (0..lines.len()).filter(|at| lines[*at].starts_with("error: ")).collect();
+        let errors: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].starts_with("error: ")).collect();
         let [at] = errors[..] else { panic!("not one error line but {}:\n{}", errors.len(), self.stderr) };
         let hint = lines.get(at + 1).and_then(|line| line.strip_prefix("  hint: ")).unwrap_or_default();
         (lines[at]["error: ".len()..].to_owned(), hint.to_owned())
@@ -211,7 +211,8 @@ impl Manifest {
             destination.ip(),
             destination.port()
         );
-        manifest.secret("new", &[("masterUser", master), ("masterPassword", password), ("masterSeparator", "*")])
+        manifest
+            .secret("new", &[("masterUser", master), ("masterPassword", password), ("masterSeparator", "*")])
     }
 
     /// Another destination, as the YAML of `spec.destination.imap`.
