@@ -76,7 +76,7 @@ pub fn spell_plainly(plans: &[FolderPlan], at: usize) -> Option<FolderPath> {
     if plain == path.names() {
         return None;
     }
-    (1..)
+    (1..=u32::MAX)
         .map(|n| {
             let mut names = plain.clone();
             if let Some(last) = names.last_mut().filter(|_| n > 1) {
