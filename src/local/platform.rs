@@ -14,7 +14,7 @@ use super::workers::Tools;
 use crate::api::MailMigration;
 use crate::discovery::Clock;
 use crate::model::address::Address;
-use crate::model::evidence::{DomainDiscovery, MailboxSize, TlsFacts};
+use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, MailboxSize, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::record::MailboxRecord;
@@ -112,7 +112,7 @@ impl LocalPlatform {
         let name = self.tools.spec().domains[at].name.clone();
         let discovery = match discovery {
             Ok(discovery) => *discovery,
-            Err(failure) => unreadable_domain(&name, failure)?,
+            Err(failure) => unreadable_domain(&name, self.domains.get(&name), failure)?,
         };
         self.display.domain_discovered(&discovery);
         self.tools.state.save_domain(&name, &discovery)?;
@@ -169,8 +169,22 @@ impl LocalPlatform {
 }
 
 /// A domain that could not even be asked about: its Secret, its authority or its list is missing.
-fn unreadable_domain(name: &str, failure: Failure) -> Result<DomainDiscovery> {
+fn unreadable_domain(name: &str, seen: Option<&DomainObserved>, failure: Failure) -> Result<DomainDiscovery> {
     let now = SystemClock.now();
+    let planned = seen.map(DomainObserved::planned).unwrap_or_default();
+    let code = match seen.and_then(|s| s.mailboxes.as_ref()) {
+        Some(Err(unlisted)) if !unlisted.what.contains("Secret") => Code::MailboxListMissing,
+        _ => Code::CredentialsMissing,
+    };
+    let mailbox = |planned: &PlannedMailbox| MailboxDiscovery {
+        address: planned.source.clone(),
+        endpoint: None,
+        overridden: false,
+        attempts: Vec::new(),
+        size: None,
+        failure: Some(failure.clone()),
+    };
+    let mailboxes = planned.iter().map(mailbox).collect();
     Ok(DomainDiscovery {
         domain: name.parse().map_err(Failure::configuration)?,
         started: now,
@@ -178,8 +192,8 @@ fn unreadable_domain(name: &str, failure: Failure) -> Result<DomainDiscovery> {
         evidence: Vec::new(),
         servers: Vec::new(),
         candidates: Vec::new(),
-        mailboxes: Vec::new(),
-        findings: vec![Finding::of_domain(Code::CredentialsMissing, failure.sentence())],
+        mailboxes,
+        findings: vec![Finding::of_domain(code, failure.sentence())],
         failure: Some(failure),
     })
 }

@@ -85,10 +85,11 @@ impl Tools {
     /// A failure that names the field, the Secret or the row.
     pub fn list_mailboxes(&self, at: usize) -> Result<Vec<PlannedMailbox>> {
         let domain = &self.spec().domains[at];
-        self.secrets.manifest().check_references(&self.migration, Part::Domain(at), &self.secrets.given())?;
         let rows = match &domain.mailboxes {
+            // What the manifest itself lists is known, whatever else is missing.
             Mailboxes::List(_) => Vec::new(),
             Mailboxes::ConfigMapRef(wanted) => {
+                self.check_references(at)?;
                 let place = format!("ConfigMap \"{}\", key {}", wanted.name, wanted.key);
                 let text = self
                     .secrets
@@ -96,7 +97,10 @@ impl Tools {
                     .unwrap_or_default();
                 read_csv(&text, &place)?
             }
-            Mailboxes::Discover(_) => self.discover_rows(domain)?,
+            Mailboxes::Discover(_) => {
+                self.check_references(at)?;
+                self.discover_rows(domain)?
+            }
         };
         plan_mailboxes(self.spec(), domain, &rows).at(|| self.place(&format!("spec.domains[{at}].mailboxes")))
     }
@@ -129,8 +133,13 @@ impl Tools {
         self.secrets.credentials(self.namespace(), &domain.credentials_ref.name)
     }
 
+    fn check_references(&self, at: usize) -> Result<()> {
+        self.secrets.manifest().check_references(&self.migration, Part::Domain(at), &self.secrets.given())
+    }
+
     fn request(&self, at: usize, mailboxes: &[PlannedMailbox]) -> Result<Request> {
         let domain = &self.spec().domains[at];
+        self.check_references(at)?;
         let credentials =
             self.credentials(domain).at(|| self.place(&format!("spec.domains[{at}].credentialsRef.name")))?;
         let mailbox = |planned: &PlannedMailbox| MailboxRequest {

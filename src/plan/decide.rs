@@ -216,8 +216,8 @@ fn end(
             reasons.push(failure.clone());
         }
         if let Some(failure) = seen.discovery.as_ref().and_then(|d| d.failure.clone()) {
-            // What discovery says names its domain; what kept discovery from asking does not.
-            let named = failure.place.first() == Some(&domain.name);
+            // What discovery says names its domain; what the manifest lacks is named by file and line.
+            let named = failure.place.first() == Some(&domain.name) || failure.class == Class::Configuration;
             reasons.push(if named { failure } else { failure.at(domain.name.clone()) });
         }
     }

@@ -18,6 +18,7 @@ use crate::model::fidelity;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
+use crate::model::text::counted;
 
 /// What a status is made of.
 pub struct Facts<'a> {
@@ -201,7 +202,11 @@ fn judge(
             Type::Discovered,
             true,
             Reason::Succeeded,
-            format!("{} mailboxes in {} domains were looked at.", counts.mailboxes, domains.len()),
+            format!(
+                "Looked at {} in {}.",
+                counted(counts.mailboxes.into(), "mailbox", "mailboxes"),
+                counted(domains.len() as u64, "domain", "domains")
+            ),
         )
     } else {
         Fact::new(Type::Discovered, false, Reason::InProgress, "Discovery is under way.")
@@ -272,13 +277,15 @@ fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
         .collect();
     if let Some(first) = refused.first() {
         let message = format!(
-            "{} mailboxes could not log in, the first is {}. Correct the Secret.",
-            refused.len(),
+            "{} could not log in, the first is {}. Correct the Secret.",
+            counted(refused.len() as u64, "mailbox", "mailboxes"),
             first.mailbox.source
         );
         return Fact::failed(Type::CredentialsAccepted, false, Class::Credentials, message);
     }
-    if discovered {
+    if discovered && facts.standings.iter().all(|s| s.endpoint.is_none()) {
+        Fact::new(Type::CredentialsAccepted, State::Unknown, Reason::NotStarted, "No login was possible.")
+    } else if discovered {
         Fact::new(
             Type::CredentialsAccepted,
             true,
