@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::api::Stage;
 use crate::local::progress::Style;
 use crate::local::run::{Inputs, Reach};
+use crate::model::failure::{Class, Row};
 use crate::model::record::Depth;
 use crate::report::{Format, Kind};
 
@@ -18,10 +19,7 @@ use crate::report::{Format, Kind};
     name = "mailferry",
     version,
     max_term_width = 100,
-    after_help = "Begin with: mailferry run -f MANIFEST --state DIR --stage Plan\n\n\
-                  Exit codes: 0 the wanted stage was reached; 10 Unreachable, 11 Conflict, 12 Throttled, 20 Tls, \
-                  21 Credentials, 22 Refused, 23 Configuration, 24 Quota, 30 Protocol, 31 Internal, 40 Interrupted; \
-                  2 the command line cannot be understood."
+    after_help = closing_help()
 )]
 pub struct Cli {
     /// What to do.
@@ -30,6 +28,18 @@ pub struct Cli {
     /// Tells more: causes of failures, and a log on standard error; twice for every step. Never shows a password
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// What stands below the list of commands. The exit codes are those of the failure table.
+fn closing_help() -> String {
+    let code = |row: &Row| row.exit.map(|exit| format!("{exit} {}", row.class));
+    let codes: Vec<String> = Class::table().iter().filter_map(code).collect();
+    format!(
+        "Begin with: mailferry run -f MANIFEST --state DIR --stage Plan\n\n\
+         Exit codes: 0 the wanted stage was reached; {}; 2 the command line cannot be understood.\n\n\
+         Environment: NO_COLOR turns colours off; MAILFERRY_LOG is a log filter such as mailferry=debug.",
+        codes.join(", ")
+    )
 }
 
 /// What to do.

@@ -26,6 +26,10 @@ use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::protocol::Tls;
 use crate::model::text::printable;
 
+/// How long a name server may take to answer one question.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a question is put to a name server.
+const LOOKUP_ATTEMPTS: usize = 2;
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a TLS handshake may take.
@@ -51,7 +55,7 @@ impl Network {
     /// # Errors
     /// [`Class::Configuration`] when the system's name servers cannot be read.
     pub fn new(resolver: Option<SocketAddr>, allowed: Vec<IpNet>, per_host: usize) -> Result<Self> {
-        let builder = match resolver {
+        let mut builder = match resolver {
             Some(address) => {
                 let mut server = NameServerConfig::udp_and_tcp(address.ip());
                 for connection in &mut server.connections {
@@ -66,6 +70,9 @@ impl Network {
                     .caused_by(&e)
             })?,
         };
+        // A name server that does not answer must not cost a run half a minute.
+        builder.options_mut().timeout = LOOKUP_TIMEOUT;
+        builder.options_mut().attempts = LOOKUP_ATTEMPTS;
         let resolver = builder
             .build()
             .map_err(|e| Failure::configuration("the name service cannot be set up").caused_by(&e))?;

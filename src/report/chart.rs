@@ -128,7 +128,7 @@ mod tests {
         assert!(
             svg.contains("role=\"img\"")
                 && svg.contains("<title>failed: 4</title>")
-                && svg.contains("1210 at the source"),
+                && svg.contains("1,210 at the source"),
             "{svg}"
         );
         assert!(!svg.contains("pending: 0"), "what is nothing is not drawn: {svg}");

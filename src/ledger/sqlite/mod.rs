@@ -1,80 +1,23 @@
 //! The embedded ledger: one SQLite file a mailbox. Writes are synchronous (fsync) before a call returns.
 
+mod columns;
+mod file;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use self::columns::{COLUMNS, read_path, read_row, write_locator, write_path};
+use self::file::{damaged, prepare};
 use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Row, RowId, Settled};
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use crate::model::message::{Flags, Verdict};
 use crate::model::progress::MessageCounts;
-
-/// The schema's version, in `PRAGMA user_version`.
-const VERSION: i64 = 1;
-/// Marks the file as ours, in `PRAGMA application_id`: `MFry`.
-const APPLICATION: i64 = 0x4d46_7279;
-
-const SCHEMA: &str = "
-CREATE TABLE message (
-  id INTEGER PRIMARY KEY,
-  protocol TEXT NOT NULL,
-  folder TEXT NOT NULL,
-  uidvalidity INTEGER NOT NULL,
-  uid INTEGER NOT NULL,
-  uidl TEXT NOT NULL,
-  size INTEGER NOT NULL,
-  date INTEGER,
-  date_offset INTEGER,
-  flags TEXT NOT NULL,
-  exact BLOB,
-  canonical BLOB,
-  message_id TEXT,
-  subject TEXT,
-  dst_folder TEXT,
-  dst_uidvalidity INTEGER,
-  dst_uid INTEGER,
-  verdict TEXT NOT NULL,
-  reason TEXT,
-  gone INTEGER NOT NULL DEFAULT 0,
-  UNIQUE (folder, protocol, uidvalidity, uid, uidl)
-);
-CREATE INDEX message_arrival ON message (dst_folder, dst_uidvalidity, dst_uid);
-CREATE TABLE intent (
-  id INTEGER PRIMARY KEY,
-  folder TEXT NOT NULL,
-  uidvalidity INTEGER NOT NULL,
-  uidnext INTEGER NOT NULL
-);
-CREATE TABLE intent_message (
-  intent INTEGER NOT NULL REFERENCES intent (id) ON DELETE CASCADE,
-  message INTEGER NOT NULL,
-  PRIMARY KEY (intent, message)
-) WITHOUT ROWID;
-CREATE TABLE foreign_message (
-  folder TEXT NOT NULL,
-  uidvalidity INTEGER NOT NULL,
-  uid INTEGER NOT NULL,
-  exact BLOB NOT NULL,
-  canonical BLOB NOT NULL,
-  message_id TEXT,
-  PRIMARY KEY (folder, uidvalidity, uid)
-) WITHOUT ROWID;
-CREATE TABLE cursor (
-  folder TEXT PRIMARY KEY,
-  uidvalidity INTEGER NOT NULL,
-  uidnext INTEGER,
-  messages INTEGER NOT NULL,
-  modseq INTEGER,
-  dst_uidvalidity INTEGER NOT NULL,
-  dst_scanned INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-";
 
 /// A ledger in a file.
 #[derive(Debug, Clone)]
@@ -111,146 +54,6 @@ impl SqliteLedger {
             .map_err(|e| Failure::internal("the ledger's thread ended").caused_by(&e))?
             .map_err(|e| damaged(&self.path, &e))
     }
-}
-
-fn prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<()>> {
-    let application: i64 = connection.query_row("PRAGMA application_id", [], |r| r.get(0))?;
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
-    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
-    if tables == 0 {
-        connection.execute_batch(settings)?;
-        connection.execute_batch(&format!(
-            "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
-        ))?;
-        return Ok(Ok(()));
-    }
-    if application != APPLICATION {
-        return Ok(Err(unusable(path, "is not a Mailferry ledger")));
-    }
-    if version > VERSION {
-        return Ok(Err(Failure::configuration(format!(
-            "{}: was written by a newer Mailferry (format {version}, this one knows {VERSION})",
-            path.display()
-        ))
-        .hint("use the newer version that wrote it")));
-    }
-    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
-    if sound != "ok" {
-        return Ok(Err(unusable(path, "is damaged")));
-    }
-    // Not before all is known to be well: the journal's mode is written into the file.
-    connection.execute_batch(settings)?;
-    Ok(Ok(()))
-}
-
-fn unusable(path: &Path, what: &str) -> Failure {
-    Failure::configuration(format!("{}: {what}", path.display()))
-        .hint("move the file away and run again: what has arrived is recognised at the destination, nothing is sent twice")
-}
-
-fn damaged(path: &Path, error: &rusqlite::Error) -> Failure {
-    use rusqlite::ErrorCode as E;
-    match error.sqlite_error_code() {
-        Some(E::DatabaseCorrupt | E::NotADatabase) => unusable(path, "is damaged").caused_by(error),
-        Some(E::DiskFull) => Failure::configuration(format!("{}: the disk is full", path.display()))
-            .hint("make room, then run again: it goes on from here")
-            .caused_by(error),
-        Some(E::ReadOnly | E::CannotOpen | E::PermissionDenied) => {
-            Failure::configuration(format!("{}: cannot be written", path.display()))
-                .hint("give Mailferry the right to write the state directory")
-                .caused_by(error)
-        }
-        Some(E::DatabaseBusy | E::DatabaseLocked) => {
-            Failure::new(Class::Conflict, format!("{}: is in use by another process", path.display()))
-                .caused_by(error)
-        }
-        _ => Failure::internal(format!("{}: the ledger failed: {error}", path.display())).caused_by(error),
-    }
-}
-
-/// Folder paths are kept as JSON arrays, so that no delimiter can be mistaken for part of a name.
-fn write_path(path: &FolderPath) -> String {
-    serde_json::to_string(path.names()).unwrap_or_default()
-}
-
-fn read_path(text: &str) -> FolderPath {
-    FolderPath::new(serde_json::from_str::<Vec<String>>(text).unwrap_or_default())
-}
-
-struct Parts {
-    protocol: &'static str,
-    folder: String,
-    uidvalidity: u32,
-    uid: u32,
-    uidl: String,
-}
-
-fn write_locator(locator: &Locator) -> Parts {
-    let folder = write_path(&locator.folder());
-    match locator {
-        Locator::Imap { uidvalidity, uid, .. } => {
-            Parts { protocol: "IMAP", folder, uidvalidity: *uidvalidity, uid: *uid, uidl: String::new() }
-        }
-        Locator::Pop3 { uidl } => {
-            Parts { protocol: "POP3", folder, uidvalidity: 0, uid: 0, uidl: uidl.clone() }
-        }
-    }
-}
-
-const COLUMNS: &str = "id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, \
-                       message_id, subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone";
-
-fn read_row(sql: &SqlRow<'_>) -> rusqlite::Result<Row> {
-    let protocol: String = sql.get(1)?;
-    let locator = if protocol == "POP3" {
-        Locator::Pop3 { uidl: sql.get(5)? }
-    } else {
-        Locator::Imap {
-            folder: read_path(&sql.get::<_, String>(2)?),
-            uidvalidity: sql.get(3)?,
-            uid: sql.get(4)?,
-        }
-    };
-    let date = sql.get::<_, Option<i64>>(7)?.map(|unix| (unix, sql.get::<_, Option<i32>>(8)));
-    let date = match date {
-        Some((unix, offset)) => Some(InternalDate { unix, offset_minutes: offset?.unwrap_or(0) }),
-        None => None,
-    };
-    let known = match (sql.get::<_, Option<[u8; 32]>>(10)?, sql.get::<_, Option<[u8; 32]>>(11)?) {
-        (Some(exact), Some(canonical)) => Some(Known {
-            exact: Digest(exact),
-            canonical: Digest(canonical),
-            message_id: sql.get(12)?,
-            subject: sql.get(13)?,
-        }),
-        _ => None,
-    };
-    let destination = match (sql.get::<_, Option<String>>(14)?, sql.get(15)?, sql.get(16)?) {
-        (Some(folder), Some(uidvalidity), Some(uid)) => {
-            Some((read_path(&folder), Arrival { uidvalidity, uid }))
-        }
-        _ => None,
-    };
-    let word: String = sql.get(17)?;
-    let verdict = Verdict::from_parts(&word, sql.get(18)?).ok_or_else(|| {
-        rusqlite::Error::FromSqlConversionFailure(
-            17,
-            rusqlite::types::Type::Text,
-            format!("no verdict: {word}").into(),
-        )
-    })?;
-    Ok(Row {
-        id: sql.get(0)?,
-        locator,
-        size: sql.get(6)?,
-        date,
-        flags: Flags::parse(&sql.get::<_, String>(9)?),
-        known,
-        destination,
-        verdict,
-        gone: sql.get(19)?,
-    })
 }
 
 #[async_trait]

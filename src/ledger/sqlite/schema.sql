@@ -1,0 +1,55 @@
+-- A mailbox's ledger. A change here is a new version in file.rs.
+CREATE TABLE message (
+  id INTEGER PRIMARY KEY,
+  protocol TEXT NOT NULL,
+  folder TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uid INTEGER NOT NULL,
+  uidl TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  date INTEGER,
+  date_offset INTEGER,
+  flags TEXT NOT NULL,
+  exact BLOB,
+  canonical BLOB,
+  message_id TEXT,
+  subject TEXT,
+  dst_folder TEXT,
+  dst_uidvalidity INTEGER,
+  dst_uid INTEGER,
+  verdict TEXT NOT NULL,
+  reason TEXT,
+  gone INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (folder, protocol, uidvalidity, uid, uidl)
+);
+CREATE INDEX message_arrival ON message (dst_folder, dst_uidvalidity, dst_uid);
+CREATE TABLE intent (
+  id INTEGER PRIMARY KEY,
+  folder TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uidnext INTEGER NOT NULL
+);
+CREATE TABLE intent_message (
+  intent INTEGER NOT NULL REFERENCES intent (id) ON DELETE CASCADE,
+  message INTEGER NOT NULL,
+  PRIMARY KEY (intent, message)
+) WITHOUT ROWID;
+CREATE TABLE foreign_message (
+  folder TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uid INTEGER NOT NULL,
+  exact BLOB NOT NULL,
+  canonical BLOB NOT NULL,
+  message_id TEXT,
+  PRIMARY KEY (folder, uidvalidity, uid)
+) WITHOUT ROWID;
+CREATE TABLE cursor (
+  folder TEXT PRIMARY KEY,
+  uidvalidity INTEGER NOT NULL,
+  uidnext INTEGER,
+  messages INTEGER NOT NULL,
+  modseq INTEGER,
+  dst_uidvalidity INTEGER NOT NULL,
+  dst_scanned INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
