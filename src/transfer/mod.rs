@@ -140,11 +140,11 @@ async fn make_folders(plans: &mut [FolderPlan], destination: &mut dyn Destinatio
         }
         match destination.ensure_folder(&plan.destination, plan.source.subscribed).await {
             Err(failure) if failure.class == Class::Refused && failure.what.contains("[CANNOT]") => {
-                let Some(plain) = mapping::spell_plainly(plans, at) else { continue };
+                let Some(other) = mapping::spell_plainly(plans, at) else { continue };
                 // The name is told only if it is one; else the folder's own pass says why it cannot be made.
-                if destination.ensure_folder(&plain, plans[at].source.subscribed).await.is_ok() {
-                    plans[at].renamed = Some(mapping::renamed_to(&plain));
-                    plans[at].destination = plain;
+                if destination.ensure_folder(&other, plans[at].source.subscribed).await.is_ok() {
+                    plans[at].renamed = Some(mapping::renamed_to(&other));
+                    plans[at].destination = other;
                 }
             }
             Err(failure) if !matches!(failure.class, Class::Refused | Class::Message) => return Err(failure),
