@@ -76,8 +76,7 @@ pub fn spell_plainly(plans: &[FolderPlan], at: usize) -> Option<FolderPath> {
     if plain == path.names() {
         return None;
     }
-    // Of one more name than there are folders, one is free.
-    (1..=plans.len() + 1)
+    (1..=u32::MAX)
         .map(|n| {
             let mut names = plain.clone();
             if let Some(last) = names.last_mut().filter(|_| n > 1) {
