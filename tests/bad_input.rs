@@ -549,8 +549,9 @@ fn damaged_and_newer_state_is_named_and_left_as_it_is() {
     }
     assert!(maildrop(&mut bad.mailbox("bert@bad.test")) == maildrop(&mut stage.new.mailbox("bert@new.test")));
 
-    // The remedy holds: without the file everything is recognised, and nothing is sent twice.
-    for name in [".sqlite", ".json"] {
+    // The remedy holds: without the file everything is recognised, what is new arrives, and nothing is sent twice.
+    for name in [".sqlite", ".json", "/migration.json", "/migration.json"] {
+        bad.mailbox("bert@bad.test").append(&letter(&format!("without {name}"))).unwrap();
         fs::remove_file(state_file(&ferry, name)).unwrap();
         ferry.run(&[]).expect_code(0);
         assert!(

@@ -47,29 +47,39 @@ impl LocalPlatform {
     /// Those of the state directory. A domain or a mailbox whose own documents are damaged stops nothing else.
     pub fn begin(tools: Tools, display: Arc<dyn Display>) -> Result<Self> {
         let mut record = tools.state.load()?;
-        record.pass += 1;
-        tools.state.save(&record)?;
         let mut domains = BTreeMap::new();
         let mut mailboxes = BTreeMap::new();
+        let mut unreadable = Vec::new();
         for (at, domain) in tools.spec().domains.iter().enumerate() {
             let listed = tools.list_mailboxes(at);
             for planned in listed.iter().flatten() {
-                let remembered = match tools.state.load_mailbox(&planned.source) {
-                    Ok(remembered) => remembered.unwrap_or_default(),
-                    Err(failure) => MailboxRecord {
-                        pass: record.pass,
-                        attempts: 1,
-                        ended: Some(SystemClock.now()),
-                        failure: Some(failure),
-                        ..MailboxRecord::default()
-                    },
-                };
-                mailboxes.insert(planned.source.clone(), remembered);
+                match tools.state.load_mailbox(&planned.source) {
+                    Ok(remembered) => {
+                        let remembered = remembered.unwrap_or_default();
+                        // Where migration.json was moved away, its count begins anew; the mailboxes know better, and
+                        // one that has ended this very pass already would be left out.
+                        record.pass = record.pass.max(remembered.pass);
+                        mailboxes.insert(planned.source.clone(), remembered);
+                    }
+                    Err(failure) => unreadable.push((planned.source.clone(), failure)),
+                }
             }
             domains.insert(
                 domain.name.clone(),
                 DomainObserved { mailboxes: Some(listed), ..DomainObserved::default() },
             );
+        }
+        record.pass += 1;
+        tools.state.save(&record)?;
+        for (mailbox, failure) in unreadable {
+            let broken = MailboxRecord {
+                pass: record.pass,
+                attempts: 1,
+                ended: Some(SystemClock.now()),
+                failure: Some(failure),
+                ..MailboxRecord::default()
+            };
+            mailboxes.insert(mailbox, broken);
         }
         Ok(Self {
             tools,
