@@ -1,5 +1,12 @@
 //! Whatever is wrong in a manifest, at a server or in the state directory ends in one clear line that names the place
 //! and the remedy, with the exit code of its class; the same is in status and report; and nothing else is stopped by it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 mod ferry;
 mod support;
@@ -476,6 +483,9 @@ fn state_file(ferry: &Ferry, end: &str) -> PathBuf {
     all.iter().find(fits).unwrap_or_else(|| panic!("no {end} in {all:?}")).clone()
 }
 
+/// Makes something else of a file's bytes.
+type Spoil<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn damaged_and_newer_state_is_named_and_left_as_it_is() {
     let newer = |text: &[u8]| {
@@ -488,7 +498,6 @@ fn damaged_and_newer_state_is_named_and_left_as_it_is() {
         bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
         bytes
     };
-    type Spoil<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
     let cases: [(&str, Spoil<'_>, &str, bool); 8] = [
         ("migration.json", &garbage, "is damaged", true),
         ("migration.json", &newer, "newer", true),
