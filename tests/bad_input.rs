@@ -296,14 +296,14 @@ fn a_wrong_password_of_the_destination_is_not_tried_for_everybody() {
     let parts = ["@bad.test", "destination", "refused"];
     assert_told(&ferry, &ferry.run(&[]), "Credentials", 21, &parts, "Secret");
     let first = refused(&stage.new);
-    // Four mailboxes are at work at once; the others hear of the refusals.
-    assert!(first <= 4, "{first} refusals:\n{}", stage.new.log());
+    // After three refusals the others are not tried; some are on their way by then.
+    assert!(first <= 6, "{first} refusals:\n{}", stage.new.log());
     for _ in 0..3 {
         let (line, hint) = ferry.run(&[]).expect_code(21).error();
         println!("error: {line}\n  hint: {hint}");
         assert!(line.contains("destination") && hint.contains("Secret"), "{line} {hint}");
     }
-    assert!(refused(&stage.new) <= 8, "two for each that was tried:\n{}", stage.new.log());
+    assert!(refused(&stage.new) <= 16, "two for each at most:\n{}", stage.new.log());
     ferry.write(&manifest("admin-secret"));
     ferry.run(&[]).expect_code(0);
 }
@@ -384,6 +384,8 @@ fn a_full_mailbox_waits_and_the_others_are_finished() {
     assert!(there < 60 && figure(&status, "copied") == (there + GOOD) as u64, "{there} {status:#}");
     // With room it goes on, and nothing is there twice.
     stage.new.set_user(User::new("bert@new.test", "x").quota(40_000_000));
+    // A session that lingers would still know the old quota.
+    stage.new.restart();
     ferry.run(&[]).expect_code(0);
     let (here, there) =
         (bad.mailbox("bert@bad.test").read_all(), stage.new.mailbox("bert@new.test").read_all());
