@@ -1,5 +1,12 @@
 //! Whatever is wrong in a manifest, at a server or in the state directory ends in one clear line that names the place
 //! and the remedy, with the exit code of its class; the same is in status and report; and nothing else is stopped by it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise"
+)]
 
 mod ferry;
 mod support;
@@ -289,14 +296,14 @@ fn a_wrong_password_of_the_destination_is_not_tried_for_everybody() {
     let parts = ["@bad.test", "destination", "refused"];
     assert_told(&ferry, &ferry.run(&[]), "Credentials", 21, &parts, "Secret");
     let first = refused(&stage.new);
-    // Four mailboxes are at work at once; the others hear of the refusals.
-    assert!(first <= 4, "{first} refusals:\n{}", stage.new.log());
+    // After three refusals the others are not tried; some are on their way by then.
+    assert!(first <= 6, "{first} refusals:\n{}", stage.new.log());
     for _ in 0..3 {
         let (line, hint) = ferry.run(&[]).expect_code(21).error();
         println!("error: {line}\n  hint: {hint}");
         assert!(line.contains("destination") && hint.contains("Secret"), "{line} {hint}");
     }
-    assert!(refused(&stage.new) <= 8, "two for each that was tried:\n{}", stage.new.log());
+    assert!(refused(&stage.new) <= 16, "two for each at most:\n{}", stage.new.log());
     ferry.write(&manifest("admin-secret"));
     ferry.run(&[]).expect_code(0);
 }
@@ -377,6 +384,8 @@ fn a_full_mailbox_waits_and_the_others_are_finished() {
     assert!(there < 60 && figure(&status, "copied") == (there + GOOD) as u64, "{there} {status:#}");
     // With room it goes on, and nothing is there twice.
     stage.new.set_user(User::new("bert@new.test", "x").quota(40_000_000));
+    // A session that lingers would still know the old quota.
+    stage.new.restart();
     ferry.run(&[]).expect_code(0);
     let (here, there) =
         (bad.mailbox("bert@bad.test").read_all(), stage.new.mailbox("bert@new.test").read_all());
@@ -476,6 +485,9 @@ fn state_file(ferry: &Ferry, end: &str) -> PathBuf {
     all.iter().find(fits).unwrap_or_else(|| panic!("no {end} in {all:?}")).clone()
 }
 
+/// Makes something else of a file's bytes.
+type Spoil<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 #[test]
 fn damaged_and_newer_state_is_named_and_left_as_it_is() {
     let newer = |text: &[u8]| {
@@ -488,7 +500,6 @@ fn damaged_and_newer_state_is_named_and_left_as_it_is() {
         bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
         bytes
     };
-    type Spoil<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
     let cases: [(&str, Spoil<'_>, &str, bool); 8] = [
         ("migration.json", &garbage, "is damaged", true),
         ("migration.json", &newer, "newer", true),

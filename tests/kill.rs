@@ -1,4 +1,10 @@
 //! Killed at any moment and run again, a migration loses nothing and copies nothing twice.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 mod ferry;
 mod support;

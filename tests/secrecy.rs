@@ -1,5 +1,11 @@
 //! No password appears anywhere: not in what is printed or logged at the loudest level, not in the state directory, not
 //! in the arguments or the environment of the process; and nobody is talked to whose network is not allowed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 mod ferry;
 mod support;
@@ -43,7 +49,7 @@ impl Canary {
                 forms.push(BASE64_STANDARD.encode(format!("{authzid}\0{name}\0{password}")).into_bytes());
             }
         }
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         forms.extend([hex.to_ascii_uppercase().into_bytes(), hex.into_bytes()]);
         let url: String = password
             .chars()
@@ -98,6 +104,7 @@ fn a_canary_is_seen_in_every_form() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one story: every way that a password could come out")]
 fn no_password_is_shown_anywhere() {
     let canaries = [
         Canary::new("Kestrel-master-7/41+x", &["boss", "alice@a.test*boss"]),

@@ -1,5 +1,11 @@
 //! A mailbox that changes its protocol between two runs is not copied twice, and a domain in which users may log in by
 //! different protocols is read as what it is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 mod ferry;
 mod support;
@@ -36,7 +42,9 @@ fn dates(account: &Account) -> BTreeMap<String, Vec<jiff::Timestamp>> {
     for row in &account.folders["INBOX"] {
         dates.entry(row.digest.clone()).or_default().push(row.internal_date);
     }
-    dates.values_mut().for_each(|dates| dates.sort_unstable());
+    for dates in dates.values_mut() {
+        dates.sort_unstable();
+    }
     dates
 }
 

@@ -205,12 +205,9 @@ pub struct Manifest {
 impl Manifest {
     /// To an IMAP server without TLS, with the credentials of a master user.
     pub fn to(destination: SocketAddr, master: &str, password: &str) -> Self {
-        let mut manifest = Self::default();
-        manifest.destination = format!(
-            "{{host: {}, port: {}, tls: None, credentialsRef: {{name: new}}}}",
-            destination.ip(),
-            destination.port()
-        );
+        let at = format!("host: {}, port: {}", destination.ip(), destination.port());
+        let destination = format!("{{{at}, tls: None, credentialsRef: {{name: new}}}}");
+        let manifest = Self { destination, ..Self::default() };
         manifest
             .secret("new", &[("masterUser", master), ("masterPassword", password), ("masterSeparator", "*")])
     }
