@@ -49,7 +49,7 @@ fn endpoint(address: SocketAddr, tls: Tls) -> Endpoint {
 }
 
 fn login(password: &str) -> Login {
-    Login { user: USER.to_owned(), authzid: None, password: Secret::new(password) }
+    Login::own(USER.to_owned(), Secret::new(password))
 }
 
 /// Bytes that a POP3 path may hurt, and how they come back: a server must end a message with a line end.
@@ -200,6 +200,7 @@ async fn logins_are_refused_and_masters_admitted() {
         user: user.to_owned(),
         authzid: authzid.map(str::to_owned),
         password: Secret::new("master-secret"),
+        administrator: None,
     };
     for (login, class) in [
         (login(PASSWORD), None),

@@ -63,7 +63,7 @@ fn trust() -> Trust {
 }
 
 async fn log_in(endpoint: &Endpoint) -> Result<Pop3Source, Failure> {
-    let login = Login { user: "u".into(), authzid: None, password: Secret::new("p") };
+    let login = Login::own("u".into(), Secret::new("p"));
     Pop3Source::log_in(&network(), &trust(), endpoint, &login).await
 }
 

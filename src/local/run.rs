@@ -118,7 +118,7 @@ pub fn tools_for(
         network: Arc::new(Network::new(reach.resolver, allowed, per_host)?),
         authority: authority.into(),
         guard: Arc::clone(guard),
-        streak: Arc::default(),
+        turnstile: Arc::default(),
         pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),
         state: state.migration(migration)?,
     })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::clock::SystemClock;
-use super::guard::{DurableGuard, Streak};
+use super::guard::{DurableGuard, Turnstile};
 use super::secrets::Secrets;
 use super::state::MigrationState;
 use crate::api::domain::{DomainSpec, Mailboxes};
@@ -50,8 +50,8 @@ pub struct Tools {
     pub authority: Arc<str>,
     /// The count of refused logins.
     pub guard: Arc<DurableGuard>,
-    /// Refusals of the destination's administrator.
-    pub streak: Arc<Streak>,
+    /// Where mailboxes wait until the destination's administrator is known to be let in.
+    pub turnstile: Arc<Turnstile>,
     /// How fast bytes may go to the destination.
     pub pace: Arc<Pace>,
     /// What must survive.
@@ -233,13 +233,12 @@ impl Tools {
             .hint("add a row to mailboxes.csv")
         })?;
         let trust = self.trust(wanted.ca())?;
-        if credentials.is_shared() {
-            self.streak.allow()?;
-        }
+        let turn = if credentials.is_shared() { self.turnstile.enter().await } else { None };
         let greeted = greet(&self.network, &wanted.endpoint(), &trust).await?;
-        let session = self.guard.hold(&login, greeted.login(&login)).await;
-        self.streak.note(&session);
-        Ok(Box::new(ImapDestination::new(session?).await?))
+        let session = self.guard.hold(&login, greeted.login(&login)).await?;
+        self.turnstile.open();
+        drop(turn);
+        Ok(Box::new(ImapDestination::new(session).await?))
     }
 
     /// What the manifest says about carrying messages, in the engine's terms.

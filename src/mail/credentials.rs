@@ -11,9 +11,16 @@ pub struct Login {
     pub authzid: Option<String>,
     /// The password of `user`.
     pub password: Secret,
+    /// The administrator whose password this is, when one password opens many mailboxes.
+    pub administrator: Option<String>,
 }
 
 impl Login {
+    /// A mailbox that logs in as itself.
+    pub fn own(user: String, password: Secret) -> Self {
+        Self { user, authzid: None, password, administrator: None }
+    }
+
     /// The initial response of SASL PLAIN (RFC 4616): authorization identity, user, password.
     pub fn sasl_plain(&self) -> Secret {
         Secret::new(format!(
@@ -72,24 +79,26 @@ impl Credentials {
     /// The login for a mailbox whose own login name is `name`; `None` when these credentials know no password for it.
     pub fn login(&self, address: &str, name: &str, name_is_given: bool) -> Option<Login> {
         match self {
-            Self::Single { username, password } => {
-                Some(Login { user: username.clone(), authzid: None, password: password.clone() })
-            }
+            Self::Single { username, password } => Some(Login::own(username.clone(), password.clone())),
             Self::Master { user, password, separator: Some(separator) } => Some(Login {
                 user: format!("{name}{separator}{user}"),
                 authzid: None,
                 password: password.clone(),
+                administrator: Some(user.clone()),
             }),
-            Self::Master { user, password, separator: None } => {
-                Some(Login { user: user.clone(), authzid: Some(name.to_owned()), password: password.clone() })
-            }
+            Self::Master { user, password, separator: None } => Some(Login {
+                user: user.clone(),
+                authzid: Some(name.to_owned()),
+                password: password.clone(),
+                administrator: Some(user.clone()),
+            }),
             Self::PerMailbox(rows) => {
                 let row = rows.iter().find(|row| row.address.eq_ignore_ascii_case(address))?;
                 let user = match &row.username {
                     Some(username) if !name_is_given => username.clone(),
                     _ => name.to_owned(),
                 };
-                Some(Login { user, authzid: None, password: row.password.clone() })
+                Some(Login::own(user, row.password.clone()))
             }
         }
     }

@@ -108,14 +108,14 @@ fn sendable<F: Future + Send>(future: F) -> F {
 }
 
 pub fn mailbox(address: &str, password: &str) -> MailboxRequest {
-    let login = Login { user: address.to_owned(), authzid: None, password: Secret::new(password) };
+    let login = Login::own(address.to_owned(), Secret::new(password));
     MailboxRequest { address: address.parse().unwrap(), login: Some(login), chosen: None }
 }
 
 /// A mailbox that an administrator opens.
 pub fn by_master(address: &str, password: &str) -> MailboxRequest {
     let user = format!("{address}*madmin");
-    let login = Login { user, authzid: None, password: Secret::new(password) };
+    let login = Login::own(user, Secret::new(password));
     MailboxRequest { address: address.parse().unwrap(), login: Some(login), chosen: None }
 }
 

@@ -90,7 +90,7 @@ pub fn network() -> Network {
 
 /// How this user logs in.
 pub fn login_of(user: &str) -> Login {
-    Login { user: user.to_owned(), authzid: None, password: Secret::new(PASSWORD) }
+    Login::own(user.to_owned(), Secret::new(PASSWORD))
 }
 
 /// Connects and logs in over the network.
