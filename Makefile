@@ -28,7 +28,7 @@ servers: setup ## the demo's servers alone, to play with
 test: setup ## all checks: format, lints, tests
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) test
+	$(CARGO) test --no-fail-fast
 
 fmt: ## format the sources
 	$(CARGO) fmt

@@ -43,8 +43,6 @@ fn class_of(command: &str, code: &str, text: &str) -> Option<Class> {
         "CONTACTADMIN" | "NOPERM" | "CANNOT" | "NOTSAVED" => Class::Refused,
         "OVERQUOTA" => Class::Quota,
         "TOOBIG" | "BADCHARSET" | "UNKNOWN-CTE" => Class::Message,
-        // A limit on logins passes; Dovecot says the same of a message that is too large, and that never passes.
-        "LIMIT" if command == "APPEND" => Class::Message,
         "INUSE" | "THROTTLED" | "LIMIT" => Class::Throttled,
         "UNAVAILABLE" => Class::Unreachable,
         "SERVERBUG" | "CLIENTBUG" => Class::Protocol,
@@ -96,7 +94,6 @@ mod tests {
             ("AUTHENTICATE", "[LIMIT] Too many simultaneous connections", Class::Throttled),
             ("APPEND", "[OVERQUOTA] Quota exceeded (mailbox for user is full)", Class::Quota),
             ("APPEND", "[TOOBIG] Message too large", Class::Message),
-            ("APPEND", "[LIMIT] Mail size is larger than the maximum size allowed", Class::Message),
             (
                 "APPEND",
                 "[LIMIT] Mail size is larger than the maximum size allowed by server configuration",
