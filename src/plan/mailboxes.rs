@@ -2,7 +2,7 @@
 
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, MailboxEntry, Mailboxes, Match, Override, Usernames};
-use crate::model::address::Address;
+use crate::model::address::{Address, Domain};
 use crate::model::failure::{Failure, Result};
 
 /// The most rows of a CSV.
@@ -73,13 +73,15 @@ pub fn plan_mailboxes(
         Mailboxes::List(entries) => entries.as_slice(),
         Mailboxes::ConfigMapRef(_) | Mailboxes::Discover(_) => rows,
     };
+    let ours: Domain =
+        domain.name.parse().map_err(|e: String| Failure::configuration(e).at(domain.name.clone()))?;
     let mut planned: Vec<PlannedMailbox> = Vec::with_capacity(entries.len());
     for entry in entries {
         let parse = |text: &str| {
             text.parse::<Address>().map_err(|e| Failure::configuration(e).at(domain.name.clone()))
         };
         let source = parse(&entry.address)?;
-        if source.domain().as_str() != domain.name.to_lowercase() && source.domain().as_str() != domain.name {
+        if source.domain() != &ours {
             // Rows of other domains may stand in a common CSV.
             continue;
         }
@@ -117,4 +119,73 @@ pub fn find_override<'a>(domain: &'a DomainSpec, mailbox: &Address) -> Option<&'
         }
         Match::Addresses(addresses) => addresses.iter().any(|a| a.to_lowercase() == address),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::manifest;
+
+    fn planned(name: &str, rest: &str, rows: &str) -> Vec<PlannedMailbox> {
+        let text = format!(
+            "apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {{name: m}}\nspec:\n  \
+             destination: {{imap: {{host: imap.new.test, credentialsRef: {{name: new}}}}}}\n  \
+             mapping: {{addresses: {{anna@a.test: anna.b@new.test}}}}\n  domains:\n  \
+             - {{name: {name}, credentialsRef: {{name: a}}{rest}}}\n"
+        );
+        let spec = manifest::read(&[("m.yaml", text)]).unwrap().migrations.remove(0).spec;
+        let rows = read_csv(rows, "users.csv").unwrap();
+        plan_mailboxes(&spec, &spec.domains[0], &rows).unwrap()
+    }
+
+    #[test]
+    fn rows_of_other_domains_are_left_to_them_and_names_are_found() {
+        let rows =
+            "address,destination,username\nanna@A.test,,\nbert@b.test,,\ncarl@a.test,c@new.test,karl\n";
+        let found = planned("a.test", "", rows);
+        let seen: Vec<_> = found
+            .iter()
+            .map(|p| (p.source.to_string(), p.destination.to_string(), p.login_name.as_str()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("anna@a.test".to_owned(), "anna@a.test".to_owned(), "anna@a.test"),
+                ("carl@a.test".to_owned(), "c@new.test".to_owned(), "karl")
+            ]
+        );
+        let found = planned("a.test", ", usernames: LocalPart", "address\nanna@a.test\n");
+        assert_eq!(
+            (found[0].destination.to_string().as_str(), found[0].login_name.as_str()),
+            ("anna.b@new.test", "anna")
+        );
+    }
+
+    #[test]
+    fn an_international_domain_is_one_domain_in_either_spelling() {
+        let found =
+            planned("münchen.example", "", "address\njörg@xn--mnchen-3ya.example\nanna@münchen.example\n");
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn a_pattern_without_an_at_is_for_the_part_before_it() {
+        let rule = |matches: Match| DomainSpec {
+            overrides: vec![Override {
+                matches,
+                protocol: crate::model::protocol::Protocol::Pop3,
+                server: None,
+                reason: None,
+            }],
+            ..serde_json::from_value(serde_json::json!({"name": "a.test", "credentialsRef": {"name": "a"}}))
+                .unwrap()
+        };
+        let hit = |matches: Match, address: &str| {
+            find_override(&rule(matches), &address.parse().unwrap()).is_some()
+        };
+        assert!(hit(Match::Pattern("pop-*".into()), "POP-anna@a.test"));
+        assert!(!hit(Match::Pattern("pop-*".into()), "anna@a.test"));
+        assert!(hit(Match::Pattern("*@a.test".into()), "anna@a.test"));
+        assert!(hit(Match::Addresses(vec!["Anna@A.test".into()]), "anna@a.test"));
+    }
 }
