@@ -12,6 +12,7 @@ use crate::cli::{StatusArgs, StatusOutput};
 use crate::local::run::Inputs;
 use crate::local::state::StateDir;
 use crate::model::failure::Result;
+use crate::model::text::printable;
 
 pub(super) fn status(args: StatusArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
@@ -56,7 +57,10 @@ fn tell(migration: &MailMigration) -> String {
             let _ = writeln!(
                 text,
                 "    {:9} {} ({held}, {}): {}",
-                finding.severity, finding.code, finding.count, finding.message
+                finding.severity,
+                finding.code,
+                finding.count,
+                printable(&finding.message)
             );
             if !finding.acknowledged {
                 let _ = writeln!(text, "              → {}", finding.remedy);

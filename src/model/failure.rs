@@ -295,10 +295,10 @@ impl Failure {
         Self::new(Class::Internal, what)
     }
 
-    /// Names the place around the places named so far.
+    /// Names the place around the places named so far. A folder's name comes from a peer, so places are made printable.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.place.insert(0, place.into());
+        self.place.insert(0, super::text::printable(&place.into()));
         self
     }
 
@@ -392,6 +392,12 @@ mod tests {
             failure.to_string(),
             "shop.example: pop.shop.example:995: refused  [Tls, exit 20]\n  hint: mend it"
         );
+    }
+
+    #[test]
+    fn a_folder_cannot_write_to_a_terminal_through_its_name() {
+        let failure = Failure::new(Class::Refused, "refused").at("Evil\u{1b}[2J\nerror: fake");
+        assert_eq!(failure.sentence(), "Evil\\u{1b}[2J\\u{a}error: fake: refused");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::model::text::printable;
+
 /// The state of one mailbox's pass.
 #[derive(Debug, Default)]
 pub struct MailboxProgress {
@@ -31,9 +33,9 @@ pub struct Reading {
 }
 
 impl MailboxProgress {
-    /// Says where the pass is.
+    /// Says where the pass is. A folder's name comes from a peer and is made printable.
     pub fn enter_phase(&self, place: &str) {
-        place.clone_into(&mut self.place.lock().unwrap_or_else(PoisonError::into_inner));
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = printable(place);
     }
 
     /// Says how much is likely to be carried, as discovery counted it, before the folders are looked into.

@@ -8,7 +8,7 @@ use crate::api::MailMigrationStatus;
 use crate::discovery::Step;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
 use crate::model::record::MailboxRecord;
-use crate::model::text::count;
+use crate::model::text::{count, printable};
 use crate::transfer::progress::Reading;
 
 pub(super) fn step_words(step: &Step) -> String {
@@ -68,7 +68,8 @@ pub(super) fn finding_words(status: &MailMigrationStatus) -> Vec<String> {
         .flat_map(|domain| domain.findings.iter().filter(|f| !f.acknowledged).map(move |f| (f, domain)))
         .map(|(finding, domain)| {
             let severity = finding.severity.to_string().to_uppercase();
-            let line = format!("{severity:8}  {}  {}: {}", finding.code, domain.name, finding.message);
+            let message = printable(&finding.message);
+            let line = format!("{severity:8}  {}  {}: {message}", finding.code, domain.name);
             (finding.severity, line)
         })
         .collect();
