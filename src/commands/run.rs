@@ -14,6 +14,7 @@ use crate::cli::{Output, RunArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
 use crate::local::documents::unusable;
+use crate::local::guard::DurableGuard;
 use crate::local::progress::display;
 use crate::local::reporting::Remembered;
 use crate::local::run::{Inputs, Reach, run_migration, tools_for};
@@ -28,13 +29,22 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
     let reach = Reach::from(args.reach);
     let (secrets, migrations) = inputs.open()?;
     let state = StateDir::open(&inputs.state)?;
+    let guard = Arc::new(DurableGuard::open(&state)?);
     let several = migrations.len() > 1;
     let mut worst: Option<Class> = None;
     let mut results = Vec::new();
     for migration in migrations {
         let shown = display(args.progress);
-        let ran =
-            run_migration(migration.clone(), args.stage, &secrets, &state, &reach, Arc::clone(&shown)).await;
+        let ran = run_migration(
+            migration.clone(),
+            args.stage,
+            &secrets,
+            &state,
+            &guard,
+            &reach,
+            Arc::clone(&shown),
+        )
+        .await;
         shown.finish();
         let (migration, ending) = match ran {
             Ok(ended) => ended,
@@ -42,7 +52,6 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             Err(failure) if several => (migration, Ending::Stopped(failure)),
             Err(failure) => return Err(failure),
         };
-        let guard = Arc::new(crate::local::guard::DurableGuard::open(&state)?);
         let written = match tools_for(&migration, &secrets, &state, &guard, &reach) {
             Ok(tools) => {
                 let remembered =

@@ -60,9 +60,16 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         }
         if missing > 0 && args.repair {
             let shown = display(Style::Plain);
-            let (_, ending) =
-                run_migration(migration, Some(Stage::Sync), &secrets, &state, &reach, Arc::clone(&shown))
-                    .await?;
+            let (_, ending) = run_migration(
+                migration,
+                Some(Stage::Sync),
+                &secrets,
+                &state,
+                &guard,
+                &reach,
+                Arc::clone(&shown),
+            )
+            .await?;
             if let Ending::Stopped(failure) = ending {
                 return Err(failure);
             }

@@ -133,6 +133,7 @@ pub async fn run_migration(
     wanted: Option<Stage>,
     secrets: &Arc<Secrets>,
     state: &StateDir,
+    guard: &Arc<DurableGuard>,
     reach: &Reach,
     display: Arc<dyn Display>,
 ) -> Result<(MailMigration, Ending)> {
@@ -142,8 +143,7 @@ pub async fn run_migration(
     // One mailbox holds a connection at each side; were all of a host's taken by sources, nobody could go on.
     let per_host = migration.spec.policy.limits.per_host_connections;
     migration.spec.workers.concurrency = migration.spec.workers.concurrency.min((per_host / 2).max(1));
-    let guard = Arc::new(DurableGuard::open(state)?);
-    let tools = tools_for(&migration, secrets, state, &guard, reach)?;
+    let tools = tools_for(&migration, secrets, state, guard, reach)?;
     migration.status = Some(tools.state.load()?.status);
     let mut platform = LocalPlatform::begin(tools, display)?;
     let mut stop = Box::pin(stop_signal());
