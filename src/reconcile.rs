@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::api::MailMigration;
 use crate::model::failure::Result;
-use crate::plan::{Decision, Observed, Step, decide};
+use crate::plan::{Decision, Observed, decide};
 
 /// Where a migration runs.
 #[async_trait]
@@ -16,8 +16,9 @@ pub trait Platform: Send {
     /// Gathers the facts.
     async fn observe(&mut self, migration: &MailMigration) -> Result<Observed>;
 
-    /// Begins a step; it goes on by itself and its end is a fact that a later [`Self::observe`] sees.
-    async fn perform(&mut self, migration: &MailMigration, step: Step) -> Result<()>;
+    /// Begins the decision's steps, and stops what it forbids; both go on by themselves, and their end is a fact that a
+    /// later [`Self::observe`] sees.
+    async fn perform(&mut self, migration: &MailMigration, decision: &Decision) -> Result<()>;
 
     /// Makes the decision's status known, and nothing when it does not differ from what is known already.
     async fn publish(&mut self, migration: &mut MailMigration, decision: &Decision) -> Result<()>;
@@ -31,8 +32,6 @@ pub async fn reconcile(platform: &mut dyn Platform, migration: &mut MailMigratio
     let observed = platform.observe(migration).await?;
     let decision = decide(migration, &observed, platform.now());
     platform.publish(migration, &decision).await?;
-    for step in &decision.steps {
-        platform.perform(migration, step.clone()).await?;
-    }
+    platform.perform(migration, &decision).await?;
     Ok(decision)
 }

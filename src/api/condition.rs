@@ -94,6 +94,18 @@ words! {
         Differences,
         /// It does not apply to this migration.
         NotApplicable,
+        /// No node takes a worker's pod.
+        PodUnschedulable,
+        /// The image of the workers cannot be had.
+        ImagePullFailed,
+        /// A worker's pod cannot be started.
+        PodNotStarted,
+        /// The cluster does not let a worker's pod be made.
+        PodRefused,
+        /// A worker was ended because it used more memory than it may.
+        WorkerOutOfMemory,
+        /// A worker's pod was moved off its node.
+        WorkerEvicted,
     }
 }
 

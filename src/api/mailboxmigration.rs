@@ -9,12 +9,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::failure::{Class, Failure};
+use crate::model::finding::{Code, Finding};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
+use crate::model::record::MailboxRecord;
 use crate::model::text::cut;
 
 /// The most that [`MailboxMigrationStatus::bounded`] leaves, in bytes of JSON.
 pub const STATUS_MAX: usize = 2048;
+/// The most findings that a status keeps.
+const FINDINGS_MAX: usize = 8;
 
 /// Which mailbox it is about. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -114,6 +118,12 @@ pub struct MailboxMigrationStatus {
     /// Sum of the sizes at the source, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Of the copied messages, those that the destination changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub altered: Option<u64>,
+    /// Bytes sent in all passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_sent: Option<u64>,
     /// Messages whose flags were brought up to date, over all passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags_updated: Option<u64>,
@@ -123,6 +133,10 @@ pub struct MailboxMigrationStatus {
     /// What stopped the last pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<MailboxFailure>,
+    /// What a person should know of this mailbox, by code. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub findings: Vec<MailboxFinding>,
     /// What holds: Ready, Synced, Verified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -168,6 +182,19 @@ pub struct Pass {
     /// When it ended; absent while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished: Option<Timestamp>,
+    /// How often the mailbox was tried in it.
+    pub attempts: u32,
+}
+
+/// Something that a person should know of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MailboxFinding {
+    /// What was found.
+    pub code: Code,
+    /// One sentence with the facts.
+    #[schemars(length(max = 256))]
+    pub message: String,
 }
 
 /// What stopped a mailbox.
@@ -195,17 +222,75 @@ impl From<&Failure> for MailboxFailure {
     }
 }
 
+impl From<&MailboxFailure> for Failure {
+    fn from(known: &MailboxFailure) -> Self {
+        let failure = Self::new(known.class, known.message.clone());
+        match &known.hint {
+            Some(hint) => failure.hint(hint.clone()),
+            None => failure,
+        }
+    }
+}
+
 impl MailboxMigrationStatus {
+    /// The part that a worker tells: how its pass over the mailbox goes.
+    #[must_use]
+    pub fn told_by_worker(record: &MailboxRecord) -> Self {
+        Self {
+            messages: Some(record.counts),
+            altered: Some(record.altered),
+            bytes_sent: Some(record.bytes_sent),
+            flags_updated: Some(record.flags_updated),
+            last_pass: (record.pass > 0).then_some(Pass {
+                number: record.pass,
+                started: record.started,
+                finished: record.ended,
+                attempts: record.attempts,
+            }),
+            findings: record
+                .findings
+                .iter()
+                .take(FINDINGS_MAX)
+                .map(|f| MailboxFinding { code: f.code, message: cut(&f.message, 256) })
+                .collect(),
+            failure: record.failure.as_ref().map(MailboxFailure::from),
+            ..Self::default()
+        }
+        .bounded()
+    }
+
+    /// What a worker told of the mailbox, as it is remembered.
+    pub fn record(&self) -> MailboxRecord {
+        let pass = self.last_pass.clone().unwrap_or_default();
+        MailboxRecord {
+            pass: pass.number,
+            attempts: pass.attempts,
+            started: pass.started,
+            ended: pass.finished,
+            counts: self.messages.filter(|_| pass.number > 0).unwrap_or_default(),
+            altered: self.altered.unwrap_or_default(),
+            bytes_sent: self.bytes_sent.unwrap_or_default(),
+            flags_updated: self.flags_updated.unwrap_or_default(),
+            findings: self.findings.iter().map(|f| Finding::of_domain(f.code, f.message.clone())).collect(),
+            failure: self.failure.as_ref().map(Failure::from),
+            ..MailboxRecord::default()
+        }
+    }
+
     /// This status within [`STATUS_MAX`] bytes of JSON: texts are cut, shorter until the whole fits.
     #[must_use]
     pub fn bounded(&self) -> Self {
         let mut kept = self.clone();
         kept.conditions.truncate(8);
+        kept.findings.truncate(FINDINGS_MAX);
         for text in [512, 256, 128, 64, 24, 0] {
             kept.server = kept.server.map(|server| cut(&server, 262));
             if let Some(failure) = &mut kept.failure {
                 failure.message = cut(&failure.message, text);
                 failure.hint = failure.hint.take().map(|hint| cut(&hint, text.min(256)));
+            }
+            for finding in &mut kept.findings {
+                finding.message = cut(&finding.message, text.min(256));
             }
             for condition in &mut kept.conditions {
                 condition.message = cut(&condition.message, text);
@@ -239,6 +324,7 @@ mod tests {
                 number: 1,
                 started: Some(Timestamp::MIN),
                 finished: Some(Timestamp::MAX),
+                attempts: u32::MAX,
             }),
             ..MailboxMigrationStatus::default()
         };

@@ -158,6 +158,15 @@ pub struct Acknowledgement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Workers {
+    /// Pods that carry mailboxes of one domain at a time in a cluster, 1 to 64. Default: 4. On a laptop there is one
+    /// worker.
+    #[serde(default = "parallelism")]
+    #[schemars(range(min = 1, max = 64))]
+    pub parallelism: u32,
+    /// Mailboxes that one pod is given in a cluster, 1 to 500. Default: 50.
+    #[serde(default = "mailboxes_per_worker")]
+    #[schemars(range(min = 1, max = 500))]
+    pub mailboxes_per_worker: u32,
     /// Mailboxes that one worker carries at a time, 1 to 64. Default: 4.
     #[serde(default = "concurrency")]
     #[schemars(range(min = 1, max = 64))]
@@ -166,7 +175,11 @@ pub struct Workers {
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { concurrency: concurrency() }
+        Self {
+            parallelism: parallelism(),
+            mailboxes_per_worker: mailboxes_per_worker(),
+            concurrency: concurrency(),
+        }
     }
 }
 
@@ -186,6 +199,14 @@ pub struct Trigger {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub verify: Option<String>,
+}
+
+fn parallelism() -> u32 {
+    4
+}
+
+fn mailboxes_per_worker() -> u32 {
+    50
 }
 
 fn concurrency() -> u32 {

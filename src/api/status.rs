@@ -49,6 +49,9 @@ pub struct MailMigrationStatus {
     /// The report in brief.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportBrief>,
+    /// The pass over the mailboxes that is wanted now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass: Option<PassStatus>,
     /// The values of spec.trigger whose work is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
@@ -102,6 +105,17 @@ pub struct PlanStatus {
     /// Digest of the plan, sha256: and 64 hexadecimal digits; copy it into spec.approvedPlan to approve just this plan.
     #[schemars(length(max = 71))]
     pub digest: String,
+}
+
+/// A pass: every mailbox is gone through once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PassStatus {
+    /// Which pass it is; the first is 1.
+    pub number: u32,
+    /// Digest of what the pass was begun for; when the spec asks for something else, the next one begins.
+    #[schemars(length(max = 64))]
+    pub inputs: String,
 }
 
 /// How a domain stands.

@@ -66,7 +66,7 @@ impl LocalPlatform {
             }
             domains.insert(
                 domain.name.clone(),
-                DomainObserved { mailboxes: Some(listed), ..DomainObserved::default() },
+                DomainObserved { mailboxes: Some(listed.map(Arc::from)), ..DomainObserved::default() },
             );
         }
         record.pass += 1;
@@ -128,7 +128,7 @@ impl LocalPlatform {
         self.tools.state.save_domain(&name, &discovery)?;
         if let Some(seen) = self.domains.get_mut(&name) {
             seen.discovering = false;
-            seen.discovery = Some(discovery);
+            seen.discovery = Some(discovery.into());
         }
         Ok(())
     }
@@ -150,8 +150,21 @@ impl LocalPlatform {
 
     /// What discovery counted in a mailbox.
     fn size_of(&self, domain: usize, mailbox: &Address) -> Option<&MailboxSize> {
-        let discovery = self.domains.get(&self.tools.spec().domains[domain].name)?.discovery.as_ref()?;
-        discovery.mailboxes.iter().find(|m| m.address == *mailbox)?.size.as_ref()
+        self.domains.get(&self.tools.spec().domains[domain].name)?.find(mailbox)?.size.as_ref()
+    }
+
+    fn begin_discovery(&mut self, domain: usize) {
+        let name = self.tools.spec().domains[domain].name.clone();
+        let Some(seen) = self.domains.get_mut(&name) else { return };
+        seen.discovering = true;
+        let listed =
+            seen.mailboxes.clone().unwrap_or_else(|| Err(Failure::new(Class::Internal, "not listed")));
+        let tools = self.tools.clone();
+        let watch = DomainWatch::new(name, Arc::clone(&self.display));
+        self.tasks.spawn(async move {
+            let discovery = tools.discover(domain, &listed, &watch).await.map(Box::new);
+            Done::Discovered { domain, discovery }
+        });
     }
 
     fn begin_sync(
@@ -217,33 +230,27 @@ impl Platform for LocalPlatform {
     async fn observe(&mut self, _: &MailMigration) -> Result<Observed> {
         let mailbox = |(address, record): (&Address, &MailboxRecord)| {
             let running = self.running.contains(address);
-            (address.clone(), MailboxObserved { running, record: record.clone() })
+            (
+                address.clone(),
+                MailboxObserved { running, record: record.clone(), ..MailboxObserved::default() },
+            )
         };
         Ok(Observed {
             pass: self.record.pass,
             domains: self.domains.clone(),
             mailboxes: self.mailboxes.iter().map(mailbox).collect(),
+            ..Observed::default()
         })
     }
 
-    async fn perform(&mut self, _: &MailMigration, step: Step) -> Result<()> {
-        match step {
-            Step::Discover { domain } => {
-                let name = self.tools.spec().domains[domain].name.clone();
-                let Some(seen) = self.domains.get_mut(&name) else { return Ok(()) };
-                seen.discovering = true;
-                let listed = seen
-                    .mailboxes
-                    .clone()
-                    .unwrap_or_else(|| Err(Failure::new(Class::Internal, "not listed")));
-                let tools = self.tools.clone();
-                let watch = DomainWatch::new(name, Arc::clone(&self.display));
-                self.tasks.spawn(async move {
-                    let discovery = tools.discover(domain, &listed, &watch).await.map(Box::new);
-                    Done::Discovered { domain, discovery }
-                });
+    async fn perform(&mut self, _: &MailMigration, decision: &Decision) -> Result<()> {
+        for step in &decision.steps {
+            match step {
+                Step::Discover { domain } => self.begin_discovery(*domain),
+                Step::Sync { domain, mailbox, endpoint } => {
+                    self.begin_sync(*domain, mailbox.clone(), endpoint.clone());
+                }
             }
-            Step::Sync { domain, mailbox, endpoint } => self.begin_sync(domain, mailbox, endpoint),
         }
         Ok(())
     }

@@ -1,19 +1,19 @@
 //! Fills the report from the state directory: statuses, discovery documents, records and ledgers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::state::{MigrationRecord, MigrationState};
 use crate::api::{Destination, MailMigration, MailMigrationSpec};
 use crate::ledger::{Ledger, Row};
 use crate::model::address::{Address, Domain};
-use crate::model::evidence::DomainDiscovery;
 use crate::model::failure::{Failure, Result};
 use crate::model::finding::Finding;
 use crate::model::message::Locator;
 use crate::model::record::MailboxRecord;
 use crate::plan::findings::of_domain;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::{DomainObserved, MailboxObserved, Observed};
+use crate::plan::{Discovered, DomainObserved, MailboxObserved, Observed};
 use crate::report::message::{MessageDestination, MessageSink};
 use crate::report::rows::{AcknowledgementRow, DestinationRow, FindingRow};
 use crate::report::{DomainRow, Exceptions, MailboxRow, MessageRow, Report};
@@ -54,20 +54,23 @@ impl Remembered {
                     Ok(record) => record.unwrap_or_default(),
                     Err(failure) => MailboxRecord { failure: Some(failure), ..MailboxRecord::default() },
                 };
-                observed.mailboxes.insert(planned.source.clone(), MailboxObserved { running: false, record });
+                observed
+                    .mailboxes
+                    .insert(planned.source.clone(), MailboxObserved { record, ..MailboxObserved::default() });
             }
-            let discovery = state.load_domain(&domain.name)?;
-            let seen = DomainObserved { mailboxes: Some(mailboxes), discovering: false, discovery };
+            let discovery = state.load_domain(&domain.name)?.map(Into::into);
+            let mailboxes = Some(mailboxes.map(Arc::from));
+            let seen = DomainObserved { mailboxes, discovery, ..DomainObserved::default() };
             observed.domains.insert(domain.name.clone(), seen);
         }
         Ok(Self { migration, state, record, observed })
     }
 
-    fn discoveries(&self) -> impl Iterator<Item = (&DomainObserved, &DomainDiscovery)> {
+    fn discoveries(&self) -> impl Iterator<Item = (&DomainObserved, &Discovered)> {
         let domains = self.migration.spec.domains.iter();
         domains
             .filter_map(|d| self.observed.domains.get(&d.name))
-            .filter_map(|o| Some((o, o.discovery.as_ref()?)))
+            .filter_map(|o| Some((o, o.discovery.as_deref()?)))
     }
 
     /// Every mailbox of the manifest, in its order.
@@ -170,7 +173,7 @@ impl Remembered {
             destination: self.destination_row(),
             findings: FindingRow::collect(findings.iter().map(|(d, f)| (Some(d), f)), &acknowledged),
             acknowledged,
-            domains: self.discoveries().map(|(_, d)| DomainRow::from(d)).collect(),
+            domains: self.discoveries().map(|(_, d)| DomainRow::from(&**d)).collect(),
             mailboxes,
             exceptions,
             exclusions: exclusions(spec),
@@ -191,9 +194,7 @@ impl Remembered {
     }
 
     fn mailbox_row(&self, planned: &PlannedMailbox) -> Option<MailboxRow> {
-        let (_, discovery) =
-            self.discoveries().find(|(_, d)| d.mailboxes.iter().any(|m| m.address == planned.source))?;
-        let seen = discovery.mailboxes.iter().find(|m| m.address == planned.source)?;
+        let (discovery, seen) = self.discoveries().find_map(|(_, d)| Some((d, d.find(&planned.source)?)))?;
         let mut row = MailboxRow::new(discovery, seen, planned.destination.clone());
         let record = self.record_of(&planned.source)?;
         row.messages = record.messages(self.record.pass, seen.size.as_ref());

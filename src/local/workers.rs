@@ -170,7 +170,7 @@ impl Tools {
     pub async fn discover(
         &self,
         at: usize,
-        mailboxes: &Result<Vec<PlannedMailbox>>,
+        mailboxes: &Result<Arc<[PlannedMailbox]>>,
         watcher: &dyn Watcher,
     ) -> Result<DomainDiscovery> {
         let mailboxes = mailboxes.clone()?;

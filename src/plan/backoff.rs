@@ -35,6 +35,22 @@ pub fn wait_after(failure: &Failure, attempts: u32, jitter: f64) -> Option<Durat
     Some(full.mul_f64(jitter.clamp(0.0, 1.0)).max(Duration::from_millis(500)))
 }
 
+/// How long an operator waits before it looks again at something that failed for good by the rule of a command: a person
+/// may have mended it meanwhile. Longer each time, and never so often that anybody is bothered.
+pub fn again_after(failure: &Failure, attempts: u32, jitter: f64) -> Duration {
+    let (first, longest) = match failure.class.row().verdict {
+        Verdict::Wait => return failure.wait.unwrap_or(Duration::from_secs(30)).min(ASKED_MAX),
+        Verdict::StallMailbox => return Duration::from_hours(1),
+        // A missing Secret is there a moment later as often as not.
+        Verdict::Stall => (Duration::from_secs(15), Duration::from_mins(10)),
+        Verdict::Retry | Verdict::Resume | Verdict::RetryFew | Verdict::Skip => {
+            (Duration::from_secs(30), LONGEST)
+        }
+    };
+    let full = first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(longest);
+    full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0)
+}
+
 /// A number from 0 to 1 that depends on a name and an attempt alone.
 pub fn jitter(name: &str, attempt: u32) -> f64 {
     let hash = blake3::hash(format!("{name}\0{attempt}").as_bytes());
@@ -59,6 +75,18 @@ mod tests {
             Some(Duration::from_mins(5)),
             "a pause asked for is no failure"
         );
+    }
+
+    #[test]
+    fn an_operator_looks_again_at_everything_and_ever_more_seldom() {
+        let secret = Failure::new(Class::Configuration, "");
+        let waits: Vec<_> = (1..9).map(|n| again_after(&secret, n, 0.0).as_secs()).collect();
+        assert_eq!(waits, [15, 30, 60, 120, 240, 480, 600, 600]);
+        assert_eq!(again_after(&Failure::new(Class::Quota, ""), 1, 0.3), Duration::from_hours(1));
+        for row in Class::table() {
+            let wait = again_after(&Failure::new(row.class, ""), 1, 1.0);
+            assert!(wait >= Duration::from_secs(10), "{}", row.class);
+        }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 
-use super::backoff::{jitter, wait_after};
+use super::backoff::{again_after, jitter, wait_after};
 use super::digest::digest;
 use super::mailboxes::PlannedMailbox;
-use super::observed::{MailboxObserved, Observed};
+use super::observed::{DomainObserved, MailboxObserved, Observed, Patience};
 use super::status;
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::endpoint::Endpoint;
@@ -49,6 +49,8 @@ pub struct Decision {
     pub status: MailMigrationStatus,
     /// Each mailbox's status, in the order of the manifest.
     pub mailboxes: Vec<(PlannedMailbox, String, MailboxMigrationStatus)>,
+    /// Whether nothing may be written at the destination now, so that workers which do are to be stopped.
+    pub halt: bool,
     /// When to look again although nothing happened.
     pub wake: Option<Timestamp>,
     /// Set when there is nothing to do and nothing to wait for.
@@ -71,22 +73,48 @@ pub enum Standing {
     /// Its pass came to its end.
     Finished,
     /// Its pass was given up.
-    Failed(Failure),
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// When an operator tries it again; a command never does, and while it is being tried there is no such moment.
+        again: Option<Timestamp>,
+    },
+}
+
+impl Standing {
+    /// What stops it for now, if something does.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Blocked(failure) | Self::Failed { failure, .. } => Some(failure),
+            _ => None,
+        }
+    }
 }
 
 /// Decides. Total: every combination of facts has an answer.
 pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Decision {
     let spec = &migration.spec;
     let mut steps = Vec::new();
-    let mut wake: Option<Timestamp> = None;
+    // Moments at which to look again: those that are waited for, and those at which an operator tries its luck.
+    let (mut wake, mut again): (Option<Timestamp>, Option<Timestamp>) = (None, None);
 
     let discovered =
         spec.domains.iter().all(|d| observed.domains.get(&d.name).is_some_and(|o| o.discovery.is_some()));
+    let mut busy = false;
     if !spec.suspend {
         for (at, domain) in spec.domains.iter().enumerate() {
             let seen = observed.domains.get(&domain.name);
-            if seen.is_none_or(|seen| seen.discovery.is_none() && !seen.discovering) {
+            if seen.is_some_and(|seen| seen.discovering) {
+                busy |= seen.is_some_and(|seen| seen.discovery.is_none());
+            } else if seen.is_none_or(|seen| seen.discovery.is_none()) {
+                busy = true;
                 steps.push(Step::Discover { domain: at });
+            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience)) {
+                if due <= now {
+                    steps.push(Step::Discover { domain: at });
+                } else {
+                    again = earlier(again, due);
+                }
             }
         }
     }
@@ -97,27 +125,38 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         _ => true,
     };
     let standings = stand(migration, observed, now);
-    if discovered && approved && !spec.suspend && spec.stage > Stage::Plan {
+    let halt = spec.suspend || spec.stage == Stage::Plan || !approved;
+    if discovered && !halt {
         let running = standings.iter().filter(|s| s.standing == Standing::Running).count();
-        let free = (spec.workers.concurrency as usize).saturating_sub(running);
-        let ready = standings.iter().filter(|s| s.standing == Standing::Ready);
-        steps.extend(ready.take(free).filter_map(|s| {
-            let endpoint = s.endpoint.clone()?;
-            Some(Step::Sync { domain: s.domain, mailbox: s.mailbox.clone(), endpoint })
-        }));
-        wake = standings
-            .iter()
-            .filter_map(|s| match s.standing {
-                Standing::Paused(until) => Some(until),
-                _ => None,
-            })
-            .min();
+        let mut free = match observed.patience {
+            Patience::Command => (spec.workers.concurrency as usize).saturating_sub(running),
+            Patience::Resident => usize::MAX,
+        };
+        for stood in &standings {
+            let begin = match &stood.standing {
+                Standing::Ready => {
+                    busy |= free > 0;
+                    true
+                }
+                Standing::Paused(until) => {
+                    wake = earlier(wake, *until);
+                    false
+                }
+                Standing::Failed { again: Some(due), .. } if *due > now => {
+                    again = earlier(again, *due);
+                    false
+                }
+                Standing::Failed { again, .. } => again.is_some(),
+                _ => false,
+            };
+            if let (true, Some(endpoint)) = (begin && free > 0, &stood.endpoint) {
+                free -= 1;
+                let (domain, mailbox) = (stood.domain, stood.mailbox.clone());
+                steps.push(Step::Sync { domain, mailbox, endpoint: endpoint.clone() });
+            }
+        }
     }
-
-    let busy = !steps.is_empty()
-        || wake.is_some()
-        || observed.domains.values().any(|d| d.discovering)
-        || standings.iter().any(|s| s.standing == Standing::Running);
+    busy |= wake.is_some() || standings.iter().any(|s| s.standing == Standing::Running);
     let ending = (!busy).then(|| end(migration, &standings, observed, approved, plan.as_deref()));
     let facts = status::Facts {
         migration,
@@ -132,7 +171,29 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         .iter()
         .map(|s| (s.mailbox.clone(), spec.domains[s.domain].name.clone(), status::of_mailbox(&facts, s)))
         .collect();
-    Decision { status: status::of_migration(&facts), mailboxes, steps, wake, ending }
+    let wake = again.map_or(wake, |again| earlier(wake, again));
+    Decision { status: status::of_migration(&facts), mailboxes, steps, halt, wake, ending }
+}
+
+fn earlier(known: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
+    Some(known.map_or(other, |known| known.min(other)))
+}
+
+fn later_by(since: Timestamp, wait: std::time::Duration) -> Timestamp {
+    since.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(since)
+}
+
+/// When an operator looks at a domain again of which something could not be found out. Looking costs a login for each
+/// mailbox, so a domain that took long is left alone for longer.
+fn discover_again(seen: &DomainObserved, patience: Patience) -> Option<Timestamp> {
+    let discovery = seen.discovery.as_ref().filter(|_| patience == Patience::Resident)?;
+    let unread =
+        || discovery.mailboxes.iter().filter(|m| m.endpoint.is_none()).find_map(|m| m.failure.as_ref());
+    let failure = discovery.failure.as_ref().or_else(unread)?;
+    let wait = again_after(failure, seen.round, jitter(discovery.domain.as_str(), seen.round));
+    let took = discovery.finished.duration_since(discovery.started);
+    let polite = std::time::Duration::try_from(took).unwrap_or_default().saturating_mul(20);
+    Some(later_by(discovery.finished, wait.max(polite.min(std::time::Duration::from_hours(4)))))
 }
 
 /// A mailbox and how it stands.
@@ -156,7 +217,7 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
         for mailbox in seen.planned() {
             let known = observed.mailboxes.get(&mailbox.source).unwrap_or(&nothing);
             let discovered = seen.discovery.as_ref();
-            let found = discovered.and_then(|d| d.mailboxes.iter().find(|m| m.address == mailbox.source));
+            let found = seen.find(&mailbox.source);
             let endpoint = found.and_then(|m| m.endpoint.clone());
             let standing = match (discovered, &endpoint) {
                 (None, _) => Standing::Unknown,
@@ -167,7 +228,7 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                             .at(mailbox.source.to_string())
                     }))
                 }
-                (Some(_), Some(_)) => stand_by_record(mailbox, known, observed.pass, now),
+                (Some(_), Some(_)) => stand_by_record(mailbox, known, observed, now),
             };
             standings.push(Stood { domain: at, mailbox: mailbox.clone(), endpoint, standing });
         }
@@ -175,23 +236,36 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
     standings
 }
 
-fn stand_by_record(mailbox: &PlannedMailbox, known: &MailboxObserved, pass: u32, now: Timestamp) -> Standing {
+fn stand_by_record(
+    mailbox: &PlannedMailbox,
+    known: &MailboxObserved,
+    observed: &Observed,
+    now: Timestamp,
+) -> Standing {
     let record = &known.record;
-    if known.running {
-        return Standing::Running;
+    if record.pass != observed.pass {
+        return if known.running { Standing::Running } else { Standing::Ready };
     }
-    if record.pass != pass {
-        return Standing::Ready;
-    }
-    let Some(failure) = &record.failure else {
-        return if record.finished(pass) { Standing::Finished } else { Standing::Ready };
+    let failure = match &record.failure {
+        // An operator's second try is no reason to take back what was said about the first.
+        Some(failure) if known.running && observed.patience == Patience::Resident => {
+            return Standing::Failed { failure: failure.clone(), again: None };
+        }
+        Some(failure) if !known.running => failure,
+        _ if known.running => return Standing::Running,
+        _ if record.finished(observed.pass) => return Standing::Finished,
+        _ => return Standing::Ready,
     };
-    let name = mailbox.source.to_string();
-    let Some(wait) = wait_after(failure, record.attempts, jitter(&name, record.attempts)) else {
-        return Standing::Failed(failure.clone());
-    };
+    let jitter = jitter(&mailbox.source.to_string(), record.attempts);
     let since = record.ended.unwrap_or(now);
-    let until = since.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(now);
+    if observed.patience == Patience::Resident {
+        let again = Some(later_by(since, again_after(failure, record.attempts, jitter)));
+        return Standing::Failed { failure: failure.clone(), again };
+    }
+    let Some(wait) = wait_after(failure, record.attempts, jitter) else {
+        return Standing::Failed { failure: failure.clone(), again: None };
+    };
+    let until = later_by(since, wait);
     if until <= now { Standing::Ready } else { Standing::Paused(until) }
 }
 
@@ -222,7 +296,7 @@ fn end(
         }
     }
     for stood in standings {
-        if let Standing::Blocked(failure) | Standing::Failed(failure) = &stood.standing {
+        if let Some(failure) = stood.standing.failure() {
             reasons.push(place_mailbox(failure, stood));
         }
     }

@@ -23,9 +23,8 @@ pub fn digest(spec: &MailMigrationSpec, observed: &Observed) -> String {
         .values()
         .flat_map(|domain| {
             domain.planned().iter().map(move |planned| {
-                let discovered = domain.discovery.as_ref();
-                let seen = discovered.and_then(|d| d.mailboxes.iter().find(|m| m.address == planned.source));
-                let endpoint = seen.and_then(|m| m.endpoint.as_ref()).map(ToString::to_string);
+                let endpoint =
+                    domain.find(&planned.source).and_then(|m| m.endpoint.as_ref()).map(ToString::to_string);
                 (planned.source.to_string(), planned.destination.to_string(), endpoint)
             })
         })

@@ -1,5 +1,9 @@
 //! Which mailboxes a domain has, where each goes, and by what name it logs in: the manifest's list, or the rows of a CSV.
 
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, MailboxEntry, Mailboxes, Match, Override, Usernames};
 use crate::model::address::{Address, Domain};
@@ -9,7 +13,8 @@ use crate::model::failure::{Failure, Result};
 const ROWS_MAX: usize = 100_000;
 
 /// One mailbox that is to be migrated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PlannedMailbox {
     /// Its address at the source.
     pub source: Address,
@@ -76,6 +81,7 @@ pub fn plan_mailboxes(
     let ours: Domain =
         domain.name.parse().map_err(|e: String| Failure::configuration(e).at(domain.name.clone()))?;
     let mut planned: Vec<PlannedMailbox> = Vec::with_capacity(entries.len());
+    let mut sources = HashSet::with_capacity(entries.len());
     for entry in entries {
         let parse = |text: &str| {
             text.parse::<Address>().map_err(|e| Failure::configuration(e).at(domain.name.clone()))
@@ -95,7 +101,7 @@ pub fn plan_mailboxes(
             (None, Usernames::Address) => source.to_string(),
             (None, Usernames::LocalPart) => source.local_part().to_owned(),
         };
-        if planned.iter().any(|p| p.source == source) {
+        if !sources.insert(source.clone()) {
             return Err(Failure::configuration(format!("{source} is listed twice"))
                 .hint("keep one of the rows")
                 .at(domain.name.clone()));

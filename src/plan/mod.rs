@@ -7,9 +7,10 @@ pub mod digest;
 pub mod findings;
 pub mod mailboxes;
 pub mod observed;
+pub mod pass;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
 pub use decide::{Decision, Ending, Step, decide};
-pub use observed::{DomainObserved, MailboxObserved, Observed};
+pub use observed::{Discovered, DomainObserved, MailboxObserved, Observed, Obstacle, Patience};

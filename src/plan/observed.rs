@@ -1,10 +1,15 @@
 //! The facts that a decision looks at. Both platforms fill the same values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::mailboxes::PlannedMailbox;
+use crate::api::condition::Reason;
 use crate::model::address::Address;
-use crate::model::evidence::DomainDiscovery;
+use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
 use crate::model::failure::Failure;
 use crate::model::record::MailboxRecord;
 
@@ -17,17 +22,42 @@ pub struct Observed {
     pub domains: BTreeMap<String, DomainObserved>,
     /// Each mailbox that was ever looked at, by its address at the source.
     pub mailboxes: BTreeMap<Address, MailboxObserved>,
+    /// Whether somebody stays to try again later what failed now.
+    pub patience: Patience,
+    /// What keeps workers from working, the worst first.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// What becomes of something that failed more often than trying again at once makes sense.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Patience {
+    /// A command: it ends and says so.
+    #[default]
+    Command,
+    /// An operator: it says so, and looks again later, as many mailboxes at a time as there are.
+    Resident,
+}
+
+/// Something outside that keeps a worker from working, as Kubernetes tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// What kind of thing.
+    pub reason: Reason,
+    /// A whole sentence with the remedy.
+    pub message: String,
 }
 
 /// What is known of a domain.
 #[derive(Debug, Clone, Default)]
 pub struct DomainObserved {
     /// Its mailboxes in the order of the manifest, or why they cannot be listed.
-    pub mailboxes: Option<Result<Vec<PlannedMailbox>, Failure>>,
+    pub mailboxes: Option<Result<Arc<[PlannedMailbox]>, Failure>>,
     /// Whether discovery is at work on it.
     pub discovering: bool,
     /// What discovery saw for this pass.
-    pub discovery: Option<DomainDiscovery>,
+    pub discovery: Option<Arc<Discovered>>,
+    /// How often discovery looked at the domain as the spec describes it now.
+    pub round: u32,
 }
 
 impl DomainObserved {
@@ -38,6 +68,40 @@ impl DomainObserved {
             _ => &[],
         }
     }
+
+    /// What discovery saw of a mailbox.
+    pub fn find(&self, mailbox: &Address) -> Option<&MailboxDiscovery> {
+        self.discovery.as_ref()?.find(mailbox)
+    }
+}
+
+/// What discovery saw, with a way to each mailbox: a domain can have tens of thousands.
+#[derive(Debug, Clone)]
+pub struct Discovered {
+    document: DomainDiscovery,
+    places: HashMap<Address, usize>,
+}
+
+impl Discovered {
+    /// What discovery saw of a mailbox.
+    pub fn find(&self, mailbox: &Address) -> Option<&MailboxDiscovery> {
+        self.document.mailboxes.get(*self.places.get(mailbox)?)
+    }
+}
+
+impl Deref for Discovered {
+    type Target = DomainDiscovery;
+
+    fn deref(&self) -> &DomainDiscovery {
+        &self.document
+    }
+}
+
+impl From<DomainDiscovery> for Arc<Discovered> {
+    fn from(document: DomainDiscovery) -> Self {
+        let places = document.mailboxes.iter().enumerate().map(|(at, m)| (m.address.clone(), at)).collect();
+        Self::new(Discovered { document, places })
+    }
 }
 
 /// What is known of a mailbox.
@@ -47,4 +111,6 @@ pub struct MailboxObserved {
     pub running: bool,
     /// What is remembered of it.
     pub record: MailboxRecord,
+    /// The conditions that were said of it last.
+    pub conditions: Vec<Condition>,
 }

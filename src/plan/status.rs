@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use super::decide::{Ending, Standing, Stood};
 use super::findings::{holds_cutover, summarise};
 use super::observed::Observed;
+use super::pass;
 use crate::api::condition::{Fact, Reason, State, Type, set};
-use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase, Pass};
+use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase};
 use crate::api::status::{
-    CandidateStatus, DomainStatus, MailboxCounts, Phase, PlanStatus, ReportBrief, ReportRow, Summary,
+    CandidateStatus, DomainStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief, ReportRow,
+    Summary,
 };
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::failure::Class;
@@ -50,8 +52,7 @@ impl Facts<'_> {
 
     fn size(&self, stood: &Stood) -> Option<&crate::model::evidence::MailboxSize> {
         let domain = &self.migration.spec.domains[stood.domain].name;
-        let discovery = self.observed.domains.get(domain)?.discovery.as_ref()?;
-        discovery.mailboxes.iter().find(|m| m.address == stood.mailbox.source)?.size.as_ref()
+        self.observed.domains.get(domain)?.find(&stood.mailbox.source)?.size.as_ref()
     }
 
     fn count(&self, test: impl Fn(&Standing) -> bool) -> u32 {
@@ -79,7 +80,7 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         syncing: facts.count(|s| *s == Standing::Running),
         synced: finished,
         verified: finished,
-        failed: facts.count(|s| matches!(s, Standing::Failed(_))),
+        failed: facts.count(|s| matches!(s, Standing::Failed { .. })),
         blocked: facts.count(|s| matches!(s, Standing::Blocked(_))),
     };
     let conditions =
@@ -88,6 +89,7 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         observed_generation: facts.generation(),
         phase: Some(phase(facts, &counts)),
         plan: facts.plan.map(|digest| PlanStatus { digest: digest.to_owned() }),
+        pass: Some(PassStatus { number: facts.observed.pass, ..pass::next(spec, before.pass.as_ref()) }),
         domains,
         domains_omitted: 0,
         counts: Some(counts),
@@ -186,13 +188,16 @@ fn judge(
             let hint = failure.hint.as_deref().map(|h| format!(" {h}")).unwrap_or_default();
             (Fact::failed(Type::Ready, false, failure.class, format!("{}.{hint}", failure.sentence())), false)
         }
+        None if let Some(obstacle) = facts.observed.obstacles.first() => {
+            (Fact::new(Type::Ready, false, obstacle.reason, obstacle.message.clone()), true)
+        }
         None if discovered => {
             (Fact::new(Type::Ready, false, Reason::InProgress, going_on(counts, messages)), true)
         }
         None => (Fact::new(Type::Ready, false, Reason::InProgress, "Discovery is under way."), true),
     };
     if working {
-        found.push(Fact::new(Type::Reconciling, true, Reason::InProgress, ready.message.clone()));
+        found.push(Fact { kind: Type::Reconciling, state: State::True, ..ready.clone() });
     } else if ready.state == State::False && !spec.suspend {
         found.push(Fact { kind: Type::Stalled, state: State::True, ..ready.clone() });
     }
@@ -273,7 +278,7 @@ fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
     let refused: Vec<&Stood> = facts
         .standings
         .iter()
-        .filter(|s| matches!(&s.standing, Standing::Blocked(f) | Standing::Failed(f) if f.class == Class::Credentials))
+        .filter(|s| s.standing.failure().is_some_and(|f| f.class == Class::Credentials))
         .collect();
     if let Some(first) = refused.first() {
         let message = format!(
@@ -375,15 +380,19 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         Standing::Paused(_) => (MailboxPhase::Ready, record.failure.as_ref()),
         Standing::Running => (MailboxPhase::Syncing, None),
         Standing::Finished => (MailboxPhase::Verified, None),
-        Standing::Failed(failure) => (MailboxPhase::Failed, Some(failure)),
+        Standing::Failed { failure, .. } => (MailboxPhase::Failed, Some(failure)),
     };
     let counts = facts.counts(stood);
-    let synced = stood.standing == Standing::Finished;
-    let fact = |kind| match failure {
-        Some(failure) => Fact::failed(kind, false, failure.class, failure.sentence()),
-        None if synced => Fact::new(kind, true, Reason::Succeeded, format!("{counts}.")),
-        None => Fact::new(kind, false, Reason::InProgress, format!("{counts}.")),
+    // Counts change all the time; conditions are written when something happened.
+    let fact = |kind| match (failure, phase) {
+        (Some(failure), _) => Fact::failed(kind, false, failure.class, failure.sentence()),
+        (None, MailboxPhase::Verified) => Fact::new(kind, true, Reason::Succeeded, format!("{counts}.")),
+        (None, MailboxPhase::Syncing) => {
+            Fact::new(kind, false, Reason::InProgress, "Its messages are being copied.")
+        }
+        (None, _) => Fact::new(kind, false, Reason::Waiting, "It waits for its turn."),
     };
+    let before = facts.observed.mailboxes.get(&stood.mailbox.source).map_or(&[][..], |m| &m.conditions);
     MailboxMigrationStatus {
         observed_generation: facts.generation(),
         protocol: stood.endpoint.as_ref().map(|e| e.protocol),
@@ -392,19 +401,14 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         messages: Some(counts),
         folders: facts.size(stood).map(|s| s.folders),
         bytes: facts.size(stood).map(|s| s.bytes),
-        flags_updated: Some(record.flags_updated),
-        last_pass: (record.pass > 0).then_some(Pass {
-            number: record.pass,
-            started: record.started,
-            finished: record.ended,
-        }),
         failure: failure.map(MailboxFailure::from),
         conditions: set(
-            &[],
+            before,
             &[fact(Type::Ready), fact(Type::Synced), fact(Type::Verified)],
             facts.generation(),
             facts.now,
         ),
+        ..MailboxMigrationStatus::told_by_worker(record)
     }
     .bounded()
 }

@@ -1,5 +1,7 @@
 //! Facts in, decision out: tables, and laws that hold for every combination of facts.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
@@ -66,11 +68,11 @@ fn observe(migration: &MailMigration, discovered: bool) -> Observed {
         discovery("b.test", &[("three@b.test", Ok(Protocol::Imap))]),
     ];
     for (domain, found) in migration.spec.domains.iter().zip(found) {
-        let mailboxes = mailboxes::plan_mailboxes(&migration.spec, domain, &[]);
+        let mailboxes = mailboxes::plan_mailboxes(&migration.spec, domain, &[]).map(Arc::from);
         let seen = DomainObserved {
             mailboxes: Some(mailboxes),
-            discovering: false,
-            discovery: discovered.then_some(found),
+            discovery: discovered.then(|| found.into()),
+            ..DomainObserved::default()
         };
         observed.domains.insert(domain.name.clone(), seen);
     }
@@ -79,7 +81,7 @@ fn observe(migration: &MailMigration, discovered: bool) -> Observed {
 
 fn record(observed: &mut Observed, mailbox: &str, record: MailboxRecord) {
     let address: Address = mailbox.parse().unwrap();
-    observed.mailboxes.insert(address, MailboxObserved { running: false, record });
+    observed.mailboxes.insert(address, MailboxObserved { record, ..MailboxObserved::default() });
 }
 
 fn finished() -> MailboxRecord {
@@ -164,10 +166,10 @@ fn what_mends_itself_is_tried_again_and_the_rest_stops_its_mailbox_alone() {
 fn a_mailbox_that_cannot_log_in_stops_nobody_else() {
     let wanted = migration("  stage: Sync\n");
     let mut observed = observe(&wanted, true);
-    observed.domains.get_mut("a.test").unwrap().discovery = Some(discovery(
-        "a.test",
-        &[("one@a.test", Err(Class::Credentials)), ("two@a.test", Ok(Protocol::Imap))],
-    ));
+    observed.domains.get_mut("a.test").unwrap().discovery = Some(
+        discovery("a.test", &[("one@a.test", Err(Class::Credentials)), ("two@a.test", Ok(Protocol::Imap))])
+            .into(),
+    );
     assert_eq!(syncs(&decide(&wanted, &observed, at(0))), ["two@a.test", "three@b.test"]);
     record(&mut observed, "two@a.test", finished());
     record(&mut observed, "three@b.test", finished());
@@ -227,7 +229,7 @@ prop_compose! {
         -> MailboxObserved {
         let failure = class.map(|class| Failure::new(CLASSES[class], "went wrong"));
         let record = MailboxRecord { pass, attempts, ended: ended.map(at), failure, ..MailboxRecord::default() };
-        MailboxObserved { running, record }
+        MailboxObserved { running, record, ..MailboxObserved::default() }
     }
 }
 
@@ -244,7 +246,7 @@ proptest! {
             observed.domains.get_mut("a.test").unwrap().discovering = discovering;
         } else if let Some(class) = blocked {
             observed.domains.get_mut("b.test").unwrap().discovery =
-                Some(discovery("b.test", &[("three@b.test", Err(CLASSES[class]))]));
+                Some(discovery("b.test", &[("three@b.test", Err(CLASSES[class]))]).into());
         }
         for (mailbox, seen) in ["one@a.test", "two@a.test", "three@b.test"].iter().zip(records) {
             observed.mailboxes.insert(mailbox.parse().unwrap(), seen);
