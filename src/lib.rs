@@ -22,6 +22,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod cluster;
 pub mod commands;
 pub mod discovery;
 pub mod ledger;

@@ -158,7 +158,7 @@ pub struct Arrival {
 }
 
 /// What became of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It is at the destination as it was.
     Delivered,

@@ -113,7 +113,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
                 if due <= now {
                     steps.push(Step::Discover { domain: at });
                 } else {
-                    again = earlier(again, due);
+                    again = Some(earlier(again, due));
                 }
             }
         }
@@ -139,11 +139,11 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
                     true
                 }
                 Standing::Paused(until) => {
-                    wake = earlier(wake, *until);
+                    wake = Some(earlier(wake, *until));
                     false
                 }
                 Standing::Failed { again: Some(due), .. } if *due > now => {
-                    again = earlier(again, *due);
+                    again = Some(earlier(again, *due));
                     false
                 }
                 Standing::Failed { again, .. } => again.is_some(),
@@ -171,12 +171,12 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         .iter()
         .map(|s| (s.mailbox.clone(), spec.domains[s.domain].name.clone(), status::of_mailbox(&facts, s)))
         .collect();
-    let wake = again.map_or(wake, |again| earlier(wake, again));
+    let wake = again.map(|again| earlier(wake, again)).or(wake);
     Decision { status: status::of_migration(&facts), mailboxes, steps, halt, wake, ending }
 }
 
-fn earlier(known: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
-    Some(known.map_or(other, |known| known.min(other)))
+fn earlier(known: Option<Timestamp>, other: Timestamp) -> Timestamp {
+    known.map_or(other, |known| known.min(other))
 }
 
 fn later_by(since: Timestamp, wait: std::time::Duration) -> Timestamp {

@@ -1,6 +1,6 @@
 //! One message in a report, and the hand-over that lets half a million of them pass without being held in memory.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::model::address::Address;
 use crate::model::failure::Result;
@@ -16,7 +16,7 @@ pub trait MessageSink {
 }
 
 /// Where a message was read: exactly one of `uid` and `uidl` is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageSource {
     /// What it was read by.
     pub protocol: Protocol,
@@ -49,7 +49,7 @@ impl From<&Locator> for MessageSource {
 }
 
 /// Where a message is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageDestination {
     /// The folder, its names joined by `/`.
     pub folder: String,

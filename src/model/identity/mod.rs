@@ -12,14 +12,31 @@ mod parts;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use self::hazards::HazardWatch;
 pub use self::hazards::{Hazard, Hazards};
 use self::parts::PartWalker;
 use super::message::InternalDate;
 
 /// A BLAKE3 digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Digest(pub [u8; 32]);
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = blake3::HexError;
+
+    fn try_from(hex: String) -> Result<Self, Self::Error> {
+        Ok(Self(*blake3::Hash::from_hex(hex)?.as_bytes()))
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
