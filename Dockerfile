@@ -15,4 +15,6 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 # glibc and the certificate authorities, nothing else; nonroot is user 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /mailferry /usr/local/bin/mailferry
+# As a number: a kubelet that must not run root cannot judge a name.
+USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/mailferry"]

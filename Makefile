@@ -9,26 +9,36 @@ export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailferry/targ
 endif
 endif
 
-.PHONY: help setup demo servers test fmt lint clean
+.PHONY: help setup setup-demo demo servers cluster cluster-down test fmt lint clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## install what tests and demo need (system packages), and check the Rust toolchain
+setup: ## install what the tests need (system packages), check the toolchain, build the test cluster's programs
 	@scripts/setup
 
-demo: setup ## the whole story on this machine: real servers, a mixed migration, the reports
+setup-demo:
+	@scripts/setup demo
+
+demo: setup-demo ## the whole story on this machine: real servers, a mixed migration, the reports
 	$(CARGO) build --bin mailferry --example demo
 	@$(CARGO) run --quiet --example demo
 
-servers: setup ## the demo's servers alone, to play with
+servers: setup-demo ## the demo's servers alone, to play with
 	$(CARGO) build --bin mailferry --example demo
 	@$(CARGO) run --quiet --example demo -- --servers-only
 
-test: setup ## all checks: format, lints, tests
+cluster: setup ## start a real Kubernetes on this machine, for tests and for playing
+	@tests/cluster/up
+	@echo 'To use it in this shell:  eval "$$(tests/cluster/env)"'
+
+cluster-down: ## end it
+	@tests/cluster/down
+
+test: setup ## all checks: format, lints, tests; in a cluster of their own, or in the one that KUBECONFIG names
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) test --no-fail-fast
+	tests/cluster/during $(CARGO) test --no-fail-fast
 
 fmt: ## format the sources
 	$(CARGO) fmt

@@ -1,4 +1,4 @@
-//! A private DNS server: dnsmasq on a free loopback port, that knows the given records and nothing else.
+//! A private DNS server: dnsmasq on a free port of this machine, that knows the given records and nothing else.
 //!
 //! Every other name is NXDOMAIN; it never asks anybody, reads no system file, and ends with the value.
 
@@ -70,13 +70,18 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Starts a server that answers with `records`.
+    /// Starts a server on 127.0.0.1 that answers with `records`.
     pub fn start(records: &[Record]) -> Self {
+        Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST), records)
+    }
+
+    /// Starts a server that answers at `ip`, which must be this machine's, with `records`.
+    pub fn start_at(ip: IpAddr, records: &[Record]) -> Self {
         let directory =
             tempfile::Builder::new().prefix("mailferry-dns-").tempdir().expect("a temporary directory");
         let log = directory.path().join("dnsmasq.log");
         for _ in 0..5 {
-            let address = process::free_address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let address = process::free_address(ip);
             let mut server = Server::start("dnsmasq", arguments(address, records), &log);
             if server.wait_until(|| process::answers(address)) {
                 return Self { address, _server: server, _directory: directory };

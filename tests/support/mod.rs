@@ -3,6 +3,7 @@
 //!
 //! - [`process`]: server processes that never outlive whoever started them, and free ports
 //! - [`ca`]: a private certificate authority and the certificates it issues, good ones and bad ones
+//! - [`cluster`]: a real Kubernetes, namespaces of one's own in it, and what to print when something there goes wrong
 //! - [`dovecot`]: private Dovecot instances (IMAP and POP3)
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
@@ -21,6 +22,7 @@
 )]
 
 pub mod ca;
+pub mod cluster;
 pub mod compare;
 pub mod corpus;
 pub mod dns;

@@ -101,7 +101,7 @@ impl Drop for Server {
 /// Somebody else may take it before the server does: whoever starts a server tries again with another one.
 pub fn free_address(ip: IpAddr) -> SocketAddr {
     loop {
-        let listener = TcpListener::bind((ip, 0)).expect("a loopback address can be bound");
+        let listener = TcpListener::bind((ip, 0)).expect("an address of this machine can be bound");
         let address = listener.local_addr().expect("a bound socket has an address");
         if UdpSocket::bind(address).is_ok() {
             return address;
