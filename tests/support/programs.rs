@@ -1,0 +1,24 @@
+//! Finds the programs of other people that tests run: helm, kubectl, lua. The caches of the tests' cluster hold the first
+//! two, a Debian package the last.
+
+use std::env;
+use std::path::PathBuf;
+
+/// Where `name` is: what the environment variable of that name in capitals says, else the first on the PATH, else what the
+/// tests' cluster brought along.
+#[track_caller]
+pub(crate) fn find(name: &str) -> PathBuf {
+    if let Some(said) = env::var_os(name.to_uppercase().replace('.', "_")) {
+        return said.into();
+    }
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .unwrap_or_default();
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain([cache.join("mailferry/cluster/bin")])
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| panic!("there is no {name} on the PATH: scripts/setup installs it"))
+}
