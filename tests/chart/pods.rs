@@ -1,6 +1,8 @@
 //! The operator's pod, and what stands around it: how it is secured, what it is told, who may talk to it.
 
+use clap::Parser;
 use mailferry::api::names;
+use mailferry::cli::Cli;
 use serde_json::{Value, json};
 
 use crate::render::{NAMESPACE, everything, of_kind, one, render, sets};
@@ -152,6 +154,16 @@ fn the_operator_is_told_what_the_values_say() {
 }
 
 #[test]
+#[ignore = "the subcommand `operator` is not there yet; with it this becomes a test like the others"]
+fn the_operator_understands_its_arguments() {
+    for (about, values) in sets() {
+        let objects = render(&values);
+        let words = ["mailferry"].into_iter().chain(arguments(&objects));
+        Cli::try_parse_from(words).unwrap_or_else(|refusal| panic!("{about}: {refusal}"));
+    }
+}
+
+#[test]
 fn the_log_filter_is_mounted_as_a_directory_and_restarts_nothing() {
     let with = |filter: &str| render(&json!({"log": {"filter": filter}}));
     let (before, after) = (with("warn"), with("mailferry=trace"));
@@ -178,16 +190,22 @@ fn everything_that_selects_the_operator_finds_it() {
             }
         };
         selects(&of_kind(&objects, "Deployment")[0]["spec"]["selector"]["matchLabels"]);
-        of_kind(&objects, "Service").iter().for_each(|service| selects(&service["spec"]["selector"]));
+        for service in of_kind(&objects, "Service") {
+            selects(&service["spec"]["selector"]);
+        }
         for kind in ["PodMonitor", "PodDisruptionBudget"] {
-            of_kind(&objects, kind).iter().for_each(|o| selects(&o["spec"]["selector"]["matchLabels"]));
+            for object in of_kind(&objects, kind) {
+                selects(&object["spec"]["selector"]["matchLabels"]);
+            }
         }
         let ports = container(&objects)["ports"].as_array().unwrap();
         let known = |name: &Value| assert!(ports.iter().any(|port| port["name"] == *name), "{about}: {name}");
-        of_kind(&objects, "Service").iter().for_each(|s| known(&s["spec"]["ports"][0]["targetPort"]));
-        of_kind(&objects, "PodMonitor")
-            .iter()
-            .for_each(|m| known(&m["spec"]["podMetricsEndpoints"][0]["port"]));
+        for service in of_kind(&objects, "Service") {
+            known(&service["spec"]["ports"][0]["targetPort"]);
+        }
+        for monitor in of_kind(&objects, "PodMonitor") {
+            known(&monitor["spec"]["podMetricsEndpoints"][0]["port"]);
+        }
         for (probe, path) in
             [("livenessProbe", "/livez"), ("readinessProbe", "/readyz"), ("startupProbe", "/livez")]
         {
