@@ -29,6 +29,11 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
 }
 
+/// The examples that are one file each; what is made of several is tried where its tool is (tests/gitops.rs).
+fn manifests() -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file())
+}
+
 /// An example, the machine it is tried on, and what is known of it before it runs.
 struct Scene {
     name: &'static str,
@@ -211,8 +216,7 @@ fn every_example_is_read_and_tried() {
         .skip(1)
         .filter_map(|rest| rest.split('"').next())
         .collect();
-    for entry in fs::read_dir(directory()).unwrap() {
-        let path = entry.unwrap().path();
+    for path in manifests() {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&path).unwrap();
         let manifest = manifest::read(&[(&name, &text)]).unwrap_or_else(|failure| panic!("{failure}"));
@@ -609,8 +613,7 @@ fn the_quickstart_of_the_demo() {
 /// The stage that each example says stands in its first lines as a promise; a plan is a plan and the others copy.
 #[test]
 fn only_the_dry_plan_is_a_plan() {
-    for entry in fs::read_dir(directory()).unwrap() {
-        let path = entry.unwrap().path();
+    for path in manifests() {
         let manifest = manifest::read(&[("example", fs::read_to_string(&path).unwrap())]).unwrap();
         let wanted = if path.ends_with("dry-plan.yaml") { Stage::Plan } else { Stage::Sync };
         assert_eq!(manifest.migrations[0].spec.stage, wanted, "{}", path.display());

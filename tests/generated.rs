@@ -10,6 +10,7 @@ use mailferry::api::condition::{Reason, Type};
 use mailferry::api::{MailMigration, MailboxMigration, MailboxMigrationSpec, crd};
 use mailferry::model::failure::{Class, Verdict};
 use mailferry::model::finding::{Code, Hold};
+use serde::Deserialize;
 use serde_json::Value;
 
 #[test]
@@ -89,6 +90,20 @@ fn the_schemas_are_structural_and_bounded() {
             }
         });
     }
+}
+
+#[test]
+fn nothing_is_added_to_the_lists_of_a_spec() {
+    let mut inside_lists = 0;
+    for schema in schemas() {
+        walk(&schema["properties"]["spec"], "spec", &mut |path, schema| {
+            if path.contains("[]") {
+                inside_lists += 1;
+                assert!(schema["default"].is_null(), "{path}: with a default no list equals what is in Git");
+            }
+        });
+    }
+    assert!(inside_lists > 20);
 }
 
 #[test]
@@ -218,6 +233,90 @@ fn the_page_of_the_manifest_lists_fields_conditions_and_reasons() {
         let head = if part == "spec" { "Needed" } else { "Always" };
         page_has("docs/manifest.md", part, &table(&["Field", head, "What it says"], rows));
     }
+}
+
+/// The chart's definitions are copies: Helm packs no file from outside a chart.
+#[test]
+fn the_chart_carries_the_crds() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/mailferry/files/crds");
+    let files = crd::files().unwrap();
+    for (name, wanted) in &files {
+        let path = dir.join(name);
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&path, wanted).unwrap();
+        }
+        let found = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == *wanted,
+            "{} is behind the types: run `BLESS=1 cargo test --test generated`",
+            path.display()
+        );
+    }
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), files.len(), "the chart holds a file that no type makes");
+}
+
+#[test]
+fn the_chart_has_the_version_of_the_program() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/mailferry/Chart.yaml");
+    let text = fs::read_to_string(path).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    for line in [format!("version: {version}\n"), format!("appVersion: \"{version}\"\n")] {
+        assert!(text.contains(&format!("\n{line}")), "charts/mailferry/Chart.yaml lacks `{}`", line.trim());
+    }
+}
+
+/// The described values of a chart, as (path, description), in their order: the last lines of comment above a key are
+/// its description.
+fn described(text: &str) -> Vec<(String, String)> {
+    let (mut path, mut comment, mut found) = (Vec::<(usize, &str)>::new(), Vec::<&str>::new(), Vec::new());
+    for line in text.lines() {
+        let content = line.trim();
+        if let Some(words) = content.strip_prefix("# ") {
+            comment.push(words);
+        } else if let Some((key, _)) = content.split_once(':').filter(|_| !content.starts_with('-')) {
+            let depth = line.len() - line.trim_start().len();
+            path.retain(|(above, _)| *above < depth);
+            path.push((depth, key));
+            if !comment.is_empty() {
+                let whole: Vec<&str> = path.iter().map(|(_, key)| *key).collect();
+                found.push((whole.join("."), comment.join(" ")));
+            }
+            comment.clear();
+        } else {
+            comment.clear();
+        }
+    }
+    found
+}
+
+/// Calls out every value that nobody described: each key of a map is described, or none is and the map is.
+fn undescribed(value: &Value, path: &str, described: &[(String, String)], found: &mut Vec<String>) {
+    for (key, inner) in value.as_object().into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        if !described.iter().any(|(known, _)| *known == path) {
+            found.push(path);
+        } else if described.iter().any(|(known, _)| known.starts_with(&format!("{path}."))) {
+            undescribed(inner, &path, described, found);
+        }
+    }
+}
+
+#[test]
+fn the_page_of_kubernetes_lists_the_values_of_the_chart() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/mailferry/values.yaml");
+    let text = fs::read_to_string(path).unwrap();
+    let values = Value::deserialize(serde_yaml::Deserializer::from_str(&text)).unwrap();
+    let described = described(&text);
+    let mut missing = Vec::new();
+    undescribed(&values, "", &described, &mut missing);
+    assert!(missing.is_empty(), "values without a comment: {missing:?}");
+    let rows = described.iter().filter_map(|(path, about)| {
+        let section = described.iter().any(|(other, _)| other.starts_with(&format!("{path}.")));
+        let value = values.pointer(&format!("/{}", path.replace('.', "/")));
+        let value = value.unwrap_or_else(|| panic!("{path} is described and not there"));
+        (!section).then(|| vec![format!("`{path}`"), format!("`{value}`"), about.clone()])
+    });
+    page_has("docs/kubernetes.md", "values", &table(&["Value", "Default", "What it says"], rows));
 }
 
 #[test]

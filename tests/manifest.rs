@@ -113,7 +113,8 @@ fn defaults_are_those_of_the_api_server() {
     let filled = schema::with_defaults(&schema, &bare);
     assert_eq!(filled["spec"]["policy"]["limits"]["perHostConnections"], 8);
     assert_eq!(filled["spec"]["policy"]["verify"], "Sampled");
-    assert_eq!(filled["spec"]["domains"][0]["servers"][0]["tls"], "Implicit");
+    // A list stays as it was written, or it would differ from what is in Git for ever; see api::crd.
+    assert_eq!(filled["spec"]["domains"], bare["spec"]["domains"]);
 }
 
 /// What is spoiled: (text of GOOD, what takes its place, the first line of the error).

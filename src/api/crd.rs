@@ -51,6 +51,9 @@ fn refine(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             refine_schema(schema);
+            if let Some(spec) = schema.properties.as_mut().and_then(|fields| fields.get_mut("spec")) {
+                leave_lists_as_written(spec, false);
+            }
         }
     }
     crd
@@ -87,5 +90,26 @@ fn refine_schema(schema: &mut JSONSchemaProps) {
     }
     if let Some(JSONSchemaPropsOrBool::Schema(others)) = &mut schema.additional_properties {
         refine_schema(others);
+    }
+}
+
+/// Takes the defaults from everything inside a list of the spec. Tools that compare what was written with what is there
+/// (`kubectl apply`, Argo CD) take a list for one value: a single field that the API server adds to an item makes the
+/// whole list differ, for ever. Those defaults are filled in where the spec is read.
+fn leave_lists_as_written(schema: &mut JSONSchemaProps, in_list: bool) {
+    if in_list {
+        schema.default = None;
+    }
+    for property in schema.properties.iter_mut().flatten() {
+        leave_lists_as_written(property.1, in_list);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => leave_lists_as_written(item, true),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => {
+            for item in items {
+                leave_lists_as_written(item, true);
+            }
+        }
+        None => {}
     }
 }
