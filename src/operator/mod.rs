@@ -1,0 +1,4 @@
+//! The operator: the platform of a cluster. It opens no mail connection and reads no Secret.
+
+pub mod election;
+pub mod lease;
