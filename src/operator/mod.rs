@@ -2,3 +2,6 @@
 
 pub mod election;
 pub mod lease;
+pub mod metrics;
+pub mod requests;
+pub mod serve;
