@@ -28,6 +28,20 @@ pub struct Cli {
     /// Tells more: causes of failures, and a log on standard error; twice for every step. Never shows a password
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// How the log is written: text for people, or json with one object on a line
+    #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(env = "MAILFERRY_LOG_FORMAT", hide_env = true)]
+    pub log_format: LogFormat,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for each record, for people.
+    #[default]
+    Text,
+    /// One JSON object on a line for each record, for machines.
+    Json,
 }
 
 /// What stands below the list of commands. The exit codes are those of the failure table.
@@ -37,7 +51,8 @@ fn closing_help() -> String {
     format!(
         "Begin with: mailferry run -f MANIFEST --state DIR --stage Plan\n\n\
          Exit codes: 0 the wanted stage was reached; {}; 2 the command line cannot be understood.\n\n\
-         Environment: NO_COLOR turns colours off; MAILFERRY_LOG is a log filter such as mailferry=debug.",
+         Environment: NO_COLOR turns colours off; MAILFERRY_LOG is a log filter such as mailferry=debug;\n\
+         MAILFERRY_LOG_FORMAT is --log-format.",
         codes.join(", ")
     )
 }

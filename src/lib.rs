@@ -29,6 +29,7 @@ pub mod ledger;
 pub mod local;
 pub mod mail;
 pub mod model;
+pub mod operator;
 pub mod plan;
 pub mod reconcile;
 pub mod report;

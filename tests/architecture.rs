@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms that each may look into.
-const RULE: [(&str, &[&str]); 10] = [
+const RULE: [(&str, &[&str]); 11] = [
     ("model", &["model"]),
     ("api", &["api", "model"]),
     ("plan", &["plan", "api", "model"]),
@@ -20,6 +20,7 @@ const RULE: [(&str, &[&str]); 10] = [
         "local",
         &["local", "api", "plan", "reconcile", "discovery", "mail", "transfer", "ledger", "report", "model"],
     ),
+    ("operator", &["operator", "api", "plan", "discovery", "model"]),
     ("commands", &["commands", "cli", "local", "api", "plan", "reconcile", "discovery", "report", "model"]),
 ];
 

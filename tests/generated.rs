@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use mailferry::api::condition::{Reason, Type};
 use mailferry::api::{MailMigration, MailboxMigration, MailboxMigrationSpec, crd};
 use mailferry::model::failure::{Class, Verdict};
 use mailferry::model::finding::{Code, Hold};
+use mailferry::operator::metrics::Metrics;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -317,6 +319,42 @@ fn the_page_of_kubernetes_lists_the_values_of_the_chart() {
         (!section).then(|| vec![format!("`{path}`"), format!("`{value}`"), about.clone()])
     });
     page_has("docs/kubernetes.md", "values", &table(&["Value", "Default", "What it says"], rows));
+}
+
+/// The labels of a metric with their values, as its series have them.
+fn labels(text: &str, name: &str) -> String {
+    let mut values: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let series = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once('}'));
+    for (label, value) in
+        series.flat_map(|(pairs, _)| pairs.split(',')).filter_map(|pair| pair.split_once('='))
+    {
+        values.entry(label).or_default().insert(value.trim_matches('"'));
+    }
+    let told = |(label, values): (&str, BTreeSet<&str>)| match label {
+        "code" if values.len() > 10 => format!("`{label}`: [the finding](findings.md)"),
+        "version" => format!("`{label}`"),
+        _ => format!("`{label}`: {}", values.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    values.into_iter().map(told).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn the_page_of_metrics_lists_every_metric() {
+    let text = Metrics::default().text().unwrap();
+    let kinds: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    let rows =
+        text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).map(|(name, help)| {
+            assert!(name.starts_with("mailferry_") && help.ends_with('.'), "{name}: {help}");
+            let shown = match kinds[name] {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            };
+            let labels = labels(&text, &shown);
+            vec![format!("`{shown}`"), kinds[name].to_owned(), help.to_owned(), labels]
+        });
+    page_has("docs/metrics.md", "metrics", &table(&["Metric", "Type", "What it shows", "Labels"], rows));
 }
 
 #[test]

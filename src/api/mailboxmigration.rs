@@ -164,6 +164,19 @@ pub enum MailboxPhase {
     Failed,
 }
 
+impl MailboxPhase {
+    /// All there are.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Blocked,
+        Self::Ready,
+        Self::Syncing,
+        Self::Synced,
+        Self::Verified,
+        Self::Failed,
+    ];
+}
+
 impl fmt::Display for MailboxPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)

@@ -92,6 +92,22 @@ pub enum Phase {
     Stalled,
 }
 
+impl Phase {
+    /// All there are.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Discovering,
+        Self::Planned,
+        Self::ReviewRequired,
+        Self::Syncing,
+        Self::Synced,
+        Self::Verifying,
+        Self::Verified,
+        Self::Suspended,
+        Self::Stalled,
+    ];
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)

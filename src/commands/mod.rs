@@ -1,6 +1,7 @@
 //! One file a subcommand. This room alone writes to standard output, and turns failures into exit codes.
 
 mod crd;
+pub mod logging;
 mod report;
 mod run;
 mod status;
@@ -9,14 +10,15 @@ mod verify;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::cli::{Cli, Command};
 use crate::model::failure::{Class, Failure, Result};
 
 /// Runs a command.
 pub fn execute(cli: Cli) -> ExitCode {
-    start_log(cli.verbose);
+    let settings = logging::Settings { verbose: cli.verbose, format: cli.log_format, service: false };
+    if let Err(failure) = logging::start(settings) {
+        return end(Err(failure), cli.verbose);
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -36,22 +38,6 @@ pub fn execute(cli: Cli) -> ExitCode {
     // Threads that wait for a name server must not keep a finished command alive.
     runtime.shutdown_background();
     end(done, cli.verbose)
-}
-
-/// The log: nothing unless asked for. The records of the `log` crate are not taken: async-imap writes what it sends there.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => "off",
-        1 => "mailferry=debug,warn",
-        _ => "mailferry=trace,debug",
-    };
-    let filter = EnvFilter::try_from_env("MAILFERRY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(colour(&io::stderr()));
-    // A second subscriber can only come from an embedding test; the first stays.
-    let _ = tracing::subscriber::set_global_default(subscriber.finish());
 }
 
 /// Whether to colour what goes to a stream (<https://no-color.org>).
