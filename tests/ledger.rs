@@ -1,24 +1,111 @@
-//! Proves the embedded ledger: what it was told is there after it was closed or killed, and a file that it cannot trust is
-//! refused by name.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+//! Proves the ledgers, each test on every store: what a ledger was told is there after it was closed, whoever carries a
+//! mailbox is alone with it, and what cannot be trusted is refused by name.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise, in its small functions as well"
+)]
 
+mod support;
+
+use std::cell::Cell;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
-use mailferry::ledger::sqlite::SqliteLedger;
-use mailferry::ledger::{Cursor, Foreign, Known, Ledger, NewRow, RowId, Settled};
-use mailferry::model::failure::{Class, Failure};
+use jiff::{SignedDuration, Timestamp};
+use mailferry::ledger::postgres::{Options, PostgresStore};
+use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
+use mailferry::ledger::{Cursor, Foreign, Known, Ledger, LoginMark, NewRow, RowId, Settled, Store};
+use mailferry::mail::tls::Trust;
+use mailferry::model::failure::{Class, Failure, Result};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
 use mailferry::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use mailferry::model::secret::Secret;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use support::postgres::{PASSWORD, Postgres, USER};
 use tempfile::TempDir;
 
-fn place() -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("anna@a.test.sqlite");
-    (directory, path)
+/// A place for ledgers that a test has for itself.
+enum Place {
+    Directory(TempDir),
+    Database(Arc<Postgres>, String),
 }
+
+/// How a test logs in to a database: over TLS.
+fn options(postgres: &Postgres, database: &str) -> Options {
+    let trust = Trust::with_authorities(&[postgres.ca().pem().to_owned()]).unwrap();
+    Options {
+        host: "localhost".to_owned(),
+        port: postgres.address().port(),
+        database: database.to_owned(),
+        username: USER.to_owned(),
+        password: Secret::new(PASSWORD),
+        tls: Some(Arc::new(trust.config().clone())),
+        // The server listens on one of the addresses that the name has.
+        vet: Arc::new(|_: IpAddr| Ok(())),
+    }
+}
+
+impl Place {
+    fn sqlite() -> Self {
+        Self::Directory(tempfile::tempdir().unwrap())
+    }
+
+    fn postgres() -> Self {
+        let postgres = Postgres::shared();
+        let database = postgres.database();
+        Self::Database(postgres, database)
+    }
+
+    /// The store, as a process of its own would open it.
+    async fn store(&self) -> Box<dyn Store> {
+        match self {
+            Self::Directory(directory) => {
+                let root = directory.path();
+                Box::new(SqliteStore::new(root.join("mailboxes"), root.join("logins.sqlite")))
+            }
+            Self::Database(postgres, database) => {
+                Box::new(PostgresStore::open(options(postgres, database), "default/move").await.unwrap())
+            }
+        }
+    }
+
+    /// The ledger of the mailbox that most tests have.
+    async fn ledger(&self) -> Box<dyn Ledger> {
+        self.store().await.claim(ANNA).await.unwrap()
+    }
+}
+
+const ANNA: &str = "move-anna-0a1b2c3d";
+
+/// Runs each test on every store.
+macro_rules! on_every_store {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(super::Place::sqlite()).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $test() { super::$test(super::Place::postgres()).await; })*
+        }
+    };
+}
+
+on_every_store!(
+    everything_is_there_again_after_it_was_closed,
+    a_step_is_whole_or_not_at_all,
+    rows_are_adopted_replaced_forgotten_and_reopened,
+    whoever_carries_a_mailbox_is_alone_with_it,
+    mailboxes_do_not_see_each_other,
+    marks_of_logins_are_changed_one_after_the_other,
+    keys_that_are_no_names_are_refused,
+    large_steps_tell_how_fast_it_is,
+);
 
 fn folder() -> FolderPath {
     FolderPath::new(["Entwürfe", "with/slash", "\"quoted\""])
@@ -56,9 +143,7 @@ fn settled(id: RowId, verdict: Verdict, arrival: Option<Arrival>) -> Settled {
     }
 }
 
-#[tokio::test]
-async fn everything_is_there_again_after_it_was_closed() {
-    let (_directory, path) = place();
+async fn everything_is_there_again_after_it_was_closed(place: Place) {
     let arrival = Arrival { uidvalidity: 9, uid: 100 };
     let cursor = Cursor {
         uidvalidity: 7,
@@ -69,7 +154,7 @@ async fn everything_is_there_again_after_it_was_closed() {
         destination_scanned: 101,
     };
     let ids = {
-        let ledger = SqliteLedger::open(&path).unwrap();
+        let ledger = place.ledger().await;
         let rows = [
             new_row(1, Verdict::Pending),
             new_row(2, Verdict::Excluded("too large".into())),
@@ -90,7 +175,7 @@ async fn everything_is_there_again_after_it_was_closed() {
         ledger.save_fact("a", "b").await.unwrap();
         ids
     };
-    let ledger = SqliteLedger::open(&path).unwrap();
+    let ledger = place.ledger().await;
     let rows = ledger.rows(&folder()).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids[..3]);
     assert_eq!(rows[0].locator, new_row(1, Verdict::Pending).locator);
@@ -117,10 +202,8 @@ async fn everything_is_there_again_after_it_was_closed() {
     assert_eq!((counts.source, counts.copied, counts.excluded, counts.pending), (4, 1, 1, 2));
 }
 
-#[tokio::test]
-async fn a_step_is_whole_or_not_at_all() {
-    let (_directory, path) = place();
-    let ledger = SqliteLedger::open(&path).unwrap();
+async fn a_step_is_whole_or_not_at_all(place: Place) {
+    let ledger = place.ledger().await;
     let first = ledger.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
     // The second row is there already: the first of the same step must not stay behind.
     let twice = [new_row(2, Verdict::Pending), new_row(1, Verdict::Pending)];
@@ -135,10 +218,8 @@ async fn a_step_is_whole_or_not_at_all() {
     assert_eq!(ledger.counts().await.unwrap().failed, 1);
 }
 
-#[tokio::test]
-async fn rows_are_adopted_replaced_forgotten_and_reopened() {
-    let (_directory, path) = place();
-    let ledger = SqliteLedger::open(&path).unwrap();
+async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
+    let ledger = place.ledger().await;
     let rows = [1, 2, 3].map(|uid| new_row(uid, Verdict::Pending));
     let ids = ledger.insert(&rows).await.unwrap();
     let foreign = [5, 6].map(|uid| Foreign { uid, known: known(8) });
@@ -170,6 +251,152 @@ async fn rows_are_adopted_replaced_forgotten_and_reopened() {
     assert!(ledger.foreign(&folder(), 9).await.unwrap().is_empty());
 }
 
+async fn whoever_carries_a_mailbox_is_alone_with_it(place: Place) {
+    let (one, two) = (place.store().await, place.store().await);
+    assert!(one.find(ANNA).await.unwrap().is_none(), "looking makes nothing");
+    let carried = one.claim(ANNA).await.unwrap();
+    for store in [&one, &two] {
+        let failure = store.claim(ANNA).await.err().unwrap();
+        assert_eq!(failure.class, Class::Conflict, "{failure:?}");
+        assert!(failure.sentence().contains(ANNA), "{failure}");
+    }
+    let ids = carried.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
+    let looked_at = two.find(ANNA).await.unwrap().unwrap();
+    assert_eq!(looked_at.counts().await.unwrap().source, 1, "what is carried can be looked at");
+    carried.insert(&[new_row(2, Verdict::Pending)]).await.unwrap();
+    assert_eq!(looked_at.counts().await.unwrap().source, 2);
+    looked_at.forget(&ids).await.unwrap_err();
+    looked_at.insert(&[new_row(3, Verdict::Pending)]).await.unwrap_err();
+    assert_eq!(carried.counts().await.unwrap().source, 2, "and not changed");
+    let others = two.claim("move-bob-0a1b2c3d").await.unwrap();
+    assert_eq!(others.counts().await.unwrap().source, 0, "another mailbox is free");
+    drop(carried);
+    let next = two.claim(ANNA).await.unwrap();
+    assert_eq!(next.rows(&folder()).await.unwrap().len(), 2);
+    // A row that is forgotten leaves its number to nobody who is still there.
+    let more = next.insert(&[new_row(3, Verdict::Pending)]).await.unwrap();
+    assert!(!ids.contains(&more[0]) && more[0] > ids[0]);
+}
+
+async fn mailboxes_do_not_see_each_other(place: Place) {
+    let store = place.store().await;
+    let (anna, bob) = (store.claim(ANNA).await.unwrap(), store.claim("bob").await.unwrap());
+    let rows = [1, 2].map(|uid| new_row(uid, Verdict::Pending));
+    let (hers, his) = (anna.insert(&rows).await.unwrap(), bob.insert(&rows).await.unwrap());
+    let arrival = Arrival { uidvalidity: 9, uid: 1 };
+    let intent = anna.begin_intent(&folder(), 9, 1, &hers).await.unwrap();
+    anna.settle(&[settled(hers[0], Verdict::Delivered, Some(arrival))], None).await.unwrap();
+    anna.keep_foreign(&folder(), 9, &[Foreign { uid: 2, known: known(1) }]).await.unwrap();
+    anna.save_cursor(&folder(), &Cursor::default()).await.unwrap();
+    anna.save_fact("a", "b").await.unwrap();
+    assert!(bob.claimed(&folder(), 9).await.unwrap().is_empty());
+    assert!(bob.foreign(&folder(), 9).await.unwrap().is_empty());
+    assert!(bob.open_intents().await.unwrap().is_empty());
+    assert_eq!(bob.cursor(&folder()).await.unwrap(), None);
+    assert_eq!(bob.fact("a").await.unwrap(), None);
+    assert_eq!(bob.counts().await.unwrap().pending, 2);
+    // Whatever he forgets is not hers.
+    let theirs = bob.begin_intent(&folder(), 9, 1, &his).await.unwrap();
+    bob.settle(&[], Some(theirs)).await.unwrap();
+    bob.forget(&his).await.unwrap();
+    bob.forget_cursors().await.unwrap();
+    bob.forget_arrivals(&folder(), 10).await.unwrap();
+    assert_eq!(anna.rows(&folder()).await.unwrap().len(), 2);
+    assert_eq!(anna.open_intents().await.unwrap()[0].id, intent);
+    assert_eq!(anna.foreign(&folder(), 9).await.unwrap().len(), 1);
+    assert!(anna.cursor(&folder()).await.unwrap().is_some());
+    assert!(anna.rows(&folder()).await.unwrap()[0].destination.is_some());
+}
+
+async fn marks_of_logins_are_changed_one_after_the_other(place: Place) {
+    let (one, two) = (place.store().await, place.store().await);
+    assert_eq!(one.salt().await.unwrap(), two.salt().await.unwrap(), "all share one salt");
+    assert_ne!(one.salt().await.unwrap(), [0; 32]);
+    let at = Timestamp::from_second(1_800_000_000).unwrap();
+    let keys = ["key".to_owned(), "other".to_owned()];
+    let mark = |key: &str, seconds: i64, holder: Option<&str>| LoginMark {
+        key: key.to_owned(),
+        at: at + SignedDuration::from_secs(seconds),
+        holder: holder.map(str::to_owned),
+    };
+    let oldest = at - SignedDuration::from_hours(24);
+    let mut adding = Vec::new();
+    for n in 0..10 {
+        let store = if n % 2 == 0 { &one } else { &two };
+        let fresh = mark("key", n, (n == 3).then_some("me"));
+        adding.push(store.change_marks(&keys, oldest, Box::new(move |marks| marks.push(fresh))));
+    }
+    for added in futures::future::join_all(adding).await {
+        added.unwrap();
+    }
+    let seen = async |keys: &[String]| {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let look = move |marks: &mut Vec<LoginMark>| tell.send(marks.clone()).unwrap();
+        two.change_marks(keys, oldest, Box::new(look)).await.unwrap();
+        told.await.unwrap()
+    };
+    let mut all = seen(&keys).await;
+    all.sort_by_key(|mark| mark.at);
+    assert_eq!(all.len(), 10, "none is lost");
+    assert_eq!(all[3], mark("key", 3, Some("me")));
+    assert!(seen(&["other".to_owned()]).await.is_empty());
+    let (far, fresh) = (mark("far", 0, None), mark("other", 60, None));
+    let far_keys = ["far".to_owned()];
+    one.change_marks(&far_keys, oldest, Box::new(move |marks| marks.push(far))).await.unwrap();
+    let later = at + SignedDuration::from_secs(5);
+    one.change_marks(&keys, later, Box::new(move |marks| *marks = vec![fresh])).await.unwrap();
+    assert_eq!(seen(&keys).await, [mark("other", 60, None)]);
+    assert!(seen(&far_keys).await.is_empty(), "what is too old is forgotten under every key");
+}
+
+async fn keys_that_are_no_names_are_refused(place: Place) {
+    let store = place.store().await;
+    for key in ["", "../anna", "a/b", ".hidden", "a\0b", "a b"] {
+        assert_eq!(store.claim(key).await.err().unwrap().class, Class::Internal, "{key}");
+        assert_eq!(store.find(key).await.err().unwrap().class, Class::Internal, "{key}");
+    }
+}
+
+async fn large_steps_tell_how_fast_it_is(place: Place) {
+    const ROWS: u32 = 10_000;
+    const WINDOW: usize = 500;
+    let ledger = place.ledger().await;
+    let rows: Vec<NewRow> = (1..=ROWS).map(|uid| new_row(uid, Verdict::Pending)).collect();
+    let rate = |count: usize, begun: Instant| count as u128 * 1_000_000 / begun.elapsed().as_micros().max(1);
+    let begun = Instant::now();
+    let ids = ledger.insert(&rows).await.unwrap();
+    let insert = rate(rows.len(), begun);
+    let begun = Instant::now();
+    for (at, window) in ids.chunks(WINDOW).enumerate() {
+        let first = u32::try_from(at * WINDOW).unwrap();
+        let intent = ledger.begin_intent(&folder(), 9, first + 1, window).await.unwrap();
+        let arrived: Vec<Settled> = (first + 1..)
+            .zip(window)
+            .map(|(uid, id)| settled(*id, Verdict::Delivered, Some(Arrival { uidvalidity: 9, uid })))
+            .collect();
+        ledger.settle(&arrived, Some(intent)).await.unwrap();
+    }
+    let settle = rate(rows.len(), begun);
+    let begun = Instant::now();
+    let read = ledger.rows(&folder()).await.unwrap();
+    println!(
+        "{}: insert {insert} rows/s, settle {settle} rows/s by {WINDOW}, read {} rows/s",
+        match &place {
+            Place::Directory(_) => "SQLite",
+            Place::Database(..) => "PostgreSQL",
+        },
+        rate(read.len(), begun)
+    );
+    assert_eq!(read.len(), rows.len());
+    assert!(
+        read.iter()
+            .zip(1..)
+            .all(|(row, uid)| row.destination == Some((folder(), Arrival { uidvalidity: 9, uid })))
+    );
+    assert!(ledger.open_intents().await.unwrap().is_empty());
+    assert_eq!(ledger.claimed(&folder(), 9).await.unwrap().len(), rows.len());
+}
+
 fn refused(path: &Path) -> Failure {
     let failure = SqliteLedger::open(path).err().unwrap();
     assert_eq!(failure.class, Class::Configuration, "{failure:?}");
@@ -180,7 +407,8 @@ fn refused(path: &Path) -> Failure {
 
 #[tokio::test]
 async fn files_that_cannot_be_trusted_are_refused_and_left_as_they_are() {
-    let (directory, path) = place();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("anna@a.test.sqlite");
     SqliteLedger::open(&path).unwrap().insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
     let sound = fs::read(&path).unwrap();
     let damage = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
@@ -215,52 +443,216 @@ async fn files_that_cannot_be_trusted_are_refused_and_left_as_they_are() {
     SqliteLedger::open(&path).unwrap();
 }
 
+/// What a database says is true after the machine went down, although its own default is to tell it earlier.
 #[tokio::test]
-async fn two_at_once_see_each_others_work() {
-    let (_directory, path) = place();
-    let (one, two) = (SqliteLedger::open(&path).unwrap(), SqliteLedger::open(&path).unwrap());
-    let rows: Vec<NewRow> = (1..200).map(|uid| new_row(uid, Verdict::Pending)).collect();
-    let (first, second) = rows.split_at(100);
-    let (a, b) = tokio::join!(one.insert(first), two.insert(second));
-    assert_eq!(a.unwrap().len() + b.unwrap().len(), 199);
-    assert_eq!(one.counts().await.unwrap().source, 199);
+async fn what_was_told_survives_a_crash_of_the_database() {
+    let postgres = Arc::new(Postgres::start());
+    let place = Place::Database(Arc::clone(&postgres), postgres.database());
+    let ledger = place.ledger().await;
+    let ids = ledger.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
+    let intent = ledger.begin_intent(&folder(), 9, 1, &ids).await.unwrap();
+    postgres.crash();
+    let failure = ledger.settle(&[], Some(intent)).await.unwrap_err();
+    assert_eq!(failure.class, Class::Unreachable, "{failure:?}");
+    postgres.restart();
+    assert_eq!(ledger.counts().await.unwrap_err().class, Class::Unreachable, "a lost claim stays lost");
+    let ledger = place.ledger().await;
+    assert_eq!(ledger.open_intents().await.unwrap()[0].rows, ids);
+
+    // Where TLS is switched off no password is sent.
+    let Place::Database(_, database) = &place else { panic!() };
+    postgres.sql(database, "ALTER SYSTEM SET ssl = off");
+    postgres.sql(database, "SELECT pg_reload_conf()");
+    while postgres.sql(database, "SHOW ssl") == "on" {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let failure = refused_database(options(&postgres, database)).await;
+    assert!(failure.class == Class::Tls && failure.what == "does not offer TLS", "{failure:?}");
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
-
-    /// Whatever a server calls things, it comes back as it went in, and the counts add up.
-    #[test]
-    fn any_name_and_any_verdict_comes_back(
-        names in prop::collection::vec("\\PC{0,12}", 1..4),
-        uid in any::<u32>(),
-        verdicts in prop::collection::vec((0_u8..5, "\\PC{0,20}"), 1..20),
-    ) {
-        let (_directory, path) = place();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let ledger = SqliteLedger::open(&path).unwrap();
-            let folder = FolderPath::new(names);
-            let mut expected = Vec::new();
-            for (n, (kind, why)) in verdicts.into_iter().enumerate() {
-                let verdict = match kind {
-                    0 => Verdict::Pending,
-                    1 => Verdict::Delivered,
-                    2 => Verdict::DeliveredAltered(why),
-                    3 => Verdict::Excluded(why),
-                    _ => Verdict::Quarantined(why),
-                };
-                let uid = uid.wrapping_add(u32::try_from(n).unwrap());
-                let locator = Locator::Imap { folder: folder.clone(), uidvalidity: 7, uid };
-                ledger.insert(&[NewRow { locator: locator.clone(), ..new_row(1, verdict.clone()) }]).await.unwrap();
-                expected.push((locator, verdict));
-            }
-            let found: Vec<_> =
-                ledger.rows(&folder).await.unwrap().into_iter().map(|row| (row.locator, row.verdict)).collect();
-            let counts = ledger.counts().await.unwrap();
-            assert!(counts.balances());
-            assert_eq!(counts.source, expected.len() as u64);
-            assert_eq!(found, expected);
-        });
+#[tokio::test]
+async fn whoever_lost_the_connection_lost_the_claim() {
+    let place = Place::postgres();
+    let Place::Database(postgres, database) = &place else { panic!() };
+    let first = place.ledger().await;
+    let ids = first.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
+    postgres.disconnect(database);
+    let second = place.ledger().await;
+    second.save_fact("who", "second").await.unwrap();
+    for failure in [
+        first.save_fact("who", "first").await.unwrap_err(),
+        first.forget(&ids).await.unwrap_err(),
+        first.rows(&folder()).await.unwrap_err(),
+    ] {
+        assert_eq!(failure.class, Class::Unreachable, "{failure:?}");
+        assert!(failure.sentence().starts_with("localhost:") && failure.hint.is_some(), "{failure}");
     }
+    assert_eq!(second.fact("who").await.unwrap().as_deref(), Some("second"));
+    assert_eq!(second.rows(&folder()).await.unwrap().len(), 1);
+}
+
+async fn refused_database(options: Options) -> Failure {
+    let failure = PostgresStore::open(options.clone(), "default/move").await.err().unwrap();
+    let place = format!("{}:{}/{}: ", options.host, options.port, options.database);
+    assert!(failure.sentence().starts_with(&place), "it names the place: {failure}");
+    assert!(failure.hint.is_some(), "it names the remedy: {failure}");
+    let shown = format!("{failure} {failure:?} {options:?}");
+    assert!(!shown.contains(options.password.expose()), "{shown}");
+    println!("{failure}");
+    failure
+}
+
+#[tokio::test]
+async fn databases_that_cannot_be_used_are_named_with_their_remedy() {
+    let postgres = Postgres::shared();
+    let database = postgres.database();
+    let good = options(&postgres, &database);
+    let plain = |mut options: Options| {
+        options.tls = None;
+        options
+    };
+    let cases: [(Class, &str, Options); 7] = [
+        (
+            Class::Credentials,
+            "refused the login",
+            Options { password: Secret::new("wrong-canary"), ..good.clone() },
+        ),
+        (Class::Credentials, "refused the login", Options { username: "nobody".into(), ..good.clone() }),
+        (Class::Configuration, "no such database", Options { database: "nowhere".into(), ..good.clone() }),
+        (Class::Unreachable, "refuses connections", Options { port: 1, ..good.clone() }),
+        (Class::Unreachable, "looked up", Options { host: "no.such.host.invalid".into(), ..good.clone() }),
+        (
+            Class::Tls,
+            "its authority is not known here",
+            Options {
+                tls: Some(Arc::new(Trust::with_authorities(&[]).unwrap().config().clone())),
+                ..good.clone()
+            },
+        ),
+        (
+            Class::Refused,
+            "not that one",
+            Options {
+                vet: Arc::new(|_| Err(Failure::new(Class::Refused, "not that one").hint("another"))),
+                ..good.clone()
+            },
+        ),
+    ];
+    for (class, what, options) in cases {
+        let failure = refused_database(options).await;
+        assert!(failure.class == class && failure.what.contains(what), "{what}: {failure:?}");
+    }
+    // The name on the certificate counts, not only who signed it.
+    let failure = refused_database(Options { host: "127.0.0.1".into(), ..good.clone() }).await;
+    assert!(failure.class == Class::Tls && failure.what.contains("another name"), "{failure:?}");
+    PostgresStore::open(plain(good.clone()), "default/move").await.unwrap();
+
+    let narrow = postgres.database();
+    postgres.sql(&narrow, &format!("ALTER DATABASE {narrow} OWNER TO postgres"));
+    let failure = refused_database(options(&postgres, &narrow)).await;
+    assert!(failure.class == Class::Configuration && failure.hint.unwrap().contains("GRANT CREATE"));
+    // With a schema of one's own nothing else is needed.
+    postgres.sql(&narrow, &format!("CREATE SCHEMA mailferry AUTHORIZATION {USER}"));
+    PostgresStore::open(options(&postgres, &narrow), "default/move").await.unwrap();
+
+    let standby = postgres.database();
+    postgres.sql(&standby, &format!("ALTER DATABASE {standby} SET default_transaction_read_only = on"));
+    let failure = refused_database(options(&postgres, &standby)).await;
+    assert!(failure.class == Class::Configuration && failure.what == "is read-only", "{failure:?}");
+
+    let latin = "latin";
+    postgres
+        .sql("postgres", "CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LOCALE 'C' OWNER ferry");
+    assert!(refused_database(options(&postgres, latin)).await.what.contains("UTF8 is needed"));
+
+    postgres.sql(&database, "UPDATE mailferry.format SET version = 7");
+    let failure = refused_database(good.clone()).await;
+    assert!(failure.what.contains("newer Mailferry (format 7, this one knows 1)"), "{failure}");
+}
+
+#[tokio::test]
+async fn many_who_come_first_at_once_make_the_tables_once() {
+    let postgres = Postgres::shared();
+    let database = postgres.database();
+    let opened = (0..8).map(|n| PostgresStore::open(options(&postgres, &database), format!("default/m{n}")));
+    let stores: Vec<_> = futures::future::join_all(opened).await.into_iter().collect::<Result<_>>().unwrap();
+    let ledgers = stores.iter().map(|store| store.claim(ANNA));
+    let ledgers: Vec<_> =
+        futures::future::join_all(ledgers).await.into_iter().collect::<Result<_>>().unwrap();
+    assert_eq!(ledgers.len(), 8, "one mailbox in eight migrations is eight ledgers");
+    assert_eq!(postgres.sql(&database, "SELECT count(*) FROM mailferry.format"), "1");
+    assert_eq!(postgres.sql(&database, "SELECT count(*) FROM mailferry.login_salt"), "1");
+}
+
+/// A server may call things what the database cannot hold.
+#[tokio::test]
+async fn nothing_that_a_server_says_stops_a_database() {
+    let place = Place::postgres();
+    let ledger = place.ledger().await;
+    let odd = NewRow { flags: Flags::parse("a\0b"), ..new_row(1, Verdict::Excluded("x\0y".into())) };
+    let ids = ledger.insert(&[odd]).await.unwrap();
+    ledger.save_flags(&[(ids[0], Flags::parse("c\0d"))]).await.unwrap();
+    assert_eq!(ledger.rows(&folder()).await.unwrap()[0].flags, Flags::parse("c\u{fffd}d"));
+    // Names that no compression shortens.
+    let name = |length: usize| {
+        let digits = (0..length).map(|n| blake3::hash(&n.to_le_bytes()).to_hex().as_bytes()[0] as char);
+        FolderPath::new([digits.collect::<String>()])
+    };
+    let long = name(1_990);
+    let row = |folder: &FolderPath| NewRow {
+        locator: Locator::Imap { folder: folder.clone(), uidvalidity: u32::MAX, uid: u32::MAX },
+        ..new_row(1, Verdict::Pending)
+    };
+    ledger.insert(&[row(&long)]).await.unwrap();
+    ledger.save_cursor(&long, &Cursor::default()).await.unwrap();
+    assert_eq!(ledger.rows(&long).await.unwrap().len(), 1);
+    let failure = ledger.cursor(&name(3_000)).await.unwrap_err();
+    assert_eq!(failure.class, Class::Message, "it concerns one folder: {failure:?}");
+}
+
+/// Whatever a server calls things, it comes back as it went in, and the counts add up.
+#[test]
+fn any_name_and_any_verdict_comes_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let strategy = (
+        prop::collection::vec("\\PC{0,12}", 1..4),
+        any::<u32>(),
+        prop::collection::vec((0_u8..5, "\\PC{0,20}"), 1..20),
+    );
+    for place in [Place::sqlite(), Place::postgres()] {
+        let cases = Cell::new(0);
+        let mut runner = TestRunner::new(ProptestConfig { cases: 32, ..ProptestConfig::default() });
+        let run = runner.run(&strategy, |(names, uid, verdicts)| {
+            let mailbox = format!("m{}", cases.replace(cases.get() + 1));
+            runtime.block_on(come_back(&place, &mailbox, names, uid, verdicts));
+            Ok(())
+        });
+        run.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+async fn come_back(place: &Place, mailbox: &str, names: Vec<String>, uid: u32, verdicts: Vec<(u8, String)>) {
+    let ledger = place.store().await.claim(mailbox).await.unwrap();
+    let folder = FolderPath::new(names);
+    let mut expected = Vec::new();
+    for (n, (kind, why)) in verdicts.into_iter().enumerate() {
+        let verdict = match kind {
+            0 => Verdict::Pending,
+            1 => Verdict::Delivered,
+            2 => Verdict::DeliveredAltered(why),
+            3 => Verdict::Excluded(why),
+            _ => Verdict::Quarantined(why),
+        };
+        let uid = uid.wrapping_add(u32::try_from(n).unwrap());
+        let locator = Locator::Imap { folder: folder.clone(), uidvalidity: 7, uid };
+        let row = NewRow { locator: locator.clone(), ..new_row(1, verdict.clone()) };
+        ledger.insert(&[row]).await.unwrap();
+        expected.push((locator, verdict));
+    }
+    let rows = ledger.rows(&folder).await.unwrap();
+    let found: Vec<_> = rows.into_iter().map(|row| (row.locator, row.verdict)).collect();
+    let counts = ledger.counts().await.unwrap();
+    assert!(counts.balances());
+    assert_eq!(counts.source, expected.len() as u64);
+    assert_eq!(found, expected);
 }
