@@ -94,6 +94,9 @@ async fn fill(ledger: &dyn Ledger) {
     ledger.settle(&settled, None).await.unwrap();
 }
 
+/// Keys of a Secret and their values.
+type Keys<'a> = &'a [(&'a str, &'a str)];
+
 /// The manifest of both, with a ledger in a database; `keys` are added to its Secret.
 fn manifest(old: &Dovecot, new: &Dovecot, postgres: &Postgres, keys: &[(&str, &str)]) -> Manifest {
     let port = postgres.address().port().to_string();
@@ -200,7 +203,7 @@ fn a_database_that_cannot_be_used_ends_the_run_by_name() {
     let postgres = Postgres::shared();
     let database = postgres.database();
     let (old, new) = pair(1);
-    let cases: [(i32, &str, &[(&str, &str)]); 6] = [
+    let cases: [(i32, &str, Keys<'_>); 6] = [
         (21, "refused the login", &[("password", "canary-wrong")]),
         (10, "refuses connections", &[("port", "1")]),
         (20, "its authority is not known here", &[("ca.crt", "")]),

@@ -66,15 +66,26 @@ enum Answer {
     Spent,
 }
 
+/// What happens to a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// Somebody wants to try it.
+    Wanted,
+    Refused,
+    Accepted,
+    /// It ended without a word on the password.
+    Unanswered,
+}
+
 /// The marks of one login, with the rules.
-struct Marks<'a> {
+struct Tally<'a> {
     marks: &'a mut Vec<LoginMark>,
     keys: &'a Keys,
     holder: &'a str,
     now: Timestamp,
 }
 
-impl Marks<'_> {
+impl Tally<'_> {
     fn forget_old(&mut self) {
         let now = self.now;
         self.marks.retain(|mark| {
@@ -114,33 +125,36 @@ impl Marks<'_> {
         self.marks.push(mark);
     }
 
-    fn begin(&mut self) -> Answer {
+    /// Changes the marks by an event. The answer is meant for one who wants to try.
+    fn take(&mut self, event: Event) -> Answer {
         self.forget_old();
+        if event != Event::Wanted {
+            self.end();
+        }
         let answer = self.answer();
-        if answer == Answer::Go {
-            let administrator = self.counted_administrator().map(str::to_owned);
-            for key in std::iter::once(self.keys.own.clone()).chain(administrator) {
-                self.push(&key, Some(self.holder));
+        let holder = match event {
+            Event::Wanted if answer == Answer::Go => Some(self.holder),
+            Event::Refused => None,
+            Event::Accepted => {
+                self.marks.clear();
+                return answer;
             }
+            Event::Wanted | Event::Unanswered => return answer,
+        };
+        let administrator = self.counted_administrator().map(str::to_owned);
+        for key in std::iter::once(self.keys.own.clone()).chain(administrator) {
+            self.push(&key, holder);
         }
         answer
     }
 
+    /// Takes away the mark of a login of ours that was under way.
     fn end(&mut self) {
-        self.forget_old();
         for key in self.keys.all() {
             let ours = |mark: &LoginMark| mark.key == key && mark.holder.as_deref() == Some(self.holder);
             if let Some(at) = self.marks.iter().rposition(ours) {
                 self.marks.remove(at);
             }
-        }
-    }
-
-    fn refuse(&mut self) {
-        self.end();
-        let administrator = self.counted_administrator().map(str::to_owned);
-        for key in std::iter::once(self.keys.own.clone()).chain(administrator) {
-            self.push(&key, None);
         }
     }
 }
@@ -191,23 +205,19 @@ impl DurableGuard {
     }
 
     /// Changes the marks of a login in one step.
-    async fn change<T: Send + 'static>(
-        &self,
-        keys: &Keys,
-        change: impl FnOnce(&mut Marks<'_>) -> T + Send + 'static,
-    ) -> Result<T> {
+    async fn count(&self, keys: &Keys, event: Event) -> Result<Answer> {
         let (told, answer) = oneshot::channel();
         let (now, holder, ours) = (SystemClock.now(), self.holder().await?, keys.clone());
         let work = move |marks: &mut Vec<LoginMark>| {
-            let _ = told.send(change(&mut Marks { marks, keys: &ours, holder: &holder, now }));
+            let _ = told.send(Tally { marks, keys: &ours, holder: &holder, now }.take(event));
         };
         self.store.change_marks(&keys.all(), now - PERIOD, Box::new(work)).await?;
         answer.await.map_err(|e| Failure::internal("the store did not change the marks").caused_by(&e))
     }
 
     /// Keeps how a login ended.
-    async fn keep(&self, login: &Login, change: impl FnOnce(&mut Marks<'_>) + Send + 'static) {
-        let kept = async { self.change(&self.keys(login).await?, change).await };
+    async fn keep(&self, login: &Login, event: Event) {
+        let kept = async { self.count(&self.keys(login).await?, event).await };
         if let Err(failure) = kept.await {
             tracing::warn!(failure = %failure.sentence(), "how a login ended cannot be kept");
         }
@@ -242,7 +252,7 @@ impl LoginGuard for DurableGuard {
             if self.proven().contains(&keys.own) {
                 return Ok(true);
             }
-            match self.change(&keys, |marks| marks.begin()).await? {
+            match self.count(&keys, Event::Wanted).await? {
                 Answer::Go => return Ok(true),
                 Answer::Spent => return Ok(false),
                 Answer::Wait => sleep(LOOK_EVERY).await,
@@ -254,7 +264,7 @@ impl LoginGuard for DurableGuard {
         if let Ok(keys) = self.keys(login).await {
             self.proven().remove(&keys.own);
         }
-        self.keep(login, |marks| marks.refuse()).await;
+        self.keep(login, Event::Refused).await;
     }
 
     /// The password is proven right: what was refused before was the protocol or another mailbox, and a server's own
@@ -263,12 +273,12 @@ impl LoginGuard for DurableGuard {
         if let Ok(keys) = self.keys(login).await
             && self.proven().insert(keys.own)
         {
-            self.keep(login, |marks| marks.marks.clear()).await;
+            self.keep(login, Event::Accepted).await;
         }
     }
 
     async fn unanswered(&self, login: &Login) {
-        self.keep(login, |marks| marks.end()).await;
+        self.keep(login, Event::Unanswered).await;
     }
 }
 
@@ -380,7 +390,7 @@ mod tests {
         let mut marks = Vec::new();
         let mut at = |seconds: i64| {
             let now = begun + SignedDuration::from_secs(seconds);
-            Marks { marks: &mut marks, keys: &keys, holder: "dead", now }.begin()
+            Tally { marks: &mut marks, keys: &keys, holder: "dead", now }.take(Event::Wanted)
         };
         assert_eq!([at(0), at(1), at(2)], [Answer::Go, Answer::Go, Answer::Wait]);
         assert_eq!([at(59), at(60), at(60)], [Answer::Wait, Answer::Go, Answer::Wait]);

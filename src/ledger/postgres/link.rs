@@ -177,20 +177,17 @@ async fn connect(options: &Options, address: IpAddr) -> Result<Client> {
         .keepalives_idle(KEEPALIVE)
         .keepalives_interval(KEEPALIVE / 3)
         .keepalives_retries(3);
-    let client = match &options.tls {
-        Some(tls) => {
-            config.ssl_mode(SslMode::Require);
-            let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
-            let (client, connection) = config.connect(tls).await.map_err(|e| explain(&e))?;
-            drive(connection);
-            client
-        }
-        None => {
-            config.ssl_mode(SslMode::Disable);
-            let (client, connection) = config.connect(NoTls).await.map_err(|e| explain(&e))?;
-            drive(connection);
-            client
-        }
+    let client = if let Some(tls) = &options.tls {
+        config.ssl_mode(SslMode::Require);
+        let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
+        let (client, connection) = config.connect(tls).await.map_err(|e| explain(&e))?;
+        drive(connection);
+        client
+    } else {
+        config.ssl_mode(SslMode::Disable);
+        let (client, connection) = config.connect(NoTls).await.map_err(|e| explain(&e))?;
+        drive(connection);
+        client
     };
     client.batch_execute(SESSION).await.map_err(|e| explain(&e))?;
     Ok(client)

@@ -77,8 +77,7 @@ impl PostgresStore {
     /// The advisory lock of a mailbox.
     fn claim_key(&self, mailbox: &str) -> i64 {
         let hash = blake3::hash(format!("mailferry claim\n{}\n{mailbox}", self.scope).as_bytes());
-        let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-        i64::from_be_bytes([a, b, c, d, e, f, g, h])
+        hash.as_bytes().iter().take(8).fold(0, |key, byte| key << 8 | i64::from(*byte))
     }
 }
 
