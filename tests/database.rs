@@ -189,6 +189,7 @@ fn two_machines_do_not_carry_one_mailbox() {
     let (line, hint) = second.expect_code(11).error();
     println!("error: {line}\n  hint: {hint}");
     assert!(line.contains("another worker is carrying this mailbox"), "{line}");
+    on_the_page(&postgres, &database, &line, &hint);
     assert!(first.try_wait().unwrap().is_none(), "the first goes on");
     // A machine that dies leaves its claim behind for nobody.
     first.kill().unwrap();
@@ -196,6 +197,24 @@ fn two_machines_do_not_carry_one_mailbox() {
     two.run(&["--progress", "none"]).expect_code(0);
     let (here, there) = (old.mailbox("alice@old.test").read_all(), new.mailbox("alice@new.test").read_all());
     assert_eq!(differences(&here, &there), [""; 0]);
+}
+
+/// Holds docs/failure-modes.md to what is really said, for the failures that it shows.
+#[track_caller]
+fn on_the_page(postgres: &Postgres, database: &str, line: &str, hint: &str) {
+    const SHOWN: [&str; 4] =
+        ["refused the login", "refuses connections", "authority is not known", "another worker"];
+    if !SHOWN.iter().any(|words| line.contains(words)) {
+        return;
+    }
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/failure-modes.md")).unwrap();
+    let mut line = line.to_owned();
+    for port in [postgres.address().port(), 1] {
+        let place = format!("localhost:{port}/{database}");
+        line = line.replace(&place, "db.contoso.example:5432/mailferry");
+    }
+    let said = format!("error: {line}\n  hint: {hint}\n");
+    assert!(page.contains(&said), "docs/failure-modes.md does not show this:\n{said}");
 }
 
 #[test]
@@ -218,6 +237,7 @@ fn a_database_that_cannot_be_used_ends_the_run_by_name() {
         let (line, hint) = ended.expect_code(code).error();
         println!("error: {line}\n  hint: {hint}");
         assert!(line.contains(what) && !hint.is_empty(), "{what}: {line}");
+        on_the_page(&postgres, &database, &line, &hint);
         assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("canary"), "{}", ended.stderr);
     }
     // Without encryption on loopback, when it is said so.
