@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms that each may look into.
-const RULE: [(&str, &[&str]); 11] = [
+const RULE: [(&str, &[&str]); 12] = [
     ("model", &["model"]),
     ("api", &["api", "model"]),
     ("plan", &["plan", "api", "model"]),
@@ -20,8 +20,12 @@ const RULE: [(&str, &[&str]); 11] = [
         "local",
         &["local", "api", "plan", "reconcile", "discovery", "mail", "transfer", "ledger", "report", "model"],
     ),
-    ("operator", &["operator", "api", "plan", "discovery", "model"]),
-    ("commands", &["commands", "cli", "local", "api", "plan", "reconcile", "discovery", "report", "model"]),
+    ("cluster", &["cluster", "api", "plan", "report", "model"]),
+    ("operator", &["operator", "cluster", "api", "plan", "reconcile", "model"]),
+    (
+        "commands",
+        &["commands", "cli", "local", "operator", "api", "plan", "reconcile", "discovery", "report", "model"],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -180,7 +180,7 @@ pub async fn run_migration(
 }
 
 /// Ends when somebody asks the process to stop.
-async fn stop_signal() {
+pub async fn stop_signal() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

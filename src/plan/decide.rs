@@ -257,7 +257,8 @@ fn stand_by_record(
         _ => return Standing::Ready,
     };
     let jitter = jitter(&mailbox.source.to_string(), record.attempts);
-    let since = record.ended.unwrap_or(now);
+    // A worker's clock may be ahead of ours.
+    let since = record.ended.unwrap_or(now).min(now);
     if observed.patience == Patience::Resident {
         let again = Some(later_by(since, again_after(failure, record.attempts, jitter)));
         return Standing::Failed { failure: failure.clone(), again };
