@@ -6,6 +6,7 @@ mod report;
 mod run;
 mod status;
 mod verify;
+mod worker;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -15,7 +16,8 @@ use crate::model::failure::{Class, Failure, Result};
 
 /// Runs a command.
 pub fn execute(cli: Cli) -> ExitCode {
-    let settings = logging::Settings { verbose: cli.verbose, format: cli.log_format, service: false };
+    let settings =
+        logging::Settings { verbose: cli.verbose, format: cli.log_format, service: cli.command.is_service() };
     if let Err(failure) = logging::start(settings) {
         return end(Err(failure), cli.verbose);
     }
@@ -33,6 +35,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Report(args) => report::report(args).await,
             Command::Verify(args) => verify::verify(args).await,
             Command::Crd(args) => crd::crd(&args),
+            Command::Discover(args) => worker::discover(args).await,
+            Command::Sync(args) => worker::sync(args).await,
         }
     });
     // Threads that wait for a name server must not keep a finished command alive.
