@@ -8,11 +8,13 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::api::Stage;
+use crate::cluster::objects;
 use crate::local::progress::Style;
 use crate::local::run::{Inputs, Reach};
 use crate::model::failure::{Class, Row};
 use crate::model::record::Depth;
 use crate::report::{Format, Kind};
+use crate::worker::Mounts;
 
 /// Moves mail out of mixed-protocol environments: finds out what every mailbox speaks, says what will be done and what
 /// would be lost, copies every message exactly once, and proves what arrived.
@@ -95,6 +97,54 @@ pub enum Command {
         mailferry crd | kubectl apply -f -\n  \
         mailferry crd --dir crds                                       one file for each kind")]
     Crd(CrdArgs),
+    /// Finds out about one domain. The operator starts it in a pod of its own; it is nothing for people
+    #[command(hide = true)]
+    Discover(MountArgs),
+    /// Carries a slice of a domain's mailboxes. The operator starts it in pods of its own; it is nothing for people
+    #[command(hide = true)]
+    Sync(SyncArgs),
+}
+
+impl Command {
+    /// Whether it runs in a cluster, where its log is all that can be seen of it.
+    pub fn is_service(&self) -> bool {
+        matches!(self, Self::Operator(_) | Self::Discover(_) | Self::Sync(_))
+    }
+}
+
+/// Where a pod finds what it needs.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// The directory with the work list
+    #[arg(long, value_name = "DIR", default_value = objects::WORK_DIR, hide = true)]
+    pub work: PathBuf,
+    /// The directory with a directory for each Secret
+    #[arg(long, value_name = "DIR", default_value = objects::SECRETS_DIR, hide = true)]
+    pub secrets: PathBuf,
+    /// The directory with a directory for each ConfigMap
+    #[arg(long, value_name = "DIR", default_value = objects::CONFIG_MAPS_DIR, hide = true)]
+    pub config_maps: PathBuf,
+    /// The directory of the ledgers
+    #[arg(long, value_name = "DIR", default_value = objects::LEDGER_DIR, hide = true)]
+    pub ledgers: PathBuf,
+}
+
+impl From<MountArgs> for Mounts {
+    fn from(args: MountArgs) -> Self {
+        let MountArgs { work, secrets, config_maps, ledgers } = args;
+        Self { work, secrets, config_maps, ledgers }
+    }
+}
+
+/// `mailferry sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Where the pod finds what it needs.
+    #[command(flatten)]
+    pub mounts: MountArgs,
+    /// The slice of the work list; Kubernetes sets the variable
+    #[arg(long, value_name = "N", env = "JOB_COMPLETION_INDEX")]
+    pub index: usize,
 }
 
 /// Manifests and state.

@@ -7,6 +7,7 @@ mod report;
 mod run;
 mod status;
 mod verify;
+mod worker;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use crate::model::failure::{Class, Failure, Result};
 
 /// Runs a command.
 pub fn execute(cli: Cli) -> ExitCode {
-    let service = matches!(cli.command, Command::Operator(_));
+    let service = cli.command.is_service();
     let settings = logging::Settings { verbose: cli.verbose, format: cli.log_format, service };
     let log = match logging::start(settings) {
         Ok(log) => log,
@@ -37,6 +38,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Verify(args) => verify::verify(args).await,
             Command::Operator(args) => operator::operator(args, log).await,
             Command::Crd(args) => crd::crd(&args),
+            Command::Discover(args) => worker::discover(args).await,
+            Command::Sync(args) => worker::sync(args).await,
         }
     });
     // Threads that wait for a name server must not keep a finished command alive.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::logging::Log;
 use crate::cli::OperatorArgs;
 use crate::local::clock::SystemClock;
-use crate::local::run::stop_signal;
+use crate::local::stop::Stop;
 use crate::model::failure::Result;
 use crate::operator::settings::Settings;
 use crate::operator::{Start, run};
@@ -15,6 +15,7 @@ pub(super) async fn operator(args: OperatorArgs, log: Log) -> Result<ExitCode> {
     if let Some(path) = args.log_filter_file {
         tokio::spawn(async move { log.follow(&path).await });
     }
+    let stop = Stop::listen();
     let settings = Settings {
         image: args.image,
         image_pull_policy: args.image_pull_policy.filter(|policy| !policy.is_empty()),
@@ -31,6 +32,6 @@ pub(super) async fn operator(args: OperatorArgs, log: Log) -> Result<ExitCode> {
         listen: args.listen,
         clock: Arc::new(SystemClock),
     };
-    Box::pin(run(start, stop_signal())).await?;
+    Box::pin(run(start, stop.asked())).await?;
     Ok(ExitCode::SUCCESS)
 }

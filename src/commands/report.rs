@@ -29,7 +29,7 @@ pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
     };
     let tools = tools_for(migration, &secrets, &state, &Reach::default()).await?;
     let remembered =
-        Remembered::read(migration.clone(), tools.state.clone(), Arc::clone(&tools.store), |at| {
+        Remembered::read(migration.clone(), state.migration(migration)?, Arc::clone(&tools.store), |at| {
             tools.list_mailboxes(at)
         })?;
     if remembered.record.pass == 0 {

@@ -248,7 +248,9 @@ fn stand_by_record(
     }
     let failure = match &record.failure {
         // An operator's second try is no reason to take back what was said about the first.
-        Some(failure) if known.running && observed.patience == Patience::Resident => {
+        Some(failure)
+            if known.running && record.ended.is_some() && observed.patience == Patience::Resident =>
+        {
             return Standing::Failed { failure: failure.clone(), again: None };
         }
         Some(failure) if !known.running => failure,
