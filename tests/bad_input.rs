@@ -502,8 +502,8 @@ fn damaged_and_newer_state_is_named_and_left_as_it_is() {
     let cases: [(&str, Spoil<'_>, &str, bool); 8] = [
         ("migration.json", &garbage, "is damaged", true),
         ("migration.json", &newer, "newer", true),
-        ("logins.json", &garbage, "is damaged", true),
-        ("logins.json", &newer, "newer", true),
+        ("logins.sqlite", &garbage, "is damaged", true),
+        ("logins.sqlite", &newer_ledger, "newer", true),
         (".json", &garbage, "is damaged", false),
         (".json", &newer, "newer", false),
         (".sqlite", &garbage, "damaged", false),
@@ -511,7 +511,6 @@ fn damaged_and_newer_state_is_named_and_left_as_it_is() {
     ];
     let stage = Stage::set();
     let bad = bad_server();
-    // A refused login makes logins.json.
     let wrong = with_bad(&stage, "wrong", &server("IMAP", bad.imap())).text();
     let right = with_bad(&stage, "bert-secret", &server("IMAP", bad.imap())).text();
     let ferry = Ferry::new(&wrong);

@@ -8,7 +8,7 @@ use std::path::Path;
 use mailferry::api::domain::{Mailboxes, Match, Usernames};
 use mailferry::api::manifest::{self, Manifest, Part, SecretValue};
 use mailferry::api::policy::Verify;
-use mailferry::api::{Destination, MailMigration, Stage, crd, schema};
+use mailferry::api::{Destination, LedgerSpec, MailMigration, Stage, crd, schema};
 use mailferry::model::failure::Failure;
 use proptest::prelude::*;
 
@@ -87,6 +87,7 @@ fn every_field_arrives_and_goes_out_again() {
     assert!(matches!(&spec.domains[0].overrides[1].matches, Match::Addresses(a) if a.len() == 1));
     assert!(matches!(&spec.domains[1].mailboxes, Mailboxes::ConfigMapRef(rows) if rows.key == "users.csv"));
     assert_eq!((spec.policy.verify, spec.policy.settle_seconds), (Verify::Full, 20));
+    assert!(matches!(&spec.ledger, LedgerSpec::Postgres(p) if p.credentials_ref.name == "ledger-db"));
     assert_eq!(manifest.place(migration, "spec.domains[1].mailboxes").as_deref(), Some("m.yaml:26"));
     assert_eq!(manifest.config_map("contoso-mail", "old-ca").unwrap()["ca.crt"], "");
 
@@ -108,6 +109,13 @@ fn defaults_are_those_of_the_api_server() {
     assert_eq!((spec.policy.limits.per_host_connections, spec.policy.settle_seconds), (8, 10));
     assert_eq!((spec.policy.verify, spec.domains[0].usernames), (Verify::Sampled, Usernames::Address));
     assert_eq!(spec.domains[0].mailboxes, Mailboxes::default());
+    assert_eq!(spec.ledger, LedgerSpec::default());
+    let LedgerSpec::Sqlite(sqlite) = spec.ledger else { panic!("SQLite is the default") };
+    assert_eq!((sqlite.size.as_str(), sqlite.storage_class_name), ("10Gi", None));
+    let sqlite = GOOD.replace("  domains:", "  ledger: {sqlite: {storageClassName: fast}}\n  domains:");
+    let spec = read(&sqlite).unwrap().migrations.remove(0).spec;
+    let LedgerSpec::Sqlite(sqlite) = spec.ledger else { panic!("SQLite was asked for") };
+    assert_eq!((sqlite.size.as_str(), sqlite.storage_class_name.as_deref()), ("10Gi", Some("fast")));
     let schema = crd::schema_of::<MailMigration>().unwrap();
     let bare = serde_json::json!({"spec": {"domains": [{"servers": [{}]}], "policy": {"verify": null}}});
     let filled = schema::with_defaults(&schema, &bare);
@@ -128,6 +136,26 @@ const BAD: &[(&str, &str, &str)] = &[
         "      host: new.test",
         "      hots: x\n      host: new.test",
         "m.yaml:8: spec.destination.imap.hots: unknown field; did you mean host?",
+    ),
+    (
+        "  domains:",
+        "  ledger: {sqlite: {}, postgres: {credentialsRef: {name: db}}}\n  domains:",
+        "m.yaml:10: spec.ledger: give exactly one of sqlite and postgres",
+    ),
+    (
+        "  domains:",
+        "  ledger: {}\n  domains:",
+        "m.yaml:10: spec.ledger: give exactly one of sqlite and postgres",
+    ),
+    (
+        "  domains:",
+        "  ledger: {postgresql: {credentialsRef: {name: db}}}\n  domains:",
+        "m.yaml:10: spec.ledger.postgresql: unknown field; did you mean postgres?",
+    ),
+    (
+        "  domains:",
+        "  ledger: {sqlite: {size: much}}\n  domains:",
+        "m.yaml:10: spec.ledger.sqlite.size: it is not of the form ^[1-9][0-9]*(\\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$",
     ),
     ("  domains:", "  stage: Snyc\n  domains:", "m.yaml:10: spec.stage: unknown value; did you mean Sync?"),
     (
@@ -319,7 +347,7 @@ fn secrets_are_refused_without_being_told() {
 fn check_references(manifest: &Manifest, given: &[&str]) -> Result<(), Failure> {
     for migration in &manifest.migrations {
         let domains = (0..migration.spec.domains.len()).map(Part::Domain);
-        for part in std::iter::once(Part::Destination).chain(domains) {
+        for part in std::iter::once(Part::Common).chain(domains) {
             manifest.check_references(migration, part, given)?;
         }
     }
@@ -338,6 +366,15 @@ fn references_lead_somewhere() {
         "m.yaml:12: spec.domains[0].credentialsRef.name: Secret \"old\" is not in the manifest"
     );
     assert_eq!(failure.hint.as_deref(), Some("add it, or give --secret old=DIR (one file a key)"));
+
+    let database =
+        good.replace("  domains:", "  ledger: {postgres: {credentialsRef: {name: db}}}\n  domains:");
+    let failure = check_references(&read(&database).unwrap(), NONE).unwrap_err();
+    assert_eq!(
+        failure.sentence(),
+        "m.yaml:10: spec.ledger.postgres.credentialsRef.name: Secret \"db\" is not in the manifest"
+    );
+    check_references(&read(&database).unwrap(), &["db"]).unwrap();
 
     let elsewhere = good.replace("{name: old}\nstringData", "{name: old, namespace: x}\nstringData");
     let failure = check_references(&read(&elsewhere).unwrap(), NONE).unwrap_err();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::destination::Destination;
 use super::domain::DomainSpec;
+use super::ledger::LedgerSpec;
 use super::mapping::Mapping;
 use super::policy::Policy;
 use super::status::MailMigrationStatus;
@@ -114,6 +115,11 @@ pub struct MailMigrationSpec {
     /// How much is done at a time.
     #[serde(default)]
     pub workers: Workers,
+    /// Where the ledgers are kept: exactly one of sqlite and postgres. A change begins new ledgers; what has arrived is
+    /// recognised at the destination. Default: sqlite.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("has(self.sqlite) != has(self.postgres)").message("give exactly one of sqlite and postgres"))]
+    pub ledger: LedgerSpec,
     /// Work that is done once whenever a value here changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,

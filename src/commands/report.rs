@@ -11,7 +11,6 @@ use crate::cli::ReportArgs;
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
 use crate::local::documents::unusable;
-use crate::local::guard::DurableGuard;
 use crate::local::reporting::{Remembered, never_run};
 use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::state::StateDir;
@@ -28,9 +27,11 @@ pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
         )
         .hint("give the file of one migration with -f"));
     };
-    let guard = Arc::new(DurableGuard::open(&state)?);
-    let tools = tools_for(migration, &secrets, &state, &guard, &Reach::default())?;
-    let remembered = Remembered::read(migration.clone(), tools.state.clone(), |at| tools.list_mailboxes(at))?;
+    let tools = tools_for(migration, &secrets, &state, &Reach::default()).await?;
+    let remembered =
+        Remembered::read(migration.clone(), tools.state.clone(), Arc::clone(&tools.store), |at| {
+            tools.list_mailboxes(at)
+        })?;
     if remembered.record.pass == 0 {
         return Err(never_run(migration.metadata.name.as_deref().unwrap_or_default()));
     }

@@ -14,7 +14,6 @@ use crate::cli::{Output, RunArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
 use crate::local::documents::unusable;
-use crate::local::guard::DurableGuard;
 use crate::local::progress::display;
 use crate::local::reporting::Remembered;
 use crate::local::run::{Inputs, Reach, run_migration, tools_for};
@@ -29,22 +28,13 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
     let reach = Reach::from(args.reach);
     let (secrets, migrations) = inputs.open()?;
     let state = StateDir::open(&inputs.state)?;
-    let guard = Arc::new(DurableGuard::open(&state)?);
     let several = migrations.len() > 1;
     let mut worst: Option<Class> = None;
     let mut results = Vec::new();
     for migration in migrations {
         let shown = display(args.progress);
-        let ran = run_migration(
-            migration.clone(),
-            args.stage,
-            &secrets,
-            &state,
-            &guard,
-            &reach,
-            Arc::clone(&shown),
-        )
-        .await;
+        let ran =
+            run_migration(migration.clone(), args.stage, &secrets, &state, &reach, Arc::clone(&shown)).await;
         shown.finish();
         let (migration, ending) = match ran {
             Ok(ended) => ended,
@@ -52,10 +42,14 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             Err(failure) if several => (migration, Ending::Stopped(failure)),
             Err(failure) => return Err(failure),
         };
-        let written = match tools_for(&migration, &secrets, &state, &guard, &reach) {
+        let written = match tools_for(&migration, &secrets, &state, &reach).await {
             Ok(tools) => {
-                let remembered =
-                    Remembered::read(migration.clone(), tools.state.clone(), |at| tools.list_mailboxes(at))?;
+                let remembered = Remembered::read(
+                    migration.clone(),
+                    tools.state.clone(),
+                    Arc::clone(&tools.store),
+                    |at| tools.list_mailboxes(at),
+                )?;
                 let report = remembered.report(SystemClock.now()).await?;
                 let files = write_reports(&report, &inputs.state, &migration, several)?;
                 Some((report, files))

@@ -8,7 +8,6 @@ use serde_json::json;
 use super::{print, tell_failure, to_json};
 use crate::api::Stage;
 use crate::cli::{Output, VerifyArgs};
-use crate::local::guard::DurableGuard;
 use crate::local::progress::{Style, display};
 use crate::local::run::{Inputs, Reach, run_migration, tools_for};
 use crate::local::state::StateDir;
@@ -24,11 +23,11 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let (secrets, migrations) = inputs.open()?;
     // A verification writes down what it found, and a run must not change it meanwhile.
     let state = StateDir::open(&inputs.state)?;
-    let guard = Arc::new(DurableGuard::open(&state)?);
     let mut worst: Option<Class> = None;
     let mut rows = Vec::new();
     for migration in migrations {
-        let tools = tools_for(&migration, &secrets, &state, &guard, &reach)?;
+        let tools = tools_for(&migration, &secrets, &state, &reach).await?;
+        tools.guard.check().await?;
         let wanted = args.depth.unwrap_or_else(|| depth(migration.spec.policy.verify));
         let mut missing = 0;
         for at in 0..migration.spec.domains.len() {
@@ -60,16 +59,9 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         }
         if missing > 0 && args.repair {
             let shown = display(Style::Plain);
-            let (_, ending) = run_migration(
-                migration,
-                Some(Stage::Sync),
-                &secrets,
-                &state,
-                &guard,
-                &reach,
-                Arc::clone(&shown),
-            )
-            .await?;
+            let (_, ending) =
+                run_migration(migration, Some(Stage::Sync), &secrets, &state, &reach, Arc::clone(&shown))
+                    .await?;
             if let Ending::Stopped(failure) = ending {
                 return Err(failure);
             }

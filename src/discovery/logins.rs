@@ -134,24 +134,33 @@ impl Logins<'_> {
             if postponed.is_some_and(|protocol| protocol != endpoint.protocol) {
                 break;
             }
-            if !self.guard.may_try(login) {
-                let failure = spent().at(endpoint.address());
-                tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure: Some(failure) });
-                tried.end = End::Spent;
+            let refusal = match self.guard.may_try(login).await {
+                Ok(true) => None,
+                Ok(false) => {
+                    tried.end = End::Spent;
+                    Some(spent())
+                }
+                Err(failure) => Some(failure),
+            };
+            if let Some(failure) = refusal {
+                let failure = Some(failure.at(endpoint.address()));
+                tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure });
                 break;
             }
             match self.try_one(endpoint, login).await {
                 Ok(read) => {
-                    self.guard.accepted(login);
+                    self.guard.accepted(login).await;
                     tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure: None });
                     tried.read = Some(read);
                     break;
                 }
                 Err(Unread { failure, accepted }) => {
                     if accepted {
-                        self.guard.accepted(login);
+                        self.guard.accepted(login).await;
                     } else if failure.class == Class::Credentials {
-                        self.guard.refused(login);
+                        self.guard.refused(login).await;
+                    } else {
+                        self.guard.unanswered(login).await;
                     }
                     if matches!(failure.class, Class::Unreachable | Class::Throttled) {
                         postponed = Some(endpoint.protocol);

@@ -27,6 +27,7 @@ use std::future::Future;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use jiff::Timestamp;
@@ -42,7 +43,7 @@ use crate::mail::tls::Trust;
 use crate::model::address::{Address, Domain};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, Evidence, Grade, Outcome, Signal};
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, Result};
 use crate::model::protocol::{Protocol, Tls};
 
 /// How long signals and probes may take together unless the request says otherwise. Logins come after it.
@@ -92,19 +93,25 @@ pub struct Chosen {
 
 /// The durable count of refused logins: at most two for each credential version in 24 h, over all runs. A credential
 /// version is what a server would count: the whole login, with its password.
+#[async_trait]
 pub trait LoginGuard: Send + Sync {
-    /// Whether a login may still be tried.
-    fn may_try(&self, login: &Login) -> bool;
+    /// Whether a login may still be tried. Waits while others are at the last tries that are left. After `true` one of
+    /// the other three is called.
+    ///
+    /// # Errors
+    /// A failure of whoever keeps the count: what cannot be counted must not be tried.
+    async fn may_try(&self, login: &Login) -> Result<bool>;
 
     /// A server refused the login; it is durable when this returns.
-    fn refused(&self, login: &Login);
+    async fn refused(&self, login: &Login);
 
     /// A server accepted the login. The password is right, so refusals of the same login on other protocols were
     /// about the protocol; an implementation may forget them, else a POP3 mailbox beside IMAP would use its count up
     /// by being looked at.
-    fn accepted(&self, login: &Login) {
-        let _ = login;
-    }
+    async fn accepted(&self, login: &Login);
+
+    /// The attempt ended without a word on the password.
+    async fn unanswered(&self, login: &Login);
 }
 
 /// What time it is.

@@ -1,9 +1,12 @@
 //! The ledger: for every message where it came from, what it is, where it went and what became of it.
 //!
 //! It never claims what is not at the destination, and an [`Intent`] is durable before the first byte of the messages it
-//! names is sent. One ledger belongs to one mailbox.
+//! names is sent. One ledger belongs to one mailbox; a [`Store`] keeps those of a migration.
 
+mod columns;
+pub mod postgres;
 pub mod sqlite;
+pub mod store;
 
 use std::collections::BTreeSet;
 
@@ -15,6 +18,8 @@ use crate::model::identity::Digest;
 use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
+
+pub use store::{LoginMark, Store};
 
 /// A row's number within its ledger.
 pub type RowId = i64;
@@ -151,7 +156,8 @@ pub trait Ledger: Send + Sync {
         uidnext: u32,
         rows: &[RowId],
     ) -> Result<i64>;
-    /// Keeps what became of messages and, with `ended`, that an intent has no message in doubt any more: in one step.
+    /// Keeps what became of messages and, with `ended`, that an intent has no message in doubt any more: in one step. A
+    /// row stands among them once at most, and none replaces another of them.
     async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()>;
     /// Intents whose end is unknown.
     async fn open_intents(&self) -> Result<Vec<Intent>>;

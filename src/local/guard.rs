@@ -1,18 +1,21 @@
-//! Counts refused logins over all runs: at most two for each credential version in 24 hours, so that no account is ever
-//! locked by us. What is kept tells a credential apart from its successor and nothing else.
+//! Counts refused logins over all runs and workers that share a store: at most two for each credential version in 24
+//! hours, so that no account is ever locked by us. What is kept tells a credential apart from its successor and nothing
+//! else. A login under way is marked too, so that two workers cannot both take the last try.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
+use rustls::crypto::ring::default_provider;
+use tokio::sync::{OnceCell, oneshot};
+use tokio::time::sleep;
 
 use super::clock::SystemClock;
-use super::documents;
-use super::state::StateDir;
 use crate::discovery::{Clock, LoginGuard};
+use crate::ledger::{LoginMark, Store};
 use crate::mail::credentials::Login;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::secret::Secret;
@@ -24,54 +27,208 @@ const REFUSALS_MAX: usize = 2;
 const MAILBOXES_MAX: usize = 3;
 /// How long a refused login counts.
 const PERIOD: SignedDuration = SignedDuration::from_hours(24);
+/// How long a login may be under way; after that whoever began it is taken for dead.
+const UNDER_WAY_MAX: SignedDuration = SignedDuration::from_mins(1);
+/// How often it is looked whether a login of somebody else has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Refusals(BTreeMap<String, Vec<Timestamp>>);
-
-/// The count of refused logins of a state directory.
-#[derive(Debug)]
+/// The count of refused logins of a store.
 pub struct DurableGuard {
-    path: PathBuf,
-    salt: [u8; 32],
-    refusals: Mutex<Refusals>,
+    store: Arc<dyn Store>,
+    salt: OnceCell<[u8; 32]>,
+    /// Tells the marks of this process from others.
+    holder: OnceCell<String>,
+    /// Keys that a server accepted while this process runs: they need no marks.
+    proven: Mutex<BTreeSet<String>>,
+}
+
+/// The keys that a login is counted under.
+#[derive(Clone)]
+struct Keys {
+    /// This user with this password.
+    own: String,
+    /// An administrator's password, whichever mailbox it opens.
+    administrator: Option<String>,
+}
+
+impl Keys {
+    fn all(&self) -> Vec<String> {
+        std::iter::once(&self.own).chain(&self.administrator).cloned().collect()
+    }
+}
+
+/// What is said to one who wants to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Go,
+    /// The tries that are left are being made by others.
+    Wait,
+    Spent,
+}
+
+/// What happens to a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    /// Somebody wants to try it.
+    Wanted,
+    Refused,
+    Accepted,
+    /// It ended without a word on the password.
+    Unanswered,
+}
+
+/// The marks of one login, with the rules.
+struct Tally<'a> {
+    marks: &'a mut Vec<LoginMark>,
+    keys: &'a Keys,
+    holder: &'a str,
+    now: Timestamp,
+}
+
+impl Tally<'_> {
+    fn forget_old(&mut self) {
+        let now = self.now;
+        self.marks.retain(|mark| {
+            let lasts = if mark.holder.is_some() { UNDER_WAY_MAX } else { PERIOD };
+            now.duration_since(mark.at) < lasts
+        });
+    }
+
+    fn refusals(&self, key: &str) -> usize {
+        self.marks.iter().filter(|mark| mark.key == key && mark.holder.is_none()).count()
+    }
+
+    fn under_way(&self, key: &str) -> usize {
+        self.marks.iter().filter(|mark| mark.key == key && mark.holder.is_some()).count()
+    }
+
+    /// The administrator's key, if this mailbox counts for it: one that was refused already may be tried on its other
+    /// protocol; a further mailbox may not.
+    fn counted_administrator(&self) -> Option<&str> {
+        self.keys.administrator.as_deref().filter(|_| self.refusals(&self.keys.own) == 0)
+    }
+
+    fn answer(&self) -> Answer {
+        let limits = [(Some(&*self.keys.own), REFUSALS_MAX), (self.counted_administrator(), MAILBOXES_MAX)];
+        let limits = || limits.iter().filter_map(|(key, max)| Some(((*key)?, *max)));
+        if limits().any(|(key, max)| self.refusals(key) >= max) {
+            Answer::Spent
+        } else if limits().any(|(key, max)| self.refusals(key) + self.under_way(key) >= max) {
+            Answer::Wait
+        } else {
+            Answer::Go
+        }
+    }
+
+    fn push(&mut self, key: &str, holder: Option<&str>) {
+        let mark = LoginMark { key: key.to_owned(), at: self.now, holder: holder.map(str::to_owned) };
+        self.marks.push(mark);
+    }
+
+    /// Changes the marks by an event. The answer is meant for one who wants to try.
+    fn take(&mut self, event: Event) -> Answer {
+        self.forget_old();
+        if event != Event::Wanted {
+            self.end();
+        }
+        let answer = self.answer();
+        let holder = match event {
+            Event::Wanted if answer == Answer::Go => Some(self.holder),
+            Event::Refused => None,
+            Event::Accepted => {
+                self.marks.clear();
+                return answer;
+            }
+            Event::Wanted | Event::Unanswered => return answer,
+        };
+        let administrator = self.counted_administrator().map(str::to_owned);
+        for key in std::iter::once(self.keys.own.clone()).chain(administrator) {
+            self.push(&key, holder);
+        }
+        answer
+    }
+
+    /// Takes away the mark of a login of ours that was under way.
+    fn end(&mut self) {
+        for key in self.keys.all() {
+            let ours = |mark: &LoginMark| mark.key == key && mark.holder.as_deref() == Some(self.holder);
+            if let Some(at) = self.marks.iter().rposition(ours) {
+                self.marks.remove(at);
+            }
+        }
+    }
 }
 
 impl DurableGuard {
-    /// Reads the count; what is older than a day is forgotten.
+    /// The count that a store keeps.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, salt: OnceCell::new(), holder: OnceCell::new(), proven: Mutex::default() }
+    }
+
+    /// Makes sure that logins can be counted, before anything else is done.
     ///
     /// # Errors
-    /// Those of the state directory.
-    pub fn open(state: &StateDir) -> Result<Self> {
-        let path = state.root().join("logins.json");
-        let mut refusals: Refusals = documents::read(&path)?.unwrap_or_default();
-        let now = SystemClock.now();
-        for times in refusals.0.values_mut() {
-            times.retain(|at| now.duration_since(*at) < PERIOD);
+    /// Those of the store.
+    pub async fn check(&self) -> Result<()> {
+        self.salt().await.map(drop)
+    }
+
+    async fn salt(&self) -> Result<&[u8; 32]> {
+        self.salt.get_or_try_init(|| self.store.salt()).await
+    }
+
+    async fn holder(&self) -> Result<String> {
+        let make = async || {
+            let mut random = [0; 8];
+            default_provider()
+                .secure_random
+                .fill(&mut random)
+                .map_err(|_| Failure::internal("the system gives no random numbers"))?;
+            Ok(format!("{:016x}", u64::from_ne_bytes(random)))
+        };
+        self.holder.get_or_try_init(make).await.cloned()
+    }
+
+    async fn keys(&self, login: &Login) -> Result<Keys> {
+        let salt = self.salt().await?;
+        let password = login.password.expose();
+        let own = Secret::new(format!("{}\0{password}", login.who())).version(salt);
+        let administrator = login
+            .administrator
+            .as_ref()
+            .map(|name| Secret::new(format!("administrator\0{name}\0{password}")).version(salt));
+        Ok(Keys { own, administrator })
+    }
+
+    fn proven(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.proven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the marks of a login in one step.
+    async fn count(&self, keys: &Keys, event: Event) -> Result<Answer> {
+        let (told, answer) = oneshot::channel();
+        let (now, holder, ours) = (SystemClock.now(), self.holder().await?, keys.clone());
+        let work = move |marks: &mut Vec<LoginMark>| {
+            let _ = told.send(Tally { marks, keys: &ours, holder: &holder, now }.take(event));
+        };
+        self.store.change_marks(&keys.all(), now - PERIOD, Box::new(work)).await?;
+        answer.await.map_err(|e| Failure::internal("the store did not change the marks").caused_by(&e))
+    }
+
+    /// Keeps how a login ended.
+    async fn keep(&self, login: &Login, event: Event) {
+        let kept = async { self.count(&self.keys(login).await?, event).await };
+        if let Err(failure) = kept.await {
+            tracing::warn!(failure = %failure.sentence(), "how a login ended cannot be kept");
         }
-        refusals.0.retain(|_, times| !times.is_empty());
-        Ok(Self { path, salt: state.salt()?, refusals: Mutex::new(refusals) })
     }
 
-    fn keep(&self, refusals: &Refusals) {
-        if let Err(failure) = documents::write(&self.path, refusals) {
-            // The count still holds for this run.
-            tracing::warn!(failure = %failure.sentence(), "refused logins cannot be kept");
-        }
-    }
-
-    /// What tells this user with this password from every other.
-    fn version(&self, login: &Login) -> String {
-        Secret::new(format!("{}\0{}", login.who(), login.password.expose())).version(&self.salt)
-    }
-}
-
-impl DurableGuard {
     /// Makes a login if it is still allowed, and counts it if it is refused.
     ///
     /// # Errors
-    /// Those of the login; [`Class::Credentials`] without a login when there were refusals enough.
+    /// Those of the login and of the store; [`Class::Credentials`] without a login when there were refusals enough.
     pub async fn hold<T>(&self, login: &Login, attempt: impl Future<Output = Result<T>>) -> Result<T> {
-        if !self.may_try(login) {
+        if !self.may_try(login).await? {
             let who = printable(&login.who());
             let what =
                 format!("the password of {who} was refused often enough for a day and is not tried again");
@@ -79,58 +236,49 @@ impl DurableGuard {
         }
         let outcome = attempt.await;
         match &outcome {
-            Ok(_) => self.accepted(login),
-            Err(failure) if failure.class == Class::Credentials => self.refused(login),
-            Err(_) => {}
+            Ok(_) => self.accepted(login).await,
+            Err(failure) if failure.class == Class::Credentials => self.refused(login).await,
+            Err(_) => self.unanswered(login).await,
         }
         outcome
     }
-
-    /// What tells an administrator's password from every other, whichever mailbox it opens.
-    fn administrator(&self, login: &Login) -> Option<String> {
-        let name = login.administrator.as_ref()?;
-        Some(Secret::new(format!("administrator\0{name}\0{}", login.password.expose())).version(&self.salt))
-    }
 }
 
-impl Refusals {
-    /// Refusals of the last day.
-    fn recent(&self, version: &str) -> usize {
-        let now = SystemClock.now();
-        let recent =
-            |times: &Vec<Timestamp>| times.iter().filter(|at| now.duration_since(**at) < PERIOD).count();
-        self.0.get(version).map_or(0, recent)
-    }
-}
-
+#[async_trait]
 impl LoginGuard for DurableGuard {
-    fn may_try(&self, login: &Login) -> bool {
-        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = refusals.recent(&self.version(login));
-        // A mailbox that was refused already may be tried on its other protocol; a further mailbox may not.
-        let fresh = self.administrator(login).is_some_and(|admin| refusals.recent(&admin) >= MAILBOXES_MAX)
-            && own == 0;
-        own < REFUSALS_MAX && !fresh
+    async fn may_try(&self, login: &Login) -> Result<bool> {
+        let keys = self.keys(login).await?;
+        loop {
+            if self.proven().contains(&keys.own) {
+                return Ok(true);
+            }
+            match self.count(&keys, Event::Wanted).await? {
+                Answer::Go => return Ok(true),
+                Answer::Spent => return Ok(false),
+                Answer::Wait => sleep(LOOK_EVERY).await,
+            }
+        }
     }
 
-    fn refused(&self, login: &Login) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = self.version(login);
-        if let Some(admin) = self.administrator(login).filter(|_| refusals.recent(&version) == 0) {
-            refusals.0.entry(admin).or_default().push(SystemClock.now());
+    async fn refused(&self, login: &Login) {
+        if let Ok(keys) = self.keys(login).await {
+            self.proven().remove(&keys.own);
         }
-        refusals.0.entry(version).or_default().push(SystemClock.now());
-        self.keep(&refusals);
+        self.keep(login, Event::Refused).await;
     }
 
     /// The password is proven right: what was refused before was the protocol or another mailbox, and a server's own
     /// count starts anew.
-    fn accepted(&self, login: &Login) {
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let admin = self.administrator(login).is_some_and(|admin| refusals.0.remove(&admin).is_some());
-        if refusals.0.remove(&self.version(login)).is_some() || admin {
-            self.keep(&refusals);
+    async fn accepted(&self, login: &Login) {
+        if let Ok(keys) = self.keys(login).await
+            && self.proven().insert(keys.own)
+        {
+            self.keep(login, Event::Accepted).await;
         }
+    }
+
+    async fn unanswered(&self, login: &Login) {
+        self.keep(login, Event::Unanswered).await;
     }
 }
 
@@ -161,35 +309,46 @@ impl Turnstile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::sqlite::SqliteStore;
     use crate::mail::credentials::Credentials;
 
-    fn opened() -> (tempfile::TempDir, DurableGuard) {
+    /// A guard as a process of its own would have it.
+    fn opened(directory: &std::path::Path) -> DurableGuard {
+        DurableGuard::new(Arc::new(SqliteStore::new(directory, directory.join("logins.sqlite"))))
+    }
+
+    async fn may(guard: &DurableGuard, login: &Login) -> bool {
+        guard.may_try(login).await.unwrap()
+    }
+
+    async fn refuse(guard: &DurableGuard, login: &Login) {
+        assert!(may(guard, login).await);
+        guard.refused(login).await;
+    }
+
+    #[tokio::test]
+    async fn a_password_is_refused_twice_a_day_and_a_new_one_starts_anew() {
         let directory = tempfile::tempdir().unwrap();
-        let guard = DurableGuard::open(&StateDir::open(directory.path()).unwrap()).unwrap();
-        (directory, guard)
-    }
-
-    #[test]
-    fn a_password_is_refused_twice_a_day_and_a_new_one_starts_anew() {
-        let (directory, guard) = opened();
+        let guard = opened(directory.path());
         let login = |password: &str| Login::own("anna".into(), Secret::new(password));
-        for _ in 0..2 {
-            assert!(guard.may_try(&login("wrong")));
-            guard.refused(&login("wrong"));
-        }
-        assert!(!guard.may_try(&login("wrong")) && guard.may_try(&login("right")));
-        drop(guard);
-        let text = std::fs::read_to_string(directory.path().join("logins.json")).unwrap();
+        refuse(&guard, &login("wrong")).await;
+        assert!(may(&guard, &login("wrong")).await);
+        guard.unanswered(&login("wrong")).await;
+        refuse(&guard, &login("wrong")).await;
+        assert!(!may(&guard, &login("wrong")).await && may(&guard, &login("right")).await);
+        let bytes = std::fs::read(directory.path().join("logins.sqlite")).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
         assert!(!text.contains("anna") && !text.contains("wrong"));
-        let again = DurableGuard::open(&StateDir::open(directory.path()).unwrap()).unwrap();
-        assert!(!again.may_try(&login("wrong")), "the count survives");
-        again.accepted(&login("wrong"));
-        assert!(again.may_try(&login("wrong")));
+        let again = opened(directory.path());
+        assert!(!may(&again, &login("wrong")).await, "the count survives");
+        again.accepted(&login("wrong")).await;
+        assert!(may(&guard, &login("wrong")).await);
     }
 
-    #[test]
-    fn an_administrator_is_tried_for_three_mailboxes_and_no_more() {
-        let (_directory, guard) = opened();
+    #[tokio::test]
+    async fn an_administrator_is_tried_for_three_mailboxes_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let guard = opened(directory.path());
         let master = Credentials::Master {
             user: "admin".into(),
             password: Secret::new("p"),
@@ -197,12 +356,43 @@ mod tests {
         };
         let login = |mailbox: &str| master.login(mailbox, mailbox, false).unwrap();
         for mailbox in ["a@x.test", "b@x.test", "c@x.test"] {
-            assert!(guard.may_try(&login(mailbox)));
-            guard.refused(&login(mailbox));
+            refuse(&guard, &login(mailbox)).await;
         }
-        assert!(!guard.may_try(&login("d@x.test")), "a fourth mailbox");
-        assert!(guard.may_try(&login("a@x.test")), "the first one on its other protocol");
-        guard.accepted(&login("a@x.test"));
-        assert!(guard.may_try(&login("d@x.test")), "the password is right after all");
+        assert!(!may(&guard, &login("d@x.test")).await, "a fourth mailbox");
+        assert!(may(&guard, &login("a@x.test")).await, "the first one on its other protocol");
+        guard.accepted(&login("a@x.test")).await;
+        assert!(may(&guard, &login("d@x.test")).await, "the password is right after all");
+    }
+
+    #[tokio::test]
+    async fn many_workers_at_once_take_no_try_too_many() {
+        let directory = tempfile::tempdir().unwrap();
+        let tries = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let login = Login::own("anna".into(), Secret::new("wrong"));
+        let worker = async || {
+            let guard = opened(directory.path());
+            let attempt = async {
+                tries.fetch_add(1, Ordering::Relaxed);
+                sleep(Duration::from_millis(50)).await;
+                Err::<(), _>(Failure::new(Class::Credentials, "no"))
+            };
+            guard.hold(&login, attempt).await.unwrap_err()
+        };
+        let failures = futures::future::join_all((0..6).map(|_| worker())).await;
+        assert!(failures.iter().all(|failure| failure.class == Class::Credentials), "{failures:?}");
+        assert_eq!(tries.load(Ordering::Relaxed), REFUSALS_MAX);
+    }
+
+    #[test]
+    fn whoever_died_in_a_login_holds_it_for_a_minute() {
+        let keys = Keys { own: "a".into(), administrator: None };
+        let begun = Timestamp::UNIX_EPOCH;
+        let mut marks = Vec::new();
+        let mut at = |seconds: i64| {
+            let now = begun + SignedDuration::from_secs(seconds);
+            Tally { marks: &mut marks, keys: &keys, holder: "dead", now }.take(Event::Wanted)
+        };
+        assert_eq!([at(0), at(1), at(2)], [Answer::Go, Answer::Go, Answer::Wait]);
+        assert_eq!([at(59), at(60), at(60)], [Answer::Wait, Answer::Go, Answer::Wait]);
     }
 }

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod documents;
 pub mod guard;
+pub mod ledgers;
 pub mod platform;
 pub mod progress;
 pub mod reporting;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::state::{MigrationRecord, MigrationState};
 use crate::api::{Destination, MailMigration, MailMigrationSpec};
-use crate::ledger::{Ledger, Row};
+use crate::ledger::{Row, Store};
 use crate::model::address::{Address, Domain};
 use crate::model::failure::{Failure, Result};
 use crate::model::finding::Finding;
@@ -30,6 +30,7 @@ pub struct Remembered {
     pub state: MigrationState,
     /// What is remembered of it as a whole.
     pub record: MigrationRecord,
+    store: Arc<dyn Store>,
     observed: Observed,
 }
 
@@ -41,6 +42,7 @@ impl Remembered {
     pub fn read(
         mut migration: MailMigration,
         state: MigrationState,
+        store: Arc<dyn Store>,
         listed: impl Fn(usize) -> Result<Vec<PlannedMailbox>>,
     ) -> Result<Self> {
         let record = state.load()?;
@@ -63,7 +65,7 @@ impl Remembered {
             let seen = DomainObserved { mailboxes, discovery, ..DomainObserved::default() };
             observed.domains.insert(domain.name.clone(), seen);
         }
-        Ok(Self { migration, state, record, observed })
+        Ok(Self { migration, state, record, store, observed })
     }
 
     fn discoveries(&self) -> impl Iterator<Item = (&DomainObserved, &Discovered)> {
@@ -96,7 +98,7 @@ impl Remembered {
     ) -> Result<BTreeMap<Address, Failure>> {
         let mut unread = BTreeMap::new();
         for planned in self.mailboxes() {
-            let ledger = match self.state.find_ledger(&planned.source) {
+            let ledger = match self.store.find(&self.state.key(&planned.source)).await {
                 Ok(Some(ledger)) => ledger,
                 Ok(None) => continue,
                 Err(failure) => {

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::clock::SystemClock;
 use super::guard::DurableGuard;
+use super::ledgers::open_store;
 use super::platform::LocalPlatform;
 use super::progress::Display;
 use super::secrets::Secrets;
@@ -85,11 +86,10 @@ impl Inputs {
 ///
 /// # Errors
 /// A failure that names what cannot be read.
-pub fn tools_for(
+pub async fn tools_for(
     migration: &MailMigration,
     secrets: &Arc<Secrets>,
     state: &StateDir,
-    guard: &Arc<DurableGuard>,
     reach: &Reach,
 ) -> Result<Tools> {
     let spec = &migration.spec;
@@ -110,17 +110,21 @@ pub fn tools_for(
                 .caused_by(&e)
         })?,
     };
-    secrets.manifest().check_references(migration, Part::Destination, &secrets.given())?;
+    secrets.manifest().check_references(migration, Part::Common, &secrets.given())?;
     let per_host = spec.policy.limits.per_host_connections as usize;
+    let network = Arc::new(Network::new(reach.resolver, allowed, per_host)?);
+    let state = state.migration(migration)?;
+    let store = open_store(migration, secrets, &state, &network, &authority).await?;
     Ok(Tools {
         migration: Arc::new(migration.clone()),
         secrets: Arc::clone(secrets),
-        network: Arc::new(Network::new(reach.resolver, allowed, per_host)?),
+        network,
         authority: authority.into(),
-        guard: Arc::clone(guard),
+        guard: Arc::new(DurableGuard::new(Arc::clone(&store))),
         turnstile: Arc::default(),
         pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),
-        state: state.migration(migration)?,
+        state,
+        store,
     })
 }
 
@@ -133,7 +137,6 @@ pub async fn run_migration(
     wanted: Option<Stage>,
     secrets: &Arc<Secrets>,
     state: &StateDir,
-    guard: &Arc<DurableGuard>,
     reach: &Reach,
     display: Arc<dyn Display>,
 ) -> Result<(MailMigration, Ending)> {
@@ -143,7 +146,8 @@ pub async fn run_migration(
     // One mailbox holds a connection at each side; were all of a host's taken by sources, nobody could go on.
     let per_host = migration.spec.policy.limits.per_host_connections;
     migration.spec.workers.concurrency = migration.spec.workers.concurrency.min((per_host / 2).max(1));
-    let tools = tools_for(&migration, secrets, state, guard, reach)?;
+    let tools = tools_for(&migration, secrets, state, reach).await?;
+    tools.guard.check().await?;
     migration.status = Some(tools.state.load()?.status);
     let mut platform = LocalPlatform::begin(tools, display)?;
     let mut stop = Box::pin(stop_signal());

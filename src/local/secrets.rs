@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::ledgers::Database;
 use crate::api::manifest::{Manifest, SecretValue};
 use crate::api::reference::{CaKind, CaRef};
 use crate::mail::credentials::{Credentials, MailboxPassword};
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Failure, Place, Result};
 use crate::model::secret::Secret;
 
 /// The largest file that a secret is read from, in bytes; a Kubernetes Secret holds no more.
@@ -90,6 +91,14 @@ impl Secrets {
         Err(Failure::configuration(format!("Secret \"{name}\" holds no credentials")).hint(
             "give it the keys username and password, or masterUser and masterPassword, or mailboxes.csv",
         ))
+    }
+
+    /// The database that a Secret names.
+    ///
+    /// # Errors
+    /// A failure that names the Secret and the missing or unreadable key.
+    pub fn database(&self, namespace: &str, name: &str) -> Result<Database> {
+        Database::read(|key| self.value(namespace, name, key)).at(|| format!("Secret \"{name}\""))
     }
 
     /// The PEM text that a reference names; empty when there is no reference.

@@ -2,23 +2,22 @@
 //!
 //! ```text
 //! DIR/lock                                held while a run uses the directory
-//! DIR/salt                                makes versions of credentials unreadable elsewhere
-//! DIR/logins.json                         refused logins of the last day
+//! DIR/logins.sqlite                       refused logins of the last day
 //! DIR/NAMESPACE/NAME/migration.json       the status and the number of the pass
 //! DIR/NAMESPACE/NAME/domains/DOMAIN.json  what discovery saw
 //! DIR/NAMESPACE/NAME/mailboxes/X.json     what is remembered of a mailbox
 //! DIR/NAMESPACE/NAME/mailboxes/X.sqlite   its ledger
+//! DIR/NAMESPACE/NAME/mailboxes/X.lock     empty; locked while the mailbox is carried
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use rustls::crypto::ring::default_provider;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{self, unusable};
 use crate::api::{MailMigration, MailMigrationStatus, names};
-use crate::ledger::sqlite::SqliteLedger;
+use crate::ledger::sqlite::SqliteStore;
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
@@ -86,25 +85,6 @@ impl StateDir {
         &self.root
     }
 
-    /// The salt of credential versions; made on first use.
-    ///
-    /// # Errors
-    /// [`Class::Configuration`] when it cannot be read or written.
-    pub fn salt(&self) -> Result<[u8; 32]> {
-        let path = self.root.join("salt");
-        if let Some(salt) = documents::read::<[u8; 32]>(&path)? {
-            return Ok(salt);
-        }
-        let mut salt = [0; 32];
-        default_provider()
-            .secure_random
-            .fill(&mut salt)
-            .map_err(|_| Failure::internal("the system gives no random numbers"))?;
-        documents::write(&path, &salt)?;
-        make_private(&path);
-        Ok(salt)
-    }
-
     /// The part of a migration.
     ///
     /// # Errors
@@ -119,7 +99,7 @@ impl StateDir {
                 fs::create_dir_all(&path).map_err(|e| unusable(&path, &e))?;
             }
         }
-        Ok(MigrationState { name: name.to_owned(), root })
+        Ok(MigrationState { name: name.to_owned(), root, logins: self.root.join("logins.sqlite") })
     }
 }
 
@@ -141,6 +121,7 @@ fn make_private(path: &Path) {
 pub struct MigrationState {
     name: String,
     root: PathBuf,
+    logins: PathBuf,
 }
 
 impl MigrationState {
@@ -149,9 +130,7 @@ impl MigrationState {
     }
 
     fn mailbox_path(&self, mailbox: &Address, extension: &str) -> PathBuf {
-        self.root
-            .join("mailboxes")
-            .join(format!("{}.{extension}", names::mailbox_migration(&self.name, mailbox)))
+        self.root.join("mailboxes").join(format!("{}.{extension}", self.key(mailbox)))
     }
 
     /// What is remembered of the migration.
@@ -205,20 +184,13 @@ impl MigrationState {
         documents::write(&self.mailbox_path(mailbox, "json"), record)
     }
 
-    /// A mailbox's ledger; made when there is none.
-    ///
-    /// # Errors
-    /// Those of [`SqliteLedger::open`].
-    pub fn open_ledger(&self, mailbox: &Address) -> Result<SqliteLedger> {
-        SqliteLedger::open(&self.mailbox_path(mailbox, "sqlite"))
+    /// What a mailbox's ledger is called in its store.
+    pub fn key(&self, mailbox: &Address) -> String {
+        names::mailbox_migration(&self.name, mailbox)
     }
 
-    /// A mailbox's ledger, if there is one.
-    ///
-    /// # Errors
-    /// Those of [`SqliteLedger::open`].
-    pub fn find_ledger(&self, mailbox: &Address) -> Result<Option<SqliteLedger>> {
-        let path = self.mailbox_path(mailbox, "sqlite");
-        if path.exists() { SqliteLedger::open(&path).map(Some) } else { Ok(None) }
+    /// The ledgers that lie in this directory.
+    pub fn ledgers(&self) -> SqliteStore {
+        SqliteStore::new(self.root.join("mailboxes"), &self.logins)
     }
 }

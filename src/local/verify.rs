@@ -55,7 +55,12 @@ pub async fn verify_mailbox(
     depth: Depth,
     repair: bool,
 ) -> Result<Option<Found>> {
-    let Some(ledger) = tools.state.find_ledger(&planned.source)? else { return Ok(None) };
+    let key = tools.state.key(&planned.source);
+    if tools.store.find(&key).await?.is_none() {
+        return Ok(None);
+    }
+    // What is found is written down, and nobody must carry the mailbox meanwhile.
+    let ledger = tools.store.claim(&key).await?;
     let mut by_folder: BTreeMap<FolderPath, Vec<Row>> = BTreeMap::new();
     let mut after = 0;
     loop {
@@ -83,7 +88,7 @@ pub async fn verify_mailbox(
         missing: Vec::new(),
     };
     for (folder, rows) in by_folder {
-        verify_folder(&mut *destination, &ledger, &folder, rows, &mut found)
+        verify_folder(&mut *destination, &*ledger, &folder, rows, &mut found)
             .await
             .at(|| folder.to_string())?;
     }

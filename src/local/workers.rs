@@ -16,7 +16,7 @@ use crate::api::policy::Verify;
 use crate::api::{MailMigration, MailMigrationSpec};
 use crate::discovery::findings::of_channel;
 use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
-use crate::ledger::Ledger;
+use crate::ledger::Store;
 use crate::mail::credentials::{Credentials, Login};
 use crate::mail::imap::destination::ImapDestination;
 use crate::mail::imap::session::greet;
@@ -56,6 +56,8 @@ pub struct Tools {
     pub pace: Arc<Pace>,
     /// What must survive.
     pub state: MigrationState,
+    /// Where the ledgers are kept.
+    pub store: Arc<dyn Store>,
 }
 
 impl Tools {
@@ -300,14 +302,14 @@ impl Tools {
         tls: &mut Option<TlsFacts>,
         progress: &MailboxProgress,
     ) -> Result<()> {
-        let ledger = self.state.open_ledger(&planned.source)?;
+        let ledger = self.store.claim(&self.state.key(&planned.source)).await?;
         let rules = self.rules()?;
         progress.enter_phase("logging in");
         let mut source = self.open_source(at, planned, endpoint).await.at(|| "source".to_owned())?;
         let mut destination = self.open_destination(planned).await.at(|| "destination".to_owned())?;
         tls.clone_from(&destination.facts().tls);
         let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
-        let outcome = sync_mailbox(&mut *source, &mut *destination, &ledger, &rules, progress).await;
+        let outcome = sync_mailbox(&mut *source, &mut *destination, &*ledger, &rules, progress).await;
         source.close().await;
         destination.close().await;
         // Counts are true also after a failure: they are the ledger's.

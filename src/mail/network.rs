@@ -100,13 +100,17 @@ impl Network {
         let allowed: Vec<IpAddr> = found.iter().copied().filter(|address| self.allows(*address)).collect();
         if allowed.is_empty() {
             let shown = found.first().map_or_else(String::new, ToString::to_string);
-            return Err(Failure::new(
-                Class::Refused,
-                format!("{} is at {shown}, a loopback, private or link-local address", printable(host)),
-            )
-            .hint("if that is right, list its network in spec.policy.allowedNetworks"));
+            return Err(not_allowed(host, &shown));
         }
         Ok(allowed)
+    }
+
+    /// Refuses an address of a host that the policy does not let us connect to.
+    ///
+    /// # Errors
+    /// [`Class::Refused`] with the remedy.
+    pub fn vet(&self, host: &str, address: IpAddr) -> Result<()> {
+        if self.allows(address) { Ok(()) } else { Err(not_allowed(host, &address.to_string())) }
     }
 
     /// Whether the policy lets us connect to an address: public ones always, others when their network is listed.
@@ -175,6 +179,12 @@ impl Network {
     }
 }
 
+fn not_allowed(host: &str, address: &str) -> Failure {
+    let host = printable(host);
+    Failure::new(Class::Refused, format!("{host} is at {address}, a loopback, private or link-local address"))
+        .hint("if that is right, list its network in spec.policy.allowedNetworks")
+}
+
 fn explain_lookup(host: &str, error: &NetError) -> Failure {
     let host = printable(host);
     if error.is_nx_domain() || error.is_no_records_found() {
@@ -192,7 +202,7 @@ fn explain_lookup(host: &str, error: &NetError) -> Failure {
 
 /// Whether an address is one that anybody on the Internet could mean: not loopback, private, link-local, shared,
 /// multicast, documentation or reserved (RFC 6890).
-fn is_public(address: IpAddr) -> bool {
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();

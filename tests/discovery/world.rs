@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use mailferry::discovery::{Clock, LoginGuard, MailboxRequest, Request, Step, Watcher, discover};
 use mailferry::mail::credentials::Login;
 use mailferry::mail::network::Network;
 use mailferry::mail::tls::Trust;
 use mailferry::model::evidence::DomainDiscovery;
+use mailferry::model::failure::Result;
 use mailferry::model::finding::Code;
 use mailferry::model::protocol::Protocol;
 use mailferry::model::secret::Secret;
@@ -31,18 +33,21 @@ fn version(login: &Login) -> (String, String) {
     (login.who(), login.password.expose().to_owned())
 }
 
+#[async_trait]
 impl LoginGuard for Guard {
-    fn may_try(&self, login: &Login) -> bool {
-        self.0.lock().unwrap().get(&version(login)).is_none_or(|refused| *refused < 2)
+    async fn may_try(&self, login: &Login) -> Result<bool> {
+        Ok(self.0.lock().unwrap().get(&version(login)).is_none_or(|refused| *refused < 2))
     }
 
-    fn refused(&self, login: &Login) {
+    async fn refused(&self, login: &Login) {
         *self.0.lock().unwrap().entry(version(login)).or_default() += 1;
     }
 
-    fn accepted(&self, login: &Login) {
+    async fn accepted(&self, login: &Login) {
         self.0.lock().unwrap().remove(&version(login));
     }
+
+    async fn unanswered(&self, _: &Login) {}
 }
 
 pub struct Now;

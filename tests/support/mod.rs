@@ -6,6 +6,7 @@
 //! - [`cluster`]: a real Kubernetes, namespaces of one's own in it, and what to print when something there goes wrong
 //! - [`dovecot`]: private Dovecot instances (IMAP and POP3)
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
+//! - [`postgres`]: a private PostgreSQL
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
 //! - [`corpus`]: deterministic mail, ordinary and odd
@@ -28,4 +29,5 @@ pub mod corpus;
 pub mod dns;
 pub mod dovecot;
 pub mod imap;
+pub mod postgres;
 pub mod process;

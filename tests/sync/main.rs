@@ -8,6 +8,7 @@
 //! - [`names`]: namespaces, delimiters, special uses
 //! - [`refused`]: what a rule leaves out and what the destination does not take
 //! - [`plain`]: servers without extensions
+//! - [`database`]: whole mailboxes with their ledger in PostgreSQL
 //! - [`switch`]: POP3 in one pass, IMAP in the next
 #![allow(
     dead_code,
@@ -22,6 +23,7 @@ mod support;
 
 mod adopt;
 mod cut;
+mod database;
 mod delta;
 mod full;
 mod names;

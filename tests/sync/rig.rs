@@ -15,7 +15,7 @@ use mailferry::mail::network::Network;
 use mailferry::mail::tls::Trust;
 use mailferry::mail::{Destination, Source};
 use mailferry::model::endpoint::Endpoint;
-use mailferry::model::failure::Result;
+use mailferry::model::failure::{Class, Result};
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
@@ -108,15 +108,26 @@ pub async fn carry(
     rules: &Rules,
     progress: &MailboxProgress,
 ) -> Result<PassOutcome> {
-    let ledger = SqliteLedger::open(ledger).unwrap();
+    carry_into(source, destination, &SqliteLedger::open(ledger).unwrap(), rules, progress).await
+}
+
+/// As [`carry`], with a ledger that is open.
+pub async fn carry_into(
+    source: &mut dyn Source,
+    destination: SocketAddr,
+    ledger: &dyn Ledger,
+    rules: &Rules,
+    progress: &MailboxProgress,
+) -> Result<PassOutcome> {
     let mut target = ImapDestination::new(log_in(destination, NEW).await).await?;
-    let done = sync_mailbox(source, &mut target, &ledger, rules, progress).await;
+    let done = sync_mailbox(source, &mut target, ledger, rules, progress).await;
     source.close().await;
     target.close().await;
-    let counts = ledger.counts().await.unwrap();
-    assert!(counts.balances(), "{counts}");
-    if let Ok(outcome) = &done {
-        assert_eq!(outcome.counts, counts);
+    match (&done, ledger.counts().await) {
+        (Ok(outcome), counts) => assert_eq!(outcome.counts, counts.unwrap()),
+        (Err(_), Ok(counts)) => assert!(counts.balances(), "{counts}"),
+        // What ended the pass was the ledger itself.
+        (Err(failure), Err(_)) => assert_eq!(failure.class, Class::Unreachable, "{failure:?}"),
     }
     done
 }

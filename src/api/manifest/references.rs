@@ -1,17 +1,17 @@
 //! Whether all that migrations refer to is there, as far as that can be said without opening anything.
 
 use super::{DEFAULT_NAMESPACE, Key, Kind, Manifest, key_of};
-use crate::api::MailMigration;
 use crate::api::domain::Mailboxes;
-use crate::api::reference::{CaKind, CaRef, ConfigMapKeyRef, SecretRef};
+use crate::api::reference::{CaKind, CaRef, ConfigMapKeyRef};
 use crate::api::schema::{Path, Violation};
+use crate::api::{LedgerSpec, MailMigration};
 use crate::model::failure::Result;
 
 /// The part of a migration whose references are looked at. A domain that lacks its Secret must not stop the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// `spec.destination`.
-    Destination,
+    /// `spec.destination` and `spec.ledger`: what all domains need.
+    Common,
     /// The domain at this place of `spec.domains`.
     Domain(usize),
 }
@@ -31,16 +31,20 @@ impl Manifest {
         let spec = &migration.spec;
         let root = Path::default().key("spec");
         match part {
-            Part::Destination => {
+            Part::Common => {
                 // The key below `destination` is the kind of destination; the line of any of its fields serves.
                 let path = root.key("destination").key("imap");
-                search.secret(spec.destination.credentials(), &path.key("credentialsRef"));
+                search.secret(&spec.destination.credentials().name, &path.key("credentialsRef"));
                 search.ca(spec.destination.ca(), &path.key("caRef"));
+                if let LedgerSpec::Postgres(postgres) = &spec.ledger {
+                    let path = root.key("ledger").key("postgres").key("credentialsRef");
+                    search.secret(&postgres.credentials_ref.name, &path);
+                }
             }
             Part::Domain(at) => {
                 let Some(domain) = spec.domains.get(at) else { return Ok(()) };
                 let path = root.key("domains").item(at);
-                search.secret(&domain.credentials_ref, &path.key("credentialsRef"));
+                search.secret(&domain.credentials_ref.name, &path.key("credentialsRef"));
                 search.ca(domain.ca_ref.as_ref(), &path.key("caRef"));
                 if let Mailboxes::ConfigMapRef(rows) = &domain.mailboxes {
                     search.config_map(rows, &path.key("mailboxes").key("configMapRef"));
@@ -59,9 +63,9 @@ struct Search<'a, G> {
 }
 
 impl<G: AsRef<str>> Search<'_, G> {
-    fn secret(&mut self, wanted: &SecretRef, path: &Path) {
-        if !self.is_given(&wanted.name) && self.manifest.secret(self.namespace, &wanted.name).is_none() {
-            self.missing(Kind::Secret, &wanted.name, path);
+    fn secret(&mut self, name: &str, path: &Path) {
+        if !self.is_given(name) && self.manifest.secret(self.namespace, name).is_none() {
+            self.missing(Kind::Secret, name, path);
         }
     }
 

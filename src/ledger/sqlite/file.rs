@@ -1,58 +1,104 @@
-//! The file of a ledger: whose it is, which version it has, whether it is sound, and what is said when it is not.
+//! The files of SQLite: whose they are, which version they have, whether they are sound, and what is said when they are
+//! not.
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::model::failure::{Class, Failure, Result};
 
-/// The schema's version, in `PRAGMA user_version`.
-const VERSION: i64 = 1;
-/// Marks the file as ours, in `PRAGMA application_id`: `MFry`.
-const APPLICATION: i64 = 0x4d46_7279;
+/// A kind of file that is ours.
+pub(super) struct Kind {
+    /// What people call it.
+    name: &'static str,
+    /// Marks the file, in `PRAGMA application_id`.
+    application: i64,
+    /// The schema's version, in `PRAGMA user_version`.
+    version: i64,
+    schema: &'static str,
+    settings: &'static str,
+    /// What to do about a file that cannot be trusted.
+    remedy: &'static str,
+}
 
-const SCHEMA: &str = include_str!("schema.sql");
+/// A mailbox's ledger; its mark reads `MFry`.
+pub(super) const LEDGER: Kind = Kind {
+    name: "ledger",
+    application: 0x4d46_7279,
+    version: 1,
+    schema: include_str!("schema.sql"),
+    settings: "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+    remedy: "move the file away and run again: what has arrived is recognised at the destination, nothing is sent twice",
+};
 
-pub(super) fn prepare(connection: &Connection, path: &Path) -> rusqlite::Result<Result<()>> {
-    let application: i64 = connection.query_row("PRAGMA application_id", [], |r| r.get(0))?;
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
-    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
-    if tables == 0 {
-        connection.execute_batch(settings)?;
-        connection.execute_batch(&format!(
-            "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
-        ))?;
+/// The marks of logins; its mark reads `MFlg`. No write-ahead log: that wants memory shared by all who write, and workers
+/// on several machines may share a volume.
+pub(super) const LOGINS: Kind = Kind {
+    name: "count of logins",
+    application: 0x4d46_6c67,
+    version: 1,
+    schema: include_str!("logins.sql"),
+    settings: "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL;",
+    remedy: "move the file away and run again: refused passwords are then counted from the beginning",
+};
+
+/// Makes an empty file ours, or refuses one that cannot be trusted and leaves it as it is.
+pub(super) fn prepare(connection: &mut Connection, path: &Path, kind: &Kind) -> rusqlite::Result<Result<()>> {
+    if is_empty(connection)? {
+        connection.execute_batch(kind.settings)?;
+        // Somebody else may make it at the same moment.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if is_empty(&transaction)? {
+            transaction.execute_batch(kind.schema)?;
+            transaction.pragma_update(None, "application_id", kind.application)?;
+            transaction.pragma_update(None, "user_version", kind.version)?;
+            transaction.commit()?;
+        }
         return Ok(Ok(()));
     }
-    if application != APPLICATION {
-        return Ok(Err(unusable(path, "is not a Mailferry ledger")));
+    if let Err(failure) = inspect(connection, path, kind)? {
+        return Ok(Err(failure));
     }
-    if version > VERSION {
+    // Not before all is known to be well: the journal's mode is written into the file.
+    connection.execute_batch(kind.settings)?;
+    Ok(Ok(()))
+}
+
+/// Whether nothing was ever written to a file.
+pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |r| r.get(0))
+}
+
+/// Refuses a file that is not ours, too new or damaged.
+pub(super) fn inspect(connection: &Connection, path: &Path, kind: &Kind) -> rusqlite::Result<Result<()>> {
+    let application: i64 = connection.query_row("PRAGMA application_id", [], |r| r.get(0))?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    if application != kind.application {
+        return Ok(Err(unusable(path, &format!("is not a Mailferry {}", kind.name), kind)));
+    }
+    if version > kind.version {
         return Ok(Err(Failure::configuration(format!(
-            "{}: was written by a newer Mailferry (format {version}, this one knows {VERSION})",
-            path.display()
+            "{}: was written by a newer Mailferry (format {version}, this one knows {})",
+            path.display(),
+            kind.version
         ))
         .hint("use the newer version that wrote it")));
     }
     let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
     if sound != "ok" {
-        return Ok(Err(unusable(path, "is damaged")));
+        return Ok(Err(unusable(path, "is damaged", kind)));
     }
-    // Not before all is known to be well: the journal's mode is written into the file.
-    connection.execute_batch(settings)?;
     Ok(Ok(()))
 }
 
-fn unusable(path: &Path, what: &str) -> Failure {
-    Failure::configuration(format!("{}: {what}", path.display()))
-        .hint("move the file away and run again: what has arrived is recognised at the destination, nothing is sent twice")
+fn unusable(path: &Path, what: &str, kind: &Kind) -> Failure {
+    Failure::configuration(format!("{}: {what}", path.display())).hint(kind.remedy)
 }
 
-pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Failure {
+pub(super) fn damaged(path: &Path, error: &rusqlite::Error, kind: &Kind) -> Failure {
     use rusqlite::ErrorCode as E;
     match error.sqlite_error_code() {
-        Some(E::DatabaseCorrupt | E::NotADatabase) => unusable(path, "is damaged").caused_by(error),
+        Some(E::DatabaseCorrupt | E::NotADatabase) => unusable(path, "is damaged", kind).caused_by(error),
         Some(E::DiskFull) => Failure::configuration(format!("{}: the disk is full", path.display()))
             .hint("make room, then run again: it goes on from here")
             .caused_by(error),
@@ -65,6 +111,7 @@ pub(super) fn damaged(path: &Path, error: &rusqlite::Error) -> Failure {
             Failure::new(Class::Conflict, format!("{}: is in use by another process", path.display()))
                 .caused_by(error)
         }
-        _ => Failure::internal(format!("{}: the ledger failed: {error}", path.display())).caused_by(error),
+        _ => Failure::internal(format!("{}: the {} failed: {error}", path.display(), kind.name))
+            .caused_by(error),
     }
 }

@@ -2,16 +2,22 @@
 
 mod columns;
 mod file;
+mod logins;
+mod store;
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use self::columns::{COLUMNS, read_path, read_row, write_locator, write_path};
-use self::file::{damaged, prepare};
+pub use self::store::SqliteStore;
+
+use self::columns::read_row;
+use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
+use super::columns::{COLUMNS, read_path, write_locator, write_path};
 use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Row, RowId, Settled};
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
@@ -22,19 +28,49 @@ use crate::model::progress::MessageCounts;
 /// A ledger in a file.
 #[derive(Debug, Clone)]
 pub struct SqliteLedger {
-    connection: Arc<Mutex<Connection>>,
+    open: Arc<Mutex<Open>>,
     path: PathBuf,
 }
 
+/// The lock goes after the connection, and both only when no transaction runs any more on a thread of its own.
+#[derive(Debug)]
+struct Open {
+    connection: Connection,
+    _claim: Option<File>,
+}
+
 impl SqliteLedger {
-    /// Opens a ledger, or makes an empty one.
+    /// Opens a ledger, or makes an empty one. Nobody is kept out: see [`SqliteStore`].
     ///
     /// # Errors
-    /// [`Class::Configuration`] for a file that is damaged, of a newer version, or no ledger; it is left as it is.
+    /// [`Class::Configuration`](crate::model::failure::Class::Configuration) for a file that is damaged, of a newer
+    /// version, or no ledger; it is left as it is.
     pub fn open(path: &Path) -> Result<Self> {
-        let connection = Connection::open(path).map_err(|e| damaged(path, &e))?;
-        prepare(&connection, path).map_err(|e| damaged(path, &e))??;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), path: path.to_owned() })
+        Self::open_claimed(path, None)
+    }
+
+    /// Opens a ledger and keeps `claim` as long as it is open.
+    fn open_claimed(path: &Path, claim: Option<File>) -> Result<Self> {
+        let broken = |e: rusqlite::Error| damaged(path, &e, &LEDGER);
+        let mut connection = Connection::open(path).map_err(broken)?;
+        prepare(&mut connection, path, &LEDGER).map_err(broken)??;
+        Ok(Self::of(connection, claim, path))
+    }
+
+    /// Opens a ledger to look at; `None` for one that is just being made.
+    fn look(path: &Path) -> Result<Option<Self>> {
+        let broken = |e: rusqlite::Error| damaged(path, &e, &LEDGER);
+        let connection = Connection::open(path).map_err(broken)?;
+        if is_empty(&connection).map_err(broken)? {
+            return Ok(None);
+        }
+        inspect(&connection, path, &LEDGER).map_err(broken)??;
+        connection.pragma_update(None, "query_only", true).map_err(broken)?;
+        Ok(Some(Self::of(connection, None, path)))
+    }
+
+    fn of(connection: Connection, claim: Option<File>, path: &Path) -> Self {
+        Self { open: Arc::new(Mutex::new(Open { connection, _claim: claim })), path: path.to_owned() }
     }
 
     /// Runs a transaction on a thread that may block.
@@ -42,17 +78,17 @@ impl SqliteLedger {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let connection = Arc::clone(&self.connection);
+        let open = Arc::clone(&self.open);
         let done = tokio::task::spawn_blocking(move || {
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction = connection.transaction()?;
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = open.connection.transaction()?;
             let value = work(&transaction)?;
             transaction.commit()?;
             Ok(value)
         });
         done.await
             .map_err(|e| Failure::internal("the ledger's thread ended").caused_by(&e))?
-            .map_err(|e| damaged(&self.path, &e))
+            .map_err(|e| damaged(&self.path, &e, &LEDGER))
     }
 }
 

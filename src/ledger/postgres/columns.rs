@@ -1,0 +1,155 @@
+//! How rows lie in the columns of the table: read one by one, written column by column.
+
+use std::borrow::Cow;
+
+use tokio_postgres::Row as SqlRow;
+use tokio_postgres::types::FromSql;
+
+use crate::ledger::columns::{read_path, write_locator, write_path};
+use crate::ledger::{Known, NewRow, Row, RowId, Settled};
+use crate::model::identity::Digest;
+use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+
+/// Text as PostgreSQL takes it: NUL is the one character that it cannot hold, and no server may stop a mailbox by it.
+pub(super) fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// A size as PostgreSQL takes it; what is larger no server can mean.
+pub(super) fn narrow(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn get<'a, T: FromSql<'a>>(row: &'a SqlRow, at: usize) -> Result<T, String> {
+    row.try_get(at).map_err(|e| format!("column {at}: {e}"))
+}
+
+/// A column that holds a number of 32 bits.
+pub(super) fn number(row: &SqlRow, at: usize) -> Result<u32, String> {
+    u32::try_from(get::<i64>(row, at)?).map_err(|e| format!("column {at}: {e}"))
+}
+
+/// A column that may hold a digest.
+pub(super) fn digest(row: &SqlRow, at: usize) -> Result<Option<Digest>, String> {
+    let bytes: Option<&[u8]> = get(row, at)?;
+    let digest = bytes.map(|bytes| bytes.try_into().map(Digest)).transpose();
+    digest.map_err(|_| format!("column {at}: no digest"))
+}
+
+pub(super) fn read_row(row: &SqlRow) -> Result<Row, String> {
+    let locator = if get::<&str>(row, 1)? == "POP3" {
+        Locator::Pop3 { uidl: get(row, 5)? }
+    } else {
+        Locator::Imap { folder: read_path(get(row, 2)?), uidvalidity: number(row, 3)?, uid: number(row, 4)? }
+    };
+    let offset_minutes = get::<Option<i32>>(row, 8)?.unwrap_or(0);
+    let known = match (digest(row, 10)?, digest(row, 11)?) {
+        (Some(exact), Some(canonical)) => {
+            Some(Known { exact, canonical, message_id: get(row, 12)?, subject: get(row, 13)? })
+        }
+        _ => None,
+    };
+    let destination =
+        match (get::<Option<&str>>(row, 14)?, get::<Option<i64>>(row, 15)?, get::<Option<i64>>(row, 16)?) {
+            (Some(folder), Some(_), Some(_)) => {
+                Some((read_path(folder), Arrival { uidvalidity: number(row, 15)?, uid: number(row, 16)? }))
+            }
+            _ => None,
+        };
+    let word: &str = get(row, 17)?;
+    Ok(Row {
+        id: get(row, 0)?,
+        locator,
+        size: get::<i64>(row, 6)?.cast_unsigned(),
+        date: get::<Option<i64>>(row, 7)?.map(|unix| InternalDate { unix, offset_minutes }),
+        flags: Flags::parse(get(row, 9)?),
+        known,
+        destination,
+        verdict: Verdict::from_parts(word, get(row, 18)?).ok_or_else(|| format!("no verdict: {word}"))?,
+        gone: get(row, 19)?,
+    })
+}
+
+/// Rows that are remembered for the first time.
+#[derive(Default)]
+pub(super) struct Inserted<'a> {
+    pub(super) protocols: Vec<&'static str>,
+    pub(super) folders: Vec<String>,
+    pub(super) uidvalidities: Vec<i64>,
+    pub(super) uids: Vec<i64>,
+    pub(super) uidls: Vec<String>,
+    pub(super) sizes: Vec<i64>,
+    pub(super) dates: Vec<Option<i64>>,
+    pub(super) offsets: Vec<Option<i32>>,
+    pub(super) flags: Vec<String>,
+    pub(super) verdicts: Vec<&'static str>,
+    pub(super) reasons: Vec<Option<Cow<'a, str>>>,
+}
+
+impl<'a> Inserted<'a> {
+    pub(super) fn of(rows: &'a [NewRow]) -> Self {
+        let mut columns = Self::default();
+        for row in rows {
+            let at = write_locator(&row.locator);
+            columns.protocols.push(at.protocol);
+            columns.folders.push(at.folder);
+            columns.uidvalidities.push(at.uidvalidity.into());
+            columns.uids.push(at.uid.into());
+            columns.uidls.push(text(&at.uidl).into_owned());
+            columns.sizes.push(narrow(row.size));
+            columns.dates.push(row.date.map(|date| date.unix));
+            columns.offsets.push(row.date.map(|date| date.offset_minutes));
+            columns.flags.push(text(&row.flags.to_string()).into_owned());
+            columns.verdicts.push(row.verdict.word());
+            columns.reasons.push(row.verdict.reason().map(text));
+        }
+        columns
+    }
+}
+
+/// What became of rows.
+#[derive(Default)]
+pub(super) struct SettledColumns<'a> {
+    pub(super) ids: Vec<RowId>,
+    pub(super) verdicts: Vec<&'static str>,
+    pub(super) reasons: Vec<Option<Cow<'a, str>>>,
+    pub(super) exact: Vec<Option<&'a [u8]>>,
+    pub(super) canonical: Vec<Option<&'a [u8]>>,
+    pub(super) message_ids: Vec<Option<Cow<'a, str>>>,
+    pub(super) subjects: Vec<Option<Cow<'a, str>>>,
+    pub(super) sizes: Vec<Option<i64>>,
+    pub(super) dates: Vec<Option<i64>>,
+    pub(super) offsets: Vec<Option<i32>>,
+    pub(super) flags: Vec<Option<String>>,
+    pub(super) folders: Vec<Option<String>>,
+    pub(super) uidvalidities: Vec<Option<i64>>,
+    pub(super) uids: Vec<Option<i64>>,
+    /// Rows that others of these take the place of.
+    pub(super) replaced: Vec<RowId>,
+}
+
+impl<'a> SettledColumns<'a> {
+    pub(super) fn of(settled: &'a [Settled]) -> Self {
+        let mut columns = Self::default();
+        for row in settled {
+            let known = row.known.as_ref();
+            let arrival = row.destination.as_ref().map(|(_, arrival)| arrival);
+            columns.ids.push(row.id);
+            columns.verdicts.push(row.verdict.word());
+            columns.reasons.push(row.verdict.reason().map(text));
+            columns.exact.push(known.map(|known| &known.exact.0[..]));
+            columns.canonical.push(known.map(|known| &known.canonical.0[..]));
+            columns.message_ids.push(known.and_then(|known| known.message_id.as_deref()).map(text));
+            columns.subjects.push(known.and_then(|known| known.subject.as_deref()).map(text));
+            columns.sizes.push(row.size.map(narrow));
+            columns.dates.push(row.date.map(|date| date.unix));
+            columns.offsets.push(row.date.map(|date| date.offset_minutes));
+            columns.flags.push(row.flags.as_ref().map(|flags| text(&flags.to_string()).into_owned()));
+            columns.folders.push(row.destination.as_ref().map(|(folder, _)| write_path(folder)));
+            columns.uidvalidities.push(arrival.map(|arrival| arrival.uidvalidity.into()));
+            columns.uids.push(arrival.map(|arrival| arrival.uid.into()));
+            columns.replaced.extend(row.replaces);
+        }
+        columns
+    }
+}

@@ -1,0 +1,407 @@
+//! The ledger in a PostgreSQL database, for many migrations at once. Every call is one statement, and so one transaction
+//! and one round trip, however many rows it is about.
+
+mod columns;
+mod failing;
+mod link;
+mod schema;
+mod store;
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+
+pub use self::link::{Options, Vet};
+pub use self::store::PostgresStore;
+
+use self::columns::{Inserted, SettledColumns, digest, narrow, number, read_row, text};
+use self::link::Link;
+use self::store::Spare;
+use super::columns::{COLUMNS, read_path, write_path};
+use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Row, RowId, Settled};
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::folder::FolderPath;
+use crate::model::message::{Flags, Verdict};
+use crate::model::progress::MessageCounts;
+
+/// The longest folder that can be told apart in an index, in bytes as JSON: PostgreSQL takes 2,700 for a whole key.
+const FOLDER_MAX: usize = 2_000;
+
+/// A mailbox's ledger in a database.
+pub(super) struct PostgresLedger {
+    session: Session,
+    /// The ledger's number in `mailferry.ledger`.
+    id: i64,
+}
+
+/// By what right a ledger is open.
+enum Session {
+    /// It is carried. Nobody else writes to it while the connection lives, so rows are numbered here.
+    Claimed { link: Link, last_row: AtomicI64, last_intent: AtomicI64 },
+    /// It is looked at; the connection goes back afterwards.
+    Looking(Option<Link>, Spare),
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Self::Looking(link, spare) = self
+            && let Some(link) = link.take()
+        {
+            spare.give_back(link);
+        }
+    }
+}
+
+impl PostgresLedger {
+    /// A ledger whose claim `link` holds.
+    async fn claimed(link: Link, id: i64) -> Result<Self> {
+        let sql = "SELECT greatest((SELECT max(id) FROM mailferry.message WHERE ledger = $1), \
+             (SELECT max(message) FROM mailferry.intent_message WHERE ledger = $1), 0), \
+             coalesce((SELECT max(id) FROM mailferry.intent WHERE ledger = $1), 0)";
+        let rows = link.query(sql, &[&id]).await?;
+        let last = |at: usize| rows.first().and_then(|row| row.try_get::<_, i64>(at).ok());
+        let (Some(row), Some(intent)) = (last(0), last(1)) else {
+            return Err(link.unreadable("its rows cannot be counted"));
+        };
+        let (last_row, last_intent) = (AtomicI64::new(row), AtomicI64::new(intent));
+        Ok(Self { session: Session::Claimed { link, last_row, last_intent }, id })
+    }
+
+    fn link(&self) -> Result<&Link> {
+        match &self.session {
+            Session::Claimed { link, .. } | Session::Looking(Some(link), _) => Ok(link),
+            Session::Looking(None, _) => Err(Failure::internal("a ledger has no connection")),
+        }
+    }
+
+    /// The connection and the counters of one who may write.
+    fn writer(&self) -> Result<(&Link, &AtomicI64, &AtomicI64)> {
+        match &self.session {
+            Session::Claimed { link, last_row, last_intent } => Ok((link, last_row, last_intent)),
+            Session::Looking(..) => {
+                Err(Failure::internal("a ledger that was opened to look at cannot be written"))
+            }
+        }
+    }
+
+    /// Changes something.
+    async fn write(&self, sql: &str, values: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Result<()> {
+        self.writer()?.0.execute(sql, values).await
+    }
+
+    async fn read(
+        &self,
+        sql: &str,
+        values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>> {
+        self.link()?.query(sql, values).await
+    }
+
+    /// Reads what a query brought.
+    fn collect<T>(
+        &self,
+        rows: &[tokio_postgres::Row],
+        read: impl Fn(&tokio_postgres::Row) -> Result<T, String>,
+    ) -> Result<Vec<T>> {
+        let link = self.link()?;
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|what| link.unreadable(&what))
+    }
+}
+
+/// A folder as it is kept.
+fn key(folder: &FolderPath) -> Result<String> {
+    let key = write_path(folder);
+    if key.len() > FOLDER_MAX {
+        // One such folder must not stop the others.
+        return Err(Failure::new(Class::Message, "the folder's name is too long for a ledger in PostgreSQL")
+            .hint("give it a shorter name at the source, or keep the ledger in SQLite"));
+    }
+    Ok(key)
+}
+
+#[async_trait]
+impl Ledger for PostgresLedger {
+    async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
+        let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned FROM mailferry.cursor \
+             WHERE ledger = $1 AND folder = $2";
+        let rows = self.read(sql, &[&self.id, &key(folder)?]).await?;
+        let mut cursors = self.collect(&rows, |row| {
+            let modseq: Option<i64> = row.try_get(3).map_err(|e| e.to_string())?;
+            let uidnext: Option<i64> = row.try_get(1).map_err(|e| e.to_string())?;
+            Ok(Cursor {
+                uidvalidity: number(row, 0)?,
+                uidnext: uidnext.map(u32::try_from).transpose().map_err(|e| e.to_string())?,
+                messages: number(row, 2)?,
+                highest_modseq: modseq.map(i64::cast_unsigned),
+                destination_uidvalidity: number(row, 4)?,
+                destination_scanned: number(row, 5)?,
+            })
+        })?;
+        Ok(cursors.pop())
+    }
+
+    async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
+        let sql = "INSERT INTO mailferry.cursor VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (ledger, folder) DO UPDATE SET uidvalidity = excluded.uidvalidity, uidnext = excluded.uidnext, \
+             messages = excluded.messages, modseq = excluded.modseq, dst_uidvalidity = excluded.dst_uidvalidity, \
+             dst_scanned = excluded.dst_scanned";
+        self.write(
+            sql,
+            &[
+                &self.id,
+                &key(folder)?,
+                &i64::from(cursor.uidvalidity),
+                &cursor.uidnext.map(i64::from),
+                &i64::from(cursor.messages),
+                &cursor.highest_modseq.map(u64::cast_signed),
+                &i64::from(cursor.destination_uidvalidity),
+                &i64::from(cursor.destination_scanned),
+            ],
+        )
+        .await
+    }
+
+    async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND folder = $2 ORDER BY id");
+        let rows = self.read(&sql, &[&self.id, &key(folder)?]).await?;
+        self.collect(&rows, read_row)
+    }
+
+    async fn insert(&self, rows: &[NewRow]) -> Result<Vec<RowId>> {
+        let (_, last_row, _) = self.writer()?;
+        let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let first = last_row.fetch_add(count, Ordering::Relaxed) + 1;
+        let ids: Vec<RowId> = (first..first + count).collect();
+        let c = Inserted::of(rows);
+        for row in rows {
+            key(&row.locator.folder())?;
+        }
+        let sql = "INSERT INTO mailferry.message (ledger, id, protocol, folder, uidvalidity, uid, uidl, size, date, \
+             date_offset, flags, verdict, reason) SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::text[], \
+             $5::bigint[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::int[], $11::text[], $12::text[], \
+             $13::text[])";
+        self.write(
+            sql,
+            &[
+                &self.id,
+                &ids,
+                &c.protocols,
+                &c.folders,
+                &c.uidvalidities,
+                &c.uids,
+                &c.uidls,
+                &c.sizes,
+                &c.dates,
+                &c.offsets,
+                &c.flags,
+                &c.verdicts,
+                &c.reasons,
+            ],
+        )
+        .await?;
+        Ok(ids)
+    }
+
+    async fn begin_intent(
+        &self,
+        folder: &FolderPath,
+        uidvalidity: u32,
+        uidnext: u32,
+        rows: &[RowId],
+    ) -> Result<i64> {
+        let (_, _, last_intent) = self.writer()?;
+        let intent = last_intent.fetch_add(1, Ordering::Relaxed) + 1;
+        let sql = "WITH made AS (INSERT INTO mailferry.intent VALUES ($1, $2, $3, $4, $5)) \
+             INSERT INTO mailferry.intent_message SELECT $1, $2, unnest($6::bigint[])";
+        let (uidvalidity, uidnext) = (i64::from(uidvalidity), i64::from(uidnext));
+        self.write(sql, &[&self.id, &intent, &key(folder)?, &uidvalidity, &uidnext, &rows]).await?;
+        Ok(intent)
+    }
+
+    async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()> {
+        for (folder, _) in settled.iter().filter_map(|row| row.destination.as_ref()) {
+            key(folder)?;
+        }
+        let c = SettledColumns::of(settled);
+        let sql = "WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], \
+             $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::int[], $12::text[], $13::text[], $14::bigint[], \
+             $15::bigint[]) AS given (id, verdict, reason, exact, canonical, message_id, subject, size, date, \
+             date_offset, flags, dst_folder, dst_uidvalidity, dst_uid)), \
+             replaced AS (DELETE FROM mailferry.message WHERE ledger = $1 AND id = ANY($16::bigint[])), \
+             adopted AS (DELETE FROM mailferry.foreign_message AS f USING given AS g WHERE f.ledger = $1 \
+             AND f.folder = g.dst_folder AND f.uidvalidity = g.dst_uidvalidity AND f.uid = g.dst_uid), \
+             ended AS (DELETE FROM mailferry.intent WHERE ledger = $1 AND id = $17) \
+             UPDATE mailferry.message AS m SET verdict = g.verdict, reason = g.reason, exact = coalesce(g.exact, m.exact), \
+             canonical = coalesce(g.canonical, m.canonical), message_id = coalesce(g.message_id, m.message_id), \
+             subject = coalesce(g.subject, m.subject), size = coalesce(g.size, m.size), date = coalesce(g.date, m.date), \
+             date_offset = coalesce(g.date_offset, m.date_offset), flags = coalesce(g.flags, m.flags), \
+             dst_folder = g.dst_folder, dst_uidvalidity = g.dst_uidvalidity, dst_uid = g.dst_uid \
+             FROM given AS g WHERE m.ledger = $1 AND m.id = g.id";
+        self.write(
+            sql,
+            &[
+                &self.id,
+                &c.ids,
+                &c.verdicts,
+                &c.reasons,
+                &c.exact,
+                &c.canonical,
+                &c.message_ids,
+                &c.subjects,
+                &c.sizes,
+                &c.dates,
+                &c.offsets,
+                &c.flags,
+                &c.folders,
+                &c.uidvalidities,
+                &c.uids,
+                &c.replaced,
+                &ended,
+            ],
+        )
+        .await
+    }
+
+    async fn open_intents(&self) -> Result<Vec<Intent>> {
+        let sql = "SELECT id, folder, uidvalidity, uidnext, ARRAY(SELECT message FROM mailferry.intent_message AS m \
+             WHERE m.ledger = i.ledger AND m.intent = i.id ORDER BY message) FROM mailferry.intent AS i \
+             WHERE ledger = $1 ORDER BY id";
+        let rows = self.read(sql, &[&self.id]).await?;
+        self.collect(&rows, |row| {
+            let words = |e: tokio_postgres::Error| e.to_string();
+            Ok(Intent {
+                id: row.try_get(0).map_err(words)?,
+                folder: read_path(row.try_get(1).map_err(words)?),
+                uidvalidity: number(row, 2)?,
+                uidnext: number(row, 3)?,
+                rows: row.try_get(4).map_err(words)?,
+            })
+        })
+    }
+
+    async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>> {
+        let sql = "SELECT dst_uid FROM mailferry.message \
+             WHERE ledger = $1 AND dst_folder = $2 AND dst_uidvalidity = $3 AND dst_uid IS NOT NULL";
+        let rows = self.read(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity)]).await?;
+        Ok(self.collect(&rows, |row| number(row, 0))?.into_iter().collect())
+    }
+
+    async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()> {
+        let sql = "INSERT INTO mailferry.foreign_message \
+             SELECT $1, $2, $3, * FROM unnest($4::bigint[], $5::bytea[], $6::bytea[], $7::text[]) \
+             ON CONFLICT (ledger, folder, uidvalidity, uid) DO UPDATE SET exact = excluded.exact, \
+             canonical = excluded.canonical, message_id = excluded.message_id";
+        let uids: Vec<i64> = found.iter().map(|message| i64::from(message.uid)).collect();
+        let exact: Vec<&[u8]> = found.iter().map(|message| &message.known.exact.0[..]).collect();
+        let canonical: Vec<&[u8]> = found.iter().map(|message| &message.known.canonical.0[..]).collect();
+        let message_ids: Vec<_> =
+            found.iter().map(|message| message.known.message_id.as_deref().map(text)).collect();
+        let uidvalidity = i64::from(uidvalidity);
+        self.write(sql, &[&self.id, &key(folder)?, &uidvalidity, &uids, &exact, &canonical, &message_ids])
+            .await
+    }
+
+    async fn foreign(&self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>> {
+        let sql = "SELECT uid, exact, canonical, message_id FROM mailferry.foreign_message \
+             WHERE ledger = $1 AND folder = $2 AND uidvalidity = $3 ORDER BY uid";
+        let rows = self.read(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity)]).await?;
+        self.collect(&rows, |row| {
+            let known = |at| digest(row, at)?.ok_or_else(|| "a digest is missing".to_owned());
+            Ok(Foreign {
+                uid: number(row, 0)?,
+                known: Known {
+                    exact: known(1)?,
+                    canonical: known(2)?,
+                    message_id: row.try_get(3).map_err(|e| e.to_string())?,
+                    subject: None,
+                },
+            })
+        })
+    }
+
+    async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
+        let ids: Vec<RowId> = rows.iter().map(|(id, _)| *id).collect();
+        let flags: Vec<String> =
+            rows.iter().map(|(_, flags)| text(&flags.to_string()).into_owned()).collect();
+        let sql = "UPDATE mailferry.message AS m SET flags = given.flags \
+             FROM unnest($2::bigint[], $3::text[]) AS given (id, flags) WHERE m.ledger = $1 AND m.id = given.id";
+        self.write(sql, &[&self.id, &ids, &flags]).await
+    }
+
+    async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
+        let sql = "WITH forgotten AS (DELETE FROM mailferry.message \
+             WHERE ledger = $1 AND id = ANY($2) AND verdict = 'Pending') \
+             UPDATE mailferry.message SET gone = true WHERE ledger = $1 AND id = ANY($2) AND verdict <> 'Pending'";
+        self.write(sql, &[&self.id, &rows]).await
+    }
+
+    async fn forget(&self, rows: &[RowId]) -> Result<()> {
+        let sql = "DELETE FROM mailferry.message WHERE ledger = $1 AND id = ANY($2)";
+        self.write(sql, &[&self.id, &rows]).await
+    }
+
+    async fn reopen(&self, rows: &[RowId]) -> Result<()> {
+        let sql = "UPDATE mailferry.message SET verdict = 'Pending', reason = NULL, dst_folder = NULL, \
+             dst_uidvalidity = NULL, dst_uid = NULL WHERE ledger = $1 AND id = ANY($2) AND NOT gone";
+        self.write(sql, &[&self.id, &rows]).await
+    }
+
+    async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()> {
+        let sql = "WITH forgotten AS (DELETE FROM mailferry.foreign_message \
+             WHERE ledger = $1 AND folder = $2 AND uidvalidity <> $3) \
+             UPDATE mailferry.message SET dst_uid = NULL, dst_uidvalidity = NULL \
+             WHERE ledger = $1 AND dst_folder = $2 AND dst_uidvalidity <> $3 AND dst_uid IS NOT NULL";
+        self.write(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity)]).await
+    }
+
+    async fn forget_cursors(&self) -> Result<()> {
+        self.write("DELETE FROM mailferry.cursor WHERE ledger = $1", &[&self.id]).await
+    }
+
+    async fn counts(&self) -> Result<MessageCounts> {
+        let sql = "SELECT verdict, count(*) FROM mailferry.message WHERE ledger = $1 GROUP BY verdict";
+        let rows = self.read(sql, &[&self.id]).await?;
+        let read = |row: &tokio_postgres::Row| {
+            let word: String = row.try_get(0)?;
+            Ok((word, row.try_get::<_, i64>(1)?))
+        };
+        let counted =
+            self.collect(&rows, |row| read(row).map_err(|e: tokio_postgres::Error| e.to_string()))?;
+        let mut counts = MessageCounts::default();
+        for (word, count) in counted {
+            if let Some(verdict) = Verdict::from_parts(&word, None) {
+                counts.add(&verdict, count.cast_unsigned());
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn count_altered(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND verdict = 'DeliveredAltered'";
+        let rows = self.read(sql, &[&self.id]).await?;
+        let counts = self.collect(&rows, |row| row.try_get::<_, i64>(0).map_err(|e| e.to_string()))?;
+        Ok(counts.first().map_or(0, |count| count.cast_unsigned()))
+    }
+
+    async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND id > $2 ORDER BY id LIMIT $3"
+        );
+        let rows = self.read(&sql, &[&self.id, &after, &narrow(limit as u64)]).await?;
+        self.collect(&rows, read_row)
+    }
+
+    async fn fact(&self, name: &str) -> Result<Option<String>> {
+        let sql = "SELECT value FROM mailferry.fact WHERE ledger = $1 AND name = $2";
+        let rows = self.read(sql, &[&self.id, &name]).await?;
+        Ok(self.collect(&rows, |row| row.try_get(0).map_err(|e| e.to_string()))?.pop())
+    }
+
+    async fn save_fact(&self, name: &str, value: &str) -> Result<()> {
+        let sql = "INSERT INTO mailferry.fact VALUES ($1, $2, $3) \
+             ON CONFLICT (ledger, name) DO UPDATE SET value = excluded.value";
+        self.write(sql, &[&self.id, &name, &&*text(value)]).await
+    }
+}

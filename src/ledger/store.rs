@@ -1,0 +1,79 @@
+//! Where ledgers are kept: a directory of SQLite files, or a PostgreSQL database for many migrations. Beside the ledgers a
+//! store keeps the marks of logins, since all workers of a migration must share one count of refusals.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::Ledger;
+use crate::model::failure::{Failure, Result};
+
+/// Where the ledgers of a migration are kept.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Opens a mailbox's ledger to carry it, makes it when there is none, and keeps other workers out while the value
+    /// lives. `mailbox` is a name that a file may have.
+    ///
+    /// # Errors
+    /// [`Class::Conflict`](crate::model::failure::Class::Conflict) while another worker carries the mailbox.
+    async fn claim(&self, mailbox: &str) -> Result<Box<dyn Ledger>>;
+
+    /// A mailbox's ledger to look at, if there is one, also while somebody carries the mailbox. Nothing can be written to
+    /// it.
+    async fn find(&self, mailbox: &str) -> Result<Option<Box<dyn Ledger>>>;
+
+    /// What makes the keys of [`LoginMark`]s useless elsewhere: 32 random bytes, the same for all who use the store.
+    async fn salt(&self) -> Result<[u8; 32]>;
+
+    /// Lets `change` see the marks under some keys, and keeps what it makes of them. Nobody comes in between, and it is
+    /// durable when this returns. What `change` leaves must be under the same keys. Marks under any key that are older
+    /// than `oldest` are forgotten when something is written.
+    async fn change_marks(&self, keys: &[String], oldest: Timestamp, change: ChangeMarks) -> Result<()>;
+}
+
+/// Sees marks and changes them; see [`Store::change_marks`].
+pub type ChangeMarks = Box<dyn FnOnce(&mut Vec<LoginMark>) + Send>;
+
+/// A login that is under way, or that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginMark {
+    /// Tells a credential from every other and nothing else.
+    pub key: String,
+    /// When it began or was refused, to the millisecond.
+    pub at: Timestamp,
+    /// Who is at it; `None` once it was refused.
+    pub holder: Option<String>,
+}
+
+/// How long a claim waits for the one before it: a worker that has just ended may still be closing its ledger.
+pub(super) const CLAIM_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Refuses the key of a mailbox that could lead out of a directory.
+pub(super) fn check_key(mailbox: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+    if mailbox.is_empty() || mailbox.starts_with('.') || !mailbox.chars().all(plain) {
+        return Err(Failure::internal("the key of a ledger is no plain name"));
+    }
+    Ok(())
+}
+
+/// What a second worker is told.
+pub(super) fn claimed_already(place: &str) -> Failure {
+    use crate::model::failure::Class;
+    Failure::new(Class::Conflict, format!("{place}: another worker is carrying this mailbox"))
+        .hint("wait for it to end; it is tried again by itself")
+}
+
+/// A mark's time as it is stored.
+pub(super) fn read_time(millisecond: i64) -> Timestamp {
+    Timestamp::from_millisecond(millisecond).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A salt for a store that has none yet.
+pub(super) fn new_salt() -> Result<[u8; 32]> {
+    let mut salt = [0; 32];
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut salt)
+        .map_err(|_| Failure::internal("the system gives no random numbers"))?;
+    Ok(salt)
+}

@@ -1,0 +1,495 @@
+//! Proves the ledgers, each test on every store: what a ledger was told is there after it was closed, whoever carries a
+//! mailbox is alone with it, and what cannot be trusted is refused by name. [`database`] has what concerns PostgreSQL alone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise, in its small functions as well"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod database;
+
+use std::cell::Cell;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use mailferry::ledger::postgres::{Options, PostgresStore};
+use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
+use mailferry::ledger::{Cursor, Foreign, Known, Ledger, LoginMark, NewRow, RowId, Settled, Store};
+use mailferry::mail::tls::Trust;
+use mailferry::model::failure::{Class, Failure};
+use mailferry::model::folder::FolderPath;
+use mailferry::model::identity::Digest;
+use mailferry::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use mailferry::model::secret::Secret;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use support::postgres::{PASSWORD, Postgres, USER};
+use tempfile::TempDir;
+
+/// A place for ledgers that a test has for itself.
+enum Place {
+    Directory(TempDir),
+    Database(Arc<Postgres>, String),
+}
+
+/// How a test logs in to a database: over TLS.
+fn options(postgres: &Postgres, database: &str) -> Options {
+    let trust = Trust::with_authorities(&[postgres.ca().pem().to_owned()]).unwrap();
+    Options {
+        host: "localhost".to_owned(),
+        port: postgres.address().port(),
+        database: database.to_owned(),
+        username: USER.to_owned(),
+        password: Secret::new(PASSWORD),
+        tls: Some(Arc::new(trust.config().clone())),
+        // The server listens on one of the addresses that the name has.
+        vet: Arc::new(|_: IpAddr| Ok(())),
+    }
+}
+
+impl Place {
+    fn sqlite() -> Self {
+        Self::Directory(tempfile::tempdir().unwrap())
+    }
+
+    fn postgres() -> Self {
+        let postgres = Postgres::shared();
+        let database = postgres.database();
+        Self::Database(postgres, database)
+    }
+
+    /// The store, as a process of its own would open it.
+    async fn store(&self) -> Box<dyn Store> {
+        match self {
+            Self::Directory(directory) => {
+                let root = directory.path();
+                Box::new(SqliteStore::new(root.join("mailboxes"), root.join("logins.sqlite")))
+            }
+            Self::Database(postgres, database) => {
+                Box::new(PostgresStore::open(options(postgres, database), "default/move").await.unwrap())
+            }
+        }
+    }
+
+    /// The ledger of the mailbox that most tests have.
+    async fn ledger(&self) -> Box<dyn Ledger> {
+        self.store().await.claim(ANNA).await.unwrap()
+    }
+}
+
+const ANNA: &str = "move-anna-0a1b2c3d";
+
+/// Runs each test on every store.
+macro_rules! on_every_store {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(super::Place::sqlite()).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $test() { super::$test(super::Place::postgres()).await; })*
+        }
+    };
+}
+
+on_every_store!(
+    everything_is_there_again_after_it_was_closed,
+    a_step_is_whole_or_not_at_all,
+    rows_are_adopted_replaced_forgotten_and_reopened,
+    whoever_carries_a_mailbox_is_alone_with_it,
+    mailboxes_do_not_see_each_other,
+    marks_of_logins_are_changed_one_after_the_other,
+    keys_that_are_no_names_are_refused,
+    large_steps_tell_how_fast_it_is,
+);
+
+fn folder() -> FolderPath {
+    FolderPath::new(["Entwürfe", "with/slash", "\"quoted\""])
+}
+
+fn new_row(uid: u32, verdict: Verdict) -> NewRow {
+    NewRow {
+        locator: Locator::Imap { folder: folder(), uidvalidity: 7, uid },
+        size: u64::from(uid) * 1000,
+        date: Some(InternalDate { unix: 1_612_148_645, offset_minutes: -450 }),
+        flags: Flags::parse("$Label1 \\Seen"),
+        verdict,
+    }
+}
+
+fn known(byte: u8) -> Known {
+    Known {
+        exact: Digest([byte; 32]),
+        canonical: Digest([!byte; 32]),
+        message_id: Some(format!("{byte}@a.test")),
+        subject: Some("Grüße".to_owned()),
+    }
+}
+
+fn settled(id: RowId, verdict: Verdict, arrival: Option<Arrival>) -> Settled {
+    Settled {
+        id,
+        known: Some(known(3)),
+        size: Some(42),
+        date: None,
+        flags: None,
+        destination: arrival.map(|arrival| (folder(), arrival)),
+        verdict,
+        replaces: None,
+    }
+}
+
+async fn everything_is_there_again_after_it_was_closed(place: Place) {
+    let arrival = Arrival { uidvalidity: 9, uid: 100 };
+    let cursor = Cursor {
+        uidvalidity: 7,
+        uidnext: Some(u32::MAX),
+        messages: 3,
+        highest_modseq: Some(u64::MAX - 1),
+        destination_uidvalidity: 9,
+        destination_scanned: 101,
+    };
+    let ids = {
+        let ledger = place.ledger().await;
+        let rows = [
+            new_row(1, Verdict::Pending),
+            new_row(2, Verdict::Excluded("too large".into())),
+            new_row(3, Verdict::Pending),
+            NewRow {
+                locator: Locator::Pop3 { uidl: "\u{7e}!x".into() },
+                date: None,
+                flags: Flags::default(),
+                ..new_row(4, Verdict::Pending)
+            },
+        ];
+        let ids = ledger.insert(&rows).await.unwrap();
+        let intent = ledger.begin_intent(&folder(), 9, 100, &ids).await.unwrap();
+        ledger.settle(&[settled(ids[0], Verdict::Delivered, Some(arrival.clone()))], None).await.unwrap();
+        assert_eq!(ledger.open_intents().await.unwrap()[0].id, intent);
+        ledger.save_cursor(&folder(), &cursor).await.unwrap();
+        ledger.keep_foreign(&folder(), 9, &[Foreign { uid: 5, known: known(8) }]).await.unwrap();
+        ledger.save_fact("a", "b").await.unwrap();
+        ids
+    };
+    let ledger = place.ledger().await;
+    let rows = ledger.rows(&folder()).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids[..3]);
+    assert_eq!(rows[0].locator, new_row(1, Verdict::Pending).locator);
+    assert_eq!((rows[0].size, &rows[0].known, &rows[0].verdict), (42, &Some(known(3)), &Verdict::Delivered));
+    assert_eq!(rows[0].destination, Some((folder(), arrival)));
+    assert_eq!(rows[0].date, new_row(1, Verdict::Pending).date);
+    assert_eq!(rows[0].flags, Flags::parse("$Label1 \\Seen"));
+    assert_eq!(rows[1].verdict, Verdict::Excluded("too large".into()));
+    assert_eq!((rows[2].size, &rows[2].known, &rows[2].destination), (3000, &None, &None));
+    let pop3 = ledger.rows(&FolderPath::inbox()).await.unwrap();
+    assert_eq!((pop3[0].locator.clone(), pop3[0].date), (Locator::Pop3 { uidl: "~!x".into() }, None));
+    let intents = ledger.open_intents().await.unwrap();
+    assert_eq!(
+        (intents.len(), intents[0].folder.clone(), intents[0].rows.clone()),
+        (1, folder(), ids.clone())
+    );
+    assert_eq!((intents[0].uidvalidity, intents[0].uidnext), (9, 100));
+    assert_eq!(ledger.cursor(&folder()).await.unwrap(), Some(cursor));
+    assert_eq!(ledger.cursor(&FolderPath::inbox()).await.unwrap(), None);
+    assert_eq!(ledger.foreign(&folder(), 9).await.unwrap()[0].known.exact, known(8).exact);
+    assert_eq!(ledger.claimed(&folder(), 9).await.unwrap().into_iter().collect::<Vec<_>>(), [100]);
+    assert_eq!(ledger.fact("a").await.unwrap().as_deref(), Some("b"));
+    let counts = ledger.counts().await.unwrap();
+    assert_eq!((counts.source, counts.copied, counts.excluded, counts.pending), (4, 1, 1, 2));
+}
+
+async fn a_step_is_whole_or_not_at_all(place: Place) {
+    let ledger = place.ledger().await;
+    let first = ledger.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
+    // The second row is there already: the first of the same step must not stay behind.
+    let twice = [new_row(2, Verdict::Pending), new_row(1, Verdict::Pending)];
+    ledger.insert(&twice).await.unwrap_err();
+    assert_eq!(ledger.rows(&folder()).await.unwrap().len(), 1);
+    let intent = ledger.begin_intent(&folder(), 9, 1, &first).await.unwrap();
+    ledger
+        .settle(&[settled(first[0], Verdict::Quarantined("refused".into()), None)], Some(intent))
+        .await
+        .unwrap();
+    assert!(ledger.open_intents().await.unwrap().is_empty());
+    assert_eq!(ledger.counts().await.unwrap().failed, 1);
+}
+
+async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
+    let ledger = place.ledger().await;
+    let rows = [1, 2, 3].map(|uid| new_row(uid, Verdict::Pending));
+    let ids = ledger.insert(&rows).await.unwrap();
+    let foreign = [5, 6].map(|uid| Foreign { uid, known: known(8) });
+    ledger.keep_foreign(&folder(), 9, &foreign).await.unwrap();
+    let adopted = Settled {
+        replaces: Some(ids[0]),
+        ..settled(ids[1], Verdict::Delivered, Some(Arrival { uidvalidity: 9, uid: 5 }))
+    };
+    ledger.settle(&[adopted], None).await.unwrap();
+    assert_eq!(ledger.foreign(&folder(), 9).await.unwrap().iter().map(|f| f.uid).collect::<Vec<_>>(), [6]);
+    let left: Vec<_> = ledger.page(0, 10).await.unwrap().iter().map(|row| row.id).collect();
+    assert_eq!(left, ids[1..], "the replaced row is forgotten");
+
+    ledger.mark_gone(&ids).await.unwrap();
+    let rows = ledger.page(0, 10).await.unwrap();
+    assert_eq!(rows.len(), 1, "what was never carried is forgotten");
+    assert!(rows[0].gone && rows[0].id == ids[1]);
+    ledger.reopen(&ids).await.unwrap();
+    assert_eq!(ledger.counts().await.unwrap().copied, 1, "what is gone cannot be carried again");
+
+    // Another UIDVALIDITY voids what was seen under the one before, and only that.
+    let later = ledger.insert(&[new_row(9, Verdict::Pending)]).await.unwrap();
+    let arrival = Arrival { uidvalidity: 10, uid: 1 };
+    ledger.settle(&[settled(later[0], Verdict::Delivered, Some(arrival.clone()))], None).await.unwrap();
+    ledger.forget_arrivals(&folder(), 10).await.unwrap();
+    let rows = ledger.rows(&folder()).await.unwrap();
+    assert_eq!(rows[0].destination, None);
+    assert_eq!(rows[1].destination, Some((folder(), arrival)));
+    assert!(ledger.foreign(&folder(), 9).await.unwrap().is_empty());
+}
+
+async fn whoever_carries_a_mailbox_is_alone_with_it(place: Place) {
+    let (one, two) = (place.store().await, place.store().await);
+    assert!(one.find(ANNA).await.unwrap().is_none(), "looking makes nothing");
+    let carried = one.claim(ANNA).await.unwrap();
+    for store in [&one, &two] {
+        let failure = store.claim(ANNA).await.err().unwrap();
+        assert_eq!(failure.class, Class::Conflict, "{failure:?}");
+        assert!(failure.sentence().contains(ANNA), "{failure}");
+    }
+    let ids = carried.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
+    let looked_at = two.find(ANNA).await.unwrap().unwrap();
+    assert_eq!(looked_at.counts().await.unwrap().source, 1, "what is carried can be looked at");
+    carried.insert(&[new_row(2, Verdict::Pending)]).await.unwrap();
+    assert_eq!(looked_at.counts().await.unwrap().source, 2);
+    looked_at.forget(&ids).await.unwrap_err();
+    looked_at.insert(&[new_row(3, Verdict::Pending)]).await.unwrap_err();
+    assert_eq!(carried.counts().await.unwrap().source, 2, "and not changed");
+    let others = two.claim("move-bob-0a1b2c3d").await.unwrap();
+    assert_eq!(others.counts().await.unwrap().source, 0, "another mailbox is free");
+    drop(carried);
+    let next = two.claim(ANNA).await.unwrap();
+    assert_eq!(next.rows(&folder()).await.unwrap().len(), 2);
+    // A row that is forgotten leaves its number to nobody who is still there.
+    let more = next.insert(&[new_row(3, Verdict::Pending)]).await.unwrap();
+    assert!(!ids.contains(&more[0]) && more[0] > ids[0]);
+}
+
+async fn mailboxes_do_not_see_each_other(place: Place) {
+    let store = place.store().await;
+    let (anna, bob) = (store.claim(ANNA).await.unwrap(), store.claim("bob").await.unwrap());
+    let rows = [1, 2].map(|uid| new_row(uid, Verdict::Pending));
+    let (hers, his) = (anna.insert(&rows).await.unwrap(), bob.insert(&rows).await.unwrap());
+    let arrival = Arrival { uidvalidity: 9, uid: 1 };
+    let intent = anna.begin_intent(&folder(), 9, 1, &hers).await.unwrap();
+    anna.settle(&[settled(hers[0], Verdict::Delivered, Some(arrival))], None).await.unwrap();
+    anna.keep_foreign(&folder(), 9, &[Foreign { uid: 2, known: known(1) }]).await.unwrap();
+    anna.save_cursor(&folder(), &Cursor::default()).await.unwrap();
+    anna.save_fact("a", "b").await.unwrap();
+    assert!(bob.claimed(&folder(), 9).await.unwrap().is_empty());
+    assert!(bob.foreign(&folder(), 9).await.unwrap().is_empty());
+    assert!(bob.open_intents().await.unwrap().is_empty());
+    assert_eq!(bob.cursor(&folder()).await.unwrap(), None);
+    assert_eq!(bob.fact("a").await.unwrap(), None);
+    assert_eq!(bob.counts().await.unwrap().pending, 2);
+    // Whatever he forgets is not hers.
+    let theirs = bob.begin_intent(&folder(), 9, 1, &his).await.unwrap();
+    bob.settle(&[], Some(theirs)).await.unwrap();
+    bob.forget(&his).await.unwrap();
+    bob.forget_cursors().await.unwrap();
+    bob.forget_arrivals(&folder(), 10).await.unwrap();
+    assert_eq!(anna.rows(&folder()).await.unwrap().len(), 2);
+    assert_eq!(anna.open_intents().await.unwrap()[0].id, intent);
+    assert_eq!(anna.foreign(&folder(), 9).await.unwrap().len(), 1);
+    assert!(anna.cursor(&folder()).await.unwrap().is_some());
+    assert!(anna.rows(&folder()).await.unwrap()[0].destination.is_some());
+}
+
+async fn marks_of_logins_are_changed_one_after_the_other(place: Place) {
+    let (one, two) = (place.store().await, place.store().await);
+    assert_eq!(one.salt().await.unwrap(), two.salt().await.unwrap(), "all share one salt");
+    assert_ne!(one.salt().await.unwrap(), [0; 32]);
+    let at = Timestamp::from_second(1_800_000_000).unwrap();
+    let keys = ["key".to_owned(), "other".to_owned()];
+    let mark = |key: &str, seconds: i64, holder: Option<&str>| LoginMark {
+        key: key.to_owned(),
+        at: at + SignedDuration::from_secs(seconds),
+        holder: holder.map(str::to_owned),
+    };
+    let oldest = at - SignedDuration::from_hours(24);
+    let mut adding = Vec::new();
+    for n in 0..10 {
+        let store = if n % 2 == 0 { &one } else { &two };
+        let fresh = mark("key", n, (n == 3).then_some("me"));
+        adding.push(store.change_marks(&keys, oldest, Box::new(move |marks| marks.push(fresh))));
+    }
+    for added in futures::future::join_all(adding).await {
+        added.unwrap();
+    }
+    let seen = async |keys: &[String]| {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let look = move |marks: &mut Vec<LoginMark>| tell.send(marks.clone()).unwrap();
+        two.change_marks(keys, oldest, Box::new(look)).await.unwrap();
+        told.await.unwrap()
+    };
+    let mut all = seen(&keys).await;
+    all.sort_by_key(|mark| mark.at);
+    assert_eq!(all.len(), 10, "none is lost");
+    assert_eq!(all[3], mark("key", 3, Some("me")));
+    assert!(seen(&["other".to_owned()]).await.is_empty());
+    let (far, fresh) = (mark("far", 0, None), mark("other", 60, None));
+    let far_keys = ["far".to_owned()];
+    one.change_marks(&far_keys, oldest, Box::new(move |marks| marks.push(far))).await.unwrap();
+    let later = at + SignedDuration::from_secs(5);
+    one.change_marks(&keys, later, Box::new(move |marks| *marks = vec![fresh])).await.unwrap();
+    assert_eq!(seen(&keys).await, [mark("other", 60, None)]);
+    assert!(seen(&far_keys).await.is_empty(), "what is too old is forgotten under every key");
+}
+
+async fn keys_that_are_no_names_are_refused(place: Place) {
+    let store = place.store().await;
+    for key in ["", "../anna", "a/b", ".hidden", "a\0b", "a b"] {
+        assert_eq!(store.claim(key).await.err().unwrap().class, Class::Internal, "{key}");
+        assert_eq!(store.find(key).await.err().unwrap().class, Class::Internal, "{key}");
+    }
+}
+
+async fn large_steps_tell_how_fast_it_is(place: Place) {
+    const ROWS: u32 = 10_000;
+    const WINDOW: usize = 500;
+    let ledger = place.ledger().await;
+    let rows: Vec<NewRow> = (1..=ROWS).map(|uid| new_row(uid, Verdict::Pending)).collect();
+    let rate = |count: usize, begun: Instant| count as u128 * 1_000_000 / begun.elapsed().as_micros().max(1);
+    let begun = Instant::now();
+    let ids = ledger.insert(&rows).await.unwrap();
+    let insert = rate(rows.len(), begun);
+    let begun = Instant::now();
+    for (at, window) in ids.chunks(WINDOW).enumerate() {
+        let first = u32::try_from(at * WINDOW).unwrap();
+        let intent = ledger.begin_intent(&folder(), 9, first + 1, window).await.unwrap();
+        let arrived: Vec<Settled> = (first + 1..)
+            .zip(window)
+            .map(|(uid, id)| settled(*id, Verdict::Delivered, Some(Arrival { uidvalidity: 9, uid })))
+            .collect();
+        ledger.settle(&arrived, Some(intent)).await.unwrap();
+    }
+    let settle = rate(rows.len(), begun);
+    let begun = Instant::now();
+    let read = ledger.rows(&folder()).await.unwrap();
+    println!(
+        "{}: insert {insert} rows/s, settle {settle} rows/s by {WINDOW}, read {} rows/s",
+        match &place {
+            Place::Directory(_) => "SQLite",
+            Place::Database(..) => "PostgreSQL",
+        },
+        rate(read.len(), begun)
+    );
+    assert_eq!(read.len(), rows.len());
+    assert!(
+        read.iter()
+            .zip(1..)
+            .all(|(row, uid)| row.destination == Some((folder(), Arrival { uidvalidity: 9, uid })))
+    );
+    assert!(ledger.open_intents().await.unwrap().is_empty());
+    assert_eq!(ledger.claimed(&folder(), 9).await.unwrap().len(), rows.len());
+}
+
+fn refused(path: &Path) -> Failure {
+    let failure = SqliteLedger::open(path).err().unwrap();
+    assert_eq!(failure.class, Class::Configuration, "{failure:?}");
+    assert!(failure.what.contains(path.to_str().unwrap()), "it names the file: {}", failure.what);
+    assert!(failure.hint.is_some(), "it names the remedy");
+    failure
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_trusted_are_refused_and_left_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("anna@a.test.sqlite");
+    SqliteLedger::open(&path).unwrap().insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
+    let sound = fs::read(&path).unwrap();
+    let damage = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let copy = directory.path().join(name);
+        let mut bytes = sound.clone();
+        change(&mut bytes);
+        fs::write(&copy, &bytes).unwrap();
+        (copy, bytes)
+    };
+    // The version is at byte 60 of a database's header.
+    let (newer, bytes) = damage("newer", &|bytes| bytes[60..64].copy_from_slice(&2_u32.to_be_bytes()));
+    let failure = refused(&newer);
+    assert!(failure.what.contains("newer Mailferry"), "{}", failure.what);
+    assert_eq!(fs::read(&newer).unwrap(), bytes);
+
+    let (text, bytes) = damage("text", &|bytes| *bytes = b"dear diary, ".repeat(100));
+    assert!(refused(&text).what.contains("damaged"));
+    assert_eq!(fs::read(&text).unwrap(), bytes);
+
+    let (torn, _) = damage("torn", &|bytes| bytes.truncate(bytes.len() / 2));
+    refused(&torn);
+    let (scribbled, _) = damage("scribbled", &|bytes| bytes[4096..9000].fill(0x5a));
+    refused(&scribbled);
+
+    let other = directory.path().join("other");
+    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let bytes = fs::read(&other).unwrap();
+    assert!(refused(&other).what.contains("not a Mailferry ledger"));
+    assert_eq!(fs::read(&other).unwrap(), bytes);
+
+    refused(&directory.path().join("no/such/directory"));
+    SqliteLedger::open(&path).unwrap();
+}
+
+/// Whatever a server calls things, it comes back as it went in, and the counts add up.
+#[test]
+fn any_name_and_any_verdict_comes_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let strategy = (
+        prop::collection::vec("\\PC{0,12}", 1..4),
+        any::<u32>(),
+        prop::collection::vec((0_u8..5, "\\PC{0,20}"), 1..20),
+    );
+    for place in [Place::sqlite(), Place::postgres()] {
+        let cases = Cell::new(0);
+        let mut runner = TestRunner::new(ProptestConfig { cases: 32, ..ProptestConfig::default() });
+        let run = runner.run(&strategy, |(names, uid, verdicts)| {
+            let mailbox = format!("m{}", cases.replace(cases.get() + 1));
+            runtime.block_on(come_back(&place, &mailbox, names, uid, verdicts));
+            Ok(())
+        });
+        run.unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+async fn come_back(place: &Place, mailbox: &str, names: Vec<String>, uid: u32, verdicts: Vec<(u8, String)>) {
+    let ledger = place.store().await.claim(mailbox).await.unwrap();
+    let folder = FolderPath::new(names);
+    let mut expected = Vec::new();
+    for (n, (kind, why)) in verdicts.into_iter().enumerate() {
+        let verdict = match kind {
+            0 => Verdict::Pending,
+            1 => Verdict::Delivered,
+            2 => Verdict::DeliveredAltered(why),
+            3 => Verdict::Excluded(why),
+            _ => Verdict::Quarantined(why),
+        };
+        let uid = uid.wrapping_add(u32::try_from(n).unwrap());
+        let locator = Locator::Imap { folder: folder.clone(), uidvalidity: 7, uid };
+        let row = NewRow { locator: locator.clone(), ..new_row(1, verdict.clone()) };
+        ledger.insert(&[row]).await.unwrap();
+        expected.push((locator, verdict));
+    }
+    let rows = ledger.rows(&folder).await.unwrap();
+    let found: Vec<_> = rows.into_iter().map(|row| (row.locator, row.verdict)).collect();
+    let counts = ledger.counts().await.unwrap();
+    assert!(counts.balances());
+    assert_eq!(counts.source, expected.len() as u64);
+    assert_eq!(found, expected);
+}
