@@ -44,7 +44,7 @@ impl Database {
     /// # Errors
     /// A failure that names the key; no message repeats a value.
     pub fn read(value: impl Fn(&str) -> Result<Option<Secret>>) -> Result<Self> {
-        let text = |key: &str| {
+        let text = |key: &str| -> Result<Option<String>> {
             Ok(value(key)?.map(|secret| secret.expose().trim().to_owned()).filter(|text| !text.is_empty()))
         };
         let needed = |key: &str| {
