@@ -18,6 +18,7 @@
 //! - [`transfer`] knows protocols only through the traits of [`mail`].
 //! - [`mail`], [`discovery`], [`transfer`] and [`ledger`] know neither `api` nor `plan` nor a platform.
 //! - [`local`] is the platform of this process; the operator will be the other one and opens no mail connection.
+//! - [`reporting`] fills the report for both platforms, from the facts that each of them gathers.
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
 pub mod api;
@@ -33,4 +34,5 @@ pub mod operator;
 pub mod plan;
 pub mod reconcile;
 pub mod report;
+pub mod reporting;
 pub mod transfer;
