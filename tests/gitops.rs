@@ -246,7 +246,7 @@ fn kustomize_builds_a_whole_migration() {
     assert_eq!(migration.metadata.name.as_deref(), Some("contoso"));
     assert_eq!(migration.metadata.namespace.as_deref(), Some("contoso-mail"));
     assert_eq!(migration.spec.stage, Stage::Sync, "the overlay goes further than the base");
-    for part in [manifest::Part::Domain(0), manifest::Part::Destination] {
+    for part in [manifest::Part::Domain(0), manifest::Part::Common] {
         read.check_references(migration, part, &[""; 0]).unwrap_or_else(|f| panic!("{f}"));
     }
     let kept = migration.metadata.annotations.as_ref().unwrap();

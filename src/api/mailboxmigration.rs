@@ -235,10 +235,11 @@ impl From<&Failure> for MailboxFailure {
     }
 }
 
-impl From<&MailboxFailure> for Failure {
-    fn from(known: &MailboxFailure) -> Self {
-        let failure = Self::new(known.class, known.message.clone());
-        match &known.hint {
+impl MailboxFailure {
+    /// The failure, as far as it was kept.
+    pub fn failure(&self) -> Failure {
+        let failure = Failure::new(self.class, self.message.clone());
+        match &self.hint {
             Some(hint) => failure.hint(hint.clone()),
             None => failure,
         }
@@ -285,7 +286,7 @@ impl MailboxMigrationStatus {
             bytes_sent: self.bytes_sent.unwrap_or_default(),
             flags_updated: self.flags_updated.unwrap_or_default(),
             findings: self.findings.iter().map(|f| Finding::of_domain(f.code, f.message.clone())).collect(),
-            failure: self.failure.as_ref().map(Failure::from),
+            failure: self.failure.as_ref().map(MailboxFailure::failure),
             ..MailboxRecord::default()
         }
     }
