@@ -134,7 +134,8 @@ impl MessageSink for Named<'_> {
     }
 }
 
-fn message_row(mailbox: &Address, row: Row) -> MessageRow {
+/// The report's row for a message of a ledger.
+pub fn message_row(mailbox: &Address, row: Row) -> MessageRow {
     let known = row.known;
     MessageRow {
         mailbox: mailbox.clone(),
