@@ -5,14 +5,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::api::Stage;
 use crate::cluster::access::Access;
+use crate::cluster::objects;
 use crate::local::progress::Style;
 use crate::local::run::{Inputs, Reach};
 use crate::model::failure::{Class, Row};
 use crate::model::record::Depth;
 use crate::report::{Format, Kind};
+use crate::worker::Mounts;
 
 /// Moves mail out of mixed-protocol environments: finds out what every mailbox speaks, says what will be done and what
 /// would be lost, copies every message exactly once, and proves what arrived.
@@ -121,11 +125,65 @@ pub enum Command {
         mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
         mailferry verify -f contoso.yaml --state ./state --repair      send again what is missing")]
     Verify(VerifyArgs),
+    /// Runs in a Kubernetes cluster and carries out the `MailMigrations` there
+    #[command(
+        after_help = "The Helm chart charts/mailferry starts it with all of this; each flag can be given by an environment \
+        variable MAILFERRY_<FLAG> too.\n\nExample:\n  mailferry operator --image registry.example/mailferry:0.1.0 --lease-namespace mailferry-system"
+    )]
+    Operator(OperatorArgs),
     /// Prints the custom resource definitions for Kubernetes
     #[command(after_help = "Examples:\n  \
         mailferry crd | kubectl apply -f -\n  \
         mailferry crd --dir crds                                       one file for each kind")]
     Crd(CrdArgs),
+    /// Finds out about one domain. The operator starts it in a pod of its own; it is nothing for people
+    #[command(hide = true)]
+    Discover(MountArgs),
+    /// Carries a slice of a domain's mailboxes. The operator starts it in pods of its own; it is nothing for people
+    #[command(hide = true)]
+    Sync(SyncArgs),
+}
+
+impl Command {
+    /// Whether it runs in a cluster, where its log is all that can be seen of it.
+    pub fn is_service(&self) -> bool {
+        matches!(self, Self::Operator(_) | Self::Discover(_) | Self::Sync(_))
+    }
+}
+
+/// Where a pod finds what it needs.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// The directory with the work list
+    #[arg(long, value_name = "DIR", default_value = objects::WORK_DIR, hide = true)]
+    pub work: PathBuf,
+    /// The directory with a directory for each Secret
+    #[arg(long, value_name = "DIR", default_value = objects::SECRETS_DIR, hide = true)]
+    pub secrets: PathBuf,
+    /// The directory with a directory for each ConfigMap
+    #[arg(long, value_name = "DIR", default_value = objects::CONFIG_MAPS_DIR, hide = true)]
+    pub config_maps: PathBuf,
+    /// The directory of the ledgers
+    #[arg(long, value_name = "DIR", default_value = objects::LEDGER_DIR, hide = true)]
+    pub ledgers: PathBuf,
+}
+
+impl From<MountArgs> for Mounts {
+    fn from(args: MountArgs) -> Self {
+        let MountArgs { work, secrets, config_maps, ledgers } = args;
+        Self { work, secrets, config_maps, ledgers }
+    }
+}
+
+/// `mailferry sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Where the pod finds what it needs.
+    #[command(flatten)]
+    pub mounts: MountArgs,
+    /// The slice of the work list; Kubernetes sets the variable
+    #[arg(long, value_name = "N", env = "JOB_COMPLETION_INDEX")]
+    pub index: usize,
 }
 
 /// Manifests and state.
@@ -349,6 +407,56 @@ pub struct VerifyArgs {
     /// How the result is written to standard output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// `mailferry operator`.
+#[derive(Debug, Args)]
+pub struct OperatorArgs {
+    /// A namespace to watch; all when none is given. May be given several times
+    #[arg(
+        long = "watch-namespace",
+        value_name = "NAMESPACE",
+        env = "MAILFERRY_WATCH_NAMESPACES",
+        value_delimiter = ','
+    )]
+    pub watch_namespaces: Vec<String>,
+    /// The image of the workers' pods: this same program
+    #[arg(long, value_name = "IMAGE", env = "MAILFERRY_IMAGE")]
+    pub image: String,
+    /// When that image is pulled: Always, `IfNotPresent` or Never; Kubernetes' own rule when it is not given
+    #[arg(long, value_name = "POLICY", env = "MAILFERRY_IMAGE_PULL_POLICY")]
+    pub image_pull_policy: Option<String>,
+    /// The name server that workers ask instead of the cluster's
+    #[arg(long, value_name = "IP:PORT", env = "MAILFERRY_RESOLVER")]
+    pub resolver: Option<SocketAddr>,
+    /// A network that spec.policy.allowedNetworks may name; no loopback, private or link-local address is connected to
+    /// outside of these. May be given several times
+    #[arg(
+        long = "allowed-network",
+        value_name = "CIDR",
+        env = "MAILFERRY_ALLOWED_NETWORKS",
+        value_delimiter = ','
+    )]
+    pub allowed_networks: Vec<IpNet>,
+    /// What a worker's container asks for and may use, as a Kubernetes `ResourceRequirements` in JSON
+    #[arg(long, value_name = "JSON", env = "MAILFERRY_WORKER_RESOURCES", value_parser = parse_resources, default_value = "{}")]
+    pub worker_resources: ResourceRequirements,
+    /// The namespace of the lease by which replicas agree who acts
+    #[arg(long, value_name = "NAMESPACE", env = "MAILFERRY_LEASE_NAMESPACE", default_value = "default")]
+    pub lease_namespace: String,
+    /// The name of that lease
+    #[arg(long, value_name = "NAME", env = "MAILFERRY_LEASE_NAME", default_value = "mailferry")]
+    pub lease_name: String,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, value_name = "IP:PORT", env = "MAILFERRY_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// A file with a log filter such as mailferry=debug, read again when it changes
+    #[arg(long, value_name = "PATH", env = "MAILFERRY_LOG_FILTER_FILE")]
+    pub log_filter_file: Option<PathBuf>,
+}
+
+fn parse_resources(text: &str) -> Result<ResourceRequirements, String> {
+    serde_json::from_str(text).map_err(|e| format!("it is no ResourceRequirements in JSON: {e}"))
 }
 
 /// `mailferry crd`.

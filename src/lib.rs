@@ -17,7 +17,10 @@
 //! - [`api`] and [`plan`] are pure: they never await and never read the clock.
 //! - [`transfer`] knows protocols only through the traits of [`mail`].
 //! - [`mail`], [`discovery`], [`transfer`] and [`ledger`] know neither `api` nor `plan` nor a platform.
-//! - [`local`] is the platform of this process; the operator will be the other one and opens no mail connection.
+//! - [`local`] is the platform of this process, a laptop's or a pod's; [`operator`] is the other one and opens no mail
+//!   connection. [`worker`] is what the operator starts in pods.
+//! - [`cluster`] is what the operator, its workers and commands that look into a cluster share. Only these three rooms
+//!   speak to the API server.
 //! - [`reporting`] fills the report for both platforms, from the facts that each of them gathers.
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
@@ -36,3 +39,4 @@ pub mod reconcile;
 pub mod report;
 pub mod reporting;
 pub mod transfer;
+pub mod worker;

@@ -96,10 +96,13 @@ impl Reading {
             }
         }
         if observed.domains.is_empty() {
-            return Err(Failure::configuration(format!("{name}: nothing is known of it yet")).hint(format!(
-                "discovery comes first: kubectl wait mm/{name} -n {} --for=condition=Discovered --timeout=10m",
-                place.namespace
-            )));
+            let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+            let why = ready.map(|ready| format!(". {}", printable(&ready.message))).unwrap_or_default();
+            return Err(Failure::configuration(format!("{name}: discovery has written nothing yet{why}"))
+                .hint(format!(
+                    "wait for it: kubectl wait mm/{name} -n {} --for=condition=Discovered --timeout=10m",
+                    place.namespace
+                )));
         }
 
         let objects = list_mailboxes(place, name).await?;
@@ -268,5 +271,52 @@ fn latest(status: MailboxRecord, result: Option<MailboxRecord>) -> MailboxRecord
             verification: result.verification,
             ..status
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::failure::Class;
+    use crate::model::finding::{Code, Finding};
+
+    fn at(second: i64) -> Option<Timestamp> {
+        Timestamp::from_second(1_700_000_000 + second).ok()
+    }
+
+    /// A record that says by `folders` that it is a result: a status does not have them.
+    fn record(pass: u32, attempts: u32, ended: Option<Timestamp>, folders: u32) -> MailboxRecord {
+        let findings = vec![Finding::about(Code::FolderRenamed, "A/B", format!("of {pass}, {attempts}"))];
+        MailboxRecord { pass, attempts, ended, folders, findings, bytes_sent: 7, ..MailboxRecord::default() }
+    }
+
+    #[test]
+    fn of_status_and_result_the_later_is_shown_and_nothing_that_only_one_of_them_has_is_lost() {
+        let result = || Some(record(2, 1, at(9), 5));
+        let found = |status: MailboxRecord| latest(status, result());
+        let told = |pass, attempts, ended| record(pass, attempts, ended, 0);
+        assert_eq!(latest(told(2, 1, at(9)), None), told(2, 1, at(9)));
+        // The same attempt, also seen while it was under way, and one before it: the result says more.
+        for status in [told(2, 1, at(9)), told(2, 1, None), told(1, 6, at(20)), told(0, 0, None)] {
+            assert_eq!(found(status), result().unwrap());
+        }
+        // The next attempt and the next pass: the status says how it goes, the result what it cannot say.
+        for status in [told(2, 2, None), told(3, 1, None)] {
+            let seen = found(status.clone());
+            assert_eq!((seen.pass, seen.attempts, seen.ended), (status.pass, status.attempts, None));
+            assert_eq!((seen.folders, &seen.findings), (5, &result().unwrap().findings));
+        }
+        let ended = told(3, 1, at(30));
+        assert_eq!(found(ended.clone()).findings, ended.findings);
+    }
+
+    #[test]
+    fn what_holds_a_mailbox_is_shown_although_its_worker_met_nothing() {
+        let held = MailboxRecord {
+            failure: Some(Failure::new(Class::Credentials, "was refused")),
+            ..record(1, 1, at(9), 0)
+        };
+        assert_eq!(latest(held.clone(), Some(record(1, 1, at(9), 5))).failure, held.failure);
+        assert_eq!(latest(held, Some(record(2, 1, at(10), 5))).failure, None, "that is over");
     }
 }

@@ -2,10 +2,12 @@
 
 mod crd;
 pub mod logging;
+mod operator;
 mod report;
 mod run;
 mod status;
 mod verify;
+mod worker;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -15,10 +17,12 @@ use crate::model::failure::{Class, Failure, Result};
 
 /// Runs a command.
 pub fn execute(cli: Cli) -> ExitCode {
-    let settings = logging::Settings { verbose: cli.verbose, format: cli.log_format, service: false };
-    if let Err(failure) = logging::start(settings) {
-        return end(Err(failure), cli.verbose);
-    }
+    let service = cli.command.is_service();
+    let settings = logging::Settings { verbose: cli.verbose, format: cli.log_format, service };
+    let log = match logging::start(settings) {
+        Ok(log) => log,
+        Err(failure) => return end(Err(failure), cli.verbose),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -32,7 +36,10 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,
             Command::Verify(args) => verify::verify(args).await,
+            Command::Operator(args) => operator::operator(args, log).await,
             Command::Crd(args) => crd::crd(&args),
+            Command::Discover(args) => worker::discover(args).await,
+            Command::Sync(args) => worker::sync(args).await,
         }
     });
     // Threads that wait for a name server must not keep a finished command alive.

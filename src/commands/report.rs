@@ -55,7 +55,7 @@ async fn of_machine(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
     };
     let tools = tools_for(migration, &secrets, &state, &Reach::default()).await?;
     let remembered =
-        Remembered::read(migration.clone(), tools.state.clone(), Arc::clone(&tools.store), |at| {
+        Remembered::read(migration.clone(), state.migration(migration)?, Arc::clone(&tools.store), |at| {
             tools.list_mailboxes(at)
         })?;
     if remembered.known.observed.pass == 0 {

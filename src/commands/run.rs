@@ -46,7 +46,7 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             Ok(tools) => {
                 let remembered = Remembered::read(
                     migration.clone(),
-                    tools.state.clone(),
+                    state.migration(&migration)?,
                     Arc::clone(&tools.store),
                     |at| tools.list_mailboxes(at),
                 )?;

@@ -28,6 +28,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     for migration in migrations {
         let tools = tools_for(&migration, &secrets, &state, &reach).await?;
         tools.guard.check().await?;
+        let kept = state.migration(&migration)?;
         let wanted = args.depth.unwrap_or_else(|| depth(migration.spec.policy.verify));
         let mut missing = 0;
         for at in 0..migration.spec.domains.len() {
@@ -35,11 +36,11 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
                 let verified = verify_mailbox(&tools, &planned, wanted, args.repair).await;
                 let row = match verified {
                     Ok(Some(found)) => {
-                        let mut record = tools.state.load_mailbox(&planned.source)?.unwrap_or_default();
+                        let mut record = kept.load_mailbox(&planned.source)?.unwrap_or_default();
                         record.verification = Some(found.figures);
                         record.findings.retain(|finding| finding.code != Code::ArrivalsRemoved);
                         record.findings.extend(found.finding());
-                        tools.state.save_mailbox(&planned.source, &record)?;
+                        kept.save_mailbox(&planned.source, &record)?;
                         missing += found.figures.missing;
                         json!({"mailbox": planned.source, "verification": found.figures, "named": found.named})
                     }

@@ -1,13 +1,13 @@
-//! Opens the store that the ledgers of a migration are kept in: files of the state directory, or the database that a
+//! Opens the store that the ledgers of a migration are kept in: files of a directory, or the database that a
 //! Secret names.
 
 use std::sync::Arc;
 
 use super::secrets::Secrets;
-use super::state::MigrationState;
 use crate::api::{LedgerSpec, MailMigration};
 use crate::ledger::Store;
 use crate::ledger::postgres::{Options, PostgresStore};
+use crate::ledger::sqlite::SqliteStore;
 use crate::mail::network::{Network, is_public};
 use crate::mail::tls::Trust;
 use crate::model::failure::{Failure, Result};
@@ -79,19 +79,19 @@ impl Database {
     }
 }
 
-/// Opens the store of a migration.
+/// Opens the store of a migration; `files` are taken where the manifest says SQLite.
 ///
 /// # Errors
 /// A failure that names the Secret or the database.
 pub async fn open_store(
     migration: &MailMigration,
     secrets: &Secrets,
-    state: &MigrationState,
+    files: SqliteStore,
     network: &Arc<Network>,
     authority: &str,
 ) -> Result<Arc<dyn Store>> {
     let LedgerSpec::Postgres(postgres) = &migration.spec.ledger else {
-        return Ok(Arc::new(state.ledgers()));
+        return Ok(Arc::new(files));
     };
     let namespace = migration.metadata.namespace.as_deref().unwrap_or("default");
     let database = secrets.database(namespace, &postgres.credentials_ref.name)?;

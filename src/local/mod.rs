@@ -11,5 +11,6 @@ pub mod reporting;
 pub mod run;
 pub mod secrets;
 pub mod state;
+pub mod stop;
 pub mod verify;
 pub mod workers;

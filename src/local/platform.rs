@@ -1,4 +1,5 @@
-//! The platform of this process: steps become tasks, facts come from the state directory and from the tasks' ends.
+//! The platform of this process: steps become tasks, facts come from what is remembered and from the tasks' ends. A
+//! laptop remembers in its state directory; a pod carries a slice of a domain and remembers nothing but tells it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,14 +10,13 @@ use tokio::task::JoinSet;
 
 use super::clock::SystemClock;
 use super::progress::{Display, DomainWatch};
-use super::state::MigrationRecord;
+use super::state::{MigrationRecord, MigrationState};
 use super::workers::Tools;
 use crate::api::MailMigration;
 use crate::discovery::Clock;
 use crate::model::address::Address;
-use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, MailboxSize, TlsFacts};
-use crate::model::failure::{Class, Failure, Result};
-use crate::model::finding::{Code, Finding};
+use crate::model::evidence::{DomainDiscovery, MailboxSize, TlsFacts};
+use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step};
@@ -29,9 +29,59 @@ enum Done {
     Synced { mailbox: Address, record: Box<MailboxRecord>, tls: Option<TlsFacts> },
 }
 
+/// Whoever keeps what must outlive the process.
+pub trait Memory: Send + Sync {
+    /// Keeps what is to be remembered of the migration.
+    ///
+    /// # Errors
+    /// When it cannot be kept, so that nothing more should be done.
+    fn keep_migration(&self, record: &MigrationRecord) -> Result<()>;
+    /// Keeps what discovery saw of a domain.
+    ///
+    /// # Errors
+    /// As [`Self::keep_migration`].
+    fn keep_domain(&self, domain: &str, discovery: &DomainDiscovery) -> Result<()>;
+    /// Keeps how an attempt on a mailbox ended; `destination` is what TLS showed there.
+    ///
+    /// # Errors
+    /// As [`Self::keep_migration`].
+    fn keep_mailbox(
+        &self,
+        mailbox: &Address,
+        record: &MailboxRecord,
+        destination: Option<&TlsFacts>,
+    ) -> Result<()>;
+}
+
+impl Memory for MigrationState {
+    fn keep_migration(&self, record: &MigrationRecord) -> Result<()> {
+        self.save(record)
+    }
+
+    fn keep_domain(&self, domain: &str, discovery: &DomainDiscovery) -> Result<()> {
+        self.save_domain(domain, discovery)
+    }
+
+    fn keep_mailbox(&self, mailbox: &Address, record: &MailboxRecord, _: Option<&TlsFacts>) -> Result<()> {
+        self.save_mailbox(mailbox, record)
+    }
+}
+
+/// What is known when a pass begins.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// What is remembered of the migration, with the number of this pass.
+    pub record: MigrationRecord,
+    /// Each domain, by its name in the spec.
+    pub domains: BTreeMap<String, DomainObserved>,
+    /// What is remembered of each mailbox.
+    pub mailboxes: BTreeMap<Address, MailboxRecord>,
+}
+
 /// One migration in this process.
 pub struct LocalPlatform {
     tools: Tools,
+    memory: Arc<dyn Memory>,
     display: Arc<dyn Display>,
     record: MigrationRecord,
     domains: BTreeMap<String, DomainObserved>,
@@ -45,15 +95,15 @@ impl LocalPlatform {
     ///
     /// # Errors
     /// Those of the state directory. A domain or a mailbox whose own documents are damaged stops nothing else.
-    pub fn begin(tools: Tools, display: Arc<dyn Display>) -> Result<Self> {
-        let mut record = tools.state.load()?;
+    pub fn begin(tools: Tools, state: MigrationState, display: Arc<dyn Display>) -> Result<Self> {
+        let mut record = state.load()?;
         let mut domains = BTreeMap::new();
         let mut mailboxes = BTreeMap::new();
         let mut unreadable = Vec::new();
         for (at, domain) in tools.spec().domains.iter().enumerate() {
             let listed = tools.list_mailboxes(at);
             for planned in listed.iter().flatten() {
-                match tools.state.load_mailbox(&planned.source) {
+                match state.load_mailbox(&planned.source) {
                     Ok(remembered) => {
                         let remembered = remembered.unwrap_or_default();
                         // Where migration.json was moved away, its count begins anew; the mailboxes know better, and
@@ -70,7 +120,7 @@ impl LocalPlatform {
             );
         }
         record.pass += 1;
-        tools.state.save(&record)?;
+        state.save(&record)?;
         for (mailbox, failure) in unreadable {
             let broken = MailboxRecord {
                 pass: record.pass,
@@ -81,15 +131,14 @@ impl LocalPlatform {
             };
             mailboxes.insert(mailbox, broken);
         }
-        Ok(Self {
-            tools,
-            display,
-            record,
-            domains,
-            mailboxes,
-            running: BTreeSet::new(),
-            tasks: JoinSet::new(),
-        })
+        Ok(Self::resume(tools, Known { record, domains, mailboxes }, Arc::new(state), display))
+    }
+
+    /// Takes up a pass of which everything is known.
+    pub fn resume(tools: Tools, known: Known, memory: Arc<dyn Memory>, display: Arc<dyn Display>) -> Self {
+        let Known { record, domains, mailboxes } = known;
+        let (running, tasks) = (BTreeSet::new(), JoinSet::new());
+        Self { tools, memory, display, record, domains, mailboxes, running, tasks }
     }
 
     /// Waits until a task ends and takes what it brought; returns at once when none is at work.
@@ -108,10 +157,10 @@ impl LocalPlatform {
             Done::Synced { mailbox, record, tls } => {
                 self.running.remove(&mailbox);
                 self.display.mailbox_ended(&mailbox, &record);
+                self.memory.keep_mailbox(&mailbox, &record, tls.as_ref())?;
                 if tls.is_some() {
                     self.record.destination_tls = tls;
                 }
-                self.tools.state.save_mailbox(&mailbox, &record)?;
                 self.mailboxes.insert(mailbox, *record);
                 Ok(())
             }
@@ -120,12 +169,9 @@ impl LocalPlatform {
 
     fn keep_discovery(&mut self, at: usize, discovery: Result<Box<DomainDiscovery>>) -> Result<()> {
         let name = self.tools.spec().domains[at].name.clone();
-        let discovery = match discovery {
-            Ok(discovery) => *discovery,
-            Err(failure) => unreadable_domain(&name, self.domains.get(&name), failure)?,
-        };
+        let discovery = *discovery?;
         self.display.domain_discovered(&discovery);
-        self.tools.state.save_domain(&name, &discovery)?;
+        self.memory.keep_domain(&name, &discovery)?;
         if let Some(seen) = self.domains.get_mut(&name) {
             seen.discovering = false;
             seen.discovery = Some(discovery.into());
@@ -157,8 +203,7 @@ impl LocalPlatform {
         let name = self.tools.spec().domains[domain].name.clone();
         let Some(seen) = self.domains.get_mut(&name) else { return };
         seen.discovering = true;
-        let listed =
-            seen.mailboxes.clone().unwrap_or_else(|| Err(Failure::new(Class::Internal, "not listed")));
+        let listed = seen.mailboxes.clone().unwrap_or_else(|| Err(Failure::internal("not listed")));
         let tools = self.tools.clone();
         let watch = DomainWatch::new(name, Arc::clone(&self.display));
         self.tasks.spawn(async move {
@@ -189,36 +234,6 @@ impl LocalPlatform {
             Done::Synced { mailbox, record: Box::new(record), tls }
         });
     }
-}
-
-/// A domain that could not even be asked about: its Secret, its authority or its list is missing.
-fn unreadable_domain(name: &str, seen: Option<&DomainObserved>, failure: Failure) -> Result<DomainDiscovery> {
-    let now = SystemClock.now();
-    let planned = seen.map(DomainObserved::planned).unwrap_or_default();
-    let code = match seen.and_then(|s| s.mailboxes.as_ref()) {
-        Some(Err(unlisted)) if !unlisted.what.contains("Secret") => Code::MailboxListMissing,
-        _ => Code::CredentialsMissing,
-    };
-    let mailbox = |planned: &PlannedMailbox| MailboxDiscovery {
-        address: planned.source.clone(),
-        endpoint: None,
-        overridden: false,
-        attempts: Vec::new(),
-        size: None,
-        failure: Some(failure.clone()),
-    };
-    let mailboxes = planned.iter().map(mailbox).collect();
-    Ok(DomainDiscovery {
-        domain: name.parse().map_err(Failure::configuration)?,
-        started: now,
-        finished: now,
-        evidence: Vec::new(),
-        servers: Vec::new(),
-        candidates: Vec::new(),
-        mailboxes,
-        findings: vec![Finding::of_domain(code, failure.sentence())],
-        failure: Some(failure),
-    })
 }
 
 #[async_trait]
@@ -261,6 +276,6 @@ impl Platform for LocalPlatform {
         }
         migration.status = Some(decision.status.clone());
         self.record.status = decision.status.clone();
-        self.tools.state.save(&self.record)
+        self.memory.keep_migration(&self.record)
     }
 }

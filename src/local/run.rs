@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::time::sleep;
 
 use super::clock::SystemClock;
@@ -15,12 +16,13 @@ use super::platform::LocalPlatform;
 use super::progress::Display;
 use super::secrets::Secrets;
 use super::state::StateDir;
+use super::stop::Stop;
 use super::workers::Tools;
 use crate::api::manifest::{self, Manifest, Part};
 use crate::api::{MailMigration, Stage};
 use crate::discovery::Clock;
 use crate::mail::network::Network;
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Failure, Result};
 use crate::plan::Ending;
 use crate::reconcile::reconcile;
 use crate::transfer::pace::Pace;
@@ -93,15 +95,6 @@ pub async fn tools_for(
     reach: &Reach,
 ) -> Result<Tools> {
     let spec = &migration.spec;
-    let unreadable = |network: &str| {
-        Failure::configuration(format!("spec.policy.allowedNetworks: \"{network}\" is no network"))
-    };
-    let allowed = spec
-        .policy
-        .allowed_networks
-        .iter()
-        .map(|network| network.parse().map_err(|_| unreadable(network)))
-        .collect::<Result<Vec<_>>>()?;
     let authority = match &reach.authority {
         None => String::new(),
         Some(path) => std::fs::read_to_string(path).map_err(|e| {
@@ -110,28 +103,47 @@ pub async fn tools_for(
                 .caused_by(&e)
         })?,
     };
-    secrets.manifest().check_references(migration, Part::Common, &secrets.given())?;
+    secrets.check_references(migration, Part::Common)?;
     let per_host = spec.policy.limits.per_host_connections as usize;
-    let network = Arc::new(Network::new(reach.resolver, allowed, per_host)?);
-    let state = state.migration(migration)?;
-    let store = open_store(migration, secrets, &state, &network, &authority).await?;
+    let network = Arc::new(Network::new(reach.resolver, allowed_networks(migration)?, per_host)?);
+    let files = state.migration(migration)?.ledgers();
+    let store = open_store(migration, secrets, files, &network, &authority).await?;
     Ok(Tools {
         migration: Arc::new(migration.clone()),
+        first_domain: 0,
         secrets: Arc::clone(secrets),
         network,
         authority: authority.into(),
         guard: Arc::new(DurableGuard::new(Arc::clone(&store))),
         turnstile: Arc::default(),
         pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),
-        state,
         store,
     })
+}
+
+/// The networks that a manifest allows although they are private.
+///
+/// # Errors
+/// A failure that names the field.
+pub fn allowed_networks(migration: &MailMigration) -> Result<Vec<IpNet>> {
+    let unreadable = |network: &str| {
+        Failure::configuration(format!("spec.policy.allowedNetworks: \"{network}\" is no network"))
+    };
+    let networks = migration.spec.policy.allowed_networks.iter();
+    networks.map(|network| network.parse().map_err(|_| unreadable(network))).collect()
+}
+
+/// How many mailboxes may be carried at a time. Each holds a connection at each side; were all of a host's taken by
+/// sources, nobody could go on.
+pub fn bound_concurrency(migration: &mut MailMigration, per_host: u32) {
+    let workers = &mut migration.spec.workers;
+    workers.concurrency = workers.concurrency.min((per_host / 2).max(1));
 }
 
 /// Runs one migration to its end for now.
 ///
 /// # Errors
-/// Those of the state directory, and [`Class::Interrupted`] when a signal came.
+/// Those of the state directory, and [`crate::model::failure::Class::Interrupted`] when a signal came.
 pub async fn run_migration(
     mut migration: MailMigration,
     wanted: Option<Stage>,
@@ -143,19 +155,31 @@ pub async fn run_migration(
     if let Some(stage) = wanted {
         migration.spec.stage = stage;
     }
-    // One mailbox holds a connection at each side; were all of a host's taken by sources, nobody could go on.
     let per_host = migration.spec.policy.limits.per_host_connections;
-    migration.spec.workers.concurrency = migration.spec.workers.concurrency.min((per_host / 2).max(1));
+    bound_concurrency(&mut migration, per_host);
     let tools = tools_for(&migration, secrets, state, reach).await?;
     tools.guard.check().await?;
-    migration.status = Some(tools.state.load()?.status);
-    let mut platform = LocalPlatform::begin(tools, display)?;
-    let mut stop = Box::pin(stop_signal());
+    let kept = state.migration(&migration)?;
+    migration.status = Some(kept.load()?.status);
+    let mut platform = LocalPlatform::begin(tools, kept, display)?;
+    let ending = drive(&mut platform, &mut migration, &Stop::listen()).await?;
+    Ok((migration, ending))
+}
+
+/// Goes through the loop until there is nothing to do and nothing to wait for.
+///
+/// # Errors
+/// Those of the platform, and [`crate::model::failure::Class::Interrupted`] when a signal came.
+pub async fn drive(
+    platform: &mut LocalPlatform,
+    migration: &mut MailMigration,
+    stop: &Stop,
+) -> Result<Ending> {
     loop {
-        let decision = reconcile(&mut platform, &mut migration).await?;
-        platform.display().decided(&migration, &decision);
+        let decision = reconcile(platform, migration).await?;
+        platform.display().decided(migration, &decision);
         if let Some(ending) = decision.ending {
-            return Ok((migration, ending));
+            return Ok(ending);
         }
         let pause = decision.wake.map(|wake| {
             let left = wake.duration_since(SystemClock.now());
@@ -171,31 +195,10 @@ pub async fn run_migration(
         tokio::select! {
             absorbed = platform.absorb(), if !idle => absorbed?,
             () = wake => {}
-            () = &mut stop => {
+            () = stop.asked() => {
                 platform.abort().await;
-                return Err(Failure::new(Class::Interrupted, "stopped by a signal").hint("run the same command again: it goes on from here"));
+                return Err(Stop::failure());
             }
         }
-    }
-}
-
-/// Ends when somebody asks the process to stop.
-async fn stop_signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
     }
 }

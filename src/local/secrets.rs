@@ -1,12 +1,14 @@
-//! Secrets and ConfigMaps of a run: values that stand in the manifest, in files, in the environment, or in directories
-//! given with `--secret NAME=DIR` (one file a key). They are read when they are needed and never kept elsewhere.
+//! Secrets and ConfigMaps. On a laptop their values stand in the manifest, in files, in the environment, or in directories
+//! given with `--secret NAME=DIR` (one file a key); in a pod Kubernetes mounts them. They are read when they are needed and
+//! never kept elsewhere.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ledgers::Database;
-use crate::api::manifest::{Manifest, SecretValue};
+use crate::api::MailMigration;
+use crate::api::manifest::{Manifest, Part, SecretValue};
 use crate::api::reference::{CaKind, CaRef};
 use crate::mail::credentials::{Credentials, MailboxPassword};
 use crate::model::failure::{Failure, Place, Result};
@@ -17,43 +19,81 @@ const FILE_MAX: u64 = 1024 * 1024;
 
 /// Where the values of Secrets and ConfigMaps come from.
 #[derive(Debug)]
-pub struct Secrets {
-    manifest: Manifest,
-    directories: BTreeMap<String, PathBuf>,
-    /// Directory that relative `file:` references start from: that of the manifest's first file.
-    base: PathBuf,
+pub struct Secrets(Source);
+
+#[derive(Debug)]
+enum Source {
+    Manifest {
+        manifest: Manifest,
+        directories: BTreeMap<String, PathBuf>,
+        /// Directory that relative `file:` references start from: that of the manifest's first file.
+        base: PathBuf,
+    },
+    /// A directory for each object, with a file for each key. An object that does not exist has an empty one.
+    Mounted { secrets: PathBuf, config_maps: PathBuf },
 }
 
 impl Secrets {
     /// Values of a manifest and of directories.
     pub fn new(manifest: Manifest, directories: BTreeMap<String, PathBuf>, base: PathBuf) -> Self {
-        Self { manifest, directories, base }
+        Self(Source::Manifest { manifest, directories, base })
     }
 
-    /// The manifest.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+    /// Values that Kubernetes mounts, `<directory>/<name>/<key>`. They may appear or change at any time.
+    pub fn mounted(secrets: impl Into<PathBuf>, config_maps: impl Into<PathBuf>) -> Self {
+        Self(Source::Mounted { secrets: secrets.into(), config_maps: config_maps.into() })
     }
 
-    /// The names that `--secret` gave.
-    pub fn given(&self) -> Vec<&str> {
-        self.directories.keys().map(String::as_str).collect()
+    /// Refuses references to what is not in the manifest, with file and line. In a pod whoever needs a value is told.
+    ///
+    /// # Errors
+    /// A failure that names the field.
+    pub fn check_references(&self, migration: &MailMigration, part: Part) -> Result<()> {
+        match &self.0 {
+            Source::Manifest { manifest, directories, .. } => {
+                let given: Vec<&str> = directories.keys().map(String::as_str).collect();
+                manifest.check_references(migration, part, &given)
+            }
+            Source::Mounted { .. } => Ok(()),
+        }
+    }
+
+    /// The file and line of a field of a migration, where it was read from a file.
+    pub fn place(&self, migration: &MailMigration, path: &str) -> Option<String> {
+        match &self.0 {
+            Source::Manifest { manifest, .. } => manifest.place(migration, path),
+            Source::Mounted { .. } => None,
+        }
+    }
+
+    /// What is said in a pod of a Secret that is not there, or that has none of the keys that are needed.
+    fn check_mounted(&self, namespace: &str, name: &str, keys: &str, example: &str) -> Result<()> {
+        let Source::Mounted { secrets, .. } = &self.0 else { return Ok(()) };
+        // What begins with a dot is Kubernetes' own.
+        let is_key = |entry: &fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+        if fs::read_dir(secrets.join(name)).is_ok_and(|entries| entries.flatten().any(|e| is_key(&e))) {
+            return Ok(());
+        }
+        let what = format!("Secret \"{name}\" does not exist in namespace {namespace}, or has no key {keys}");
+        Err(Failure::configuration(what)
+            .hint(format!("kubectl create secret generic {name} -n {namespace} {example}")))
     }
 
     /// One value of a Secret; `None` when the key is not there.
     fn value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<Secret>> {
-        if let Some(directory) = self.directories.get(name) {
-            let path = directory.join(key);
-            return if path.exists() { read_file(&path).map(Some) } else { Ok(None) };
+        let (manifest, directories, base) = match &self.0 {
+            Source::Manifest { manifest, directories, base } => (manifest, directories, base),
+            Source::Mounted { secrets, .. } => return read_key(&secrets.join(name), key),
+        };
+        if let Some(directory) = directories.get(name) {
+            return read_key(directory, key);
         }
-        let value = self.manifest.secret(namespace, name).and_then(|values| values.get(key));
+        let value = manifest.secret(namespace, name).and_then(|values| values.get(key));
         let place = || format!("Secret \"{name}\", key {key}");
         match value {
             None => Ok(None),
             Some(SecretValue::Literal(secret)) => Ok(Some(secret.clone())),
-            Some(SecretValue::File(path)) => {
-                read_file(&self.base.join(path)).map(Some).map_err(|f| f.at(place()))
-            }
+            Some(SecretValue::File(path)) => read_file(&base.join(path)).map(Some).map_err(|f| f.at(place())),
             Some(SecretValue::Env(variable)) => match std::env::var(variable) {
                 Ok(text) => Ok(Some(Secret::new(text))),
                 Err(_) => {
@@ -88,6 +128,12 @@ impl Secrets {
             let password = value("password")?.ok_or_else(|| missing("password", "username"))?;
             return Ok(Credentials::Single { username: username.expose().to_owned(), password });
         }
+        self.check_mounted(
+            namespace,
+            name,
+            "username, masterUser or mailboxes.csv",
+            "--from-literal=username=… --from-literal=password=…",
+        )?;
         Err(Failure::configuration(format!("Secret \"{name}\" holds no credentials")).hint(
             "give it the keys username and password, or masterUser and masterPassword, or mailboxes.csv",
         ))
@@ -98,6 +144,12 @@ impl Secrets {
     /// # Errors
     /// A failure that names the Secret and the missing or unreadable key.
     pub fn database(&self, namespace: &str, name: &str) -> Result<Database> {
+        self.check_mounted(
+            namespace,
+            name,
+            "host",
+            "--from-literal=host=… --from-literal=username=… --from-literal=password=…",
+        )?;
         Database::read(|key| self.value(namespace, name, key)).at(|| format!("Secret \"{name}\""))
     }
 
@@ -107,25 +159,53 @@ impl Secrets {
     /// A failure that names the object and the key.
     pub fn authority(&self, namespace: &str, wanted: Option<&CaRef>) -> Result<String> {
         let Some(wanted) = wanted else { return Ok(String::new()) };
-        let found = match wanted.kind {
+        let (name, key) = (&wanted.name, &wanted.key);
+        match wanted.kind {
             CaKind::Secret => {
-                self.value(namespace, &wanted.name, &wanted.key)?.map(|s| s.expose().to_owned())
+                let found = self.value(namespace, name, key)?.map(|s| s.expose().to_owned());
+                found.ok_or_else(|| self.no_key("Secret", namespace, name, key))
             }
-            CaKind::ConfigMap => self.config_value(namespace, &wanted.name, &wanted.key),
-        };
-        found.ok_or_else(|| {
-            Failure::configuration(format!(
-                "{:?} \"{}\" has no key \"{}\"",
-                wanted.kind, wanted.name, wanted.key
-            ))
-            .hint("add the key, or name the one that is there")
-        })
+            CaKind::ConfigMap => self.config_value(namespace, name, key),
+        }
     }
 
     /// One value of a ConfigMap.
-    pub fn config_value(&self, namespace: &str, name: &str, key: &str) -> Option<String> {
-        self.manifest.config_map(namespace, name)?.get(key).cloned()
+    ///
+    /// # Errors
+    /// A failure that names the ConfigMap and the key that is not there.
+    pub fn config_value(&self, namespace: &str, name: &str, key: &str) -> Result<String> {
+        let found = match &self.0 {
+            Source::Manifest { manifest, .. } => {
+                manifest.config_map(namespace, name).and_then(|values| values.get(key)).cloned()
+            }
+            Source::Mounted { config_maps, .. } => {
+                read_key(&config_maps.join(name), key)?.map(|s| s.expose().to_owned())
+            }
+        };
+        found.ok_or_else(|| self.no_key("ConfigMap", namespace, name, key))
     }
+
+    fn no_key(&self, kind: &str, namespace: &str, name: &str, key: &str) -> Failure {
+        match &self.0 {
+            Source::Manifest { .. } => {
+                Failure::configuration(format!("{kind} \"{name}\" has no key \"{key}\""))
+                    .hint("add the key, or name the one that is there")
+            }
+            Source::Mounted { .. } => {
+                let create = if kind == "Secret" { "secret generic" } else { "configmap" };
+                Failure::configuration(format!(
+                    "{kind} \"{name}\" does not exist in namespace {namespace}, or has no key {key}"
+                ))
+                .hint(format!("kubectl create {create} {name} -n {namespace} --from-file={key}"))
+            }
+        }
+    }
+}
+
+/// The value of a key in a directory with one file for each; `None` when there is no such file.
+fn read_key(directory: &Path, key: &str) -> Result<Option<Secret>> {
+    let path = directory.join(key);
+    if path.exists() { read_file(&path).map(Some) } else { Ok(None) }
 }
 
 fn read_file(path: &Path) -> Result<Secret> {

@@ -55,7 +55,7 @@ pub async fn verify_mailbox(
     depth: Depth,
     repair: bool,
 ) -> Result<Option<Found>> {
-    let key = tools.state.key(&planned.source);
+    let key = tools.key(&planned.source);
     if tools.store.find(&key).await?.is_none() {
         return Ok(None);
     }

@@ -9,11 +9,10 @@ use jiff::tz::TimeZone;
 use super::clock::SystemClock;
 use super::guard::{DurableGuard, Turnstile};
 use super::secrets::Secrets;
-use super::state::MigrationState;
 use crate::api::domain::{DomainSpec, Mailboxes};
 use crate::api::manifest::Part;
 use crate::api::policy::Verify;
-use crate::api::{MailMigration, MailMigrationSpec};
+use crate::api::{MailMigration, MailMigrationSpec, names};
 use crate::discovery::findings::of_channel;
 use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
 use crate::ledger::Store;
@@ -25,8 +24,9 @@ use crate::mail::network::Network;
 use crate::mail::pop3::Pop3Source;
 use crate::mail::tls::Trust;
 use crate::mail::{Destination, Source};
+use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{DomainDiscovery, TlsFacts};
+use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
@@ -42,6 +42,8 @@ use crate::transfer::{Rules, sync_mailbox};
 pub struct Tools {
     /// The migration as it was read.
     pub migration: Arc<MailMigration>,
+    /// The place of its first domain in `spec.domains` as the user wrote it: a pod is given one of many.
+    pub first_domain: usize,
     /// Where secrets come from.
     pub secrets: Arc<Secrets>,
     /// The way to servers.
@@ -54,8 +56,6 @@ pub struct Tools {
     pub turnstile: Arc<Turnstile>,
     /// How fast bytes may go to the destination.
     pub pace: Arc<Pace>,
-    /// What must survive.
-    pub state: MigrationState,
     /// Where the ledgers are kept.
     pub store: Arc<dyn Store>,
 }
@@ -72,8 +72,18 @@ impl Tools {
 
     /// File and line of a field of the specification.
     fn place(&self, path: &str) -> String {
-        let place = self.secrets.manifest().place(&self.migration, path).unwrap_or_default();
+        let place = self.secrets.place(&self.migration, path).unwrap_or_default();
         if place.is_empty() { path.to_owned() } else { format!("{place}: {path}") }
+    }
+
+    /// File and line of a field of a domain; `field` as in `.mailboxes`.
+    fn place_in(&self, at: usize, field: &str) -> String {
+        self.place(&format!("spec.domains[{}]{field}", at + self.first_domain))
+    }
+
+    /// What a mailbox's ledger is called in its store; its `MailboxMigration` is called the same.
+    pub fn key(&self, mailbox: &Address) -> String {
+        names::mailbox_migration(self.migration.metadata.name.as_deref().unwrap_or_default(), mailbox)
     }
 
     fn trust(&self, wanted: Option<&crate::api::reference::CaRef>) -> Result<Trust> {
@@ -96,15 +106,15 @@ impl Tools {
                 let text = self
                     .secrets
                     .config_value(self.namespace(), &wanted.name, &wanted.key)
-                    .unwrap_or_default();
+                    .at(|| self.place_in(at, ".mailboxes.configMapRef"))?;
                 read_csv(&text, &place)?
             }
             Mailboxes::Discover(_) => {
                 self.check_references(at)?;
-                self.discover_rows(domain)?
+                self.discover_rows(domain).at(|| self.place_in(at, ".credentialsRef.name"))?
             }
         };
-        plan_mailboxes(self.spec(), domain, &rows).at(|| self.place(&format!("spec.domains[{at}].mailboxes")))
+        plan_mailboxes(self.spec(), domain, &rows).at(|| self.place_in(at, ".mailboxes"))
     }
 
     /// The mailboxes that the credentials name by themselves.
@@ -136,14 +146,13 @@ impl Tools {
     }
 
     fn check_references(&self, at: usize) -> Result<()> {
-        self.secrets.manifest().check_references(&self.migration, Part::Domain(at), &self.secrets.given())
+        self.secrets.check_references(&self.migration, Part::Domain(at))
     }
 
     fn request(&self, at: usize, mailboxes: &[PlannedMailbox]) -> Result<Request> {
         let domain = &self.spec().domains[at];
         self.check_references(at)?;
-        let credentials =
-            self.credentials(domain).at(|| self.place(&format!("spec.domains[{at}].credentialsRef.name")))?;
+        let credentials = self.credentials(domain).at(|| self.place_in(at, ".credentialsRef.name"))?;
         let mailbox = |planned: &PlannedMailbox| MailboxRequest {
             address: planned.source.clone(),
             login: source_login(&credentials, planned),
@@ -154,22 +163,36 @@ impl Tools {
             }),
         };
         Ok(Request {
-            domain: domain.name.parse().map_err(|e: String| {
-                Failure::configuration(e).at(self.place(&format!("spec.domains[{at}].name")))
-            })?,
+            domain: domain
+                .name
+                .parse()
+                .map_err(|e: String| Failure::configuration(e).at(self.place_in(at, ".name")))?,
             servers: domain.servers.iter().map(crate::api::domain::Server::endpoint).collect(),
             mailboxes: mailboxes.iter().map(mailbox).collect(),
             shared_credentials: credentials.is_shared(),
-            trust: self
-                .trust(domain.ca_ref.as_ref())
-                .at(|| self.place(&format!("spec.domains[{at}].caRef")))?,
+            trust: self.trust(domain.ca_ref.as_ref()).at(|| self.place_in(at, ".caRef"))?,
             // Where the manifest names servers, what is published is a supplement that nobody should wait for long.
             deadline: if domain.servers.is_empty() { DEADLINE } else { DEADLINE / 4 },
         })
     }
 
-    /// Finds out about one domain. Never fails: what went wrong is in the document.
+    /// Finds out about one domain. What went wrong is in the document.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] for a domain whose name is none.
     pub async fn discover(
+        &self,
+        at: usize,
+        mailboxes: &Result<Arc<[PlannedMailbox]>>,
+        watcher: &dyn Watcher,
+    ) -> Result<DomainDiscovery> {
+        match self.ask(at, mailboxes, watcher).await {
+            Ok(discovery) => Ok(discovery),
+            Err(failure) => unreadable_domain(&self.spec().domains[at].name, mailboxes, failure),
+        }
+    }
+
+    async fn ask(
         &self,
         at: usize,
         mailboxes: &Result<Arc<[PlannedMailbox]>>,
@@ -182,7 +205,7 @@ impl Tools {
             // Its servers are known now; still, a domain of which nothing would be carried is no success.
             let failure = Failure::configuration("none of its mailboxes is named")
                 .hint("list them in mailboxes.list or mailboxes.configMapRef: a master user opens every mailbox and names none")
-                .at(self.place(&format!("spec.domains[{at}].mailboxes")));
+                .at(self.place_in(at, ".mailboxes"));
             discovery.findings.insert(0, Finding::of_domain(Code::MailboxListMissing, failure.sentence()));
             discovery.failure.get_or_insert(failure);
         }
@@ -302,7 +325,7 @@ impl Tools {
         tls: &mut Option<TlsFacts>,
         progress: &MailboxProgress,
     ) -> Result<()> {
-        let ledger = self.store.claim(&self.state.key(&planned.source)).await?;
+        let ledger = self.store.claim(&self.key(&planned.source)).await?;
         let rules = self.rules()?;
         progress.enter_phase("logging in");
         let mut source = self.open_source(at, planned, endpoint).await.at(|| "source".to_owned())?;
@@ -327,6 +350,42 @@ impl Tools {
         record.findings.extend(channel);
         Ok(())
     }
+}
+
+/// What is known of a domain that could not even be asked about: its Secret, its authority or its list is missing.
+///
+/// # Errors
+/// [`Class::Configuration`] for a domain whose name is none.
+pub fn unreadable_domain(
+    name: &str,
+    listed: &Result<Arc<[PlannedMailbox]>>,
+    failure: Failure,
+) -> Result<DomainDiscovery> {
+    let now = SystemClock.now();
+    let code = match listed {
+        Err(unlisted) if !unlisted.what.contains("Secret") => Code::MailboxListMissing,
+        _ => Code::CredentialsMissing,
+    };
+    let mailbox = |planned: &PlannedMailbox| MailboxDiscovery {
+        address: planned.source.clone(),
+        endpoint: None,
+        overridden: false,
+        attempts: Vec::new(),
+        size: None,
+        failure: Some(failure.clone()),
+    };
+    let mailboxes = listed.iter().flat_map(|listed| listed.iter()).map(mailbox).collect();
+    Ok(DomainDiscovery {
+        domain: name.parse().map_err(Failure::configuration)?,
+        started: now,
+        finished: now,
+        evidence: Vec::new(),
+        servers: Vec::new(),
+        candidates: Vec::new(),
+        mailboxes,
+        findings: vec![Finding::of_domain(code, failure.sentence())],
+        failure: Some(failure),
+    })
 }
 
 /// The engine's depth for the policy's.

@@ -180,7 +180,7 @@ fn a_migration_that_nobody_looked_at_yet_is_pending_and_has_no_report() {
     let status = look(&space, "status", "fresh", &[]);
     assert_eq!(status.expect_code(0).stdout, "fresh  Pending  stage Plan\n");
     let (error, hint) = look(&space, "report", "fresh", &["--format", "json"]).expect_code(23).error();
-    assert_eq!(error, "fresh: nothing is known of it yet  [Configuration, exit 23]");
+    assert_eq!(error, "fresh: discovery has written nothing yet  [Configuration, exit 23]");
     assert!(
         hint.contains(&format!("kubectl wait mm/fresh -n {} --for=condition=Discovered", space.name())),
         "{hint}"

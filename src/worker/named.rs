@@ -1,0 +1,54 @@
+//! The messages of a mailbox that did not arrive as they were: named for the report, the worst first.
+
+use crate::cluster::results::{NAMED_MAX, NamedMessage};
+use crate::ledger::{Ledger, Row};
+use crate::local::reporting::message_row;
+use crate::model::address::Address;
+use crate::model::failure::Result;
+use crate::model::message::Verdict;
+
+/// Rows of a ledger read at once.
+const PAGE: usize = 2_000;
+
+/// Names the messages; at most [`NAMED_MAX`]. The second value counts those beyond.
+///
+/// # Errors
+/// Those of the ledger.
+pub(super) async fn name_messages(
+    ledger: &dyn Ledger,
+    mailbox: &Address,
+) -> Result<(Vec<NamedMessage>, u64)> {
+    let (counts, altered) = (ledger.counts().await?, ledger.count_altered().await?);
+    // What did not arrive, then what arrived changed, then what was not wanted: by kind, how many there are.
+    let kinds = [counts.failed, altered, counts.excluded];
+    let mut found: [Vec<Row>; 3] = Default::default();
+    let is_enough = |found: &[Vec<Row>; 3]| {
+        let mut room = NAMED_MAX as u64;
+        found.iter().zip(kinds).all(|(rows, wanted)| {
+            let take = wanted.min(room);
+            room -= take;
+            rows.len() as u64 >= take
+        })
+    };
+    let mut after = 0;
+    while !is_enough(&found) {
+        let page = ledger.page(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        for row in page {
+            let kind = match row.verdict {
+                Verdict::Quarantined(_) => 0,
+                Verdict::DeliveredAltered(_) => 1,
+                Verdict::Excluded(_) => 2,
+                Verdict::Delivered | Verdict::Pending => continue,
+            };
+            if found[kind].len() < NAMED_MAX {
+                found[kind].push(row);
+            }
+        }
+    }
+    let rows = found.into_iter().flatten().take(NAMED_MAX);
+    let named: Vec<NamedMessage> = rows.map(|row| message_row(mailbox, row).into()).collect();
+    let omitted = kinds.iter().sum::<u64>().saturating_sub(named.len() as u64);
+    Ok((named, omitted))
+}
