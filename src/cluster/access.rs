@@ -14,7 +14,7 @@ use crate::model::text::printable;
 /// How long an API server may take to take a connection; who waits is a person.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long it may take to answer.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// What a command was given about the way to a cluster; the kubeconfig says the rest.
 #[derive(Debug, Clone, Default)]

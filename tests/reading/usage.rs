@@ -1,9 +1,13 @@
 //! The two forms of the commands, and the plugin of kubectl.
 
 use std::env;
+use std::ffi::OsStr;
+use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
+
+use mailferry::cli::Cli;
 
 use crate::ferry::Ended;
 use crate::support::cluster::Namespace;
@@ -86,4 +90,41 @@ fn as_a_plugin_of_kubectl_it_speaks_so() {
     assert!(refused.contains("Usage: kubectl mailferry status [OPTIONS]"), "{refused}");
     let (error, _) = kubectl(&["mailferry", "status", "-n", space.name(), "move"]).expect_code(23).error();
     assert!(error.contains(&format!("is not in namespace {}", space.name())), "{error}");
+}
+
+/// Commands of a text that show a migration, one a line, without the comment behind them.
+fn shown_commands(text: &str) -> Vec<Vec<String>> {
+    let text = text.replace("\\\n", " ");
+    let lines = text.lines().map(str::trim).filter(|line| {
+        ["mailferry status ", "mailferry report ", "kubectl mailferry "]
+            .iter()
+            .any(|begin| line.starts_with(begin))
+    });
+    let words = |line: &str| {
+        let command = line.split("  ").next().unwrap().split(" # ").next().unwrap();
+        command.split_whitespace().map(|word| word.trim_matches('"').to_owned()).collect()
+    };
+    lines.map(words).collect()
+}
+
+#[test]
+fn the_commands_that_pages_and_help_show_are_understood() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut shown: Vec<_> = pages
+        .chain([root.join("README.md")])
+        .flat_map(|page| shown_commands(&fs::read_to_string(page).unwrap()))
+        .collect();
+    for command in Cli::called(OsStr::new("mailferry")).get_subcommands() {
+        let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        // What follows a blank line is told, not typed; columns of remarks stand two blanks away.
+        shown.extend(shown_commands(&examples));
+    }
+    assert!(shown.len() > 15, "{shown:?}");
+    for words in shown {
+        let plugin = words[0] == "kubectl";
+        let program = if plugin { "/usr/bin/kubectl-mailferry" } else { "mailferry" };
+        let taken = Cli::called(OsStr::new(program)).try_get_matches_from(&words[usize::from(plugin)..]);
+        assert!(taken.is_ok(), "{words:?}: {}", taken.unwrap_err());
+    }
 }

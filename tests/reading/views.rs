@@ -11,7 +11,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use crate::support::cluster::Namespace;
-use crate::world::{DELIVERED, EXCLUDED, NAME, World, look};
+use crate::world::{DELIVERED, EXCLUDED, NAME, World, look, names};
 
 /// A report without the moment at which it was made.
 fn timeless(report: &str) -> String {
@@ -103,7 +103,7 @@ async fn what_happened_since_is_seen(world: &World) {
         r#"{"status":{"phase":"Syncing","pass":{"number":2,"inputs":"x"}}}"#,
     ]);
     let before = world.record("bob@b.test");
-    let (bob, _) = world.names("bob@b.test");
+    let (bob, _) = names("bob@b.test");
     let counts = MessageCounts { source: 30, copied: 24, pending: 6, ..MessageCounts::default() };
     let going = MailboxRecord { pass: 2, attempts: 1, ended: None, counts, ..before.clone() };
     let mut told = serde_json::to_value(MailboxMigrationStatus::told_by_worker(&going)).unwrap();
@@ -111,7 +111,7 @@ async fn what_happened_since_is_seen(world: &World) {
     told["lastPass"]["finished"] = Value::Null;
     world.tell(&bob, &told).await;
 
-    let (anna, group) = world.names("anna@a.test");
+    let (anna, group) = names("anna@a.test");
     let mut record = MailboxRecord { pass: 2, attempts: 1, ..world.record("anna@a.test") };
     record.counts.excluded += 600;
     record.counts.source += 600;

@@ -137,12 +137,6 @@ impl World {
         self.api::<ConfigMap>().create(&PostParams::default(), &object).await.unwrap();
     }
 
-    /// The name of a mailbox's object, and of the ConfigMap with its results.
-    pub(crate) fn names(&self, mailbox: &str) -> (String, String) {
-        let address: mailferry::model::address::Address = mailbox.parse().unwrap();
-        (mailbox_migration(NAME, &address), mailbox_results(NAME, &address.domain().to_string(), 0))
-    }
-
     async fn publish(&self) {
         let known = &self.remembered.known;
         for (domain, seen) in &known.observed.domains {
@@ -160,7 +154,7 @@ impl World {
         let keep = |row: &MessageRow| !matches!(row.verdict.word(), "Delivered" | "Pending");
         assert!(self.remembered.feed(&keep, &mut rows).await.unwrap().is_empty());
         for (planned, domain, status) in &decision.mailboxes {
-            let (name, group) = self.names(&planned.source.to_string());
+            let (name, group) = names(&planned.source.to_string());
             self.make_config_map(&group).await;
             let mut object = MailboxMigration::new(
                 &name,
@@ -215,6 +209,12 @@ impl World {
     pub(crate) fn look(&self, subcommand: &str, args: &[&str]) -> Ended {
         look(&self.space, subcommand, NAME, args)
     }
+}
+
+/// The name of a mailbox's object, and of the ConfigMap with its results.
+pub(crate) fn names(mailbox: &str) -> (String, String) {
+    let address: mailferry::model::address::Address = mailbox.parse().unwrap();
+    (mailbox_migration(NAME, &address), mailbox_results(NAME, &address.domain().to_string(), 0))
 }
 
 /// Runs a command on a migration in a namespace, with the rights of the cluster's administrator.
