@@ -9,6 +9,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod away;
 mod discover;
 mod pod;
 mod slice;

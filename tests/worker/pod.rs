@@ -3,12 +3,13 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use mailferry::api::{MailMigration, MailboxMigrationStatus, names};
 use mailferry::cluster::objects::WORK_KEY;
 use mailferry::cluster::pack::pack;
@@ -37,6 +38,7 @@ pub(crate) struct Pod {
     pub(crate) space: Namespace,
     directory: TempDir,
     swaps: AtomicU32,
+    kubeconfig: PathBuf,
 }
 
 /// How a process ended.
@@ -68,7 +70,13 @@ impl Pod {
             fs::create_dir(directory.path().join(part)).unwrap();
         }
         space.apply(&config_map(RESULTS));
-        Self { space, directory, swaps: AtomicU32::new(0) }
+        let kubeconfig = space.cluster().kubeconfig().into();
+        Self { space, directory, swaps: AtomicU32::new(0), kubeconfig }
+    }
+
+    /// Lets processes use other credentials than the cluster's own.
+    pub(crate) fn kubeconfig(&mut self, path: &Path) {
+        path.clone_into(&mut self.kubeconfig);
     }
 
     fn path(&self, part: &str) -> PathBuf {
@@ -144,7 +152,7 @@ impl Pod {
         if subcommand == "sync" {
             command.env("JOB_COMPLETION_INDEX", "1");
         }
-        command.env("KUBECONFIG", self.space.cluster().kubeconfig());
+        command.env("KUBECONFIG", &self.kubeconfig);
         command.env_remove("MAILFERRY_LOG").env_remove("RUST_LOG").stdin(Stdio::null());
         command
     }
@@ -171,6 +179,16 @@ impl Pod {
     /// What the process of [`Self::start`] wrote to standard error.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.path("err")).unwrap()
+    }
+
+    /// Waits until the process of [`Self::start`] wrote some words.
+    #[track_caller]
+    pub(crate) fn said_until(&self, words: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.said().contains(words) {
+            assert!(Instant::now() < end, "it does not say {words:?}: {}", self.said());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Runs a process to its end.
@@ -201,8 +219,9 @@ impl Pod {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let path = PathBuf::from(self.space.cluster().kubeconfig());
         runtime.block_on(async {
-            let read = kube::config::Kubeconfig::read_from(path).unwrap();
-            let config = kube::Config::from_custom_kubeconfig(read, &Default::default()).await.unwrap();
+            let read = Kubeconfig::read_from(path).unwrap();
+            let config =
+                kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
             question(Client::try_from(config).unwrap()).await
         })
     }

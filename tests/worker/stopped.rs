@@ -5,6 +5,7 @@ use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use mailferry::api::MailboxMigrationStatus;
 use mailferry::cluster::work::Item;
 use mailferry::model::failure::Class;
 use mailferry::model::protocol::Protocol;
@@ -13,19 +14,26 @@ use serde_json::json;
 use crate::pod::{PATIENCE, Pod, carry, domain};
 use crate::support::compare::differences;
 use crate::support::corpus::Corpus;
-use crate::support::dovecot::{Dovecot, LOOPBACK, User};
+use crate::support::dovecot::{Builder, Dovecot, LOOPBACK, User};
 
 /// A pod with one mailbox.
-struct Rig {
-    old: Dovecot,
-    new: Dovecot,
-    pod: Pod,
-    anna: Item,
+pub(crate) struct Rig {
+    pub(crate) old: Dovecot,
+    pub(crate) new: Dovecot,
+    pub(crate) pod: Pod,
+    pub(crate) anna: Item,
 }
 
 impl Rig {
-    fn new(messages: usize) -> Self {
-        let old = Dovecot::builder().imap(LOOPBACK).user(User::new("anna@old.test", "anna-secret")).start();
+    pub(crate) fn new(messages: usize) -> Self {
+        Self::with(
+            Dovecot::builder().imap(LOOPBACK).user(User::new("anna@old.test", "anna-secret")),
+            messages,
+        )
+    }
+
+    pub(crate) fn with(old: Builder, messages: usize) -> Self {
+        let old = old.start();
         let new = Dovecot::builder()
             .imap(LOOPBACK)
             .master("admin", "admin-secret")
@@ -41,7 +49,7 @@ impl Rig {
     }
 
     /// Gives the pod the mailbox, not faster than so many bytes a second.
-    fn give(&self, pass: u32, pace: u64) {
+    pub(crate) fn give(&self, pass: u32, pace: u64) {
         let spec = domain("IMAP", self.old.imap(), &["anna"]);
         let policy = json!({"settleSeconds": 2, "limits": {"bytesPerSecond": pace}});
         self.pod.give(&self.pod.work(
@@ -53,11 +61,11 @@ impl Rig {
     }
 
     /// Messages at the destination.
-    fn arrived(&self) -> usize {
+    pub(crate) fn arrived(&self) -> usize {
         self.new.mailbox("anna@new.test").uid_next().values().map(|(_, next)| *next as usize - 1).sum()
     }
 
-    fn wait_for_arrivals(&self, count: usize) {
+    pub(crate) fn wait_for_arrivals(&self, count: usize) {
         let end = Instant::now() + PATIENCE;
         while self.arrived() < count {
             assert!(Instant::now() < end, "nothing arrives: {}", self.pod.said());
@@ -66,13 +74,13 @@ impl Rig {
     }
 
     #[track_caller]
-    fn assert_same(&self) {
+    pub(crate) fn assert_same(&self) {
         let here = self.old.mailbox("anna@old.test").read_all();
         assert_eq!(differences(&here, &self.new.mailbox("anna@new.test").read_all()), [""; 0]);
     }
 }
 
-fn terminate(child: &Child) {
+pub(crate) fn terminate(child: &Child) {
     let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(sent.is_ok_and(|status| status.success()));
 }
@@ -164,7 +172,7 @@ fn a_mailbox_that_another_worker_carries_is_left_to_it() {
     // Long enough for progress to be told of, if it were.
     sleep(Duration::from_secs(8));
     assert!(rig.pod.said().contains("another worker is carrying this mailbox"), "{}", rig.pod.said());
-    assert_eq!(rig.pod.status(&rig.anna), Default::default());
+    assert_eq!(rig.pod.status(&rig.anna), MailboxMigrationStatus::default());
     assert_eq!(rig.arrived(), 0);
     drop(held);
     let ended = rig.pod.end(child);
