@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::api::Stage;
 use crate::cluster::objects;
@@ -84,6 +86,12 @@ pub enum Command {
         mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
         mailferry verify -f contoso.yaml --state ./state --repair      send again what is missing")]
     Verify(VerifyArgs),
+    /// Runs in a Kubernetes cluster and carries out the `MailMigrations` there
+    #[command(
+        after_help = "The Helm chart charts/mailferry starts it with all of this; each flag can be given by an environment \
+        variable MAILFERRY_<FLAG> too.\n\nExample:\n  mailferry operator --image registry.example/mailferry:0.1.0 --lease-namespace mailferry-system"
+    )]
+    Operator(OperatorArgs),
     /// Prints the custom resource definitions for Kubernetes
     #[command(after_help = "Examples:\n  \
         mailferry crd | kubectl apply -f -\n  \
@@ -100,7 +108,7 @@ pub enum Command {
 impl Command {
     /// Whether it runs in a cluster, where its log is all that can be seen of it.
     pub fn is_service(&self) -> bool {
-        matches!(self, Self::Discover(_) | Self::Sync(_))
+        matches!(self, Self::Operator(_) | Self::Discover(_) | Self::Sync(_))
     }
 }
 
@@ -295,6 +303,56 @@ pub struct VerifyArgs {
     /// How the result is written to standard output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// `mailferry operator`.
+#[derive(Debug, Args)]
+pub struct OperatorArgs {
+    /// A namespace to watch; all when none is given. May be given several times
+    #[arg(
+        long = "watch-namespace",
+        value_name = "NAMESPACE",
+        env = "MAILFERRY_WATCH_NAMESPACES",
+        value_delimiter = ','
+    )]
+    pub watch_namespaces: Vec<String>,
+    /// The image of the workers' pods: this same program
+    #[arg(long, value_name = "IMAGE", env = "MAILFERRY_IMAGE")]
+    pub image: String,
+    /// When that image is pulled: Always, `IfNotPresent` or Never; Kubernetes' own rule when it is not given
+    #[arg(long, value_name = "POLICY", env = "MAILFERRY_IMAGE_PULL_POLICY")]
+    pub image_pull_policy: Option<String>,
+    /// The name server that workers ask instead of the cluster's
+    #[arg(long, value_name = "IP:PORT", env = "MAILFERRY_RESOLVER")]
+    pub resolver: Option<SocketAddr>,
+    /// A network that spec.policy.allowedNetworks may name; no loopback, private or link-local address is connected to
+    /// outside of these. May be given several times
+    #[arg(
+        long = "allowed-network",
+        value_name = "CIDR",
+        env = "MAILFERRY_ALLOWED_NETWORKS",
+        value_delimiter = ','
+    )]
+    pub allowed_networks: Vec<IpNet>,
+    /// What a worker's container asks for and may use, as a Kubernetes `ResourceRequirements` in JSON
+    #[arg(long, value_name = "JSON", env = "MAILFERRY_WORKER_RESOURCES", value_parser = parse_resources, default_value = "{}")]
+    pub worker_resources: ResourceRequirements,
+    /// The namespace of the lease by which replicas agree who acts
+    #[arg(long, value_name = "NAMESPACE", env = "MAILFERRY_LEASE_NAMESPACE", default_value = "default")]
+    pub lease_namespace: String,
+    /// The name of that lease
+    #[arg(long, value_name = "NAME", env = "MAILFERRY_LEASE_NAME", default_value = "mailferry")]
+    pub lease_name: String,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, value_name = "IP:PORT", env = "MAILFERRY_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// A file with a log filter such as mailferry=debug, read again when it changes
+    #[arg(long, value_name = "PATH", env = "MAILFERRY_LOG_FILTER_FILE")]
+    pub log_filter_file: Option<PathBuf>,
+}
+
+fn parse_resources(text: &str) -> Result<ResourceRequirements, String> {
+    serde_json::from_str(text).map_err(|e| format!("it is no ResourceRequirements in JSON: {e}"))
 }
 
 /// `mailferry crd`.

@@ -38,10 +38,23 @@ const RULE: [(&str, &[&str]); 13] = [
             "model",
         ],
     ),
-    ("operator", &["operator", "api", "plan", "discovery", "model"]),
+    ("operator", &["operator", "cluster", "api", "plan", "reconcile", "model"]),
     (
         "commands",
-        &["commands", "cli", "worker", "local", "api", "plan", "reconcile", "discovery", "report", "model"],
+        &[
+            "commands",
+            "cli",
+            "worker",
+            "operator",
+            "cluster",
+            "local",
+            "api",
+            "plan",
+            "reconcile",
+            "discovery",
+            "report",
+            "model",
+        ],
     ),
 ];
 

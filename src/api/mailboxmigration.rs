@@ -197,6 +197,10 @@ pub struct Pass {
     pub finished: Option<Timestamp>,
     /// How often the mailbox was tried in it.
     pub attempts: u32,
+    /// The Job that tried it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub job: Option<String>,
 }
 
 /// Something that a person should know of a mailbox.
@@ -260,6 +264,7 @@ impl MailboxMigrationStatus {
                 started: record.started,
                 finished: record.ended,
                 attempts: record.attempts,
+                job: record.by.clone(),
             }),
             findings: record
                 .findings
@@ -279,6 +284,7 @@ impl MailboxMigrationStatus {
         MailboxRecord {
             pass: pass.number,
             attempts: pass.attempts,
+            by: pass.job,
             started: pass.started,
             ended: pass.finished,
             counts: self.messages.filter(|_| pass.number > 0).unwrap_or_default(),
@@ -339,6 +345,7 @@ mod tests {
                 started: Some(Timestamp::MIN),
                 finished: Some(Timestamp::MAX),
                 attempts: u32::MAX,
+                job: Some("j".repeat(63)),
             }),
             ..MailboxMigrationStatus::default()
         };

@@ -17,6 +17,8 @@ use crate::plan::mailboxes::PlannedMailbox;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Work {
+    /// The Job.
+    pub job: String,
     /// The migration, with the one domain that the Job is about.
     pub migration: MailMigration,
     /// The place of that domain in `spec.domains` of the migration as the user wrote it.

@@ -2,6 +2,7 @@
 
 mod crd;
 pub mod logging;
+mod operator;
 mod report;
 mod run;
 mod status;
@@ -16,11 +17,12 @@ use crate::model::failure::{Class, Failure, Result};
 
 /// Runs a command.
 pub fn execute(cli: Cli) -> ExitCode {
-    let settings =
-        logging::Settings { verbose: cli.verbose, format: cli.log_format, service: cli.command.is_service() };
-    if let Err(failure) = logging::start(settings) {
-        return end(Err(failure), cli.verbose);
-    }
+    let service = cli.command.is_service();
+    let settings = logging::Settings { verbose: cli.verbose, format: cli.log_format, service };
+    let log = match logging::start(settings) {
+        Ok(log) => log,
+        Err(failure) => return end(Err(failure), cli.verbose),
+    };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -34,6 +36,7 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Status(args) => status::status(args),
             Command::Report(args) => report::report(args).await,
             Command::Verify(args) => verify::verify(args).await,
+            Command::Operator(args) => operator::operator(args, log).await,
             Command::Crd(args) => crd::crd(&args),
             Command::Discover(args) => worker::discover(args).await,
             Command::Sync(args) => worker::sync(args).await,

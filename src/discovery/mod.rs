@@ -41,6 +41,7 @@ use crate::mail::credentials::Login;
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::model::address::{Address, Domain};
+pub use crate::model::clock::Clock;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, Evidence, Grade, Outcome, Signal};
 use crate::model::failure::{Class, Failure, Result};
@@ -112,12 +113,6 @@ pub trait LoginGuard: Send + Sync {
 
     /// The attempt ended without a word on the password.
     async fn unanswered(&self, login: &Login);
-}
-
-/// What time it is.
-pub trait Clock: Send + Sync {
-    /// The time now.
-    fn now(&self) -> Timestamp;
 }
 
 /// Hears what discovery is doing while it is at it.

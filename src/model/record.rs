@@ -49,6 +49,9 @@ pub struct MailboxRecord {
     pub pass: u32,
     /// How often that pass was tried.
     pub attempts: u32,
+    /// Who made the last attempt: the Job of a cluster; nobody in particular on a laptop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// When the last attempt began.
     pub started: Option<Timestamp>,
     /// When it ended.

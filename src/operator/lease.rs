@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::election::{Candidate, DURATION, Move, Record};
-use crate::discovery::Clock;
+use crate::model::clock::Clock;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::text::printable;
 use crate::plan::backoff::jitter;

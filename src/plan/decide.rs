@@ -248,7 +248,9 @@ fn stand_by_record(
     }
     let failure = match &record.failure {
         // An operator's second try is no reason to take back what was said about the first.
-        Some(failure) if known.running && observed.patience == Patience::Resident => {
+        Some(failure)
+            if known.running && record.ended.is_some() && observed.patience == Patience::Resident =>
+        {
             return Standing::Failed { failure: failure.clone(), again: None };
         }
         Some(failure) if !known.running => failure,
@@ -257,7 +259,8 @@ fn stand_by_record(
         _ => return Standing::Ready,
     };
     let jitter = jitter(&mailbox.source.to_string(), record.attempts);
-    let since = record.ended.unwrap_or(now);
+    // A worker's clock may be ahead of ours.
+    let since = record.ended.unwrap_or(now).min(now);
     if observed.patience == Patience::Resident {
         let again = Some(later_by(since, again_after(failure, record.attempts, jitter)));
         return Standing::Failed { failure: failure.clone(), again };

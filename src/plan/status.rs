@@ -378,7 +378,8 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         Standing::Blocked(failure) => (MailboxPhase::Blocked, Some(failure)),
         Standing::Ready => (MailboxPhase::Ready, None),
         Standing::Paused(_) => (MailboxPhase::Ready, record.failure.as_ref()),
-        Standing::Running => (MailboxPhase::Syncing, None),
+        // A worker that waits because the server asked for it says so.
+        Standing::Running => (MailboxPhase::Syncing, record.failure.as_ref()),
         Standing::Finished => (MailboxPhase::Verified, None),
         Standing::Failed { failure, .. } => (MailboxPhase::Failed, Some(failure)),
     };

@@ -154,7 +154,13 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         discovery: Some(discovery.into()),
         ..DomainObserved::default()
     };
-    let record = |record: &MailboxRecord| MailboxRecord { failure: None, ended: None, ..record.clone() };
+    let by = Some(pod.work.job.clone());
+    let record = |record: &MailboxRecord| MailboxRecord {
+        failure: None,
+        ended: None,
+        by: by.clone(),
+        ..record.clone()
+    };
     let records = open.iter().map(|(item, known)| (item.mailbox.source.clone(), record(known)));
     Ok(Known {
         record: MigrationRecord { pass, ..MigrationRecord::default() },

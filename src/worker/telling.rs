@@ -44,6 +44,7 @@ pub(super) fn after_attempt(mailbox: &Address, record: &MailboxRecord) -> Tellin
 pub(super) struct Before {
     failure: Failure,
     ended: Timestamp,
+    by: Option<String>,
 }
 
 /// What the record of a mailbox says of this very pass, if the pass was given up.
@@ -51,7 +52,7 @@ pub(super) fn given_up(record: &MailboxRecord, pass: u32) -> Option<Before> {
     if record.pass != pass {
         return None;
     }
-    Some(Before { failure: record.failure.clone()?, ended: record.ended? })
+    Some(Before { failure: record.failure.clone()?, ended: record.ended?, by: record.by.clone() })
 }
 
 /// An attempt under way.
@@ -85,6 +86,9 @@ pub(super) fn under_way(
         attempts: attempt.number,
         started: Some(attempt.started),
         ended: before.map(|before| before.ended),
+        // Whoever gave it up is the author of what still stands there; by that the operator sees that this worker has
+        // not told of its own end yet.
+        by: before.map_or_else(|| known.by.clone(), |before| before.by.clone()),
         failure: before.map(|before| before.failure.clone()),
         counts,
         altered,

@@ -1,0 +1,332 @@
+//! The objects that make up one piece of work in the cluster: the Job with its hardened pod, the work list, and the
+//! service account with a Role that names what its worker may write, one by one. Pure: nothing here asks the API server.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use super::settings::Settings;
+use crate::api::MailMigration;
+use crate::api::domain::{DomainSpec, Mailboxes};
+use crate::api::ledger::LedgerSpec;
+use crate::api::names::{LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY};
+use crate::api::reference::CaKind;
+use crate::cluster::objects::{
+    CONFIG_MAPS_DIR, Kind, LABEL_COMPONENT, LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK,
+    LEDGER_DIR, SECRETS_DIR, WORK_DIR, WORK_KEY, digest, ledger_claim,
+};
+use crate::cluster::pack::pack;
+use crate::cluster::work::Work;
+use crate::model::failure::{Class, Failure, JobPolicy, Result};
+
+/// The user that workers run as.
+const USER: i64 = 65_532;
+/// Seconds that a worker has to end after it was told to; it needs at most ten.
+const GRACE_SECONDS: i64 = 20;
+/// Times that Kubernetes starts a slice again whose worker ended badly, before the operator takes over.
+const RESTARTS: i32 = 4;
+/// Where a pod finds its account; what Kubernetes would mount by itself, but for a shorter time.
+const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// One piece of work that is to be begun.
+pub struct Order<'a> {
+    /// The migration as the user wrote it.
+    pub migration: &'a MailMigration,
+    /// The name of the Job and of all that belongs to it.
+    pub name: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// Digest of what it depends on.
+    pub inputs: &'a str,
+    /// The number of the pass, or of the round of discovery.
+    pub number: u32,
+    /// The work list.
+    pub work: &'a Work,
+    /// Indexes of the Job.
+    pub slices: usize,
+    /// Pods at a time.
+    pub parallelism: u32,
+    /// Names of the ConfigMaps that its workers write.
+    pub results: BTreeSet<String>,
+    /// Names of the `MailboxMigrations` whose status its workers write.
+    pub mailboxes: BTreeSet<String>,
+}
+
+impl Order<'_> {
+    fn domain(&self) -> &DomainSpec {
+        &self.migration.spec.domains[self.work.domain]
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        BTreeMap::from([
+            label(LABEL_MANAGED_BY, MANAGED_BY),
+            label(LABEL_COMPONENT, "worker"),
+            label(LABEL_MIGRATION, &self.migration.name_any()),
+            label(LABEL_TASK, self.kind.as_str()),
+            label(LABEL_INPUTS, self.inputs),
+            label(LABEL_NUMBER, &self.number.to_string()),
+            label(LABEL_DOMAIN_DIGEST, &digest(&[&self.domain().name])),
+        ])
+    }
+
+    fn meta(&self, owner: OwnerReference) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(self.name.clone()),
+            namespace: self.migration.namespace(),
+            labels: Some(self.labels()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        }
+    }
+
+    /// The Secrets that its workers read, and the ConfigMaps.
+    fn mounts(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {
+        let (mut secrets, mut config_maps) = (BTreeSet::new(), BTreeSet::new());
+        let domain = self.domain();
+        secrets.insert(domain.credentials_ref.name.as_str());
+        if let Mailboxes::ConfigMapRef(wanted) = &domain.mailboxes {
+            config_maps.insert(wanted.name.as_str());
+        }
+        let mut authorities = vec![domain.ca_ref.as_ref()];
+        if self.kind == Kind::Sync {
+            let destination = &self.migration.spec.destination;
+            secrets.insert(destination.credentials().name.as_str());
+            authorities.push(destination.ca());
+        }
+        if let LedgerSpec::Postgres(postgres) = &self.migration.spec.ledger {
+            secrets.insert(postgres.credentials_ref.name.as_str());
+        }
+        for wanted in authorities.into_iter().flatten() {
+            match wanted.kind {
+                CaKind::ConfigMap => config_maps.insert(wanted.name.as_str()),
+                CaKind::Secret => secrets.insert(wanted.name.as_str()),
+            };
+        }
+        (secrets, config_maps)
+    }
+
+    /// The Job, not yet begun: its satellites come first.
+    ///
+    /// # Errors
+    /// [`Class::Internal`] when the template is no Job.
+    pub fn job(&self, settings: &Settings, owner: OwnerReference) -> Result<Job> {
+        let spec = json!({
+            "suspend": true,
+            "completionMode": "Indexed",
+            "completions": self.slices,
+            "parallelism": self.parallelism.min(u32::try_from(self.slices).unwrap_or(u32::MAX)),
+            "backoffLimitPerIndex": RESTARTS,
+            "podFailurePolicy": {"rules": failure_rules()},
+            // A pod that is being ended still holds its mailboxes; its successor waits.
+            "podReplacementPolicy": "Failed",
+            "template": {"metadata": {"labels": self.labels()}, "spec": self.pod(settings)},
+        });
+        let spec = serde_json::from_value(spec)
+            .map_err(|e| Failure::internal("the template of a Job is none").caused_by(&e))?;
+        Ok(Job { metadata: self.meta(owner), spec: Some(spec), status: None })
+    }
+
+    fn pod(&self, settings: &Settings) -> Value {
+        let (secrets, config_maps) = self.mounts();
+        let mut volumes = vec![
+            json!({"name": "work", "configMap": {"name": self.name}}),
+            json!({"name": "tmp", "emptyDir": {}}),
+            json!({"name": "account", "projected": {"defaultMode": 0o440, "sources": [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+            ]}}),
+        ];
+        let mut mounts = vec![
+            json!({"name": "work", "mountPath": WORK_DIR, "readOnly": true}),
+            json!({"name": "tmp", "mountPath": "/tmp"}),
+            json!({"name": "account", "mountPath": ACCOUNT_DIR, "readOnly": true}),
+        ];
+        // Optional, so that a missing one is a finding and not a pod that never starts.
+        for (n, name) in secrets.iter().enumerate() {
+            volumes.push(json!({"name": format!("secret-{n}"),
+                "secret": {"secretName": name, "optional": true, "defaultMode": 0o440}}));
+            mounts.push(json!({"name": format!("secret-{n}"), "readOnly": true,
+                "mountPath": format!("{SECRETS_DIR}/{name}")}));
+        }
+        for (n, name) in config_maps.iter().enumerate() {
+            volumes.push(json!({"name": format!("configmap-{n}"),
+                "configMap": {"name": name, "optional": true}}));
+            mounts.push(json!({"name": format!("configmap-{n}"), "readOnly": true,
+                "mountPath": format!("{CONFIG_MAPS_DIR}/{name}")}));
+        }
+        let mut affinity = Value::Null;
+        if let LedgerSpec::Sqlite(_) = self.migration.spec.ledger {
+            let claim = ledger_claim(&self.migration.name_any());
+            volumes.push(json!({"name": "ledger", "persistentVolumeClaim": {"claimName": claim}}));
+            mounts.push(json!({"name": "ledger", "mountPath": LEDGER_DIR}));
+            // A volume that one node mounts is no use to pods of another.
+            affinity = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
+                "topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": {
+                    LABEL_COMPONENT: "worker", LABEL_MIGRATION: self.migration.name_any()}},
+            }]}});
+        }
+        json!({
+            "serviceAccountName": self.name,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "affinity": affinity,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "worker",
+                "image": settings.image,
+                "imagePullPolicy": settings.image_pull_policy,
+                "args": [self.kind.as_str()],
+                "env": [{"name": "MAILFERRY_LOG_FORMAT", "value": "json"}],
+                "resources": settings.worker_resources,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                // What a worker says last stands in its pod's status; its log is never read.
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "volumeMounts": mounts,
+            }],
+            "volumes": volumes,
+        })
+    }
+
+    /// The work list; it never changes.
+    ///
+    /// # Errors
+    /// [`Class::Internal`] when it cannot be packed.
+    pub fn work_list(&self, owner: OwnerReference) -> Result<ConfigMap> {
+        Ok(ConfigMap {
+            metadata: self.meta(owner),
+            immutable: Some(true),
+            binary_data: Some([(WORK_KEY.to_owned(), ByteString(pack(self.work)?))].into()),
+            data: None,
+        })
+    }
+
+    /// The account of its workers.
+    pub fn service_account(&self, owner: OwnerReference) -> ServiceAccount {
+        ServiceAccount {
+            metadata: self.meta(owner),
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        }
+    }
+
+    /// What its workers may do: write their results, and the status of the mailboxes that they were given.
+    ///
+    /// # Errors
+    /// [`Class::Internal`] when the template is no Role.
+    pub fn role(&self, owner: OwnerReference) -> Result<Role> {
+        let mut rules = vec![
+            json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"], "resourceNames": self.results}),
+        ];
+        if !self.mailboxes.is_empty() {
+            rules.push(json!({"apiGroups": ["mailferry.dev"], "resources": ["mailboxmigrations"],
+                "verbs": ["get"], "resourceNames": self.mailboxes}));
+            rules.push(json!({"apiGroups": ["mailferry.dev"], "resources": ["mailboxmigrations/status"],
+                "verbs": ["patch"], "resourceNames": self.mailboxes}));
+        }
+        let rules = serde_json::from_value(json!(rules))
+            .map_err(|e| Failure::internal("the template of a Role is none").caused_by(&e))?;
+        Ok(Role { metadata: self.meta(owner), rules: Some(rules) })
+    }
+
+    /// Gives the account its Role.
+    ///
+    /// # Errors
+    /// [`Class::Internal`] when the template is no `RoleBinding`.
+    pub fn role_binding(&self, owner: OwnerReference) -> Result<RoleBinding> {
+        let binding = json!({
+            "metadata": self.meta(owner),
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": self.name},
+            "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": self.migration.namespace()}],
+        });
+        serde_json::from_value(binding)
+            .map_err(|e| Failure::internal("the template of a RoleBinding is none").caused_by(&e))
+    }
+}
+
+/// What a Job makes of a worker's end: the failure table, in Kubernetes' words. What no rule names is counted.
+fn failure_rules() -> Vec<Value> {
+    let codes = |policy: JobPolicy| -> Vec<u8> {
+        let rows = Class::table().iter().filter(|row| row.job == policy);
+        rows.filter_map(|row| row.exit).collect()
+    };
+    let rule = |action: &str, codes: Vec<u8>| json!({"action": action, "onExitCodes": {"containerName": "worker", "operator": "In", "values": codes}});
+    vec![
+        // Eviction, preemption, a drained node: nobody's failure.
+        json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}),
+        rule("Ignore", codes(JobPolicy::Ignore)),
+        rule("FailIndex", codes(JobPolicy::FailIndex)),
+    ]
+}
+
+/// Who owns what a migration is made of: when it is deleted, all of that goes too, and nothing waits for us.
+pub fn owned_by_migration(migration: &MailMigration) -> OwnerReference {
+    OwnerReference { block_owner_deletion: None, ..migration.controller_owner_ref(&()).unwrap_or_default() }
+}
+
+/// Who owns the satellites of a Job.
+pub fn owned_by_job(job: &Job) -> OwnerReference {
+    OwnerReference { block_owner_deletion: None, controller: None, ..job.owner_ref(&()).unwrap_or_default() }
+}
+
+/// A ConfigMap for results, made before there are any, so that a worker need not be allowed to make objects.
+pub fn results(migration: &MailMigration, name: &str) -> ConfigMap {
+    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: migration.namespace(),
+            labels: Some(BTreeMap::from([
+                label(LABEL_MANAGED_BY, MANAGED_BY),
+                label(LABEL_COMPONENT, "results"),
+                label(LABEL_MIGRATION, &migration.name_any()),
+                label(LABEL_TASK, "results"),
+            ])),
+            owner_references: Some(vec![owned_by_migration(migration)]),
+            ..ObjectMeta::default()
+        },
+        ..ConfigMap::default()
+    }
+}
+
+/// The volume claim of a migration's ledgers, if they are files.
+///
+/// # Errors
+/// [`Class::Internal`] when the template is no claim.
+pub fn ledger_volume(migration: &MailMigration) -> Result<Option<PersistentVolumeClaim>> {
+    let LedgerSpec::Sqlite(sqlite) = &migration.spec.ledger else { return Ok(None) };
+    let claim = json!({
+        "metadata": {
+            "name": ledger_claim(&migration.name_any()),
+            "namespace": migration.namespace(),
+            "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_COMPONENT: "ledger", LABEL_MIGRATION: migration.name_any()},
+            "ownerReferences": [owned_by_migration(migration)],
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": sqlite.storage_class_name,
+            "resources": {"requests": {"storage": sqlite.size}},
+        },
+    });
+    serde_json::from_value(claim)
+        .map(Some)
+        .map_err(|e| Failure::internal("the template of a volume claim is none").caused_by(&e))
+}

@@ -1,0 +1,191 @@
+//! Our Jobs as their labels and pods tell of them: what each is for, whether it goes on, and how a worker that cannot
+//! speak any more came to its end. Pure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::launch::is_suspended;
+use crate::cluster::objects::{Kind, LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK};
+use crate::model::address::Address;
+use crate::model::failure::{Class, Failure};
+use crate::model::text::{cut, printable};
+
+/// A Job of ours.
+#[derive(Clone)]
+pub struct KnownJob {
+    /// The Job.
+    pub job: Arc<Job>,
+    /// What it is for.
+    pub kind: Kind,
+    /// Digest of what it depends on.
+    pub inputs: String,
+    /// The number of the pass, or of the round of discovery.
+    pub number: u32,
+    /// Digest of its domain's name.
+    pub domain: String,
+    /// The mailboxes that a sync Job carries.
+    pub mailboxes: Arc<BTreeSet<Address>>,
+}
+
+/// How a Job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Made and not begun: whoever made it was interrupted.
+    Waiting,
+    /// Begun, and not at its end.
+    Active,
+    /// Being taken away; its pods may still be at work.
+    Ending,
+    /// At its end, well.
+    Complete,
+    /// At its end, with at least one slice that failed.
+    Failed,
+}
+
+impl KnownJob {
+    /// Reads the labels; `None` for a Job that has none of ours.
+    pub fn read(job: Arc<Job>) -> Option<Self> {
+        let label = |key: &str| job.labels().get(key).cloned();
+        let kind = match label(LABEL_TASK)?.as_str() {
+            "discover" => Kind::Discover,
+            "sync" => Kind::Sync,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            inputs: label(LABEL_INPUTS)?,
+            number: label(LABEL_NUMBER)?.parse().ok()?,
+            domain: label(LABEL_DOMAIN_DIGEST)?,
+            mailboxes: Arc::default(),
+            job,
+        })
+    }
+
+    /// How it stands.
+    pub fn course(&self) -> Course {
+        let holds = |kind: &str| {
+            let conditions = self.job.status.iter().flat_map(|s| s.conditions.iter().flatten());
+            conditions.into_iter().any(|c| c.type_ == kind && c.status == "True")
+        };
+        if self.job.metadata.deletion_timestamp.is_some() {
+            Course::Ending
+        } else if holds("Complete") {
+            Course::Complete
+        } else if holds("Failed") {
+            Course::Failed
+        } else if is_suspended(&self.job) {
+            Course::Waiting
+        } else {
+            Course::Active
+        }
+    }
+
+    /// Whether it is at its end.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.course(), Course::Complete | Course::Failed)
+    }
+
+    /// When it was made.
+    pub fn made(&self) -> Timestamp {
+        self.job.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0)
+    }
+
+    /// When it came to its end; when it was made, if Kubernetes does not tell.
+    pub fn ended(&self) -> Timestamp {
+        let status = self.job.status.as_ref();
+        let conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let ends = conditions
+            .into_iter()
+            .filter(|c| c.status == "True")
+            .filter_map(|c| c.last_transition_time.as_ref());
+        ends.map(|at| at.0).max().unwrap_or_else(|| self.made())
+    }
+
+    /// Why its workers ended without having said so, as far as their pods tell.
+    pub fn last_words<'a>(&self, pods: impl Iterator<Item = &'a Pod>) -> Failure {
+        let name = self.job.name_any();
+        let ours = pods.filter(|pod| pod.labels().get("batch.kubernetes.io/job-name") == Some(&name));
+        let ends = ours.filter_map(|pod| {
+            let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+            status
+                .state
+                .as_ref()?
+                .terminated
+                .clone()
+                .or_else(|| status.last_state.as_ref()?.terminated.clone())
+        });
+        let Some(end) = ends.max_by_key(|end| end.finished_at.clone().map(|at| at.0)) else {
+            return Failure::internal(format!("Job {name} ended without a word of its worker"))
+                .hint(format!("`kubectl describe job {name}` tells what happened; it is tried again"));
+        };
+        if end.reason.as_deref() == Some("OOMKilled") {
+            return Failure::internal("the worker was ended because it used more memory than it may")
+                .hint("raise workers.resources of the installation, or lower spec.workers.concurrency");
+        }
+        let class = Class::table().iter().find(|row| row.exit.map(i32::from) == Some(end.exit_code));
+        let class = class.map_or(Class::Internal, |row| row.class);
+        let said = end.message.unwrap_or_default();
+        let line = said.lines().find_map(|line| line.strip_prefix("error: ")).or_else(|| said.lines().last());
+        let line = line.map(printable).filter(|line| !line.is_empty());
+        let what = line.unwrap_or_else(|| format!("the worker ended with exit code {}", end.exit_code));
+        Failure::new(class, cut(&what, 400)).hint("it is tried again")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn known(extra: &serde_json::Value) -> KnownJob {
+        let mut job = json!({"metadata": {"name": "j", "labels": {LABEL_TASK: "sync", LABEL_INPUTS: "i", LABEL_NUMBER: "3",
+            LABEL_DOMAIN_DIGEST: "d"}}, "spec": {"template": {}}});
+        for (key, value) in extra.as_object().unwrap() {
+            for (inner, value) in value.as_object().unwrap() {
+                job[key][inner] = value.clone();
+            }
+        }
+        KnownJob::read(Arc::new(serde_json::from_value(job).unwrap())).unwrap()
+    }
+
+    #[test]
+    fn a_jobs_course_is_read_from_what_kubernetes_says() {
+        let condition = |kind: &str| json!({"status": {"conditions": [{"type": kind, "status": "True"}]}});
+        let table = [
+            (json!({}), Course::Active),
+            (json!({"spec": {"suspend": true}}), Course::Waiting),
+            (condition("Complete"), Course::Complete),
+            (condition("Failed"), Course::Failed),
+            (condition("FailureTarget"), Course::Active),
+            (json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), Course::Ending),
+        ];
+        for (extra, wanted) in table {
+            assert_eq!(known(&extra).course(), wanted, "{extra}");
+        }
+        assert!(KnownJob::read(Arc::default()).is_none());
+    }
+
+    #[test]
+    fn a_worker_that_cannot_speak_any_more_is_spoken_for() {
+        let pod = |terminated: &serde_json::Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"labels": {"batch.kubernetes.io/job-name": "j"}},
+                "status": {"containerStatuses": [{"name": "worker", "image": "", "imageID": "", "ready": false,
+                    "restartCount": 0, "state": {"terminated": terminated}}]}}))
+            .unwrap()
+        };
+        let job = known(&json!({}));
+        let words = |terminated: serde_json::Value| job.last_words([pod(&terminated)].iter());
+        let refused =
+            words(json!({"exitCode": 23, "message": "{\"level\":1}\nerror: Secret \"a\" is missing\nhint"}));
+        assert_eq!((refused.class, refused.what.as_str()), (Class::Configuration, "Secret \"a\" is missing"));
+        assert!(words(json!({"exitCode": 137, "reason": "OOMKilled"})).what.contains("memory"));
+        assert_eq!(words(json!({"exitCode": 101})).class, Class::Internal);
+        assert!(job.last_words([].iter()).hint.unwrap().contains("kubectl describe job j"));
+    }
+}

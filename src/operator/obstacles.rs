@@ -1,0 +1,201 @@
+//! What keeps workers from working, as their pods and Jobs tell it, in a sentence with the remedy. Pure.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+
+use crate::api::condition::Reason;
+use crate::model::text::{cut, printable};
+use crate::plan::Obstacle;
+
+/// How long a Job may be without a pod, or a pod without a node, before that is worth a word.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+/// How long a worker's death is worth a word after another took its place.
+const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);
+
+/// What keeps the workers of some Jobs from working, the worst first.
+pub fn find<'a>(
+    jobs: impl Iterator<Item = &'a Job> + Clone,
+    pods: impl Iterator<Item = &'a Pod>,
+    now: Timestamp,
+) -> Vec<Obstacle> {
+    let names: BTreeSet<String> = jobs.clone().map(ResourceExt::name_any).collect();
+    let mut found = Vec::new();
+    let mut with_pods = BTreeSet::new();
+    for pod in pods {
+        let Some(job) = pod.labels().get("batch.kubernetes.io/job-name").filter(|job| names.contains(*job))
+        else {
+            continue;
+        };
+        with_pods.insert(job.clone());
+        if pod.metadata.deletion_timestamp.is_none() {
+            found.extend(of_pod(pod, now));
+        }
+    }
+    for job in jobs {
+        let name = job.name_any();
+        let suspended = job.spec.as_ref().and_then(|s| s.suspend).unwrap_or_default();
+        let started = job.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
+        let waited = started.is_some_and(|since| now.duration_since(since) > PATIENCE * 4);
+        if !with_pods.contains(&name) && !suspended && waited {
+            let message = format!(
+                "The cluster makes no pod for Job {name}: a quota, a LimitRange or an admission policy refuses it. \
+                 `kubectl describe job {name}` tells which."
+            );
+            found.push(Obstacle { reason: Reason::PodRefused, message });
+        }
+    }
+    found.sort_by_key(|obstacle| obstacle.reason);
+    found.dedup();
+    found
+}
+
+fn of_pod(pod: &Pod, now: Timestamp) -> Option<Obstacle> {
+    let name = pod.name_any();
+    let status = pod.status.as_ref()?;
+    let made = pod.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+    let obstacle = |reason, message| Some(Obstacle { reason, message });
+    if status.reason.as_deref() == Some("Evicted") && now.duration_since(made) < REMEMBERED {
+        let why = said(status.message.as_deref());
+        let message =
+            format!("The worker's pod {name} was evicted{why}. Another takes its place and goes on.");
+        return obstacle(Reason::WorkerEvicted, message);
+    }
+    let container = status.container_statuses.iter().flatten().next();
+    if let Some(ended) = container.and_then(last_end)
+        && ended.reason.as_deref() == Some("OOMKilled")
+        && ended.finished_at.as_ref().is_none_or(|at| now.duration_since(at.0) < REMEMBERED)
+    {
+        let message = format!(
+            "The worker {name} was ended because it used more memory than it may. Raise workers.resources of the \
+             installation, or lower spec.workers.concurrency; it goes on from where it was."
+        );
+        return obstacle(Reason::WorkerOutOfMemory, message);
+    }
+    if status.phase.as_deref() != Some("Pending") {
+        return None;
+    }
+    let unplaced =
+        status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+    if let Some(condition) = unplaced.filter(|_| now.duration_since(made) > PATIENCE) {
+        let why = said(condition.message.as_deref());
+        let message =
+            format!("No node takes the worker's pod {name}{why}. Make room, or lower what workers ask for.");
+        return obstacle(Reason::PodUnschedulable, message);
+    }
+    let waiting = container?.state.as_ref()?.waiting.as_ref()?;
+    let why = said(waiting.message.as_deref());
+    match waiting.reason.as_deref()? {
+        "ImagePullBackOff"
+        | "ErrImagePull"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "RegistryUnavailable" => {
+            let image = container.map(|c| printable(&c.image)).unwrap_or_default();
+            let message = format!(
+                "The image {image} of the workers cannot be had{why}. Check image.repository and image.tag of the \
+                 installation, and the rights to pull it in this namespace."
+            );
+            obstacle(Reason::ImagePullFailed, message)
+        }
+        word @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError") => obstacle(
+            Reason::PodNotStarted,
+            format!(
+                "The worker's pod {name} cannot be started ({word}){why}. `kubectl describe pod {name}` tells more."
+            ),
+        ),
+        _ => None,
+    }
+}
+
+fn last_end(container: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
+    let end = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
+        state.as_ref().is_some_and(|s| s.terminated.is_some())
+    };
+    let state = if end(&container.state) { &container.state } else { &container.last_state };
+    state.as_ref()?.terminated.as_ref()
+}
+
+/// What Kubernetes says about it, as the end of a sentence.
+fn said(message: Option<&str>) -> String {
+    match message.map(printable) {
+        Some(text) if !text.is_empty() => format!(": {}", cut(text.trim_end_matches('.'), 300)),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-01-01T01:00:00Z".parse().unwrap()
+    }
+
+    fn job() -> Job {
+        serde_json::from_value(json!({"metadata": {"name": "j"}, "spec": {"template": {}},
+            "status": {"startTime": "2026-01-01T00:59:00Z"}}))
+        .unwrap()
+    }
+
+    fn pod(status: &serde_json::Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": "j"},
+                "creationTimestamp": "2026-01-01T00:59:00Z"},
+            "status": status,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn each_obstacle_is_named_with_its_remedy() {
+        let waiting = |reason: &str| {
+            json!({"phase": "Pending", "containerStatuses": [{"name": "worker", "image": "i:1", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"waiting": {"reason": reason, "message": "because\u{1b}[31m"}}}]})
+        };
+        let table = [
+            (
+                json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": "0/1 nodes are available: 1 Insufficient memory."}]}),
+                Some(Reason::PodUnschedulable),
+            ),
+            (waiting("ImagePullBackOff"), Some(Reason::ImagePullFailed)),
+            (waiting("CreateContainerConfigError"), Some(Reason::PodNotStarted)),
+            (waiting("ContainerCreating"), None),
+            (
+                json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}),
+                Some(Reason::WorkerEvicted),
+            ),
+            (
+                json!({"phase": "Failed", "containerStatuses": [{"name": "worker", "image": "i", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}),
+                Some(Reason::WorkerOutOfMemory),
+            ),
+            (json!({"phase": "Running"}), None),
+        ];
+        for (status, wanted) in table {
+            let pods = [pod(&status)];
+            let found = find([job()].iter(), pods.iter(), now());
+            assert_eq!(found.first().map(|o| o.reason), wanted, "{status}");
+            assert!(
+                found.iter().all(|o| o.message.ends_with('.') && !o.message.contains('\u{1b}')),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_job_without_a_pod_is_told_of_after_a_while() {
+        assert_eq!(find([job()].iter(), [].iter(), now())[0].reason, Reason::PodRefused);
+        let early = "2026-01-01T00:59:05Z".parse().unwrap();
+        assert!(find([job()].iter(), [].iter(), early).is_empty());
+        let mut suspended = job();
+        suspended.spec.as_mut().unwrap().suspend = Some(true);
+        assert!(find([suspended].iter(), [].iter(), now()).is_empty());
+    }
+}

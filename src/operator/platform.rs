@@ -1,0 +1,245 @@
+//! The platform of a cluster: facts come from watched objects and results, steps become Jobs, the decision becomes status.
+//! One value lives for one turn of one migration; what outlives it is in [`Context`] and can be lost at any time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kube::runtime::events::Recorder;
+use kube::{Client, ResourceExt};
+
+use super::known::KnownJob;
+use super::lease::Term;
+use super::metrics::Metrics;
+use super::settings::Settings;
+use super::stores::Stores;
+use crate::api::domain::{DomainSpec, Mailboxes};
+use crate::api::{MailMigration, MailMigrationSpec, MailboxMigration};
+use crate::cluster::results::DiscoveryDocument;
+use crate::model::address::Address;
+use crate::model::clock::Clock;
+use crate::model::failure::{Class, Failure, Result};
+use crate::plan::mailboxes::PlannedMailbox;
+use crate::plan::pass::{self, fingerprint};
+use crate::plan::{Decision, Discovered, Observed};
+use crate::reconcile::Platform;
+
+/// What all turns share.
+pub struct Context {
+    /// The way to the API server.
+    pub client: Client,
+    /// What the installation decides.
+    pub settings: Settings,
+    /// Copies of our objects.
+    pub stores: Stores,
+    /// What Prometheus sees.
+    pub metrics: Arc<Metrics>,
+    /// Writes Events.
+    pub recorder: Recorder,
+    /// Whether we still lead.
+    pub term: Term,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What was read before, to be read again only when it changed.
+    pub memory: Memory,
+}
+
+/// Namespace and name.
+type Place = (String, String);
+/// What discovery found out, and the version of the object that it was read from.
+type Versioned = (String, Arc<KnownDiscovery>);
+
+/// What an operator remembers between turns. All of it can be found out again.
+#[derive(Default)]
+pub struct Memory {
+    discoveries: Mutex<HashMap<Place, Versioned>>,
+    works: Mutex<HashMap<String, Arc<std::collections::BTreeSet<Address>>>>,
+    published: Mutex<HashMap<String, Timestamp>>,
+    refusals: Mutex<HashMap<String, u32>>,
+    counted: Mutex<std::collections::HashSet<String>>,
+}
+
+/// What a discovery worker found out, ready to be looked at.
+pub struct KnownDiscovery {
+    /// Digest of what it depends on.
+    pub inputs: String,
+    /// How often the domain was looked at.
+    pub round: u32,
+    /// The domain's mailboxes, or why they cannot be listed.
+    pub mailboxes: Result<Arc<[PlannedMailbox]>>,
+    /// What was seen.
+    pub discovery: Arc<Discovered>,
+}
+
+impl From<DiscoveryDocument> for KnownDiscovery {
+    fn from(document: DiscoveryDocument) -> Self {
+        Self {
+            inputs: document.inputs,
+            round: document.round,
+            mailboxes: document.mailboxes.map(Arc::from),
+            discovery: document.discovery.into(),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memory {
+    /// What discovery found out, if it was read in this version.
+    pub fn discovery(&self, namespace: &str, name: &str, version: &str) -> Option<Arc<KnownDiscovery>> {
+        let known = locked(&self.discoveries);
+        let (seen, discovery) = known.get(&(namespace.to_owned(), name.to_owned()))?;
+        (seen == version).then(|| Arc::clone(discovery))
+    }
+
+    /// Remembers what discovery found out.
+    pub fn keep_discovery(&self, namespace: &str, name: &str, version: String, known: &Arc<KnownDiscovery>) {
+        locked(&self.discoveries)
+            .insert((namespace.to_owned(), name.to_owned()), (version, Arc::clone(known)));
+    }
+
+    /// The mailboxes that a Job carries, by the Job's uid.
+    pub fn work(&self, job: &str) -> Option<Arc<std::collections::BTreeSet<Address>>> {
+        locked(&self.works).get(job).cloned()
+    }
+
+    /// Remembers the mailboxes that a Job carries.
+    pub fn keep_work(&self, job: String, mailboxes: &Arc<std::collections::BTreeSet<Address>>) {
+        locked(&self.works).insert(job, Arc::clone(mailboxes));
+    }
+
+    /// When a migration's status was written last.
+    pub fn published(&self, uid: &str) -> Option<Timestamp> {
+        locked(&self.published).get(uid).copied()
+    }
+
+    /// Remembers when a migration's status was written.
+    pub fn keep_published(&self, uid: String, at: Timestamp) {
+        locked(&self.published).insert(uid, at);
+    }
+
+    /// How often in a row a migration's turn failed, with this time; starts anew after one that did not.
+    pub fn count_refusal(&self, uid: &str, failed: bool) -> u32 {
+        let mut refusals = locked(&self.refusals);
+        if !failed {
+            refusals.remove(uid);
+            return 0;
+        }
+        let count = refusals.entry(uid.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
+    /// Whether the end of a Job is seen for the first time.
+    pub fn first_end(&self, job: String) -> bool {
+        locked(&self.counted).insert(job)
+    }
+
+    /// Forgets what is about objects that are not there any more.
+    pub fn forget_but(&self, stores: &Stores) {
+        let jobs: std::collections::HashSet<String> =
+            stores.jobs.state().iter().filter_map(|j| j.uid()).collect();
+        locked(&self.works).retain(|job, _| jobs.contains(job));
+        locked(&self.counted).retain(|job| jobs.contains(job));
+        let migrations: std::collections::HashSet<String> =
+            stores.migrations.state().iter().filter_map(|m| m.uid()).collect();
+        locked(&self.published).retain(|uid, _| migrations.contains(uid));
+        locked(&self.refusals).retain(|uid, _| migrations.contains(uid));
+        locked(&self.discoveries).retain(|(namespace, name), _| stores.version_of(namespace, name).is_some());
+    }
+}
+
+/// One turn of one migration.
+pub struct ClusterPlatform {
+    pub(super) context: Arc<Context>,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// Its Jobs, as of this turn.
+    pub(super) jobs: Vec<KnownJob>,
+    /// Its mailboxes' objects, by address.
+    pub(super) objects: BTreeMap<Address, Arc<MailboxMigration>>,
+    /// The facts of this turn, for steps that need more than the decision says.
+    pub(super) observed: Observed,
+    /// When to look again, if that is earlier than the decision says.
+    pub(super) soon: Option<std::time::Duration>,
+}
+
+impl ClusterPlatform {
+    /// Begins a turn.
+    pub fn new(context: &Arc<Context>, migration: &MailMigration) -> Self {
+        Self {
+            context: Arc::clone(context),
+            namespace: migration.namespace().unwrap_or_default(),
+            name: migration.name_any(),
+            jobs: Vec::new(),
+            objects: BTreeMap::new(),
+            observed: Observed::default(),
+            soon: None,
+        }
+    }
+
+    /// When to look again, if sooner than the decision says.
+    pub fn soon(&self) -> Option<std::time::Duration> {
+        self.soon
+    }
+
+    /// Nothing may be written any more once another replica may lead.
+    pub(super) fn check_term(&self) -> Result<()> {
+        if self.context.term.holds() {
+            Ok(())
+        } else {
+            Err(Failure::new(Class::Interrupted, "another replica may lead by now"))
+        }
+    }
+
+    /// The specification as workers are given it: no network that the installation does not allow.
+    pub(super) fn bounded(&self, spec: &MailMigrationSpec) -> MailMigrationSpec {
+        let mut spec = spec.clone();
+        spec.policy.allowed_networks = self.context.settings.bound(&spec.policy.allowed_networks);
+        spec
+    }
+
+    /// Digest of what discovery of a domain depends on.
+    pub(super) fn discovery_inputs(&self, spec: &MailMigrationSpec, domain: &DomainSpec) -> String {
+        let trigger = spec.trigger.as_ref().and_then(|t| t.discover.as_ref()).filter(|t| !t.is_empty());
+        let addresses = spec.mapping.as_ref().map(|m| &m.addresses);
+        let networks = self.context.settings.bound(&spec.policy.allowed_networks);
+        fingerprint(&(domain, addresses, networks, self.context.settings.resolver, trigger, &spec.ledger))
+    }
+
+    /// Digest of what carrying mailboxes of a domain depends on; which mailboxes they are is another matter.
+    pub(super) fn sync_inputs(&self, spec: &MailMigrationSpec, domain: &DomainSpec) -> String {
+        let domain = DomainSpec { mailboxes: Mailboxes::default(), ..domain.clone() };
+        let pass = pass::next(spec, None).inputs;
+        let policy = self.bounded(spec).policy;
+        fingerprint(&(domain, pass, policy, self.context.settings.resolver, &spec.ledger))
+    }
+}
+
+#[async_trait]
+impl Platform for ClusterPlatform {
+    fn now(&self) -> Timestamp {
+        self.context.clock.now()
+    }
+
+    async fn observe(&mut self, migration: &MailMigration) -> Result<Observed> {
+        self.observed = self.gather(migration).await?;
+        Ok(self.observed.clone())
+    }
+
+    async fn perform(&mut self, migration: &MailMigration, decision: &Decision) -> Result<()> {
+        self.check_term()?;
+        self.stop_outdated(migration, decision).await?;
+        self.begin_steps(migration, decision).await?;
+        self.prune().await
+    }
+
+    async fn publish(&mut self, migration: &mut MailMigration, decision: &Decision) -> Result<()> {
+        self.check_term()?;
+        self.tell_mailboxes(migration, decision).await?;
+        self.tell_migration(migration, decision).await
+    }
+}

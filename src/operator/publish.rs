@@ -1,0 +1,335 @@
+//! Makes the decision known: the status of the migration, its mailboxes' objects, and Events for what changed. Nothing is
+//! written that does not differ.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+use super::jobs::owned_by_migration;
+use super::launch::create;
+use super::platform::ClusterPlatform;
+use crate::api::condition::{Conditions, Type};
+use crate::api::mailboxmigration::MailboxMigrationSpec;
+use crate::api::names::{
+    API_VERSION, LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY, MANAGER_STATUS, mailbox_migration,
+};
+use crate::api::{MailMigration, MailMigrationStatus, MailboxMigration, MailboxMigrationStatus};
+use crate::cluster::objects::{LABEL_RESULTS, mailbox_results};
+use crate::cluster::results::GROUP_MAX;
+use crate::cluster::{is_missing, refused};
+use crate::model::failure::Result;
+use crate::model::text::cut;
+use crate::plan::Decision;
+use crate::plan::mailboxes::PlannedMailbox;
+
+/// Requests at a time.
+const AT_ONCE: usize = 8;
+/// How often mere counts are written.
+const COUNTS_EVERY: SignedDuration = SignedDuration::from_secs(5);
+/// The longest note that an Event takes, in bytes.
+const NOTE_MAX: usize = 1000;
+
+impl ClusterPlatform {
+    /// The object of a mailbox and the ConfigMap that takes its results. A mailbox keeps the one it was given first.
+    pub(super) fn object_of(&self, domain: &str, place: usize, mailbox: &PlannedMailbox) -> (String, String) {
+        let given =
+            self.objects.get(&mailbox.source).and_then(|object| object.labels().get(LABEL_RESULTS).cloned());
+        let group = given.unwrap_or_else(|| mailbox_results(&self.name, domain, place / GROUP_MAX));
+        (mailbox_migration(&self.name, &mailbox.source), group)
+    }
+
+    /// Makes the objects of mailboxes that have none, takes those away that are not wanted any more, and writes what
+    /// differs.
+    pub(super) async fn tell_mailboxes(&self, migration: &MailMigration, decision: &Decision) -> Result<()> {
+        let client = &self.context.client;
+        let api: Api<MailboxMigration> = Api::namespaced(client.clone(), &self.namespace);
+        let mut places = std::collections::BTreeMap::<&str, usize>::new();
+        let mut work = Vec::new();
+        let mut wanted = BTreeSet::new();
+        for (planned, domain, status) in &decision.mailboxes {
+            let place = places.entry(domain).or_default();
+            let (name, group) = self.object_of(domain, *place, planned);
+            *place += 1;
+            wanted.insert(&planned.source);
+            let before = self.objects.get(&planned.source);
+            let told =
+                before.and_then(|object| object.status.as_ref()).is_some_and(|s| s.last_pass.is_some());
+            let status = our_part(status, told);
+            if before.is_some_and(|object| object.status.as_ref().is_some_and(|before| says(before, &status)))
+            {
+                continue;
+            }
+            let object = before.is_none().then(|| mailbox_object(migration, &name, group, domain, planned));
+            work.push((name, object, status));
+        }
+        // Where a list cannot be read for now, nothing may be taken for removed.
+        let known = migration.spec.domains.iter().all(|domain| {
+            self.observed.domains.get(&domain.name).is_some_and(|seen| matches!(seen.mailboxes, Some(Ok(_))))
+        });
+        let removed: Vec<String> = if known {
+            self.objects
+                .iter()
+                .filter(|(address, _)| !wanted.contains(address))
+                .map(|(_, o)| o.name_any())
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let write = |(name, object, status): (String, Option<MailboxMigration>, MailboxMigrationStatus)| {
+            let api = api.clone();
+            async move {
+                if let Some(object) = object {
+                    create(client, &self.namespace, &object).await?;
+                }
+                let patch = json!({"apiVersion": API_VERSION, "kind": "MailboxMigration", "metadata": {"name": name}, "status": status});
+                let params = PatchParams::apply(MANAGER_STATUS).force();
+                match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+                    Ok(_) => Ok(()),
+                    // Removed by hand; the next turn makes it again.
+                    Err(error) if is_missing(&error) => Ok(()),
+                    Err(error) => Err(refused(&format!("MailboxMigration {name} cannot be written"), &error)),
+                }
+            }
+        };
+        stream::iter(work).map(write).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        for name in removed {
+            match api.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(error) if is_missing(&error) => {}
+                Err(error) => {
+                    return Err(refused(&format!("MailboxMigration {name} cannot be removed"), &error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the status of the migration when it differs; mere counts only every few seconds.
+    pub(super) async fn tell_migration(
+        &mut self,
+        migration: &mut MailMigration,
+        decision: &Decision,
+    ) -> Result<()> {
+        let before = migration.status.clone().unwrap_or_default();
+        if before == decision.status {
+            return Ok(());
+        }
+        let uid = migration.uid().unwrap_or_default();
+        let now = self.context.clock.now();
+        if gist(&before) == gist(&decision.status)
+            && let Some(last) = self.context.memory.published(&uid)
+            && now.duration_since(last) < COUNTS_EVERY
+        {
+            self.soon = Some(std::time::Duration::from_secs(5));
+            return Ok(());
+        }
+        self.write_status(migration, &decision.status).await?;
+        self.context.memory.keep_published(uid, now);
+        migration.status = Some(decision.status.clone());
+        Ok(())
+    }
+
+    /// Writes a status, and Events for the conditions that changed by it.
+    ///
+    /// # Errors
+    /// Those of the API server.
+    pub async fn write_status(&self, migration: &MailMigration, status: &MailMigrationStatus) -> Result<()> {
+        let api: Api<MailMigration> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        let patch = json!({"apiVersion": API_VERSION, "kind": "MailMigration", "metadata": {"name": self.name}, "status": status});
+        let params = PatchParams::apply(MANAGER_STATUS).force();
+        match api.patch_status(&self.name, &params, &Patch::Apply(&patch)).await {
+            Ok(_) => {}
+            Err(error) if is_missing(&error) => return Ok(()),
+            Err(error) => {
+                return Err(refused(&format!("MailMigration {} cannot be written", self.name), &error));
+            }
+        }
+        let before = migration.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        for event in changes(before, &status.conditions) {
+            // An Event that is lost is no reason to do anything again.
+            if let Err(error) = self.context.recorder.publish(&event, &migration.object_ref(&())).await {
+                tracing::warn!(%error, migration = self.name, "an Event could not be written");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mailbox_object(
+    migration: &MailMigration,
+    name: &str,
+    group: String,
+    domain: &str,
+    planned: &PlannedMailbox,
+) -> MailboxMigration {
+    let label = |key: &str, value: String| (key.to_owned(), value);
+    let mut object = MailboxMigration::new(
+        name,
+        MailboxMigrationSpec {
+            migration: migration.name_any(),
+            domain: domain.to_owned(),
+            source: planned.source.to_string(),
+            destination: planned.destination.to_string(),
+        },
+    );
+    object.metadata = ObjectMeta {
+        labels: Some(
+            [
+                label(LABEL_MANAGED_BY, MANAGED_BY.to_owned()),
+                label(LABEL_MIGRATION, migration.name_any()),
+                label(LABEL_RESULTS, group),
+            ]
+            .into(),
+        ),
+        owner_references: Some(vec![owned_by_migration(migration)]),
+        ..object.metadata
+    };
+    object
+}
+
+/// The fields that the operator is the author of; what a worker told of the mailbox stays the worker's.
+fn our_part(status: &MailboxMigrationStatus, told: bool) -> MailboxMigrationStatus {
+    MailboxMigrationStatus {
+        observed_generation: status.observed_generation,
+        protocol: status.protocol,
+        server: status.server.clone(),
+        phase: status.phase,
+        folders: status.folders,
+        bytes: status.bytes,
+        messages: status.messages.filter(|_| !told),
+        conditions: status.conditions.clone(),
+        ..MailboxMigrationStatus::default()
+    }
+}
+
+/// Whether a status says already what we would write. That the spec moved on meanwhile and nothing else is no reason to
+/// write ten thousand objects.
+fn says(before: &MailboxMigrationStatus, ours: &MailboxMigrationStatus) -> bool {
+    let gist = |conditions: &[Condition]| -> Vec<_> {
+        conditions
+            .iter()
+            .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone(), c.message.clone()))
+            .collect()
+    };
+    before.protocol == ours.protocol
+        && before.server == ours.server
+        && before.phase == ours.phase
+        && before.folders == ours.folders
+        && before.bytes == ours.bytes
+        && (ours.messages.is_none() || before.messages == ours.messages)
+        && gist(&before.conditions) == gist(&ours.conditions)
+}
+
+/// A status without what changes all the time while work goes on.
+fn gist(status: &MailMigrationStatus) -> MailMigrationStatus {
+    let mut gist = MailMigrationStatus { messages: None, report: None, ..status.clone() };
+    if let Some(summary) = &mut gist.summary {
+        summary.synced.clear();
+    }
+    for condition in &mut gist.conditions {
+        condition.message.clear();
+    }
+    gist
+}
+
+/// What is worth an Event: a condition that begins to hold, that ceases to, or that has another reason.
+fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
+    let told = |kind: Type, condition: &Condition| {
+        let was = before.of(kind);
+        let same = was.is_some_and(|was| was.status == condition.status && was.reason == condition.reason);
+        // What does not hold yet was never promised.
+        let new = condition.status == "True" || was.is_some_and(|was| was.status == "True");
+        let obstacle = kind == Type::Ready && was.is_some_and(|was| was.reason != condition.reason);
+        !same && (new || obstacle)
+    };
+    let bad = |kind: Type, condition: &Condition| match kind {
+        Type::Stalled | Type::ReviewRequired => condition.status == "True",
+        Type::Reconciling => false,
+        _ => {
+            condition.status == "False"
+                && !matches!(
+                    condition.reason.as_str(),
+                    "InProgress" | "Waiting" | "Suspended" | "StageNotReached"
+                )
+        }
+    };
+    [
+        Type::Ready,
+        Type::Discovered,
+        Type::CredentialsAccepted,
+        Type::ReviewRequired,
+        Type::Synced,
+        Type::Verified,
+        Type::CutoverSafe,
+    ]
+    .into_iter()
+    .filter_map(|kind| Some((kind, after.of(kind)?)))
+    .filter(|(kind, condition)| told(*kind, condition))
+    .map(|(kind, condition)| Event {
+        type_: if bad(kind, condition) { EventType::Warning } else { EventType::Normal },
+        reason: condition.reason.clone(),
+        note: Some(cut(&condition.message, NOTE_MAX)),
+        action: kind.as_str().to_owned(),
+        secondary: None,
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::api::condition::{Fact, Reason, set};
+    use crate::model::failure::Class;
+
+    fn conditions(facts: &[Fact]) -> Vec<Condition> {
+        set(&[], facts, Some(1), Timestamp::UNIX_EPOCH)
+    }
+
+    fn told(before: &[Fact], after: &[Fact]) -> Vec<(String, bool)> {
+        let events = changes(&conditions(before), &conditions(after));
+        events.into_iter().map(|e| (e.reason, e.type_ == EventType::Warning)).collect()
+    }
+
+    #[test]
+    fn an_event_tells_what_changed_and_nothing_else() {
+        let begun = [
+            Fact::new(Type::Ready, false, Reason::InProgress, "1 of 2"),
+            Fact::new(Type::Synced, false, Reason::InProgress, "1 of 2"),
+        ];
+        assert!(told(&[], &begun).is_empty(), "what does not hold yet was never promised");
+        let going_on = [
+            Fact::new(Type::Ready, false, Reason::InProgress, "2 of 2"),
+            Fact::new(Type::Synced, false, Reason::InProgress, "2 of 2"),
+        ];
+        assert!(told(&begun, &going_on).is_empty(), "counts are no event");
+        let done = [
+            Fact::new(Type::Ready, true, Reason::Succeeded, "all"),
+            Fact::new(Type::Synced, true, Reason::Succeeded, "all"),
+        ];
+        let succeeded = ("Succeeded".to_owned(), false);
+        assert_eq!(told(&going_on, &done), [succeeded.clone(), succeeded]);
+        let stuck = [Fact::new(Type::Ready, false, Reason::PodUnschedulable, "no room")];
+        assert_eq!(told(&begun, &stuck), [("PodUnschedulable".to_owned(), true)]);
+        assert!(told(&stuck, &stuck).is_empty());
+        let stopped = [Fact::failed(Type::Ready, false, Class::Credentials, "refused")];
+        assert_eq!(told(&begun, &stopped), [("CredentialsRejected".to_owned(), true)]);
+    }
+
+    #[test]
+    fn counts_alone_do_not_change_the_gist() {
+        let status = |copied| MailMigrationStatus {
+            messages: Some(crate::model::progress::MessageCounts { copied, ..Default::default() }),
+            conditions: conditions(&[Fact::new(Type::Ready, false, Reason::InProgress, format!("{copied}"))]),
+            ..MailMigrationStatus::default()
+        };
+        assert_eq!(gist(&status(1)), gist(&status(2)));
+    }
+}

@@ -1,0 +1,64 @@
+//! What whoever installs the operator decides for all migrations.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+
+/// The operator's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The image of the workers' pods.
+    pub image: String,
+    /// When the image is pulled: Always, `IfNotPresent` or Never; Kubernetes' own rule when it is not given.
+    pub image_pull_policy: Option<String>,
+    /// The name server that workers ask; the cluster's when there is none.
+    pub resolver: Option<SocketAddr>,
+    /// The bound on `spec.policy.allowedNetworks`: what is not inside one of these is not allowed to anybody.
+    pub allowed_networks: Vec<IpNet>,
+    /// What a worker's container asks for and may use.
+    pub worker_resources: ResourceRequirements,
+}
+
+impl Settings {
+    /// The part of `wanted` networks that this installation allows.
+    pub fn bound(&self, wanted: &[String]) -> Vec<String> {
+        let wanted = wanted.iter().filter_map(|network| network.parse::<IpNet>().ok());
+        let mut allowed: Vec<String> = wanted
+            .flat_map(|network| {
+                self.allowed_networks.iter().filter_map(move |bound| {
+                    if bound.contains(&network) {
+                        Some(network.to_string())
+                    } else {
+                        network.contains(bound).then(|| bound.to_string())
+                    }
+                })
+            })
+            .collect();
+        allowed.sort();
+        allowed.dedup();
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_may_ask_for_no_more_than_the_installation_allows() {
+        let settings = Settings {
+            image: String::new(),
+            image_pull_policy: None,
+            resolver: None,
+            allowed_networks: ["10.77.0.0/24", "fd00::/8"].iter().map(|n| n.parse().unwrap()).collect(),
+            worker_resources: ResourceRequirements::default(),
+        };
+        let bound =
+            |wanted: &[&str]| settings.bound(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+        assert_eq!(bound(&["127.0.0.0/8"]), Vec::<String>::new());
+        assert_eq!(bound(&["10.0.0.0/8"]), ["10.77.0.0/24"], "the wider is narrowed");
+        assert_eq!(bound(&["10.77.0.1/32", "fd00:1::/32"]), ["10.77.0.1/32", "fd00:1::/32"]);
+        assert_eq!(bound(&["0.0.0.0/0", "10.0.0.0/8"]), ["10.77.0.0/24"]);
+    }
+}
