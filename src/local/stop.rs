@@ -39,7 +39,7 @@ impl Stop {
     /// Ends when somebody asks.
     pub async fn asked(&self) {
         if self.0.clone().wait_for(|asked| *asked).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
