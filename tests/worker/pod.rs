@@ -119,7 +119,7 @@ impl Pod {
         });
         let mut migration = MailMigration::new(MIGRATION, serde_json::from_value(spec).unwrap());
         migration.metadata.namespace = Some(self.space.name().to_owned());
-        Work { migration, domain: 3, resolver: None, per_host_connections: 8, task }
+        Work { job: "job-1".to_owned(), migration, domain: 3, resolver: None, per_host_connections: 8, task }
     }
 
     /// Makes the object of a mailbox; its part of a work list.
