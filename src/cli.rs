@@ -1,13 +1,15 @@
 //! The command line: what a user may type, with its help.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use crate::api::Stage;
+use crate::cluster::access::Access;
 use crate::cluster::objects;
 use crate::local::progress::Style;
 use crate::local::run::{Inputs, Reach};
@@ -36,6 +38,40 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, default_value_t, hide_possible_values = true)]
     #[arg(env = "MAILFERRY_LOG_FORMAT", hide_env = true)]
     pub log_format: LogFormat,
+}
+
+/// The name of the binary as a plugin of kubectl, which looks for it on the PATH.
+const PLUGIN: &str = "kubectl-mailferry";
+
+impl Cli {
+    /// Reads the command line of this process; ends the process when it cannot be understood, or asks for help.
+    pub fn read() -> Self {
+        let program = std::env::args_os().next().unwrap_or_default();
+        let matches = Self::called(&program).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The command line, in the words of how it was called: `mailferry status` or `kubectl mailferry status`.
+    pub fn called(program: &OsStr) -> clap::Command {
+        let plugin =
+            Path::new(program).file_stem().and_then(OsStr::to_str).is_some_and(|p| p.ends_with(PLUGIN));
+        let name = if plugin { "kubectl mailferry" } else { "mailferry" };
+        let spell = move |command: clap::Command| match command.get_after_help().map(ToString::to_string) {
+            Some(text) if plugin => command.after_help(text.replace("mailferry ", "kubectl mailferry ")),
+            _ => command,
+        };
+        let subcommand = move |command: clap::Command| {
+            let word = command.get_name().to_owned();
+            let command = spell(command);
+            if !["status", "report"].contains(&word.as_str()) {
+                return command;
+            }
+            command.override_usage(format!(
+                "{name} {word} [OPTIONS] [-n NAMESPACE] NAME\n       {name} {word} [OPTIONS] -f PATH... --state DIR"
+            ))
+        };
+        spell(Self::command()).bin_name(name).mut_subcommands(subcommand)
+    }
 }
 
 /// How the log is written.
@@ -72,11 +108,14 @@ pub enum Command {
         Stop it at any time and run it again: it goes on. The reports lie in the state directory.")]
     Run(RunArgs),
     /// Shows how a migration stands: domains, findings, conditions
-    #[command(after_help = "Example:\n  mailferry status -f contoso.yaml --state ./state --output yaml")]
-    Status(StatusArgs),
-    /// Writes the report from what is known, without asking a server
     #[command(after_help = "Examples:\n  \
-        mailferry report -f contoso.yaml --state ./state --format html --out contoso.html\n  \
+        mailferry status -n contoso-mail contoso                       in a cluster\n  \
+        mailferry status -f contoso.yaml --state ./state --output yaml")]
+    Status(StatusArgs),
+    /// Writes the report from what is known, without asking a mail server
+    #[command(after_help = "Examples:\n  \
+        mailferry report -n contoso-mail contoso -o contoso.html       in a cluster\n  \
+        mailferry report -f contoso.yaml --state ./state -o contoso.html\n  \
         mailferry report -f contoso.yaml --state ./state --format csv --kind discovery\n  \
         mailferry report -f contoso.yaml --state ./state --format csv --kind messages \\\n    \
         --verdict Quarantined                                        what did not arrive, and why")]
@@ -164,6 +203,71 @@ pub struct InputArgs {
 impl From<InputArgs> for Inputs {
     fn from(args: InputArgs) -> Self {
         Self { files: args.files, state: args.state, secrets: args.secrets }
+    }
+}
+
+/// Which migration: one in a cluster, or those of manifests and a state directory.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("migration").required(true).args(["name", "files"]))]
+pub struct MigrationArgs {
+    /// A MailMigration in a cluster, in place of -f and --state
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: Option<String>,
+    /// Its namespace; that of the kubeconfig's context when it is not given
+    #[arg(short, long, requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
+    pub namespace: Option<String>,
+    /// The context of the kubeconfig; the current one when it is not given
+    #[arg(long, requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
+    pub context: Option<String>,
+    /// The kubeconfig; that of KUBECONFIG or of the home directory when it is not given
+    #[arg(long, value_name = "PATH", requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
+    pub kubeconfig: Option<PathBuf>,
+    /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
+    #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., requires = "state", help_heading = MACHINE)]
+    pub files: Vec<PathBuf>,
+    /// The directory that keeps status, ledgers and reports
+    #[arg(long, value_name = "DIR", conflicts_with = "name", help_heading = MACHINE)]
+    pub state: Option<PathBuf>,
+    /// A Secret from a directory with one file for each key, in place of one in a manifest. May be given several times
+    #[arg(long = "secret", value_name = "NAME=DIR", value_parser = parse_secret, conflicts_with = "name", help_heading = MACHINE)]
+    pub secrets: Vec<(String, PathBuf)>,
+}
+
+const CLUSTER: &str = "In a cluster";
+const MACHINE: &str = "On this machine";
+
+/// Where the migration of a command is.
+#[derive(Debug)]
+pub enum Whereabouts {
+    /// In a cluster, under a name.
+    Cluster(Access, String),
+    /// In manifests and a state directory.
+    Machine(Inputs),
+}
+
+impl From<MigrationArgs> for Whereabouts {
+    fn from(args: MigrationArgs) -> Self {
+        match args.name {
+            Some(name) => {
+                let MigrationArgs { namespace, context, kubeconfig, .. } = args;
+                Self::Cluster(Access { kubeconfig, context, namespace }, name)
+            }
+            None => Self::Machine(Inputs {
+                files: args.files,
+                state: args.state.unwrap_or_default(),
+                secrets: args.secrets,
+            }),
+        }
+    }
+}
+
+/// The name of an object in a cluster: a DNS subdomain (RFC 1123).
+fn parse_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if !text.is_empty() && text.len() <= 253 && text.chars().all(allowed) && !text.starts_with(['-', '.']) {
+        Ok(text.to_owned())
+    } else {
+        Err("it is no name of an object: lower case letters, digits, - and .".to_owned())
     }
 }
 
@@ -257,9 +361,9 @@ pub struct RunArgs {
 /// `mailferry status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Manifests and state.
+    /// Which migration.
     #[command(flatten)]
-    pub inputs: InputArgs,
+    pub migration: MigrationArgs,
     /// How the status is written
     #[arg(short, long, value_enum, default_value_t)]
     pub output: StatusOutput,
@@ -268,12 +372,12 @@ pub struct StatusArgs {
 /// `mailferry report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Manifests and state.
+    /// Which migration.
     #[command(flatten)]
-    pub inputs: InputArgs,
-    /// How it is written
-    #[arg(long, value_enum)]
-    pub format: Format,
+    pub migration: MigrationArgs,
+    /// How it is written; as the file's name ends when it is not given
+    #[arg(long, value_enum, required_unless_present = "out")]
+    pub format: Option<Format>,
     /// What it is about
     #[arg(long, value_enum, default_value_t)]
     pub kind: Kind,
@@ -281,7 +385,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "VERDICT", value_parser = ["Delivered", "DeliveredAltered", "Excluded", "Quarantined", "Pending"], ignore_case = true)]
     pub verdict: Option<String>,
     /// The file to write; standard output when it is not given
-    #[arg(long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH")]
     pub out: Option<PathBuf>,
 }
 

@@ -21,6 +21,7 @@
 //!   connection. [`worker`] is what the operator starts in pods.
 //! - [`cluster`] is what the operator, its workers and commands that look into a cluster share. Only these three rooms
 //!   speak to the API server.
+//! - [`reporting`] fills the report for both platforms, from the facts that each of them gathers.
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
 pub mod api;
@@ -36,5 +37,6 @@ pub mod operator;
 pub mod plan;
 pub mod reconcile;
 pub mod report;
+pub mod reporting;
 pub mod transfer;
 pub mod worker;

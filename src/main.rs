@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use mailferry::cli::Cli;
 use mailferry::commands;
 
 fn main() -> ExitCode {
-    commands::execute(Cli::parse())
+    commands::execute(Cli::read())
 }

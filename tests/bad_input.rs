@@ -17,8 +17,9 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use ferry::{Ended, Ferry, Manifest, assert_equation, csv, figure, files, maildrop, server};
+use ferry::{Ended, Ferry, Manifest, assert_equation, csv, figure, files, server};
 use support::ca::{Ca, Certificate, Validity};
+use support::compare::maildrop;
 use support::corpus::{Corpus, Message};
 use support::dns::{Dns, Record};
 use support::dovecot::{Dovecot, LOOPBACK, MAIL_UID, User};

@@ -17,15 +17,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use ferry::{Ferry, assert_equation, figure, files, maildrop};
-use support::ca::Ca;
+use ferry::{Ferry, assert_equation, figure, files};
 use support::compare::differences;
 use support::corpus::{Corpus, EMPTY_FOLDER};
-use support::dns::{Dns, Record};
-use support::dovecot::{Access, Dovecot, LOOPBACK, User};
+use support::dovecot::{Dovecot, LOOPBACK, User};
+use support::mixed::Mixed;
 
 const SINGLE: &str = include_str!("manifests/single.yaml");
-const MIXED: &str = include_str!("manifests/mixed.yaml");
 
 /// Everything that the README of the contract promises of a row.
 const MESSAGE_FIELDS: [&str; 10] = [
@@ -204,60 +202,8 @@ fn the_shortest_manifest_moves_one_mailbox() {
 #[test]
 #[allow(clippy::too_many_lines, reason = "one story: three domains from their servers to the last report")]
 fn three_domains_that_speak_three_ways_are_moved_together() {
-    let ca = Ca::new();
-    let a = Dovecot::builder()
-        .imaps(LOOPBACK)
-        .tls(&ca.issue(&["imap.a.test"]))
-        .user(User::new("alice@a.test", "of-no-use"))
-        .user(User::new("anna@a.test", "of-no-use"))
-        .master("madmin", "master-secret")
-        .start();
-    let b = Dovecot::builder()
-        .pop3s(LOOPBACK)
-        .tls(&ca.issue(&["pop.b.test"]))
-        .user(User::new("bob@b.test", "bob-secret"))
-        .user(User::new("dora@b.test", "dora-secret"))
-        .start();
-    let c = Dovecot::builder()
-        .imaps(LOOPBACK)
-        .pop3s(LOOPBACK)
-        .tls(&ca.issue(&["mail.c.test"]))
-        .user(User::new("carol", "carol-secret"))
-        .user(User::new("chris", "chris-secret").only(Access::Pop3))
-        .start();
-    let names = ["alice", "anna", "bob", "dora", "carol", "chris"];
-    let mut new = Dovecot::builder()
-        .imaps(LOOPBACK)
-        .tls(&ca.issue(&["imap.new.test"]))
-        .master("newadmin", "new-secret");
-    for name in names {
-        new = new.user(User::new(&format!("{name}@new.test"), "of-no-use"));
-    }
-    let new = new.start();
-    let dns = Dns::start(&[
-        Record::mx("a.test", "imap.a.test", 10),
-        Record::a("imap.a.test", "127.0.0.1"),
-        Record::srv("_imaps._tcp.a.test", "imap.a.test", a.imaps().port()),
-        Record::srv_none("_pop3s._tcp.a.test"),
-        Record::a("pop.b.test", "127.0.0.1"),
-        Record::srv_none("_imaps._tcp.b.test"),
-        Record::srv("_pop3s._tcp.b.test", "pop.b.test", b.pop3s().port()),
-        Record::a("mail.c.test", "127.0.0.1"),
-        Record::srv("_imaps._tcp.c.test", "mail.c.test", c.imaps().port()),
-        Record::srv("_pop3s._tcp.c.test", "mail.c.test", c.pop3s().port()),
-        Record::a("imap.new.test", "127.0.0.1"),
-    ]);
-    a.mailbox("alice@a.test").seed(Corpus::new(41).messages(150));
-    a.mailbox("anna@a.test").seed(Corpus::new(42).messages(60));
-    b.mailbox("bob@b.test").seed(Corpus::new(43).inbox_only().messages(80));
-    b.mailbox("dora@b.test").seed(Corpus::new(44).inbox_only().messages(40));
-    c.mailbox("carol").seed(Corpus::new(45).messages(80));
-    c.mailbox("chris").seed(Corpus::new(46).inbox_only().messages(40));
-
-    let pem = ca.pem().trim_end().replace('\n', "\n    ");
-    let text = fill(MIXED, "ca.crt: \"\"", &format!("ca.crt: |\n    {pem}\n  about: |\n   "));
-    let text = fill(&text, "port: 993", &format!("port: {}", new.imaps().port()));
-    let ferry = Ferry::new(&text).resolver(dns.addr());
+    let world = Mixed::start(LOOPBACK.ip(), 450);
+    let ferry = Ferry::new(&world.manifest()).resolver(world.dns.addr());
 
     let ended = ferry.run(&[]);
     ended.expect_code(0);
@@ -279,19 +225,7 @@ fn three_domains_that_speak_three_ways_are_moved_together() {
         assert!(codes.iter().any(|code| **code == finding), "{codes:?}");
     }
 
-    for (server, user, name) in
-        [(&a, "alice@a.test", "alice"), (&a, "anna@a.test", "anna"), (&c, "carol", "carol")]
-    {
-        let there = new.mailbox(&format!("{name}@new.test")).read_all();
-        assert_eq!(differences(&server.mailbox(user).read_all(), &there), [""; 0], "{name}");
-    }
-    for (server, user, name) in
-        [(&b, "bob@b.test", "bob"), (&b, "dora@b.test", "dora"), (&c, "chris", "chris")]
-    {
-        let (mut here, mut there) = (server.mailbox(user), new.mailbox(&format!("{name}@new.test")));
-        assert!(maildrop(&mut here) == maildrop(&mut there), "{name}: the bodies differ");
-        assert_eq!(there.read_all().messages(), here.read_all().messages(), "{name}");
-    }
+    world.assert_moved();
     let rows = ferry.messages();
     rows.iter().for_each(assert_row_shape);
     let speaks = |mailbox: &str, protocol: &str| {
@@ -304,13 +238,12 @@ fn three_domains_that_speak_three_ways_are_moved_together() {
         speaks(mailbox, protocol);
     }
 
-    let arrived: Vec<_> = names.map(|name| new.mailbox(&format!("{name}@new.test")).uid_next()).into();
+    let arrived = world.arrived();
     // Many runs in a row: a mailbox that speaks only POP3 refuses IMAP every time, and that must use nothing up.
     for _ in 0..3 {
         ferry.run(&["--progress", "none"]).expect_code(0);
     }
-    let again: Vec<_> = names.map(|name| new.mailbox(&format!("{name}@new.test")).uid_next()).into();
-    assert_eq!(again, arrived, "nothing is sent twice");
+    assert_eq!(world.arrived(), arrived, "nothing is sent twice");
     ferry.call("verify", &["--depth", "Full"]).expect_code(0);
     assert_reports(&ferry, "chris@c.test");
 

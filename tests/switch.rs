@@ -12,7 +12,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use ferry::{Ferry, Manifest, assert_equation, csv, figure, maildrop};
+use ferry::{Ferry, Manifest, assert_equation, csv, figure};
+use support::compare::maildrop;
 use support::compare::{Account, differences};
 use support::corpus::{Corpus, FOLDERS, Message};
 use support::dovecot::{Access, Dovecot, LOOPBACK, User};

@@ -6,8 +6,10 @@
 //! worker   ──► ConfigMaps made beforehand (results), the status of its MailboxMigrations ──► operator, `mailferry report`
 //! ```
 
+pub mod access;
 pub mod objects;
 pub mod pack;
+pub mod reading;
 pub mod results;
 pub mod work;
 
@@ -42,6 +44,11 @@ pub fn refused(what: &str, error: &kube::Error) -> Failure {
                 _ => Class::Internal,
             };
             Failure::new(class, format!("{what}: {}", crate::model::text::printable(&status.message)))
+        }
+        kube::Error::SerdeError(_) => {
+            Failure::configuration(format!("{what}: this version does not understand it"))
+                .hint("use the version of the operator, and of its definitions")
+                .caused_by(error)
         }
         other => Failure::new(Class::Unreachable, format!("{what}: the API server cannot be reached"))
             .caused_by(other),

@@ -33,7 +33,7 @@ pub fn execute(cli: Cli) -> ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Run(args) => run::run(args).await,
-            Command::Status(args) => status::status(args),
+            Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,
             Command::Verify(args) => verify::verify(args).await,
             Command::Operator(args) => operator::operator(args, log).await,
@@ -71,6 +71,12 @@ fn tell_failure(failure: &Failure, verbose: u8) {
             eprintln!("  cause: {cause}");
         }
     }
+}
+
+/// Tells something on standard error that is no failure.
+#[allow(clippy::print_stderr, reason = "standard output may be a document")]
+fn tell_note(note: &str) {
+    eprintln!("note: {note}");
 }
 
 /// Writes to standard output. A reader that went away (`| head`) is no failure.

@@ -2,23 +2,49 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::cli::ReportArgs;
+use super::tell_note;
+use crate::cli::{ReportArgs, Whereabouts};
+use crate::cluster::access::Access;
+use crate::cluster::reading::Reading;
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
-use crate::local::documents::unusable;
 use crate::local::reporting::{Remembered, never_run};
 use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::state::StateDir;
 use crate::model::failure::{Failure, Result};
-use crate::report::{Format, MessageRow, Report, write};
+use crate::report::{Format, Kind, MessageRow, MessageSink, Report, write};
+
+/// What is to be written, and where.
+struct Wanted {
+    kind: Kind,
+    format: Format,
+    verdict: Option<String>,
+    out: Option<PathBuf>,
+}
 
 pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
-    let inputs = Inputs::from(args.inputs);
+    let ReportArgs { migration, format, kind, verdict, out } = args;
+    let named = || out.as_deref().and_then(Format::of);
+    let format = format.or_else(named).ok_or_else(|| {
+        let path = out.as_deref().unwrap_or_else(|| "".as_ref()).display();
+        Failure::configuration(format!("{path}: the name does not say how the report is written"))
+            .hint("let it end in .html, .xlsx, .csv or .json, or give --format")
+    })?;
+    let wanted = Wanted { kind, format, verdict, out };
+    match migration.into() {
+        Whereabouts::Cluster(access, name) => of_cluster(&access, &name, &wanted).await?,
+        Whereabouts::Machine(inputs) => of_machine(&inputs, &wanted).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn of_machine(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
     let (secrets, migrations) = inputs.open()?;
     let state = StateDir::look(&inputs.state)?;
     let [migration] = &migrations[..] else {
@@ -32,41 +58,70 @@ pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
         Remembered::read(migration.clone(), state.migration(migration)?, Arc::clone(&tools.store), |at| {
             tools.list_mailboxes(at)
         })?;
-    if remembered.record.pass == 0 {
+    if remembered.known.observed.pass == 0 {
         return Err(never_run(migration.metadata.name.as_deref().unwrap_or_default()));
     }
     let report = remembered.report(SystemClock.now()).await?;
-    let wanted = args.verdict.as_deref();
-    let keep = |row: &MessageRow| wanted.is_none_or(|word| row.verdict.word().eq_ignore_ascii_case(word));
+    let keep = |row: &MessageRow| wanted.keeps(row);
     let mut unread = None;
     // Writers are plain code; the ledgers answer from threads of their own.
-    let feed = |sink: &mut dyn crate::report::MessageSink| {
+    wanted.write(&report, |sink| {
         let fed = tokio::task::block_in_place(|| Handle::current().block_on(remembered.feed(&keep, sink)))?;
         unread = fed.into_iter().next().map(|(mailbox, failure)| failure.at(mailbox.to_string()));
         Ok(())
-    };
-    let kind = args.kind;
-    let to = |out: &mut dyn Write, report: &Report| write(report, kind, args.format, out, feed);
-    match &args.out {
-        Some(path) => {
-            let file = File::create(path).map_err(|e| unusable(path, &e))?;
-            let mut out = BufWriter::new(file);
-            to(&mut out, &report)?;
-            out.flush().map_err(|e| unusable(path, &e))?;
-        }
-        None if args.format == Format::Xlsx && io::stdout().is_terminal() => {
-            return Err(
-                Failure::configuration("a workbook is nothing for a terminal").hint("give --out PATH")
-            );
-        }
-        None => {
-            let mut out = Pipe(BufWriter::new(io::stdout()));
-            to(&mut out, &report)?;
-            let _ = out.flush();
+    })?;
+    // What could be read is written; that it is not all must not stay unsaid.
+    unread.map_or(Ok(()), Err)
+}
+
+async fn of_cluster(access: &Access, name: &str, wanted: &Wanted) -> Result<()> {
+    let messages = wanted.kind == Kind::Messages;
+    let verdict = wanted.verdict.as_deref().filter(|_| messages);
+    let asked = |word: &&str| verdict.is_some_and(|verdict| verdict.eq_ignore_ascii_case(word));
+    if let Some(verdict) = ["Delivered", "Pending"].into_iter().find(asked) {
+        // An empty list would look as if there were none.
+        return Err(Failure::configuration(format!("a cluster does not name the {verdict} messages"))
+            .hint("the ledger does: docs/ledger.md says how to ask it"));
+    }
+    let reading = Reading::read(&access.connect().await?, name).await?;
+    let mut report = reading.report(SystemClock.now());
+    let omission = if messages { reading.omission(&report, verdict) } else { None };
+    report.limits.extend(omission.clone());
+    wanted.write(&report, |sink| reading.feed(&|row| wanted.keeps(row), sink))?;
+    for note in reading.unseen_note().into_iter().chain(omission) {
+        tell_note(&note);
+    }
+    Ok(())
+}
+
+impl Wanted {
+    fn keeps(&self, row: &MessageRow) -> bool {
+        self.verdict.as_ref().is_none_or(|word| row.verdict.word().eq_ignore_ascii_case(word))
+    }
+
+    fn write(&self, report: &Report, feed: impl FnOnce(&mut dyn MessageSink) -> Result<()>) -> Result<()> {
+        match &self.out {
+            Some(path) => {
+                let unwritten = |e: io::Error| {
+                    Failure::configuration(format!("{}: cannot be written: {e}", path.display()))
+                        .hint("give --out a path that can be written and has room")
+                        .caused_by(&e)
+                };
+                let mut out = BufWriter::new(File::create(path).map_err(unwritten)?);
+                write(report, self.kind, self.format, &mut out, feed)?;
+                out.flush().map_err(unwritten)
+            }
+            None if self.format == Format::Xlsx && io::stdout().is_terminal() => {
+                Err(Failure::configuration("a workbook is nothing for a terminal").hint("give --out PATH"))
+            }
+            None => {
+                let mut out = Pipe(BufWriter::new(io::stdout()));
+                write(report, self.kind, self.format, &mut out, feed)?;
+                let _ = out.flush();
+                Ok(())
+            }
         }
     }
-    // What could be read is written; that it is not all must not stay unsaid.
-    unread.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// Standard output whose reader may go away (`| head`) without that being a failure.

@@ -8,22 +8,20 @@ use super::{print, to_json};
 use crate::api::manifest::to_yaml;
 use crate::api::status::Phase;
 use crate::api::{Conditions, MailMigration, condition};
-use crate::cli::{StatusArgs, StatusOutput};
+use crate::cli::{StatusArgs, StatusOutput, Whereabouts};
+use crate::cluster::reading::read_migration;
 use crate::local::run::Inputs;
 use crate::local::state::StateDir;
 use crate::model::failure::Result;
 use crate::model::text::printable;
 
-pub(super) fn status(args: StatusArgs) -> Result<ExitCode> {
-    let inputs = Inputs::from(args.inputs);
-    let manifest = inputs.read()?;
-    let state = StateDir::look(&inputs.state)?;
-    let mut migrations = Vec::new();
-    for mut migration in manifest.migrations {
-        let mut status = state.migration(&migration)?.load()?.status;
-        status.phase.get_or_insert(Phase::Pending);
-        migration.status = Some(status);
-        migrations.push(migration);
+pub(super) async fn status(args: StatusArgs) -> Result<ExitCode> {
+    let mut migrations = match args.migration.into() {
+        Whereabouts::Cluster(access, name) => vec![read_migration(&access.connect().await?, &name).await?],
+        Whereabouts::Machine(inputs) => remembered(&inputs)?,
+    };
+    for migration in &mut migrations {
+        migration.status.get_or_insert_default().phase.get_or_insert(Phase::Pending);
     }
     let text = match args.output {
         StatusOutput::Text => migrations.iter().map(tell).collect::<Vec<_>>().join("\n"),
@@ -35,6 +33,17 @@ pub(super) fn status(args: StatusArgs) -> Result<ExitCode> {
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The migrations of the manifests, with the status that was written down last.
+fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
+    let manifest = inputs.read()?;
+    let state = StateDir::look(&inputs.state)?;
+    let with_status = |mut migration: MailMigration| {
+        migration.status = Some(state.migration(&migration)?.load()?.status);
+        Ok(migration)
+    };
+    manifest.migrations.into_iter().map(with_status).collect()
 }
 
 /// The status for a person: how it stands, each domain, the findings, the conditions with their remedies.

@@ -53,6 +53,15 @@ impl ExceptionList {
         }
     }
 
+    /// Counts up to `total`, when so many are known by their number; their reasons are not.
+    pub fn count_up_to(&mut self, total: u64) {
+        let more = total.saturating_sub(self.total);
+        if more > 0 {
+            self.total = total;
+            *self.reasons.entry(String::new()).or_default() += more;
+        }
+    }
+
     /// How many are counted and not named.
     pub fn unnamed(&self) -> u64 {
         self.total.saturating_sub(self.named.len() as u64)
@@ -69,6 +78,9 @@ pub struct Exceptions {
     pub altered: ExceptionList,
     /// Messages that a rule of the manifest leaves out.
     pub excluded: ExceptionList,
+    /// Whether the ledger alone names those beyond, and no report does.
+    #[serde(skip)]
+    pub only_in_ledger: bool,
 }
 
 impl Exceptions {
@@ -112,6 +124,16 @@ mod tests {
         assert_eq!(list.reasons["too large"], 1_500);
         assert!(list.named.iter().all(|named| named.message.subject.as_ref().unwrap().len() <= 300));
         assert_eq!(exceptions.named().count(), 1_000);
+    }
+
+    #[test]
+    fn those_that_are_known_by_their_number_alone_are_counted_without_a_reason() {
+        let mut list = ExceptionList::default();
+        list.push(&fixture::message(1, Verdict::Quarantined("too large".into())));
+        list.count_up_to(1);
+        assert_eq!((list.unnamed(), list.reasons.len()), (0, 1));
+        list.count_up_to(40);
+        assert_eq!((list.total, list.unnamed(), list.reasons[""]), (40, 39, 39));
     }
 
     #[test]

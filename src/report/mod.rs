@@ -30,6 +30,7 @@ mod words;
 mod xlsx;
 
 use std::io::Write;
+use std::path::Path;
 
 use clap::ValueEnum;
 
@@ -63,6 +64,19 @@ pub enum Format {
     Csv,
     /// One JSON document; for messages one object a line.
     Json,
+}
+
+impl Format {
+    /// The format that a file's name says by its end.
+    pub fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "html" | "htm" => Some(Self::Html),
+            "xlsx" => Some(Self::Xlsx),
+            "csv" => Some(Self::Csv),
+            "json" | "jsonl" | "ndjson" => Some(Self::Json),
+            _ => None,
+        }
+    }
 }
 
 /// Writes a report. `feed` is called once when the kind is [`Kind::Messages`], and not at all otherwise; it hands over

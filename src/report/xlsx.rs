@@ -230,7 +230,12 @@ fn fill(book: &mut Workbook, report: &Report, kind: Kind) -> Result<(), XlsxErro
     }
     let unnamed = report.exceptions.unnamed();
     if unnamed > 0 {
-        let more = format!("and {} more: mailferry report --kind messages", words::count(unnamed));
+        let all = if report.exceptions.only_in_ledger {
+            "see the ledger"
+        } else {
+            "mailferry report --kind messages"
+        };
+        let more = format!("and {} more: {all}", words::count(unnamed));
         sheet.inner.write_string_with_format(sheet.next, 0, more, &formats.label)?;
     }
     sheet.end(book, None)

@@ -22,8 +22,6 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::imap::Client;
-
 /// How long a command may take.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -294,22 +292,6 @@ pub fn csv(rows: &[(&str, &str, &str)]) -> String {
         let _ = writeln!(text, "{address},{user},{password}");
     }
     text
-}
-
-/// What a mailbox holds as POP3 shows it: the digests of INBOX, sorted. A last line without an end gets one, since POP3
-/// cannot say that there is none (RFC 1939 §3).
-pub fn maildrop(mailbox: &mut Client) -> Vec<String> {
-    let mut digests = Vec::new();
-    mailbox.read_folder("INBOX", |_, body| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(body);
-        if !body.ends_with(b"\r\n") {
-            hasher.update(b"\r\n");
-        }
-        digests.push(hasher.finalize().to_hex().to_string());
-    });
-    digests.sort();
-    digests
 }
 
 /// Every file below a directory.

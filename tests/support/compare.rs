@@ -1,6 +1,7 @@
 //! What an account holds, and where two accounts differ: bodies by digest, flags, keywords, dates, folders and
 //! subscriptions. Folders are multisets, so that exact duplicates count.
 
+use super::imap::Client;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -137,4 +138,20 @@ fn compare_folder(folder: &str, source: &[Row], destination: &[Row], lines: &mut
             lines.push(format!("{folder}: {} ({} bytes, uid {}): too many", row.name, row.size, row.uid));
         }
     }
+}
+
+/// What a mailbox holds as POP3 shows it: the digests of INBOX, sorted. A last line without an end gets one, since POP3
+/// cannot say that there is none (RFC 1939 §3).
+pub fn maildrop(mailbox: &mut Client) -> Vec<String> {
+    let mut digests = Vec::new();
+    mailbox.read_folder("INBOX", |_, body| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(body);
+        if !body.ends_with(b"\r\n") {
+            hasher.update(b"\r\n");
+        }
+        digests.push(hasher.finalize().to_hex().to_string());
+    });
+    digests.sort();
+    digests
 }

@@ -8,6 +8,7 @@
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
+//! - [`mixed`]: three domains that speak three ways, and where their mail goes
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
 //! - [`corpus`]: deterministic mail, ordinary and odd
 //!
@@ -29,5 +30,6 @@ pub mod corpus;
 pub mod dns;
 pub mod dovecot;
 pub mod imap;
+pub mod mixed;
 pub mod postgres;
 pub mod process;

@@ -1,0 +1,137 @@
+//! Fills the report from what is known of a migration: one piece for a laptop and a cluster, as `reconcile` is one loop
+//! for both. Each of them gathers the facts and names the messages in its own way.
+
+use jiff::Timestamp;
+
+use crate::api::{Destination, MailMigration, MailMigrationSpec};
+use crate::model::address::{Address, Domain};
+use crate::model::evidence::TlsFacts;
+use crate::model::finding::Finding;
+use crate::model::record::MailboxRecord;
+use crate::plan::findings::of_domain;
+use crate::plan::mailboxes::PlannedMailbox;
+use crate::plan::{Discovered, DomainObserved, Observed};
+use crate::report::rows::{AcknowledgementRow, DestinationRow, FindingRow};
+use crate::report::{DomainRow, Exceptions, MailboxRow, Report};
+
+/// A migration with what is known of it.
+#[derive(Debug)]
+pub struct Known {
+    /// The migration, with its status.
+    pub migration: MailMigration,
+    /// Its pass, its domains and its mailboxes.
+    pub observed: Observed,
+    /// What TLS showed at the destination.
+    pub destination_tls: Option<TlsFacts>,
+}
+
+impl Known {
+    fn domains(&self) -> impl Iterator<Item = &DomainObserved> {
+        self.migration.spec.domains.iter().filter_map(|d| self.observed.domains.get(&d.name))
+    }
+
+    fn discoveries(&self) -> impl Iterator<Item = (&DomainObserved, &Discovered)> {
+        self.domains().filter_map(|o| Some((o, o.discovery.as_deref()?)))
+    }
+
+    /// Every mailbox of the migration, in its order.
+    pub fn mailboxes(&self) -> impl Iterator<Item = &PlannedMailbox> {
+        self.domains().flat_map(DomainObserved::planned)
+    }
+
+    /// What is remembered of a mailbox.
+    pub fn record_of(&self, mailbox: &Address) -> Option<&MailboxRecord> {
+        self.observed.mailboxes.get(mailbox).map(|m| &m.record)
+    }
+
+    /// The report. `exceptions` are the messages that did not arrive as they were.
+    pub fn report(&self, exceptions: Exceptions, now: Timestamp) -> Report {
+        let spec = &self.migration.spec;
+        let acknowledged: Vec<AcknowledgementRow> = spec
+            .acknowledge
+            .iter()
+            .map(|a| AcknowledgementRow {
+                finding: a.finding,
+                domain: a.domain.as_ref().and_then(|d| d.parse().ok()),
+                reason: a.reason.clone(),
+            })
+            .collect();
+        let findings: Vec<(Domain, Finding)> = self
+            .discoveries()
+            .flat_map(|(seen, d)| {
+                of_domain(seen, &self.observed).map(|f| (d.domain.clone(), f)).collect::<Vec<_>>()
+            })
+            .collect();
+        let status = self.migration.status.clone().unwrap_or_default();
+        let mailboxes = self.domains().flat_map(|seen| {
+            seen.planned().iter().filter_map(|planned| self.mailbox_row(seen.discovery.as_deref()?, planned))
+        });
+        Report {
+            name: self.migration.metadata.name.clone().unwrap_or_default(),
+            namespace: self.migration.metadata.namespace.clone().unwrap_or_default(),
+            customer: None,
+            stage: format!("{:?}", spec.stage),
+            phase: status.phase.map(|p| p.to_string()).unwrap_or_default(),
+            generated: now,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            plan_digest: status.plan.map(|p| p.digest),
+            destination: self.destination_row(),
+            findings: FindingRow::collect(findings.iter().map(|(d, f)| (Some(d), f)), &acknowledged),
+            acknowledged,
+            domains: self.discoveries().map(|(_, d)| DomainRow::from(&**d)).collect(),
+            mailboxes: mailboxes.collect(),
+            exceptions,
+            exclusions: exclusions(spec),
+            limits: Vec::new(),
+        }
+    }
+
+    fn destination_row(&self) -> DestinationRow {
+        match &self.migration.spec.destination {
+            Destination::Imap(imap) => DestinationRow {
+                kind: "IMAP".to_owned(),
+                host: imap.host.clone(),
+                port: imap.port,
+                tls: imap.tls,
+                facts: self.destination_tls.clone(),
+            },
+        }
+    }
+
+    fn mailbox_row(&self, discovery: &Discovered, planned: &PlannedMailbox) -> Option<MailboxRow> {
+        let seen = discovery.find(&planned.source)?;
+        let mut row = MailboxRow::new(discovery, seen, planned.destination.clone());
+        let Some(record) = self.record_of(&planned.source) else { return Some(row) };
+        let pass = self.observed.pass;
+        row.messages = record.messages(pass, seen.size.as_ref());
+        if record.pass > 0 || record.failure.is_some() {
+            let done = record.finished(pass);
+            if done { "Verified" } else { "Failed" }.clone_into(&mut row.phase);
+            row.failure = record.failure.as_ref().map(Into::into).or(row.failure);
+        }
+        row.altered = record.altered;
+        row.flags_updated = record.flags_updated;
+        row.bytes_copied = record.bytes_sent;
+        row.passes = record.pass;
+        row.last_started = record.started;
+        row.last_ended = record.ended;
+        row.verification = record.verification;
+        row.findings.extend(record.findings.iter().map(|f| f.code));
+        Some(row)
+    }
+}
+
+/// The rules of the manifest that leave messages out, in plain words.
+fn exclusions(spec: &MailMigrationSpec) -> Vec<String> {
+    let mut rules = Vec::new();
+    if let Some(limit) = spec.policy.max_message_bytes {
+        rules.push(format!("Messages larger than {limit} bytes are left out."));
+    }
+    if let Some(since) = spec.policy.since {
+        rules.push(format!("Messages that arrived before {since} are left out."));
+    }
+    for pattern in spec.mapping.iter().flat_map(|m| &m.exclude) {
+        rules.push(format!("Folders that match \"{pattern}\" are left out."));
+    }
+    rules
+}

@@ -1,0 +1,134 @@
+//! The servers of `tests/manifests/mixed.yaml`: three domains that speak three ways, and where their mail goes.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::ca::Ca;
+use super::compare::{differences, maildrop};
+use super::corpus::Corpus;
+use super::dns::{Dns, Record};
+use super::dovecot::{Access, Dovecot, User};
+use super::imap::Client;
+
+/// The manifest as the contract has it.
+pub const MANIFEST: &str = include_str!("../manifests/mixed.yaml");
+
+/// The mailboxes, as they are called at the destination before the `@new.test`.
+pub const NAMES: [&str; 6] = ["alice", "anna", "bob", "dora", "carol", "chris"];
+
+/// The servers, with mail in them.
+pub struct Mixed {
+    /// The authority that signed all certificates.
+    pub ca: Ca,
+    /// IMAP with a master user.
+    pub a: Dovecot,
+    /// POP3 only.
+    pub b: Dovecot,
+    /// carol has IMAP and POP3, chris only POP3.
+    pub c: Dovecot,
+    /// The destination.
+    pub new: Dovecot,
+    /// Where all of them are found.
+    pub dns: Dns,
+}
+
+impl Mixed {
+    /// Starts the servers at an address and fills each mailbox with a tenth of `messages`, or some tenths.
+    pub fn start(ip: IpAddr, messages: usize) -> Self {
+        let ca = Ca::new();
+        let any = SocketAddr::new(ip, 0);
+        let a = Dovecot::builder()
+            .imaps(any)
+            .tls(&ca.issue(&["imap.a.test"]))
+            .user(User::new("alice@a.test", "of-no-use"))
+            .user(User::new("anna@a.test", "of-no-use"))
+            .master("madmin", "master-secret")
+            .start();
+        let b = Dovecot::builder()
+            .pop3s(any)
+            .tls(&ca.issue(&["pop.b.test"]))
+            .user(User::new("bob@b.test", "bob-secret"))
+            .user(User::new("dora@b.test", "dora-secret"))
+            .start();
+        let c = Dovecot::builder()
+            .imaps(any)
+            .pop3s(any)
+            .tls(&ca.issue(&["mail.c.test"]))
+            .user(User::new("carol", "carol-secret"))
+            .user(User::new("chris", "chris-secret").only(Access::Pop3))
+            .start();
+        let mut new =
+            Dovecot::builder().imaps(any).tls(&ca.issue(&["imap.new.test"])).master("newadmin", "new-secret");
+        for name in NAMES {
+            new = new.user(User::new(&format!("{name}@new.test"), "of-no-use"));
+        }
+        let new = new.start();
+        let here = ip.to_string();
+        let dns = Dns::start_at(
+            ip,
+            &[
+                Record::mx("a.test", "imap.a.test", 10),
+                Record::a("imap.a.test", &here),
+                Record::srv("_imaps._tcp.a.test", "imap.a.test", a.imaps().port()),
+                Record::srv_none("_pop3s._tcp.a.test"),
+                Record::a("pop.b.test", &here),
+                Record::srv_none("_imaps._tcp.b.test"),
+                Record::srv("_pop3s._tcp.b.test", "pop.b.test", b.pop3s().port()),
+                Record::a("mail.c.test", &here),
+                Record::srv("_imaps._tcp.c.test", "mail.c.test", c.imaps().port()),
+                Record::srv("_pop3s._tcp.c.test", "mail.c.test", c.pop3s().port()),
+                Record::a("imap.new.test", &here),
+            ],
+        );
+        let tenth = messages / 10;
+        a.mailbox("alice@a.test").seed(Corpus::new(41).messages(3 * tenth));
+        a.mailbox("anna@a.test").seed(Corpus::new(42).messages(2 * tenth));
+        b.mailbox("bob@b.test").seed(Corpus::new(43).inbox_only().messages(tenth));
+        b.mailbox("dora@b.test").seed(Corpus::new(44).inbox_only().messages(tenth));
+        c.mailbox("carol").seed(Corpus::new(45).messages(2 * tenth));
+        c.mailbox("chris").seed(Corpus::new(46).inbox_only().messages(tenth));
+        Self { ca, a, b, c, new, dns }
+    }
+
+    /// The manifest with the authority, the destination's port and the servers' network filled in.
+    pub fn manifest(&self) -> String {
+        let pem = self.ca.pem().trim_end().replace('\n', "\n    ");
+        let fill = |text: &str, from: &str, to: &str| {
+            assert_eq!(text.matches(from).count(), 1, "one place for {from}");
+            text.replace(from, to)
+        };
+        let text = fill(MANIFEST, "ca.crt: \"\"", &format!("ca.crt: |\n    {pem}\n  about: |\n   "));
+        let text = fill(&text, "port: 993", &format!("port: {}", self.new.imaps().port()));
+        fill(&text, "\"127.0.0.0/8\"", &format!("\"{}/32\"", self.new.imaps().ip()))
+    }
+
+    /// Stops the test unless everything is at the destination, once.
+    #[track_caller]
+    pub fn assert_moved(&self) {
+        for (server, user, name) in [
+            (&self.a, "alice@a.test", "alice"),
+            (&self.a, "anna@a.test", "anna"),
+            (&self.c, "carol", "carol"),
+        ] {
+            let there = self.destination(name).read_all();
+            assert_eq!(differences(&server.mailbox(user).read_all(), &there), [""; 0], "{name}");
+        }
+        for (server, user, name) in
+            [(&self.b, "bob@b.test", "bob"), (&self.b, "dora@b.test", "dora"), (&self.c, "chris", "chris")]
+        {
+            let (mut here, mut there) = (server.mailbox(user), self.destination(name));
+            assert!(maildrop(&mut here) == maildrop(&mut there), "{name}: the bodies differ");
+            assert_eq!(there.read_all().messages(), here.read_all().messages(), "{name}");
+        }
+    }
+
+    /// A mailbox of the destination.
+    pub fn destination(&self, name: &str) -> Client {
+        self.new.mailbox(&format!("{name}@new.test"))
+    }
+
+    /// The next UIDs of all Inboxes of the destination: they move when something arrives.
+    pub fn arrived(&self) -> Vec<BTreeMap<String, (u32, u32)>> {
+        NAMES.iter().map(|name| self.destination(name).uid_next()).collect()
+    }
+}
