@@ -335,8 +335,16 @@ impl Publisher {
             "status": MailboxMigrationStatus::told_by_worker(record),
         });
         let params = PatchParams::apply(names::MANAGER_PROGRESS).force();
-        api.patch_status(&item.object, &params, &Patch::Apply(&patch)).await.map(drop).map_err(|error| {
-            refused(&format!("the status of MailboxMigration {} cannot be written", item.object), &error)
-        })
+        let what = format!("the status of MailboxMigration {} cannot be written", item.object);
+        match api.patch_status(&item.object, &params, &Patch::Apply(&patch)).await {
+            Ok(_) => Ok(()),
+            // The API server calls this an error of its own, which time does not mend.
+            Err(kube::Error::Api(status)) if status.message.contains("not declared in schema") => {
+                let what = format!("{what}: the cluster's definition of it is an older one");
+                Err(Failure::new(Class::Refused, what)
+                    .hint("mailferry crd | kubectl apply --server-side -f -"))
+            }
+            Err(error) => Err(refused(&what, &error)),
+        }
     }
 }
