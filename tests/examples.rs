@@ -97,7 +97,15 @@ impl Scene {
         fs::write(&manifest, &self.text).unwrap();
         let dns = Dns::start(&self.records);
         let resolver = dns.addr();
-        Played { manifest, resolver, _dns: dns, ca: self.ca, place: self.place, more: Vec::new(), variables: Vec::new() }
+        Played {
+            manifest,
+            resolver,
+            _dns: dns,
+            ca: self.ca,
+            place: self.place,
+            more: Vec::new(),
+            variables: Vec::new(),
+        }
     }
 }
 

@@ -254,7 +254,8 @@ fn judge(
         "Nothing speaks against moving the domains over.".to_owned()
     } else if open > 0 {
         format!(
-            "Critical findings are open in {open} domains; mend them or acknowledge them in spec.acknowledge."
+            "Critical findings are open in {}; mend them or acknowledge them in spec.acknowledge.",
+            counted(open as u64, "domain", "domains")
         )
     } else {
         "The mail is not in step yet.".to_owned()

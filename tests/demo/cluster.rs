@@ -88,7 +88,9 @@ pub(crate) fn serve() -> ExitCode {
     let world = super::set(SocketAddr::new(host, QUICKSTART_PORT), SocketAddr::new(host, DNS_PORT));
     let objects = format!("{NAMESPACE}{}", authority(&world.ca));
     cluster.try_apply(&objects, &[]).unwrap_or_else(|why| panic!("{why}"));
-    println!("The cluster has the image {IMAGE}, and in the namespace demo the servers' certificate authority.");
+    println!(
+        "The cluster has the image {IMAGE}, and in the namespace demo the servers' certificate authority."
+    );
     println!("The servers run until `make cluster-down`.");
     println!("{READY}");
     // From here on nobody reads what is printed.
