@@ -136,7 +136,9 @@ fn shell(script: &str) -> Command {
     let mut shell = Command::new("timeout");
     shell.args(["--kill-after=10", PATIENCE, "bash", "-euo", "pipefail", "-c", script]);
     for (name, _) in env::vars_os() {
-        let of_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+        // Nor what a `make test` above tells a make of its own.
+        let of_test =
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "MAKE"];
         if name.to_str().is_some_and(|name| of_test.iter().any(|start| name.starts_with(start))) {
             shell.env_remove(name);
         }
