@@ -327,12 +327,15 @@ impl Publisher {
 
     async fn write_status(&self, item: &Item, record: &MailboxRecord) -> Result<()> {
         let Channel { client, namespace, .. } = &self.channel;
+        // As the operator counts: a mailbox looks no smaller while its folders are gone through.
+        let counts = record.messages(self.reporter.pass, item.size.as_ref());
+        let told = MailboxRecord { counts, ..record.clone() };
         let api: Api<MailboxMigration> = Api::namespaced(client.clone(), namespace);
         let patch = json!({
             "apiVersion": names::API_VERSION,
             "kind": "MailboxMigration",
             "metadata": {"name": item.object},
-            "status": MailboxMigrationStatus::told_by_worker(record),
+            "status": MailboxMigrationStatus::told_by_worker(&told),
         });
         let params = PatchParams::apply(names::MANAGER_PROGRESS).force();
         let what = format!("the status of MailboxMigration {} cannot be written", item.object);
