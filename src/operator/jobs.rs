@@ -191,7 +191,10 @@ impl Order<'_> {
                 "image": settings.image,
                 "imagePullPolicy": settings.image_pull_policy,
                 "args": [self.kind.as_str()],
-                "env": [{"name": "MAILFERRY_LOG_FORMAT", "value": "json"}],
+                "env": [
+                    {"name": "MAILFERRY_LOG_FORMAT", "value": "json"},
+                    {"name": "MAILFERRY_LOG", "value": *settings.log_filter.borrow()},
+                ],
                 "resources": settings.worker_resources,
                 "securityContext": {
                     "allowPrivilegeEscalation": false,

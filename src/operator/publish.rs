@@ -87,9 +87,7 @@ impl ClusterPlatform {
                 if let Some(object) = object {
                     create(client, &self.namespace, &object).await?;
                 }
-                let patch = json!({"apiVersion": API_VERSION, "kind": "MailboxMigration", "metadata": {"name": name}, "status": status});
-                let params = PatchParams::apply(MANAGER_STATUS).force();
-                match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+                match apply_status(&api, &name, status).await {
                     Ok(_) => Ok(()),
                     // Removed by hand; the next turn makes it again.
                     Err(error) if is_missing(&error) => Ok(()),
@@ -159,6 +157,27 @@ impl ClusterPlatform {
         }
         Ok(())
     }
+}
+
+/// Writes our part of a mailbox's status. Counts are ours until a worker tells its own, which our copy may not know yet:
+/// they are never forced, since fields that we took from a worker would be gone when we let go of them.
+async fn apply_status(
+    api: &Api<MailboxMigration>,
+    name: &str,
+    mut status: MailboxMigrationStatus,
+) -> kube::Result<MailboxMigration> {
+    let apply = async |status: &MailboxMigrationStatus, force: bool| {
+        let patch = json!({"apiVersion": API_VERSION, "kind": "MailboxMigration", "metadata": {"name": name}, "status": status});
+        let params = PatchParams { force, ..PatchParams::apply(MANAGER_STATUS) };
+        api.patch_status(name, &params, &Patch::Apply(&patch)).await
+    };
+    if status.messages.is_some() {
+        match apply(&status, false).await {
+            Err(kube::Error::Api(refusal)) if refusal.code == 409 => status.messages = None,
+            answered => return answered,
+        }
+    }
+    apply(&status, true).await
 }
 
 fn mailbox_object(

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use tokio::sync::watch;
 
 /// The operator's settings.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct Settings {
     pub allowed_networks: Vec<IpNet>,
     /// What a worker's container asks for and may use.
     pub worker_resources: ResourceRequirements,
+    /// The log filter of the moment; workers begin with the operator's.
+    pub log_filter: watch::Receiver<String>,
 }
 
 impl Settings {
@@ -53,6 +56,7 @@ mod tests {
             resolver: None,
             allowed_networks: ["10.77.0.0/24", "fd00::/8"].iter().map(|n| n.parse().unwrap()).collect(),
             worker_resources: ResourceRequirements::default(),
+            log_filter: watch::channel(String::new()).1,
         };
         let bound =
             |wanted: &[&str]| settings.bound(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
