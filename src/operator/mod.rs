@@ -4,6 +4,7 @@
 //! Whatever it needs to go on is in the API server, so an operator may be ended at any moment and another goes on.
 
 pub mod election;
+mod gather;
 pub mod jobs;
 pub mod known;
 pub mod launch;
@@ -47,8 +48,6 @@ use crate::reconcile::reconcile;
 
 /// Migrations whose turn it is at the same time.
 const TURNS_AT_ONCE: u16 = 8;
-/// How long changes of one migration are gathered before its turn.
-const GATHER: Duration = Duration::from_millis(300);
 /// The longest time between two turns of a migration at which something may still happen.
 const LONGEST: Duration = Duration::from_mins(5);
 /// How often metrics are added up.
@@ -144,7 +143,7 @@ async fn lead(
     );
     let turns = contexts.into_iter().map(|(context, controller)| {
         controller
-            .with_config(Config::default().debounce(GATHER).concurrency(TURNS_AT_ONCE))
+            .with_config(Config::default().concurrency(TURNS_AT_ONCE))
             .run(turn, after_failure, context)
             .boxed()
     });
@@ -195,6 +194,10 @@ async fn reach(client: &Client) {
 async fn turn(migration: Arc<MailMigration>, context: Arc<Context>) -> Result<Action> {
     if migration.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
+    }
+    // With half a copy, mail that was carried long ago would look as if nobody had touched it.
+    if !context.stores.ready().await {
+        return Err(Failure::new(Class::Interrupted, "nothing is watched any more"));
     }
     let begun = tokio::time::Instant::now();
     let outcome = attempt(&migration, &context).await;

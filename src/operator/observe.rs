@@ -128,7 +128,7 @@ impl ClusterPlatform {
     }
 
     async fn look_at_domain(&self, migration: &MailMigration, domain: &DomainSpec) -> Result<DomainObserved> {
-        let inputs = self.discovery_inputs(&migration.spec, domain);
+        let inputs = self.context.settings.discovery_inputs(&migration.spec, domain);
         let key = digest(&[&domain.name]);
         let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.domain == key && job.inputs == inputs;
         let known = self.known_discovery(migration, domain).await?.filter(|known| known.inputs == inputs);

@@ -41,9 +41,9 @@ impl ClusterPlatform {
             let seen = self.observed.domains.get(&domain.name);
             let planned =
                 seen.map(|seen| seen.planned().iter().map(|p| &p.source).collect()).unwrap_or_default();
-            let discover = self.discovery_inputs(spec, domain);
+            let discover = self.context.settings.discovery_inputs(spec, domain);
             wanted.insert((Kind::Discover, key.clone()), (discover, BTreeSet::new()));
-            wanted.insert((Kind::Sync, key), (self.sync_inputs(spec, domain), planned));
+            wanted.insert((Kind::Sync, key), (self.context.settings.sync_inputs(spec, domain), planned));
         }
         let outdated = |job: &KnownJob| {
             let Some((inputs, planned)) = wanted.get(&(job.kind, job.domain.clone())) else { return true };
@@ -102,7 +102,7 @@ impl ClusterPlatform {
         per_host_connections: u32,
         task: Task,
     ) -> Work {
-        let mut spec = self.bounded(&migration.spec);
+        let mut spec = self.context.settings.bounded(&migration.spec);
         spec.domains = vec![spec.domains.swap_remove(domain)];
         let mut wanted = MailMigration::new(&self.name, spec);
         wanted.metadata.namespace = migration.namespace();
@@ -137,7 +137,7 @@ impl ClusterPlatform {
             // Its end calls for another turn.
             return Ok(());
         }
-        let inputs = self.discovery_inputs(&migration.spec, domain);
+        let inputs = self.context.settings.discovery_inputs(&migration.spec, domain);
         let round = self.observed.domains.get(&domain.name).map_or(0, |seen| seen.round) + 1;
         let uid = migration.uid().unwrap_or_default();
         let results = parts_of(&self.name, domain);
@@ -180,7 +180,7 @@ impl ClusterPlatform {
             return Ok(());
         }
         mailboxes.truncate(MAILBOXES_MAX);
-        let inputs = self.sync_inputs(spec, domain);
+        let inputs = self.context.settings.sync_inputs(spec, domain);
         let pass = self.observed.pass;
         let seen = self.observed.domains.get(&domain.name);
         let places: BTreeMap<&Address, usize> = seen
