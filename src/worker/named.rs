@@ -71,7 +71,7 @@ mod tests {
             size: 1,
             date: None,
             flags: Flags::default(),
-            verdict: if uid % 10 == 0 { Verdict::Pending } else { Verdict::Excluded("old".into()) },
+            verdict: if uid.is_multiple_of(10) { Verdict::Pending } else { Verdict::Excluded("old".into()) },
         };
         let rows: Vec<NewRow> = (1..=6_000).map(row).collect();
         let ids = ledger.insert(&rows).await.unwrap();
