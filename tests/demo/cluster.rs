@@ -38,6 +38,7 @@ metadata: {name: demo, labels: {pod-security.kubernetes.io/enforce: restricted}}
 ";
 
 /// Makes everything ready, and leaves the servers running.
+#[allow(clippy::zombie_processes, reason = "the servers outlive this process")]
 pub(crate) fn prepare(program: Option<&Path>) -> ExitCode {
     let Some(program) = program.filter(|program| program.exists()) else {
         println!("mailferry is not built yet: cargo build --bin mailferry");
@@ -87,7 +88,7 @@ pub(crate) fn serve() -> ExitCode {
     let host = cluster.host();
     let world = super::set(SocketAddr::new(host, QUICKSTART_PORT), SocketAddr::new(host, DNS_PORT));
     let objects = format!("{NAMESPACE}{}", authority(&world.ca));
-    cluster.try_apply(&objects, &[]).unwrap_or_else(|why| panic!("{why}"));
+    cluster.try_apply(&objects, &[]).expect("the cluster takes the demo's objects");
     println!(
         "The cluster has the image {IMAGE}, and in the namespace demo the servers' certificate authority."
     );

@@ -136,9 +136,10 @@ impl Cluster {
     /// Gives our own cluster an image of a binary under a name of its own.
     ///
     /// # Panics
-    /// When the image cannot be made.
+    /// When the image cannot be made, and for another's cluster.
     #[track_caller]
     pub fn load_image_of(&self, binary: &Path, reference: &str) {
+        assert!(self.settings.state.is_some(), "images can be loaded only into a cluster of tests/cluster");
         run(script("load-image").arg(binary).arg(reference), None).unwrap_or_else(|why| panic!("{why}"));
     }
 
