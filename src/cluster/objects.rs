@@ -14,6 +14,8 @@ pub const LABEL_DOMAIN_DIGEST: &str = "mailferry.dev/domain-digest";
 pub const LABEL_NUMBER: &str = "mailferry.dev/number";
 /// Label of a `MailboxMigration`: the ConfigMap that takes its results.
 pub const LABEL_RESULTS: &str = "mailferry.dev/results";
+/// Annotation of a Job: a digest of the settings that its pods were made with.
+pub const ANNOTATION_SETTINGS: &str = "mailferry.dev/settings";
 /// The recommended label that says what part of the product an object is.
 pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 

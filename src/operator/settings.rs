@@ -10,6 +10,8 @@ use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, Mailboxes};
 use crate::plan::pass::{self, fingerprint};
 
+use crate::plan::pass::fingerprint;
+
 /// The operator's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -28,6 +30,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Digest of what decides whether a worker's pod can start and live. When it changes, what could not perhaps can.
+    pub fn of_pods(&self) -> String {
+        fingerprint(&(&self.image, &self.image_pull_policy, &self.worker_resources))
+    }
+
     /// The part of `wanted` networks that this installation allows.
     pub fn bound(&self, wanted: &[String]) -> Vec<String> {
         let wanted = wanted.iter().filter_map(|network| network.parse::<IpNet>().ok());

@@ -9,5 +9,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod changed;
+mod deleted;
+mod history;
 mod installed;
+mod killed;
+mod lost_workers;
+mod pair;
+mod secrets;
 mod story;
+mod unstartable;
