@@ -9,5 +9,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod database;
 mod installed;
+mod many;
+mod node;
+mod restricted;
+mod rights;
+mod secrecy;
+mod shown;
 mod story;

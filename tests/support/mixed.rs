@@ -16,6 +16,33 @@ pub const MANIFEST: &str = include_str!("../manifests/mixed.yaml");
 /// The mailboxes, as they are called at the destination before the `@new.test`.
 pub const NAMES: [&str; 6] = ["alice", "anna", "bob", "dora", "carol", "chris"];
 
+/// The passwords that the manifest holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Passwords<'a> {
+    /// Of the master user of a.test.
+    pub a: &'a str,
+    /// Of bob@b.test.
+    pub bob: &'a str,
+    /// Of dora@b.test.
+    pub dora: &'a str,
+    /// Of carol@c.test.
+    pub carol: &'a str,
+    /// Of chris@c.test.
+    pub chris: &'a str,
+    /// Of the destination's master user.
+    pub new: &'a str,
+}
+
+/// Those of the contract.
+pub const PASSWORDS: Passwords<'static> = Passwords {
+    a: "master-secret",
+    bob: "bob-secret",
+    dora: "dora-secret",
+    carol: "carol-secret",
+    chris: "chris-secret",
+    new: "new-secret",
+};
+
 /// The servers, with mail in them.
 pub struct Mixed {
     /// The authority that signed all certificates.
@@ -35,6 +62,11 @@ pub struct Mixed {
 impl Mixed {
     /// Starts the servers at an address and fills each mailbox with a tenth of `messages`, or some tenths.
     pub fn start(ip: IpAddr, messages: usize) -> Self {
+        Self::start_with(ip, messages, &PASSWORDS)
+    }
+
+    /// The same with other passwords; they must need no quotes in YAML and CSV.
+    pub fn start_with(ip: IpAddr, messages: usize, passwords: &Passwords<'_>) -> Self {
         let ca = Ca::new();
         let any = SocketAddr::new(ip, 0);
         let a = Dovecot::builder()
@@ -42,23 +74,25 @@ impl Mixed {
             .tls(&ca.issue(&["imap.a.test"]))
             .user(User::new("alice@a.test", "of-no-use"))
             .user(User::new("anna@a.test", "of-no-use"))
-            .master("madmin", "master-secret")
+            .master("madmin", passwords.a)
             .start();
         let b = Dovecot::builder()
             .pop3s(any)
             .tls(&ca.issue(&["pop.b.test"]))
-            .user(User::new("bob@b.test", "bob-secret"))
-            .user(User::new("dora@b.test", "dora-secret"))
+            .user(User::new("bob@b.test", passwords.bob))
+            .user(User::new("dora@b.test", passwords.dora))
             .start();
         let c = Dovecot::builder()
             .imaps(any)
             .pop3s(any)
             .tls(&ca.issue(&["mail.c.test"]))
-            .user(User::new("carol", "carol-secret"))
-            .user(User::new("chris", "chris-secret").only(Access::Pop3))
+            .user(User::new("carol", passwords.carol))
+            .user(User::new("chris", passwords.chris).only(Access::Pop3))
             .start();
-        let mut new =
-            Dovecot::builder().imaps(any).tls(&ca.issue(&["imap.new.test"])).master("newadmin", "new-secret");
+        let mut new = Dovecot::builder()
+            .imaps(any)
+            .tls(&ca.issue(&["imap.new.test"]))
+            .master("newadmin", passwords.new);
         for name in NAMES {
             new = new.user(User::new(&format!("{name}@new.test"), "of-no-use"));
         }
