@@ -29,6 +29,33 @@ pub const MASTER: (&str, &str) = ("madmin", "master-secret");
 /// Name and password of who opens the mailboxes of the destination.
 pub const NEW_MASTER: (&str, &str) = ("newadmin", "new-secret");
 
+/// The passwords that the manifest holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Passwords<'a> {
+    /// Of the master user of a.test.
+    pub a: &'a str,
+    /// Of bob@b.test.
+    pub bob: &'a str,
+    /// Of dora@b.test.
+    pub dora: &'a str,
+    /// Of carol@c.test.
+    pub carol: &'a str,
+    /// Of chris@c.test.
+    pub chris: &'a str,
+    /// Of the destination's master user.
+    pub new: &'a str,
+}
+
+/// Those of the contract.
+pub const PASSWORDS: Passwords<'static> = Passwords {
+    a: MASTER.1,
+    bob: "bob-secret",
+    dora: "dora-secret",
+    carol: "carol-secret",
+    chris: "chris-secret",
+    new: NEW_MASTER.1,
+};
+
 /// The servers.
 pub struct Mixed {
     /// The authority that signed all certificates.
@@ -48,7 +75,12 @@ pub struct Mixed {
 impl Mixed {
     /// Starts the servers at an address and fills each mailbox with a tenth of `messages`, or some tenths.
     pub fn start(ip: IpAddr, messages: usize) -> Self {
-        let world = Self::empty(SocketAddr::new(ip, 0), SocketAddr::new(ip, 0));
+        Self::start_with(ip, messages, &PASSWORDS)
+    }
+
+    /// The same with other passwords; they must need no quotes in YAML and CSV.
+    pub fn start_with(ip: IpAddr, messages: usize, passwords: &Passwords<'_>) -> Self {
+        let world = Self::set(SocketAddr::new(ip, 0), SocketAddr::new(ip, 0), passwords);
         let tenth = messages / 10;
         world.a.mailbox("alice@a.test").seed(Corpus::new(41).messages(3 * tenth));
         world.a.mailbox("anna@a.test").seed(Corpus::new(42).messages(2 * tenth));
@@ -62,6 +94,10 @@ impl Mixed {
     /// Starts the servers without mail: the destination and the DNS server where they are told, port 0 meaning a free
     /// one, and the sources on free ports beside the destination, as the DNS tells them.
     pub fn empty(destination: SocketAddr, dns: SocketAddr) -> Self {
+        Self::set(destination, dns, &PASSWORDS)
+    }
+
+    fn set(destination: SocketAddr, dns: SocketAddr, passwords: &Passwords<'_>) -> Self {
         let ca = Ca::new();
         let any = SocketAddr::new(destination.ip(), 0);
         let a = Dovecot::builder()
@@ -69,27 +105,27 @@ impl Mixed {
             .tls(&ca.issue(&["imap.a.test"]))
             .user(User::new("alice@a.test", "of-no-use"))
             .user(User::new("anna@a.test", "of-no-use"))
-            .master(MASTER.0, MASTER.1)
+            .master(MASTER.0, passwords.a)
             .special_use("Sent", "\\Sent")
             .special_use("Trash", "\\Trash")
             .start();
         let b = Dovecot::builder()
             .pop3s(any)
             .tls(&ca.issue(&["pop.b.test"]))
-            .user(User::new("bob@b.test", "bob-secret"))
-            .user(User::new("dora@b.test", "dora-secret"))
+            .user(User::new("bob@b.test", passwords.bob))
+            .user(User::new("dora@b.test", passwords.dora))
             .start();
         let c = Dovecot::builder()
             .imaps(any)
             .pop3s(any)
             .tls(&ca.issue(&["mail.c.test"]))
-            .user(User::new("carol", "carol-secret"))
-            .user(User::new("chris", "chris-secret").only(Access::Pop3))
+            .user(User::new("carol", passwords.carol))
+            .user(User::new("chris", passwords.chris).only(Access::Pop3))
             .start();
         let mut new = Dovecot::builder()
             .imaps(destination)
             .tls(&ca.issue(&["imap.new.test"]))
-            .master(NEW_MASTER.0, NEW_MASTER.1)
+            .master(NEW_MASTER.0, passwords.new)
             .special_use("Sent", "\\Sent")
             .special_use("Trash", "\\Trash");
         for name in NAMES {
