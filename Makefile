@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailferry/targ
 endif
 endif
 
-.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test fmt lint clean
+.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test scale fmt lint clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test: setup ## all checks: format, lints, tests; in a cluster of their own, or i
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	tests/cluster/during $(CARGO) test --no-fail-fast
+
+scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of an hour beyond the release build
+	$(CARGO) build --release --bin mailferry
+	tests/cluster/during $(CARGO) run --quiet --example scale
 
 fmt: ## format the sources
 	$(CARGO) fmt

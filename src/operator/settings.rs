@@ -10,8 +10,6 @@ use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, Mailboxes};
 use crate::plan::pass::{self, fingerprint};
 
-use crate::plan::pass::fingerprint;
-
 /// The operator's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -12,6 +12,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, predicates};
 use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::OnceCell;
 
 use super::gather::gather;
 use crate::api::names::LABEL_MIGRATION;
@@ -32,6 +33,7 @@ pub struct Stores {
     pub pods: Store<Pod>,
     /// ConfigMaps of results: that and when they changed, not what they hold.
     pub results: Store<PartialObjectMeta<ConfigMap>>,
+    whole: Arc<OnceCell<bool>>,
 }
 
 /// How long changes of a migration's Jobs, pods and results are gathered before its turn.
@@ -93,7 +95,8 @@ pub fn watch(client: &Client, namespace: Option<&str>) -> (Stores, Controller<Ma
         .reflect(writer)
         .touched_objects();
 
-    let stores = Stores { migrations: migrations.clone(), mailboxes, jobs, pods, results };
+    let stores =
+        Stores { migrations: migrations.clone(), mailboxes, jobs, pods, results, whole: Arc::default() };
     let changes = stream::select_all([owners(job), owners(pod), owners(result)]);
     let controller =
         Controller::for_stream(wanted, migrations).reconcile_on(gather(changes, GATHER)).reconcile_on(told);
@@ -147,17 +150,19 @@ fn told_by_worker(mailbox: &MailboxMigration) -> Option<u64> {
 }
 
 impl Stores {
-    /// Waits until all copies are whole.
+    /// Waits until all copies are whole; the Controller itself waits for the migrations. Each store wakes one who waits, so
+    /// one of the turns waits for all of them.
     pub async fn ready(&self) -> bool {
-        tokio::join!(
-            self.migrations.wait_until_ready(),
-            self.mailboxes.wait_until_ready(),
-            self.jobs.wait_until_ready(),
-            self.pods.wait_until_ready(),
-            self.results.wait_until_ready(),
-        )
-        .0
-        .is_ok()
+        let ready = async || {
+            let (mailboxes, jobs, pods, results) = tokio::join!(
+                self.mailboxes.wait_until_ready(),
+                self.jobs.wait_until_ready(),
+                self.pods.wait_until_ready(),
+                self.results.wait_until_ready(),
+            );
+            mailboxes.is_ok() && jobs.is_ok() && pods.is_ok() && results.is_ok()
+        };
+        *self.whole.get_or_init(ready).await
     }
 
     /// The Jobs of a migration.
