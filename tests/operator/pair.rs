@@ -76,7 +76,7 @@ impl Pair {
     /// The Secret of the source, with this in place of the end of each password.
     pub(crate) fn source_secret(end: &str) -> Value {
         let rows: String =
-            NAMES.iter().map(|name| format!("{name}@old.test,{name}@old.test,{name}-{end}\n")).collect();
+            NAMES.map(|name| format!("{name}@old.test,{name}@old.test,{name}-{end}\n")).concat();
         secret("old", &json!({"mailboxes.csv": format!("address,username,password\n{rows}")}))
     }
 

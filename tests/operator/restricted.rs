@@ -117,9 +117,9 @@ fn every_pod_is_restricted_without_a_warning() {
     for pod in pods["items"].as_array().unwrap() {
         let worker = pod["metadata"]["labels"]["app.kubernetes.io/component"] == "worker";
         if worker {
-            workers += 1
+            workers += 1;
         } else {
-            operators += 1
+            operators += 1;
         }
         assert_eq!(violations(pod, !worker), [""; 0], "{}", pod["metadata"]["name"]);
     }

@@ -41,7 +41,7 @@ fn normalized(space: &Namespace, lines: &[String]) -> String {
         })
         .collect();
     lines.sort();
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.join("\n") + "\n"
 }
 
 #[track_caller]

@@ -75,7 +75,7 @@ fn a_migration_can_be_watched_and_waited_for() {
         .iter()
         .filter(|event| event["regarding"]["kind"] == "MailMigration")
         .map(|event| {
-            let word = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+            let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
             let count = event["series"]["count"].as_u64().unwrap_or(1);
             (format!("{} {}: {}", word("action"), word("reason"), word("note")), count)
         })
