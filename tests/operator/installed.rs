@@ -144,6 +144,7 @@ impl Installed {
 
     /// Stops a pod's process as a broken machine would: it is told nothing.
     #[track_caller]
+    #[allow(clippy::unused_self, reason = "pods are those of an installation")]
     pub(crate) fn kill(&self, pod: &str) {
         let variable = format!("HOSTNAME={pod}");
         let ours = |process: &fs::DirEntry| {

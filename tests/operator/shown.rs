@@ -77,7 +77,7 @@ fn a_migration_can_be_watched_and_waited_for() {
         .map(|event| {
             let field = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
             let count = event["series"]["count"].as_u64().unwrap_or(1);
-            (format!("{} {}: {}", word("action"), word("reason"), word("note")), count)
+            (format!("{} {}: {}", field("action"), field("reason"), field("note")), count)
         })
         .collect();
     println!("{of_demo:#?}");
