@@ -11,7 +11,6 @@ mod support;
 
 mod database;
 mod installed;
-mod many;
 mod node;
 mod restricted;
 mod rights;
