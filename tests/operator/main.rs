@@ -11,6 +11,7 @@ mod support;
 
 mod database;
 mod installed;
+mod many;
 mod node;
 mod restricted;
 mod rights;
