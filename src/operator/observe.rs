@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
@@ -84,6 +85,14 @@ impl ClusterPlatform {
             pods.iter().map(|pod| &**pod),
             self.context.clock.now(),
         );
+        // What keeps a pod from starting is told after a while in which nothing else happens.
+        let works = |job: &&Arc<Job>| {
+            let name = job.name_any();
+            pods.iter().any(|pod| obstacles::is_of(pod, &name) && obstacles::has_started(pod))
+        };
+        if observed.obstacles.is_empty() && !active.iter().all(|job| works(&job)) {
+            self.soon = Some(obstacles::LOOK);
+        }
         Ok(observed)
     }
 
@@ -128,7 +137,7 @@ impl ClusterPlatform {
     }
 
     async fn look_at_domain(&self, migration: &MailMigration, domain: &DomainSpec) -> Result<DomainObserved> {
-        let inputs = self.discovery_inputs(&migration.spec, domain);
+        let inputs = self.context.settings.discovery_inputs(&migration.spec, domain);
         let key = digest(&[&domain.name]);
         let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.domain == key && job.inputs == inputs;
         let known = self.known_discovery(migration, domain).await?.filter(|known| known.inputs == inputs);

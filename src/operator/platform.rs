@@ -14,14 +14,12 @@ use super::lease::Term;
 use super::metrics::Metrics;
 use super::settings::Settings;
 use super::stores::Stores;
-use crate::api::domain::{DomainSpec, Mailboxes};
-use crate::api::{MailMigration, MailMigrationSpec, MailboxMigration};
+use crate::api::{MailMigration, MailboxMigration};
 use crate::cluster::results::DiscoveryDocument;
 use crate::model::address::Address;
 use crate::model::clock::Clock;
 use crate::model::failure::{Class, Failure, Result};
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::pass::{self, fingerprint};
 use crate::plan::{Decision, Discovered, Observed};
 use crate::reconcile::Platform;
 
@@ -193,29 +191,6 @@ impl ClusterPlatform {
         } else {
             Err(Failure::new(Class::Interrupted, "another replica may lead by now"))
         }
-    }
-
-    /// The specification as workers are given it: no network that the installation does not allow.
-    pub(super) fn bounded(&self, spec: &MailMigrationSpec) -> MailMigrationSpec {
-        let mut spec = spec.clone();
-        spec.policy.allowed_networks = self.context.settings.bound(&spec.policy.allowed_networks);
-        spec
-    }
-
-    /// Digest of what discovery of a domain depends on.
-    pub(super) fn discovery_inputs(&self, spec: &MailMigrationSpec, domain: &DomainSpec) -> String {
-        let trigger = spec.trigger.as_ref().and_then(|t| t.discover.as_ref()).filter(|t| !t.is_empty());
-        let addresses = spec.mapping.as_ref().map(|m| &m.addresses);
-        let networks = self.context.settings.bound(&spec.policy.allowed_networks);
-        fingerprint(&(domain, addresses, networks, self.context.settings.resolver, trigger, &spec.ledger))
-    }
-
-    /// Digest of what carrying mailboxes of a domain depends on; which mailboxes they are is another matter.
-    pub(super) fn sync_inputs(&self, spec: &MailMigrationSpec, domain: &DomainSpec) -> String {
-        let domain = DomainSpec { mailboxes: Mailboxes::default(), ..domain.clone() };
-        let pass = pass::next(spec, None).inputs;
-        let policy = self.bounded(spec).policy;
-        fingerprint(&(domain, pass, policy, self.context.settings.resolver, &spec.ledger))
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::jobs::owned_by_migration;
 use super::launch::create;
 use super::platform::ClusterPlatform;
-use crate::api::condition::{Conditions, Type};
+use crate::api::condition::{Conditions, Reason, Type};
 use crate::api::mailboxmigration::MailboxMigrationSpec;
 use crate::api::names::{
     API_VERSION, LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY, MANAGER_STATUS, mailbox_migration,
@@ -292,7 +292,12 @@ fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     .filter(|(kind, condition)| told(*kind, condition))
     .map(|(kind, condition)| Event {
         type_: if bad(kind, condition) { EventType::Warning } else { EventType::Normal },
-        reason: condition.reason.clone(),
+        // That it succeeded says nothing without what did.
+        reason: if condition.reason == Reason::Succeeded.as_str() {
+            kind.as_str().to_owned()
+        } else {
+            condition.reason.clone()
+        },
         note: Some(cut(&condition.message, NOTE_MAX)),
         action: kind.as_str().to_owned(),
         secondary: None,
@@ -305,7 +310,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::api::condition::{Fact, Reason, set};
+    use crate::api::condition::{Fact, set};
     use crate::model::failure::Class;
 
     fn conditions(facts: &[Fact]) -> Vec<Condition> {
@@ -333,8 +338,8 @@ mod tests {
             Fact::new(Type::Ready, true, Reason::Succeeded, "all"),
             Fact::new(Type::Synced, true, Reason::Succeeded, "all"),
         ];
-        let succeeded = ("Succeeded".to_owned(), false);
-        assert_eq!(told(&going_on, &done), [succeeded.clone(), succeeded]);
+        let succeeded = ["Ready", "Synced"].map(|kind| (kind.to_owned(), false));
+        assert_eq!(told(&going_on, &done), succeeded);
         let stuck = [Fact::new(Type::Ready, false, Reason::PodUnschedulable, "no room")];
         assert_eq!(told(&begun, &stuck), [("PodUnschedulable".to_owned(), true)]);
         assert!(told(&stuck, &stuck).is_empty());

@@ -6,6 +6,10 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use tokio::sync::watch;
 
+use crate::api::MailMigrationSpec;
+use crate::api::domain::{DomainSpec, Mailboxes};
+use crate::plan::pass::{self, fingerprint};
+
 /// The operator's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -24,6 +28,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Digest of what decides whether a worker's pod can start and live. When it changes, what could not perhaps can.
+    pub fn of_pods(&self) -> String {
+        fingerprint(&(&self.image, &self.image_pull_policy, &self.worker_resources))
+    }
+
     /// The part of `wanted` networks that this installation allows.
     pub fn bound(&self, wanted: &[String]) -> Vec<String> {
         let wanted = wanted.iter().filter_map(|network| network.parse::<IpNet>().ok());
@@ -41,6 +50,29 @@ impl Settings {
         allowed.sort();
         allowed.dedup();
         allowed
+    }
+
+    /// The specification as workers are given it: no network that the installation does not allow.
+    pub fn bounded(&self, spec: &MailMigrationSpec) -> MailMigrationSpec {
+        let mut spec = spec.clone();
+        spec.policy.allowed_networks = self.bound(&spec.policy.allowed_networks);
+        spec
+    }
+
+    /// Digest of what discovery of a domain depends on.
+    pub fn discovery_inputs(&self, spec: &MailMigrationSpec, domain: &DomainSpec) -> String {
+        let trigger = spec.trigger.as_ref().and_then(|t| t.discover.as_ref()).filter(|t| !t.is_empty());
+        let addresses = spec.mapping.as_ref().map(|m| &m.addresses);
+        let networks = self.bound(&spec.policy.allowed_networks);
+        fingerprint(&(domain, addresses, networks, self.resolver, trigger, &spec.ledger))
+    }
+
+    /// Digest of what carrying mailboxes of a domain depends on; which mailboxes they are is another matter.
+    pub fn sync_inputs(&self, spec: &MailMigrationSpec, domain: &DomainSpec) -> String {
+        let domain = DomainSpec { mailboxes: Mailboxes::default(), ..domain.clone() };
+        let pass = pass::next(spec, None).inputs;
+        let policy = self.bounded(spec).policy;
+        fingerprint(&(domain, pass, policy, self.resolver, &spec.ledger))
     }
 }
 

@@ -1,7 +1,10 @@
 //! What the operator sees of the cluster: watched copies of our objects, cut down to what is looked at.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::ready;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
@@ -9,7 +12,9 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
 use kube::runtime::{Controller, PredicateConfig, WatchStreamExt, predicates};
 use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::OnceCell;
 
+use super::gather::gather;
 use crate::api::names::LABEL_MIGRATION;
 use crate::api::{MailMigration, MailboxMigration};
 use crate::cluster::objects::ours;
@@ -28,8 +33,13 @@ pub struct Stores {
     pub pods: Store<Pod>,
     /// ConfigMaps of results: that and when they changed, not what they hold.
     pub results: Store<PartialObjectMeta<ConfigMap>>,
+    whole: Arc<OnceCell<bool>>,
 }
 
+/// How long changes of a migration's Jobs, pods and results are gathered before its turn.
+const GATHER: Duration = Duration::from_millis(300);
+/// How long words of its workers are gathered.
+const GATHER_TOLD: Duration = Duration::from_secs(1);
 /// The pages of a list that is read anew, in objects: bounds what one answer takes in memory.
 const PAGE: u32 = 250;
 
@@ -54,6 +64,7 @@ pub fn watch(client: &Client, namespace: Option<&str>) -> (Stores, Controller<Ma
         .reflect(writer)
         .touched_objects()
         .predicate_filter(told_by_worker, PredicateConfig::default());
+    let told = gather(owners(mailbox), GATHER_TOLD);
 
     let (jobs, writer) = reflector::store();
     let job = watcher(api::<Job>(client, namespace), ours.clone())
@@ -84,13 +95,29 @@ pub fn watch(client: &Client, namespace: Option<&str>) -> (Stores, Controller<Ma
         .reflect(writer)
         .touched_objects();
 
-    let stores = Stores { migrations: migrations.clone(), mailboxes, jobs, pods, results };
-    let controller = Controller::for_stream(wanted, migrations)
-        .owns_stream(mailbox)
-        .owns_stream(job)
-        .watches_stream(pod, |pod| of_label(&pod))
-        .watches_stream(result, |result| of_label(&result));
+    let stores =
+        Stores { migrations: migrations.clone(), mailboxes, jobs, pods, results, whole: Arc::default() };
+    let changes = stream::select_all([owners(job), owners(pod), owners(result)]);
+    let controller =
+        Controller::for_stream(wanted, migrations).reconcile_on(gather(changes, GATHER)).reconcile_on(told);
     (stores, controller)
+}
+
+/// The migrations that objects belong to. A watch that fails tries again by itself.
+fn owners<K>(
+    objects: impl Stream<Item = watcher::Result<K>> + Send + 'static,
+) -> BoxStream<'static, ObjectRef<MailMigration>>
+where
+    K: ResourceExt + 'static,
+{
+    let owner = |object| match object {
+        Ok(object) => of_label(&object),
+        Err(error) => {
+            tracing::debug!(%error, "a watch failed");
+            None
+        }
+    };
+    objects.filter_map(move |object| ready(owner(object))).boxed()
 }
 
 /// An API in one namespace, or in all.
@@ -117,29 +144,25 @@ fn of_label(object: &impl ResourceExt) -> Option<ObjectRef<MailMigration>> {
 
 /// What a worker tells of a mailbox; what we write ourselves is no news.
 fn told_by_worker(mailbox: &MailboxMigration) -> Option<u64> {
-    let status = mailbox.status.clone().unwrap_or_default();
-    let told = (
-        status.last_pass,
-        status.messages,
-        status.failure,
-        status.findings,
-        &mailbox.metadata.deletion_timestamp,
-    );
+    let told = mailbox.status.as_ref().map(|s| (&s.last_pass, &s.messages, &s.failure, &s.findings));
+    let told = (told, &mailbox.metadata.deletion_timestamp);
     u64::from_str_radix(&fingerprint(&told)[..16], 16).ok()
 }
 
 impl Stores {
-    /// Waits until all copies are whole.
+    /// Waits until all copies are whole; the Controller itself waits for the migrations. Each store wakes one who waits, so
+    /// one of the turns waits for all of them.
     pub async fn ready(&self) -> bool {
-        tokio::join!(
-            self.migrations.wait_until_ready(),
-            self.mailboxes.wait_until_ready(),
-            self.jobs.wait_until_ready(),
-            self.pods.wait_until_ready(),
-            self.results.wait_until_ready(),
-        )
-        .0
-        .is_ok()
+        let ready = async || {
+            let (mailboxes, jobs, pods, results) = tokio::join!(
+                self.mailboxes.wait_until_ready(),
+                self.jobs.wait_until_ready(),
+                self.pods.wait_until_ready(),
+                self.results.wait_until_ready(),
+            );
+            mailboxes.is_ok() && jobs.is_ok() && pods.is_ok() && results.is_ok()
+        };
+        *self.whole.get_or_init(ready).await
     }
 
     /// The Jobs of a migration.
