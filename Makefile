@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailferry/targ
 endif
 endif
 
-.PHONY: help setup setup-demo demo servers cluster cluster-down test scale fmt lint clean
+.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test scale fmt lint clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ servers: setup-demo ## the demo's servers alone, to play with
 cluster: setup ## start a real Kubernetes on this machine, for tests and for playing
 	@tests/cluster/up
 	@echo 'To use it in this shell:  eval "$$(tests/cluster/env)"'
+
+cluster-demo: cluster ## make that cluster ready for examples/quickstart.yaml: image, mail servers
+	$(CARGO) build --bin mailferry --example demo
+	@$(CARGO) run --quiet --example demo -- --for-cluster
 
 cluster-down: ## end it
 	@tests/cluster/down

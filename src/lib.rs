@@ -10,6 +10,11 @@
 //!                              ▼                     │
 //!                    status, findings   ◄── ledger (each message: where from, what, where to, verdict)
 //!                                                    └─► report: rows → HTML, XLSX, CSV, JSON
+//!
+//! laptop    local does all of it in one process; ledgers, records and reports lie in the state directory
+//! cluster   operator ──► Jobs ──► worker: discovers a domain, or carries a slice of it, on the platform of local
+//!              ▲                     │ results in ConfigMaps, progress in MailboxMigrations, ledgers on a volume
+//!              └──────── cluster ◄───┘ or in PostgreSQL; status and report read the same
 //! ```
 //!
 //! **The dependency rule**, kept by `tests/architecture.rs`:

@@ -20,6 +20,7 @@ use support::compare::{Account, differences};
 use support::corpus::{Corpus, Message};
 use support::dns::{Dns, Record};
 use support::dovecot::{Access, Builder, Dovecot, LOOPBACK, User};
+use support::mixed::{self, Mixed};
 use tempfile::TempDir;
 
 const ADMIN: (&str, &str) = ("migration", "migration-password");
@@ -49,7 +50,7 @@ impl Scene {
         let place = tempfile::Builder::new().prefix("mailferry-example-").tempdir().unwrap();
         let loopback = "allowedNetworks: [\"127.0.0.0/8\"]";
         // Examples speak of servers on the Internet; these ones are here.
-        let text = if text.contains(loopback) {
+        let text = if text.contains("\"127.0.0.0/8\"") {
             text
         } else if text.contains("\n  policy:\n") {
             text.replacen("\n  policy:\n", &format!("\n  policy:\n    {loopback}\n"), 1)
@@ -95,14 +96,24 @@ impl Scene {
         let manifest = self.place.path().join(self.name);
         fs::write(&manifest, &self.text).unwrap();
         let dns = Dns::start(&self.records);
-        Played { manifest, dns, ca: self.ca, place: self.place, more: Vec::new(), variables: Vec::new() }
+        let resolver = dns.addr();
+        Played {
+            manifest,
+            resolver,
+            _dns: dns,
+            ca: self.ca,
+            place: self.place,
+            more: Vec::new(),
+            variables: Vec::new(),
+        }
     }
 }
 
 /// An example whose servers run.
 struct Played {
     manifest: PathBuf,
-    dns: Dns,
+    resolver: SocketAddr,
+    _dns: Dns,
     ca: Ca,
     place: TempDir,
     more: Vec<String>,
@@ -120,7 +131,7 @@ impl Played {
             .arg("--state")
             .arg(self.place.path().join("state"));
         if ["run", "verify"].contains(&command) {
-            mailferry.arg("--ca").arg(self.ca.path()).arg("--resolver").arg(self.dns.addr().to_string());
+            mailferry.arg("--ca").arg(self.ca.path()).arg("--resolver").arg(self.resolver.to_string());
         }
         mailferry.args(&self.more).args(args).envs(self.variables.iter().copied()).output().unwrap()
     }
@@ -218,7 +229,11 @@ fn every_example_is_read_and_tried() {
         .collect();
     for path in manifests() {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let text = fs::read_to_string(&path).unwrap();
+        let mut text = fs::read_to_string(&path).unwrap();
+        if name == "quickstart.yaml" {
+            text.push_str("---\n");
+            text.push_str(&mixed::authority(&Ca::new()));
+        }
         let manifest = manifest::read(&[(&name, &text)]).unwrap_or_else(|failure| panic!("{failure}"));
         // What its comments tell to give with --secret.
         let given: Vec<&str> = text
@@ -549,65 +564,17 @@ fn secrets_that_are_elsewhere() {
 
 #[test]
 fn the_quickstart_of_the_demo() {
+    let world = Mixed::start(LOOPBACK.ip(), 70);
     let mut scene = Scene::of("quickstart.yaml");
-    let pem = scene.ca.pem().trim_end().replace('\n', "\n    ");
-    scene.text = scene.text.replace("ca.crt: \"\"", &format!("ca.crt: |\n    {pem}"));
-    let a = scene
-        .server("imap.a.test")
-        .imaps(LOOPBACK)
-        .user(User::new("alice@a.test", "of-no-use-here"))
-        .user(User::new("anna@a.test", "of-no-use-here"))
-        .master("madmin", "master-secret")
-        .start();
-    let b = scene
-        .server("pop.b.test")
-        .pop3s(LOOPBACK)
-        .user(User::new("bob@b.test", "bob-secret"))
-        .user(User::new("dora@b.test", "dora-secret"))
-        .start();
-    let c = scene
-        .server("mail.c.test")
-        .imaps(LOOPBACK)
-        .pop3s(LOOPBACK)
-        .user(User::new("carol", "carol-secret"))
-        .user(User::new("chris", "chris-secret").only(Access::Pop3))
-        .start();
-    let names = ["alice", "anna", "bob", "dora", "carol", "chris"];
-    let server = scene.server("imap.new.test").imaps(LOOPBACK).master("newadmin", "new-secret");
-    let destination = names
-        .iter()
-        .fold(server, |server, name| server.user(User::new(&format!("{name}@new.test"), "of-no-use-here")))
-        .start();
-    let filled = fill(&a, "alice@a.test", 50, 20)
-        + fill(&a, "anna@a.test", 51, 10)
-        + fill_inbox(&b, "bob@b.test", 52, 10)
-        + fill_inbox(&b, "dora@b.test", 53, 10)
-        + fill(&c, "carol", 54, 10)
-        + fill_inbox(&c, "chris", 55, 10);
-    scene.text = scene.text.replace("port: 993", &format!("port: {}", destination.imaps().port()));
-    let played = scene
-        .knows("imap.a.test")
-        .knows("pop.b.test")
-        .knows("mail.c.test")
-        .knows("imap.new.test")
-        .publishes([
-            Record::srv("_imaps._tcp.a.test", "imap.a.test", a.imaps().port()),
-            Record::srv_none("_pop3s._tcp.a.test"),
-            Record::srv_none("_imaps._tcp.b.test"),
-            Record::srv("_pop3s._tcp.b.test", "pop.b.test", b.pop3s().port()),
-            Record::srv("_imaps._tcp.c.test", "mail.c.test", c.imaps().port()),
-            Record::srv("_pop3s._tcp.c.test", "mail.c.test", c.pop3s().port()),
-        ])
-        .set();
-    let result = played.copies(filled, 0);
+    scene.text = world.quickstart();
+    let mut played = scene.set();
+    played.resolver = world.dns.addr();
+    let result = played.copies(70, 0);
     let all = [0, 1, 2].map(|domain| spoken(&result, domain));
     let wanted =
         [(json!({"IMAP": 2}), false), (json!({"POP3": 2}), false), (json!({"IMAP": 1, "POP3": 1}), true)];
     assert_eq!(all, wanted);
-    arrived((&a, "alice@a.test"), (&destination, "alice@new.test"));
-    arrived((&c, "carol"), (&destination, "carol@new.test"));
-    inbox_arrived((&b, "bob@b.test"), (&destination, "bob@new.test"));
-    inbox_arrived((&c, "chris"), (&destination, "chris@new.test"));
+    world.assert_moved();
 }
 
 /// The stage that each example says stands in its first lines as a promise; a plan is a plan and the others copy.

@@ -84,6 +84,7 @@ async fn the_filter_follows_a_mounted_file() {
     let place = TempDir::new().unwrap();
     let at = place.path();
     let path = at.join("filter");
+    let mut told = log.filter();
     let follow = log.follow(&path);
     let story = async {
         let says = |wanted: &'static str, paper: Paper, about: &'static str| async move {
@@ -103,12 +104,14 @@ async fn the_filter_follows_a_mounted_file() {
         assert_eq!(say("info", "no file yet").await, "");
         mount(at, "..1", Some("mailferry=debug\n"));
         assert!(say("debug info", "a file").await.contains("the log filter is changed"));
+        assert_eq!(*told.borrow_and_update(), "mailferry=debug", "others are told");
         assert_eq!(say("debug info", "the same file").await, "", "nothing is told when nothing changes");
         mount(at, "..2", Some("mailferry=trace"));
         say("trace debug info", "another").await;
         mount(at, "..3", Some("mailferry=loud"));
-        let told = say("trace debug info", "one that is wrong").await;
-        assert!(told.contains("WARN") && told.contains("loud") && told.contains("stays"), "{told}");
+        let said = say("trace debug info", "one that is wrong").await;
+        assert!(said.contains("WARN") && said.contains("loud") && said.contains("stays"), "{said}");
+        assert_eq!(*told.borrow(), "mailferry=trace", "and not of what is wrong");
         mount(at, "..4", Some(&"mailferry=info,".repeat(400)));
         assert!(say("trace debug info", "one that is too long").await.contains("too long"));
         mount(at, "..5", Some("off"));

@@ -316,6 +316,10 @@ fn whole_files_that_cannot_stand_are_refused() {
         assert!(failure.sentence().starts_with(wanted), "{} instead of {wanted}", failure.sentence());
         assert!(failure.hint.is_some() || text == nested, "{wanted} has no remedy");
     }
+    // What the API server refuses, a laptop does too: the rule stands in the definition.
+    let long = GOOD.replace("name: demo", &format!("name: {}", "a".repeat(64)));
+    let failure = read(&long).unwrap_err().sentence();
+    assert!(failure.contains("metadata.name: use at most 63 characters"), "{failure}");
     let large = "#".repeat(manifest::FILE_MAX + 1);
     assert!(read(&large).unwrap_err().sentence().contains("more than the 16777216 that are read"));
 }

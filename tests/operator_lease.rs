@@ -1,9 +1,10 @@
 //! The lease on a real API server: one of several replicas leads, hands over at once when it stops, is followed when it
 //! dies, and stops acting before anybody follows when it is cut off.
-//!
-//! `KUBECONFIG` names the cluster; namespaces come and go in it.
+//! Namespaces come and go in the cluster.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease as Object;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use mailferry::local::clock::SystemClock;
 use mailferry::model::failure::Class;
 use mailferry::operator::lease::{Held, Lease};
 use serde_json::json;
+use support::cluster::Cluster;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -24,8 +27,8 @@ use tokio::time::{Instant, sleep, timeout};
 const NAME: &str = "mailferry";
 
 async fn config() -> Config {
-    assert!(std::env::var_os("KUBECONFIG").is_some(), "KUBECONFIG must name a cluster for this test");
-    Config::infer().await.unwrap()
+    let credentials = Kubeconfig::read_from(Cluster::get().kubeconfig()).unwrap();
+    Config::from_custom_kubeconfig(credentials, &KubeConfigOptions::default()).await.unwrap()
 }
 
 /// A namespace of its own for each test.

@@ -24,6 +24,7 @@ use crate::model::finding::Code;
     shortname = "mm",
     category = "mailferry",
     status = "MailMigrationStatus",
+    validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: use at most 63 characters; it becomes a label of everything that the migration is made of"),
     derive = "PartialEq",
     doc = "A migration of the mail of one or more domains: what is wanted (spec) and how it stands (status).",
     printcolumn(

@@ -290,14 +290,21 @@ pub struct Summary {
     pub findings: String,
 }
 
+/// What the column says when no finding is open.
+const NO_FINDINGS: &str = "none";
+
 impl Summary {
     /// The columns that follow from the rest of a status. `domains` is the number of domains in the spec.
     pub fn of(status: &MailMigrationStatus, domains: usize) -> Self {
+        // Before all domains were looked at, nothing found means nothing.
+        let known = status.plan.is_some();
+        let messages = status.messages.as_ref().filter(|messages| known || messages.source > 0);
+        let findings = open_findings(&status.domains);
         Self {
             domains: u32::try_from(domains).unwrap_or(u32::MAX),
             mixed: status.domains.iter().any(|domain| domain.mixed),
-            synced: status.messages.as_ref().map(share_done).unwrap_or_default(),
-            findings: open_findings(&status.domains),
+            synced: messages.map(share_done).unwrap_or_default(),
+            findings: if known || findings != NO_FINDINGS { findings } else { String::new() },
         }
     }
 }
@@ -318,7 +325,7 @@ fn open_findings(domains: &[DomainStatus]) -> String {
         findings.filter(|f| f.severity == severity && !f.acknowledged).count()
     };
     match (open(Severity::Critical), open(Severity::Warning), open(Severity::Advisory)) {
-        (0, 0, 0) => "none".to_owned(),
+        (0, 0, 0) => NO_FINDINGS.to_owned(),
         (0, 0, 1) => "1 advisory".to_owned(),
         (0, 0, n) => format!("{n} advisories"),
         (0, 1, _) => "1 warning".to_owned(),
@@ -555,5 +562,14 @@ mod tests {
             "none",
             "what is acknowledged is not open"
         );
+        let mut status =
+            MailMigrationStatus { messages: Some(MessageCounts::default()), ..Default::default() };
+        let columns = |status: &MailMigrationStatus| {
+            let summary = Summary::of(status, 1);
+            (summary.synced, summary.findings)
+        };
+        assert_eq!(columns(&status), (String::new(), String::new()), "nothing is known yet");
+        status.plan = Some(PlanStatus { digest: "sha256:0".to_owned() });
+        assert_eq!(columns(&status), ("100%".to_owned(), "none".to_owned()));
     }
 }

@@ -51,7 +51,12 @@ impl Access {
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = Client::try_from(config).map_err(|e| {
-            Failure::configuration(format!("the way to {server} cannot be used: {e}")).caused_by(&e)
+            Failure::configuration(format!(
+                "the way to {server} cannot be used: {}",
+                printable(&e.to_string())
+            ))
+            .hint("`kubectl cluster-info` shows whether it works there")
+            .caused_by(&e)
         })?;
         Ok(Place { client, namespace, server })
     }
@@ -75,18 +80,29 @@ impl Access {
 fn unusable(error: &KubeconfigError) -> Failure {
     let failure = match error {
         KubeconfigError::ReadConfig(why, path) => {
-            Failure::configuration(format!("{}: cannot be read: {why}", path.display())).hint(
-                "name the cluster with KUBECONFIG or --kubeconfig; a migration of this machine with -f and --state",
-            )
+            let what = format!("{}: cannot be read: {why}", path.display());
+            let named = "name the cluster with KUBECONFIG or --kubeconfig";
+            Failure::configuration(what)
+                .hint(format!("{named}; a migration of this machine with -f and --state"))
+        }
+        // What such an error quotes of the file may be a password.
+        KubeconfigError::Parse(_) => {
+            return Failure::configuration("the kubeconfig cannot be understood")
+                .hint("`kubectl config view` shows what is wrong with it");
         }
         KubeconfigError::LoadContext(name) => {
             Failure::configuration(format!("the kubeconfig has no context \"{}\"", printable(name)))
                 .hint("`kubectl config get-contexts` lists those that there are")
         }
-        KubeconfigError::CurrentContextNotSet => Failure::configuration("the kubeconfig has no current context")
-            .hint("choose one with --context, or with `kubectl config use-context`"),
-        other => Failure::configuration(format!("the kubeconfig cannot be used: {}", printable(&other.to_string())))
-            .hint("`kubectl cluster-info` shows whether it works there"),
+        KubeconfigError::CurrentContextNotSet => {
+            Failure::configuration("the kubeconfig has no current context")
+                .hint("choose one with --context, or with `kubectl config use-context`")
+        }
+        other => {
+            let why = printable(&other.to_string());
+            Failure::configuration(format!("the kubeconfig cannot be used: {why}"))
+                .hint("`kubectl cluster-info` shows whether it works there")
+        }
     };
     failure.caused_by(error)
 }

@@ -14,6 +14,8 @@ pub const LABEL_DOMAIN_DIGEST: &str = "mailferry.dev/domain-digest";
 pub const LABEL_NUMBER: &str = "mailferry.dev/number";
 /// Label of a `MailboxMigration`: the ConfigMap that takes its results.
 pub const LABEL_RESULTS: &str = "mailferry.dev/results";
+/// Annotation of a Job: a digest of the settings that its pods were made with.
+pub const ANNOTATION_SETTINGS: &str = "mailferry.dev/settings";
 /// The recommended label that says what part of the product an object is.
 pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 
@@ -81,13 +83,14 @@ pub fn ledger_claim(migration: &str) -> String {
     format!("{}-ledger", short(migration))
 }
 
-/// Job and pod names become labels, which hold 63 characters; the digest of the whole name keeps cut ones apart.
+/// The name as the beginning of other names. Job and pod names become labels and host names, which hold 63 characters and
+/// no dots; the digest of the whole name keeps apart what is cut or changed.
 fn short(migration: &str) -> String {
-    if migration.len() <= 30 {
-        migration.to_owned()
-    } else {
-        format!("{}-{}", &migration[..19], digest(&[migration]))
+    if migration.len() <= 30 && !migration.contains('.') {
+        return migration.to_owned();
     }
+    let kept: String = migration.chars().take(19).map(|c| if c == '.' { '-' } else { c }).collect();
+    format!("{}-{}", kept.trim_end_matches('-'), digest(&[migration]))
 }
 
 /// Which objects are ours, as a label selector.
@@ -107,8 +110,9 @@ mod tests {
     #[test]
     fn names_are_stable_and_fit_a_label() {
         let long = "a".repeat(63);
-        for name in ["contoso", &long] {
+        for name in ["contoso", "contoso.example", &long] {
             let job = job_name(name, Kind::Discover, &["x"]);
+            assert!(!job.contains('.'), "{job}: it becomes a host name");
             assert!(job.len() <= 52, "{job}: an index and five random characters follow");
             assert_eq!(job, job_name(name, Kind::Discover, &["x"]));
             assert_ne!(job, job_name(name, Kind::Discover, &["y"]));

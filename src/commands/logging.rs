@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, info, warn};
@@ -63,6 +64,8 @@ impl Settings {
 pub struct Log {
     /// The filter of the command line and the environment.
     first: String,
+    /// The filter of the moment.
+    current: watch::Sender<String>,
     change: Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
 }
 
@@ -102,7 +105,9 @@ where
     };
     let caps = Targets::new().with_default(LevelFilter::TRACE).with_targets(CAPS);
     let subscriber = Registry::default().with(caps).with(chosen).with(lines);
-    let log = Log { first: filter.to_owned(), change: Box::new(move |filter| handle.reload(filter)) };
+    let current = watch::channel(filter.to_owned()).0;
+    let log =
+        Log { first: filter.to_owned(), current, change: Box::new(move |filter| handle.reload(filter)) };
     Ok((subscriber, log))
 }
 
@@ -123,6 +128,11 @@ fn parse(text: &str) -> Result<EnvFilter> {
 }
 
 impl Log {
+    /// The filter of the moment, for those who are to log as we do.
+    pub fn filter(&self) -> watch::Receiver<String> {
+        self.current.subscribe()
+    }
+
     /// Filters by the words of a file from now on, read again every 5 s: a mounted `ConfigMap` changes under its name.
     /// While the file is absent or blank, the filter that the command began with counts; while it is wrong, the one
     /// before. It never ends.
@@ -150,7 +160,10 @@ impl Log {
             (self.change)(parsed).map_err(|e| Failure::internal("the filter cannot be changed").caused_by(&e))
         });
         match chosen {
-            Ok(()) => info!(filter, "the log filter is changed"),
+            Ok(()) => {
+                self.current.send_replace(filter.to_owned());
+                info!(filter, "the log filter is changed");
+            }
             Err(failure) => {
                 let failure = failure.at(path.display().to_string());
                 warn!(%failure, "the log filter stays as it is");

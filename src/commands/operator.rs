@@ -12,6 +12,7 @@ use crate::operator::settings::Settings;
 use crate::operator::{Start, run};
 
 pub(super) async fn operator(args: OperatorArgs, log: Log) -> Result<ExitCode> {
+    let log_filter = log.filter();
     if let Some(path) = args.log_filter_file {
         tokio::spawn(async move { log.follow(&path).await });
     }
@@ -22,6 +23,7 @@ pub(super) async fn operator(args: OperatorArgs, log: Log) -> Result<ExitCode> {
         resolver: args.resolver,
         allowed_networks: args.allowed_networks,
         worker_resources: args.worker_resources,
+        log_filter,
     };
     let start = Start {
         settings,

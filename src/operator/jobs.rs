@@ -18,8 +18,8 @@ use crate::api::ledger::LedgerSpec;
 use crate::api::names::{LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY};
 use crate::api::reference::CaKind;
 use crate::cluster::objects::{
-    CONFIG_MAPS_DIR, Kind, LABEL_COMPONENT, LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK,
-    LEDGER_DIR, SECRETS_DIR, WORK_DIR, WORK_KEY, digest, ledger_claim,
+    ANNOTATION_SETTINGS, CONFIG_MAPS_DIR, Kind, LABEL_COMPONENT, LABEL_DOMAIN_DIGEST, LABEL_INPUTS,
+    LABEL_NUMBER, LABEL_TASK, LEDGER_DIR, SECRETS_DIR, WORK_DIR, WORK_KEY, digest, ledger_claim,
 };
 use crate::cluster::pack::pack;
 use crate::cluster::work::Work;
@@ -130,7 +130,9 @@ impl Order<'_> {
         });
         let spec = serde_json::from_value(spec)
             .map_err(|e| Failure::internal("the template of a Job is none").caused_by(&e))?;
-        Ok(Job { metadata: self.meta(owner), spec: Some(spec), status: None })
+        let annotations = BTreeMap::from([(ANNOTATION_SETTINGS.to_owned(), settings.of_pods())]);
+        let metadata = ObjectMeta { annotations: Some(annotations), ..self.meta(owner) };
+        Ok(Job { metadata, spec: Some(spec), status: None })
     }
 
     fn pod(&self, settings: &Settings) -> Value {
@@ -191,7 +193,10 @@ impl Order<'_> {
                 "image": settings.image,
                 "imagePullPolicy": settings.image_pull_policy,
                 "args": [self.kind.as_str()],
-                "env": [{"name": "MAILFERRY_LOG_FORMAT", "value": "json"}],
+                "env": [
+                    {"name": "MAILFERRY_LOG_FORMAT", "value": "json"},
+                    {"name": "MAILFERRY_LOG", "value": *settings.log_filter.borrow()},
+                ],
                 "resources": settings.worker_resources,
                 "securityContext": {
                     "allowPrivilegeEscalation": false,

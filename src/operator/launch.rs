@@ -4,6 +4,8 @@
 use std::fmt::Debug;
 
 use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -15,7 +17,7 @@ use super::jobs::{Order, ledger_volume, owned_by_job, owned_by_migration, result
 use super::settings::Settings;
 use crate::api::names::MANAGER_OBJECTS;
 use crate::cluster::{exists_already, is_missing, refused};
-use crate::model::failure::Result;
+use crate::model::failure::{Class, Failure, Result};
 
 /// Makes the objects of an order and begins it; `false` when just that was begun before.
 ///
@@ -66,7 +68,8 @@ fn by_us() -> PostParams {
 /// Makes an object unless it is there.
 ///
 /// # Errors
-/// Those of the API server.
+/// Those of the API server; [`Class::Conflict`] when the one that is there goes with an owner that is gone, as after a
+/// migration was deleted and made again.
 pub async fn create<K>(client: &Client, namespace: &str, object: &K) -> Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -77,10 +80,46 @@ where
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     match api.create(&by_us(), object).await {
-        Err(error) if !exists_already(&error) => {
-            Err(refused(&format!("{} {} cannot be made", K::kind(&()), object.name_any()), &error))
+        Ok(_) => Ok(()),
+        Err(error) if exists_already(&error) => {
+            let name = object.name_any();
+            let there = api.get_opt(&name).await;
+            let there = there.map_err(|e| refused(&format!("{} {name} cannot be read", K::kind(&())), &e))?;
+            if there.is_some_and(|there| !goes_with_another(&there, object)) {
+                return Ok(());
+            }
+            let what = format!("{} {name} is still there from before", K::kind(&()));
+            Err(Failure::new(Class::Conflict, what).hint("it goes by itself in a moment"))
         }
-        _ => Ok(()),
+        Err(error) => Err(refused(&format!("{} {} cannot be made", K::kind(&()), object.name_any()), &error)),
+    }
+}
+
+/// Whether an object that is there will be taken away by no doing of ours: it is deleted already, or its owner is another
+/// one of the same kind as that of the object that is wanted. What has no owner was made by a user, and is used.
+fn goes_with_another(there: &impl ResourceExt, wanted: &impl ResourceExt) -> bool {
+    let ours = wanted.owner_references();
+    there.meta().deletion_timestamp.is_some()
+        || there.owner_references().iter().any(|their| {
+            ours.iter().any(|our| our.kind == their.kind && our.name == their.name && our.uid != their.uid)
+        })
+}
+
+/// Whether a namespace is being deleted, which the operator may not look at itself: nothing new is taken there.
+///
+/// # Errors
+/// Those of the API server.
+pub async fn is_being_deleted(client: &Client, namespace: &str) -> Result<bool> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let metadata = ObjectMeta { name: Some("mailferry-probe".to_owned()), ..ObjectMeta::default() };
+    let probe = ConfigMap { metadata, ..ConfigMap::default() };
+    match api.create(&PostParams { dry_run: true, ..by_us() }, &probe).await {
+        Err(kube::Error::Api(status)) => {
+            let causes = status.details.iter().flat_map(|details| &details.causes);
+            Ok(causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating"))
+        }
+        Err(error) => Err(refused("it cannot be asked whether the namespace is being deleted", &error)),
+        Ok(_) => Ok(false),
     }
 }
 

@@ -38,7 +38,7 @@ use self::platform::{ClusterPlatform, Context, Memory};
 use self::requests::CountRequests;
 use self::serve::{Pulse, Server};
 use self::settings::Settings;
-use self::stores::watch;
+use self::stores::{Stores, watch};
 use crate::api::condition::{self, Fact, Type};
 use crate::api::status::Phase;
 use crate::api::{MailMigration, rules};
@@ -141,6 +141,7 @@ async fn lead(
         Arc::clone(metrics),
         held.term(),
     );
+    let seen: Vec<_> = contexts.iter().map(|(context, _)| context.stores.clone()).collect();
     let turns = contexts.into_iter().map(|(context, controller)| {
         controller
             .with_config(Config::default().concurrency(TURNS_AT_ONCE))
@@ -165,9 +166,25 @@ async fn lead(
     metrics.lead(false);
     pulse.lead(false);
     if ended.is_ok() {
+        if let Err(failure) = leave(&client, &seen, &lease_namespace).await {
+            warn!(%failure, "the Jobs of this namespace are not ended");
+        }
         held.release().await;
     }
     ended
+}
+
+/// Ends the Jobs of the operator's own namespace if that is being deleted: nobody could afterwards, and while they are there
+/// it does not go.
+async fn leave(client: &Client, seen: &[Stores], namespace: &str) -> Result<()> {
+    let jobs = seen.iter().flat_map(|stores| stores.jobs.state());
+    let jobs: Vec<_> = jobs.filter(|job| job.namespace().as_deref() == Some(namespace)).collect();
+    if !jobs.is_empty() && launch::is_being_deleted(client, namespace).await? {
+        for job in jobs {
+            launch::end(client, &job).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The way to the API server, with its requests counted.
@@ -214,6 +231,9 @@ async fn attempt(migration: &MailMigration, context: &Arc<Context>) -> Result<Ac
     // The copy that called for this turn may be older than the one that is known by now.
     let mut migration = migration.clone();
     let mut platform = ClusterPlatform::new(context, &migration);
+    if platform.end_with_namespace(&migration).await? {
+        return Ok(Action::await_change());
+    }
     let broken = rules::check(&migration.spec);
     if let Some(first) = broken.first() {
         let failure = Failure::configuration(format!("{}: {}", first.path, first.what));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
@@ -84,6 +85,14 @@ impl ClusterPlatform {
             pods.iter().map(|pod| &**pod),
             self.context.clock.now(),
         );
+        // What keeps a pod from starting is told after a while in which nothing else happens.
+        let works = |job: &&Arc<Job>| {
+            let name = job.name_any();
+            pods.iter().any(|pod| obstacles::is_of(pod, &name) && obstacles::has_started(pod))
+        };
+        if observed.obstacles.is_empty() && !active.iter().all(|job| works(&job)) {
+            self.soon = Some(obstacles::LOOK);
+        }
         Ok(observed)
     }
 

@@ -16,6 +16,20 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(5);
 /// How long a worker's death is worth a word after another took its place.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);
 
+/// How often to look again whether a Job whose pods have not started is kept from it.
+pub const LOOK: std::time::Duration = std::time::Duration::from_secs(6);
+
+/// Whether a pod is one of a Job's.
+pub fn is_of(pod: &Pod, job: &str) -> bool {
+    pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|name| name == job)
+}
+
+/// Whether a pod's worker has begun.
+pub fn has_started(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    phase.is_some_and(|phase| phase != "Pending")
+}
+
 /// What keeps the workers of some Jobs from working, the worst first.
 pub fn find<'a>(
     jobs: impl Iterator<Item = &'a Job> + Clone,

@@ -3,16 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kube::ResourceExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use tracing::info;
 
 use super::jobs::Order;
 use super::known::{Course, KnownJob};
 use super::launch;
 use super::observe::{metric_kind, parts_of};
-use super::platform::ClusterPlatform;
+use super::obstacles;
+use super::platform::{ClusterPlatform, Context};
 use crate::api::MailMigration;
-use crate::cluster::objects::{Kind, digest, job_name};
+use crate::cluster::objects::{
+    ANNOTATION_SETTINGS, Kind, LABEL_DOMAIN_DIGEST, LABEL_TASK, digest, job_name, of_migration,
+};
+use crate::cluster::refused;
 use crate::cluster::work::{Item, Task, Work};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
@@ -59,7 +66,8 @@ impl ClusterPlatform {
         let stopped: Vec<KnownJob> = self
             .jobs
             .iter()
-            .filter(|job| matches!(job.course(), Course::Active | Course::Waiting) && outdated(job))
+            .filter(|job| matches!(job.course(), Course::Active | Course::Waiting))
+            .filter(|job| outdated(job) || self.starts_otherwise_now(migration, job))
             .cloned()
             .collect();
         for job in &stopped {
@@ -77,8 +85,56 @@ impl ClusterPlatform {
         Ok(())
     }
 
+    /// Whether a Job's pods cannot start or live, and the installation makes them otherwise by now. A Job's template never
+    /// changes; where its pods do well, that is no reason to disturb them.
+    fn starts_otherwise_now(&self, migration: &MailMigration, job: &KnownJob) -> bool {
+        job.course() == Course::Active
+            && job.job.annotations().get(ANNOTATION_SETTINGS) != Some(&self.context.settings.of_pods())
+            && {
+                let pods = self.context.stores.pods_of(migration);
+                let now = self.context.clock.now();
+                !obstacles::find(std::iter::once(&*job.job), pods.iter().map(|pod| &**pod), now).is_empty()
+            }
+    }
+
+    /// Whether workers are there that none of our Jobs has made: those of a migration of the same name that was deleted
+    /// a moment ago, and that may still be sending.
+    fn predecessor_works(&self, migration: &MailMigration) -> bool {
+        let ours: BTreeSet<_> = self.jobs.iter().filter_map(|job| job.job.uid()).collect();
+        self.context.stores.pods_of(migration).iter().any(|pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            let over = matches!(phase, Some("Succeeded" | "Failed"));
+            !over && !pod.owner_references().iter().any(|owner| ours.contains(&owner.uid))
+        })
+    }
+
+    /// Ends all Jobs when the namespace is being deleted; whether it is. Kubernetes then deletes pods first and waits for
+    /// them, and a Job lets go of a pod that failed only when it has made the next one, which it may not any more: without
+    /// this both would wait for ever.
+    ///
+    /// # Errors
+    /// Those of the API server.
+    pub async fn end_with_namespace(&self, migration: &MailMigration) -> Result<bool> {
+        let Context { client, stores, .. } = &*self.context;
+        let deleted = |pod: &Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
+        if !stores.pods_of(migration).iter().any(deleted)
+            || !launch::is_being_deleted(client, &self.namespace).await?
+        {
+            return Ok(false);
+        }
+        self.check_term()?;
+        for job in stores.jobs_of(migration) {
+            launch::end(client, &job).await?;
+        }
+        Ok(true)
+    }
+
     /// Begins the decision's steps, as far as there is room.
     pub(super) async fn begin_steps(&mut self, migration: &MailMigration, decision: &Decision) -> Result<()> {
+        if !decision.steps.is_empty() && self.predecessor_works(migration) {
+            self.soon = Some(std::time::Duration::from_secs(2));
+            return Ok(());
+        }
         let mut syncs: BTreeMap<usize, Vec<(PlannedMailbox, Endpoint)>> = BTreeMap::new();
         for step in &decision.steps {
             match step {
@@ -234,13 +290,33 @@ impl ClusterPlatform {
         self.begin(&order).await
     }
 
-    async fn begin(&self, order: &Order<'_>) -> Result<()> {
+    async fn begin(&mut self, order: &Order<'_>) -> Result<()> {
+        if self.is_behind(order).await? {
+            self.soon = Some(std::time::Duration::from_secs(1));
+            return Ok(());
+        }
         self.check_term()?;
         if launch::begin(&self.context.client, &self.context.settings, order).await? {
             info!(job = order.name, slices = order.slices, "a Job is begun");
             self.context.metrics.job_created(metric_kind(order.kind));
         }
         Ok(())
+    }
+
+    /// Whether there are Jobs that our copies do not show yet: what they carry must not be begun a second time.
+    async fn is_behind(&self, order: &Order<'_>) -> Result<bool> {
+        let domain = digest(&[&order.migration.spec.domains[order.work.domain].name]);
+        let (migration, task) = (of_migration(&self.name), order.kind.as_str());
+        let ours = format!("{migration},{LABEL_TASK}={task},{LABEL_DOMAIN_DIGEST}={domain}");
+        let api: Api<Job> = Api::namespaced(self.context.client.clone(), &self.namespace);
+        let there = api
+            .list_metadata(&ListParams::default().labels(&ours))
+            .await
+            .map_err(|e| refused("the Jobs cannot be listed", &e))?;
+        let known: BTreeSet<_> = self.jobs.iter().filter_map(|job| job.job.uid()).collect();
+        // What nobody owns was left behind on purpose, and stays.
+        let mut owned = there.items.iter().filter(|job| !job.owner_references().is_empty());
+        Ok(owned.any(|job| job.uid().is_none_or(|uid| !known.contains(&uid))))
     }
 
     /// Takes away Jobs that are over and have a successor, and Jobs that were never begun and are not wanted now. The last

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::jobs::owned_by_migration;
 use super::launch::create;
 use super::platform::ClusterPlatform;
-use crate::api::condition::{Conditions, Type};
+use crate::api::condition::{Conditions, Reason, Type};
 use crate::api::mailboxmigration::MailboxMigrationSpec;
 use crate::api::names::{
     API_VERSION, LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY, MANAGER_STATUS, mailbox_migration,
@@ -87,9 +87,7 @@ impl ClusterPlatform {
                 if let Some(object) = object {
                     create(client, &self.namespace, &object).await?;
                 }
-                let patch = json!({"apiVersion": API_VERSION, "kind": "MailboxMigration", "metadata": {"name": name}, "status": status});
-                let params = PatchParams::apply(MANAGER_STATUS).force();
-                match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+                match apply_status(&api, &name, status).await {
                     Ok(_) => Ok(()),
                     // Removed by hand; the next turn makes it again.
                     Err(error) if is_missing(&error) => Ok(()),
@@ -159,6 +157,27 @@ impl ClusterPlatform {
         }
         Ok(())
     }
+}
+
+/// Writes our part of a mailbox's status. Counts are ours until a worker tells its own, which our copy may not know yet:
+/// they are never forced, since fields that we took from a worker would be gone when we let go of them.
+async fn apply_status(
+    api: &Api<MailboxMigration>,
+    name: &str,
+    mut status: MailboxMigrationStatus,
+) -> kube::Result<MailboxMigration> {
+    let apply = async |status: &MailboxMigrationStatus, force: bool| {
+        let patch = json!({"apiVersion": API_VERSION, "kind": "MailboxMigration", "metadata": {"name": name}, "status": status});
+        let params = PatchParams { force, ..PatchParams::apply(MANAGER_STATUS) };
+        api.patch_status(name, &params, &Patch::Apply(&patch)).await
+    };
+    if status.messages.is_some() {
+        match apply(&status, false).await {
+            Err(kube::Error::Api(refusal)) if refusal.code == 409 => status.messages = None,
+            answered => return answered,
+        }
+    }
+    apply(&status, true).await
 }
 
 fn mailbox_object(
@@ -273,7 +292,12 @@ fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     .filter(|(kind, condition)| told(*kind, condition))
     .map(|(kind, condition)| Event {
         type_: if bad(kind, condition) { EventType::Warning } else { EventType::Normal },
-        reason: condition.reason.clone(),
+        // That it succeeded says nothing without what did.
+        reason: if condition.reason == Reason::Succeeded.as_str() {
+            kind.as_str().to_owned()
+        } else {
+            condition.reason.clone()
+        },
         note: Some(cut(&condition.message, NOTE_MAX)),
         action: kind.as_str().to_owned(),
         secondary: None,
@@ -286,7 +310,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::api::condition::{Fact, Reason, set};
+    use crate::api::condition::{Fact, set};
     use crate::model::failure::Class;
 
     fn conditions(facts: &[Fact]) -> Vec<Condition> {
@@ -314,8 +338,8 @@ mod tests {
             Fact::new(Type::Ready, true, Reason::Succeeded, "all"),
             Fact::new(Type::Synced, true, Reason::Succeeded, "all"),
         ];
-        let succeeded = ("Succeeded".to_owned(), false);
-        assert_eq!(told(&going_on, &done), [succeeded.clone(), succeeded]);
+        let succeeded = ["Ready", "Synced"].map(|kind| (kind.to_owned(), false));
+        assert_eq!(told(&going_on, &done), succeeded);
         let stuck = [Fact::new(Type::Ready, false, Reason::PodUnschedulable, "no room")];
         assert_eq!(told(&begun, &stuck), [("PodUnschedulable".to_owned(), true)]);
         assert!(told(&stuck, &stuck).is_empty());

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use tokio::sync::watch;
 
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, Mailboxes};
@@ -22,9 +23,16 @@ pub struct Settings {
     pub allowed_networks: Vec<IpNet>,
     /// What a worker's container asks for and may use.
     pub worker_resources: ResourceRequirements,
+    /// The log filter of the moment; workers begin with the operator's.
+    pub log_filter: watch::Receiver<String>,
 }
 
 impl Settings {
+    /// Digest of what decides whether a worker's pod can start and live. When it changes, what could not perhaps can.
+    pub fn of_pods(&self) -> String {
+        fingerprint(&(&self.image, &self.image_pull_policy, &self.worker_resources))
+    }
+
     /// The part of `wanted` networks that this installation allows.
     pub fn bound(&self, wanted: &[String]) -> Vec<String> {
         let wanted = wanted.iter().filter_map(|network| network.parse::<IpNet>().ok());
@@ -80,6 +88,7 @@ mod tests {
             resolver: None,
             allowed_networks: ["10.77.0.0/24", "fd00::/8"].iter().map(|n| n.parse().unwrap()).collect(),
             worker_resources: ResourceRequirements::default(),
+            log_filter: watch::channel(String::new()).1,
         };
         let bound =
             |wanted: &[&str]| settings.bound(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::condition::{Conditions, Type};
+use crate::api::condition::{Conditions, Reason, Type};
 use crate::api::status::Phase;
 use crate::api::{MailMigration, Stage, manifest};
 use crate::model::address::Address;
@@ -209,6 +209,87 @@ fn suspended_is_not_stalled() {
     assert_eq!(decision.status.phase, Some(Phase::Suspended));
 }
 
+#[test]
+fn an_operator_tries_again_without_taking_back_what_it_said() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = Observed { patience: Patience::Resident, ..observe(&wanted, true) };
+    record(&mut observed, "one@a.test", failed(Class::Credentials, 1));
+    record(&mut observed, "two@a.test", finished());
+    record(&mut observed, "three@b.test", finished());
+    let stopped = |decision: &Decision| {
+        let stalled = decision.status.conditions.holds(Type::Stalled);
+        stalled && matches!(&decision.ending, Some(Ending::Stopped(f)) if f.class == Class::Credentials)
+    };
+    let early = decide(&wanted, &observed, at(6));
+    let due = early.wake.expect("it looks again");
+    assert!(stopped(&early) && early.steps.is_empty() && due > at(15) && due <= at(20), "{due}");
+    let again = decide(&wanted, &observed, due);
+    assert_eq!(syncs(&again), ["one@a.test"]);
+    assert!(stopped(&again), "a second try is no reason to take back what was said of the first");
+    let address: Address = "one@a.test".parse().unwrap();
+    observed.mailboxes.get_mut(&address).unwrap().running = true;
+    let trying = decide(&wanted, &observed, due);
+    assert!(stopped(&trying) && trying.steps.is_empty());
+    let throttled = observed.mailboxes.get_mut(&address).unwrap();
+    throttled.record = MailboxRecord { ended: None, ..failed(Class::Throttled, 1) };
+    let waiting = decide(&wanted, &observed, due);
+    assert!(waiting.ending.is_none(), "a worker that waits because the server asked for it is at work");
+    let (_, _, status) = &waiting.mailboxes[0];
+    assert_eq!(status.conditions.of(Type::Ready).unwrap().reason, "Throttled");
+    record(&mut observed, "one@a.test", finished());
+    assert_eq!(decide(&wanted, &observed, due).ending, Some(Ending::Reached));
+}
+
+#[test]
+fn an_operator_looks_again_at_a_domain_that_could_not_be_read() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = Observed { patience: Patience::Resident, ..observe(&wanted, true) };
+    let mut seen = discovery("b.test", &[]);
+    seen.failure = Some(Failure::configuration("Secret \"b\" does not exist"));
+    observed.domains.get_mut("b.test").unwrap().discovery = Some(seen.clone().into());
+    let discovers = |observed: &Observed, now| {
+        decide(&wanted, observed, now).steps.contains(&Step::Discover { domain: 1 })
+    };
+    assert!(!discovers(&observed, at(5)) && discovers(&observed, at(60)));
+    observed.domains.get_mut("b.test").unwrap().discovering = true;
+    let decision = decide(&wanted, &observed, at(60));
+    assert!(!decision.steps.contains(&Step::Discover { domain: 1 }));
+    observed.domains.get_mut("b.test").unwrap().discovering = false;
+    // A domain that took an hour is left alone for longer.
+    seen.started = at(-3600);
+    observed.domains.get_mut("b.test").unwrap().discovery = Some(seen.into());
+    assert!(!discovers(&observed, at(3600)) && discovers(&observed, at(5 * 3600)));
+    observed.patience = Patience::Command;
+    assert!(!discovers(&observed, at(5 * 3600)), "a command ends");
+}
+
+#[test]
+fn what_keeps_pods_from_working_is_said_while_work_is_waited_for() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = Observed { patience: Patience::Resident, ..observe(&wanted, true) };
+    observed.obstacles =
+        vec![Obstacle { reason: Reason::PodUnschedulable, message: "No node takes it.".to_owned() }];
+    let decision = decide(&wanted, &observed, at(0));
+    for kind in [Type::Ready, Type::Reconciling] {
+        let condition = decision.status.conditions.of(kind).unwrap();
+        assert_eq!(
+            (condition.reason.as_str(), condition.message.as_str()),
+            ("PodUnschedulable", "No node takes it.")
+        );
+    }
+}
+
+#[test]
+fn workers_are_halted_by_whatever_forbids_to_write() {
+    let observed = observe(&staged(Stage::Sync, false), true);
+    let halts = |wanted: &MailMigration| decide(wanted, &observed, at(0)).halt;
+    assert!(!halts(&staged(Stage::Sync, false)));
+    assert!(halts(&staged(Stage::Sync, true)) && halts(&staged(Stage::Plan, false)));
+    let mut other = staged(Stage::Sync, false);
+    other.spec.approved_plan = Some(format!("sha256:{}", "0".repeat(64)));
+    assert!(halts(&other));
+}
+
 const CLASSES: [Class; 12] = [
     Class::Unreachable,
     Class::Conflict,
@@ -236,12 +317,15 @@ prop_compose! {
 proptest! {
     #[test]
     fn every_combination_of_facts_has_an_answer_that_keeps_the_laws(
-        stage in 0_usize..3, suspend: bool, discovered: bool, discovering: bool,
+        stage in 0_usize..3, suspend: bool, discovered: bool, discovering: bool, resident: bool,
         records in proptest::collection::vec(any_record(), 3), blocked in proptest::option::of(0_usize..12), now in 0_i64..200,
     ) {
         let stage = [Stage::Plan, Stage::Sync, Stage::Cutover][stage];
         let wanted = staged(stage, suspend);
         let mut observed = observe(&wanted, discovered);
+        if resident {
+            observed.patience = Patience::Resident;
+        }
         if !discovered {
             observed.domains.get_mut("a.test").unwrap().discovering = discovering;
         } else if let Some(class) = blocked {
@@ -260,7 +344,7 @@ proptest! {
             || observed.domains.values().any(|d| d.discovering)
             || observed.mailboxes.values().any(|m| m.running);
         prop_assert!(decision.ending.is_some() || !decision.steps.is_empty() || waiting);
-        prop_assert!(decision.ending.is_none() || decision.steps.is_empty());
+        prop_assert!(resident || decision.ending.is_none() || decision.steps.is_empty());
 
         // kstatus: Ready is always there, Reconciling and Stalled never together, and neither beside Ready=True.
         let conditions = &decision.status.conditions;
@@ -275,14 +359,18 @@ proptest! {
     }
 
     #[test]
-    fn every_world_comes_to_an_end(outcomes in proptest::collection::vec(0_usize..14, 60)) {
+    fn every_world_comes_to_an_end(outcomes in proptest::collection::vec(0_usize..14, 60), resident: bool) {
         let wanted = staged(Stage::Sync, false);
         let mut observed = observe(&wanted, false);
+        if resident {
+            observed.patience = Patience::Resident;
+        }
         let mut now = at(0);
         let mut outcomes = outcomes.into_iter();
         for _ in 0..200 {
             let decision = decide(&wanted, &observed, now);
-            if decision.ending.is_some() {
+            // An operator goes on until all is well, and here all becomes well in time.
+            if decision.ending == Some(Ending::Reached) || !resident && decision.ending.is_some() {
                 return Ok(());
             }
             for step in decision.steps {

@@ -52,3 +52,52 @@ pub(super) async fn name_messages(
     let omitted = kinds.iter().sum::<u64>().saturating_sub(named.len() as u64);
     Ok((named, omitted))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::sqlite::SqliteStore;
+    use crate::ledger::{NewRow, Settled, Store};
+    use crate::model::folder::FolderPath;
+    use crate::model::message::{Flags, Locator};
+
+    #[tokio::test]
+    async fn the_worst_are_named_wherever_they_stand_and_the_rest_is_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = SqliteStore::new(directory.path(), directory.path().join("logins.sqlite"));
+        let ledger = store.claim("anna").await.unwrap();
+        let row = |uid: u32| NewRow {
+            locator: Locator::Imap { folder: FolderPath::from_slashes("INBOX"), uidvalidity: 1, uid },
+            size: 1,
+            date: None,
+            flags: Flags::default(),
+            verdict: if uid.is_multiple_of(10) { Verdict::Pending } else { Verdict::Excluded("old".into()) },
+        };
+        let rows: Vec<NewRow> = (1..=6_000).map(row).collect();
+        let ids = ledger.insert(&rows).await.unwrap();
+        let settle = |at: usize, verdict| Settled {
+            id: ids[at],
+            known: None,
+            size: None,
+            date: None,
+            flags: None,
+            destination: None,
+            verdict,
+            replaces: None,
+        };
+        let settled = [
+            settle(5_989, Verdict::DeliveredAltered("cut".into())),
+            settle(5_999, Verdict::Quarantined("broken".into())),
+            settle(2_999, Verdict::Delivered),
+        ];
+        ledger.settle(&settled, None).await.unwrap();
+        let anna: Address = "anna@a.test".parse().unwrap();
+        let (named, omitted) = name_messages(&*ledger, &anna).await.unwrap();
+        assert_eq!(named.len() as u64 + omitted, 5_400 + 2);
+        let words: Vec<_> = named.into_iter().map(|m| m.row(anna.clone()).verdict.word()).collect();
+        assert_eq!(
+            (words.len(), &words[..3]),
+            (NAMED_MAX, &["Quarantined", "DeliveredAltered", "Excluded"][..])
+        );
+    }
+}

@@ -327,16 +327,27 @@ impl Publisher {
 
     async fn write_status(&self, item: &Item, record: &MailboxRecord) -> Result<()> {
         let Channel { client, namespace, .. } = &self.channel;
+        // As the operator counts: a mailbox looks no smaller while its folders are gone through.
+        let counts = record.messages(self.reporter.pass, item.size.as_ref());
+        let told = MailboxRecord { counts, ..record.clone() };
         let api: Api<MailboxMigration> = Api::namespaced(client.clone(), namespace);
         let patch = json!({
             "apiVersion": names::API_VERSION,
             "kind": "MailboxMigration",
             "metadata": {"name": item.object},
-            "status": MailboxMigrationStatus::told_by_worker(record),
+            "status": MailboxMigrationStatus::told_by_worker(&told),
         });
         let params = PatchParams::apply(names::MANAGER_PROGRESS).force();
-        api.patch_status(&item.object, &params, &Patch::Apply(&patch)).await.map(drop).map_err(|error| {
-            refused(&format!("the status of MailboxMigration {} cannot be written", item.object), &error)
-        })
+        let what = format!("the status of MailboxMigration {} cannot be written", item.object);
+        match api.patch_status(&item.object, &params, &Patch::Apply(&patch)).await {
+            Ok(_) => Ok(()),
+            // The API server calls this an error of its own, which time does not mend.
+            Err(kube::Error::Api(status)) if status.message.contains("not declared in schema") => {
+                let what = format!("{what}: the cluster's definition of it is an older one");
+                Err(Failure::new(Class::Refused, what)
+                    .hint("mailferry crd | kubectl apply --server-side -f -"))
+            }
+            Err(error) => Err(refused(&what, &error)),
+        }
     }
 }

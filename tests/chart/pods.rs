@@ -154,7 +154,6 @@ fn the_operator_is_told_what_the_values_say() {
 }
 
 #[test]
-#[ignore = "the subcommand `operator` is not there yet; with it this becomes a test like the others"]
 fn the_operator_understands_its_arguments() {
     for (about, values) in sets() {
         let objects = render(&values);

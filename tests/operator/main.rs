@@ -9,5 +9,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod changed;
+mod database;
+mod deleted;
+mod history;
 mod installed;
+mod killed;
+mod lost_workers;
+mod many;
+mod node;
+mod pair;
+mod restricted;
+mod rights;
+mod secrecy;
+mod secrets;
+mod shown;
 mod story;
+mod unstartable;

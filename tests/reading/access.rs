@@ -1,8 +1,11 @@
 //! The way to the cluster: what is said when something or somebody is not there, or not allowed.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::{self, JoinHandle};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -84,6 +87,66 @@ fn what_is_not_there_is_named() {
             format!("MailMigration \"other\" is not in namespace {}  [Configuration, exit 23]", space.name());
         assert_eq!(error, wanted);
     }
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_understood_is_not_quoted() {
+    let directory = tempfile::tempdir().unwrap();
+    let broken = directory.path().join("config");
+    for text in [
+        "users:\n- user: {token: hunter2\n",
+        "users: hunter2\n",
+        "users: [{name: a, user: {exec: hunter2}}]\n",
+    ] {
+        fs::write(&broken, text).unwrap();
+        for args in
+            [&["status", "move"][..], &["status", "move", "-v", "--kubeconfig", broken.to_str().unwrap()]]
+        {
+            let ended = run(&broken, args);
+            let (error, hint) = ended.expect_code(23).error();
+            assert_eq!(error, "the kubeconfig cannot be understood  [Configuration, exit 23]");
+            assert!(
+                hint.contains("kubectl config view") && !ended.stderr.contains("hunter2"),
+                "{}",
+                ended.stderr
+            );
+        }
+    }
+}
+
+/// A proxy that takes one connection (RFC 9110 §9.3.6), and where it listens.
+fn proxy() -> (String, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let serve = move || {
+        let mut client = listener.accept().unwrap().0;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let asked = String::from_utf8(head).unwrap();
+        let mut server = TcpStream::connect(asked.split(' ').nth(1).unwrap()).unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let (mut back, mut from) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut from, &mut back));
+        // The command ends, and with it the connection.
+        let _ = io::copy(&mut client, &mut server);
+        asked
+    };
+    (address, thread::spawn(serve))
+}
+
+#[test]
+fn a_proxy_is_gone_through() {
+    let (space, directory) = space_with_migration();
+    let (address, served) = proxy();
+    let config = kubeconfig(directory.path(), "config", |config| {
+        config["clusters"][0]["cluster"]["proxy-url"] = json!(address);
+    });
+    run(&config, &["status", "-n", space.name(), "move"]).expect_code(0);
+    assert!(served.join().unwrap().starts_with("CONNECT "));
 }
 
 #[test]

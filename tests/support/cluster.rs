@@ -133,6 +133,21 @@ impl Cluster {
         IMAGE.to_owned()
     }
 
+    /// Gives our own cluster an image of a binary under a name of its own.
+    ///
+    /// # Panics
+    /// When the image cannot be made, and for another's cluster.
+    #[track_caller]
+    pub fn load_image_of(&self, binary: &Path, reference: &str) {
+        assert!(self.settings.state.is_some(), "images can be loaded only into a cluster of tests/cluster");
+        run(script("load-image").arg(binary).arg(reference), None).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// The directory that our own cluster writes to; it goes with the cluster. None for another's cluster.
+    pub fn state(&self) -> Option<&Path> {
+        self.settings.state.as_deref()
+    }
+
     /// The address at which pods reach servers on this machine, shared by all tests: choose free ports.
     ///
     /// # Panics

@@ -77,11 +77,16 @@ impl Dns {
 
     /// Starts a server that answers at `ip`, which must be this machine's, with `records`.
     pub fn start_at(ip: IpAddr, records: &[Record]) -> Self {
+        Self::start_on(SocketAddr::new(ip, 0), records)
+    }
+
+    /// As [`Self::start_at`], on a certain port; 0 means a free one.
+    pub fn start_on(wanted: SocketAddr, records: &[Record]) -> Self {
         let directory =
             tempfile::Builder::new().prefix("mailferry-dns-").tempdir().expect("a temporary directory");
         let log = directory.path().join("dnsmasq.log");
         for _ in 0..5 {
-            let address = process::free_address(ip);
+            let address = if wanted.port() == 0 { process::free_address(wanted.ip()) } else { wanted };
             let mut server = Server::start("dnsmasq", arguments(address, records), &log);
             if server.wait_until(|| process::answers(address)) {
                 return Self { address, _server: server, _directory: directory };

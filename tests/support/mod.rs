@@ -2,6 +2,7 @@
 //! independent eye that compares two accounts.
 //!
 //! - [`process`]: server processes that never outlive whoever started them, and free ports
+//! - [`canary`]: passwords that must be seen nowhere
 //! - [`ca`]: a private certificate authority and the certificates it issues, good ones and bad ones
 //! - [`cluster`]: a real Kubernetes, namespaces of one's own in it, and what to print when something there goes wrong
 //! - [`dovecot`]: private Dovecot instances (IMAP and POP3)
@@ -24,6 +25,7 @@
 )]
 
 pub mod ca;
+pub mod canary;
 pub mod cluster;
 pub mod compare;
 pub mod corpus;

@@ -78,10 +78,15 @@ impl Postgres {
 
     /// Starts a server of one's own.
     pub fn start() -> Self {
+        Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// Starts a server at an address of this machine; its certificate is for this address too.
+    pub fn start_at(ip: IpAddr) -> Self {
         let directory =
             tempfile::Builder::new().prefix("mailferry-postgres-").tempdir().expect("a temporary directory");
         let ca = Ca::new();
-        let certificate = ca.issue(&["localhost"]);
+        let certificate = ca.issue(&["localhost", &ip.to_string()]);
         let data = directory.path().join("data");
         fs::create_dir(&data).expect("a directory for the data");
         for (from, to) in [(&certificate.chain, "tls.crt"), (&certificate.key, "tls.key")] {
@@ -98,10 +103,10 @@ impl Postgres {
         let place = directory.path().display();
         let tls = format!("ssl = on\nssl_cert_file = '{place}/tls.crt'\nssl_key_file = '{place}/tls.key'\n");
         fs::write(data.join("postgresql.conf"), tls).expect("postgresql.conf can be written");
-        let rules = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        let rules = "local all all trust\nhost all all all scram-sha-256\n";
         fs::write(data.join("pg_hba.conf"), rules).expect("pg_hba.conf can be written");
         let postgres = Self {
-            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            address: SocketAddr::new(ip, 0),
             server: Mutex::default(),
             directory,
             ca,

@@ -27,6 +27,8 @@ use crate::support::dovecot::Dovecot;
 
 /// The name of the migration.
 const MIGRATION: &str = "move";
+/// The name of the Job.
+pub(crate) const JOB: &str = "move-sync-0";
 /// The ConfigMap that takes the results.
 pub(crate) const RESULTS: &str = "results";
 /// How long anything may take that nobody waits for.
@@ -119,7 +121,7 @@ impl Pod {
         });
         let mut migration = MailMigration::new(MIGRATION, serde_json::from_value(spec).unwrap());
         migration.metadata.namespace = Some(self.space.name().to_owned());
-        Work { job: "job-1".to_owned(), migration, domain: 3, resolver: None, per_host_connections: 8, task }
+        Work { job: JOB.to_owned(), migration, domain: 3, resolver: None, per_host_connections: 8, task }
     }
 
     /// Makes the object of a mailbox; its part of a work list.

@@ -5,7 +5,7 @@ use mailferry::model::failure::Class;
 use mailferry::model::protocol::Protocol;
 use serde_json::json;
 
-use crate::pod::{Pod, carry, domain, item};
+use crate::pod::{JOB, Pod, carry, domain, item};
 use crate::support::compare::differences;
 use crate::support::corpus::Corpus;
 use crate::support::dovecot::{Dovecot, LOOPBACK, User};
@@ -66,6 +66,7 @@ fn a_slice_is_carried_and_each_mailbox_is_told_of() {
     let status = pod.status(anna);
     let pass = status.last_pass.clone().unwrap();
     assert_eq!((pass.number, pass.attempts, pass.finished.is_some()), (4, 2, true));
+    assert_eq!(pass.job.as_deref(), Some(JOB));
     assert_eq!(status.failure, None);
     let counts = status.messages.unwrap();
     assert_eq!((counts.source, counts.copied, counts.excluded), (60, 59, 1), "{counts}");

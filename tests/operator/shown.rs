@@ -1,0 +1,86 @@
+//! What `kubectl` shows of a migration while it goes on and when it is through, and what can be waited for.
+
+use crate::installed::Installed;
+use crate::story::manifest_in;
+use crate::support::cluster::Cluster;
+use crate::support::mixed::{Mixed, NAMES};
+
+/// The cells of a line that `kubectl get` prints. Columns are parted by three spaces.
+fn cells(line: &str) -> Vec<&str> {
+    line.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+}
+
+#[test]
+fn a_migration_can_be_watched_and_waited_for() {
+    let world = Mixed::start(Cluster::get().host(), 100);
+    let installed = Installed::new(Some(world.dns.addr()), &[]);
+    let space = &installed.space;
+    let slow = manifest_in(&world, space.name())
+        .replace("  policy:\n", "  policy:\n    limits: {bytesPerSecond: 15000}\n");
+    space.apply(&slow);
+    let wait = |condition: &str| {
+        space.kubectl(&["wait", "mm/demo", &format!("--for=condition={condition}"), "--timeout=120s"]);
+    };
+    wait("Discovered");
+    let under_way = installed.migration("demo");
+    assert_eq!(under_way["status"]["phase"], "Syncing", "{}", under_way["status"]);
+    let ready = crate::installed::condition_of(&under_way, "Ready").unwrap();
+    assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"InProgress".into()));
+    for condition in ["Synced", "Verified", "Ready"] {
+        wait(condition);
+    }
+    world.assert_moved();
+
+    let shown = space.kubectl(&["get", "mm"]);
+    let lines: Vec<&str> = shown.lines().collect();
+    let head =
+        ["NAME", "STAGE", "PHASE", "DOMAINS", "MAILBOXES", "MIXED", "SYNCED", "FINDINGS", "READY", "AGE"];
+    assert_eq!(cells(lines[0]), head);
+    let row = cells(lines[1]);
+    println!("{shown}");
+    assert_eq!(row[..7], ["demo", "Sync", "Verified", "3", "6", "true", "100%"], "{shown}");
+    assert!(row[7].contains("critical"), "mailboxes that speak POP3 only: {shown}");
+    assert_eq!(row[8], "True", "{shown}");
+
+    let shown = space.kubectl(&["get", "mbm", "--sort-by=.spec.source"]);
+    println!("{shown}");
+    let lines: Vec<&str> = shown.lines().collect();
+    let head = ["NAME", "SOURCE", "PROTOCOL", "PHASE", "MESSAGES", "FAILED", "LAST PASS", "AGE"];
+    assert_eq!(cells(lines[0]), head);
+    assert_eq!(lines.len(), 1 + NAMES.len());
+    let row = cells(lines.iter().find(|line| line.contains("alice@a.test")).unwrap());
+    assert!(row[0].starts_with("demo-alice-"), "{row:?}");
+    assert_eq!(row[1..6], ["alice@a.test", "IMAP", "Verified", "30", "0"]);
+    let row = cells(lines.iter().find(|line| line.contains("chris@c.test")).unwrap());
+    assert_eq!(row[1..6], ["chris@c.test", "POP3", "Verified", "10", "0"]);
+
+    let done = installed.migration("demo");
+    let generation = &done["metadata"]["generation"];
+    assert_eq!(&done["status"]["observedGeneration"], generation);
+    for condition in done["status"]["conditions"].as_array().unwrap() {
+        assert_eq!(&condition["observedGeneration"], generation, "{condition}");
+        assert!(condition["message"].as_str().unwrap().ends_with('.'), "a sentence: {condition}");
+    }
+    let told = space.kubectl(&["describe", "mm", "demo"]);
+    println!("{told}");
+    for word in ["a.test", "imap.a.test", "PopMailboxesPresent", "Events:"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+
+    // An Event for each thing that changed, and none for mere progress.
+    let events = space.json(&["get", "events.events.k8s.io"]);
+    let of_demo: Vec<(String, u64)> = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["regarding"]["kind"] == "MailMigration")
+        .map(|event| {
+            let word = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
+            let count = event["series"]["count"].as_u64().unwrap_or(1);
+            (format!("{} {}: {}", word("action"), word("reason"), word("note")), count)
+        })
+        .collect();
+    println!("{of_demo:#?}");
+    assert!((3..=10).contains(&of_demo.len()), "{of_demo:#?}");
+    assert!(of_demo.iter().all(|(_, count)| *count == 1), "{of_demo:#?}");
+}
