@@ -99,6 +99,7 @@ impl World {
             resolver: None,
             allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
             worker_resources: serde_json::from_value(json!({})).unwrap(),
+            log_filter: tokio::sync::watch::channel(String::new()).1,
         };
         let mut world = Self {
             shape,
