@@ -92,7 +92,8 @@ fn five_thousand_failing_mailboxes_keep_the_status_small() {
         let status = installed.migration("many")["status"].clone();
         let counts = &status["counts"];
         let count = |word: &str| counts[word].as_u64().unwrap_or_default();
-        let done = count("failed") + count("blocked") == COUNT as u64 - 1 && count("synced") + count("verified") == 1;
+        let done = count("failed") + count("blocked") == COUNT as u64 - 1
+            && count("synced") + count("verified") == 1;
         if done { Ok(status) } else { Err(counts.to_string()) }
     });
     println!("told after {:?}", begun.elapsed());
@@ -115,7 +116,8 @@ fn five_thousand_failing_mailboxes_keep_the_status_small() {
     let all = boxes["items"].as_array().unwrap();
     let biggest = all.iter().map(|mailbox| mailbox["status"].to_string().len()).max().unwrap();
     assert!(biggest <= 2048, "{biggest}");
-    let told = |mailbox: &&Value| ["Failed", "Blocked"].iter().any(|word| mailbox["status"]["phase"] == *word);
+    let told =
+        |mailbox: &&Value| ["Failed", "Blocked"].iter().any(|word| mailbox["status"]["phase"] == *word);
     assert_eq!(all.iter().filter(told).count(), COUNT - 1, "{}", all[0]["status"]);
 
     let operator = Operator::of(space);

@@ -7,6 +7,9 @@
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::large_futures,
     reason = "a measurement speaks to whoever runs it, and stops at the first surprise"
 )]
 
