@@ -121,6 +121,8 @@ impl Mixed {
             .tls(&ca.issue(&["mail.c.test"]))
             .user(User::new("carol", passwords.carol))
             .user(User::new("chris", passwords.chris).only(Access::Pop3))
+            .special_use("Sent", "\\Sent")
+            .special_use("Trash", "\\Trash")
             .start();
         let mut new = Dovecot::builder()
             .imaps(destination)
