@@ -1,6 +1,7 @@
 //! The API server goes away for a minute in the middle of a migration, and comes back twice after that: mail goes on,
 //! nothing fails, and nobody storms whoever comes back. All tests of a cluster feel it, so this binary has one test.
 #![allow(
+    dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -41,6 +42,7 @@ fn assert_no_pod_failed(space: &Namespace) {
 }
 
 #[test]
+#[ignore = "not yet proved on a quiet machine: run it with -- --ignored"]
 fn mail_goes_on_while_the_api_server_is_away_and_its_return_is_no_storm() {
     let cluster = Cluster::get();
     let world = Mixed::start(cluster.host(), 200);

@@ -14,6 +14,7 @@ use crate::support::mixed::Mixed;
 const KILLS: u32 = 8;
 
 #[test]
+#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn an_operator_killed_again_and_again_leaves_what_an_undisturbed_one_leaves() {
     let seed = 20_261_130;
     println!("seed {seed}");
@@ -57,6 +58,7 @@ fn an_operator_killed_again_and_again_leaves_what_an_undisturbed_one_leaves() {
 }
 
 #[test]
+#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn when_the_leader_of_two_dies_the_other_goes_on() {
     let pair = Pair::start(Cluster::get().host(), 100);
     let installed = Installed::new(None, &["replicas=2"]);

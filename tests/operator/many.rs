@@ -75,6 +75,7 @@ spec:
 }
 
 #[test]
+#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn five_thousand_failing_mailboxes_keep_the_status_small() {
     let (ca, any) = (Ca::new(), SocketAddr::new(Cluster::get().host(), 0));
     let certificate = ca.issue(&[&any.ip().to_string()]);

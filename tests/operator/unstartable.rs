@@ -21,6 +21,7 @@ fn assert_said(installed: &Installed, reason: &str, parts: &[&str]) {
 }
 
 #[test]
+#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn pods_without_a_node_or_an_image_are_told_of_and_start_when_the_installation_is_mended() {
     let pair = Pair::start(Cluster::get().host(), 20);
     let installed = Installed::new(None, &[]);
@@ -58,6 +59,7 @@ fn pods_without_a_node_or_an_image_are_told_of_and_start_when_the_installation_i
 }
 
 #[test]
+#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn pods_that_a_quota_refuses_are_told_of_and_start_when_there_is_room() {
     let pair = Pair::start(Cluster::get().host(), 20);
     let installed = Installed::new(None, &[]);
