@@ -10,6 +10,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::large_futures,
+    clippy::needless_pass_by_value,
+    clippy::unchecked_time_subtraction,
     reason = "a measurement speaks to whoever runs it, and stops at the first surprise"
 )]
 
