@@ -9,6 +9,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::all,
+    clippy::pedantic,
     clippy::large_futures,
     clippy::needless_pass_by_value,
     clippy::unchecked_time_subtraction,
