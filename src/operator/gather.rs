@@ -21,15 +21,9 @@ where
     stream::unfold(begin, move |(mut items, mut due, mut waiting)| async move {
         loop {
             let first = due.front().map(|(at, _)| *at);
-            let wait = async {
-                match first {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
-                () = wait => {
+                () = sleep_until(first.unwrap_or_else(Instant::now)), if first.is_some() => {
                     let (_, item) = due.pop_front()?;
                     waiting.remove(&item);
                     return Some((item, (items, due, waiting)));
@@ -38,10 +32,8 @@ where
                     let fresh = item.filter(|item| waiting.insert(item.clone()));
                     due.extend(fresh.map(|item| (Instant::now() + window, item)));
                 }
+                // Nothing waits and nothing comes any more.
                 else => return None,
-            }
-            if items.is_done() && due.is_empty() {
-                return None;
             }
         }
     })
