@@ -1,5 +1,7 @@
 //! The one loop: observe, decide, perform, publish. A laptop and a cluster are two platforms under it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -13,8 +15,8 @@ pub trait Platform: Send {
     /// The time.
     fn now(&self) -> Timestamp;
 
-    /// Gathers the facts.
-    async fn observe(&mut self, migration: &MailMigration) -> Result<Observed>;
+    /// Gathers the facts. They are shared: those of ten thousand mailboxes are not copied for whoever looks at them.
+    async fn observe(&mut self, migration: &MailMigration) -> Result<Arc<Observed>>;
 
     /// Begins the decision's steps, and stops what it forbids; both go on by themselves, and their end is a fact that a
     /// later [`Self::observe`] sees.

@@ -52,7 +52,7 @@ fn a_manifest_that_is_wrong() {
     for (from, to) in [
         ("  stage: Sync", "  stag: Sync"),
         ("  stage: Sync", "  stage: Synch"),
-        ("port: 993", "port: 99345"),
+        ("port: 10993", "port: 99345"),
         ("  stage: Sync", "\tstage: Sync"),
         ("credentialsRef: {name: new-admin}", "credentialsRef: {name: newadmin}"),
     ] {

@@ -202,7 +202,8 @@ pub struct Trigger {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub sync: Option<String>,
-    /// A changed value verifies again. At most 64 characters.
+    /// Reserved: a changed value will verify again. Until then it changes nothing; `mailferry verify` does it on a laptop.
+    /// At most 64 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub verify: Option<String>,

@@ -84,8 +84,8 @@ pub struct Limits {
     #[serde(default = "per_host_connections")]
     #[schemars(range(min = 1, max = 64))]
     pub per_host_connections: u32,
-    /// Most bytes a second that are sent to the destination, by all connections together, at least 1,024. Default: no
-    /// limit.
+    /// Most bytes a second that are sent to the destination, by all connections together, at least 1,024. In a cluster
+    /// each pod of each domain keeps to an equal share. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 9_007_199_254_740_991_i64))]
     pub bytes_per_second: Option<u64>,

@@ -67,6 +67,8 @@ pub struct Reading {
     mailboxes: BTreeMap<Address, Mailbox>,
     /// Domains of which discovery wrote nothing that can be read yet.
     unseen: Vec<String>,
+    /// Results of mailboxes that cannot be read, in words.
+    damaged: Vec<String>,
 }
 
 /// What the cluster knows of a mailbox beyond its record.
@@ -113,13 +115,17 @@ impl Reading {
         let documents = read_mailboxes(&place.client, &place.namespace, groups).await;
         let mut documents = documents.map_err(|failure| place.explain(failure))?;
         let mut mailboxes = BTreeMap::new();
-        let mut tls = None;
+        let (mut tls, mut damaged) = (None, Vec::new());
         for object in objects {
             // The API server keeps what the operator wrote there; what is no address was written by somebody else.
             let Ok(source) = object.spec.source.parse::<Address>() else { continue };
             let document = documents.remove(object.metadata.name.as_deref().unwrap_or_default());
             let (result, facts, named) = match document {
-                Some(MailboxDocument { record, destination_tls, named, .. }) => {
+                Some(Err(failure)) => {
+                    damaged.push(failure.sentence());
+                    (None, None, Vec::new())
+                }
+                Some(Ok(MailboxDocument { record, destination_tls, named, .. })) => {
                     (Some(record), destination_tls, named)
                 }
                 None => (None, None, Vec::new()),
@@ -139,7 +145,7 @@ impl Reading {
             mailboxes.insert(source, Mailbox { phase: status.phase.map(|p| p.to_string()), named });
         }
         let known = Known { migration, observed, destination_tls: tls.map(|(_, facts)| facts) };
-        Ok(Self { known, mailboxes, unseen })
+        Ok(Self { known, mailboxes, unseen, damaged })
     }
 
     /// Fills the report.
@@ -160,7 +166,7 @@ impl Reading {
         exceptions.quarantined.count_up_to(messages.failed);
         exceptions.altered.count_up_to(altered);
         exceptions.excluded.count_up_to(messages.excluded);
-        report.limits.extend(self.unseen_note());
+        report.limits.extend(self.gaps());
         report
     }
 
@@ -200,12 +206,30 @@ impl Reading {
         })
     }
 
+    /// What is not in the report although it belongs there, a sentence each.
+    pub fn gaps(&self) -> impl Iterator<Item = String> {
+        [self.unseen_note(), self.damaged_note()].into_iter().flatten()
+    }
+
     /// Which domains are not in the report, in a sentence.
-    pub fn unseen_note(&self) -> Option<String> {
+    fn unseen_note(&self) -> Option<String> {
         let domains = self.unseen.join(", ");
         (!domains.is_empty()).then(|| {
             format!("Discovery has not written yet what it saw of {domains}: it is not in this report.")
         })
+    }
+
+    /// Which results cannot be read, in a sentence.
+    fn damaged_note(&self) -> Option<String> {
+        let first = self.damaged.first()?;
+        let others = match self.damaged.len() - 1 {
+            0 => String::new(),
+            others => format!(", and {} more", count(others as u64)),
+        };
+        Some(format!(
+            "What a worker wrote of a mailbox cannot be read: {first}{others}. Its counts are those of its status; the next \
+             pass writes it anew."
+        ))
     }
 
     fn rows(&self) -> impl Iterator<Item = &MessageRow> {

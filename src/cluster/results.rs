@@ -225,15 +225,16 @@ const ENTRY_MAX: usize = 12 * 1024;
 /// Mailboxes of one group.
 pub const GROUP_MAX: usize = 50;
 
-/// Reads what became of the mailboxes of some groups, by the name of their objects.
+/// Reads what became of the mailboxes of some groups, by the name of their objects. A document that is damaged is a
+/// failure of its own, and hides none of the others.
 ///
 /// # Errors
-/// Those of the API server, and of a document that is damaged.
+/// Those of the API server.
 pub async fn read_mailboxes(
     client: &Client,
     namespace: &str,
     groups: impl IntoIterator<Item = String>,
-) -> Result<BTreeMap<String, MailboxDocument>> {
+) -> Result<BTreeMap<String, Result<MailboxDocument>>> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let read = |group: String| {
         let api = api.clone();
@@ -244,7 +245,7 @@ pub async fn read_mailboxes(
     while let Some((object, group)) = objects.next().await {
         let object = object.map_err(|e| refused(&format!("ConfigMap {group} cannot be read"), &e))?;
         for (name, packed) in object.and_then(|o| o.binary_data).unwrap_or_default() {
-            let document = unpack(&format!("ConfigMap {group}, key {name}"), &packed.0)?;
+            let document = unpack(&format!("ConfigMap {group}, key {name}"), &packed.0);
             found.insert(name, document);
         }
     }

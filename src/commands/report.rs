@@ -88,7 +88,7 @@ async fn of_cluster(access: &Access, name: &str, wanted: &Wanted) -> Result<()> 
     let omission = if messages { reading.omission(&report, verdict) } else { None };
     report.limits.extend(omission.clone());
     wanted.write(&report, |sink| reading.feed(&|row| wanted.keeps(row), sink))?;
-    for note in reading.unseen_note().into_iter().chain(omission) {
+    for note in reading.gaps().chain(omission) {
         tell_note(&note);
     }
     Ok(())

@@ -242,7 +242,7 @@ impl Platform for LocalPlatform {
         SystemClock.now()
     }
 
-    async fn observe(&mut self, _: &MailMigration) -> Result<Observed> {
+    async fn observe(&mut self, _: &MailMigration) -> Result<Arc<Observed>> {
         let mailbox = |(address, record): (&Address, &MailboxRecord)| {
             let running = self.running.contains(address);
             (
@@ -250,12 +250,12 @@ impl Platform for LocalPlatform {
                 MailboxObserved { running, record: record.clone(), ..MailboxObserved::default() },
             )
         };
-        Ok(Observed {
+        Ok(Arc::new(Observed {
             pass: self.record.pass,
             domains: self.domains.clone(),
             mailboxes: self.mailboxes.iter().map(mailbox).collect(),
             ..Observed::default()
-        })
+        }))
     }
 
     async fn perform(&mut self, _: &MailMigration, decision: &Decision) -> Result<()> {

@@ -336,6 +336,25 @@ impl Failure {
         sentence.push_str(&self.what);
         sentence
     }
+
+    /// What failed and what to do about it, as whole sentences for a condition or a page. A hint that is a command stays
+    /// one.
+    pub fn in_full(&self) -> String {
+        let mut text = format!("{}.", self.sentence());
+        let Some(hint) = &self.hint else { return text };
+        text.push(' ');
+        if ["kubectl ", "mailferry "].iter().any(|command| hint.starts_with(command)) {
+            text.push_str(hint);
+            return text;
+        }
+        let mut letters = hint.chars();
+        text.extend(letters.next().into_iter().flat_map(char::to_uppercase));
+        text.push_str(letters.as_str());
+        if !hint.ends_with(['.', '!', '?']) {
+            text.push('.');
+        }
+        text
+    }
 }
 
 impl fmt::Display for Failure {
@@ -368,6 +387,15 @@ impl<T> Place<T> for Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_and_its_hint_are_whole_sentences() {
+        let told = |hint: &str| Failure::new(Class::Credentials, "was refused").at("a.test").hint(hint).in_full();
+        assert_eq!(told("correct the Secret, or wait a day"), "a.test: was refused. Correct the Secret, or wait a day.");
+        assert_eq!(told("Is it there?"), "a.test: was refused. Is it there?");
+        assert_eq!(told("kubectl get secret a"), "a.test: was refused. kubectl get secret a");
+        assert_eq!(Failure::internal("it broke").in_full(), "it broke.");
+    }
 
     #[test]
     fn the_table_has_one_line_for_each_class_in_order() {

@@ -220,9 +220,13 @@ impl Metrics {
         self.durations.observe(took.as_secs_f64());
     }
 
-    /// Shows how many migrations wait for their round.
-    pub fn queue(&self, waiting: usize) {
-        self.queue.set(waiting as u64);
+    /// Counts a migration that begins or ends to wait for its round.
+    pub fn wait_for_turn(&self, waits: bool) {
+        if waits {
+            self.queue.inc();
+        } else {
+            self.queue.dec();
+        }
     }
 
     /// Counts a Job that was made.

@@ -27,9 +27,11 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::client::ClientBuilder;
-use kube::runtime::controller::{Action, Config};
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, ResourceExt};
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use self::lease::{Lease, Term};
@@ -47,7 +49,7 @@ use crate::model::failure::{Class, Failure, Result};
 use crate::reconcile::reconcile;
 
 /// Migrations whose turn it is at the same time.
-const TURNS_AT_ONCE: u16 = 8;
+const TURNS_AT_ONCE: usize = 8;
 /// The longest time between two turns of a migration at which something may still happen.
 const LONGEST: Duration = Duration::from_mins(5);
 /// How often metrics are added up.
@@ -119,6 +121,7 @@ async fn lead(
         Reporter { controller: "mailferry".to_owned(), instance: Some(identity) },
     );
     let scopes = if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
+    let at_once = Arc::new(Semaphore::new(TURNS_AT_ONCE));
     let contexts: Vec<_> = scopes
         .iter()
         .map(|namespace| {
@@ -130,6 +133,7 @@ async fn lead(
                 metrics: Arc::clone(metrics),
                 recorder: recorder.clone(),
                 term: held.term(),
+                turns: Arc::clone(&at_once),
                 clock: Arc::clone(&clock),
                 memory: Memory::default(),
             };
@@ -143,10 +147,7 @@ async fn lead(
     );
     let seen: Vec<_> = contexts.iter().map(|(context, _)| context.stores.clone()).collect();
     let turns = contexts.into_iter().map(|(context, controller)| {
-        controller
-            .with_config(Config::default().concurrency(TURNS_AT_ONCE))
-            .run(turn, after_failure, context)
-            .boxed()
+        controller.run(turn, after_failure, context).boxed()
     });
     let mut turns = stream::select_all(turns);
     let work = async {
@@ -216,6 +217,14 @@ async fn turn(migration: Arc<MailMigration>, context: Arc<Context>) -> Result<Ac
     if !context.stores.ready().await {
         return Err(Failure::new(Class::Interrupted, "nothing is watched any more"));
     }
+    context.metrics.wait_for_turn(true);
+    let permit = context.turns.acquire().await;
+    context.metrics.wait_for_turn(false);
+    if permit.is_err() {
+        return Err(Failure::new(Class::Interrupted, "no turns are taken any more"));
+    }
+    // It may have changed while it waited.
+    let migration = context.stores.migrations.get(&ObjectRef::from_obj(&*migration)).unwrap_or(migration);
     let begun = tokio::time::Instant::now();
     let outcome = attempt(&migration, &context).await;
     let failed = outcome.as_ref().err().map(|failure: &Failure| failure.class);

@@ -47,7 +47,7 @@ impl ClusterPlatform {
         let spec = &migration.spec;
         let before = migration.status.as_ref().and_then(|status| status.pass.as_ref());
         let pass = pass::next(spec, before).number;
-        self.observed.pass = pass;
+        self.observed = Arc::new(Observed { pass, ..Observed::default() });
         self.jobs = Vec::new();
         for job in self.context.stores.jobs_of(migration) {
             if let Some(job) = KnownJob::read(job) {

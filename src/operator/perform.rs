@@ -139,6 +139,8 @@ impl ClusterPlatform {
         for step in &decision.steps {
             match step {
                 Step::Discover { domain } => self.begin_discovery(migration, *domain).await?,
+                // A worker can tell only of mailboxes that have an object.
+                Step::Sync { .. } if self.unmade => {}
                 Step::Sync { domain, mailbox, endpoint } => {
                     syncs.entry(*domain).or_default().push((mailbox.clone(), endpoint.clone()));
                 }
@@ -155,10 +157,12 @@ impl ClusterPlatform {
         migration: &MailMigration,
         job: String,
         domain: usize,
-        per_host_connections: u32,
+        share: Share,
         task: Task,
     ) -> Work {
         let mut spec = self.context.settings.bounded(&migration.spec);
+        let limits = &mut spec.policy.limits;
+        limits.bytes_per_second = limits.bytes_per_second.map(|all| (all / u64::from(share.pods)).max(1));
         spec.domains = vec![spec.domains.swap_remove(domain)];
         let mut wanted = MailMigration::new(&self.name, spec);
         wanted.metadata.namespace = migration.namespace();
@@ -169,7 +173,7 @@ impl ClusterPlatform {
             migration: wanted,
             domain,
             resolver: self.context.settings.resolver,
-            per_host_connections,
+            per_host_connections: share.per_host,
             task,
         }
     }
@@ -203,8 +207,8 @@ impl ClusterPlatform {
         let inputs_now = [uid.as_str(), &domain.name, &inputs, &round.to_string(), &version];
         let name = job_name(&self.name, Kind::Discover, &inputs_now);
         let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone() };
-        let per_host = migration.spec.policy.limits.per_host_connections;
-        let work = self.work(migration, name.clone(), at, per_host, task);
+        let share = Share { pods: 1, per_host: migration.spec.policy.limits.per_host_connections };
+        let work = self.work(migration, name.clone(), at, share, task);
         let order = Order {
             migration,
             name,
@@ -274,7 +278,10 @@ impl ClusterPlatform {
         );
         let slices: Vec<Vec<Item>> = items.chunks(shape.slice).map(<[Item]>::to_vec).collect();
         let count = slices.len();
-        let work = self.work(migration, name.clone(), at, shape.per_host, Task::Sync { pass, slices });
+        // Domains are carried side by side; what one of them leaves of the pace when it is through is left.
+        let domains = u32::try_from(spec.domains.len()).unwrap_or(u32::MAX).max(1);
+        let share = Share { pods: shape.pods.saturating_mul(domains), per_host: shape.per_host };
+        let work = self.work(migration, name.clone(), at, share, Task::Sync { pass, slices });
         let order = Order {
             migration,
             name,
@@ -319,11 +326,13 @@ impl ClusterPlatform {
         Ok(owned.any(|job| job.uid().is_none_or(|uid| !known.contains(&uid))))
     }
 
-    /// Takes away Jobs that are over and have a successor, and Jobs that were never begun and are not wanted now. The last
-    /// Job of each kind and domain stays to be looked at.
-    pub(super) async fn prune(&mut self) -> Result<()> {
+    /// Takes away Jobs that are over and have a successor or no domain any more, and Jobs that were never begun and are not
+    /// wanted now. The last Job of each kind and domain stays to be looked at.
+    pub(super) async fn prune(&mut self, migration: &MailMigration) -> Result<()> {
+        let domains: BTreeSet<String> =
+            migration.spec.domains.iter().map(|domain| digest(&[&domain.name])).collect();
         let mut newest: BTreeMap<(Kind, &str), &KnownJob> = BTreeMap::new();
-        for job in &self.jobs {
+        for job in self.jobs.iter().filter(|job| domains.contains(&job.domain)) {
             let entry = newest.entry((job.kind, &job.domain)).or_insert(job);
             if (job.made(), job.number) > (entry.made(), entry.number) {
                 *entry = job;
@@ -341,6 +350,15 @@ impl ClusterPlatform {
         }
         Ok(())
     }
+}
+
+/// What one pod may take of what the migration may take.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// Pods that may send at the same time.
+    pods: u32,
+    /// Connections to one host that one pod may hold.
+    per_host: u32,
 }
 
 /// How mailboxes are parted among pods.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kube::runtime::events::Recorder;
 use kube::{Client, ResourceExt};
+use tokio::sync::Semaphore;
 
 use super::known::KnownJob;
 use super::lease::Term;
@@ -37,6 +38,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Whether we still lead.
     pub term: Term,
+    /// Turns that may be taken at the same time, of all namespaces together.
+    pub turns: Arc<Semaphore>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What was read before, to be read again only when it changed.
@@ -160,7 +163,9 @@ pub struct ClusterPlatform {
     /// Its mailboxes' objects, by address.
     pub(super) objects: BTreeMap<Address, Arc<MailboxMigration>>,
     /// The facts of this turn, for steps that need more than the decision says.
-    pub(super) observed: Observed,
+    pub(super) observed: Arc<Observed>,
+    /// Whether there are mailboxes whose objects are still to be made.
+    pub(super) unmade: bool,
     /// When to look again, if that is earlier than the decision says.
     pub(super) soon: Option<std::time::Duration>,
 }
@@ -174,7 +179,8 @@ impl ClusterPlatform {
             name: migration.name_any(),
             jobs: Vec::new(),
             objects: BTreeMap::new(),
-            observed: Observed::default(),
+            observed: Arc::default(),
+            unmade: false,
             soon: None,
         }
     }
@@ -200,16 +206,16 @@ impl Platform for ClusterPlatform {
         self.context.clock.now()
     }
 
-    async fn observe(&mut self, migration: &MailMigration) -> Result<Observed> {
-        self.observed = self.gather(migration).await?;
-        Ok(self.observed.clone())
+    async fn observe(&mut self, migration: &MailMigration) -> Result<Arc<Observed>> {
+        self.observed = Arc::new(self.gather(migration).await?);
+        Ok(Arc::clone(&self.observed))
     }
 
     async fn perform(&mut self, migration: &MailMigration, decision: &Decision) -> Result<()> {
         self.check_term()?;
         self.stop_outdated(migration, decision).await?;
         self.begin_steps(migration, decision).await?;
-        self.prune().await
+        self.prune(migration).await
     }
 
     async fn publish(&mut self, migration: &mut MailMigration, decision: &Decision) -> Result<()> {

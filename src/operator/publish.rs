@@ -30,6 +30,9 @@ use crate::plan::mailboxes::PlannedMailbox;
 
 /// Requests at a time.
 const AT_ONCE: usize = 8;
+/// Objects of mailboxes that are made in one turn: discovery shall not wait for ten thousand of them, nor another
+/// migration for its turn.
+const MADE_A_TURN: usize = 500;
 /// How often mere counts are written.
 const COUNTS_EVERY: SignedDuration = SignedDuration::from_secs(5);
 /// The longest note that an Event takes, in bytes.
@@ -46,11 +49,11 @@ impl ClusterPlatform {
 
     /// Makes the objects of mailboxes that have none, takes those away that are not wanted any more, and writes what
     /// differs.
-    pub(super) async fn tell_mailboxes(&self, migration: &MailMigration, decision: &Decision) -> Result<()> {
+    pub(super) async fn tell_mailboxes(&mut self, migration: &MailMigration, decision: &Decision) -> Result<()> {
         let client = &self.context.client;
         let api: Api<MailboxMigration> = Api::namespaced(client.clone(), &self.namespace);
         let mut places = std::collections::BTreeMap::<&str, usize>::new();
-        let mut work = Vec::new();
+        let (mut work, mut made) = (Vec::new(), 0);
         let mut wanted = BTreeSet::new();
         for (planned, domain, status) in &decision.mailboxes {
             let place = places.entry(domain).or_default();
@@ -58,6 +61,13 @@ impl ClusterPlatform {
             *place += 1;
             wanted.insert(&planned.source);
             let before = self.objects.get(&planned.source);
+            if before.is_none() {
+                if made == MADE_A_TURN {
+                    self.unmade = true;
+                    continue;
+                }
+                made += 1;
+            }
             let told =
                 before.and_then(|object| object.status.as_ref()).is_some_and(|s| s.last_pass.is_some());
             let status = our_part(status, told);
@@ -81,11 +91,12 @@ impl ClusterPlatform {
         } else {
             Vec::new()
         };
+        let namespace = &self.namespace;
         let write = |(name, object, status): (String, Option<MailboxMigration>, MailboxMigrationStatus)| {
             let api = api.clone();
             async move {
                 if let Some(object) = object {
-                    create(client, &self.namespace, &object).await?;
+                    create(client, namespace, &object).await?;
                 }
                 match apply_status(&api, &name, status).await {
                     Ok(_) => Ok(()),
@@ -96,6 +107,9 @@ impl ClusterPlatform {
             }
         };
         stream::iter(work).map(write).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        if self.unmade {
+            self.soon = Some(std::time::Duration::from_millis(100));
+        }
         for name in removed {
             match api.delete(&name, &DeleteParams::default()).await {
                 Ok(_) => {}

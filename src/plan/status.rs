@@ -191,8 +191,7 @@ fn judge(
             (Fact::new(Type::Ready, false, Reason::Suspended, failure.sentence()), false)
         }
         Some(Ending::Stopped(failure)) => {
-            let hint = failure.hint.as_deref().map(|h| format!(" {h}")).unwrap_or_default();
-            (Fact::failed(Type::Ready, false, failure.class, format!("{}.{hint}", failure.sentence())), false)
+            (Fact::failed(Type::Ready, false, failure.class, failure.in_full()), false)
         }
         None if let Some(obstacle) = facts.observed.obstacles.first() => {
             (Fact::new(Type::Ready, false, obstacle.reason, obstacle.message.clone()), true)
@@ -345,8 +344,8 @@ fn judge_synced(
     if counts.mailboxes > 0 && counts.synced == counts.mailboxes {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
     } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {
-        let message =
-            format!("{stopped} of {} mailboxes stopped; the others went on. {messages}.", counts.mailboxes);
+        let others = if stopped < counts.mailboxes { "; the others went on" } else { "" };
+        let message = format!("{stopped} of {} mailboxes stopped{others}. {messages}.", counts.mailboxes);
         Fact::new(Type::Synced, false, Reason::MailboxesFailed, message)
     } else {
         Fact::new(Type::Synced, false, Reason::InProgress, going_on(counts, messages))

@@ -33,8 +33,8 @@ use crate::model::record::MailboxRecord;
 use crate::plan::Decision;
 use crate::transfer::progress::MailboxProgress;
 
-/// How often the progress of one mailbox is told.
-const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// How often the progress of one mailbox is told: fifty pods together stay within five writes a second.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// The least time between two writes: many pods share the API server.
 const WRITE_EVERY: Duration = Duration::from_millis(200);
 

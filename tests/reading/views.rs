@@ -144,6 +144,18 @@ async fn what_happened_since_is_seen(world: &World) {
         list.stderr
     );
 
+    // One mailbox's result is damaged: it is said, and the others are shown.
+    let (name, group) = names("bob@b.test");
+    let damage = format!(r#"{{"binaryData":{{"{name}":"AAAA"}}}}"#);
+    world.space.kubectl(&["patch", "configmap", &group, "--type=merge", "-p", &damage]);
+    let report = world.look("report", &["--format", "json"]);
+    let note = &report.expect_code(0).stderr;
+    assert!(note.starts_with("note: What a worker wrote of a mailbox cannot be read: "), "{note}");
+    assert!(note.contains(&format!("key {name}")) && !note.contains("more."), "{note}");
+    assert_eq!(report.json()["mailboxes"].as_array().unwrap().len(), 2);
+    let mended = MailboxDocument { record: before, destination_tls: None, named: Vec::new(), omitted: 0 };
+    world.write(&name, &group, &mended).await;
+
     // Discovery of a domain begins anew: its first part is there, and no more.
     let parts = mailferry::cluster::objects::discovery_results(NAME, "b.test", 1);
     world.space.kubectl(&[

@@ -81,12 +81,15 @@ impl Postgres {
         Self::start_at(IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
-    /// Starts a server at an address of this machine; its certificate is for this address too.
+    /// Starts a server at an address of this machine. Its certificate is for localhost, and for this address if that is
+    /// another one.
     pub fn start_at(ip: IpAddr) -> Self {
         let directory =
             tempfile::Builder::new().prefix("mailferry-postgres-").tempdir().expect("a temporary directory");
         let ca = Ca::new();
-        let certificate = ca.issue(&["localhost", &ip.to_string()]);
+        let names = if ip.is_loopback() { vec![] } else { vec![ip.to_string()] };
+        let names: Vec<&str> = names.iter().map(String::as_str).chain(["localhost"]).collect();
+        let certificate = ca.issue(&names);
         let data = directory.path().join("data");
         fs::create_dir(&data).expect("a directory for the data");
         for (from, to) in [(&certificate.chain, "tls.crt"), (&certificate.key, "tls.key")] {

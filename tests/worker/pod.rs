@@ -209,6 +209,7 @@ impl Pod {
         let (space, group) = (self.space.name(), RESULTS.to_owned());
         self.ask(async move |client| results::read_mailboxes(&client, space, [group]).await.unwrap())
             .remove(&item.object)
+            .map(Result::unwrap)
     }
 
     /// What discovery saw.
