@@ -48,11 +48,11 @@ fn says(manifest: &str, args: &[&str], exit: i32) -> String {
 #[test]
 fn a_manifest_that_is_wrong() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let good = fs::read_to_string(root.join("examples/quickstart.yaml")).unwrap();
+    let good = fs::read_to_string(root.join("examples/mixed-domain.yaml")).unwrap();
     for (from, to) in [
         ("  stage: Sync", "  stag: Sync"),
         ("  stage: Sync", "  stage: Synch"),
-        ("port: 10993", "port: 99345"),
+        ("port: 993", "port: 99345"),
         ("  stage: Sync", "\tstage: Sync"),
         ("credentialsRef: {name: new-admin}", "credentialsRef: {name: newadmin}"),
     ] {
