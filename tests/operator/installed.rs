@@ -1,7 +1,6 @@
 //! An installation of the chart in a namespace of its own, that watches this namespace alone: tests run side by side.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::node::processes;
 use crate::support::cluster::{Cluster, Namespace};
 
 /// How long anything may take on a machine that has much else to do.
@@ -146,15 +146,14 @@ impl Installed {
     #[track_caller]
     #[allow(clippy::unused_self, reason = "pods are those of an installation")]
     pub(crate) fn kill(&self, pod: &str) {
-        let variable = format!("HOSTNAME={pod}");
-        let ours = |process: &fs::DirEntry| {
-            let read = |name: &str| fs::read(process.path().join(name)).unwrap_or_default();
-            let is_pod = read("environ").split(|b| *b == 0).any(|found| found == variable.as_bytes());
-            is_pod && read("cmdline").starts_with(b"/usr/local/bin/mailferry\0")
-        };
-        let process = fs::read_dir("/proc").unwrap().flatten().find(ours).expect("a process of the pod");
-        let id = process.file_name().into_string().unwrap();
-        assert!(Command::new("kill").args(["-KILL", &id]).status().unwrap().success());
+        let found = processes(&BTreeSet::from([pod.to_owned()]));
+        let ours: Vec<_> =
+            found.iter().filter(|process| process.line.starts_with(b"/usr/local/bin/mailferry\0")).collect();
+        assert!(!ours.is_empty(), "a process of {pod}");
+        for process in ours {
+            let kill = Command::new("kill").args(["-KILL", &process.id.to_string()]).status().unwrap();
+            assert!(kill.success(), "{} is there to be killed", process.id);
+        }
     }
 
     /// A migration, as `kubectl get -o json` shows it.

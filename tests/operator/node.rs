@@ -18,6 +18,8 @@ pub(crate) fn pods(space: &Namespace) -> BTreeSet<String> {
 pub(crate) struct Process {
     /// The pod.
     pub(crate) pod: String,
+    /// Its number on this machine.
+    pub(crate) id: u32,
     /// Its command line as the kernel has it.
     pub(crate) line: Vec<u8>,
     /// Its environment as the kernel has it.
@@ -43,7 +45,8 @@ pub(crate) fn processes(pods: &BTreeSet<String>) -> Vec<Process> {
             let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
             let resident = resident.and_then(|size| size.trim().trim_end_matches(" kB").parse::<u64>().ok());
             let resident = resident.unwrap_or_default() * 1024;
-            found.push(Process { pod: pod.clone(), line: read("cmdline"), environment, resident });
+            let id = entry.file_name().to_string_lossy().parse().unwrap();
+            found.push(Process { pod: pod.clone(), id, line: read("cmdline"), environment, resident });
         }
     }
     found
