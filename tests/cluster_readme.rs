@@ -157,7 +157,6 @@ fn phases(watched: &str) -> Vec<&str> {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: run it with -- --ignored"]
 fn the_commands_of_the_readme_bring_a_migration_to_its_end() {
     let cluster = Cluster::get();
     assert!(

@@ -42,14 +42,13 @@ fn assert_no_pod_failed(space: &Namespace) {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: run it with -- --ignored"]
 fn mail_goes_on_while_the_api_server_is_away_and_its_return_is_no_storm() {
     let cluster = Cluster::get();
     let world = Mixed::start(cluster.host(), 200);
     let installed = Installed::new(Some(world.dns.addr()), &[]);
     let space = &installed.space;
     let manifest = world.manifest().replace("namespace: demo", &format!("namespace: {}", space.name()));
-    let slow = manifest.replace("  policy:\n", "  policy:\n    limits: {bytesPerSecond: 6000}\n");
+    let slow = manifest.replace("  policy:\n", "  policy:\n    limits: {bytesPerSecond: 18000}\n");
     assert_ne!(slow, manifest);
     space.apply(&slow);
     space.wait_until("mail arrives", PATIENCE, || match at_the_destination(&world) {

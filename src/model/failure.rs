@@ -390,8 +390,12 @@ mod tests {
 
     #[test]
     fn a_failure_and_its_hint_are_whole_sentences() {
-        let told = |hint: &str| Failure::new(Class::Credentials, "was refused").at("a.test").hint(hint).in_full();
-        assert_eq!(told("correct the Secret, or wait a day"), "a.test: was refused. Correct the Secret, or wait a day.");
+        let told =
+            |hint: &str| Failure::new(Class::Credentials, "was refused").at("a.test").hint(hint).in_full();
+        assert_eq!(
+            told("correct the Secret, or wait a day"),
+            "a.test: was refused. Correct the Secret, or wait a day."
+        );
         assert_eq!(told("Is it there?"), "a.test: was refused. Is it there?");
         assert_eq!(told("kubectl get secret a"), "a.test: was refused. kubectl get secret a");
         assert_eq!(Failure::internal("it broke").in_full(), "it broke.");

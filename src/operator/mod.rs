@@ -28,8 +28,8 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use kube::client::ClientBuilder;
 use kube::runtime::controller::Action;
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -146,9 +146,9 @@ async fn lead(
         held.term(),
     );
     let seen: Vec<_> = contexts.iter().map(|(context, _)| context.stores.clone()).collect();
-    let turns = contexts.into_iter().map(|(context, controller)| {
-        controller.run(turn, after_failure, context).boxed()
-    });
+    let turns = contexts
+        .into_iter()
+        .map(|(context, controller)| controller.run(turn, after_failure, context).boxed());
     let mut turns = stream::select_all(turns);
     let work = async {
         while let Some(turn) = turns.next().await {

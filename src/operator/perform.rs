@@ -152,14 +152,7 @@ impl ClusterPlatform {
         Ok(())
     }
 
-    fn work(
-        &self,
-        migration: &MailMigration,
-        job: String,
-        domain: usize,
-        share: Share,
-        task: Task,
-    ) -> Work {
+    fn work(&self, migration: &MailMigration, job: String, domain: usize, share: Share, task: Task) -> Work {
         let mut spec = self.context.settings.bounded(&migration.spec);
         let limits = &mut spec.policy.limits;
         limits.bytes_per_second = limits.bytes_per_second.map(|all| (all / u64::from(share.pods)).max(1));
@@ -207,8 +200,8 @@ impl ClusterPlatform {
         let inputs_now = [uid.as_str(), &domain.name, &inputs, &round.to_string(), &version];
         let name = job_name(&self.name, Kind::Discover, &inputs_now);
         let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone() };
-        let share = Share { pods: 1, per_host: migration.spec.policy.limits.per_host_connections };
-        let work = self.work(migration, name.clone(), at, share, task);
+        let alone = Share { pods: 1, per_host: migration.spec.policy.limits.per_host_connections };
+        let work = self.work(migration, name.clone(), at, alone, task);
         let order = Order {
             migration,
             name,
@@ -280,8 +273,8 @@ impl ClusterPlatform {
         let count = slices.len();
         // Domains are carried side by side; what one of them leaves of the pace when it is through is left.
         let domains = u32::try_from(spec.domains.len()).unwrap_or(u32::MAX).max(1);
-        let share = Share { pods: shape.pods.saturating_mul(domains), per_host: shape.per_host };
-        let work = self.work(migration, name.clone(), at, share, Task::Sync { pass, slices });
+        let each = Share { pods: shape.pods.saturating_mul(domains), per_host: shape.per_host };
+        let work = self.work(migration, name.clone(), at, each, Task::Sync { pass, slices });
         let order = Order {
             migration,
             name,

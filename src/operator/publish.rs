@@ -15,7 +15,7 @@ use super::jobs::owned_by_migration;
 use super::launch::create;
 use super::platform::ClusterPlatform;
 use crate::api::condition::{Conditions, Reason, Type};
-use crate::api::mailboxmigration::MailboxMigrationSpec;
+use crate::api::mailboxmigration::{MailboxMigrationSpec, MailboxPhase};
 use crate::api::names::{
     API_VERSION, LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY, MANAGER_STATUS, mailbox_migration,
 };
@@ -49,7 +49,11 @@ impl ClusterPlatform {
 
     /// Makes the objects of mailboxes that have none, takes those away that are not wanted any more, and writes what
     /// differs.
-    pub(super) async fn tell_mailboxes(&mut self, migration: &MailMigration, decision: &Decision) -> Result<()> {
+    pub(super) async fn tell_mailboxes(
+        &mut self,
+        migration: &MailMigration,
+        decision: &Decision,
+    ) -> Result<()> {
         let client = &self.context.client;
         let api: Api<MailboxMigration> = Api::namespaced(client.clone(), &self.namespace);
         let mut places = std::collections::BTreeMap::<&str, usize>::new();
@@ -71,12 +75,15 @@ impl ClusterPlatform {
             let told =
                 before.and_then(|object| object.status.as_ref()).is_some_and(|s| s.last_pass.is_some());
             let status = our_part(status, told);
-            if before.is_some_and(|object| object.status.as_ref().is_some_and(|before| says(before, &status)))
-            {
-                continue;
-            }
+            let said = match before.and_then(|object| object.status.as_ref()) {
+                Some(before) => says(before, &status),
+                // An object without a status says as much as one that says that nothing was tried.
+                None => status.phase == Some(MailboxPhase::Pending),
+            };
             let object = before.is_none().then(|| mailbox_object(migration, &name, group, domain, planned));
-            work.push((name, object, status));
+            if object.is_some() || !said {
+                work.push((name, object, (!said).then_some(status)));
+            }
         }
         // Where a list cannot be read for now, nothing may be taken for removed.
         let known = migration.spec.domains.iter().all(|domain| {
@@ -92,20 +99,25 @@ impl ClusterPlatform {
             Vec::new()
         };
         let namespace = &self.namespace;
-        let write = |(name, object, status): (String, Option<MailboxMigration>, MailboxMigrationStatus)| {
-            let api = api.clone();
-            async move {
-                if let Some(object) = object {
-                    create(client, namespace, &object).await?;
+        let write =
+            |(name, object, status): (_, Option<MailboxMigration>, Option<MailboxMigrationStatus>)| {
+                let api = api.clone();
+                async move {
+                    if let Some(object) = object {
+                        create(client, namespace, &object).await?;
+                    }
+                    let Some(status) = status else { return Ok(()) };
+                    let name: String = name;
+                    match apply_status(&api, &name, status).await {
+                        Ok(_) => Ok(()),
+                        // Removed by hand; the next turn makes it again.
+                        Err(error) if is_missing(&error) => Ok(()),
+                        Err(error) => {
+                            Err(refused(&format!("MailboxMigration {name} cannot be written"), &error))
+                        }
+                    }
                 }
-                match apply_status(&api, &name, status).await {
-                    Ok(_) => Ok(()),
-                    // Removed by hand; the next turn makes it again.
-                    Err(error) if is_missing(&error) => Ok(()),
-                    Err(error) => Err(refused(&format!("MailboxMigration {name} cannot be written"), &error)),
-                }
-            }
-        };
+            };
         stream::iter(work).map(write).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         if self.unmade {
             self.soon = Some(std::time::Duration::from_millis(100));

@@ -30,7 +30,6 @@ fn wait_for_rest(installed: &Installed) {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn a_destination_that_is_changed_in_flight_gets_everything_and_the_old_one_nothing_more() {
     let ip = Cluster::get().host();
     let pair = Pair::start(ip, 100);
@@ -64,7 +63,6 @@ fn a_destination_that_is_changed_in_flight_gets_everything_and_the_old_one_nothi
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn nonsense_and_suspension_in_flight_are_over_when_they_are_taken_back() {
     let pair = Pair::start(Cluster::get().host(), 120);
     let installed = Installed::new(None, &[]);
@@ -112,7 +110,6 @@ fn nonsense_and_suspension_in_flight_are_over_when_they_are_taken_back() {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn applying_the_same_manifest_a_hundred_times_changes_nothing() {
     let pair = Pair::start(Cluster::get().host(), 100);
     let installed = Installed::new(None, &[]);

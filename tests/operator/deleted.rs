@@ -21,7 +21,6 @@ fn begin(installed: &Installed, pair: &Pair) {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn a_migration_deleted_in_mid_sync_stops_and_leaves_the_mail_that_came() {
     let pair = Pair::start(Cluster::get().host(), 200);
     let installed = Installed::new(None, &[]);
@@ -50,7 +49,6 @@ fn a_migration_deleted_in_mid_sync_stops_and_leaves_the_mail_that_came() {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn a_namespace_deleted_in_mid_sync_goes() {
     let pair = Pair::start(Cluster::get().host(), 200);
     // The operator is in the namespace that is deleted: nobody is left afterwards who could mend anything.
@@ -63,7 +61,6 @@ fn a_namespace_deleted_in_mid_sync_goes() {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn a_namespace_deleted_in_mid_sync_goes_when_the_operator_is_elsewhere() {
     let pair = Pair::start(Cluster::get().host(), 200);
     let mail = crate::support::cluster::Namespace::new();

@@ -30,7 +30,6 @@ fn name(pod: &Value) -> &str {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn workers_that_are_killed_or_evicted_are_followed_by_others() {
     let pair = Pair::start(Cluster::get().host(), 160);
     let installed = Installed::new(None, &[]);
@@ -72,7 +71,6 @@ fn workers_that_are_killed_or_evicted_are_followed_by_others() {
 }
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn a_worker_out_of_memory_is_told_of_and_more_memory_is_all_it_takes() {
     let pair = Pair::start(Cluster::get().host(), 20);
     let little = r#"workers.resources={"requests":{"cpu":"10m","memory":"4Mi"},"limits":{"memory":"4Mi"}}"#;

@@ -5,7 +5,6 @@ use crate::pair::{NAMES, Pair, list};
 use crate::support::cluster::Cluster;
 
 #[test]
-#[ignore = "not yet proved on a quiet machine: cargo test --test operator -- --ignored"]
 fn a_secret_that_is_missing_then_wrong_then_right_is_picked_up_each_time() {
     let pair = Pair::start(Cluster::get().host(), 20);
     let installed = Installed::new(None, &[]);

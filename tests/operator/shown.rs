@@ -1,9 +1,22 @@
 //! What `kubectl` shows of a migration while it goes on and when it is through, and what can be waited for.
 
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
 use crate::installed::Installed;
 use crate::story::manifest_in;
 use crate::support::cluster::Cluster;
 use crate::support::mixed::{Mixed, NAMES};
+
+/// What a command of ours shows of the migration in the cluster.
+fn ours(installed: &Installed, command: &str, args: &[&str]) -> Value {
+    let mut ours = Command::new(env!("CARGO_BIN_EXE_mailferry"));
+    ours.args([command, "-n", installed.space.name(), "demo"]).args(args).stdin(Stdio::null());
+    let output = ours.env("KUBECONFIG", installed.space.cluster().kubeconfig()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
 
 /// The cells of a line that `kubectl get` prints. Columns are parted by three spaces.
 fn cells(line: &str) -> Vec<&str> {
@@ -16,7 +29,7 @@ fn a_migration_can_be_watched_and_waited_for() {
     let installed = Installed::new(Some(world.dns.addr()), &[]);
     let space = &installed.space;
     let slow = manifest_in(&world, space.name())
-        .replace("  policy:\n", "  policy:\n    limits: {bytesPerSecond: 15000}\n");
+        .replace("  policy:\n", "  policy:\n    limits: {bytesPerSecond: 45000}\n");
     space.apply(&slow);
     let wait = |condition: &str| {
         space.kubectl(&["wait", "mm/demo", &format!("--for=condition={condition}"), "--timeout=120s"]);
@@ -66,6 +79,20 @@ fn a_migration_can_be_watched_and_waited_for() {
     for word in ["a.test", "imap.a.test", "PopMailboxesPresent", "Events:"] {
         assert!(told.contains(word), "{word}: {told}");
     }
+
+    let report = ours(&installed, "report", &["--format", "json"]);
+    assert_eq!(report["totals"]["messages"], done["status"]["messages"]);
+    assert_eq!(
+        (&report["phase"], &report["totals"]["messages"]["copied"]),
+        (&"Verified".into(), &100.into())
+    );
+    let rows = report["mailboxes"].as_array().unwrap();
+    assert_eq!(rows.len(), NAMES.len());
+    assert!(
+        rows.iter().all(|row| row["phase"] == "Verified" && row["messages"]["pending"] == 0),
+        "{rows:#?}"
+    );
+    assert_eq!(ours(&installed, "status", &["--output", "json"])["status"], done["status"]);
 
     // An Event for each thing that changed, and none for mere progress.
     let events = space.json(&["get", "events.events.k8s.io"]);

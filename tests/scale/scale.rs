@@ -9,11 +9,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::all,
-    clippy::pedantic,
     clippy::large_futures,
-    clippy::needless_pass_by_value,
-    clippy::unchecked_time_subtraction,
     reason = "a measurement speaks to whoever runs it, and stops at the first surprise"
 )]
 
@@ -24,7 +20,7 @@ mod workers;
 mod world;
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -99,7 +95,7 @@ fn program() -> Option<PathBuf> {
     Some(env::current_exe().ok()?.ancestors().nth(3)?.join("release/mailferry"))
 }
 
-async fn measure(program: &PathBuf, shape: Shape) -> Table {
+async fn measure(program: &Path, shape: Shape) -> Table {
     let mut table = Table::default();
     let all = f64::from(shape.migrations * shape.mailboxes);
     let mut world = World::seed(shape).await;
@@ -118,7 +114,7 @@ async fn measure(program: &PathBuf, shape: Shape) -> Table {
     let after = operator.figures().await;
     table.note("10,000 mailboxes come to their end: the workers' words", told, "s");
     table.note("until the operator has written all phases", begun.elapsed().as_secs_f64(), "s");
-    table.note("CPU time of the operator for that", (after.cpu - figures.cpu).as_secs_f64(), "s");
+    table.note("CPU time of the operator for that", after.cpu.saturating_sub(figures.cpu).as_secs_f64(), "s");
     table.note("peak memory of the operator until here", after.peak, "MiB");
     world.leave_first_pass().await;
     world.set_stage("Sync").await;
@@ -141,7 +137,7 @@ async fn measure(program: &PathBuf, shape: Shape) -> Table {
     tokio::time::sleep(Duration::from_secs(10)).await;
 
     let before = operator.figures().await;
-    assert_eq!(before.total("jobs_created_total"), 0.0, "a restart begins nothing");
+    assert!(before.total("jobs_created_total") < 0.5, "a restart begins nothing");
     tokio::time::sleep(LOOK).await;
     let after = operator.figures().await;
     let rate = |calls: f64| calls / LOOK.as_secs_f64();
@@ -153,7 +149,7 @@ async fn measure(program: &PathBuf, shape: Shape) -> Table {
     );
     table.note(
         "CPU time while nothing happens",
-        (after.cpu - before.cpu).as_secs_f64() * 1000.0 / LOOK.as_secs_f64(),
+        after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1000.0 / LOOK.as_secs_f64(),
         "ms/s",
     );
     table.goal("memory (RSS) while nothing happens", 128.0, after.rss, "MiB");
@@ -166,7 +162,7 @@ async fn measure(program: &PathBuf, shape: Shape) -> Table {
     }
     let after = operator.figures().await;
     let each = |cpu: Duration| cpu.as_secs_f64() * 1000.0 / (after.turns() - before.turns());
-    table.note("CPU time of a turn of one migration", each(after.cpu - before.cpu), "ms");
+    table.note("CPU time of a turn of one migration", each(after.cpu.saturating_sub(before.cpu)), "ms");
     operator.stop().await;
 
     if shape.migrations > 1 {
@@ -176,7 +172,7 @@ async fn measure(program: &PathBuf, shape: Shape) -> Table {
 }
 
 /// Fifty workers carry mail and tell of it.
-async fn report(program: &PathBuf, world: &mut World, table: &mut Table) {
+async fn report(program: &Path, world: &mut World, table: &mut Table) {
     let slices = world.begin_second_pass().await;
     let operator = Operator::start(program, world).await;
     let all = f64::from(world.shape.migrations * world.shape.mailboxes);
@@ -189,20 +185,20 @@ async fn report(program: &PathBuf, world: &mut World, table: &mut Table) {
     let after = operator.figures().await;
     let seconds = LOOK.as_secs_f64();
     let ours = (after.writes() - before.writes()) / seconds;
-    let theirs = changes as f64 / seconds;
+    let theirs = f64::from(changes) / seconds;
     assert!(
         workers.at_work() == slices.len(),
         "{} of {} workers are at work",
         workers.at_work(),
         slices.len()
     );
-    table.note("workers at work", slices.len() as f64, "");
+    table.note("workers at work", f64::from(u32::try_from(slices.len()).unwrap()), "");
     table.note("writes of the workers", theirs, "/s");
     table.note("writes of the operator", ours, "/s");
     table.goal("writes with fifty workers reporting", 10.0, ours + theirs, "/s");
     table.note(
         "CPU time of the operator meanwhile",
-        (after.cpu - before.cpu).as_secs_f64() * 1000.0 / seconds,
+        after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1000.0 / seconds,
         "ms/s",
     );
     table.goal("memory (RSS) of the operator meanwhile", 128.0, after.rss, "MiB");

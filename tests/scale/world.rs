@@ -339,14 +339,17 @@ impl World {
     }
 
     /// Counts the changes of the mailboxes' objects and of results, for a while.
-    pub(crate) async fn count_changes(&self, time: Duration) -> usize {
+    pub(crate) async fn count_changes(&self, time: Duration) -> u32 {
         let (mailboxes, results) =
             (self.api::<PartialObjectMeta<MailboxMigration>>(), self.api::<PartialObjectMeta<ConfigMap>>());
-        let mailboxes = watcher(mailboxes, watcher::Config::default()).default_backoff().map(is_change);
-        let results = watcher(results, watcher::Config::default()).default_backoff().map(is_change);
+        let mailboxes =
+            watcher(mailboxes, watcher::Config::default()).default_backoff().map(|event| is_change(&event));
+        let results =
+            watcher(results, watcher::Config::default()).default_backoff().map(|event| is_change(&event));
         let end = tokio::time::sleep(time);
         let changes = stream::select(mailboxes.boxed(), results.boxed()).take_until(end);
-        changes.filter(|change| futures::future::ready(*change)).count().await
+        let count = changes.filter(|change| futures::future::ready(*change)).count().await;
+        u32::try_from(count).unwrap()
     }
 }
 
@@ -355,7 +358,7 @@ fn name_of_job(migration: &MailMigration, kind: Kind, number: u32, first: Option
     job_name(&migration.name_any(), kind, &[&number.to_string(), first])
 }
 
-fn is_change<K>(event: watcher::Result<watcher::Event<K>>) -> bool {
+fn is_change<K>(event: &watcher::Result<watcher::Event<K>>) -> bool {
     matches!(event, Ok(watcher::Event::Apply(_)))
 }
 
