@@ -39,10 +39,11 @@ cluster-demo: cluster ## make that cluster ready for examples/quickstart.yaml: i
 cluster-down: ## end it
 	@tests/cluster/down
 
+# Most tests wait for servers: more of them at once than there are cores.
 test: setup ## all checks: format, lints, tests; in a cluster of their own, or in the one that KUBECONFIG names
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	tests/cluster/during $(CARGO) test --no-fail-fast
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} tests/cluster/during $(CARGO) test --no-fail-fast
 
 scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of an hour beyond the release build
 	$(CARGO) build --release --bin mailferry

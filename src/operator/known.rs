@@ -137,6 +137,19 @@ impl KnownJob {
     }
 }
 
+/// The name of a look at a domain that was made and, as far as our copies show, is not begun. It is what is to be begun: a
+/// second one beside it would spend a refused password's second try at once.
+pub fn unbegun(jobs: &[KnownJob], domain: &str, inputs: &str, round: u32) -> Option<String> {
+    let wanted = |job: &&KnownJob| {
+        job.kind == Kind::Discover
+            && job.domain == domain
+            && job.inputs == inputs
+            && job.number == round
+            && job.course() == Course::Waiting
+    };
+    jobs.iter().find(wanted).map(|job| job.job.name_any())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -169,6 +182,21 @@ mod tests {
             assert_eq!(known(&extra).course(), wanted, "{extra}");
         }
         assert!(KnownJob::read(Arc::default()).is_none());
+    }
+
+    #[test]
+    fn a_look_that_is_not_begun_yet_is_begun_and_not_made_again() {
+        let look = |suspend: bool| {
+            known(&json!({"metadata": {"labels": {LABEL_TASK: "discover", LABEL_INPUTS: "i", LABEL_NUMBER: "1",
+                LABEL_DOMAIN_DIGEST: "d"}}, "spec": {"suspend": suspend}}))
+        };
+        let waiting = [known(&json!({"spec": {"suspend": true}})), look(true)];
+        assert_eq!(unbegun(&waiting, "d", "i", 1).as_deref(), Some("j"));
+        for (domain, inputs, round) in [("e", "i", 1), ("d", "j", 1), ("d", "i", 2)] {
+            assert_eq!(unbegun(&waiting, domain, inputs, round), None);
+        }
+        assert_eq!(unbegun(&[look(false)], "d", "i", 1), None);
+        assert_eq!(unbegun(&waiting[..1], "d", "i", 3), None, "a pass is no look");
     }
 
     #[test]

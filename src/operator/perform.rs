@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use tracing::info;
 
 use super::jobs::Order;
-use super::known::{Course, KnownJob};
+use super::known::{Course, KnownJob, unbegun};
 use super::launch;
 use super::observe::{metric_kind, parts_of};
 use super::obstacles;
@@ -198,7 +198,8 @@ impl ClusterPlatform {
         // is the answer to something else.
         let version = self.context.stores.version_of(&self.namespace, &results[0]).unwrap_or_default();
         let inputs_now = [uid.as_str(), &domain.name, &inputs, &round.to_string(), &version];
-        let name = job_name(&self.name, Kind::Discover, &inputs_now);
+        let name = unbegun(&self.jobs, &key, &inputs, round)
+            .unwrap_or_else(|| job_name(&self.name, Kind::Discover, &inputs_now));
         let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone() };
         let alone = Share { pods: 1, per_host: migration.spec.policy.limits.per_host_connections };
         let work = self.work(migration, name.clone(), at, alone, task);
