@@ -213,6 +213,7 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.outgoing.advance(written);
+            crate::steps::reach();
         }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
@@ -308,6 +309,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
                 return Poll::Ready(Ok(()));
             }
             if let Some(event) = this.scan()? {
+                if matches!(event, Event::Tagged { .. }) {
+                    crate::steps::reach();
+                }
                 if this.events.len() >= EVENTS_MAX {
                     return Poll::Ready(Err(excess("too many responses while a login was under way")));
                 }

@@ -61,7 +61,10 @@ impl Wire {
             self.channel.flush().await
         };
         match timeout(SILENCE_MAX, write).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                crate::steps::reach();
+                Ok(())
+            }
             Ok(Err(error)) => Err(Failure::new(Class::Unreachable, "the connection broke").caused_by(&error)),
             Err(_) => Err(silent()),
         }
@@ -103,6 +106,7 @@ impl Wire {
     /// Reads the first line of an answer.
     pub(super) async fn status(&mut self) -> Result<Status> {
         let line = self.line().await?;
+        crate::steps::reach();
         let after = |prefix: &[u8]| {
             let (head, text) = line.split_at_checked(prefix.len())?;
             let ends = text.first().is_none_or(u8::is_ascii_whitespace);
