@@ -1,8 +1,8 @@
 //! Killed at each step, as by `kill -9`, and run again: the destination is what the source is, and one run more sends
 //! nothing. Each situation is prepared once and played once for each step of its pass.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mailferry::model::failure::Class;
@@ -11,14 +11,14 @@ use tokio::task::spawn_blocking;
 
 use crate::orders::{Orders, start};
 use crate::proxy::{Harm, Moment, Plan, Proxy, Way, without_uidplus};
-use crate::stage::{
-    BASE, Stage, expunge, letter, new_server, old_server, recreate, small_mailbox, together,
-};
+use crate::stage::{BASE, Stage, expunge, letter, new_server, old_server, recreate, small_mailbox, together};
 use crate::support::compare::{Account, differences};
 use crate::support::dovecot::Builder;
 
 /// Plays of one situation at a time; most of a play is waiting.
 const AT_ONCE: usize = 10;
+/// Situations at a time.
+const SITUATIONS_AT_ONCE: usize = 2;
 
 /// What may be between the two sides.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,6 @@ struct Situation {
     remedy: Option<(Class, fn(&Stage, &str))>,
     /// Differences that are meant to be.
     tolerated: fn(&str) -> bool,
-    /// How many steps there are at least; fewer mean that something is not looked at any more.
-    steps: u64,
 }
 
 impl Default for Situation {
@@ -59,24 +57,54 @@ impl Default for Situation {
             between: Between::Nothing,
             remedy: None,
             tolerated: |_| false,
-            steps: 60,
         }
     }
 }
 
-/// Every step, or an even sample that begins where the seed says.
-fn sample(steps: u64, seed: u64) -> Vec<u64> {
-    let stride = match std::env::var("MAILFERRY_FAULTS").as_deref() {
-        Ok("all") => 1,
-        _ => STRIDE,
-    };
-    (1..=steps).filter(|step| step % stride == seed % stride).collect()
+/// Steps in all situations together; fewer mean that something is not looked at any more.
+const STEPS_MIN: u64 = 1_000;
+/// `make test` plays one step of so many, `make faults` every one.
+const STRIDE: u64 = 4;
+
+/// Every step, or an even sample; which one depends on their number, so that situations do not all sample alike.
+fn sample(steps: u64) -> Vec<u64> {
+    let stride = if std::env::var("MAILFERRY_FAULTS").is_ok_and(|word| word == "all") { 1 } else { STRIDE };
+    (1..=steps).filter(|step| step % stride == steps % stride).collect()
 }
 
-/// In `make test` one step of so many is played.
-const STRIDE: u64 = 1;
+/// `MAILFERRY_SITUATION` names one to play alone.
+#[test]
+fn a_kill_at_any_step_loses_nothing_and_doubles_nothing() {
+    let wanted = std::env::var("MAILFERRY_SITUATION").ok();
+    let chosen = situations().into_iter().filter(|s| wanted.as_deref().is_none_or(|name| name == s.name));
+    let waiting: Mutex<Vec<&'static Situation>> =
+        Mutex::new(chosen.map(|situation| &*Box::leak(Box::new(situation))).collect());
+    assert!(!waiting.lock().unwrap().is_empty(), "no situation is called {wanted:?}");
+    let begun = Instant::now();
+    let (mut steps, mut killed, mut failed) = (0, 0, Vec::new());
+    std::thread::scope(|scope| {
+        let work = || {
+            let mut ended = Vec::new();
+            loop {
+                let Some(situation) = waiting.lock().unwrap().pop() else { return ended };
+                ended.push((situation.name, std::panic::catch_unwind(|| play_all(situation))));
+            }
+        };
+        let workers: Vec<_> = (0..SITUATIONS_AT_ONCE).map(|_| scope.spawn(work)).collect();
+        for (name, ended) in workers.into_iter().flat_map(|worker| worker.join().unwrap()) {
+            match ended {
+                Ok((there, reached)) => (steps, killed) = (steps + there, killed + reached),
+                Err(_) => failed.push(name),
+            }
+        }
+    });
+    println!("{steps} steps, killed at {killed} of them, in {:?}", begun.elapsed());
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(wanted.is_some() || steps >= STEPS_MIN, "only {steps} steps in all");
+}
 
-fn play_all(situation: &'static Situation) {
+/// How many steps there are, and at how many a process was killed.
+fn play_all(situation: &'static Situation) -> (u64, u64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let (source, destination) = (situation.servers)();
@@ -87,8 +115,7 @@ fn play_all(situation: &'static Situation) {
             orders.carry().await.unwrap_or_else(|failure| panic!("{failure:?}"));
         }
         let steps = count(&stage, situation).await;
-        assert!(steps >= situation.steps, "{}: only {steps} steps", situation.name);
-        let points = sample(steps, steps);
+        let points = sample(steps);
         let (allowed, killed) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(AtomicUsize::new(0)));
         let mut plays = tokio::task::JoinSet::new();
         for &step in &points {
@@ -105,10 +132,21 @@ fn play_all(situation: &'static Situation) {
             done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         }
         let killed = killed.load(Ordering::SeqCst);
-        println!("{}: {steps} steps, killed at {killed} of {} in {:?}", situation.name, points.len(), begun.elapsed());
+        println!(
+            "{}: {steps} steps, killed at {killed} of {} in {:?}",
+            situation.name,
+            points.len(),
+            begun.elapsed()
+        );
         // Packets fall as they like, so the last steps of one run may be missing in another.
-        assert!(killed * 10 >= points.len() * 9, "{}: killed at {killed} of {}", situation.name, points.len());
-    });
+        assert!(
+            killed * 10 >= points.len() * 9,
+            "{}: killed at {killed} of {}",
+            situation.name,
+            points.len()
+        );
+        (steps, killed as u64)
+    })
 }
 
 /// How many steps a pass has that nothing happens to.
@@ -200,17 +238,6 @@ async fn play(stage: &Arc<Stage>, situation: &'static Situation, step: u64) -> b
     killed
 }
 
-macro_rules! situations {
-    ($($name:ident: $situation:expr;)+) => {$(
-        #[test]
-        fn $name() {
-            static SITUATION: std::sync::LazyLock<Situation> =
-                std::sync::LazyLock::new(|| Situation { name: stringify!($name), ..$situation });
-            play_all(&SITUATION);
-        }
-    )+};
-}
-
 /// The small mailbox has been carried, and then something happened.
 fn carried(stage: &Stage) -> Vec<Orders> {
     stage.at_source(BASE).seed(small_mailbox());
@@ -236,195 +263,198 @@ fn inbox_for_pop3(stage: &Stage) {
     stage.at_source(BASE).seed(mail);
 }
 
-situations! {
-    full: Situation::default();
-
-    full_without_uidplus: Situation { between: Between::NoUidplus, ..Situation::default() };
-
-    full_without_extensions: Situation {
-        servers: || (old_server().capability("IMAP4rev1"), new_server().capability("IMAP4rev1")),
-        ..Situation::default()
-    };
-
-    delta: Situation {
-        prepare: |stage| {
-            carried(stage);
-            let mut old = stage.at_source(BASE);
-            old.append(&letter("INBOX", &["\\Seen"], "new one", 900)).unwrap();
-            old.append(&letter("INBOX", &[], "twin", 400)).unwrap();
-            old.append(&letter("Sent", &["late"], "new two", 30_000)).unwrap();
-            Vec::new()
+/// All of them.
+fn situations() -> Vec<Situation> {
+    vec![
+        Situation { name: "full", ..Situation::default() },
+        Situation { name: "full_without_uidplus", between: Between::NoUidplus, ..Situation::default() },
+        Situation {
+            name: "full_without_extensions",
+            servers: || (old_server().capability("IMAP4rev1"), new_server().capability("IMAP4rev1")),
+            ..Situation::default()
         },
-        ..Situation::default()
-    };
-
-    flags: Situation {
-        prepare: |stage| {
-            carried(stage);
-            let mut old = stage.at_source(BASE);
-            old.select("INBOX").unwrap();
-            old.command("STORE 1:2 FLAGS (\\Answered Later)").unwrap();
-            old.command("STORE 3 FLAGS ()").unwrap();
-            old.command("STORE 5:6 +FLAGS (\\Flagged)").unwrap();
-            old.select("Sent").unwrap();
-            old.command("STORE 1:* -FLAGS (\\Seen)").unwrap();
-            Vec::new()
+        Situation {
+            name: "delta",
+            prepare: |stage| {
+                carried(stage);
+                let mut old = stage.at_source(BASE);
+                old.append(&letter("INBOX", &["\\Seen"], "new one", 900)).unwrap();
+                old.append(&letter("INBOX", &[], "twin", 400)).unwrap();
+                old.append(&letter("Sent", &["late"], "new two", 30_000)).unwrap();
+                Vec::new()
+            },
+            ..Situation::default()
         },
-        steps: 30,
-        ..Situation::default()
-    };
-
-    new_folders: Situation {
-        prepare: |stage| {
-            carried(stage);
-            let mut old = stage.at_source(BASE);
-            old.seed([
-                letter("Projects/Alpha", &["\\Seen"], "alpha", 900),
-                letter("Projects/Alpha", &[], "beta", 20_000),
-                letter("Entwürfe & Pläne", &["\\Draft"], "plan", 100),
-            ]);
-            old.create_and_subscribe("Empty");
-            Vec::new()
+        Situation {
+            name: "flags",
+            prepare: |stage| {
+                carried(stage);
+                let mut old = stage.at_source(BASE);
+                old.select("INBOX").unwrap();
+                old.command("STORE 1:2 FLAGS (\\Answered Later)").unwrap();
+                old.command("STORE 3 FLAGS ()").unwrap();
+                old.command("STORE 5:6 +FLAGS (\\Flagged)").unwrap();
+                old.select("Sent").unwrap();
+                old.command("STORE 1:* -FLAGS (\\Seen)").unwrap();
+                Vec::new()
+            },
+            ..Situation::default()
         },
-        ..Situation::default()
-    };
-
-    another_uidvalidity_at_the_source: Situation {
-        prepare: |stage| {
-            carried(stage);
-            let mut old = stage.at_source(BASE);
-            recreate(&mut old, "Sent");
-            recreate(&mut old, "Archive/2019");
-            old.append(&letter("Sent", &[], "new", 500)).unwrap();
-            Vec::new()
+        Situation {
+            name: "new_folders",
+            prepare: |stage| {
+                carried(stage);
+                let mut old = stage.at_source(BASE);
+                old.seed([
+                    letter("Projects/Alpha", &["\\Seen"], "alpha", 900),
+                    letter("Projects/Alpha", &[], "beta", 20_000),
+                    letter("Entwürfe & Pläne", &["\\Draft"], "plan", 100),
+                ]);
+                old.create_and_subscribe("Empty");
+                Vec::new()
+            },
+            ..Situation::default()
         },
-        ..Situation::default()
-    };
-
-    another_uidvalidity_at_the_destination: Situation {
-        prepare: |stage| {
-            carried(stage);
-            let mut new = stage.at_destination(BASE);
-            recreate(&mut new, "Sent");
-            recreate(&mut new, "Archive/2019");
-            stage.at_source(BASE).append(&letter("Sent", &[], "new", 500)).unwrap();
-            Vec::new()
+        Situation {
+            name: "another_uidvalidity_at_the_source",
+            prepare: |stage| {
+                carried(stage);
+                let mut old = stage.at_source(BASE);
+                recreate(&mut old, "Sent");
+                recreate(&mut old, "Archive/2019");
+                old.append(&letter("Sent", &[], "new", 500)).unwrap();
+                Vec::new()
+            },
+            ..Situation::default()
         },
-        ..Situation::default()
-    };
-
-    a_folder_emptied_at_the_destination: Situation {
-        prepare: |stage| {
-            carried(stage);
-            stage.at_destination(BASE).delete("Archive/2019").unwrap();
-            Vec::new()
+        Situation {
+            name: "another_uidvalidity_at_the_destination",
+            prepare: |stage| {
+                carried(stage);
+                let mut new = stage.at_destination(BASE);
+                recreate(&mut new, "Sent");
+                recreate(&mut new, "Archive/2019");
+                stage.at_source(BASE).append(&letter("Sent", &[], "new", 500)).unwrap();
+                Vec::new()
+            },
+            ..Situation::default()
         },
-        steps: 30,
-        ..Situation::default()
-    };
-
-    expunged_while_copying: Situation {
-        between: Between::Expunging,
-        // It may have been read before it went.
-        tolerated: |line| line.contains("too many") && line.contains("(50"),
-        ..Situation::default()
-    };
-
-    no_room_at_the_destination: Situation {
-        servers: || (old_server(), new_server().any_user(crate::orders::PASSWORD, Some(150_000))),
-        prepare: |stage| {
-            stage.at_source(BASE).seed(small_mailbox());
-            let mut new = stage.at_destination(BASE);
-            new.create("Ballast").unwrap();
-            new.append(&letter("Ballast", &[], "ballast", 95_000)).unwrap();
-            Vec::new()
+        Situation {
+            name: "a_folder_emptied_at_the_destination",
+            prepare: |stage| {
+                carried(stage);
+                stage.at_destination(BASE).delete("Archive/2019").unwrap();
+                Vec::new()
+            },
+            ..Situation::default()
         },
-        remedy: Some((Class::Quota, |stage, play| expunge(&mut stage.at_destination(play), "Ballast", 1))),
-        tolerated: |line| line.starts_with("Ballast: the folder"),
-        ..Situation::default()
-    };
-
-    one_message_too_large: Situation {
-        servers: || (old_server(), new_server().max_message(30_000)),
-        tolerated: |line| line.ends_with("missing") && line.contains("INBOX") && line.contains("(39"),
-        ..Situation::default()
-    };
-
-    pop3: Situation {
-        prepare: |stage| {
-            inbox_for_pop3(stage);
-            Vec::new()
+        Situation {
+            name: "expunged_while_copying",
+            between: Between::Expunging,
+            // It may have been read before it went.
+            tolerated: |line| line.ends_with("too many") && line.starts_with("INBOX: "),
+            ..Situation::default()
         },
-        orders: |stage, play| vec![stage.by_pop3(play)],
-        steps: 40,
-        ..Situation::default()
-    };
-
-    pop3_and_then_imap: Situation {
-        prepare: |stage| {
-            inbox_for_pop3(stage);
-            block_on(stage.by_pop3(BASE));
-            let mut old = stage.at_source(BASE);
-            old.append(&letter("INBOX", &["\\Seen"], "new since", 900)).unwrap();
-            old.seed([letter("Sent", &["\\Seen"], "sent", 300)]);
-            old.select("INBOX").unwrap();
-            old.command("STORE 2:4 FLAGS (\\Seen)").unwrap();
-            Vec::new()
+        Situation {
+            name: "no_room_at_the_destination",
+            servers: || (old_server(), new_server().any_user(crate::orders::PASSWORD, Some(150_000))),
+            prepare: |stage| {
+                stage.at_source(BASE).seed(small_mailbox());
+                let mut new = stage.at_destination(BASE);
+                new.create("Ballast").unwrap();
+                new.append(&letter("Ballast", &[], "ballast", 95_000)).unwrap();
+                Vec::new()
+            },
+            remedy: Some((Class::Quota, |stage, play| {
+                expunge(&mut stage.at_destination(play), "Ballast", 1)
+            })),
+            tolerated: |line| line.starts_with("Ballast: the folder"),
+            ..Situation::default()
         },
-        ..Situation::default()
-    };
-
-    two_mailboxes_into_one: Situation {
-        prepare: |stage| {
-            stage.at_source(BASE).seed(small_mailbox().into_iter().take(6));
-            let other = ["a", "b", "c", "d"].map(|name| letter("INBOX", &[], name, 2_000));
-            stage.at_source("base-other").seed(other);
-            stage.at_source("base-other").seed([letter("Sent", &["\\Seen"], "e", 100)]);
-            Vec::new()
+        Situation {
+            name: "one_message_too_large",
+            servers: || (old_server(), new_server().max_message(30_000)),
+            tolerated: |line| {
+                line.ends_with("missing") && line.contains("INBOX") && line.contains("(40000 bytes")
+            },
+            ..Situation::default()
         },
-        orders: |stage, play| {
-            let other = format!("{play}-other");
-            vec![
-                stage.orders(play),
-                Orders { source_user: other.clone(), ledger: stage.ledger(&other), ..stage.orders(play) },
-            ]
+        Situation {
+            name: "pop3",
+            prepare: |stage| {
+                inbox_for_pop3(stage);
+                Vec::new()
+            },
+            orders: |stage, play| vec![stage.by_pop3(play)],
+            ..Situation::default()
         },
-        ..Situation::default()
-    };
-
-    a_folder_renamed: Situation {
-        prepare: |stage| {
-            carried(stage);
-            let mut old = stage.at_source(BASE);
-            old.command("RENAME Archive/2019 Archive/Before").unwrap();
-            old.command("UNSUBSCRIBE Archive/2019").unwrap();
-            old.subscribe("Archive/Before").unwrap();
-            Vec::new()
+        Situation {
+            name: "pop3_and_then_imap",
+            prepare: |stage| {
+                inbox_for_pop3(stage);
+                block_on(stage.by_pop3(BASE));
+                let mut old = stage.at_source(BASE);
+                old.append(&letter("INBOX", &["\\Seen"], "new since", 900)).unwrap();
+                old.seed([letter("Sent", &["\\Seen"], "sent", 300)]);
+                old.select("INBOX").unwrap();
+                old.command("STORE 2:4 FLAGS (\\Seen)").unwrap();
+                Vec::new()
+            },
+            ..Situation::default()
         },
-        // What was carried under the old name stays.
-        tolerated: |line| line.starts_with("Archive/2019"),
-        ..Situation::default()
-    };
-
-    a_ledger_lost: Situation {
-        prepare: |stage| {
-            carried(stage);
-            std::fs::remove_file(stage.ledger(BASE)).unwrap();
-            stage.at_source(BASE).append(&letter("INBOX", &[], "new", 400)).unwrap();
-            Vec::new()
+        Situation {
+            name: "two_mailboxes_into_one",
+            prepare: |stage| {
+                stage.at_source(BASE).seed(small_mailbox().into_iter().take(6));
+                let other = ["a", "b", "c", "d"].map(|name| letter("INBOX", &[], name, 2_000));
+                stage.at_source("base-other").seed(other);
+                stage.at_source("base-other").seed([letter("Sent", &["\\Seen"], "e", 100)]);
+                Vec::new()
+            },
+            orders: |stage, play| {
+                let other = format!("{play}-other");
+                vec![
+                    stage.orders(play),
+                    Orders { source_user: other.clone(), ledger: stage.ledger(&other), ..stage.orders(play) },
+                ]
+            },
+            ..Situation::default()
         },
-        ..Situation::default()
-    };
-
-    resumed_after_a_kill: Situation {
-        prepare: |stage| {
-            stage.at_source(BASE).seed(small_mailbox());
-            // Deep in the first folder: its messages are under way.
-            let middle = Some(45);
-            start(&[stage.orders(BASE)], middle, None).wait().unwrap();
-            std::thread::sleep(Duration::from_millis(500));
-            Vec::new()
+        Situation {
+            name: "a_folder_renamed",
+            prepare: |stage| {
+                carried(stage);
+                let mut old = stage.at_source(BASE);
+                old.command("RENAME Archive/2019 Archive/Before").unwrap();
+                old.command("UNSUBSCRIBE Archive/2019").unwrap();
+                old.subscribe("Archive/Before").unwrap();
+                Vec::new()
+            },
+            // What was carried under the old name stays.
+            tolerated: |line| line.starts_with("Archive/2019"),
+            ..Situation::default()
         },
-        ..Situation::default()
-    };
+        Situation {
+            name: "a_ledger_lost",
+            prepare: |stage| {
+                carried(stage);
+                std::fs::remove_file(stage.ledger(BASE)).unwrap();
+                stage.at_source(BASE).append(&letter("INBOX", &[], "new", 400)).unwrap();
+                Vec::new()
+            },
+            ..Situation::default()
+        },
+        Situation {
+            name: "resumed_after_a_kill",
+            prepare: |stage| {
+                stage.at_source(BASE).seed(small_mailbox());
+                // Deep in the first folder: its messages are under way.
+                let middle = Some(45);
+                start(&[stage.orders(BASE)], middle, None).wait().unwrap();
+                std::thread::sleep(Duration::from_millis(500));
+                Vec::new()
+            },
+            ..Situation::default()
+        },
+    ]
 }

@@ -22,7 +22,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod changing;
 mod every_step;
+mod late;
 mod orders;
 mod proxy;
+mod random;
 mod stage;

@@ -1,8 +1,8 @@
 //! Stands between Mailferry and a server and does harm: once, at a pattern or at the N-th byte of one direction.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -141,8 +141,10 @@ async fn join(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
     server.set_nodelay(true).unwrap();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let (mut up, mut down) =
-        (Pump::new(Way::ToServer, from_client, to_server, &shared), Pump::new(Way::ToClient, from_server, to_client, &shared));
+    let (mut up, mut down) = (
+        Pump::new(Way::ToServer, from_client, to_server, &shared),
+        Pump::new(Way::ToClient, from_server, to_client, &shared),
+    );
     let end = tokio::select! {
         end = up.run() => end,
         end = down.run() => end,
@@ -157,7 +159,9 @@ async fn join(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
     // What the other direction still holds passes on, as a server's last words do.
     let _ = up.to.shutdown().await;
     let mut rest = vec![0; 65536];
-    while !shared.swallowing.load(Ordering::SeqCst) && !matches!(shared.plan, Some(Plan { harm: Harm::Cut, .. })) {
+    while !shared.swallowing.load(Ordering::SeqCst)
+        && !matches!(shared.plan, Some(Plan { harm: Harm::Cut, .. }))
+    {
         match tokio::time::timeout(Duration::from_millis(200), down.from.read(&mut rest)).await {
             Ok(Ok(read)) if read > 0 => {
                 if down.to.write_all(&rest[..read]).await.is_err() {
@@ -194,7 +198,8 @@ impl<'a> Pump<'a> {
                 Ok(read) => read,
             };
             let bytes = self.edit(&buffer[..read]);
-            let before = self.shared.passed[self.way as usize].fetch_add(bytes.len() as u64, Ordering::SeqCst);
+            let before =
+                self.shared.passed[self.way as usize].fetch_add(bytes.len() as u64, Ordering::SeqCst);
             let Some((at, harm)) = self.harm_in(&bytes, before) else {
                 if self.pass(&bytes).await.is_err() {
                     return End::Quiet;
@@ -211,7 +216,8 @@ impl<'a> Pump<'a> {
                 Harm::Swallow(time) => {
                     self.shared.swallowing.store(true, Ordering::SeqCst);
                     // The other pump goes on; what the server says here is read and forgotten.
-                    let forget = async { while self.from.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+                    let forget =
+                        async { while self.from.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
                     let _ = tokio::time::timeout(time, forget).await;
                     return End::Quiet;
                 }

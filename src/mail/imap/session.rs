@@ -382,7 +382,8 @@ pub fn split_numbered(line: &[u8]) -> Option<(u32, &[u8], &[u8])> {
 pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
     let mut values = read_values(rest)?;
     let Some(Value::List(attributes)) = values.pop() else {
-        return Err(Failure::protocol("sent a FETCH response without attributes"));
+        let head = printable(&String::from_utf8_lossy(&rest[..rest.len().min(200)]));
+        return Err(Failure::protocol(format!("sent a FETCH response without attributes: {head}")));
     };
     let mut pairs = Vec::with_capacity(attributes.len() / 2);
     let mut attributes = attributes.into_iter();
