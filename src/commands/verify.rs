@@ -38,7 +38,9 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
                 let found = discovery.iter().flat_map(|found| &found.mailboxes);
                 let mailbox = found.into_iter().find(|mailbox| mailbox.address == planned.source);
                 let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
-                let verified = verify_mailbox(&tools, at, &planned, endpoint, wanted, args.repair).await;
+                // Both sides' sessions are in it.
+                let verifying = verify_mailbox(&tools, at, &planned, endpoint, wanted, args.repair);
+                let verified = Box::pin(verifying).await;
                 let row = match verified {
                     Ok(Some(found)) => {
                         let mut record = kept.load_mailbox(&planned.source)?.unwrap_or_default();

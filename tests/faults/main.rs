@@ -24,6 +24,7 @@ mod support;
 
 mod changing;
 mod every_step;
+mod hostile;
 mod late;
 mod orders;
 mod proxy;

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::tokens::Status;
+use crate::mail::patience::Patience;
 
 /// Bytes asked of the socket at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -77,6 +78,8 @@ pub struct Wire<S> {
     events: VecDeque<Event>,
     standin: Bytes,
     outgoing: BytesMut,
+    /// How long the server is still waited for.
+    pub patience: Patience,
 }
 
 impl<S> fmt::Debug for Wire<S> {
@@ -98,6 +101,7 @@ impl<S> Wire<S> {
             events: VecDeque::new(),
             standin: Bytes::new(),
             outgoing: BytesMut::new(),
+            patience: Patience::default(),
         }
     }
 
