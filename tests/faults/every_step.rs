@@ -30,6 +30,9 @@ enum Between {
     Expunging,
 }
 
+/// What somebody does about a failure.
+type Remedy = fn(&Stage, &str);
+
 struct Situation {
     name: &'static str,
     servers: fn() -> (Builder, Builder),
@@ -39,7 +42,7 @@ struct Situation {
     orders: fn(&Stage, &str) -> Vec<Orders>,
     between: Between,
     /// What is done after the pass that follows the kill, which must have failed with this class until then.
-    remedy: Option<(Class, fn(&Stage, &str))>,
+    remedy: Option<(Class, Remedy)>,
     /// Differences that are meant to be.
     tolerated: fn(&str) -> bool,
 }
@@ -168,12 +171,12 @@ async fn orders(stage: &Arc<Stage>, situation: &Situation, play: &str) -> (Vec<O
         Between::Expunging => {
             let (stage_there, name) = (Arc::clone(stage), play.to_owned());
             let act = move || expunge(&mut stage_there.at_source(&name), "INBOX", 2);
-            let plan = Plan {
+            let once = Plan {
                 way: Way::ToServer,
                 moment: Moment::Text("BODY.PEEK[]", 1),
                 harm: Harm::Meanwhile(Arc::new(act)),
             };
-            Some(Proxy::harming(stage.source.imap(), plan).await)
+            Some(Proxy::harming(stage.source.imap(), once).await)
         }
     };
     for orders in &mut orders {
@@ -241,12 +244,12 @@ async fn play(stage: &Arc<Stage>, situation: &'static Situation, step: u64) -> b
 /// The small mailbox has been carried, and then something happened.
 fn carried(stage: &Stage) -> Vec<Orders> {
     stage.at_source(BASE).seed(small_mailbox());
-    block_on(stage.orders(BASE));
+    block_on(&stage.orders(BASE));
     Vec::new()
 }
 
 /// Carries from a thread that may block.
-fn block_on(orders: Orders) {
+fn block_on(orders: &Orders) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(orders.carry()).unwrap_or_else(|failure| panic!("{failure:?}"));
 }
@@ -264,6 +267,7 @@ fn inbox_for_pop3(stage: &Stage) {
 }
 
 /// All of them.
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn situations() -> Vec<Situation> {
     vec![
         Situation { name: "full", ..Situation::default() },
@@ -366,7 +370,7 @@ fn situations() -> Vec<Situation> {
                 Vec::new()
             },
             remedy: Some((Class::Quota, |stage, play| {
-                expunge(&mut stage.at_destination(play), "Ballast", 1)
+                expunge(&mut stage.at_destination(play), "Ballast", 1);
             })),
             tolerated: |line| line.starts_with("Ballast: the folder"),
             ..Situation::default()
@@ -392,7 +396,7 @@ fn situations() -> Vec<Situation> {
             name: "pop3_and_then_imap",
             prepare: |stage| {
                 inbox_for_pop3(stage);
-                block_on(stage.by_pop3(BASE));
+                block_on(&stage.by_pop3(BASE));
                 let mut old = stage.at_source(BASE);
                 old.append(&letter("INBOX", &["\\Seen"], "new since", 900)).unwrap();
                 old.seed([letter("Sent", &["\\Seen"], "sent", 300)]);

@@ -227,7 +227,8 @@ async fn tell_bodies(
 
 async fn list_many(out: &mut OwnedWriteHalf, word: &str) -> std::io::Result<()> {
     for hundred in 0..1_500 {
-        let lines: String = (0..100).map(|n| format!("* {word} () \"/\" folder-{hundred}-{n}\r\n")).collect();
+        let line = |n| format!("* {word} () \"/\" folder-{hundred}-{n}\r\n");
+        let lines = (0..100).map(line).collect::<Vec<_>>().concat();
         out.write_all(lines.as_bytes()).await?;
     }
     Ok(())

@@ -16,7 +16,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test stops at the first surprise, in its small functions as well"
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise, in its small functions as well, and tells how far it came"
 )]
 
 #[path = "../support/mod.rs"]
