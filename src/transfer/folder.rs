@@ -244,10 +244,19 @@ impl FolderPass<'_> {
         if !copied.settled.iter().any(is_refused) {
             return None;
         }
-        match self.destination.status(&self.plan.destination).await {
-            Ok(now) if now.uidvalidity == arrived.uidvalidity => None,
+        let folder = &self.plan.destination;
+        // STATUS alone may speak of what the session still holds open.
+        let still_there = match self.destination.list_folders().await {
+            Ok(listed) if listed.iter().any(|other| other.path == *folder) => {
+                self.destination.status(folder).await.map(|now| now.uidvalidity == arrived.uidvalidity)
+            }
+            Ok(_) => Ok(false),
+            Err(failure) => Err(failure),
+        };
+        match still_there {
+            Ok(true) => None,
             Err(failure) if failure.class != Class::Refused => Some(failure),
-            Ok(_) | Err(_) => {
+            Ok(false) | Err(_) => {
                 copied.settled.retain(|settled| !is_refused(settled));
                 let what = "the folder was removed at the destination while it was being filled";
                 Some(Failure::new(Class::Refused, what).hint("the next pass makes it again and goes on"))
