@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailferry/targ
 endif
 endif
 
-.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test scale fmt lint clean
+.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test faults scale fmt lint clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test: setup ## all checks: format, lints, tests; in a cluster of their own, or i
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} tests/cluster/during $(CARGO) test --no-fail-fast
+
+faults: setup ## what may go wrong, at length: a kill at every step, 5,000 faults at random, parsers fuzzed; takes an hour
+	MAILFERRY_FAULTS=all $(CARGO) test --test faults -- --nocapture
+	PROPTEST_CASES=100000 $(CARGO) test --lib -- mail:: discovery::autoconfig model::identity
 
 scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of an hour beyond the release build
 	$(CARGO) build --release --bin mailferry

@@ -27,6 +27,7 @@
 //! - [`cluster`] is what the operator, its workers and commands that look into a cluster share. Only these three rooms
 //!   speak to the API server.
 //! - [`reporting`] fills the report for both platforms, from the facts that each of them gathers.
+//! - [`steps`] counts, in builds for tests only, the moments at which a kill may leave something half done.
 //! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
 
 pub mod api;
@@ -43,5 +44,6 @@ pub mod plan;
 pub mod reconcile;
 pub mod report;
 pub mod reporting;
+pub mod steps;
 pub mod transfer;
 pub mod worker;

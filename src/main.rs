@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use mailferry::cli::Cli;
-use mailferry::commands;
+use mailferry::{commands, steps};
 
 fn main() -> ExitCode {
-    commands::execute(Cli::read())
+    let code = commands::execute(Cli::read());
+    steps::write_count();
+    code
 }

@@ -11,10 +11,11 @@ use crate::cli::{Output, VerifyArgs};
 use crate::local::progress::{Style, display};
 use crate::local::run::{Inputs, Reach, run_migration, tools_for};
 use crate::local::state::StateDir;
-use crate::local::verify::verify_mailbox;
+use crate::local::verify::{Found, verify_mailbox};
 use crate::local::workers::depth;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::Code;
+use crate::model::text::counted;
 use crate::plan::Ending;
 
 pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
@@ -30,10 +31,16 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         tools.guard.check().await?;
         let kept = state.migration(&migration)?;
         let wanted = args.depth.unwrap_or_else(|| depth(migration.spec.policy.verify));
-        let mut missing = 0;
+        let mut sum = Sum::default();
         for at in 0..migration.spec.domains.len() {
+            let discovery = kept.load_domain(&migration.spec.domains[at].name)?;
             for planned in tools.list_mailboxes(at)? {
-                let verified = verify_mailbox(&tools, &planned, wanted, args.repair).await;
+                let found = discovery.iter().flat_map(|found| &found.mailboxes);
+                let mailbox = found.into_iter().find(|mailbox| mailbox.address == planned.source);
+                let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
+                // Both sides' sessions are in it.
+                let verifying = verify_mailbox(&tools, at, &planned, endpoint, wanted, args.repair);
+                let verified = Box::pin(verifying).await;
                 let row = match verified {
                     Ok(Some(found)) => {
                         let mut record = kept.load_mailbox(&planned.source)?.unwrap_or_default();
@@ -41,7 +48,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
                         record.findings.retain(|finding| finding.code != Code::ArrivalsRemoved);
                         record.findings.extend(found.finding());
                         kept.save_mailbox(&planned.source, &record)?;
-                        missing += found.figures.missing;
+                        sum.add(&found);
                         json!({"mailbox": planned.source, "verification": found.figures, "named": found.named})
                     }
                     Ok(None) => json!({"mailbox": planned.source, "verification": null, "named": []}),
@@ -58,7 +65,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
                 rows.push(row);
             }
         }
-        if missing > 0 && args.repair {
+        if sum.missing + sum.waiting > 0 && args.repair {
             let shown = display(Style::Plain);
             let (_, ending) =
                 run_migration(migration, Some(Stage::Sync), &secrets, &state, &reach, Arc::clone(&shown))
@@ -66,10 +73,9 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
             if let Ending::Stopped(failure) = ending {
                 return Err(failure);
             }
-        } else if missing > 0 {
-            let failure =
-                Failure::new(Class::Refused, format!("{missing} messages are no longer at the destination"))
-                    .hint("if nobody removed them on purpose, send them again with --repair");
+            (sum.missing, sum.waiting) = (0, 0);
+        }
+        if let Some(failure) = sum.failure() {
             worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
             tell_failure(&failure, 0);
         }
@@ -80,6 +86,46 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     Ok(worst.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
 }
 
+/// The differences of all mailboxes of a migration.
+#[derive(Default)]
+struct Sum {
+    missing: u64,
+    differing: u64,
+    changed: u64,
+    waiting: u64,
+}
+
+impl Sum {
+    fn add(&mut self, found: &Found) {
+        self.missing += found.figures.missing;
+        self.differing += found.figures.differing;
+        self.changed += found.changed;
+        self.waiting += found.figures.waiting;
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let words = [
+            (self.missing, "no longer at the destination"),
+            (self.changed, "there with other bytes"),
+            (self.differing, "there with other flags or dates"),
+            (self.waiting, "still to be carried"),
+        ];
+        let said: Vec<String> = words
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{} {what}", counted(*count, "message is", "messages are")))
+            .collect();
+        let hint = if self.missing > 0 {
+            "if nobody removed them on purpose, send them again with --repair"
+        } else if self.waiting > 0 {
+            "run the migration again to carry them"
+        } else {
+            "users may have changed them since; a run carries what changes at the source from now on"
+        };
+        (!said.is_empty()).then(|| Failure::new(Class::Refused, said.join(", ")).hint(hint))
+    }
+}
+
 fn tell(row: &serde_json::Value) -> Result<()> {
     let mailbox = row["mailbox"].as_str().unwrap_or_default();
     let figures = &row["verification"];
@@ -87,8 +133,18 @@ fn tell(row: &serde_json::Value) -> Result<()> {
         return print(&format!("{mailbox:32} nothing was delivered yet\n"));
     }
     print(&format!(
-        "{mailbox:32} {} checked = {} identical + {} altered + {} missing; {} read back\n",
-        figures["checked"], figures["identical"], figures["altered"], figures["missing"], figures["readBack"]
+        "{mailbox:32} {} checked = {} identical + {} altered + {} missing; {} read back{}\n",
+        figures["checked"],
+        figures["identical"],
+        figures["altered"],
+        figures["missing"],
+        figures["readBack"],
+        [("differing", "with other flags or dates"), ("waiting", "still to be carried")]
+            .map(|(name, words)| match figures[name].as_u64() {
+                Some(count) if count > 0 => format!("; {count} {words}"),
+                _ => String::new(),
+            })
+            .concat()
     ))?;
     for line in row["named"].as_array().into_iter().flatten() {
         print(&format!("  {}\n", line.as_str().unwrap_or_default()))?;

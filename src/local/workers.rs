@@ -213,7 +213,7 @@ impl Tools {
     }
 
     /// Logs in to a mailbox at the source.
-    async fn open_source(
+    pub(super) async fn open_source(
         &self,
         at: usize,
         planned: &PlannedMailbox,

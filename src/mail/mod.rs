@@ -6,6 +6,7 @@
 pub mod credentials;
 pub mod imap;
 pub mod network;
+pub mod patience;
 pub mod pop3;
 pub(crate) mod spool;
 pub mod tls;

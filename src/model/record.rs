@@ -39,6 +39,12 @@ pub struct Verification {
     pub altered: u64,
     /// Messages that are no longer there.
     pub missing: u64,
+    /// Of the identical ones, those whose flags, keywords or date are not the source's; and folders that are not there.
+    #[serde(default)]
+    pub differing: u64,
+    /// Messages of the source that have not been carried yet; they are not among the checked ones.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// What is remembered of a mailbox.

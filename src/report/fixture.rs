@@ -391,5 +391,7 @@ fn sync(row: &mut MailboxRow) {
         identical: copied - altered,
         altered,
         missing: 0,
+        differing: 0,
+        waiting: 0,
     });
 }

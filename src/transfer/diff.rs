@@ -24,8 +24,8 @@ pub struct FlagChange {
 pub struct Diff {
     /// Messages that the ledger does not know.
     pub fresh: Vec<Listed>,
-    /// Messages that the ledger knows and that were not carried yet.
-    pub pending: Vec<(RowId, Listed)>,
+    /// Messages that the ledger knows and that were not carried yet, with the flags that the ledger remembers.
+    pub pending: Vec<(RowId, Listed, Flags)>,
     /// Messages that a rule leaves out, as they are listed now.
     pub excluded: Vec<(RowId, Listed)>,
     /// Delivered messages with changed flags.
@@ -53,8 +53,8 @@ pub fn compare(rows: Vec<Row>, listing: Vec<Listed>, reachable: impl Fn(&Locator
             diff.fresh.push(listed);
             continue;
         };
-        match &row.verdict {
-            Verdict::Pending => diff.pending.push((row.id, listed)),
+        match row.verdict {
+            Verdict::Pending => diff.pending.push((row.id, listed, row.flags)),
             Verdict::Excluded(_) => diff.excluded.push((row.id, listed)),
             Verdict::Quarantined(_) => {}
             Verdict::Delivered | Verdict::DeliveredAltered(_) => {

@@ -10,11 +10,10 @@ use super::pipeline::{Sending, Work, copy_window};
 use super::progress::MailboxProgress;
 use super::recognise::{is_elsewhere, is_unbound};
 use super::settle::Barrier;
-use super::verify::check_arrivals;
 use super::{PassOutcome, Rules};
 use crate::ledger::{Cursor, Ledger, NewRow, Row, RowId, Settled, protocol_of};
 use crate::mail::{Destination, FolderState, Listed, Source};
-use crate::model::failure::Result;
+use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::message::{Arrival, Flags, Locator, Verdict};
 use crate::model::protocol::Protocol;
@@ -120,7 +119,7 @@ impl FolderPass<'_> {
         let fresh: Vec<NewRow> = diff.fresh.iter().map(|listed| new_row(listed, verdict.clone())).collect();
         self.ledger.insert(&fresh).await?;
         let pending: Vec<Settled> =
-            diff.pending.iter().map(|(row, _)| settled(*row, None, verdict.clone())).collect();
+            diff.pending.iter().map(|(row, ..)| settled(*row, None, verdict.clone())).collect();
         self.ledger.settle(&pending, None).await
     }
 
@@ -144,24 +143,39 @@ impl FolderPass<'_> {
             let ids = self.ledger.insert(&rows).await?;
             let wanted =
                 ids.into_iter().zip(fresh).zip(&rows).filter(|(_, row)| row.verdict == Verdict::Pending);
-            work.extend(wanted.map(|((row, listed), _)| Work { row, listed: listed.clone() }));
+            work.extend(wanted.map(|((row, listed), _)| Work {
+                row,
+                listed: listed.clone(),
+                tried: Flags::default(),
+            }));
         }
         let mut reopened = Vec::new();
         for (row, listed) in &diff.excluded {
             if self.rules.judge(listed.size, listed.date) == Verdict::Pending {
                 reopened.push(*row);
-                work.push(Work { row: *row, listed: listed.clone() });
+                work.push(Work { row: *row, listed: listed.clone(), tried: Flags::default() });
             }
         }
         self.ledger.reopen(&reopened).await?;
         let mut excluded = Vec::new();
-        for (row, listed) in &diff.pending {
+        let mut tried_anew = Vec::new();
+        for (row, listed, tried) in &diff.pending {
             match self.rules.judge(listed.size, listed.date) {
-                Verdict::Pending => work.push(Work { row: *row, listed: listed.clone() }),
+                Verdict::Pending => {
+                    let now = listed.flags.clone().unwrap_or_default();
+                    if !now.minus(tried).is_empty() {
+                        tried_anew.push((*row, tried.iter().chain(now.iter()).collect()));
+                    }
+                    work.push(Work { row: *row, listed: listed.clone(), tried: tried.clone() });
+                }
                 verdict => excluded.push(settled(*row, None, verdict)),
             }
         }
         self.ledger.settle(&excluded, None).await?;
+        // If this attempt is cut off too, the next one knows all the flags that a copy may have.
+        if !tried_anew.is_empty() {
+            self.ledger.save_flags(&tried_anew).await?;
+        }
         Ok(work)
     }
 
@@ -192,10 +206,13 @@ impl FolderPass<'_> {
             self.outcome.recognised += copied.recognised.len() as u64;
             let mut failure = copied.failure.take();
             if failure.is_none() {
+                failure = self.excuse_refusals(&mut copied, arrived).await;
+            }
+            if failure.is_none() {
                 failure = self.locate(&mut copied, arrived, uidnext).await.err();
             }
             if failure.is_none() {
-                match check_arrivals(self.destination, &mut copied, self.rules.depth).await {
+                match self.check(&mut copied, arrived, uidnext).await {
                     Ok(checked) => {
                         self.outcome.sizes_checked += checked.sizes;
                         self.outcome.digests_checked += checked.digests;
@@ -216,6 +233,37 @@ impl FolderPass<'_> {
         Ok(())
     }
 
+    /// A folder that was removed while it was filled takes no message: that is no message's fault, and the next pass makes
+    /// it anew.
+    async fn excuse_refusals(
+        &mut self,
+        copied: &mut super::pipeline::Copied,
+        arrived: &FolderState,
+    ) -> Option<Failure> {
+        let is_refused = |settled: &Settled| matches!(settled.verdict, Verdict::Quarantined(_));
+        if !copied.settled.iter().any(is_refused) {
+            return None;
+        }
+        let folder = &self.plan.destination;
+        // STATUS alone may speak of what the session still holds open.
+        let still_there = match self.destination.list_folders().await {
+            Ok(listed) if listed.iter().any(|other| other.path == *folder) => {
+                self.destination.status(folder).await.map(|now| now.uidvalidity == arrived.uidvalidity)
+            }
+            Ok(_) => Ok(false),
+            Err(failure) => Err(failure),
+        };
+        match still_there {
+            Ok(true) => None,
+            Err(failure) if failure.class != Class::Refused => Some(failure),
+            Ok(false) | Err(_) => {
+                copied.settled.retain(|settled| !is_refused(settled));
+                let what = "the folder was removed at the destination while it was being filled";
+                Some(Failure::new(Class::Refused, what).hint("the next pass makes it again and goes on"))
+            }
+        }
+    }
+
     /// Notes findings and the flags that recognised messages still need.
     fn note_window(
         &mut self,
@@ -230,10 +278,10 @@ impl FolderPass<'_> {
         }
         for recognised in &copied.recognised {
             let Some(flags) = listed.get(&recognised.row).and_then(|l| l.flags.clone()) else { continue };
-            let before = recognised.flags.clone().unwrap_or_default();
+            let before = &recognised.flags;
             let change = FlagChange {
                 row: recognised.row,
-                add: flags.minus(&before),
+                add: flags.minus(before),
                 remove: before.minus(&flags),
                 all: flags,
             };

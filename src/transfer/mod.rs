@@ -23,13 +23,14 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, RowId, protocol_of};
 use crate::mail::{Destination, Source};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
+use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
 use folder::FolderPass;
@@ -155,6 +156,34 @@ async fn make_folders(plans: &mut [FolderPlan], destination: &mut dyn Destinatio
     Ok(())
 }
 
+/// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. What another
+/// protocol listed stays, for this one may not show its folders.
+async fn forget_vanished_folders(
+    plans: &[FolderPlan],
+    protocol: Protocol,
+    ledger: &dyn Ledger,
+) -> Result<()> {
+    if ledger.counts().await?.pending == 0 {
+        return Ok(());
+    }
+    let listed: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.source.path).collect();
+    let mut after = 0;
+    loop {
+        let page = ledger.page(after, 1000).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.id;
+        let vanished: Vec<RowId> = page
+            .iter()
+            .filter(|row| row.verdict == Verdict::Pending && protocol_of(&row.locator) == protocol)
+            .filter(|row| !listed.contains(&row.locator.folder()))
+            .map(|row| row.id)
+            .collect();
+        if !vanished.is_empty() {
+            ledger.mark_gone(&vanished).await?;
+        }
+    }
+}
+
 /// Carries one mailbox once.
 ///
 /// # Errors
@@ -218,6 +247,7 @@ pub async fn sync_mailbox(
             Err(failure) => return Err(failure),
         }
     }
+    forget_vanished_folders(&plans, source.facts().endpoint.protocol, ledger).await?;
     let lost = keywords_lost.into_iter().collect::<Vec<_>>();
     ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
     outcome.counts = ledger.counts().await?;

@@ -29,6 +29,8 @@ pub struct Work {
     pub row: RowId,
     /// Its listing.
     pub listed: Listed,
+    /// The flags that an earlier attempt may have given a copy.
+    pub tried: Flags,
 }
 
 impl Work {
@@ -55,8 +57,8 @@ pub struct Passed {
 pub struct Recognised {
     /// Its row.
     pub row: RowId,
-    /// The flags that its copy was given; `None` when they are unknown.
-    pub flags: Option<Flags>,
+    /// The flags that its copy was given; where they are unknown, those that it may have and must not.
+    pub flags: Flags,
 }
 
 /// What became of a window.
@@ -325,9 +327,13 @@ impl Tap<'_> {
                         let mut settled =
                             settle(work.row, Some(&passed), candidate.destination, candidate.verdict);
                         settled.replaces = candidate.row;
-                        settled.flags = Some(candidate.flags.clone().unwrap_or_default());
+                        // Where they are unknown, flags that are gone from the source since an earlier attempt may be
+                        // there and must go, and all that the source has now must come.
+                        let now = work.listed.flags.clone().unwrap_or_default();
+                        let flags = candidate.flags.unwrap_or_else(|| work.tried.minus(&now));
+                        settled.flags = Some(flags.clone());
                         self.copied.settled.push(settled);
-                        self.copied.recognised.push(Recognised { row: work.row, flags: candidate.flags });
+                        self.copied.recognised.push(Recognised { row: work.row, flags });
                         return Ok(true);
                     }
                     if let Some(learned) = date.or(identity.first_received) {

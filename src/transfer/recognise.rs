@@ -6,12 +6,12 @@ use std::collections::{BTreeSet, HashMap};
 use super::candidates::{Candidate, Candidates};
 use super::folder::{FolderPass, is_reachable, settled};
 use super::pipeline::{Copied, Work, known_from};
-use super::verify::read_identities;
+use super::verify::{Checked, check_arrivals, read_identities};
 use crate::ledger::{Foreign, Row, RowId};
 use crate::mail::{FolderState, Listed};
 use crate::model::failure::{Place, Result};
 use crate::model::folder::FolderPath;
-use crate::model::message::{Arrival, Verdict};
+use crate::model::message::{Arrival, Flags, Verdict};
 
 /// Messages read back at once to learn what they are.
 const READ_BACK: usize = 200;
@@ -88,6 +88,7 @@ impl FolderPass<'_> {
                     date: row.date,
                     flags: Some(row.flags),
                 },
+                tried: Flags::default(),
             })
             .collect();
         self.ledger.reopen(&work.iter().map(|work| work.row).collect::<Vec<_>>()).await?;
@@ -130,6 +131,53 @@ impl FolderPass<'_> {
             candidates.add(foreign.known.canonical, candidate);
         }
         Ok(candidates)
+    }
+
+    /// Checks what arrived. A server that tells a wrong place for one message is believed for none: the messages are looked
+    /// for by what they are.
+    pub(super) async fn check(
+        &mut self,
+        copied: &mut Copied,
+        arrived: &FolderState,
+        uidnext: u32,
+    ) -> Result<Checked> {
+        let could_be = |arrival: &Arrival| {
+            arrival.uidvalidity == arrived.uidvalidity
+                && arrival.uid >= arrived.uidnext.map_or(1, |_| uidnext)
+        };
+        let mut told = Vec::new();
+        for (at, settled) in copied.settled.iter().enumerate() {
+            if let (Verdict::Delivered, Some((_, arrival))) = (&settled.verdict, &settled.destination)
+                && !copied.recognised.iter().any(|recognised| recognised.row == settled.id)
+            {
+                told.push((at, arrival.clone()));
+            }
+        }
+        let mut misplaced = told.iter().any(|(_, arrival)| !could_be(arrival));
+        let mut checked = Checked::default();
+        if !misplaced {
+            checked = check_arrivals(self.destination, copied, self.rules.depth).await?;
+            misplaced = checked.misplaced;
+        }
+        if !misplaced {
+            return Ok(checked);
+        }
+        for (at, _) in &told {
+            copied.settled[*at].verdict = Verdict::Delivered;
+            copied.settled[*at].destination = None;
+        }
+        self.locate(copied, arrived, uidnext).await?;
+        // What cannot be found by its digest may have been altered: then the place it was told at may be right after all.
+        let found = copied.settled.iter().filter_map(|settled| settled.destination.as_ref());
+        let mut taken: BTreeSet<u32> = found.map(|(_, arrival)| arrival.uid).collect();
+        for (at, arrival) in told {
+            let settled = &mut copied.settled[at];
+            if settled.destination.is_none() && could_be(&arrival) && taken.insert(arrival.uid) {
+                settled.destination = Some((self.plan.destination.clone(), arrival));
+            }
+        }
+        let again = check_arrivals(self.destination, copied, self.rules.depth).await?;
+        Ok(Checked { sizes: checked.sizes + again.sizes, digests: checked.digests + again.digests, ..again })
     }
 
     /// Finds out where messages went when the server did not say so (no UIDPLUS). Otherwise they could not be told from

@@ -1,7 +1,7 @@
 //! Checks what arrived. `OK` is not `identical`: servers say it and change bytes (measured: NUL, CR CR LF, a last lone
 //! CR). Every arrival's size is compared; those whose bytes servers are known to change, and a sample, are read back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio::sync::mpsc;
 
@@ -22,6 +22,8 @@ pub struct Checked {
     pub sizes: u64,
     /// Messages read back.
     pub digests: u64,
+    /// Whether the destination told a place where the message is not: then none that it told is believed.
+    pub misplaced: bool,
 }
 
 /// Checks the arrivals of a window in the open folder and corrects their verdicts.
@@ -34,20 +36,23 @@ pub async fn check_arrivals(
     depth: Depth,
 ) -> Result<Checked> {
     let mut sent: HashMap<u32, (usize, Passed)> = HashMap::new();
+    let mut twice = false;
     for (at, settled) in copied.settled.iter().enumerate() {
         let recognised = copied.recognised.iter().any(|r| r.row == settled.id);
         if let (Verdict::Delivered, Some((_, arrival)), false) =
             (&settled.verdict, &settled.destination, recognised)
             && let Some(passed) = copied.passed.get(&settled.id)
         {
-            sent.insert(arrival.uid, (at, passed.clone()));
+            twice |= sent.insert(arrival.uid, (at, passed.clone())).is_some();
         }
     }
     let Some(first) = sent.keys().min().copied() else { return Ok(Checked::default()) };
     let mut checked = Checked::default();
     let mut read_back = Vec::new();
+    let mut unseen: HashSet<u32> = sent.keys().copied().collect();
     for present in destination.list_from(first).await? {
         let Some((at, passed)) = sent.get(&present.uid) else { continue };
+        unseen.remove(&present.uid);
         checked.sizes += 1;
         let suspicious = present.size != passed.size
             || passed.hazards.iter().next().is_some()
@@ -57,15 +62,20 @@ pub async fn check_arrivals(
             read_back.push((present.uid, *at));
         }
     }
+    let mut others = false;
     let places: HashMap<u32, usize> = read_back.iter().copied().collect();
     let uids: Vec<u32> = read_back.iter().map(|(uid, _)| *uid).collect();
     for (uid, identity) in read_identities(destination, &uids).await? {
         checked.digests += 1;
         let (Some(at), Some((_, passed))) = (places.get(&uid), sent.get(&uid)) else { continue };
+        others |= passed.known.canonical != identity.canonical
+            && sent.values().any(|(_, other)| other.known.canonical == identity.canonical);
         if let Some(reason) = explain_difference(passed, &identity) {
             copied.settled[*at].verdict = Verdict::DeliveredAltered(reason);
         }
     }
+    // A message that somebody expunged at once is missing too; looking for it costs little.
+    checked.misplaced = twice || others || !unseen.is_empty();
     Ok(checked)
 }
 

@@ -111,6 +111,7 @@ pub struct Builder {
     plaintext_auth: bool,
     max_message: Option<u64>,
     record_commands: bool,
+    any_user: Option<(String, Option<u64>)>,
     extra: String,
 }
 
@@ -149,6 +150,13 @@ impl Builder {
     /// Adds a user.
     pub fn user(mut self, user: User) -> Self {
         self.users.push(user);
+        self
+    }
+
+    /// Lets everybody in with this password, each to a mailbox of his own; with a quota in bytes, if it is given. Whoever
+    /// makes many mailboxes names no one of them.
+    pub fn any_user(mut self, password: &str, quota: Option<u64>) -> Self {
+        self.any_user = Some((password.to_owned(), quota));
         self
     }
 
@@ -274,6 +282,7 @@ impl Dovecot {
             plaintext_auth: true,
             max_message: None,
             record_commands: false,
+            any_user: None,
             extra: String::new(),
         }
     }

@@ -255,4 +255,34 @@ mod tests {
         }
         assert!(seen > 100, "only {seen} documents");
     }
+
+    const DOCUMENT: &[u8] = br#"<?xml version="1.0"?><clientConfig version="1.1"><emailProvider id="c.example">
+        <domain>c.example</domain><incomingServer type="imap"><hostname>imap.%EMAILDOMAIN%</hostname><port>993</port>
+        <socketType>SSL</socketType><username>%EMAILADDRESS%</username><authentication>plain</authentication>
+        </incomingServer><incomingServer type="pop3"><hostname>pop&#46;c.example</hostname><socketType>STARTTLS</socketType>
+        </incomingServer></emailProvider></clientConfig>"#;
+
+    proptest::proptest! {
+        #[test]
+        fn documents_from_strangers_never_panic_and_stay_within_bounds(
+            arbitrary in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            changes in proptest::collection::vec((0_usize..700, proptest::prelude::any::<u8>(), 0_u8..4), 0..12),
+        ) {
+            let mut bytes = DOCUMENT.to_vec();
+            for (at, byte, what) in changes {
+                let at = at % (bytes.len() + 1);
+                match what {
+                    0 => bytes.insert(at, byte),
+                    1 => bytes.truncate(at.max(1)),
+                    2 if at < bytes.len() => bytes[at] = byte,
+                    _ => bytes.extend_from_within(at..),
+                }
+            }
+            for bytes in [&arbitrary, &bytes] {
+                let Ok(document) = parse(&String::from_utf8_lossy(bytes)) else { continue };
+                proptest::prop_assert!(document.incoming.len() <= SERVERS_MAX);
+                proptest::prop_assert!(document.incoming.iter().all(|server| server.hostname.len() <= TEXT_MAX));
+            }
+        }
+    }
 }

@@ -87,7 +87,11 @@ impl PostgresLedger {
 
     /// Changes something.
     async fn write(&self, sql: &str, values: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Result<()> {
-        self.writer()?.0.execute(sql, values).await
+        let link = self.writer()?.0;
+        crate::steps::reach();
+        link.execute(sql, values).await?;
+        crate::steps::reach();
+        Ok(())
     }
 
     async fn read(

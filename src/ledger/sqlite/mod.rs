@@ -81,9 +81,17 @@ impl SqliteLedger {
         let open = Arc::clone(&self.open);
         let done = tokio::task::spawn_blocking(move || {
             let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = open.connection.total_changes();
             let transaction = open.connection.transaction()?;
             let value = work(&transaction)?;
+            let writes = transaction.total_changes() != before;
+            if writes {
+                crate::steps::reach();
+            }
             transaction.commit()?;
+            if writes {
+                crate::steps::reach();
+            }
             Ok(value)
         });
         done.await

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::session::{Session, Tag, read_fetch, split_numbered, split_word};
+use super::session::{Session, Tag, read_fetch, split_numbered};
 use super::tokens::{Status, StatusText, Value, read_values, write_number_set};
 use super::wire::Event;
 use crate::mail::{BodyEvent, BodySender};
@@ -177,8 +177,8 @@ async fn skip_body(session: &mut Session, size: u64) -> Result<()> {
 
 /// A body that came as a quoted string instead of a literal. NIL is no message: it stays among the missing.
 fn read_inline(line: &[u8], keys: &mut HashMap<u32, u64>) -> Result<Option<(u64, Vec<u8>)>> {
-    let (_, after) = split_word(line);
-    let (word, rest) = split_word(after);
+    // `* BYE FETCH failed` is no FETCH response.
+    let Some((_, word, rest)) = split_numbered(line) else { return Ok(None) };
     if !word.eq_ignore_ascii_case(b"FETCH") {
         return Ok(None);
     }

@@ -71,6 +71,9 @@ pub async fn list_folders(session: &mut Session, spelling: &Spelling) -> Result<
                 if let Some((_, _, name)) = read_list(line)? {
                     subscribed.insert(name);
                 }
+                if subscribed.len() > FOLDERS_MAX {
+                    return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} subscriptions")));
+                }
                 Ok(())
             })
             .await?;

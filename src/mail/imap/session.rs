@@ -12,6 +12,7 @@ use super::tokens::{Status, StatusText, Value, read_values};
 use super::wire::{Event, Wire};
 use crate::mail::credentials::Login;
 use crate::mail::network::{Channel, Network, SILENCE_MAX};
+use crate::mail::patience::Patience;
 use crate::mail::tls::Trust;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
@@ -161,11 +162,13 @@ impl Greeted {
             } else {
                 crate::model::secret::Secret::new("PLAIN")
             };
-            ("AUTHENTICATE", client.authenticate(mechanism.expose(), Plain(message)).await)
+            let login = client.authenticate(mechanism.expose(), Plain(message));
+            ("AUTHENTICATE", Patience::default().wait(login).await)
         } else {
-            ("LOGIN", client.login(&login.user, login.password.expose()).await)
+            let login = client.login(&login.user, login.password.expose());
+            ("LOGIN", Patience::default().wait(login).await)
         };
-        let (mut inner, last) = match outcome {
+        let (mut inner, last) = match outcome? {
             Ok(mut inner) => {
                 let last = inner.get_mut().take_events();
                 (inner, last)
@@ -382,7 +385,8 @@ pub fn split_numbered(line: &[u8]) -> Option<(u32, &[u8], &[u8])> {
 pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
     let mut values = read_values(rest)?;
     let Some(Value::List(attributes)) = values.pop() else {
-        return Err(Failure::protocol("sent a FETCH response without attributes"));
+        let head = printable(&String::from_utf8_lossy(&rest[..rest.len().min(200)]));
+        return Err(Failure::protocol(format!("sent a FETCH response without attributes: {head}")));
     };
     let mut pairs = Vec::with_capacity(attributes.len() / 2);
     let mut attributes = attributes.into_iter();
@@ -393,14 +397,28 @@ pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
 }
 
 async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Result<Event> {
-    match timeout(SILENCE_MAX, connection.read_response()).await {
-        Err(_) => Err(silent()),
-        Ok(Err(error)) => Err(lost(&error)),
-        Ok(Ok(None)) => Err(Failure::new(Class::Unreachable, "the server closed the connection")),
-        Ok(Ok(Some(_))) => connection
-            .get_mut()
-            .take_event()
-            .ok_or_else(|| Failure::internal("a response had no event behind it")),
+    let mut patience = std::mem::take(&mut connection.get_mut().patience);
+    let read = patience.wait(connection.read_response()).await;
+    connection.get_mut().patience = patience;
+    match read? {
+        Err(error) => Err(lost(&error)),
+        Ok(None) => Err(Failure::new(Class::Unreachable, "the server closed the connection")),
+        Ok(Some(_)) => {
+            let wire = connection.get_mut();
+            let event = wire.take_event();
+            match &event {
+                Some(Event::Tagged { .. } | Event::Continue(_)) => wire.patience.renew(),
+                Some(Event::Untagged(line) | Event::BodyBegin { prefix: line, .. }) => {
+                    let word = split_word(line).0;
+                    let belongs = word.iter().all(u8::is_ascii_digit)
+                        || [b"LIST".as_slice(), b"LSUB", b"STATUS"].contains(&word);
+                    wire.patience.hear(line.len(), belongs)?;
+                }
+                Some(Event::BodyChunk(chunk)) => wire.patience.earn(chunk.len()),
+                None => {}
+            }
+            event.ok_or_else(|| Failure::internal("a response had no event behind it"))
+        }
     }
 }
 

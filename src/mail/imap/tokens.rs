@@ -324,11 +324,45 @@ mod tests {
         assert_eq!(StatusText::parse(b"Logged in").text, "Logged in");
     }
 
+    const RESPONSES: [&[u8]; 5] = [
+        b"12 FETCH (UID 5 FLAGS (\\Seen $Label1) INTERNALDATE \"07-Mar-2019 08:15:42 +0100\" RFC822.SIZE 4711)",
+        b"LIST (\\HasNoChildren \\Sent) \"/\" {7}\r\nSe\"n)t{",
+        b"STATUS \"a \\\"b\\\" c\" (MESSAGES 12 UIDNEXT 18 UIDVALIDITY 4294967295)",
+        b"OK [APPENDUID 38505 3955:3957,4000] APPEND completed",
+        b"12 FETCH (BODY[HEADER.FIELDS (MESSAGE-ID)] ~{3}\r\na)( ENVELOPE (NIL (((NIL NIL \"a\" \"b\")))))",
+    ];
+
+    /// Bytes in all values.
+    fn weigh(values: &[Value]) -> usize {
+        values.iter().map(|v| v.list().map_or_else(|| v.bytes().map_or(0, <[u8]>::len), weigh)).sum()
+    }
+
     proptest! {
         #[test]
         fn reading_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = read_values(&bytes);
             let _ = StatusText::parse(&bytes);
+        }
+
+        #[test]
+        fn mutated_responses_never_panic_and_cost_no_more_than_they_are_long(
+            which in 0..RESPONSES.len(), cuts in proptest::collection::vec((any::<u16>(), any::<u8>(), 0_u8..4), 0..12),
+        ) {
+            let mut bytes = RESPONSES[which].to_vec();
+            for (at, byte, what) in cuts {
+                let at = usize::from(at) % (bytes.len() + 1);
+                match what {
+                    0 => bytes.insert(at, byte),
+                    1 if at < bytes.len() => { bytes.remove(at); }
+                    2 if at < bytes.len() => bytes[at] = byte,
+                    _ => bytes.extend_from_within(at..),
+                }
+                bytes.truncate(4096);
+            }
+            if let Ok(values) = read_values(&bytes) {
+                prop_assert!(weigh(&values) <= bytes.len());
+            }
+            let _ = (StatusText::parse(&bytes), read_number_set(&String::from_utf8_lossy(&bytes), 1000));
         }
 
         #[test]

@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::tokens::Status;
+use crate::mail::patience::Patience;
 
 /// Bytes asked of the socket at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -77,6 +78,8 @@ pub struct Wire<S> {
     events: VecDeque<Event>,
     standin: Bytes,
     outgoing: BytesMut,
+    /// How long the server is still waited for.
+    pub patience: Patience,
 }
 
 impl<S> fmt::Debug for Wire<S> {
@@ -98,6 +101,7 @@ impl<S> Wire<S> {
             events: VecDeque::new(),
             standin: Bytes::new(),
             outgoing: BytesMut::new(),
+            patience: Patience::default(),
         }
     }
 
@@ -213,6 +217,7 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.outgoing.advance(written);
+            crate::steps::reach();
         }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
@@ -308,6 +313,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
                 return Poll::Ready(Ok(()));
             }
             if let Some(event) = this.scan()? {
+                if matches!(event, Event::Tagged { .. }) {
+                    crate::steps::reach();
+                }
                 if this.events.len() >= EVENTS_MAX {
                     return Poll::Ready(Err(excess("too many responses while a login was under way")));
                 }

@@ -1,11 +1,12 @@
 //! POP3 on the wire: lines out, status lines, listings and bodies in (RFC 1939 §3). Everything that a peer can make long
-//! is bounded here: time by [`SILENCE_MAX`] for each read, lines by [`LINE_MAX`], listings and bodies by the caller.
+//! is bounded here: time by [`Patience`], lines by [`LINE_MAX`], listings and bodies by the caller.
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::mail::network::{Channel, SILENCE_MAX};
+use crate::mail::patience::Patience;
 use crate::mail::tls::Trust;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::text::{printable, printable_bytes};
@@ -30,11 +31,12 @@ pub(super) enum Status {
 pub(super) struct Wire {
     channel: Channel,
     buffer: BytesMut,
+    patience: Patience,
 }
 
 impl Wire {
     pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, buffer: BytesMut::new() }
+        Self { channel, buffer: BytesMut::new(), patience: Patience::default() }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -61,7 +63,10 @@ impl Wire {
             self.channel.flush().await
         };
         match timeout(SILENCE_MAX, write).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => {
+                crate::steps::reach();
+                Ok(())
+            }
             Ok(Err(error)) => Err(Failure::new(Class::Unreachable, "the connection broke").caused_by(&error)),
             Err(_) => Err(silent()),
         }
@@ -70,11 +75,13 @@ impl Wire {
     /// Waits for more bytes.
     async fn fill(&mut self) -> Result<()> {
         self.buffer.reserve(READ_SIZE);
-        match timeout(SILENCE_MAX, self.channel.read_buf(&mut self.buffer)).await {
-            Ok(Ok(0)) => Err(Failure::new(Class::Unreachable, "closed the connection")),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failure::new(Class::Unreachable, "the connection broke").caused_by(&error)),
-            Err(_) => Err(silent()),
+        match self.patience.wait(self.channel.read_buf(&mut self.buffer)).await? {
+            Ok(0) => Err(Failure::new(Class::Unreachable, "closed the connection")),
+            Ok(bytes) => {
+                self.patience.earn(bytes);
+                Ok(())
+            }
+            Err(error) => Err(Failure::new(Class::Unreachable, "the connection broke").caused_by(&error)),
         }
     }
 
@@ -103,6 +110,8 @@ impl Wire {
     /// Reads the first line of an answer.
     pub(super) async fn status(&mut self) -> Result<Status> {
         let line = self.line().await?;
+        self.patience.renew();
+        crate::steps::reach();
         let after = |prefix: &[u8]| {
             let (head, text) = line.split_at_checked(prefix.len())?;
             let ends = text.first().is_none_or(u8::is_ascii_whitespace);

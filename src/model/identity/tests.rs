@@ -106,8 +106,6 @@ fn mailish() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn chunks_do_not_matter(bytes in mailish(), sizes in prop::collection::vec(1_usize..700, 1..8)) {
         prop_assert_eq!(identity_in_chunks(&bytes, &sizes), identity(&bytes));

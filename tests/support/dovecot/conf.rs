@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::super::process;
-use super::{Builder, Store, User};
+use super::{Builder, MAIL_UID, Store, User};
 
 const COMMON: &str = "\
 auth_mechanisms = plain login
@@ -89,6 +89,15 @@ pub fn text(spec: &Builder, listeners: &BTreeMap<&'static str, SocketAddr>, root
          passdb {{\n driver = passwd-file\n args = {dir}/passdb.%s\n}}\n\
          userdb {{\n driver = passwd-file\n args = {dir}/userdb\n}}"
     ));
+    if let Some((password, quota)) = &spec.any_user {
+        let owner = if process::is_root() { MAIL_UID.to_string() } else { own_name("-u") };
+        let quota = quota.map_or_else(String::new, |bytes| format!(" quota_rule=*:storage={bytes}B"));
+        say(format!(
+            "passdb {{\n driver = static\n args = password={password}\n}}\n\
+             userdb {{\n driver = static\n \
+             args = uid={owner} gid={owner} home={dir}/data/%u allow_all_users=yes{quota}\n}}"
+        ));
+    }
     for service in ["imap", "pop3"] {
         say(format!("service {service}-login {{"));
         for (name, tls) in [(service.to_owned(), "no"), (format!("{service}s"), "yes")] {
@@ -131,7 +140,9 @@ fn namespace(spec: &Builder) -> String {
 }
 
 fn needs_quota(spec: &Builder) -> bool {
-    spec.max_message.is_some() || spec.users.iter().any(|user| user.quota.is_some())
+    spec.max_message.is_some()
+        || spec.any_user.as_ref().is_some_and(|(_, quota)| quota.is_some())
+        || spec.users.iter().any(|user| user.quota.is_some())
 }
 
 fn plugins(spec: &Builder) -> String {

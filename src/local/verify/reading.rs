@@ -1,0 +1,79 @@
+//! Reads messages of either side and tells what their bytes are.
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc;
+
+use crate::mail::{BODY_QUEUE, BodyEvent, BodyReceiver, Destination, Source, Wanted};
+use crate::model::failure::Result;
+use crate::model::identity::{Digest, IdentityHasher};
+
+/// Messages read with one request.
+const AT_ONCE: usize = 200;
+
+/// What the bytes of a message are.
+#[derive(Debug, Clone)]
+pub(super) struct Content {
+    /// The BLAKE3 digest of the bytes as they came.
+    pub(super) digest: [u8; 32],
+    /// How many they were.
+    pub(super) size: u64,
+    /// The digest without what transport changes.
+    pub(super) canonical: Digest,
+    /// The subject, printable.
+    pub(super) subject: Option<String>,
+}
+
+/// Reads messages of the folder that is open at the source. Those that are gone are left out.
+pub(super) async fn read_source(source: &mut dyn Source, wanted: &[Wanted]) -> Result<HashMap<u64, Content>> {
+    let mut all = HashMap::new();
+    for part in wanted.chunks(AT_ONCE) {
+        let (sender, bodies) = mpsc::channel(BODY_QUEUE);
+        let (fetched, contents) = tokio::join!(source.fetch(part, sender), take_in(bodies));
+        fetched?;
+        all.extend(contents);
+    }
+    Ok(all)
+}
+
+/// Reads messages of the folder that is open at the destination, by UID. Those that are gone are left out.
+pub(super) async fn read_destination(
+    destination: &mut dyn Destination,
+    uids: &[u32],
+) -> Result<HashMap<u64, Content>> {
+    let mut all = HashMap::new();
+    for part in uids.chunks(AT_ONCE) {
+        let (sender, bodies) = mpsc::channel(BODY_QUEUE);
+        let (fetched, contents) = tokio::join!(destination.fetch(part, sender), take_in(bodies));
+        fetched?;
+        all.extend(contents);
+    }
+    Ok(all)
+}
+
+async fn take_in(mut bodies: BodyReceiver) -> HashMap<u64, Content> {
+    let mut contents = HashMap::new();
+    let mut current = None;
+    while let Some(event) = bodies.recv().await {
+        match event {
+            BodyEvent::Begin { key, .. } => {
+                current = Some((key, blake3::Hasher::new(), IdentityHasher::new()));
+            }
+            BodyEvent::Chunk(chunk) => {
+                if let Some((_, hasher, identity)) = &mut current {
+                    hasher.update(&chunk);
+                    identity.update(&chunk);
+                }
+            }
+            BodyEvent::End { .. } => {
+                if let Some((key, hasher, identity)) = current.take() {
+                    let (digest, identity) = (*hasher.finalize().as_bytes(), identity.finish());
+                    let (size, canonical, subject) = (identity.size, identity.canonical, identity.subject);
+                    contents.insert(key, Content { digest, size, canonical, subject });
+                }
+            }
+            BodyEvent::Missing { .. } => {}
+        }
+    }
+    contents
+}

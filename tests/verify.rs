@@ -1,0 +1,189 @@
+//! `mailferry verify` names what differs between source and destination, and nothing else, and mends what is missing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+mod ferry;
+mod support;
+
+use ferry::{Ended, Ferry, Manifest, figure, server};
+use support::compare::differences;
+use support::corpus::{Corpus, Message};
+use support::dovecot::{Dovecot, LOOPBACK, User};
+
+const WHO: &str = "alice@old.test";
+const THERE: &str = "alice@new.test";
+
+fn pair() -> (Dovecot, Dovecot) {
+    let old = Dovecot::builder().imap(LOOPBACK).pop3(LOOPBACK).user(User::new(WHO, "alice-secret")).start();
+    let new = Dovecot::builder()
+        .imap(LOOPBACK)
+        .master("admin", "admin-secret")
+        .user(User::new(THERE, "of-no-use"))
+        .start();
+    (old, new)
+}
+
+fn manifest(new: &Dovecot, server: &str) -> String {
+    Manifest::to(new.imap(), "admin", "admin-secret")
+        .secret("old.test", &[("username", WHO), ("password", "alice-secret")])
+        .domain("old.test", &["alice"], server)
+        .policy("settleSeconds: 2")
+        .text()
+}
+
+fn letter(n: usize, folder: &str) -> Message {
+    // All of one size, some of one moment too: what belongs together is not told by these alone.
+    Message {
+        folder: folder.to_owned(),
+        flags: vec!["\\Seen".to_owned()],
+        internal_date: format!("{:02}-Mar-2019 08:15:42 +0100", 1 + n % 9),
+        bytes: format!("From: a@a.test\r\nSubject: letter {n:03}\r\n\r\nThe text of letter {n:03}.\r\n")
+            .into_bytes(),
+    }
+}
+
+/// The differences of the only mailbox.
+fn named(ended: &Ended) -> Vec<String> {
+    let named = ended.json()["mailboxes"][0]["named"].clone();
+    let mut lines: Vec<String> = serde_json::from_value(named).unwrap();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn exactly_what_was_deleted_and_changed_by_hand_is_named_and_the_missing_is_sent_again() {
+    let (old, new) = pair();
+    let mut mail: Vec<Message> =
+        (1..=60).map(|n| letter(n, ["INBOX", "Sent", "Archive/2019"][n % 3])).collect();
+    // A twin of a letter that stays.
+    mail.push(letter(30, "INBOX"));
+    old.mailbox(WHO).seed(mail);
+    let ferry = Ferry::new(&manifest(&new, &server("IMAP", old.imap())));
+    ferry.run(&["--progress", "none"]).expect_code(0);
+    for depth in ["Sizes", "Sampled", "Full"] {
+        let clean = ferry.call("verify", &["--depth", depth, "--output", "json"]);
+        assert_eq!(named(clean.expect_code(0)), [""; 0], "{depth}");
+        assert_eq!(clean.json()["mailboxes"][0]["verification"]["identical"], 61);
+    }
+
+    // Which letters lie at the places that are changed below.
+    let arrived = new.mailbox(THERE).read_all();
+    let subject_at = |folder: &str, number: usize| {
+        let name = &arrived.folders[folder][number - 1].name;
+        (
+            folder.to_owned(),
+            name.strip_prefix("subject: ").or(name.strip_prefix("Subject: ")).unwrap().to_owned(),
+        )
+    };
+    let gone =
+        [("INBOX", 3), ("INBOX", 5), ("INBOX", 21), ("Sent", 2), ("Sent", 4)].map(|(f, n)| subject_at(f, n));
+    // After the others have gone they are the first, the first and the third.
+    let changed = [("INBOX", 1), ("Sent", 1), ("Sent", 5)].map(|(f, n)| subject_at(f, n));
+    let mut client = new.mailbox(THERE);
+    client.select("INBOX").unwrap();
+    client.command("STORE 3,5,21 +FLAGS (\\Deleted)").unwrap();
+    client.command("EXPUNGE").unwrap();
+    client.command("STORE 1 +FLAGS (\\Flagged)").unwrap();
+    client.select("Sent").unwrap();
+    client.command("STORE 2,4 +FLAGS (\\Deleted)").unwrap();
+    client.command("EXPUNGE").unwrap();
+    client.command("STORE 1 -FLAGS (\\Seen)").unwrap();
+    client.command("STORE 3 +FLAGS (mine)").unwrap();
+    // What users get there is nobody's difference.
+    client
+        .append(&Message { bytes: b"Subject: of my own\r\n\r\nhello\r\n".to_vec(), ..letter(1, "INBOX") })
+        .unwrap();
+    drop(client);
+    for depth in ["Sizes", "Sampled", "Full"] {
+        let checked = ferry.call("verify", &["--depth", depth, "--output", "json"]);
+        checked.expect_code(22);
+        let lines = named(&checked);
+        println!("{depth}: {lines:#?}\n{}", checked.stderr);
+        assert_eq!(lines.len(), 8, "{depth}: {lines:#?}");
+        let missing: Vec<_> =
+            lines.iter().filter(|line| line.ends_with("is no longer at the destination")).collect();
+        assert_eq!(missing.len(), 5, "{depth}: {lines:#?}");
+        for (folder, subject) in &gone {
+            let start = format!("{folder}: UID ");
+            let subject = format!("\"{subject}\"");
+            let is_it = |line: &&&String| line.starts_with(&start) && line.contains(&subject);
+            assert_eq!(missing.iter().filter(is_it).count(), 1, "{folder} {subject}: {missing:#?}");
+        }
+        for ((folder, subject), flags) in changed.iter().zip([
+            "(\\flagged \\seen) at the destination, not (\\seen)",
+            "() at the destination, not (\\seen)",
+            "(\\seen mine) at the destination, not (\\seen)",
+        ]) {
+            let is_it = |line: &&String| {
+                line.starts_with(&format!("{folder}: UID "))
+                    && line.ends_with(&format!("\"{subject}\" has the flags {flags}"))
+            };
+            assert_eq!(lines.iter().filter(is_it).count(), 1, "{folder} {subject}: {lines:#?}");
+        }
+        let (what, hint) = checked.error();
+        assert!(
+            what.contains("5 messages are no longer")
+                && what.contains("3 messages are there with other flags"),
+            "{what}"
+        );
+        assert!(hint.contains("--repair"), "{hint}");
+    }
+    // What differs in flags only is a user's to decide on.
+    ferry.call("verify", &["--depth", "Sizes", "--repair"]).expect_code(22);
+    let after = ferry.call("verify", &["--depth", "Full", "--output", "json"]);
+    assert_eq!(named(after.expect_code(22)).len(), 3, "{}", after.stdout);
+    let left = differences(&old.mailbox(WHO).read_all(), &new.mailbox(THERE).read_all());
+    assert_eq!(left.len(), 4, "three flags and the user's own letter: {left:#?}");
+    assert_eq!(figure(&ferry.status(), "copied"), 61);
+}
+
+#[test]
+fn odd_mail_that_was_carried_is_no_difference_and_new_mail_is_named_as_such() {
+    let (old, new) = pair();
+    old.mailbox(WHO).seed(Corpus::new(91).messages(150));
+    for (name, tail) in
+        [("nul", &b"a\0b\r\n"[..]), ("doubled", b"line\r\r\nline\r\n"), ("lone", b"the end\r")]
+    {
+        old.deliver(WHO, name, &[&letter(900, "INBOX").bytes[..], name.as_bytes(), b"\r\n", tail].concat());
+    }
+    let ferry = Ferry::new(&manifest(&new, &server("IMAP", old.imap())));
+    ferry.run(&["--progress", "none"]).expect_code(0);
+    for depth in ["Sizes", "Sampled", "Full"] {
+        let checked = ferry.call("verify", &["--depth", depth, "--output", "json"]);
+        assert_eq!(named(checked.expect_code(0)), [""; 0], "{depth}");
+    }
+    old.mailbox(WHO).append(&letter(7, "Sent")).unwrap();
+    let checked = ferry.call("verify", &["--output", "json"]);
+    let lines = named(checked.expect_code(22));
+    assert!(lines.len() == 1 && lines[0].ends_with("\"(no subject)\" has not been carried yet"), "{lines:?}");
+    ferry.call("verify", &["--repair"]).expect_code(0);
+    ferry.call("verify", &["--depth", "Full"]).expect_code(0);
+}
+
+#[test]
+fn a_maildrop_is_held_against_what_came_of_it() {
+    let (old, new) = pair();
+    old.mailbox(WHO).seed(Corpus::new(92).inbox_only().messages(60));
+    let ferry = Ferry::new(&manifest(&new, &server("POP3", old.pop3())));
+    ferry.run(&["--progress", "none"]).expect_code(0);
+    for depth in ["Sizes", "Sampled", "Full"] {
+        let checked = ferry.call("verify", &["--depth", depth, "--output", "json"]);
+        assert_eq!(named(checked.expect_code(0)), [""; 0], "{depth}");
+    }
+    let mut client = new.mailbox(THERE);
+    client.select("INBOX").unwrap();
+    client.command("STORE 4,9 +FLAGS (\\Deleted)").unwrap();
+    client.command("EXPUNGE").unwrap();
+    drop(client);
+    for depth in ["Sizes", "Full"] {
+        let checked = ferry.call("verify", &["--depth", depth, "--output", "json"]);
+        let lines = named(checked.expect_code(22));
+        assert!(lines.len() == 2 && lines.iter().all(|line| line.starts_with("INBOX: UIDL ")), "{lines:#?}");
+    }
+    ferry.call("verify", &["--repair"]).expect_code(0);
+    ferry.call("verify", &["--depth", "Full"]).expect_code(0);
+}
