@@ -187,8 +187,10 @@ mod tests {
     #[test]
     fn a_look_that_is_not_begun_yet_is_begun_and_not_made_again() {
         let look = |suspend: bool| {
-            known(&json!({"metadata": {"labels": {LABEL_TASK: "discover", LABEL_INPUTS: "i", LABEL_NUMBER: "1",
-                LABEL_DOMAIN_DIGEST: "d"}}, "spec": {"suspend": suspend}}))
+            known(
+                &json!({"metadata": {"labels": {LABEL_TASK: "discover", LABEL_INPUTS: "i", LABEL_NUMBER: "1",
+                LABEL_DOMAIN_DIGEST: "d"}}, "spec": {"suspend": suspend}}),
+            )
         };
         let waiting = [known(&json!({"spec": {"suspend": true}})), look(true)];
         assert_eq!(unbegun(&waiting, "d", "i", 1).as_deref(), Some("j"));

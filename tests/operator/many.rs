@@ -92,8 +92,7 @@ fn five_thousand_failing_mailboxes_keep_the_status_small() {
         let status = installed.migration("many")["status"].clone();
         let counts = &status["counts"];
         let count = |word: &str| counts[word].as_u64().unwrap_or_default();
-        let done = count("failed") + count("blocked") == COUNT as u64 - 1
-            && count("verified") == 1;
+        let done = count("failed") + count("blocked") == COUNT as u64 - 1 && count("verified") == 1;
         if done { Ok(status) } else { Err(counts.to_string()) }
     });
     println!("told after {:?}", begun.elapsed());
