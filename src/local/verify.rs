@@ -88,7 +88,7 @@ pub async fn verify_mailbox(
         missing: Vec::new(),
     };
     for (folder, rows) in by_folder {
-        verify_folder(&mut *destination, &*ledger, &folder, rows, &mut found)
+        verify_folder(&mut destination, &*ledger, &folder, rows, &mut found)
             .await
             .at(|| folder.to_string())?;
     }

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::folders::{Row, check_count, list_command_from, read_listed, select_rows};
 use super::names::quote;
 use super::refusal::explain;
 use super::session::{Session, Tag};
@@ -31,7 +32,7 @@ const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 const BATCH_BYTES: u64 = 1024 * 1024;
 /// Messages of one batch.
 const BATCH_MESSAGES: usize = 50;
-/// How long a batch is held open for a source that has nothing ready.
+/// How long a batch is held open, so that what was sent is stored also when the source or the pace is slow.
 const BATCH_PATIENCE: Duration = Duration::from_secs(2);
 /// The largest literal that LITERAL- lets pass without waiting (RFC 7888 §5), in bytes.
 const LITERAL_MINUS_MAX: u64 = 4096;
@@ -47,10 +48,22 @@ struct Message {
 }
 
 /// One command on its way.
-#[derive(Default)]
 struct Batch {
     messages: Vec<Message>,
     bytes: u64,
+    /// When it was begun.
+    since: Instant,
+}
+
+impl Batch {
+    fn begin() -> Self {
+        Self { messages: Vec::new(), bytes: 0, since: Instant::now() }
+    }
+
+    /// How long it may still be held open.
+    fn patience(&self) -> Duration {
+        BATCH_PATIENCE.saturating_sub(self.since.elapsed())
+    }
 }
 
 /// What the server says to a message that was announced.
@@ -77,9 +90,13 @@ struct Upload<'a> {
     again: VecDeque<Message>,
     /// Whether messages may share a command.
     batches: bool,
+    /// The list that is asked for behind the last message.
+    list: Option<Tag>,
+    rows: Vec<Row>,
 }
 
-/// Appends every message of a stream to a folder.
+/// Appends every message of a stream to a folder. With `list_from`, lists the open folder from that UID upwards, in the
+/// same turn as the last answers.
 ///
 /// # Errors
 /// Those of the session: the outcome of the messages that were not reported is unknown then.
@@ -89,7 +106,8 @@ pub async fn append_bodies(
     bodies: &mut BodyReceiver,
     envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
     outcomes: &mpsc::UnboundedSender<Appended>,
-) -> Result<()> {
+    list_from: Option<u32>,
+) -> Result<Vec<Row>> {
     let limit = session.facts().capabilities.values("APPENDLIMIT").find_map(|v| v.parse::<u64>().ok());
     let batches = session.offers("MULTIAPPEND");
     let mut upload = Upload {
@@ -101,6 +119,8 @@ pub async fn append_bodies(
         open: None,
         again: VecDeque::new(),
         batches,
+        list: None,
+        rows: Vec::new(),
     };
     while let Some(event) = upload.next_body(bodies).await? {
         let BodyEvent::Begin { key, size } = event else {
@@ -122,13 +142,20 @@ pub async fn append_bodies(
         upload.take(message, bodies).await?;
     }
     upload.close_batch().await?;
-    while !upload.in_flight.is_empty() || !upload.again.is_empty() {
+    loop {
         upload.send_again().await?;
-        if !upload.in_flight.is_empty() {
+        // Commands are carried out in turn, so the list shows all that was sent before it.
+        if let Some(from) = list_from {
+            upload.rows.clear();
+            upload.list = Some(upload.session.send(&list_command_from(from)).await?);
+        }
+        while !upload.in_flight.is_empty() || upload.list.is_some() {
             upload.read_answer().await?;
         }
+        if upload.again.is_empty() {
+            return Ok(select_rows(upload.rows, list_from.unwrap_or(1)));
+        }
     }
-    Ok(())
 }
 
 impl Upload<'_> {
@@ -143,11 +170,10 @@ impl Upload<'_> {
             return Ok(Some(event));
         }
         self.session.uncork().await?;
-        if self.open.is_some() {
-            if let Ok(event) = timeout(BATCH_PATIENCE, bodies.recv()).await {
+        if let Some(patience) = self.open_batch().map(Batch::patience) {
+            if let Ok(event) = timeout(patience, bodies.recv()).await {
                 return Ok(event);
             }
-            // What has arrived shall be stored although the source is slow.
             self.close_batch().await?;
             self.session.uncork().await?;
         }
@@ -208,8 +234,15 @@ impl Upload<'_> {
 
     /// Whether the open batch takes one more message.
     fn has_room(&self, size: u64) -> bool {
-        let open = self.open.as_ref().and_then(|tag| self.in_flight.get(tag.as_bytes()));
-        open.is_some_and(|batch| batch.messages.len() < BATCH_MESSAGES && batch.bytes + size <= BATCH_BYTES)
+        self.open_batch().is_some_and(|batch| {
+            batch.messages.len() < BATCH_MESSAGES
+                && batch.bytes + size <= BATCH_BYTES
+                && !batch.patience().is_zero()
+        })
+    }
+
+    fn open_batch(&self) -> Option<&Batch> {
+        self.in_flight.get(self.open.as_ref()?.as_bytes())
     }
 
     /// Waits until one more command may be in flight.
@@ -262,7 +295,7 @@ impl Upload<'_> {
             }
             None => self.session.send(&format!("APPEND {} {announced}", self.folder)).await?,
         };
-        let command = self.in_flight.entry(tag.as_bytes().to_vec()).or_default();
+        let command = self.in_flight.entry(tag.as_bytes().to_vec()).or_insert_with(Batch::begin);
         command.bytes += size;
         self.bytes += size;
         if without_waiting {
@@ -289,6 +322,12 @@ impl Upload<'_> {
     ) -> Result<Option<Reception>> {
         match self.session.next_event().await? {
             Event::Continue(_) => return Ok(Some(Reception::GoOn)),
+            Event::Tagged { tag, status, rest } if self.list.as_ref().is_some_and(|list| *list == *tag) => {
+                self.list = None;
+                if status != Status::Ok {
+                    return Err(explain("UID FETCH", status, &StatusText::parse(&rest)));
+                }
+            }
             Event::Tagged { tag, status, rest } => {
                 let Some(batch) = self.in_flight.remove(&tag) else {
                     return Err(Failure::protocol("answered an APPEND that was not given"));
@@ -307,6 +346,10 @@ impl Upload<'_> {
                         self.report(Appended::Stored { key: message.key, arrival });
                     }
                 }
+            }
+            Event::Untagged(line) if self.list.is_some() => {
+                self.rows.extend(read_listed(&line, &mut 0)?);
+                check_count(self.rows.len())?;
             }
             Event::Untagged(_) => {}
             Event::BodyBegin { .. } | Event::BodyChunk(_) => {
