@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailferry/targ
 endif
 endif
 
-.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test scale fmt lint clean
+.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test scale bench fmt lint clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ test: setup ## all checks: format, lints, tests; in a cluster of their own, or i
 scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of an hour beyond the release build
 	$(CARGO) build --release --bin mailferry
 	tests/cluster/during $(CARGO) run --quiet --example scale
+
+bench: setup ## the product beside the limit of two servers and beside mbsync, as a table
+	$(CARGO) run --quiet --release --example bench
 
 fmt: ## format the sources
 	$(CARGO) fmt
