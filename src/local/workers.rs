@@ -320,7 +320,9 @@ impl Tools {
         let mut record =
             MailboxRecord { pass, attempts, started: Some(started), ended: None, failure: None, ..before };
         let mut tls = None;
-        if let Err(failure) = self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress).await {
+        // Several sessions are a large future.
+        let synced = Box::pin(self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress));
+        if let Err(failure) = synced.await {
             if failure.class == Class::Quota {
                 let full = Finding::about(Code::DestinationFull, &planned.destination, failure.what.clone());
                 record.findings.retain(|finding| finding.code != Code::DestinationFull);

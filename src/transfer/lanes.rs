@@ -177,12 +177,12 @@ impl Pass<'_> {
     }
 
     /// Lets the first session and further ones work through the board.
-    async fn run_lanes<'p>(
+    async fn run_lanes(
         &self,
         source: &mut dyn Source,
         destination: &mut dyn Destination,
         mut openings: Openings<'_>,
-        board: &Board<'p>,
+        board: &Board<'_>,
     ) -> Result<Vec<Carried>> {
         let mut lanes = FuturesUnordered::new();
         lanes.push(futures::future::Either::Left(self.run_first(source, destination, board)));

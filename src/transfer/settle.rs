@@ -50,6 +50,7 @@ impl Barrier {
     }
 
     /// Takes the doubts about one folder out, for whoever carries that folder.
+    #[must_use]
     pub fn part(&mut self, folder: &FolderPath) -> Self {
         Self { doubts: self.doubts.remove_entry(folder).into_iter().collect() }
     }

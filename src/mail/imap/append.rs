@@ -337,14 +337,13 @@ impl Upload<'_> {
                 let waiting = announced.filter(|(announced, _)| **announced == *tag).map(|(_, m)| m);
                 if status != Status::Ok {
                     return Ok(self.refuse(batch, waiting, &explain("APPEND", status, &said)));
-                } else if waiting.is_some() {
+                }
+                if waiting.is_some() {
                     return Err(Failure::protocol("confirmed an APPEND before it had the message"));
-                } else {
-                    let arrivals = read_arrivals(&said, batch.messages.len());
-                    for (at, message) in batch.messages.into_iter().enumerate() {
-                        let arrival = arrivals.get(at).cloned();
-                        self.report(Appended::Stored { key: message.key, arrival });
-                    }
+                }
+                let arrivals = read_arrivals(&said, batch.messages.len());
+                for (at, message) in batch.messages.into_iter().enumerate() {
+                    self.report(Appended::Stored { key: message.key, arrival: arrivals.get(at).cloned() });
                 }
             }
             Event::Untagged(line) if self.list.is_some() => {

@@ -88,7 +88,9 @@ impl Leaf {
             Encoding::Identity => self.content.push(piece),
             Encoding::Base64 => {
                 let rest = if self.base64.count == 0 { self.take_whole_groups(piece) } else { piece };
-                rest.iter().for_each(|b| self.take_base64(*b));
+                for byte in rest {
+                    self.take_base64(*byte);
+                }
             }
             Encoding::QuotedPrintable => self.take_quoted_text(piece),
         }
@@ -103,7 +105,7 @@ impl Leaf {
             let mut groups = 0;
             for (group, bytes) in rest.chunks_exact(4).zip(decoded.chunks_exact_mut(3)) {
                 let sextets = [group[0], group[1], group[2], group[3]].map(|byte| SEXTETS[usize::from(byte)]);
-                if sextets.iter().any(|sextet| *sextet == NO_SEXTET) {
+                if sextets.contains(&NO_SEXTET) {
                     break;
                 }
                 let bits = sextets.iter().fold(0, |bits, sextet| bits << 6 | u32::from(*sextet));
@@ -133,7 +135,9 @@ impl Leaf {
                 self.release_space();
                 self.content.push(&piece[..text]);
             }
-            piece[text..run].iter().for_each(|space| self.hold_space(*space));
+            for space in &piece[text..run] {
+                self.hold_space(*space);
+            }
             if let Some(equals) = piece.get(run) {
                 self.take_quoted(*equals);
             }
