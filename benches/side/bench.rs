@@ -13,6 +13,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::pedantic,
+    unreachable_pub,
     reason = "a measurement speaks to whoever runs it, and stops at the first surprise"
 )]
 
