@@ -49,6 +49,12 @@ impl Barrier {
         Ok(barrier)
     }
 
+    /// Takes the doubts about one folder out, for whoever carries that folder.
+    #[must_use]
+    pub fn part(&mut self, folder: &FolderPath) -> Self {
+        Self { doubts: self.doubts.remove_entry(folder).into_iter().collect() }
+    }
+
     /// Whether a destination folder has messages in doubt.
     pub fn concerns(&self, folder: &FolderPath) -> bool {
         self.doubts.contains_key(folder)
