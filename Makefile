@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailferry/targ
 endif
 endif
 
-.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test faults scale fmt lint clean
+.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test faults scale bench fmt lint clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ faults: setup ## what may go wrong, at length: a kill at every step, 5,000 fault
 scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of an hour beyond the release build
 	$(CARGO) build --release --bin mailferry
 	tests/cluster/during $(CARGO) run --quiet --example scale
+
+bench: setup ## the product beside the limit of two servers and beside mbsync, as a table
+	$(CARGO) run --quiet --release --example bench
 
 fmt: ## format the sources
 	$(CARGO) fmt

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::tz::TimeZone;
 
 use super::clock::SystemClock;
@@ -18,7 +19,8 @@ use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher
 use crate::ledger::Store;
 use crate::mail::credentials::{Credentials, Login};
 use crate::mail::imap::destination::ImapDestination;
-use crate::mail::imap::session::greet;
+use crate::mail::imap::names::Spelling;
+use crate::mail::imap::session::{Session, greet, greet_if_free};
 use crate::mail::imap::source::ImapSource;
 use crate::mail::network::Network;
 use crate::mail::pop3::Pop3Source;
@@ -33,9 +35,10 @@ use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
 use crate::model::record::{Depth, MailboxRecord};
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
+use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::pace::Pace;
 use crate::transfer::progress::MailboxProgress;
-use crate::transfer::{Rules, sync_mailbox};
+use crate::transfer::{Rules, sync_mailbox_in_lanes};
 
 /// All that a task of one migration needs; cheap to clone.
 #[derive(Clone)]
@@ -212,13 +215,8 @@ impl Tools {
         Ok(discovery)
     }
 
-    /// Logs in to a mailbox at the source.
-    pub(super) async fn open_source(
-        &self,
-        at: usize,
-        planned: &PlannedMailbox,
-        endpoint: &Endpoint,
-    ) -> Result<Box<dyn Source>> {
+    /// How a mailbox logs in at the source, and whose certificates are believed there.
+    fn source_access(&self, at: usize, planned: &PlannedMailbox) -> Result<(Login, Trust)> {
         let domain = &self.spec().domains[at];
         let credentials = self.credentials(domain)?;
         let login = source_login(&credentials, planned).ok_or_else(|| {
@@ -228,25 +226,35 @@ impl Tools {
             ))
             .hint("add a row to mailboxes.csv")
         })?;
-        let trust = self.trust(domain.ca_ref.as_ref())?;
+        Ok((login, self.trust(domain.ca_ref.as_ref())?))
+    }
+
+    /// Logs in to a mailbox at the source. The spelling is for further sessions, where the protocol lets there be any.
+    pub(super) async fn open_source(
+        &self,
+        at: usize,
+        planned: &PlannedMailbox,
+        endpoint: &Endpoint,
+    ) -> Result<(Box<dyn Source>, Option<Spelling>)> {
+        let (login, trust) = self.source_access(at, planned)?;
         Ok(match endpoint.protocol {
             Protocol::Imap => {
                 let greeted = greet(&self.network, endpoint, &trust).await?;
                 let session = self.guard.hold(&login, greeted.login(&login)).await?;
-                Box::new(ImapSource::new(session).await?)
+                let source = ImapSource::new(session).await?;
+                let spelling = source.spelling().clone();
+                (Box::new(source), Some(spelling))
             }
             Protocol::Pop3 => {
                 let source = Pop3Source::log_in(&self.network, &trust, endpoint, &login);
-                Box::new(self.guard.hold(&login, source).await?)
+                (Box::new(self.guard.hold(&login, source).await?), None)
             }
         })
     }
 
-    /// Logs in to a mailbox at the destination.
-    ///
-    /// # Errors
-    /// Those of the Secret, the connection and the login.
-    pub async fn open_destination(&self, planned: &PlannedMailbox) -> Result<Box<dyn Destination>> {
+    /// How a mailbox logs in at the destination, whose certificates are believed there, and whether the password opens
+    /// other mailboxes too.
+    fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
         let wanted = &self.spec().destination;
         let credentials = self.secrets.credentials(self.namespace(), &wanted.credentials().name)?;
         let address = planned.destination.to_string();
@@ -257,13 +265,21 @@ impl Tools {
             ))
             .hint("add a row to mailboxes.csv")
         })?;
-        let trust = self.trust(wanted.ca())?;
-        let turn = if credentials.is_shared() { self.turnstile.enter().await } else { None };
-        let greeted = greet(&self.network, &wanted.endpoint(), &trust).await?;
+        Ok((login, self.trust(wanted.ca())?, credentials.is_shared()))
+    }
+
+    /// Logs in to a mailbox at the destination.
+    ///
+    /// # Errors
+    /// Those of the Secret, the connection and the login.
+    pub async fn open_destination(&self, planned: &PlannedMailbox) -> Result<ImapDestination> {
+        let (login, trust, shared) = self.destination_access(planned)?;
+        let turn = if shared { self.turnstile.enter().await } else { None };
+        let greeted = greet(&self.network, &self.spec().destination.endpoint(), &trust).await?;
         let session = self.guard.hold(&login, greeted.login(&login)).await?;
         self.turnstile.open();
         drop(turn);
-        Ok(Box::new(ImapDestination::new(session).await?))
+        ImapDestination::new(session).await
     }
 
     /// What the manifest says about carrying messages, in the engine's terms.
@@ -304,7 +320,9 @@ impl Tools {
         let mut record =
             MailboxRecord { pass, attempts, started: Some(started), ended: None, failure: None, ..before };
         let mut tls = None;
-        if let Err(failure) = self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress).await {
+        // Several sessions are a large future.
+        let synced = Box::pin(self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress));
+        if let Err(failure) = synced.await {
             if failure.class == Class::Quota {
                 let full = Finding::about(Code::DestinationFull, &planned.destination, failure.what.clone());
                 record.findings.retain(|finding| finding.code != Code::DestinationFull);
@@ -328,13 +346,23 @@ impl Tools {
         let ledger = self.store.claim(&self.key(&planned.source)).await?;
         let rules = self.rules()?;
         progress.enter_phase("logging in");
-        let mut source = self.open_source(at, planned, endpoint).await.at(|| "source".to_owned())?;
-        let mut destination = self.open_destination(planned).await.at(|| "destination".to_owned())?;
+        let (source, destination) =
+            tokio::join!(self.open_source(at, planned, endpoint), self.open_destination(planned));
+        let (mut source, spelling) = source.at(|| "source".to_owned())?;
+        let mut destination = destination.at(|| "destination".to_owned())?;
+        let lanes = Lanes {
+            tools: self,
+            at,
+            planned,
+            endpoint,
+            source: spelling,
+            destination: destination.spelling().clone(),
+        };
         tls.clone_from(&destination.facts().tls);
         let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
-        let outcome = sync_mailbox(&mut *source, &mut *destination, &*ledger, &rules, progress).await;
-        source.close().await;
-        destination.close().await;
+        let outcome =
+            sync_mailbox_in_lanes(&mut *source, &mut destination, &lanes, &*ledger, &rules, progress).await;
+        tokio::join!(source.close(), destination.close());
         // Counts are true also after a failure: they are the ledger's.
         record.counts = ledger.counts().await?;
         record.altered = ledger.count_altered().await?;
@@ -349,6 +377,45 @@ impl Tools {
         record.findings = outcome.findings;
         record.findings.extend(channel);
         Ok(())
+    }
+}
+
+/// Further sessions of a mailbox, as far as the hosts' limits leave room for them.
+struct Lanes<'a> {
+    tools: &'a Tools,
+    at: usize,
+    planned: &'a PlannedMailbox,
+    endpoint: &'a Endpoint,
+    /// How the source spells folder names; `None` where a mailbox has one session only.
+    source: Option<Spelling>,
+    destination: Spelling,
+}
+
+impl Lanes<'_> {
+    async fn log_in(&self, endpoint: &Endpoint, login: &Login, trust: &Trust) -> Result<Option<Session>> {
+        let Some(greeted) = greet_if_free(&self.tools.network, endpoint, trust).await? else {
+            return Ok(None);
+        };
+        self.tools.guard.hold(login, greeted.login(login)).await.map(Some)
+    }
+}
+
+#[async_trait]
+impl MoreLanes for Lanes<'_> {
+    async fn open(&self) -> Result<Option<Lane>> {
+        let Some(spelling) = &self.source else { return Ok(None) };
+        let (login, trust) = self.tools.source_access(self.at, self.planned)?;
+        let (new_login, new_trust, _) = self.tools.destination_access(self.planned)?;
+        let endpoint = self.tools.spec().destination.endpoint();
+        let (source, destination) = tokio::join!(
+            self.log_in(self.endpoint, &login, &trust),
+            self.log_in(&endpoint, &new_login, &new_trust)
+        );
+        let (Some(source), Some(destination)) = (source?, destination?) else { return Ok(None) };
+        let source: Box<dyn Source> = Box::new(ImapSource::beside(source, spelling.clone()));
+        let destination: Box<dyn Destination> =
+            Box::new(ImapDestination::beside(destination, self.destination.clone()));
+        Ok(Some((source, destination)))
     }
 }
 

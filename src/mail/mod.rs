@@ -11,7 +11,7 @@ pub mod pop3;
 pub(crate) mod spool;
 pub mod tls;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -50,6 +50,16 @@ pub struct FolderState {
     pub highest_modseq: Option<u64>,
     /// Flags and keywords that can be kept (PERMANENTFLAGS); `None` when any can.
     pub permanent_flags: Option<BTreeSet<String>>,
+}
+
+/// The folders of a mailbox, with what the server told of them in the same breath.
+#[derive(Debug, Clone, Default)]
+pub struct Survey {
+    /// All folders, in a stable order.
+    pub folders: Vec<Folder>,
+    /// How folders stand, where the server tells it with their list (LIST-STATUS, RFC 5819). Nothing is known of flags
+    /// that can be kept.
+    pub states: HashMap<FolderPath, FolderState>,
 }
 
 /// A message as a folder listing shows it.
@@ -119,11 +129,22 @@ pub trait Source: Send {
     /// All folders, in a stable order.
     async fn list_folders(&mut self) -> Result<Vec<Folder>>;
 
+    /// All folders, and how they stand as far as that costs no turn for each.
+    async fn survey(&mut self) -> Result<Survey> {
+        Ok(Survey { folders: self.list_folders().await?, ..Survey::default() })
+    }
+
     /// Opens a folder for reading only.
     async fn open(&mut self, folder: &Folder) -> Result<FolderState>;
 
     /// Lists all messages of the open folder.
     async fn list(&mut self) -> Result<Vec<Listed>>;
+
+    /// Opens a folder and lists it, in one turn where the protocol lets that be.
+    async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Vec<Listed>)> {
+        let state = self.open(folder).await?;
+        Ok((state, self.list().await?))
+    }
 
     /// Streams the wanted messages of the open folder, in the order of `wanted`.
     ///
@@ -189,8 +210,26 @@ pub trait Destination: Send {
     /// All folders.
     async fn list_folders(&mut self) -> Result<Vec<Folder>>;
 
+    /// All folders, and how they stand as far as that costs no turn for each.
+    async fn survey(&mut self) -> Result<Survey> {
+        Ok(Survey { folders: self.list_folders().await?, ..Survey::default() })
+    }
+
     /// Creates a folder unless it is there, and subscribes to it if asked.
     async fn ensure_folder(&mut self, path: &FolderPath, subscribe: bool) -> Result<()>;
+
+    /// As [`Self::ensure_folder`] for several folders, each with whether to subscribe; what became of each comes back in
+    /// the same order.
+    ///
+    /// # Errors
+    /// A failure of the session as a whole.
+    async fn ensure_folders(&mut self, wanted: &[(FolderPath, bool)]) -> Result<Vec<Result<()>>> {
+        let mut made = Vec::with_capacity(wanted.len());
+        for (path, subscribe) in wanted {
+            made.push(self.ensure_folder(path, *subscribe).await);
+        }
+        Ok(made)
+    }
 
     /// Opens a folder for reading and writing.
     async fn open(&mut self, path: &FolderPath) -> Result<FolderState>;
@@ -216,6 +255,23 @@ pub trait Destination: Send {
         envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
         outcomes: &mpsc::UnboundedSender<Appended>,
     ) -> Result<()>;
+
+    /// As [`Self::append`] to the open folder, and lists it from a UID upwards once everything is answered for: in the
+    /// same turn where the protocol lets that be.
+    ///
+    /// # Errors
+    /// As [`Self::append`], also when only the list failed.
+    async fn append_and_list(
+        &mut self,
+        path: &FolderPath,
+        bodies: &mut BodyReceiver,
+        envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
+        outcomes: &mpsc::UnboundedSender<Appended>,
+        from: u32,
+    ) -> Result<Vec<Present>> {
+        self.append(path, bodies, envelope, outcomes).await?;
+        self.list_from(from).await
+    }
 
     /// Adds and removes flags of messages in the open folder.
     async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()>;

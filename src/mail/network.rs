@@ -124,11 +124,29 @@ impl Network {
     /// # Errors
     /// As [`Self::resolve`]; [`Class::Unreachable`] when no address accepts; [`Class::Tls`] from the handshake.
     pub async fn connect(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Channel> {
-        self.connect_unplaced(endpoint, trust).await.at(|| endpoint.address())
+        let connected = async {
+            let slot = self.slot(&endpoint.host).await?;
+            self.connect_unplaced(endpoint, trust, slot).await
+        };
+        connected.await.at(|| endpoint.address())
     }
 
-    async fn connect_unplaced(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Channel> {
-        let slot = self.slot(&endpoint.host).await?;
+    /// As [`Self::connect`], unless the host's limit is reached: then `None`, without waiting. For connections that one
+    /// can do without.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_if_free(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Option<Channel>> {
+        let Ok(slot) = self.slots_of(&endpoint.host).try_acquire_owned() else { return Ok(None) };
+        self.connect_unplaced(endpoint, trust, slot).await.at(|| endpoint.address()).map(Some)
+    }
+
+    async fn connect_unplaced(
+        &self,
+        endpoint: &Endpoint,
+        trust: &Trust,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Channel> {
         let addresses = self.resolve(&endpoint.host).await?;
         let mut last = Failure::new(Class::Unreachable, "has no address");
         for address in addresses {
@@ -166,16 +184,15 @@ impl Network {
 
     /// Waits until one more connection to a host is within the limit.
     async fn slot(&self, host: &str) -> Result<OwnedSemaphorePermit> {
-        let semaphore = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(
-                slots.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.per_host))),
-            )
-        };
-        semaphore
+        self.slots_of(host)
             .acquire_owned()
             .await
             .map_err(|e| Failure::internal("a connection limit is gone").caused_by(&e))
+    }
+
+    fn slots_of(&self, host: &str) -> Arc<Semaphore> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.per_host))))
     }
 }
 

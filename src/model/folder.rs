@@ -1,18 +1,32 @@
 //! Folder paths free of any server's delimiter and encoding, and the special uses of RFC 6154.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// A folder's place in the hierarchy: its names from the root down, in Unicode. `INBOX` is always written so.
+/// Cheap to clone: every message of a listing names its folder.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct FolderPath(Vec<String>);
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+pub struct FolderPath(Arc<[String]>);
+
+impl From<Vec<String>> for FolderPath {
+    fn from(names: Vec<String>) -> Self {
+        Self(names.into())
+    }
+}
+
+impl From<FolderPath> for Vec<String> {
+    fn from(path: FolderPath) -> Self {
+        path.0.to_vec()
+    }
+}
 
 impl FolderPath {
     /// The Inbox.
     pub fn inbox() -> Self {
-        Self(vec!["INBOX".to_owned()])
+        Self([String::from("INBOX")].into())
     }
 
     /// A path of names from the root down. The first name is brought to `INBOX` when it is the Inbox in another case
@@ -22,7 +36,7 @@ impl FolderPath {
         if let Some(first) = names.first_mut().filter(|n| n.eq_ignore_ascii_case("INBOX")) {
             "INBOX".clone_into(first);
         }
-        Self(names)
+        Self(names.into())
     }
 
     /// Reads the form that people write in a manifest: names separated by `/`.

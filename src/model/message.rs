@@ -1,6 +1,5 @@
 //! What is known of one message: where it is, its flags, its date, what it is, and what became of it.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -11,16 +10,30 @@ use super::folder::FolderPath;
 
 /// Flags and keywords of a message (RFC 9051 §2.3.2). System flags are kept in their registered spelling; `\Recent` is a
 /// session's own and is never kept.
+///
+/// Kept as one text, as [`fmt::Display`] writes it: no flag holds a blank, and a listing holds many of these.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Flags(BTreeSet<String>);
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+pub struct Flags(Box<str>);
+
+impl From<Vec<String>> for Flags {
+    fn from(flags: Vec<String>) -> Self {
+        flags.iter().map(String::as_str).collect()
+    }
+}
+
+impl From<Flags> for Vec<String> {
+    fn from(flags: Flags) -> Self {
+        flags.iter().map(str::to_owned).collect()
+    }
+}
 
 const SYSTEM_FLAGS: [&str; 5] = ["\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"];
 
 impl Flags {
     /// The flags and keywords in alphabetical order, system flags first.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.0.split(' ').filter(|flag| !flag.is_empty())
     }
 
     /// Whether there are none.
@@ -31,7 +44,7 @@ impl Flags {
     /// Whether a flag or keyword is there, in whatever case: keywords have none (RFC 9051 §2.3.2), and servers spell them
     /// as whoever came first did.
     pub fn has(&self, flag: &str) -> bool {
-        self.0.contains(flag) || self.0.iter().any(|known| known.eq_ignore_ascii_case(flag))
+        self.iter().any(|known| known.eq_ignore_ascii_case(flag))
     }
 
     /// The flags that are here and not there, whatever case they are spelled in.
@@ -43,7 +56,7 @@ impl Flags {
     /// The flags that a test keeps.
     #[must_use]
     pub fn filter(&self, keep: impl Fn(&str) -> bool) -> Self {
-        Self(self.0.iter().filter(|flag| keep(flag)).cloned().collect())
+        self.iter().filter(|flag| keep(flag)).collect()
     }
 
     /// Parses what [`fmt::Display`] wrote.
@@ -54,20 +67,21 @@ impl Flags {
 
 impl<'a> FromIterator<&'a str> for Flags {
     fn from_iter<I: IntoIterator<Item = &'a str>>(flags: I) -> Self {
-        let spell = |flag: &str| {
-            let system = SYSTEM_FLAGS.iter().find(|known| known.eq_ignore_ascii_case(flag));
-            system.map_or_else(|| flag.to_owned(), |known| (*known).to_owned())
+        let spell = |flag: &'a str| {
+            SYSTEM_FLAGS.iter().find(|known| known.eq_ignore_ascii_case(flag)).copied().unwrap_or(flag)
         };
-        Self(flags.into_iter().filter(|flag| !flag.eq_ignore_ascii_case("\\Recent")).map(spell).collect())
+        let flags = flags.into_iter().flat_map(|flag| flag.split(' ')).filter(|flag| !flag.is_empty());
+        let mut flags: Vec<&str> =
+            flags.filter(|flag| !flag.eq_ignore_ascii_case("\\Recent")).map(spell).collect();
+        flags.sort_unstable();
+        flags.dedup();
+        Self(flags.join(" ").into())
     }
 }
 
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, flag) in self.0.iter().enumerate() {
-            write!(f, "{}{flag}", if n == 0 { "" } else { " " })?;
-        }
-        Ok(())
+        f.write_str(&self.0)
     }
 }
 

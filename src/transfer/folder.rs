@@ -2,6 +2,7 @@
 //! knows of every step before it is taken.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::candidates::Candidates;
 use super::diff::{Diff, FlagChange, compare};
@@ -20,6 +21,8 @@ use crate::model::protocol::Protocol;
 
 /// Messages of one intent: what may be in doubt after a crash is looked for among at most so many.
 const WINDOW_MESSAGES: usize = 500;
+/// Messages that are remembered in one transaction: this keeps what a crash repeats, and what is in memory twice, small.
+const ROWS_AT_ONCE: usize = 1000;
 /// Announced bytes of one intent; one larger message makes an intent of its own.
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -39,6 +42,10 @@ pub struct FolderPass<'a> {
     pub plan: &'a FolderPlan,
     /// Whether everything that the ledger knows was judged by the same rules.
     pub same_rules: bool,
+    /// Whether the destination folder stands already.
+    pub stands: bool,
+    /// Set when the pass shall end at the next good place.
+    pub halt: &'a AtomicBool,
     /// The mailbox's outcome, added to.
     pub outcome: &'a mut PassOutcome,
     /// Keywords that the destination does not keep, added to.
@@ -53,13 +60,24 @@ impl FolderPass<'_> {
     pub async fn run(&mut self, barrier: &Barrier) -> Result<()> {
         let plan = self.plan;
         self.progress.enter_phase(&plan.source.path.to_string());
-        let state = self.source.open(&plan.source).await?;
         if let Some(why) = &plan.excluded {
+            let state = self.source.open(&plan.source).await?;
             return self.exclude(&state, why).await;
         }
-        self.destination.ensure_folder(&plan.destination, plan.source.subscribed).await?;
-        let arrived = self.destination.open(&plan.destination).await?;
         let cursor = self.ledger.cursor(&plan.source.path).await?;
+        if !self.stands {
+            self.destination.ensure_folder(&plan.destination, plan.source.subscribed).await?;
+        }
+        // A folder that was carried before may turn out to be unchanged, so that no list is needed.
+        let open = async {
+            if cursor.is_some() {
+                self.source.open(&plan.source).await.map(|state| (state, None))
+            } else {
+                self.source.open_and_list(&plan.source).await.map(|(state, list)| (state, Some(list)))
+            }
+        };
+        let (opened, arrived) = tokio::join!(open, self.destination.open(&plan.destination));
+        let ((state, listing), arrived) = (opened?, arrived?);
         let in_doubt = barrier.concerns(&plan.destination);
         let unchanged = |cursor: &Cursor| is_unchanged(cursor, &state, &arrived);
         if !in_doubt && self.same_rules && cursor.as_ref().is_some_and(unchanged) {
@@ -78,10 +96,13 @@ impl FolderPass<'_> {
             scanned = scanned.min(from);
         }
 
-        let listing = self.source.list().await?;
+        let listing = match listing {
+            Some(listing) => listing,
+            None => self.source.list().await?,
+        };
         let mut diff = compare(rows, listing, |locator| is_reachable(locator, &state));
         self.forget_void(&mut diff.void).await?;
-        let mut work = self.plan_work(&diff).await?;
+        let mut work = self.plan_work(&mut diff).await?;
         if moved || unbound || !work.is_empty() || !diff.void.is_empty() {
             self.scan_destination(scanned, &arrived).await?;
             scanned = arrived.uidnext.unwrap_or(1);
@@ -134,20 +155,17 @@ impl FolderPass<'_> {
     }
 
     /// Remembers what is new, and finds what is to be copied now.
-    async fn plan_work(&mut self, diff: &Diff) -> Result<Vec<Work>> {
-        // Chunks keep one transaction, and what a crash repeats, small.
+    async fn plan_work(&mut self, diff: &mut Diff) -> Result<Vec<Work>> {
         let mut work: Vec<Work> = Vec::new();
-        for fresh in diff.fresh.chunks(5000) {
+        let mut fresh = std::mem::take(&mut diff.fresh).into_iter();
+        while !fresh.as_slice().is_empty() {
+            let chunk = &fresh.as_slice()[..fresh.len().min(ROWS_AT_ONCE)];
             let rows: Vec<NewRow> =
-                fresh.iter().map(|l| new_row(l, self.rules.judge(l.size, l.date))).collect();
+                chunk.iter().map(|l| new_row(l, self.rules.judge(l.size, l.date))).collect();
             let ids = self.ledger.insert(&rows).await?;
             let wanted =
-                ids.into_iter().zip(fresh).zip(&rows).filter(|(_, row)| row.verdict == Verdict::Pending);
-            work.extend(wanted.map(|((row, listed), _)| Work {
-                row,
-                listed: listed.clone(),
-                tried: Flags::default(),
-            }));
+                ids.into_iter().zip(&mut fresh).zip(&rows).filter(|(_, row)| row.verdict == Verdict::Pending);
+            work.extend(wanted.map(|((row, listed), _)| Work { row, listed, tried: Flags::default() }));
         }
         let mut reopened = Vec::new();
         for (row, listed) in &diff.excluded {
@@ -194,11 +212,19 @@ impl FolderPass<'_> {
         let mut uidnext = arrived.uidnext.unwrap_or(1);
         let rules = self.rules;
         let judge = move |size, date| rules.judge(size, date);
-        let sending =
-            Sending { keep_flags: &keep_flags, judge: &judge, pace: &rules.pace, progress: self.progress };
         for window in windows(&work) {
+            if self.halt.load(Ordering::Relaxed) {
+                return Err(Failure::new(Class::Interrupted, "stopped because another session failed"));
+            }
             let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
             let intent = self.ledger.begin_intent(folder, arrived.uidvalidity, uidnext, &rows).await?;
+            let sending = Sending {
+                list_from: arrived.uidnext.map(|_| uidnext),
+                keep_flags: &keep_flags,
+                judge: &judge,
+                pace: &rules.pace,
+                progress: self.progress,
+            };
             let mut copied =
                 copy_window(self.source, self.destination, folder, window, candidates, sending).await;
             self.outcome.sent += copied.sent;
@@ -326,13 +352,15 @@ impl FolderPass<'_> {
 }
 
 /// Nothing happened since: same UIDs, same count, and a HIGHESTMODSEQ (RFC 7162) that proves that no flag changed either.
-fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> bool {
+pub(super) fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> bool {
     state.highest_modseq.is_some()
         && cursor.highest_modseq == state.highest_modseq
         && cursor.uidvalidity == state.uidvalidity
         && cursor.uidnext == state.uidnext
         && cursor.messages == state.messages
         && cursor.destination_uidvalidity == arrived.uidvalidity
+        // UIDs never go back while the UIDVALIDITY stays; where they do, the folder is looked into.
+        && arrived.uidnext.is_none_or(|next| next >= cursor.destination_scanned)
 }
 
 pub(super) fn is_reachable(locator: &Locator, state: &FolderState) -> bool {

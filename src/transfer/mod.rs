@@ -1,6 +1,6 @@
 //! The engine: carries one mailbox from a [`Source`] to a [`Destination`], exactly once, and keeps both in step.
 //!
-//! A pass goes folder by folder: open, list, compare with the ledger ([`diff`], pure), make the intent durable, copy
+//! A pass goes folder by folder, several at a time where there are sessions for it ([`lanes`]): open, list, compare with the ledger ([`diff`], pure), make the intent durable, copy
 //! ([`pipeline`]), check what arrived ([`verify`]), carry flags over, move the cursor. Messages whose fate is unknown
 //! after a cut or a crash are never sent again on sight: [`settle`] waits until the destination stands still, and what
 //! arrived is recognised by what it is. The engine knows protocols only through the traits of `mail`.
@@ -8,6 +8,7 @@
 pub mod candidates;
 pub mod diff;
 pub mod folder;
+pub mod lanes;
 pub mod mapping;
 pub mod pace;
 pub mod pipeline;
@@ -24,7 +25,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use crate::ledger::{Ledger, RowId, protocol_of};
-use crate::mail::{Destination, Source};
+use crate::mail::{Destination, Source, Survey};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
@@ -33,7 +34,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
-use folder::FolderPass;
+use lanes::MoreLanes;
 use mapping::FolderPlan;
 use pace::Pace;
 use progress::MailboxProgress;
@@ -131,31 +132,6 @@ pub struct PassOutcome {
     pub findings: Vec<Finding>,
 }
 
-/// Makes the folders, and finds another name where the server says that it cannot hold this one: its rules about names
-/// are not announced anywhere, so its word on CREATE is the only way to learn them.
-async fn make_folders(plans: &mut [FolderPlan], destination: &mut dyn Destination) -> Result<()> {
-    for at in 0..plans.len() {
-        let plan = &plans[at];
-        if plan.excluded.is_some() {
-            continue;
-        }
-        match destination.ensure_folder(&plan.destination, plan.source.subscribed).await {
-            Err(failure) if failure.class == Class::Refused && failure.what.contains("[CANNOT]") => {
-                let Some(other) = mapping::spell_plainly(plans, at) else { continue };
-                // The name is told only if it is one; else the folder's own pass says why it cannot be made.
-                if destination.ensure_folder(&other, plans[at].source.subscribed).await.is_ok() {
-                    plans[at].renamed = Some(mapping::renamed_to(&other));
-                    plans[at].destination = other;
-                }
-            }
-            Err(failure) if !matches!(failure.class, Class::Refused | Class::Message) => return Err(failure),
-            // A refusal concerns one folder, whose own pass names it.
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
 /// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. What another
 /// protocol listed stays, for this one may not show its folders.
 async fn forget_vanished_folders(
@@ -184,11 +160,10 @@ async fn forget_vanished_folders(
     }
 }
 
-/// Carries one mailbox once.
+/// Carries one mailbox once, with one session at each side.
 ///
 /// # Errors
-/// The first failure of a session as a whole; what was done until then is in the ledger, and the next call goes on.
-/// A folder that fails alone is named in the returned failure after the others were carried.
+/// As [`sync_mailbox_in_lanes`].
 pub async fn sync_mailbox(
     source: &mut dyn Source,
     destination: &mut dyn Destination,
@@ -196,67 +171,141 @@ pub async fn sync_mailbox(
     rules: &Rules,
     progress: &MailboxProgress,
 ) -> Result<PassOutcome> {
-    let mut outcome = PassOutcome::default();
-    let sources = source.list_folders().await?;
-    let destinations = destination.list_folders().await?;
-    let mut plans = mapping::plan_folders(&sources, &destinations, destination.delimiter(), rules);
-    make_folders(&mut plans, destination).await?;
-    for plan in plans.iter().filter_map(|plan| plan.renamed.as_deref().map(|why| (plan, why))) {
-        let (plan, why) = plan;
-        outcome.findings.push(Finding::about(Code::FolderRenamed, &plan.source.path, why));
-    }
+    sync_mailbox_in_lanes(source, destination, &lanes::OneLane, ledger, rules, progress).await
+}
 
-    // Folders with messages in doubt come last, so that the others do not wait for them.
-    let mut barrier = Barrier::raise(ledger, destination).await?;
-    let (doubtful, certain): (Vec<_>, Vec<_>) =
-        plans.iter().partition(|plan| barrier.concerns(&plan.destination));
-    let mut failed: Option<Failure> = None;
-    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
-    let mut keywords_lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
+/// Carries one mailbox once, several folders at a time where `more` opens further sessions.
+///
+/// # Errors
+/// The first failure of a session as a whole; what was done until then is in the ledger, and the next call goes on.
+/// A folder that fails alone is named in the returned failure after the others were carried.
+pub async fn sync_mailbox_in_lanes(
+    source: &mut dyn Source,
+    destination: &mut dyn Destination,
+    more: &dyn MoreLanes,
+    ledger: &dyn Ledger,
+    rules: &Rules,
+    progress: &MailboxProgress,
+) -> Result<PassOutcome> {
+    let (sources, destinations) = tokio::join!(source.survey(), destination.survey());
+    let (sources, destinations) = (sources?, destinations?);
+    let mut plans =
+        mapping::plan_folders(&sources.folders, &destinations.folders, destination.delimiter(), rules);
+    let barrier = Barrier::raise(ledger, destination).await?;
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&rules.fingerprint());
+    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
+
+    let mut still = Vec::with_capacity(plans.len());
+    for plan in &plans {
+        let doubtful = barrier.concerns(&plan.destination);
+        still.push(same_rules && !doubtful && is_still(plan, &sources, &destinations, ledger).await?);
+    }
+    // Further sessions are on their way while the folders are made.
+    let busy = plans.iter().zip(&still).filter(|(_, still)| !**still).map(|(plan, _)| &plan.destination);
+    let mut openings = lanes::Openings::begin(more, busy.collect::<BTreeSet<_>>().len());
+    let made = openings.meanwhile(make_folders(&mut plans, destination)).await?;
+    let mut outcome = PassOutcome::default();
+    let mut changed = Vec::new();
+    for (plan, mut still) in plans.iter().zip(still) {
+        if let Some(why) = plan.renamed.as_deref() {
+            outcome.findings.push(Finding::about(Code::FolderRenamed, &plan.source.path, why));
+            let doubtful = barrier.concerns(&plan.destination);
+            still = same_rules && !doubtful && is_still(plan, &sources, &destinations, ledger).await?;
+        }
+        if still {
+            outcome.folders += 1;
+        } else {
+            changed.push((plan, sources.states.get(&plan.source.path).map_or(0, |state| state.messages)));
+        }
+    }
     if !same_rules {
         // Until this pass is through, some folders are judged by these rules and some by those before.
         ledger.save_fact(JUDGED_BY, "").await?;
     }
-    for plan in certain.into_iter().chain(doubtful) {
-        if barrier.concerns(&plan.destination) {
-            progress.enter_phase("waiting for the destination to stand still");
-            barrier.wait(&plan.destination, destination, rules.settle).await?;
-        }
-        let mut pass = FolderPass {
-            source,
-            destination,
-            ledger,
-            rules,
-            progress,
-            plan,
-            same_rules,
-            outcome: &mut outcome,
-            keywords_lost: &mut keywords_lost,
-        };
-        match pass.run(&barrier).await {
-            Ok(()) => {
-                outcome.folders += 1;
-                barrier.lower(&plan.destination, destination, ledger).await?;
-            }
-            // The session is still good; one bad folder must not stop the mailbox.
-            Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {
-                let failure = failure.at(plan.source.path.to_string());
-                failed = Some(failed.unwrap_or(failure));
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
+    let pass = lanes::Pass { ledger, rules, progress, same_rules, made: &made };
+    let carried = pass.carry(source, destination, openings, changed, barrier).await?;
+    outcome.add(carried.outcome);
     forget_vanished_folders(&plans, source.facts().endpoint.protocol, ledger).await?;
+
+    let mut keywords_lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
+    keywords_lost.extend(carried.keywords_lost);
     let lost = keywords_lost.into_iter().collect::<Vec<_>>();
-    ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
+    if lost.join(" ") != before {
+        ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
+    }
     outcome.counts = ledger.counts().await?;
     outcome.findings.extend(find_in_ledger(&outcome.counts, ledger.count_altered().await?, &lost));
-    if let Some(failure) = failed {
+    if let Some(failure) = carried.failed {
         return Err(failure);
     }
-    ledger.save_fact(JUDGED_BY, &rules.fingerprint()).await?;
+    if !same_rules {
+        ledger.save_fact(JUDGED_BY, &rules.fingerprint()).await?;
+    }
     Ok(outcome)
+}
+
+/// Whether a folder need not even be opened: it was carried, and what both servers tell with their lists of folders shows
+/// that nothing has happened since.
+async fn is_still(
+    plan: &FolderPlan,
+    sources: &Survey,
+    destinations: &Survey,
+    ledger: &dyn Ledger,
+) -> Result<bool> {
+    let (Some(state), Some(arrived)) =
+        (sources.states.get(&plan.source.path), destinations.states.get(&plan.destination))
+    else {
+        return Ok(false);
+    };
+    if plan.excluded.is_some() {
+        return Ok(false);
+    }
+    let cursor = ledger.cursor(&plan.source.path).await?;
+    Ok(cursor.is_some_and(|cursor| folder::is_unchanged(&cursor, state, arrived)))
+}
+
+impl PassOutcome {
+    /// Adds what another session did in the same pass.
+    fn add(&mut self, other: Self) {
+        self.folders += other.folders;
+        self.sent += other.sent;
+        self.bytes += other.bytes;
+        self.recognised += other.recognised;
+        self.flags_updated += other.flags_updated;
+        self.sizes_checked += other.sizes_checked;
+        self.digests_checked += other.digests_checked;
+        self.findings.extend(other.findings);
+    }
+}
+
+/// Makes the folders, and finds another name where the server says that it cannot hold this one: its rules about names
+/// are not announced anywhere, so its word on CREATE is the only way to learn them. Returns those that stand; a refusal
+/// concerns one folder, whose own pass names it.
+async fn make_folders(
+    plans: &mut [FolderPlan],
+    destination: &mut dyn Destination,
+) -> Result<BTreeSet<FolderPath>> {
+    let mut made = BTreeSet::new();
+    let wanted: Vec<usize> = (0..plans.len()).filter(|at| plans[*at].excluded.is_none()).collect();
+    let folders: Vec<(FolderPath, bool)> =
+        wanted.iter().map(|at| (plans[*at].destination.clone(), plans[*at].source.subscribed)).collect();
+    for (at, ended) in wanted.into_iter().zip(destination.ensure_folders(&folders).await?) {
+        match ended {
+            Ok(()) => drop(made.insert(plans[at].destination.clone())),
+            Err(failure) if failure.class == Class::Refused && failure.what.contains("[CANNOT]") => {
+                let Some(other) = mapping::spell_plainly(plans, at) else { continue };
+                // The name is told only if it is one; else the folder's own pass says why it cannot be made.
+                if destination.ensure_folder(&other, plans[at].source.subscribed).await.is_ok() {
+                    plans[at].renamed = Some(mapping::renamed_to(&other));
+                    plans[at].destination = other.clone();
+                    made.insert(other);
+                }
+            }
+            Err(failure) if !matches!(failure.class, Class::Refused | Class::Message) => return Err(failure),
+            Err(_) => {}
+        }
+    }
+    Ok(made)
 }
 
 /// What the ledger's counts tell a person, whichever pass it happened in.

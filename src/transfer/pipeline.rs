@@ -15,7 +15,8 @@ use super::progress::MailboxProgress;
 use crate::ledger::{Known, RowId, Settled};
 use crate::mail::spool::Spool;
 use crate::mail::{
-    Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Source, Wanted,
+    Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Present,
+    Source, Wanted,
 };
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
@@ -76,6 +77,8 @@ pub struct Copied {
     pub sent: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The destination folder from a UID upwards, if it was listed behind the last message.
+    pub present: Option<(u32, Vec<Present>)>,
     /// Whether the destination answered for every message that was sent to it, so that none is in doubt.
     pub all_answered: bool,
     /// Why the window could not be finished.
@@ -85,6 +88,8 @@ pub struct Copied {
 /// How the messages of a window are sent.
 #[derive(Clone, Copy)]
 pub struct Sending<'a> {
+    /// From which UID on the destination folder is listed behind the last message; `None` when no UID bounds the list.
+    pub list_from: Option<u32>,
     /// The flags that the destination can keep of those a message has.
     pub keep_flags: &'a (dyn Fn(&Flags) -> Flags + Send + Sync),
     /// Whether a message is to be carried, once its date is learned from its own header.
@@ -104,7 +109,7 @@ pub async fn copy_window(
     candidates: &mut Candidates,
     sending: Sending<'_>,
 ) -> Copied {
-    let Sending { keep_flags, judge, pace, progress } = sending;
+    let Sending { list_from, keep_flags, judge, pace, progress } = sending;
     let works: HashMap<u64, &Work> = window.iter().map(|work| (work.key(), work)).collect();
     let wanted: Vec<Wanted> = window
         .iter()
@@ -129,7 +134,13 @@ pub async fn copy_window(
     let append = async {
         // The queue goes with the append, so that the tap learns when nobody takes its messages any more.
         let mut from_tap = from_tap;
-        let appended = destination.append(folder, &mut from_tap, &envelope, &report).await;
+        let appended = match list_from {
+            Some(from) => {
+                let listed = destination.append_and_list(folder, &mut from_tap, &envelope, &report, from);
+                listed.await.map(|present| Some((from, present)))
+            }
+            None => destination.append(folder, &mut from_tap, &envelope, &report).await.map(|()| None),
+        };
         drop(report);
         appended
     };
@@ -168,6 +179,7 @@ pub async fn copy_window(
         }
     }
     copied.all_answered = appended.is_ok();
+    let appended = appended.map(|present| copied.present = present);
     // The destination's own failure says more than the broken queue that it leaves at the source.
     copied.failure = match (appended, fetched, tapped) {
         (Err(at_destination), Err(at_source), _) if at_destination.what.contains("broke off") => {

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use tokio::sync::mpsc;
 
 use super::pipeline::{Copied, Passed};
-use crate::mail::{BODY_QUEUE, BodyEvent, Destination};
+use crate::mail::{BODY_QUEUE, BodyEvent, Destination, Present};
 use crate::model::failure::{Failure, Result};
 use crate::model::identity::{Hazard, Identity, IdentityHasher};
 use crate::model::message::Verdict;
@@ -50,7 +50,16 @@ pub async fn check_arrivals(
     let mut checked = Checked::default();
     let mut read_back = Vec::new();
     let mut unseen: HashSet<u32> = sent.keys().copied().collect();
-    for present in destination.list_from(first).await? {
+    // A server may show in mid-flight what was there before the flight began (Dovecot does at times).
+    let whole = |(from, listed): &(u32, Vec<Present>)| {
+        *from <= first
+            && listed.iter().filter(|present| sent.contains_key(&present.uid)).count() == sent.len()
+    };
+    let listed = match copied.present.take().filter(whole) {
+        Some((_, listed)) => listed,
+        None => destination.list_from(first).await?,
+    };
+    for present in listed {
         let Some((at, passed)) = sent.get(&present.uid) else { continue };
         unseen.remove(&present.uid);
         checked.sizes += 1;

@@ -27,7 +27,7 @@ async fn a_mixed_mailbox_arrives_whole_and_a_second_pass_sends_nothing() {
 
     rig.destination.restart();
     let appends = rig.destination.count_commands(NEW, "APPEND");
-    assert_eq!(appends, 400);
+    assert!((19..=100).contains(&appends), "small messages share a command: {appends} for 400");
     rig.assert_idle().await;
     rig.destination.stop();
     assert_eq!(rig.destination.count_commands(NEW, "APPEND"), appends, "no APPEND in the second pass");

@@ -26,6 +26,7 @@ mod cut;
 mod database;
 mod delta;
 mod full;
+mod lanes;
 mod names;
 mod plain;
 mod refused;

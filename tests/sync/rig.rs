@@ -95,9 +95,14 @@ pub fn login_of(user: &str) -> Login {
 
 /// Connects and logs in over the network.
 pub async fn log_in(at: SocketAddr, user: &str) -> Session {
+    try_log_in(at, user).await.unwrap()
+}
+
+/// As [`log_in`], where the server may not want it.
+pub async fn try_log_in(at: SocketAddr, user: &str) -> Result<Session> {
     let trust = Trust::with_authorities(&[]).unwrap();
     let endpoint = Endpoint::new(Protocol::Imap, &at.ip().to_string(), at.port(), Tls::None);
-    greet(&network(), &endpoint, &trust).await.unwrap().login(&login_of(user)).await.unwrap()
+    greet(&network(), &endpoint, &trust).await?.login(&login_of(user)).await
 }
 
 /// Carries `source` to a destination once. Whatever comes of it, the ledger's counts add up.

@@ -94,14 +94,14 @@ pub async fn verify_mailbox(
     })?;
     // What is found is written down, and nobody must carry the mailbox meanwhile.
     let ledger = tools.store.claim(&key).await?;
-    let mut source = tools.open_source(domain, planned, endpoint).await.at(|| "source".to_owned())?;
+    let (mut source, _) = tools.open_source(domain, planned, endpoint).await.at(|| "source".to_owned())?;
     let mut destination = tools.open_destination(planned).await.at(|| "destination".to_owned())?;
-    let folders = pair_folders(tools, &mut *source, &mut *destination, &*ledger).await?;
+    let folders = pair_folders(tools, &mut *source, &mut destination, &*ledger).await?;
     let mut found = Found::new(depth);
     for (path, folders) in folders {
         let mut check = Check {
             source: &mut *source,
-            destination: &mut *destination,
+            destination: &mut destination,
             ledger: &*ledger,
             found: &mut found,
         };

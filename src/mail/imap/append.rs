@@ -1,34 +1,102 @@
 //! The upload: APPENDs in a pipeline. Each begins as soon as its size is known, needs no round trip where the server
 //! takes non-synchronizing literals (RFC 7888), and its answer is matched by tag when it comes.
+//!
+//! Where the server offers MULTIAPPEND (RFC 3502), small messages share a command: the transaction that each command is
+//! costs a server several times what the message itself does. Such a command is atomic, so one bad message fails its
+//! neighbours: after a refusal each message of the batch is sent alone, from memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 
+use super::folders::{Row, check_count, list_command_from, read_listed, select_rows};
 use super::names::quote;
 use super::refusal::explain;
-use super::session::Session;
+use super::session::{Session, Tag};
 use super::tokens::{Status, StatusText};
 use super::wire::Event;
 use crate::mail::{Appended, BodyEvent, BodyReceiver, Envelope};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::message::Arrival;
 
-/// APPENDs that may be unanswered: what is in doubt after a cut is at most this (FAULTS §0.1).
-const WINDOW_MESSAGES: usize = 16;
-/// Bytes of unanswered APPENDs; one larger message may be alone in flight.
+/// Commands that may be unanswered. With the bounds of a batch this is what is in doubt after a cut (FAULTS §0.1).
+const WINDOW_COMMANDS: usize = 16;
+/// Batches among them: the next is on its way while the server works on this one.
+const WINDOW_BATCHES: usize = 2;
+/// Bytes of unanswered commands; one larger message may be alone in flight.
 const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of one batch. They are kept until its answer, so this bounds memory as well.
+const BATCH_BYTES: u64 = 1024 * 1024;
+/// Messages of one batch.
+const BATCH_MESSAGES: usize = 50;
+/// How long a batch is held open, so that what was sent is stored also when the source or the pace is slow.
+const BATCH_PATIENCE: Duration = Duration::from_secs(2);
 /// The largest literal that LITERAL- lets pass without waiting (RFC 7888 §5), in bytes.
 const LITERAL_MINUS_MAX: u64 = 4096;
 
-struct Upload<'a> {
-    session: &'a mut Session,
-    outcomes: &'a mpsc::UnboundedSender<Appended>,
-    in_flight: HashMap<Vec<u8>, (u64, u64)>,
-    bytes: u64,
+/// One message on its way.
+struct Message {
+    key: u64,
+    size: u64,
+    /// Flags and date, as the command says them.
+    head: String,
+    /// Its bytes, while they may be needed again.
+    kept: Vec<Bytes>,
 }
 
-/// Appends every message of a stream to a folder.
+/// One command on its way.
+struct Batch {
+    messages: Vec<Message>,
+    bytes: u64,
+    /// When it was begun.
+    since: Instant,
+}
+
+impl Batch {
+    fn begin() -> Self {
+        Self { messages: Vec::new(), bytes: 0, since: Instant::now() }
+    }
+
+    /// How long it may still be held open.
+    fn patience(&self) -> Duration {
+        BATCH_PATIENCE.saturating_sub(self.since.elapsed())
+    }
+}
+
+/// What the server says to a message that was announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reception {
+    /// Its bytes may come.
+    GoOn,
+    /// It was refused, and reported.
+    Refused,
+    /// The command that it was to share was refused: it is to be sent alone.
+    Again,
+}
+
+struct Upload<'a> {
+    session: &'a mut Session,
+    /// The folder, quoted.
+    folder: String,
+    outcomes: &'a mpsc::UnboundedSender<Appended>,
+    in_flight: HashMap<Vec<u8>, Batch>,
+    bytes: u64,
+    /// The command that may still take more messages; it is in flight already.
+    open: Option<Tag>,
+    /// Messages of refused batches, to be sent alone.
+    again: VecDeque<Message>,
+    /// Whether messages may share a command.
+    batches: bool,
+    /// The list that is asked for behind the last message.
+    list: Option<Tag>,
+    rows: Vec<Row>,
+}
+
+/// Appends every message of a stream to a folder. With `list_from`, lists the open folder from that UID upwards, in the
+/// same turn as the last answers.
 ///
 /// # Errors
 /// Those of the session: the outcome of the messages that were not reported is unknown then.
@@ -38,9 +106,22 @@ pub async fn append_bodies(
     bodies: &mut BodyReceiver,
     envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
     outcomes: &mpsc::UnboundedSender<Appended>,
-) -> Result<()> {
+    list_from: Option<u32>,
+) -> Result<Vec<Row>> {
     let limit = session.facts().capabilities.values("APPENDLIMIT").find_map(|v| v.parse::<u64>().ok());
-    let mut upload = Upload { session, outcomes, in_flight: HashMap::new(), bytes: 0 };
+    let batches = session.offers("MULTIAPPEND");
+    let mut upload = Upload {
+        session,
+        folder: quote(wire_name),
+        outcomes,
+        in_flight: HashMap::new(),
+        bytes: 0,
+        open: None,
+        again: VecDeque::new(),
+        batches,
+        list: None,
+        rows: Vec::new(),
+    };
     while let Some(event) = upload.next_body(bodies).await? {
         let BodyEvent::Begin { key, size } = event else {
             // A message that is missing at the source is the engine's to count.
@@ -55,23 +136,26 @@ pub async fn append_bodies(
             skip_message(bodies).await?;
             continue;
         }
-        let fits = |upload: &Upload<'_>| {
-            upload.in_flight.is_empty()
-                || (upload.in_flight.len() < WINDOW_MESSAGES && upload.bytes + size <= WINDOW_BYTES)
-        };
-        while !fits(&upload) {
+        let envelope = envelope(key);
+        let date = envelope.date.map(|date| format!(" \"{date}\"")).unwrap_or_default();
+        let message = Message { key, size, head: format!("({}){date}", envelope.flags), kept: Vec::new() };
+        upload.take(message, bodies).await?;
+    }
+    upload.close_batch().await?;
+    loop {
+        upload.send_again().await?;
+        // Commands are carried out in turn, so the list shows all that was sent before it.
+        if let Some(from) = list_from {
+            upload.rows.clear();
+            upload.list = Some(upload.session.send(&list_command_from(from)).await?);
+        }
+        while !upload.in_flight.is_empty() || upload.list.is_some() {
             upload.read_answer().await?;
         }
-        if upload.begin(wire_name, key, size, &envelope(key)).await? {
-            upload.pass(bodies).await?;
-        } else {
-            skip_message(bodies).await?;
+        if upload.again.is_empty() {
+            return Ok(select_rows(upload.rows, list_from.unwrap_or(1)));
         }
     }
-    while !upload.in_flight.is_empty() {
-        upload.read_answer().await?;
-    }
-    Ok(())
 }
 
 impl Upload<'_> {
@@ -86,75 +170,234 @@ impl Upload<'_> {
             return Ok(Some(event));
         }
         self.session.uncork().await?;
+        if let Some(patience) = self.open_batch().map(Batch::patience) {
+            if let Ok(event) = timeout(patience, bodies.recv()).await {
+                return Ok(event);
+            }
+            self.close_batch().await?;
+            self.session.uncork().await?;
+        }
         Ok(bodies.recv().await)
     }
 
-    /// Sends the command; false when the server refused the message before its first byte.
-    async fn begin(&mut self, wire_name: &str, key: u64, size: u64, envelope: &Envelope) -> Result<bool> {
-        let without_waiting =
-            self.session.offers("LITERAL+") || (self.session.offers("LITERAL-") && size <= LITERAL_MINUS_MAX);
-        let date = envelope.date.map(|date| format!(" \"{date}\"")).unwrap_or_default();
-        let plus = if without_waiting { "+" } else { "" };
-        let command = format!("APPEND {} ({}){date} {{{size}{plus}}}", quote(wire_name), envelope.flags);
-        let tag = self.session.send(&command).await?;
-        self.in_flight.insert(tag.as_bytes().to_vec(), (key, size));
-        self.bytes += size;
-        while !without_waiting && self.in_flight.contains_key(tag.as_bytes()) {
-            if self.read_answer_or_go_on().await? {
-                return Ok(true);
+    /// Sends one message of the stream: in the open batch, in a new one, or alone.
+    async fn take(&mut self, mut message: Message, bodies: &mut BodyReceiver) -> Result<()> {
+        // An empty literal takes the whole command back (RFC 3502 §6.3.11).
+        let shares = self.batches && message.size > 0 && message.size <= BATCH_BYTES;
+        if !(shares && self.has_room(message.size)) {
+            self.close_batch().await?;
+            self.send_again().await?;
+            self.make_room(message.size, shares).await?;
+        }
+        let (tag, reception) = self.begin(&message).await?;
+        if reception == Reception::Refused {
+            return skip_message(bodies).await;
+        }
+        while let Some(chunk) = self.next_chunk(bodies).await? {
+            if reception == Reception::GoOn {
+                self.session.write(&chunk).await?;
+            }
+            if shares {
+                message.kept.push(chunk);
             }
         }
-        Ok(without_waiting)
+        if reception == Reception::Again {
+            self.again.push_back(message);
+            return Ok(());
+        }
+        self.finish(tag, message);
+        if shares { Ok(()) } else { self.close_batch().await }
     }
 
-    async fn pass(&mut self, bodies: &mut BodyReceiver) -> Result<()> {
+    /// Notes that all bytes of a message are written; its command is still open.
+    fn finish(&mut self, tag: Tag, message: Message) {
+        if let Some(command) = self.in_flight.get_mut(tag.as_bytes()) {
+            command.messages.push(message);
+        }
+        self.open = Some(tag);
+    }
+
+    /// The next piece of a message under way; `None` at its end.
+    async fn next_chunk(&mut self, bodies: &mut BodyReceiver) -> Result<Option<Bytes>> {
+        let event = if let Ok(event) = bodies.try_recv() {
+            Some(event)
+        } else {
+            self.session.uncork().await?;
+            bodies.recv().await
+        };
+        match event {
+            Some(BodyEvent::Chunk(chunk)) => Ok(Some(chunk)),
+            Some(BodyEvent::End { .. }) => Ok(None),
+            _ => Err(broken_off()),
+        }
+    }
+
+    /// Whether the open batch takes one more message.
+    fn has_room(&self, size: u64) -> bool {
+        self.open_batch().is_some_and(|batch| {
+            batch.messages.len() < BATCH_MESSAGES
+                && batch.bytes + size <= BATCH_BYTES
+                && !batch.patience().is_zero()
+        })
+    }
+
+    fn open_batch(&self) -> Option<&Batch> {
+        self.in_flight.get(self.open.as_ref()?.as_bytes())
+    }
+
+    /// Waits until one more command may be in flight.
+    async fn make_room(&mut self, size: u64, shares: bool) -> Result<()> {
+        let window = if shares { WINDOW_BATCHES } else { WINDOW_COMMANDS };
+        let room = if shares { BATCH_BYTES } else { size };
+        while !self.in_flight.is_empty()
+            && (self.in_flight.len() >= window || self.bytes + room > WINDOW_BYTES)
+        {
+            self.read_answer().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the command that could have taken more.
+    async fn close_batch(&mut self) -> Result<()> {
+        if self.open.take().is_some() {
+            self.session.write(b"\r\n").await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the messages of refused batches, each alone.
+    async fn send_again(&mut self) -> Result<()> {
+        while let Some(mut message) = self.again.pop_front() {
+            self.make_room(message.size, false).await?;
+            let (tag, reception) = self.begin(&message).await?;
+            if reception == Reception::GoOn {
+                for chunk in std::mem::take(&mut message.kept) {
+                    self.session.write(&chunk).await?;
+                }
+                self.finish(tag, message);
+                self.close_batch().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Announces a message, in the open command or in a new one.
+    async fn begin(&mut self, message: &Message) -> Result<(Tag, Reception)> {
+        let size = message.size;
+        let without_waiting =
+            self.session.offers("LITERAL+") || (self.session.offers("LITERAL-") && size <= LITERAL_MINUS_MAX);
+        let plus = if without_waiting { "+" } else { "" };
+        let announced = format!("{} {{{size}{plus}}}", message.head);
+        let tag = match self.open.take() {
+            Some(tag) => {
+                self.session.write(format!(" {announced}\r\n").as_bytes()).await?;
+                tag
+            }
+            None => self.session.send(&format!("APPEND {} {announced}", self.folder)).await?,
+        };
+        let command = self.in_flight.entry(tag.as_bytes().to_vec()).or_insert_with(Batch::begin);
+        command.bytes += size;
+        self.bytes += size;
+        if without_waiting {
+            return Ok((tag, Reception::GoOn));
+        }
         loop {
-            match self.next_body(bodies).await? {
-                Some(BodyEvent::Chunk(chunk)) => self.session.write(&chunk).await?,
-                Some(BodyEvent::End { .. }) => return self.session.write(b"\r\n").await,
-                _ => return Err(broken_off()),
+            if let Some(reception) = self.read_answer_or_go_on(Some((&tag, message))).await? {
+                return Ok((tag, reception));
             }
         }
     }
 
     async fn read_answer(&mut self) -> Result<()> {
-        if self.read_answer_or_go_on().await? {
+        if self.read_answer_or_go_on(None).await? == Some(Reception::GoOn) {
             return Err(Failure::protocol("asks to go on with a literal that was sent already"));
         }
         Ok(())
     }
 
-    /// Reads one event; true when it is the server's `+`.
-    async fn read_answer_or_go_on(&mut self) -> Result<bool> {
+    /// Reads one event. `announced` is the message that waits to go on, with its command.
+    async fn read_answer_or_go_on(
+        &mut self,
+        announced: Option<(&Tag, &Message)>,
+    ) -> Result<Option<Reception>> {
         match self.session.next_event().await? {
-            Event::Continue(_) => return Ok(true),
+            Event::Continue(_) => return Ok(Some(Reception::GoOn)),
+            Event::Tagged { tag, status, rest } if self.list.as_ref().is_some_and(|list| *list == *tag) => {
+                self.list = None;
+                if status != Status::Ok {
+                    return Err(explain("UID FETCH", status, &StatusText::parse(&rest)));
+                }
+            }
             Event::Tagged { tag, status, rest } => {
-                let Some((key, size)) = self.in_flight.remove(&tag) else {
+                let Some(batch) = self.in_flight.remove(&tag) else {
                     return Err(Failure::protocol("answered an APPEND that was not given"));
                 };
-                self.bytes -= size;
+                self.bytes -= batch.bytes;
                 let said = StatusText::parse(&rest);
-                if status == Status::Ok {
-                    self.report(Appended::Stored { key, arrival: read_arrival(&said) });
-                } else {
-                    let failure = explain("APPEND", status, &said);
-                    self.report(Appended::Refused { key, failure });
+                let waiting = announced.filter(|(announced, _)| **announced == *tag).map(|(_, m)| m);
+                if status != Status::Ok {
+                    return Ok(self.refuse(batch, waiting, &explain("APPEND", status, &said)));
                 }
+                if waiting.is_some() {
+                    return Err(Failure::protocol("confirmed an APPEND before it had the message"));
+                }
+                let arrivals = read_arrivals(&said, batch.messages.len());
+                for (at, message) in batch.messages.into_iter().enumerate() {
+                    self.report(Appended::Stored { key: message.key, arrival: arrivals.get(at).cloned() });
+                }
+            }
+            Event::Untagged(line) if self.list.is_some() => {
+                self.rows.extend(read_listed(&line, &mut 0)?);
+                check_count(self.rows.len())?;
             }
             Event::Untagged(_) => {}
             Event::BodyBegin { .. } | Event::BodyChunk(_) => {
                 return Err(Failure::protocol("sent a message while taking one"));
             }
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// A command was refused. What was alone in it is refused for good; of several nobody knows which was meant.
+    fn refuse(&mut self, batch: Batch, waiting: Option<&Message>, failure: &Failure) -> Option<Reception> {
+        let alone = batch.messages.len() + usize::from(waiting.is_some()) <= 1;
+        // What concerns the session and not a message is not asked again.
+        let final_word =
+            alone || matches!(failure.class, Class::Throttled | Class::Unreachable | Class::Conflict);
+        if failure.class == Class::Quota {
+            // From now on what fits is found message by message.
+            self.batches = false;
+        }
+        if final_word {
+            let keys = batch.messages.iter().chain(waiting).map(|message| message.key);
+            for key in keys.collect::<Vec<_>>() {
+                self.report(Appended::Refused { key, failure: failure.clone() });
+            }
+        } else {
+            self.again.extend(batch.messages);
+        }
+        waiting.map(|_| if final_word { Reception::Refused } else { Reception::Again })
     }
 }
 
-/// `[APPENDUID uidvalidity uid]` (RFC 4315).
-fn read_arrival(said: &StatusText) -> Option<Arrival> {
-    let (uidvalidity, uid) = said.arguments.split_once(' ').filter(|_| said.code == "APPENDUID")?;
-    let arrival = Arrival { uidvalidity: uidvalidity.parse().ok()?, uid: uid.trim().parse().ok()? };
-    (arrival.uid > 0).then_some(arrival)
+/// `[APPENDUID uidvalidity uid-set]` (RFC 4315): the UIDs of a command's messages, in their order. Empty when the server
+/// names none, or not as many as there were.
+fn read_arrivals(said: &StatusText, messages: usize) -> Vec<Arrival> {
+    let read = || -> Option<Vec<Arrival>> {
+        let (uidvalidity, set) = said.arguments.split_once(' ').filter(|_| said.code == "APPENDUID")?;
+        let uidvalidity = uidvalidity.parse().ok()?;
+        let mut arrivals = Vec::with_capacity(messages);
+        for part in set.trim().split(',') {
+            let (first, last) = part.split_once(':').unwrap_or((part, part));
+            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+            if first == 0 || last < first || (last - first) as usize >= messages {
+                return None;
+            }
+            arrivals.extend((first..=last).map(|uid| Arrival { uidvalidity, uid }));
+        }
+        (arrivals.len() == messages).then_some(arrivals)
+    };
+    read().unwrap_or_default()
 }
 
 /// Lets the rest of a message go by that the server does not take.
@@ -171,4 +414,30 @@ async fn skip_message(bodies: &mut BodyReceiver) -> Result<()> {
 /// The announced literal can no longer be completed, so the connection must go: a server drops what is incomplete.
 fn broken_off() -> Failure {
     Failure::new(Class::Unreachable, "the source broke off in the middle of a message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uids_of_a_batch_are_taken_only_when_each_message_has_one() {
+        let read = |line: &str, messages| -> Vec<u32> {
+            let said = StatusText::parse(line.as_bytes());
+            read_arrivals(&said, messages).into_iter().map(|arrival| arrival.uid).collect()
+        };
+        assert_eq!(read("[APPENDUID 9 7] done", 1), [7]);
+        assert_eq!(read("[APPENDUID 9 7:9,12] done", 4), [7, 8, 9, 12]);
+        for (line, messages) in [
+            ("[APPENDUID 9 7:9] done", 4),
+            ("[APPENDUID 9 7:9] done", 2),
+            ("[APPENDUID 9 9:7] done", 3),
+            ("[APPENDUID 9 0] done", 1),
+            ("[APPENDUID 9 1:4294967295] done", 50),
+            ("[APPENDUID x 1] done", 1),
+            ("done", 1),
+        ] {
+            assert!(read(line, messages).is_empty(), "{line} for {messages}");
+        }
+    }
 }

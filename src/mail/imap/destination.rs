@@ -7,11 +7,13 @@ use tokio::sync::mpsc;
 
 use super::append::append_bodies;
 use super::bodies::{WantedUid, fetch_bodies};
-use super::folders::{Access, learn_spelling, list_folders, list_messages_from, open_folder, status_folder};
+use super::folders::{Access, Row, list_messages_from, open_folder, status_folder, survey_mailbox};
 use super::names::{Spelling, quote};
 use super::session::Session;
 use super::tokens::write_number_set;
-use crate::mail::{Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present};
+use crate::mail::{
+    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Survey,
+};
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::folder::FolderPath;
@@ -25,6 +27,8 @@ const UIDS_PER_COMMAND: usize = 500;
 pub struct ImapDestination {
     session: Session,
     spelling: Spelling,
+    /// What the server said at the beginning, until somebody asks.
+    surveyed: Option<Survey>,
     known: BTreeSet<FolderPath>,
     subscribed: BTreeSet<FolderPath>,
 }
@@ -35,13 +39,45 @@ impl ImapDestination {
     /// # Errors
     /// Those of the session.
     pub async fn new(mut session: Session) -> Result<Self> {
-        let spelling = learn_spelling(&mut session).await?;
-        Ok(Self { session, spelling, known: BTreeSet::new(), subscribed: BTreeSet::new() })
+        let (spelling, survey) = survey_mailbox(&mut session).await?;
+        Ok(Self { surveyed: Some(survey), ..Self::beside(session, spelling) })
+    }
+
+    /// Takes over one more session of a mailbox whose spelling is known; costs no turn.
+    pub fn beside(session: Session, spelling: Spelling) -> Self {
+        Self { session, spelling, surveyed: None, known: BTreeSet::new(), subscribed: BTreeSet::new() }
+    }
+
+    /// How the server spells folder names.
+    pub fn spelling(&self) -> &Spelling {
+        &self.spelling
     }
 
     fn wire(&self, path: &FolderPath) -> String {
         self.spelling.to_wire(path)
     }
+
+    /// Gives one command for each of some folders, all in one flight.
+    async fn run_for(
+        &mut self,
+        verb: &str,
+        places: &[usize],
+        wanted: &[(FolderPath, bool)],
+    ) -> Result<Vec<Result<()>>> {
+        let path = |at: &usize| &wanted[*at].0;
+        let commands: Vec<String> =
+            places.iter().map(|at| format!("{verb} {}", quote(&self.wire(path(at))))).collect();
+        let ended = self.session.run_all(&commands, |_, _| Ok(())).await?;
+        Ok(ended
+            .into_iter()
+            .zip(places)
+            .map(|(ended, at)| ended.map(drop).at(|| path(at).to_string()))
+            .collect())
+    }
+}
+
+fn present(row: Row) -> Present {
+    Present { uid: row.uid, size: row.size, flags: row.flags, date: row.date }
 }
 
 #[async_trait]
@@ -55,29 +91,61 @@ impl Destination for ImapDestination {
     }
 
     async fn list_folders(&mut self) -> Result<Vec<Folder>> {
-        let folders = list_folders(&mut self.session, &self.spelling).await?;
-        self.known = folders.iter().filter(|f| f.selectable).map(|f| f.path.clone()).collect();
-        self.subscribed = folders.iter().filter(|f| f.subscribed).map(|f| f.path.clone()).collect();
-        Ok(folders)
+        Ok(self.survey().await?.folders)
+    }
+
+    async fn survey(&mut self) -> Result<Survey> {
+        let survey = match self.surveyed.take() {
+            Some(survey) => survey,
+            None => survey_mailbox(&mut self.session).await?.1,
+        };
+        let paths = |wanted: fn(&Folder) -> bool| -> BTreeSet<FolderPath> {
+            survey.folders.iter().filter(|folder| wanted(folder)).map(|folder| folder.path.clone()).collect()
+        };
+        self.known = paths(|folder| folder.selectable);
+        self.subscribed = paths(|folder| folder.subscribed);
+        Ok(survey)
     }
 
     async fn ensure_folder(&mut self, path: &FolderPath, subscribe: bool) -> Result<()> {
-        let name = quote(&self.wire(path));
-        if !path.is_inbox() && !self.known.contains(path) {
-            match self.session.run(&format!("CREATE {name}"), |_| Ok(())).await {
-                Ok(_) => {}
+        let made = self.ensure_folders(&[(path.clone(), subscribe)]).await?;
+        made.into_iter().collect()
+    }
+
+    async fn ensure_folders(&mut self, wanted: &[(FolderPath, bool)]) -> Result<Vec<Result<()>>> {
+        let mut made: Vec<Result<()>> = wanted.iter().map(|_| Ok(())).collect();
+        let mut missing: Vec<usize> = Vec::new();
+        for (at, (path, _)) in wanted.iter().enumerate() {
+            // Two source folders may go to one.
+            let told = |earlier: &usize| wanted[*earlier].0 == *path;
+            if !path.is_inbox() && !self.known.contains(path) && !missing.iter().any(told) {
+                missing.push(at);
+            }
+        }
+        for (at, ended) in missing.iter().zip(self.run_for("CREATE", &missing, wanted).await?) {
+            match ended {
                 // Somebody else was quicker, or the server keeps the name in another case: opening it will tell.
                 Err(failure)
-                    if failure.what.contains("ALREADYEXISTS") || failure.what.contains("already exists") => {}
-                Err(failure) => return Err(failure.at(path.to_string())),
+                    if !failure.what.contains("ALREADYEXISTS")
+                        && !failure.what.contains("already exists") =>
+                {
+                    made[*at] = Err(failure);
+                }
+                Ok(()) | Err(_) => drop(self.known.insert(wanted[*at].0.clone())),
             }
-            self.known.insert(path.clone());
         }
-        if subscribe && !self.subscribed.contains(path) {
-            self.session.run(&format!("SUBSCRIBE {name}"), |_| Ok(())).await.at(|| path.to_string())?;
-            self.subscribed.insert(path.clone());
+        let unsubscribed = |at: &usize| {
+            let (path, subscribe) = &wanted[*at];
+            *subscribe && made[*at].is_ok() && !self.subscribed.contains(path)
+        };
+        let unsubscribed: Vec<usize> = (0..wanted.len()).filter(unsubscribed).collect();
+        for (at, ended) in unsubscribed.iter().zip(self.run_for("SUBSCRIBE", &unsubscribed, wanted).await?) {
+            if ended.is_ok() {
+                self.subscribed.insert(wanted[*at].0.clone());
+            }
+            made[*at] = ended;
         }
-        Ok(())
+        Ok(made)
     }
 
     async fn open(&mut self, path: &FolderPath) -> Result<FolderState> {
@@ -92,10 +160,7 @@ impl Destination for ImapDestination {
 
     async fn list_from(&mut self, from: u32) -> Result<Vec<Present>> {
         let (rows, _) = list_messages_from(&mut self.session, from).await?;
-        Ok(rows
-            .into_iter()
-            .map(|r| Present { uid: r.uid, size: r.size, flags: r.flags, date: r.date })
-            .collect())
+        Ok(rows.into_iter().map(present).collect())
     }
 
     async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()> {
@@ -113,7 +178,21 @@ impl Destination for ImapDestination {
         outcomes: &mpsc::UnboundedSender<Appended>,
     ) -> Result<()> {
         let wire = self.wire(path);
-        append_bodies(&mut self.session, &wire, bodies, envelope, outcomes).await.at(|| path.to_string())
+        let appended = append_bodies(&mut self.session, &wire, bodies, envelope, outcomes, None);
+        appended.await.at(|| path.to_string()).map(drop)
+    }
+
+    async fn append_and_list(
+        &mut self,
+        path: &FolderPath,
+        bodies: &mut BodyReceiver,
+        envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
+        outcomes: &mpsc::UnboundedSender<Appended>,
+        from: u32,
+    ) -> Result<Vec<Present>> {
+        let wire = self.wire(path);
+        let appended = append_bodies(&mut self.session, &wire, bodies, envelope, outcomes, Some(from));
+        Ok(appended.await.at(|| path.to_string())?.into_iter().map(present).collect())
     }
 
     async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::names::{Spelling, quote};
 use super::session::{Session, read_fetch, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_values};
-use crate::mail::{Folder, FolderState};
+use crate::mail::{Folder, FolderState, Survey};
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::SpecialUse;
 use crate::model::message::{Flags, InternalDate};
@@ -13,71 +13,98 @@ use crate::model::message::{Flags, InternalDate};
 /// The most folders that a mailbox may list.
 const FOLDERS_MAX: usize = 100_000;
 
-/// Asks how the server spells folder names.
-///
-/// # Errors
-/// Those of the session.
-pub async fn learn_spelling(session: &mut Session) -> Result<Spelling> {
-    let mut spelling = Spelling::default();
-    session
-        .run("LIST \"\" \"\"", |line| {
-            if let Some((_, delimiter, _)) = read_list(line)? {
-                spelling.delimiter = delimiter;
-            }
-            Ok(())
-        })
-        .await?;
-    if session.offers("NAMESPACE") {
-        session
-            .run("NAMESPACE", |line| {
-                let (word, rest) = split_word(line);
-                if word.eq_ignore_ascii_case(b"NAMESPACE") {
-                    spelling.read_namespaces(rest);
-                }
-                Ok(())
-            })
-            .await?;
-    }
-    Ok(spelling)
-}
-
-/// Lists every folder of the mailbox with its attributes and whether it is subscribed to.
+/// Asks how the server spells folder names, and lists every folder with its attributes, whether it is subscribed to and,
+/// where the server offers it, how it stands: all in one turn.
 ///
 /// # Errors
 /// Those of the session, and [`crate::model::failure::Class::Protocol`] for more than 100,000 folders.
-pub async fn list_folders(session: &mut Session, spelling: &Spelling) -> Result<Vec<Folder>> {
+pub async fn survey_mailbox(session: &mut Session) -> Result<(Spelling, Survey)> {
+    let with_states = session.offers("LIST-STATUS") && session.offers("LIST-EXTENDED");
+    match survey(session, with_states).await? {
+        Some(surveyed) => Ok(surveyed),
+        // A server that does not stand by what it offers is asked the old way.
+        None => survey(session, false).await?.ok_or_else(|| Failure::protocol("does not list its folders")),
+    }
+}
+
+/// As [`survey_mailbox`]; `None` when the server refuses the list with states.
+async fn survey(session: &mut Session, with_states: bool) -> Result<Option<(Spelling, Survey)>> {
+    let mut commands = vec!["LIST \"\" \"\"".to_owned()];
+    if session.offers("NAMESPACE") {
+        commands.push("NAMESPACE".to_owned());
+    }
+    let list = commands.len();
+    let extended = session.offers("LIST-EXTENDED");
+    commands.push(list_command(session, with_states));
+    if !extended {
+        commands.push("LSUB \"\" \"*\"".to_owned());
+    }
+    let mut spelling = Spelling::default();
     let mut listed: Vec<(Vec<u8>, Vec<String>)> = Vec::new();
     let mut subscribed: BTreeSet<Vec<u8>> = BTreeSet::new();
-    let extended = session.offers("LIST-EXTENDED");
-    let command = match (extended, session.offers("SPECIAL-USE")) {
-        (true, true) => "LIST \"\" \"*\" RETURN (SUBSCRIBED SPECIAL-USE)",
-        (true, false) => "LIST \"\" \"*\" RETURN (SUBSCRIBED)",
-        (false, _) => "LIST \"\" \"*\"",
-    };
-    session
-        .run(command, |line| {
-            if let Some((attributes, _, name)) = read_list(line)? {
-                if listed.len() >= FOLDERS_MAX {
+    let mut told: HashMap<Vec<u8>, FolderState> = HashMap::new();
+    let ended = session
+        .run_all(&commands, |at, line| {
+            let (word, rest) = split_word(line);
+            if word.eq_ignore_ascii_case(b"NAMESPACE") {
+                spelling.read_namespaces(rest);
+            } else if word.eq_ignore_ascii_case(b"STATUS") {
+                if let Some((name, state)) = read_status(rest)?
+                    && told.len() < FOLDERS_MAX
+                {
+                    told.insert(name, state);
+                }
+            } else if let Some((attributes, delimiter, name)) = read_list(line)? {
+                if listed.len().max(subscribed.len()) >= FOLDERS_MAX {
                     return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} folders")));
                 }
-                listed.push((name, attributes));
+                match at {
+                    0 => spelling.delimiter = delimiter,
+                    at if at == list => listed.push((name, attributes)),
+                    _ => drop(subscribed.insert(name)),
+                }
             }
             Ok(())
         })
         .await?;
-    if !extended {
-        session
-            .run("LSUB \"\" \"*\"", |line| {
-                if let Some((_, _, name)) = read_list(line)? {
-                    subscribed.insert(name);
-                }
-                if subscribed.len() > FOLDERS_MAX {
-                    return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} subscriptions")));
-                }
-                Ok(())
-            })
-            .await?;
+    for (at, ended) in ended.into_iter().enumerate() {
+        match ended {
+            Err(failure) if with_states && at == list => {
+                tracing::debug!(failure = %failure.sentence(), "the list with states was refused");
+                return Ok(None);
+            }
+            ended => drop(ended?),
+        }
     }
+    let states =
+        told.into_iter().filter_map(|(name, state)| Some((spelling.to_path(&name)?, state))).collect();
+    let folders = sort_folders(listed, &subscribed, &spelling);
+    Ok(Some((spelling, Survey { folders, states })))
+}
+
+/// The command that lists all folders.
+fn list_command(session: &Session, with_states: bool) -> String {
+    if !session.offers("LIST-EXTENDED") {
+        return "LIST \"\" \"*\"".to_owned();
+    }
+    let special = if session.offers("SPECIAL-USE") { " SPECIAL-USE" } else { "" };
+    let modseq = if keeps_modseq(session) { " HIGHESTMODSEQ" } else { "" };
+    let states =
+        if with_states { format!(" STATUS (MESSAGES UIDNEXT UIDVALIDITY{modseq})") } else { String::new() };
+    format!("LIST \"\" \"*\" RETURN (SUBSCRIBED{special}{states})")
+}
+
+/// Whether the server numbers changes (RFC 7162).
+fn keeps_modseq(session: &Session) -> bool {
+    session.offers("CONDSTORE") || session.offers("QRESYNC")
+}
+
+/// Makes folders of what was listed, the Inbox first.
+fn sort_folders(
+    listed: Vec<(Vec<u8>, Vec<String>)>,
+    subscribed: &BTreeSet<Vec<u8>>,
+    spelling: &Spelling,
+) -> Vec<Folder> {
     let mut folders: HashMap<_, Folder> = HashMap::new();
     for (name, attributes) in listed {
         let has = |word: &str| attributes.iter().any(|a| a.eq_ignore_ascii_case(word));
@@ -97,7 +124,7 @@ pub async fn list_folders(session: &mut Session, spelling: &Spelling) -> Result<
     }
     let mut folders: Vec<Folder> = folders.into_values().collect();
     folders.sort_by(|a, b| (!a.path.is_inbox(), &a.path).cmp(&(!b.path.is_inbox(), &b.path)));
-    Ok(folders)
+    folders
 }
 
 type Listing = (Vec<String>, Option<char>, Vec<u8>);
@@ -135,26 +162,84 @@ pub enum Access {
 /// # Errors
 /// Those of the session; [`crate::model::failure::Class::Protocol`] when there is no UIDVALIDITY.
 pub async fn open_folder(session: &mut Session, wire_name: &[u8], access: Access) -> Result<FolderState> {
-    let verb = match access {
-        Access::Read => "EXAMINE",
-        Access::Write => "SELECT",
-    };
-    let name = wire_text(wire_name)?;
-    let condstore =
-        if session.offers("CONDSTORE") || session.offers("QRESYNC") { " (CONDSTORE)" } else { "" };
+    let command = open_command(session, wire_name, access)?;
     let mut state = FolderState::default();
     session
-        .run(&format!("{verb} {}{condstore}", quote(name)), |line| {
+        .run(&command, |line| {
             read_opened(line, &mut state);
             Ok(())
         })
         .await?;
+    check_opened(state)
+}
+
+fn open_command(session: &Session, wire_name: &[u8], access: Access) -> Result<String> {
+    let verb = match access {
+        Access::Read => "EXAMINE",
+        Access::Write => "SELECT",
+    };
+    let condstore = if keeps_modseq(session) { " (CONDSTORE)" } else { "" };
+    Ok(format!("{verb} {}{condstore}", quote(wire_text(wire_name)?)))
+}
+
+fn check_opened(state: FolderState) -> Result<FolderState> {
     if state.uidvalidity == 0 {
         return Err(Failure::protocol(
             "gives the folder no UIDVALIDITY, so its messages have no lasting names",
         ));
     }
     Ok(state)
+}
+
+/// Opens folders for reading one after another and lists all their messages, with both commands of several folders in one
+/// flight. `row` is given the place of the folder among `wire_names` and each message as it is listed, in no order.
+/// The states come back in the order of the names.
+///
+/// # Errors
+/// Those of the session, and for each folder those of [`open_folder`] and [`list_messages`].
+pub async fn open_and_list_folders(
+    session: &mut Session,
+    wire_names: &[&[u8]],
+    mut row: impl FnMut(usize, Row) -> Result<()> + Send,
+) -> Result<Vec<Result<FolderState>>> {
+    let mut commands = Vec::with_capacity(2 * wire_names.len());
+    for name in wire_names {
+        commands.push(open_command(session, name, Access::Read)?);
+        commands.push(list_command_from(1));
+    }
+    let mut states = vec![FolderState::default(); wire_names.len()];
+    let mut counts = vec![(0_usize, 0_usize); wire_names.len()];
+    let ended = session
+        .run_all(&commands, |at, line| {
+            let folder = at / 2;
+            if at % 2 == 0 {
+                read_opened(line, &mut states[folder]);
+                return Ok(());
+            }
+            let (rows, expunged) = &mut counts[folder];
+            if let Some(listed) = read_listed(line, expunged)? {
+                *rows += 1;
+                check_count(*rows)?;
+                row(folder, listed)?;
+            }
+            Ok(())
+        })
+        .await?;
+    let mut ended = ended.into_iter();
+    let mut opened = Vec::with_capacity(wire_names.len());
+    for (state, (rows, expunged)) in states.into_iter().zip(counts) {
+        let (open, list) = (ended.next(), ended.next());
+        opened.push(match (open, list) {
+            (Some(Err(failure)), _) => Err(failure),
+            // There is nothing that `1:*` could name, and some servers say so with a NO.
+            (_, Some(Err(failure))) if state.messages > 0 => Err(failure),
+            _ => check_opened(state).and_then(|state| {
+                check_complete(rows, (state.messages as usize).saturating_sub(expunged))?;
+                Ok(state)
+            }),
+        });
+    }
+    Ok(opened)
 }
 
 /// A wire name as text. Names that are not UTF-8 cannot be sent back in a quoted string.
@@ -194,22 +279,37 @@ pub async fn status_folder(session: &mut Session, wire_name: &str) -> Result<Fol
     session
         .run(&format!("STATUS {} (MESSAGES UIDNEXT UIDVALIDITY)", quote(wire_name)), |line| {
             let (word, rest) = split_word(line);
-            if word.eq_ignore_ascii_case(b"STATUS") {
-                let values = read_values(rest)?;
-                let pairs = values.last().and_then(Value::list).unwrap_or_default();
-                for pair in pairs.chunks_exact(2) {
-                    match pair[0].text().unwrap_or_default().to_ascii_uppercase().as_str() {
-                        "MESSAGES" => state.messages = pair[1].number().unwrap_or(0),
-                        "UIDNEXT" => state.uidnext = pair[1].number(),
-                        "UIDVALIDITY" => state.uidvalidity = pair[1].number().unwrap_or(0),
-                        _ => {}
-                    }
-                }
+            if word.eq_ignore_ascii_case(b"STATUS")
+                && let Some((_, told)) = read_status(rest)?
+            {
+                state = told;
             }
             Ok(())
         })
         .await?;
     Ok(state)
+}
+
+/// Reads `name (MESSAGES 3 UIDNEXT 4 ...)`, what follows the word STATUS.
+fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>> {
+    let values = read_values(rest)?;
+    let name = match values.first() {
+        Some(Value::Nil) => b"NIL".to_vec(),
+        Some(name) => name.bytes().unwrap_or_default().to_vec(),
+        None => return Ok(None),
+    };
+    let mut state = FolderState::default();
+    let pairs = values.last().and_then(Value::list).unwrap_or_default();
+    for pair in pairs.chunks_exact(2) {
+        match pair[0].text().unwrap_or_default().to_ascii_uppercase().as_str() {
+            "MESSAGES" => state.messages = pair[1].number().unwrap_or(0),
+            "UIDNEXT" => state.uidnext = pair[1].number(),
+            "UIDVALIDITY" => state.uidvalidity = pair[1].number().unwrap_or(0),
+            "HIGHESTMODSEQ" => state.highest_modseq = pair[1].number(),
+            _ => {}
+        }
+    }
+    Ok(Some((name, state)))
 }
 
 /// A message as a listing FETCH shows it.
@@ -238,14 +338,43 @@ pub async fn list_messages(session: &mut Session, state: &FolderState) -> Result
         return Ok(Vec::new());
     }
     let (rows, expunged) = list_messages_from(session, 1).await?;
-    let expected = (state.messages as usize).saturating_sub(expunged);
-    if rows.len() < expected {
+    check_complete(rows.len(), (state.messages as usize).saturating_sub(expunged))?;
+    Ok(rows)
+}
+
+fn check_complete(rows: usize, expected: usize) -> Result<()> {
+    if rows < expected {
         return Err(Failure::protocol(format!(
-            "lists {} of the {expected} messages that it says the folder holds",
-            rows.len()
+            "lists {rows} of the {expected} messages that it says the folder holds"
         )));
     }
-    Ok(rows)
+    Ok(())
+}
+
+/// The command that lists the open folder from a UID upwards.
+pub fn list_command_from(from: u32) -> String {
+    format!("UID FETCH {from}:* (UID FLAGS INTERNALDATE RFC822.SIZE)")
+}
+
+/// The message that a response to a listing FETCH shows; counts the expunged.
+pub fn read_listed(line: &[u8], expunged: &mut usize) -> Result<Option<Row>> {
+    match split_numbered(line) {
+        // A FETCH without a size is the server's own news of a changed flag.
+        Some((_, word, rest)) if word.eq_ignore_ascii_case(b"FETCH") => read_row(rest),
+        Some((_, word, _)) if word.eq_ignore_ascii_case(b"EXPUNGE") => {
+            *expunged += 1;
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Bounds what one folder may list.
+pub fn check_count(rows: usize) -> Result<()> {
+    if rows > MESSAGES_MAX {
+        return Err(Failure::protocol(format!("lists more than {MESSAGES_MAX} messages in a folder")));
+    }
+    Ok(())
 }
 
 /// Lists the messages of the open folder from a UID upwards, in ascending order, and counts those that were expunged
@@ -257,30 +386,21 @@ pub async fn list_messages_from(session: &mut Session, from: u32) -> Result<(Vec
     let mut rows: Vec<Row> = Vec::new();
     let mut expunged = 0;
     session
-        .run(&format!("UID FETCH {from}:* (UID FLAGS INTERNALDATE RFC822.SIZE)"), |line| {
-            match split_numbered(line) {
-                Some((_, word, rest)) if word.eq_ignore_ascii_case(b"FETCH") => {
-                    // A FETCH without a size is the server's own news of a changed flag.
-                    if let Some(row) = read_row(rest)? {
-                        rows.push(row);
-                    }
-                }
-                Some((_, word, _)) if word.eq_ignore_ascii_case(b"EXPUNGE") => expunged += 1,
-                _ => {}
-            }
-            if rows.len() > MESSAGES_MAX {
-                return Err(Failure::protocol(format!(
-                    "lists more than {MESSAGES_MAX} messages in a folder"
-                )));
-            }
-            Ok(())
+        .run(&list_command_from(from), |line| {
+            rows.extend(read_listed(line, &mut expunged)?);
+            check_count(rows.len())
         })
         .await?;
-    // `n:*` names the last message even when its UID is below n (RFC 9051 §9, seq-range).
+    Ok((select_rows(rows, from), expunged))
+}
+
+/// Brings listed messages from a UID upwards into the order of their UIDs, each once. `n:*` names the last message even
+/// when its UID is below n (RFC 9051 §9, seq-range).
+pub fn select_rows(mut rows: Vec<Row>, from: u32) -> Vec<Row> {
     rows.retain(|row| row.uid >= from);
     rows.sort_by_key(|row| row.uid);
     rows.dedup_by_key(|row| row.uid);
-    Ok((rows, expunged))
+    rows
 }
 
 fn read_row(rest: &[u8]) -> Result<Option<Row>> {

@@ -1,13 +1,18 @@
 //! What discovery asks of an IMAP server: what it says without a login, and how large a mailbox is. Nothing is opened for
 //! writing and no body is read.
 
-use super::folders::{Access, learn_spelling, list_folders, list_messages, open_folder};
+use super::folders::{open_and_list_folders, survey_mailbox};
 use super::session::{Session, greet};
+use crate::mail::Folder;
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{MailboxSize, ServerFacts};
 use crate::model::failure::{Place, Result};
+use crate::model::message::InternalDate;
+
+/// Folders that are asked for in one flight.
+const FOLDERS_AT_ONCE: usize = 20;
 
 /// Connects, reads greeting and capabilities, and leaves. Sends no credential.
 ///
@@ -25,20 +30,24 @@ pub async fn probe(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Res
 /// # Errors
 /// Those of the session; the folder is named.
 pub async fn measure_mailbox(session: &mut Session) -> Result<MailboxSize> {
-    let spelling = learn_spelling(session).await?;
+    let (_, survey) = survey_mailbox(session).await?;
+    let folders: Vec<&Folder> = survey.folders.iter().filter(|folder| folder.selectable).collect();
     let mut size = MailboxSize::default();
-    for folder in list_folders(session, &spelling).await?.into_iter().filter(|f| f.selectable) {
-        let state =
-            open_folder(session, &folder.wire_name, Access::Read).await.at(|| folder.path.to_string())?;
-        size.folders += 1;
-        for row in list_messages(session, &state).await.at(|| folder.path.to_string())? {
+    for several in folders.chunks(FOLDERS_AT_ONCE) {
+        let names: Vec<&[u8]> = several.iter().map(|folder| folder.wire_name.as_slice()).collect();
+        let opened = open_and_list_folders(session, &names, |_, row| {
             size.messages += 1;
             size.bytes += row.size;
             size.largest = size.largest.max(row.size);
-            if let Some(date) = row.date.map(crate::model::message::InternalDate::timestamp) {
+            if let Some(date) = row.date.map(InternalDate::timestamp) {
                 size.oldest = Some(size.oldest.map_or(date, |oldest| oldest.min(date)));
                 size.newest = Some(size.newest.map_or(date, |newest| newest.max(date)));
             }
+            Ok(())
+        });
+        for (opened, folder) in opened.await?.into_iter().zip(several) {
+            opened.at(|| folder.path.to_string())?;
+            size.folders += 1;
         }
     }
     Ok(size)

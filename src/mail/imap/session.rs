@@ -1,5 +1,6 @@
 //! The command layer: a greeted connection, a logged-in session, and commands whose status is always looked at.
 
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::protocol::Tls;
 use crate::model::text::printable;
 
+/// Commands of one flight that may be unanswered; all of them fit into a socket's buffers.
+const COMMANDS_IN_FLIGHT: usize = 64;
 /// How long a polite LOGOUT may take.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -39,6 +42,15 @@ pub struct Greeted {
 pub async fn greet(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Result<Greeted> {
     let channel = network.connect(endpoint, trust).await?;
     greet_channel(channel, endpoint, trust).await.at(|| endpoint.address())
+}
+
+/// As [`greet`], unless the host's limit of connections is reached: then `None`, without waiting.
+///
+/// # Errors
+/// As [`greet`].
+pub async fn greet_if_free(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Result<Option<Greeted>> {
+    let Some(channel) = network.connect_if_free(endpoint, trust).await? else { return Ok(None) };
+    greet_channel(channel, endpoint, trust).await.at(|| endpoint.address()).map(Some)
 }
 
 async fn greet_channel(channel: Channel, endpoint: &Endpoint, trust: &Trust) -> Result<Greeted> {
@@ -345,6 +357,47 @@ impl Session {
                     return if status == Status::Ok { Ok(said) } else { Err(explain(verb, status, &said)) };
                 }
                 _ => return Err(Failure::protocol(format!("answered {verb} out of turn"))),
+            }
+        }
+    }
+
+    /// Runs several commands in one flight. `untagged` hears every untagged response with the place of the command that
+    /// is answered: servers answer in turn. How each command ended comes back in their order.
+    ///
+    /// # Errors
+    /// Those of the connection and of `untagged`.
+    pub async fn run_all(
+        &mut self,
+        commands: &[String],
+        mut untagged: impl FnMut(usize, &[u8]) -> Result<()> + Send,
+    ) -> Result<Vec<Result<StatusText>>> {
+        let mut ended: Vec<Result<StatusText>> = Vec::with_capacity(commands.len());
+        let mut in_flight: VecDeque<Tag> = VecDeque::new();
+        let mut next = commands.iter();
+        loop {
+            while in_flight.len() < COMMANDS_IN_FLIGHT {
+                let Some(command) = next.next() else { break };
+                in_flight.push_back(self.send(command).await?);
+            }
+            let Some(tag) = in_flight.front() else { return Ok(ended) };
+            let at = ended.len();
+            match self.next_event().await? {
+                Event::Untagged(line) => untagged(at, &line)?,
+                Event::Tagged { tag: theirs, status, rest } if *tag == *theirs => {
+                    in_flight.pop_front();
+                    let said = StatusText::parse(&rest);
+                    ended.push(if status == Status::Ok {
+                        Ok(said)
+                    } else {
+                        Err(explain(verb_of(&commands[at]), status, &said))
+                    });
+                }
+                _ => {
+                    return Err(Failure::protocol(format!(
+                        "answered {} out of turn",
+                        verb_of(&commands[at])
+                    )));
+                }
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What some servers alter in a message although they say OK (measured: NUL, CR CR LF, a lone CR), or refuse: noticed while
 //! the bytes pass, so that what comes back can be checked where it matters.
 
+use memchr::memchr3;
+
 /// One thing about a message's bytes that some servers alter or refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hazard {
@@ -112,7 +114,7 @@ impl HazardWatch {
         self.any |= !bytes.is_empty();
         while !bytes.is_empty() {
             // Runs of plain bytes are the bulk; only NUL, CR and LF need a look.
-            let plain = bytes.iter().position(|b| matches!(b, 0 | b'\r' | b'\n')).unwrap_or(bytes.len());
+            let plain = memchr3(0, b'\r', b'\n', bytes).unwrap_or(bytes.len());
             if plain > 0 {
                 self.leave_cr();
                 self.line += plain as u64;

@@ -12,6 +12,7 @@ mod parts;
 
 use std::fmt;
 
+use memchr::{memchr, memchr_iter};
 use serde::{Deserialize, Serialize};
 
 use self::hazards::HazardWatch;
@@ -140,7 +141,7 @@ struct ExactHasher {
 impl ExactHasher {
     fn update(&mut self, bytes: &[u8]) {
         let mut start = 0;
-        for (at, _) in bytes.iter().enumerate().filter(|(_, b)| **b == b'\n') {
+        for at in memchr_iter(b'\n', bytes) {
             let after_cr = if at == 0 { self.after_cr } else { bytes[at - 1] == b'\r' };
             if !after_cr {
                 self.hasher.update(&bytes[start..at]);
@@ -183,7 +184,7 @@ struct LineCutter {
 
 impl LineCutter {
     fn update(&mut self, mut bytes: &[u8], sink: &mut impl LineSink) {
-        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+        while let Some(end) = memchr(b'\n', bytes) {
             let segment = &bytes[..end];
             bytes = &bytes[end + 1..];
             let whole = self.head.is_empty() && !self.in_long_line && self.held_crs == 0;

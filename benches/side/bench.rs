@@ -1,0 +1,89 @@
+//! `make bench`: the product beside the limit and beside mbsync, on two real servers of its own.
+//!
+//! Every peer carries the same account from the same source into an empty destination, turn by turn, several rounds; each
+//! in a process of its own, so that its CPU time and its memory can be read from `/proc`. A table stands at the end. What
+//! the product left is compared with the source by an eye that shares no code with it.
+//!
+//! `bench engine SOURCE DESTINATION USER PASSWORD STATE SESSIONS` and `bench raw …` run one peer against servers that are
+//! there already: so the product can be put beside others in somebody else's measurement.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "a measurement speaks to whoever runs it, and stops at the first surprise"
+)]
+
+mod engine;
+mod raw;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod table;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a peer is to carry.
+pub struct Job {
+    /// Where both servers are.
+    pub host: String,
+    /// The source's port.
+    pub source: u16,
+    /// The destination's port.
+    pub destination: u16,
+    /// The mailbox's login name at both sides.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// Connections at each side.
+    pub sessions: usize,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words[..] {
+        [peer @ ("engine" | "raw"), source, destination, user, password, state, sessions] => {
+            let job = Job {
+                host: "127.0.0.1".to_owned(),
+                source: source.parse().expect("a port"),
+                destination: destination.parse().expect("a port"),
+                user: user.to_owned(),
+                password: password.to_owned(),
+                sessions: sessions.parse().expect("a number of sessions"),
+            };
+            run_peer(peer, &job, Path::new(state))
+        }
+        [] => table::run(),
+        _ => {
+            eprintln!("usage: bench [engine|raw SOURCE DESTINATION USER PASSWORD STATE SESSIONS]");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one peer and prints how many messages it sent.
+fn run_peer(peer: &str, job: &Job, state: &Path) -> ExitCode {
+    let done = match peer {
+        "raw" => raw::run(job).map_err(|e| e.to_string()),
+        _ => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+            let outcome = runtime.block_on(engine::run(job, state));
+            outcome.map(|outcome| outcome.sent as usize).map_err(|failure| failure.sentence())
+        }
+    };
+    match done {
+        Ok(messages) => {
+            println!("{messages}");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("{peer}: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

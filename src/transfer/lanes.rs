@@ -1,0 +1,336 @@
+//! Several sessions a mailbox: each lane is a session at either side and carries one folder at a time.
+//!
+//! A destination folder belongs to one lane from the first message to the last. So whatever a lane finds there beyond what
+//! it knew is its own or a stranger's, and never on its way from a sibling: what is recognised by UID and identity after a
+//! cut means the same as with one session. Large folders come first, so that no lane is left with one at the end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::time::timeout;
+
+use super::folder::FolderPass;
+use super::mapping::FolderPlan;
+use super::progress::MailboxProgress;
+use super::settle::Barrier;
+use super::{PassOutcome, Rules};
+use crate::ledger::Ledger;
+use crate::mail::{Destination, Source};
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::folder::FolderPath;
+
+/// Sessions at each side that one mailbox uses; more bring nothing (PERFORMANCE §2c).
+const LANES_MAX: usize = 4;
+/// How long other lanes may take to come to a good place once one has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A session at either side.
+pub type Lane = (Box<dyn Source>, Box<dyn Destination>);
+
+/// Opens further sessions of a mailbox.
+#[async_trait]
+pub trait MoreLanes: Send + Sync {
+    /// One more session at either side; `None` when there shall be no more for now.
+    ///
+    /// # Errors
+    /// Those of the login. The pass goes on with the sessions that it has.
+    async fn open(&self) -> Result<Option<Lane>>;
+}
+
+/// No further sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct OneLane;
+
+#[async_trait]
+impl MoreLanes for OneLane {
+    async fn open(&self) -> Result<Option<Lane>> {
+        Ok(None)
+    }
+}
+
+/// Further sessions on their way.
+pub(super) struct Openings<'a> {
+    coming: FuturesUnordered<BoxFuture<'a, Result<Option<Lane>>>>,
+    /// Those that are there already.
+    ready: Vec<Result<Option<Lane>>>,
+}
+
+impl<'a> Openings<'a> {
+    /// Asks for as many as are worth while for so many folders.
+    pub(super) fn begin(more: &'a dyn MoreLanes, folders: usize) -> Self {
+        let further = folders.min(LANES_MAX).saturating_sub(1);
+        Self { coming: (0..further).map(|_| more.open()).collect(), ready: Vec::new() }
+    }
+
+    /// Does something else while they are opened.
+    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                Some(opened) = self.coming.next() => self.ready.push(opened),
+            }
+        }
+    }
+
+    /// The next one; `None` when there is none to come.
+    async fn next(&mut self) -> Option<Result<Option<Lane>>> {
+        match self.ready.pop() {
+            Some(opened) => Some(opened),
+            None => self.coming.next().await,
+        }
+    }
+}
+
+/// What is common to all lanes of a pass.
+pub(super) struct Pass<'a> {
+    pub(super) ledger: &'a dyn Ledger,
+    pub(super) rules: &'a Rules,
+    pub(super) progress: &'a MailboxProgress,
+    /// Whether everything that the ledger knows was judged by the same rules.
+    pub(super) same_rules: bool,
+    /// Destination folders that stand.
+    pub(super) made: &'a BTreeSet<FolderPath>,
+}
+
+/// What the lanes did.
+#[derive(Default)]
+pub(super) struct Carried {
+    pub(super) outcome: PassOutcome,
+    /// Keywords that the destination does not keep.
+    pub(super) keywords_lost: BTreeSet<String>,
+    /// The first folder that failed alone.
+    pub(super) failed: Option<Failure>,
+}
+
+/// All source folders that go to one destination folder, and what is in doubt there.
+struct Work<'a> {
+    plans: Vec<&'a FolderPlan>,
+    messages: u64,
+    barrier: Barrier,
+}
+
+impl Work<'_> {
+    fn is_doubtful(&self) -> bool {
+        self.plans.first().is_some_and(|plan| self.barrier.concerns(&plan.destination))
+    }
+}
+
+/// What is left to do, and whether it shall be.
+struct Board<'a> {
+    queue: Mutex<VecDeque<Work<'a>>>,
+    /// Folders of lanes that broke.
+    left: Mutex<Vec<Vec<&'a FolderPlan>>>,
+    halt: AtomicBool,
+}
+
+impl<'a> Board<'a> {
+    fn next(&self) -> Option<Work<'a>> {
+        if self.halt.load(Ordering::Relaxed) { None } else { lock(&self.queue).pop_front() }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pass<'_> {
+    /// Carries folders, each given with how many messages it is said to hold.
+    ///
+    /// # Errors
+    /// The first failure of the session that was there first, or one that concerns all.
+    pub(super) async fn carry(
+        &self,
+        source: &mut dyn Source,
+        destination: &mut dyn Destination,
+        openings: Openings<'_>,
+        folders: Vec<(&FolderPlan, u32)>,
+        barrier: Barrier,
+    ) -> Result<Carried> {
+        let work = share_out(folders, barrier);
+        let board = Board { queue: Mutex::new(work), left: Mutex::default(), halt: AtomicBool::new(false) };
+        let carried = self.run_lanes(source, destination, openings, &board).await?;
+        let mut all = Carried::default();
+        for lane in carried {
+            all.outcome.add(lane.outcome);
+            all.keywords_lost.extend(lane.keywords_lost);
+            all.failed = all.failed.or(lane.failed);
+        }
+        // What a broken lane had under way is in doubt like after any cut.
+        let left = std::mem::take(&mut *lock(&board.left));
+        if !left.is_empty() {
+            let mut barrier = Barrier::raise(self.ledger, destination).await?;
+            for plans in left {
+                let part = plans.first().map(|plan| barrier.part(&plan.destination)).unwrap_or_default();
+                let work = Work { plans, messages: 0, barrier: part };
+                self.carry_work(work, source, destination, &board.halt, &mut all).await?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Lets the first session and further ones work through the board.
+    async fn run_lanes(
+        &self,
+        source: &mut dyn Source,
+        destination: &mut dyn Destination,
+        mut openings: Openings<'_>,
+        board: &Board<'_>,
+    ) -> Result<Vec<Carried>> {
+        let mut lanes = FuturesUnordered::new();
+        lanes.push(futures::future::Either::Left(self.run_first(source, destination, board)));
+        let mut all = Vec::new();
+        let mut failure: Option<Failure> = None;
+        let mut more_come = true;
+        loop {
+            let ended = if failure.is_none() {
+                tokio::select! {
+                    opened = openings.next(), if more_come => {
+                        match opened {
+                            Some(opened) => {
+                                lanes.push(futures::future::Either::Right(self.run_further(opened, board)));
+                            }
+                            None => more_come = false,
+                        }
+                        continue;
+                    }
+                    // Whatever is still being opened comes too late once all is done.
+                    ended = lanes.next() => ended,
+                }
+            } else {
+                // They stop at the end of a window, where nothing is in doubt; whoever cannot is dropped.
+                timeout(PATIENCE, lanes.next()).await.unwrap_or_default()
+            };
+            match ended {
+                Some(Ok(carried)) => all.push(carried),
+                Some(Err(another)) => {
+                    board.halt.store(true, Ordering::Relaxed);
+                    failure = failure.or(Some(another));
+                }
+                None => break,
+            }
+        }
+        failure.map_or(Ok(all), Err)
+    }
+
+    async fn run_first(
+        &self,
+        source: &mut dyn Source,
+        destination: &mut dyn Destination,
+        board: &Board<'_>,
+    ) -> Result<Carried> {
+        let mut carried = Carried::default();
+        while let Some(work) = board.next() {
+            let done = self.carry_work(work, source, destination, &board.halt, &mut carried).await;
+            if done.is_err() && board.halt.load(Ordering::Relaxed) {
+                break;
+            }
+            done?;
+        }
+        Ok(carried)
+    }
+
+    /// A further lane. That a server does not want it, or ends it, is no failure: the others go on.
+    async fn run_further(&self, opened: Result<Option<Lane>>, board: &Board<'_>) -> Result<Carried> {
+        let mut carried = Carried::default();
+        let (mut source, mut destination) = match opened {
+            Ok(Some(lane)) => lane,
+            Ok(None) => return Ok(carried),
+            Err(failure) => {
+                tracing::info!(failure = %failure.sentence(), "goes on with fewer sessions");
+                return Ok(carried);
+            }
+        };
+        let mut broken = None;
+        while let Some(work) = board.next() {
+            let plans = work.plans.clone();
+            let done =
+                self.carry_work(work, &mut *source, &mut *destination, &board.halt, &mut carried).await;
+            if let Err(failure) = done {
+                broken = Some((failure, plans));
+                break;
+            }
+        }
+        match broken {
+            Some(_) if board.halt.load(Ordering::Relaxed) => {}
+            Some((failure, plans)) if matches!(failure.class, Class::Unreachable | Class::Throttled) => {
+                tracing::info!(failure = %failure.sentence(), "a session ended; goes on with the others");
+                lock(&board.left).push(plans);
+                return Ok(carried);
+            }
+            Some((failure, _)) => return Err(failure),
+            None => {}
+        }
+        tokio::join!(source.close(), destination.close());
+        Ok(carried)
+    }
+
+    /// Carries all that goes to one destination folder.
+    async fn carry_work(
+        &self,
+        work: Work<'_>,
+        source: &mut dyn Source,
+        destination: &mut dyn Destination,
+        halt: &AtomicBool,
+        carried: &mut Carried,
+    ) -> Result<()> {
+        let Work { plans, mut barrier, .. } = work;
+        for plan in plans {
+            if barrier.concerns(&plan.destination) {
+                self.progress.enter_phase("waiting for the destination to stand still");
+                barrier.wait(&plan.destination, destination, self.rules.settle).await?;
+            }
+            let mut pass = FolderPass {
+                source,
+                destination,
+                ledger: self.ledger,
+                rules: self.rules,
+                progress: self.progress,
+                plan,
+                same_rules: self.same_rules,
+                stands: self.made.contains(&plan.destination),
+                halt,
+                outcome: &mut carried.outcome,
+                keywords_lost: &mut carried.keywords_lost,
+            };
+            match pass.run(&barrier).await {
+                Ok(()) => {
+                    carried.outcome.folders += 1;
+                    barrier.lower(&plan.destination, destination, self.ledger).await?;
+                }
+                // The session is still good; one bad folder must not stop the mailbox.
+                Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {
+                    let failure = failure.at(plan.source.path.to_string());
+                    carried.failed.get_or_insert(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts together what goes to one destination folder, the largest first. Folders with messages in doubt come last, so that
+/// the others do not wait for them.
+fn share_out<'a>(folders: Vec<(&'a FolderPlan, u32)>, mut barrier: Barrier) -> VecDeque<Work<'a>> {
+    let mut places: BTreeMap<&FolderPath, usize> = BTreeMap::new();
+    let mut work: Vec<Work<'a>> = Vec::new();
+    for (plan, messages) in folders {
+        let at = *places.entry(&plan.destination).or_insert_with(|| {
+            let barrier = barrier.part(&plan.destination);
+            work.push(Work { plans: Vec::new(), messages: 0, barrier });
+            work.len() - 1
+        });
+        work[at].plans.push(plan);
+        work[at].messages += u64::from(messages);
+    }
+    work.sort_by_key(|work| (work.is_doubtful(), std::cmp::Reverse(work.messages)));
+    work.into()
+}

@@ -1,0 +1,241 @@
+//! Several sessions a mailbox, the passes that need hardly any, and sessions that are refused or break.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mailferry::mail::imap::destination::ImapDestination;
+use mailferry::mail::imap::source::ImapSource;
+use mailferry::mail::{
+    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Source,
+};
+use mailferry::model::evidence::ServerFacts;
+use mailferry::model::failure::{Class, Failure, Result};
+use mailferry::model::folder::FolderPath;
+use mailferry::model::message::Flags;
+use mailferry::transfer::lanes::{Lane, MoreLanes};
+use mailferry::transfer::progress::MailboxProgress;
+use mailferry::transfer::{PassOutcome, Rules, sync_mailbox_in_lanes};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::sleep;
+
+use crate::cut::size_of;
+use crate::rig::{ANNA, NEW, Rig, all_rules, letter, log_in, new_server, old_server, try_log_in};
+use crate::support::corpus::{Corpus, Dice};
+
+/// Opens as many further sessions as are asked for, and counts them.
+struct Further<'a> {
+    rig: &'a Rig,
+    opened: AtomicUsize,
+    /// Whether the appends of these sessions end without an answer.
+    brittle: bool,
+}
+
+impl<'a> Further<'a> {
+    fn of(rig: &'a Rig) -> Self {
+        Self { rig, opened: AtomicUsize::new(0), brittle: false }
+    }
+
+    fn opened(&self) -> usize {
+        self.opened.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl MoreLanes for Further<'_> {
+    async fn open(&self) -> Result<Option<Lane>> {
+        let source = ImapSource::new(try_log_in(self.rig.source.imap(), ANNA).await?).await?;
+        let inner = ImapDestination::new(try_log_in(self.rig.destination.imap(), NEW).await?).await?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let source: Box<dyn Source> = Box::new(source);
+        let destination: Box<dyn Destination> =
+            if self.brittle { Box::new(Brittle(inner)) } else { Box::new(inner) };
+        Ok(Some((source, destination)))
+    }
+}
+
+async fn try_pass(further: &Further<'_>, rules: &Rules, progress: &MailboxProgress) -> Result<PassOutcome> {
+    let rig = further.rig;
+    let mut source = ImapSource::new(log_in(rig.source.imap(), ANNA).await).await?;
+    let mut destination = ImapDestination::new(log_in(rig.destination.imap(), NEW).await).await?;
+    let ledger = rig.ledger();
+    let done = sync_mailbox_in_lanes(&mut source, &mut destination, further, &ledger, rules, progress).await;
+    source.close().await;
+    destination.close().await;
+    done
+}
+
+async fn pass(further: &Further<'_>, rules: &Rules) -> PassOutcome {
+    try_pass(further, rules, &MailboxProgress::default()).await.unwrap_or_else(|e| panic!("{e:?}"))
+}
+
+#[tokio::test]
+async fn several_sessions_carry_a_mailbox_and_none_is_opened_for_nothing() {
+    let mut rig = Rig::with_mail(71, 300);
+    let further = Further::of(&rig);
+    let outcome = pass(&further, &all_rules()).await;
+    assert_eq!(further.opened(), 3);
+    rig.assert_same();
+    assert_eq!((outcome.sent, outcome.counts.copied, outcome.sizes_checked), (300, 300, 300), "{outcome:?}");
+    let folders = outcome.folders;
+
+    let again = Further::of(&rig);
+    let outcome = pass(&again, &all_rules()).await;
+    assert_eq!((again.opened(), outcome.sent, outcome.folders), (0, 0, folders), "{outcome:?}");
+    rig.destination.stop();
+    rig.source.stop();
+    // Each folder once, the Inbox and the empty one aside: nobody made one twice, and the second pass opened none.
+    let made = rig.destination.count_commands(NEW, "CREATE");
+    assert_eq!(made, folders as usize - 1);
+    assert_eq!(rig.destination.count_commands(NEW, "SELECT"), folders as usize);
+    assert_eq!(rig.source.count_commands(ANNA, "EXAMINE"), folders as usize);
+}
+
+#[tokio::test]
+async fn what_changes_on_either_side_is_looked_into_and_nothing_else() {
+    let mut rig = Rig::with_mail(72, 60);
+    rig.pass().await;
+    rig.at_source().append(&letter("Sent", &[], "one more")).unwrap();
+    let mut old = rig.at_source();
+    old.select("INBOX").unwrap();
+    old.command("STORE 1 +FLAGS (\\Flagged)").unwrap();
+    drop(old);
+    let further = Further::of(&rig);
+    let outcome = pass(&further, &all_rules()).await;
+    assert_eq!((outcome.sent, outcome.flags_updated), (1, 1), "{outcome:?}");
+    rig.assert_same();
+    // The destination's folder is made anew: what it held comes again.
+    let mut new = rig.at_destination();
+    new.command("DELETE Sent").unwrap();
+    new.create_and_subscribe("Sent");
+    drop(new);
+    let held = rig.at_source().read_all().folders["Sent"].len() as u64;
+    assert_eq!(rig.pass().await.sent, held);
+    rig.assert_same();
+    rig.assert_idle().await;
+    rig.destination.stop();
+}
+
+#[tokio::test]
+async fn a_server_that_wants_no_more_sessions_is_believed() {
+    for limit in 1..=2 {
+        let destination = new_server().setting(&format!("mail_max_userip_connections = {limit}"));
+        let rig = Rig::start(old_server(), destination);
+        rig.at_source().seed(Corpus::new(73).messages(80));
+        let further = Further::of(&rig);
+        pass(&further, &all_rules()).await;
+        assert!(further.opened() < 3, "{} further sessions were let in", further.opened());
+        rig.assert_same();
+        rig.assert_idle().await;
+    }
+}
+
+#[tokio::test]
+async fn folders_that_become_one_are_carried_by_one_session() {
+    let rig = Rig::start(old_server(), new_server());
+    let mut old = rig.at_source();
+    for folder in ["A", "B", "C", "D"] {
+        old.create_and_subscribe(folder);
+        for n in 0..20 {
+            old.append(&letter(folder, &[], &format!("{folder} {n}"))).unwrap();
+        }
+        old.append(&letter(folder, &[], "the same everywhere")).unwrap();
+    }
+    drop(old);
+    let to_one = |name: &str| (FolderPath::from_slashes(name), FolderPath::from_slashes("One"));
+    let rules = Rules { folders: vec![to_one("A"), to_one("B"), to_one("C")], ..all_rules() };
+    let further = Further::of(&rig);
+    assert_eq!(pass(&further, &rules).await.sent, 84);
+    let arrived = rig.at_destination().read_all();
+    assert_eq!((arrived.folders["One"].len(), arrived.folders["D"].len()), (63, 21));
+    assert_eq!(pass(&further, &rules).await.sent, 0);
+}
+
+#[tokio::test]
+async fn a_pass_with_several_sessions_may_be_cut_anywhere() {
+    for seed in 74..78 {
+        let rig = Rig::with_mail(seed, 150);
+        let (size, mut dice) = (size_of(&rig), Dice::new(seed));
+        for _ in 0..2 {
+            let further = Further::of(&rig);
+            let (rules, progress) = (all_rules(), MailboxProgress::default());
+            let (bytes, moment) = (dice.below(size), Duration::from_micros(dice.below(30_000)));
+            tokio::select! {
+                done = try_pass(&further, &rules, &progress) => { done.unwrap(); }
+                () = async {
+                    while progress.read().bytes < bytes {
+                        sleep(Duration::from_micros(200)).await;
+                    }
+                    sleep(moment).await;
+                } => {}
+            }
+        }
+        let further = Further::of(&rig);
+        assert_eq!(pass(&further, &all_rules()).await.counts.copied, 150);
+        rig.assert_same();
+        rig.assert_idle().await;
+    }
+}
+
+#[tokio::test]
+async fn a_further_session_that_breaks_costs_time_and_no_message() {
+    let rig = Rig::with_mail(79, 120);
+    let further = Further { brittle: true, ..Further::of(&rig) };
+    let outcome = pass(&further, &all_rules()).await;
+    assert_eq!((further.opened(), outcome.counts.copied), (3, 120), "{outcome:?}");
+    assert!(outcome.recognised > 0, "what had arrived was recognised: {outcome:?}");
+    rig.assert_same();
+    rig.assert_idle().await;
+}
+
+/// A destination whose session ends with the first append, after everything was sent and before it was answered for.
+struct Brittle(ImapDestination);
+
+#[async_trait]
+impl Destination for Brittle {
+    fn facts(&self) -> &ServerFacts {
+        self.0.facts()
+    }
+    fn delimiter(&self) -> Option<char> {
+        self.0.delimiter()
+    }
+    async fn list_folders(&mut self) -> Result<Vec<Folder>> {
+        self.0.list_folders().await
+    }
+    async fn ensure_folder(&mut self, path: &FolderPath, subscribe: bool) -> Result<()> {
+        self.0.ensure_folder(path, subscribe).await
+    }
+    async fn open(&mut self, path: &FolderPath) -> Result<FolderState> {
+        self.0.open(path).await
+    }
+    async fn status(&mut self, path: &FolderPath) -> Result<FolderState> {
+        self.0.status(path).await
+    }
+    async fn list_from(&mut self, from: u32) -> Result<Vec<Present>> {
+        self.0.list_from(from).await
+    }
+    async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()> {
+        self.0.fetch(uids, bodies).await
+    }
+    async fn append(
+        &mut self,
+        path: &FolderPath,
+        bodies: &mut BodyReceiver,
+        envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
+        _: &UnboundedSender<Appended>,
+    ) -> Result<()> {
+        let (nobody, unheard) = tokio::sync::mpsc::unbounded_channel();
+        self.0.append(path, bodies, envelope, &nobody).await?;
+        drop(unheard);
+        Err(Failure::new(Class::Unreachable, "the connection broke"))
+    }
+    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()> {
+        self.0.store_flags(uids, add, remove).await
+    }
+    async fn expunge(&mut self, uids: &[u32]) -> Result<()> {
+        self.0.expunge(uids).await
+    }
+    async fn close(&mut self) {
+        self.0.close().await;
+    }
+}
