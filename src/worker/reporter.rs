@@ -108,7 +108,7 @@ impl Reporter {
         let reporter = Arc::new(Self { pass, state: Mutex::new(state), news: Notify::new(), told });
         let mut pace = interval(WRITE_EVERY);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let publisher = Publisher { reporter: Arc::clone(&reporter), channel, pace };
+        let publisher = Publisher { reporter: Arc::clone(&reporter), channel, pace, said: BTreeMap::new() };
         tokio::spawn(async move {
             publisher.publish().await;
             drop(telling);
@@ -237,6 +237,8 @@ struct Publisher {
     reporter: Arc<Reporter>,
     channel: Channel,
     pace: Interval,
+    /// The progress that was told last of each mailbox: what did not change is not told again.
+    said: BTreeMap<Address, MailboxRecord>,
 }
 
 impl Publisher {
@@ -315,12 +317,16 @@ impl Publisher {
             let Some(ledger) = self.channel.store.find(&item.object).await? else { return Ok(()) };
             let figures = (ledger.counts().await?, ledger.count_altered().await?);
             let record = under_way(&at_work.known, &at_work.attempt, before.as_ref(), figures);
-            if !self.reporter.is_under_way(&item.mailbox.source) {
+            let mailbox = &item.mailbox.source;
+            if !self.reporter.is_under_way(mailbox) || self.said.get(mailbox) == Some(&record) {
                 return Ok(());
             }
-            once(self.write_status(&item, &record)).await
+            once(self.write_status(&item, &record)).await?;
+            self.said.insert(mailbox.clone(), record);
+            Ok(())
         };
-        if let Err(failure) = told.await {
+        let told: Result<()> = told.await;
+        if let Err(failure) = told {
             tracing::debug!(mailbox = %item.mailbox.source, failure = %failure.sentence(), "its progress is not told");
         }
     }
