@@ -1,8 +1,11 @@
 //! One file a subcommand. This room alone writes to standard output, and turns failures into exit codes.
 
+mod checklist;
 mod crd;
 pub mod logging;
+mod looking;
 mod operator;
+mod plan;
 mod report;
 mod run;
 mod status;
@@ -35,6 +38,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,
+            Command::Plan(args) => plan::plan(args).await,
+            Command::Checklist(args) => checklist::checklist(args).await,
             Command::Verify(args) => verify::verify(args).await,
             Command::Operator(args) => operator::operator(args, log).await,
             Command::Crd(args) => crd::crd(&args),

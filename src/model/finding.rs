@@ -92,6 +92,16 @@ codes! {
     DestinationFull: Critical, Cutover, "Raise the quota; the mailbox goes on by itself.";
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, "See the report's list of what did not arrive, and acknowledge what is agreed.";
+    /// The checklist says that a domain does not speak a protocol that some of its mailboxes are read by.
+    ProtocolContradicted: Critical, Cutover, "Clear it up with the customer, then correct spec.checklist.domains[].protocols.";
+    /// The checklist names another host than the one that the mail is on.
+    HostContradicted: Warning, Nothing, "Make sure that it is the right server, then correct spec.checklist.domains[].mailHost.";
+    /// The checklist's sample address of a domain is none of the mailboxes that are migrated.
+    SampleAddressUnknown: Warning, Nothing, "Add the mailbox to the list, or correct spec.checklist.domains[].sampleAddress.";
+    /// The checklist counts another number of mailboxes than the plan has.
+    MailboxCountContradicted: Warning, Nothing, "Find out who is missing or too many, then correct the list or spec.checklist.mailboxes.";
+    /// There is more at the source than the checklist says.
+    SizeContradicted: Warning, Nothing, "Agree on time and price anew, then correct spec.checklist.sizes.";
     /// Several protocols are spoken inside one domain.
     MixedProtocols: Warning, Nothing, "Review the protocol of each mailbox in the report with the customer.";
     /// A POP3 server does not give its messages lasting names (UIDL).

@@ -2,8 +2,9 @@
 //! facts has an answer that a test can look at. Nothing here waits, reads the clock or knows a platform.
 
 pub mod backoff;
+pub mod checklist;
 pub mod decide;
-pub mod digest;
+pub mod document;
 pub mod findings;
 pub mod mailboxes;
 pub mod observed;

@@ -13,6 +13,7 @@
 //! only place that adds them up.
 
 mod chart;
+pub mod checklist;
 mod csv;
 pub mod domains;
 pub mod exceptions;
