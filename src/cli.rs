@@ -63,7 +63,7 @@ impl Cli {
         let subcommand = move |command: clap::Command| {
             let word = command.get_name().to_owned();
             let command = spell(command);
-            if !["status", "report", "plan"].contains(&word.as_str()) {
+            if !["status", "report", "plan", "support-bundle"].contains(&word.as_str()) {
                 return command;
             }
             command.override_usage(format!(
@@ -135,6 +135,12 @@ pub enum Command {
         mailferry checklist -f contoso.yaml --state ./state -o yaml    to put into the manifest\n  \
         mailferry checklist -n contoso-mail contoso                    in a cluster")]
     Checklist(ChecklistArgs),
+    /// Packs everything that a supporter needs into one archive: no secrets, no subjects, and no addresses if you like
+    #[command(after_help = "Examples:\n  \
+        mailferry support-bundle -f contoso.yaml --state ./state --hash-addresses\n  \
+        mailferry support-bundle -n contoso-mail contoso --out contoso.tar.gz\n\n\
+        Look into it before you send it: tar -xzf. Names of hosts, domains and folders are in it.")]
+    SupportBundle(SupportBundleArgs),
     /// Checks every delivered message against what the destination holds now
     #[command(after_help = "Examples:\n  \
         mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
@@ -397,6 +403,23 @@ pub struct PlanArgs {
     #[arg(long, value_name = "DIGEST")]
     pub against: Option<String>,
     /// How the plan is written
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `mailferry support-bundle`.
+#[derive(Debug, Args)]
+pub struct SupportBundleArgs {
+    /// Which migration.
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    /// Hides people: the parts of addresses before the @, and login names
+    #[arg(long)]
+    pub hash_addresses: bool,
+    /// The archive to write; mailferry-support-NAME.tar.gz in this directory when it is not given
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// How the result is written to standard output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
 }

@@ -9,6 +9,7 @@ mod plan;
 mod report;
 mod run;
 mod status;
+mod support_bundle;
 mod verify;
 mod worker;
 
@@ -40,6 +41,7 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Report(args) => report::report(args).await,
             Command::Plan(args) => plan::plan(args).await,
             Command::Checklist(args) => checklist::checklist(args).await,
+            Command::SupportBundle(args) => support_bundle::support_bundle(args).await,
             Command::Verify(args) => verify::verify(args).await,
             Command::Operator(args) => operator::operator(args, log).await,
             Command::Crd(args) => crd::crd(&args),

@@ -22,6 +22,7 @@ mod fixture;
 mod html;
 mod json;
 pub mod message;
+pub mod redaction;
 pub mod rows;
 mod table;
 #[cfg(test)]
