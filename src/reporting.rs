@@ -57,11 +57,11 @@ impl Known {
             })
             .collect();
         let mut findings: Vec<(Option<Domain>, Finding)> =
-            of_migration(spec, &self.observed).into_iter().map(|finding| (None, finding)).collect();
+            of_migration(spec, &self.observed, now).into_iter().map(|finding| (None, finding)).collect();
         for named in &spec.domains {
             let Some(seen) = self.observed.domains.get(&named.name) else { continue };
             let Some(discovery) = &seen.discovery else { continue };
-            let found = of_domain(spec, named, seen, &self.observed);
+            let found = of_domain(spec, named, seen, &self.observed, now);
             findings.extend(found.map(|finding| (Some(discovery.domain.clone()), finding)));
         }
         let status = self.migration.status.clone().unwrap_or_default();

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::checklist;
+use jiff::Timestamp;
+
 use super::observed::{DomainObserved, Observed};
+use super::{advice, checklist};
 use crate::api::MailMigrationSpec;
 use crate::api::domain::DomainSpec;
 use crate::api::status::FindingStatus;
@@ -17,8 +19,10 @@ pub fn of_domain<'a>(
     named: &'a DomainSpec,
     domain: &'a DomainObserved,
     observed: &'a Observed,
+    now: Timestamp,
 ) -> impl Iterator<Item = Finding> + 'a {
-    let drawn = checklist::contradicted_in(spec, &named.name, domain);
+    let mut drawn = checklist::contradicted_in(spec, &named.name, domain);
+    drawn.extend(advice::of_domain(spec, named, domain, observed, now));
     let discovered = domain.discovery.iter().flat_map(|d| d.findings.iter().cloned());
     let met = domain.planned().iter().filter_map(|m| Some((m, observed.mailboxes.get(&m.source)?))).flat_map(
         |(mailbox, seen)| {
@@ -35,8 +39,10 @@ pub fn of_domain<'a>(
 }
 
 /// The findings that are about the migration as a whole.
-pub fn of_migration(spec: &MailMigrationSpec, observed: &Observed) -> Vec<Finding> {
-    checklist::contradicted(spec, observed)
+pub fn of_migration(spec: &MailMigrationSpec, observed: &Observed, now: Timestamp) -> Vec<Finding> {
+    let mut found = checklist::contradicted(spec, observed);
+    found.extend(advice::of_migration(spec, observed, now));
+    found
 }
 
 /// Whether a code was acknowledged for the migration as a whole.
@@ -57,13 +63,20 @@ pub fn summarise(
     domain: &DomainSpec,
     seen: &DomainObserved,
     observed: &Observed,
+    now: Timestamp,
 ) -> Vec<FindingStatus> {
-    count_codes(of_domain(spec, domain, seen, observed), |code| is_acknowledged(spec, code, &domain.name))
+    count_codes(of_domain(spec, domain, seen, observed, now), |code| {
+        is_acknowledged(spec, code, &domain.name)
+    })
 }
 
 /// As [`summarise`], for the findings that are about the migration as a whole.
-pub fn summarise_migration(spec: &MailMigrationSpec, observed: &Observed) -> Vec<FindingStatus> {
-    count_codes(of_migration(spec, observed), |code| is_acknowledged_everywhere(spec, code))
+pub fn summarise_migration(
+    spec: &MailMigrationSpec,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<FindingStatus> {
+    count_codes(of_migration(spec, observed, now), |code| is_acknowledged_everywhere(spec, code))
 }
 
 fn count_codes(

@@ -69,7 +69,7 @@ impl Facts<'_> {
 pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
     let spec = &facts.migration.spec;
     let before = facts.migration.status.clone().unwrap_or_default();
-    let findings = summarise_migration(spec, facts.observed);
+    let findings = summarise_migration(spec, facts.observed, facts.now);
     let domains: Vec<DomainStatus> = (0..spec.domains.len()).map(|at| of_domain(facts, at)).collect();
     let mut messages = MessageCounts::default();
     for stood in facts.standings {
@@ -156,7 +156,7 @@ fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
             })
             .collect();
     }
-    status.findings = summarise(spec, domain, seen, facts.observed);
+    status.findings = summarise(spec, domain, seen, facts.observed, facts.now);
     status
 }
 
