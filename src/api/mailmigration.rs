@@ -112,7 +112,7 @@ pub struct MailMigrationSpec {
     /// What the customer answered before the order; what discovery finds otherwise is a finding. `mailferry checklist`
     /// prints it as a form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checklist: Option<Checklist>,
+    pub checklist: Option<Box<Checklist>>,
     /// When given, nothing is written at the destination unless it equals status.plan.digest: sha256: and 64 hexadecimal
     /// digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]

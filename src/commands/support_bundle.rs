@@ -22,8 +22,9 @@ use crate::local::documents::replace;
 use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::model::text::count;
+use crate::plan::DomainObserved;
 use crate::plan::checklist;
-use crate::plan::document::Plan;
+use crate::plan::document::{Plan, hexadecimal};
 use crate::report::redaction::Redaction;
 use crate::report::{Format, Kind, write};
 
@@ -44,7 +45,7 @@ struct Entry {
 
 impl Entry {
     fn new(name: &str, about: &'static str, content: Vec<u8>) -> Self {
-        let sha256 = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hexadecimal(&Sha256::digest(&content));
         Self { name: name.to_owned(), about, bytes: content.len(), sha256, content }
     }
 }
@@ -52,7 +53,7 @@ impl Entry {
 pub(super) async fn support_bundle(args: SupportBundleArgs) -> Result<ExitCode> {
     let looked = look(args.migration.into()).await?;
     let now = SystemClock.now();
-    let people = looked.observed.domains.values().flat_map(|domain| domain.planned()).flat_map(|planned| {
+    let people = looked.observed.domains.values().flat_map(DomainObserved::planned).flat_map(|planned| {
         let parts = [planned.source.local_part(), planned.destination.local_part(), &planned.login_name];
         parts.map(str::to_owned)
     });

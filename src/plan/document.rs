@@ -106,12 +106,7 @@ impl Plan {
     /// Its digest, `sha256:` and 64 hexadecimal digits.
     pub fn digest(&self) -> String {
         let json = serde_json::to_vec(self).unwrap_or_default();
-        let hex = Sha256::digest(&json).iter().fold(String::with_capacity(64), |mut hex, byte| {
-            use std::fmt::Write;
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
-        format!("sha256:{hex}")
+        format!("sha256:{}", hexadecimal(&Sha256::digest(&json)))
     }
 
     /// One line for everything in it, by what it is about.
@@ -202,6 +197,15 @@ pub fn changes_in_brief(earlier: &PlanStatus, later: &PlanStatus) -> Vec<Change>
             Change { place: name.clone(), before: was, after: is }
         })
         .collect()
+}
+
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Change> {
