@@ -63,7 +63,7 @@ impl Cli {
         let subcommand = move |command: clap::Command| {
             let word = command.get_name().to_owned();
             let command = spell(command);
-            if !["status", "report"].contains(&word.as_str()) {
+            if !["status", "report", "plan", "support-bundle"].contains(&word.as_str()) {
                 return command;
             }
             command.override_usage(format!(
@@ -120,6 +120,27 @@ pub enum Command {
         mailferry report -f contoso.yaml --state ./state --format csv --kind messages \\\n    \
         --verdict Quarantined                                        what did not arrive, and why")]
     Report(ReportArgs),
+    /// Shows the plan, and what changed against the approved one or the one before, without asking a mail server
+    #[command(after_help = "Examples:\n  \
+        mailferry plan -f contoso.yaml --state ./state                 what would be done, and its digest\n  \
+        mailferry plan -f contoso.yaml --state ./state --diff          what changed\n  \
+        mailferry plan -n contoso-mail contoso --diff                  in a cluster, in brief\n\n\
+        Look first: mailferry run … --stage Plan. Then copy the digest into spec.approvedPlan: nothing but this plan is \
+        carried out.")]
+    Plan(PlanArgs),
+    /// Prints the checklist before the order as a form, with what discovery knows filled in
+    #[command(after_help = "Examples:\n  \
+        mailferry checklist -f contoso.yaml                            the empty form, before anything was run\n  \
+        mailferry checklist -f contoso.yaml --state ./state            with what discovery knows\n  \
+        mailferry checklist -f contoso.yaml --state ./state -o yaml    to put into the manifest\n  \
+        mailferry checklist -n contoso-mail contoso                    in a cluster")]
+    Checklist(ChecklistArgs),
+    /// Packs everything that a supporter needs into one archive: no secrets, no subjects, and no addresses if you like
+    #[command(after_help = "Examples:\n  \
+        mailferry support-bundle -f contoso.yaml --state ./state --hash-addresses\n  \
+        mailferry support-bundle -n contoso-mail contoso --out contoso.tar.gz\n\n\
+        Look into it before you send it: tar -xzf. Names of hosts, domains and folders are in it.")]
+    SupportBundle(SupportBundleArgs),
     /// Checks every delivered message against what the destination holds now
     #[command(after_help = "Examples:\n  \
         mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
@@ -367,6 +388,82 @@ pub struct StatusArgs {
     /// How the status is written
     #[arg(short, long, value_enum, default_value_t)]
     pub output: StatusOutput,
+}
+
+/// `mailferry plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Which migration.
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    /// Shows what changed against the approved plan, or against the one before when none is approved
+    #[arg(long)]
+    pub diff: bool,
+    /// Shows what changed against this plan: a digest, or its first digits
+    #[arg(long, value_name = "DIGEST")]
+    pub against: Option<String>,
+    /// How the plan is written
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `mailferry support-bundle`.
+#[derive(Debug, Args)]
+pub struct SupportBundleArgs {
+    /// Which migration.
+    #[command(flatten)]
+    pub migration: MigrationArgs,
+    /// Hides people: the parts of addresses before the @, and login names
+    #[arg(long)]
+    pub hash_addresses: bool,
+    /// The archive to write; mailferry-support-NAME.tar.gz in this directory when it is not given
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// How the result is written to standard output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// How a checklist is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ChecklistOutput {
+    /// A form to talk through with the customer.
+    #[default]
+    Markdown,
+    /// Fields of spec.checklist to put into the manifest.
+    Yaml,
+    /// One JSON object.
+    Json,
+}
+
+/// `mailferry checklist`: as [`MigrationArgs`], but the form is there before there is a state.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("checklist").required(true).args(["name", "files"]))]
+pub struct ChecklistArgs {
+    /// A MailMigration in a cluster, in place of -f
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: Option<String>,
+    /// Its namespace; that of the kubeconfig's context when it is not given
+    #[arg(short, long, requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
+    pub namespace: Option<String>,
+    /// The context of the kubeconfig; the current one when it is not given
+    #[arg(long, requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
+    pub context: Option<String>,
+    /// The kubeconfig; that of KUBECONFIG or of the home directory when it is not given
+    #[arg(long, value_name = "PATH", requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
+    pub kubeconfig: Option<PathBuf>,
+    /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
+    #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., help_heading = MACHINE)]
+    pub files: Vec<PathBuf>,
+    /// The directory that keeps status, ledgers and reports; without it nothing is filled in
+    #[arg(long, value_name = "DIR", conflicts_with = "name", help_heading = MACHINE)]
+    pub state: Option<PathBuf>,
+    /// A Secret from a directory with one file for each key, in place of one in a manifest. May be given several times
+    #[arg(long = "secret", value_name = "NAME=DIR", value_parser = parse_secret, conflicts_with = "name", help_heading = MACHINE)]
+    pub secrets: Vec<(String, PathBuf)>,
+    /// How the form is written
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: ChecklistOutput,
 }
 
 /// `mailferry report`.

@@ -8,7 +8,7 @@ use crate::model::address::{Address, Domain};
 use crate::model::evidence::TlsFacts;
 use crate::model::finding::Finding;
 use crate::model::record::MailboxRecord;
-use crate::plan::findings::of_domain;
+use crate::plan::findings::{of_domain, of_migration};
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Discovered, DomainObserved, Observed};
 use crate::report::rows::{AcknowledgementRow, DestinationRow, FindingRow};
@@ -56,12 +56,14 @@ impl Known {
                 reason: a.reason.clone(),
             })
             .collect();
-        let findings: Vec<(Domain, Finding)> = self
-            .discoveries()
-            .flat_map(|(seen, d)| {
-                of_domain(seen, &self.observed).map(|f| (d.domain.clone(), f)).collect::<Vec<_>>()
-            })
-            .collect();
+        let mut findings: Vec<(Option<Domain>, Finding)> =
+            of_migration(spec, &self.observed, now).into_iter().map(|finding| (None, finding)).collect();
+        for named in &spec.domains {
+            let Some(seen) = self.observed.domains.get(&named.name) else { continue };
+            let Some(discovery) = &seen.discovery else { continue };
+            let found = of_domain(spec, named, seen, &self.observed, now);
+            findings.extend(found.map(|finding| (Some(discovery.domain.clone()), finding)));
+        }
         let status = self.migration.status.clone().unwrap_or_default();
         let mailboxes = self.domains().flat_map(|seen| {
             seen.planned().iter().filter_map(|planned| self.mailbox_row(seen.discovery.as_deref()?, planned))
@@ -69,14 +71,14 @@ impl Known {
         Report {
             name: self.migration.metadata.name.clone().unwrap_or_default(),
             namespace: self.migration.metadata.namespace.clone().unwrap_or_default(),
-            customer: None,
+            customer: spec.checklist.as_ref().and_then(|c| c.customer.as_ref()?.name.clone()),
             stage: format!("{:?}", spec.stage),
             phase: status.phase.map(|p| p.to_string()).unwrap_or_default(),
             generated: now,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             plan_digest: status.plan.map(|p| p.digest),
             destination: self.destination_row(),
-            findings: FindingRow::collect(findings.iter().map(|(d, f)| (Some(d), f)), &acknowledged),
+            findings: FindingRow::collect(findings.iter().map(|(d, f)| (d.as_ref(), f)), &acknowledged),
             acknowledged,
             domains: self.discoveries().map(|(_, d)| DomainRow::from(&**d)).collect(),
             mailboxes: mailboxes.collect(),

@@ -201,6 +201,28 @@ fn the_page_of_findings_lists_every_code() {
     page_has("docs/findings.md", "findings", &table(&head, rows));
 }
 
+#[test]
+fn every_code_is_raised_somewhere() {
+    fn read(folder: &Path, text: &mut String) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                read(&path, text);
+            } else if !["finding.rs", "tests.rs", "fixture.rs"].contains(&name.as_str()) {
+                // What follows are tests.
+                text.push_str(fs::read_to_string(&path).unwrap().split("#[cfg(test)]").next().unwrap());
+            }
+        }
+    }
+    let mut product = String::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut product);
+    let is_raised = |code: &Code| regex::Regex::new(&format!(r"Code::{code}\b")).unwrap().is_match(&product);
+    let dead: Vec<&Code> = Code::ALL.iter().filter(|code| !is_raised(code)).collect();
+    assert!(dead.is_empty(), "nothing raises {dead:?}");
+    assert!(Code::ALL.len() >= 40);
+}
+
 /// One row for each field of a schema, with the description that `kubectl explain` shows.
 fn fields(schema: &Value, path: &str, rows: &mut Vec<Vec<String>>) {
     let required = schema["required"].as_array().cloned().unwrap_or_default();

@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::checklist::Checklist;
 use super::destination::Destination;
 use super::domain::DomainSpec;
 use super::ledger::LedgerSpec;
@@ -108,6 +109,10 @@ pub struct MailMigrationSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub acknowledge: Vec<Acknowledgement>,
+    /// What the customer answered before the order; what discovery finds otherwise is a finding. `mailferry checklist`
+    /// prints it as a form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checklist: Option<Box<Checklist>>,
     /// When given, nothing is written at the destination unless it equals status.plan.digest: sha256: and 64 hexadecimal
     /// digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]

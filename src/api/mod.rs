@@ -10,6 +10,7 @@
 )]
 #![allow(clippy::duplicated_attributes, reason = "printer columns of one type look alike to the lint")]
 
+pub mod checklist;
 pub mod condition;
 pub mod crd;
 pub mod destination;

@@ -41,6 +41,7 @@ pub fn check(spec: &MailMigrationSpec) -> Vec<Violation> {
             );
         }
     }
+    check_checklist(spec, &names, &root, &mut found);
     for (at, agreed) in spec.acknowledge.iter().enumerate() {
         let known =
             agreed.domain.as_ref().is_none_or(|d| d.parse().is_ok_and(|d: Domain| names.contains_key(&d)));
@@ -53,6 +54,33 @@ pub fn check(spec: &MailMigrationSpec) -> Vec<Violation> {
         }
     }
     found
+}
+
+fn check_checklist(
+    spec: &MailMigrationSpec,
+    names: &BTreeMap<Domain, usize>,
+    root: &Path,
+    found: &mut Vec<Violation>,
+) {
+    let mut seen = BTreeSet::new();
+    for (at, answers) in spec.checklist.iter().flat_map(|list| &list.domains).enumerate() {
+        let path = root.key("checklist").key("domains").item(at).key("name");
+        match answers.name.parse::<Domain>() {
+            Ok(name) if !names.contains_key(&name) => found.push(
+                Violation::new(path, "no domain of this migration has that name")
+                    .hint("name one of spec.domains[], or answer about another domain elsewhere"),
+            ),
+            Ok(name) => {
+                if !seen.insert(name) {
+                    found.push(
+                        Violation::new(path, "the domain is answered for already")
+                            .hint("keep one of the two"),
+                    );
+                }
+            }
+            Err(why) => found.push(Violation::new(path, why)),
+        }
+    }
 }
 
 fn check_mailboxes(domain: &DomainSpec, name: &Domain, path: &Path, found: &mut Vec<Violation>) {

@@ -32,11 +32,18 @@ pub struct MailMigrationStatus {
     /// What would be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
+    /// What was approved with spec.approvedPlan, as it was then; what changed since is told against it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved: Option<PlanStatus>,
     /// One row for each domain, in the order of the spec; evidence is cut short. At most 1,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub domains: Vec<DomainStatus>,
+    /// What a person should know about the migration as a whole, the most serious first. At most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub findings: Vec<FindingStatus>,
     /// Rows of domains that were left out because the status would be too large; the report has them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub domains_omitted: u32,
@@ -120,6 +127,25 @@ impl fmt::Display for Phase {
 pub struct PlanStatus {
     /// Digest of the plan, sha256: and 64 hexadecimal digits; copy it into spec.approvedPlan to approve just this plan.
     #[schemars(length(max = 71))]
+    pub digest: String,
+    /// The plan in brief: the destination, the rules, and each domain; of many domains the first 30. At most 40.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 40))]
+    pub parts: Vec<PlanPart>,
+}
+
+/// A part of a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanPart {
+    /// What it is about: spec.destination, rules, or a domain.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// What would be done, in brief.
+    #[schemars(length(max = 160))]
+    pub says: String,
+    /// Digest of all that is in this part, 32 hexadecimal digits.
+    #[schemars(length(max = 64))]
     pub digest: String,
 }
 
@@ -299,7 +325,7 @@ impl Summary {
         // Before all domains were looked at, nothing found means nothing.
         let known = status.plan.is_some();
         let messages = status.messages.as_ref().filter(|messages| known || messages.source > 0);
-        let findings = open_findings(&status.domains);
+        let findings = open_findings(status);
         Self {
             domains: u32::try_from(domains).unwrap_or(u32::MAX),
             mixed: status.domains.iter().any(|domain| domain.mixed),
@@ -319,9 +345,9 @@ fn share_done(messages: &MessageCounts) -> String {
 }
 
 /// The open findings of the most serious kind there is, in words.
-fn open_findings(domains: &[DomainStatus]) -> String {
+fn open_findings(status: &MailMigrationStatus) -> String {
     let open = |severity: Severity| {
-        let findings = domains.iter().flat_map(|domain| &domain.findings);
+        let findings = status.domains.iter().flat_map(|domain| &domain.findings).chain(&status.findings);
         findings.filter(|f| f.severity == severity && !f.acknowledged).count()
     };
     match (open(Severity::Critical), open(Severity::Warning), open(Severity::Advisory)) {
@@ -385,13 +411,9 @@ impl MailMigrationStatus {
                 candidate.host = cut(&candidate.host, 253);
                 candidate.why = cut(&candidate.why, level.text);
             }
-            domain.findings.sort_by_key(|f| (f.acknowledged, f.severity));
-            domain.findings.truncate(level.findings);
-            for finding in &mut domain.findings {
-                finding.message = cut(&finding.message, level.text);
-                finding.remedy = cut(&finding.remedy, level.text);
-            }
+            thin_out(&mut domain.findings, level);
         }
+        thin_out(&mut kept.findings, level);
         if let (Some(report), false) = (&mut kept.report, level.report_domains) {
             report.domains.clear();
         }
@@ -426,6 +448,15 @@ impl MailMigrationStatus {
 
     fn json_len(&self) -> usize {
         json_len(self)
+    }
+}
+
+fn thin_out(findings: &mut Vec<FindingStatus>, level: &Level) {
+    findings.sort_by_key(|f| (f.acknowledged, f.severity));
+    findings.truncate(level.findings);
+    for finding in findings {
+        finding.message = cut(&finding.message, level.text);
+        finding.remedy = cut(&finding.remedy, level.text);
     }
 }
 
@@ -546,7 +577,10 @@ mod tests {
             |source, pending| share_done(&MessageCounts { source, pending, ..MessageCounts::default() });
         assert_eq!((share(0, 0), share(1000, 1), share(3, 0)), ("100%".into(), "99%".into(), "100%".into()));
         let with = |findings: Vec<FindingStatus>| {
-            open_findings(&[DomainStatus { findings, ..DomainStatus::default() }])
+            open_findings(&MailMigrationStatus {
+                domains: vec![DomainStatus { findings, ..DomainStatus::default() }],
+                ..MailMigrationStatus::default()
+            })
         };
         assert_eq!(with(vec![]), "none");
         assert_eq!(
@@ -569,7 +603,7 @@ mod tests {
             (summary.synced, summary.findings)
         };
         assert_eq!(columns(&status), (String::new(), String::new()), "nothing is known yet");
-        status.plan = Some(PlanStatus { digest: "sha256:0".to_owned() });
+        status.plan = Some(PlanStatus { digest: "sha256:0".to_owned(), parts: Vec::new() });
         assert_eq!(columns(&status), ("100%".to_owned(), "none".to_owned()));
     }
 }

@@ -148,6 +148,11 @@ impl Reading {
         Ok(Self { known, mailboxes, unseen, damaged })
     }
 
+    /// What is known, for whoever makes something else of it.
+    pub fn into_known(self) -> Known {
+        self.known
+    }
+
     /// Fills the report.
     pub fn report(&self, now: Timestamp) -> Report {
         let mut exceptions = Exceptions { only_in_ledger: true, ..Exceptions::default() };

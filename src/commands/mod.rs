@@ -1,11 +1,15 @@
 //! One file a subcommand. This room alone writes to standard output, and turns failures into exit codes.
 
+mod checklist;
 mod crd;
 pub mod logging;
+mod looking;
 mod operator;
+mod plan;
 mod report;
 mod run;
 mod status;
+mod support_bundle;
 mod verify;
 mod worker;
 
@@ -35,6 +39,9 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Run(args) => run::run(args).await,
             Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,
+            Command::Plan(args) => plan::plan(args).await,
+            Command::Checklist(args) => checklist::checklist(args).await,
+            Command::SupportBundle(args) => support_bundle::support_bundle(args).await,
             Command::Verify(args) => verify::verify(args).await,
             Command::Operator(args) => operator::operator(args, log).await,
             Command::Crd(args) => crd::crd(&args),

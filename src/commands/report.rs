@@ -102,11 +102,7 @@ impl Wanted {
     fn write(&self, report: &Report, feed: impl FnOnce(&mut dyn MessageSink) -> Result<()>) -> Result<()> {
         match &self.out {
             Some(path) => {
-                let unwritten = |e: io::Error| {
-                    Failure::configuration(format!("{}: cannot be written: {e}", path.display()))
-                        .hint("give --out a path that can be written and has room")
-                        .caused_by(&e)
-                };
+                let unwritten = |e: io::Error| super::looking::unwritten(path, &e);
                 let mut out = BufWriter::new(File::create(path).map_err(unwritten)?);
                 write(report, self.kind, self.format, &mut out, feed)?;
                 out.flush().map_err(unwritten)

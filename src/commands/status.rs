@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{print, to_json};
 use crate::api::manifest::to_yaml;
-use crate::api::status::Phase;
+use crate::api::status::{FindingStatus, Phase};
 use crate::api::{Conditions, MailMigration, condition};
 use crate::cli::{StatusArgs, StatusOutput, Whereabouts};
 use crate::cluster::reading::read_migration;
@@ -61,20 +61,11 @@ fn tell(migration: &MailMigration) -> String {
         let protocols: Vec<String> = domain.protocols.iter().map(|(p, n)| format!("{p} {n}")).collect();
         let protocols = if protocols.is_empty() { "nothing yet".to_owned() } else { protocols.join(" · ") };
         let _ = writeln!(text, "  {:24} {protocols}", domain.name);
-        for finding in &domain.findings {
-            let held = if finding.acknowledged { "acknowledged" } else { "open" };
-            let _ = writeln!(
-                text,
-                "    {:9} {} ({held}, {}): {}",
-                finding.severity,
-                finding.code,
-                finding.count,
-                printable(&finding.message)
-            );
-            if !finding.acknowledged {
-                let _ = writeln!(text, "              → {}", finding.remedy);
-            }
-        }
+        tell_findings(&mut text, &domain.findings);
+    }
+    if !status.findings.is_empty() {
+        let _ = writeln!(text, "  as a whole");
+        tell_findings(&mut text, &status.findings);
     }
     for kind in condition::Type::ALL {
         if let Some(condition) = status.conditions.of(*kind) {
@@ -82,4 +73,22 @@ fn tell(migration: &MailMigration) -> String {
         }
     }
     text
+}
+
+fn tell_findings(text: &mut String, findings: &[FindingStatus]) {
+    use std::fmt::Write;
+    for finding in findings {
+        let held = if finding.acknowledged { "acknowledged" } else { "open" };
+        let _ = writeln!(
+            text,
+            "    {:9} {} ({held}, {}): {}",
+            finding.severity,
+            finding.code,
+            finding.count,
+            printable(&finding.message)
+        );
+        if !finding.acknowledged {
+            let _ = writeln!(text, "              → {}", finding.remedy);
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, MailboxSize, TlsFacts};
 use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
+use crate::plan::document::Plan;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step};
 use crate::reconcile::Platform;
@@ -36,6 +37,13 @@ pub trait Memory: Send + Sync {
     /// # Errors
     /// When it cannot be kept, so that nothing more should be done.
     fn keep_migration(&self, record: &MigrationRecord) -> Result<()>;
+    /// Keeps a plan that stands from now on, and forgets one; a slice of a migration has none of its own.
+    ///
+    /// # Errors
+    /// As [`Self::keep_migration`].
+    fn keep_plan(&self, _plan: &Plan, _dropped: Option<&str>) -> Result<()> {
+        Ok(())
+    }
     /// Keeps what discovery saw of a domain.
     ///
     /// # Errors
@@ -56,6 +64,13 @@ pub trait Memory: Send + Sync {
 impl Memory for MigrationState {
     fn keep_migration(&self, record: &MigrationRecord) -> Result<()> {
         self.save(record)
+    }
+
+    fn keep_plan(&self, plan: &Plan, dropped: Option<&str>) -> Result<()> {
+        if let Some(dropped) = dropped {
+            self.drop_plan(dropped);
+        }
+        self.save_plan(plan)
     }
 
     fn keep_domain(&self, domain: &str, discovery: &DomainDiscovery) -> Result<()> {
@@ -276,6 +291,13 @@ impl Platform for LocalPlatform {
         }
         migration.status = Some(decision.status.clone());
         self.record.status = decision.status.clone();
+        if let (Some(plan), Some(brief)) = (&decision.plan, &decision.status.plan) {
+            let stood = self.record.plans.last().is_some_and(|last| last.digest == brief.digest);
+            let dropped = self.record.add_plan(&brief.digest, SystemClock.now());
+            if !stood {
+                self.memory.keep_plan(plan, dropped.as_ref().map(|plan| plan.digest.as_str()))?;
+            }
+        }
         self.memory.keep_migration(&self.record)
     }
 }

@@ -5,6 +5,7 @@
 //! DIR/logins.sqlite                       refused logins of the last day
 //! DIR/NAMESPACE/NAME/migration.json       the status and the number of the pass
 //! DIR/NAMESPACE/NAME/domains/DOMAIN.json  what discovery saw
+//! DIR/NAMESPACE/NAME/plans/DIGEST.json     a plan that stood once
 //! DIR/NAMESPACE/NAME/mailboxes/X.json     what is remembered of a mailbox
 //! DIR/NAMESPACE/NAME/mailboxes/X.sqlite   its ledger
 //! DIR/NAMESPACE/NAME/mailboxes/X.lock     empty; locked while the mailbox is carried
@@ -13,6 +14,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{self, unusable};
@@ -22,6 +24,7 @@ use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::MailboxRecord;
+use crate::plan::document::Plan;
 
 /// The directory.
 #[derive(Debug)]
@@ -41,6 +44,35 @@ pub struct MigrationRecord {
     pub status: MailMigrationStatus,
     /// What TLS showed at the destination.
     pub destination_tls: Option<TlsFacts>,
+    /// The plans that stood so far, the latest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plans: Vec<PlanKept>,
+}
+
+/// The most plans that are kept.
+const PLANS_MAX: usize = 50;
+
+/// A plan that stood once; its document lies beside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanKept {
+    /// Its digest.
+    pub digest: String,
+    /// Since when it stood.
+    pub since: Timestamp,
+}
+
+impl MigrationRecord {
+    /// Writes down that a plan stands since now, unless it did already; the plan that is no longer kept, if one is not.
+    pub fn add_plan(&mut self, digest: &str, now: Timestamp) -> Option<PlanKept> {
+        if self.plans.last().is_some_and(|last| last.digest == digest) {
+            return None;
+        }
+        // A plan that comes back is the latest again.
+        self.plans.retain(|plan| plan.digest != digest);
+        self.plans.push(PlanKept { digest: digest.to_owned(), since: now });
+        (self.plans.len() > PLANS_MAX).then(|| self.plans.remove(0))
+    }
 }
 
 impl StateDir {
@@ -94,7 +126,7 @@ impl StateDir {
         let name = migration.metadata.name.as_deref().unwrap_or_default();
         let root = self.root.join(namespace).join(name);
         if self.lock.is_some() {
-            for part in ["domains", "mailboxes"] {
+            for part in ["domains", "plans", "mailboxes"] {
                 let path = root.join(part);
                 fs::create_dir_all(&path).map_err(|e| unusable(&path, &e))?;
             }
@@ -166,6 +198,32 @@ impl MigrationState {
             &self.root.join("domains").join(format!("{}.json", domain.to_lowercase())),
             discovery,
         )
+    }
+
+    fn plan_path(&self, digest: &str) -> PathBuf {
+        self.root.join("plans").join(format!("{}.json", digest.trim_start_matches("sha256:")))
+    }
+
+    /// A plan that stood once, by its digest.
+    ///
+    /// # Errors
+    /// Those of [`documents::read`].
+    pub fn load_plan(&self, digest: &str) -> Result<Option<Plan>> {
+        documents::read(&self.plan_path(digest))
+    }
+
+    /// Keeps a plan under its digest.
+    ///
+    /// # Errors
+    /// Those of [`documents::write`].
+    pub fn save_plan(&self, plan: &Plan) -> Result<()> {
+        documents::write(&self.plan_path(&plan.digest()), plan)
+    }
+
+    /// Forgets a plan.
+    pub fn drop_plan(&self, digest: &str) {
+        // What stays behind costs room and nothing else.
+        let _ = fs::remove_file(self.plan_path(digest));
     }
 
     /// What is remembered of a mailbox.

@@ -92,6 +92,28 @@ codes! {
     DestinationFull: Critical, Cutover, "Raise the quota; the mailbox goes on by itself.";
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, "See the report's list of what did not arrive, and acknowledge what is agreed.";
+    /// The checklist says that a domain does not speak a protocol that some of its mailboxes are read by.
+    ProtocolContradicted: Critical, Cutover, "Clear it up with the customer, then correct spec.checklist.domains[].protocols.";
+    /// The checklist names another host than the one that the mail is on.
+    HostContradicted: Warning, Nothing, "Make sure that it is the right server, then correct spec.checklist.domains[].mailHost.";
+    /// The checklist's sample address of a domain is none of the mailboxes that are migrated.
+    SampleAddressUnknown: Warning, Nothing, "Add the mailbox to the list, or correct spec.checklist.domains[].sampleAddress.";
+    /// The checklist counts another number of mailboxes than the plan has.
+    MailboxCountContradicted: Warning, Nothing, "Find out who is missing or too many, then correct the list or spec.checklist.mailboxes.";
+    /// There is more at the source than the checklist says.
+    SizeContradicted: Warning, Nothing, "Agree on time and price anew, then correct spec.checklist.sizes.";
+    /// A mailbox of Microsoft 365 was to be opened with a password, which Exchange Online takes no more.
+    BasicAuthenticationRemoved: Critical, Sync, "Export the mailboxes by other means, or wait for a release that logs in to Microsoft 365 with OAuth.";
+    /// A mailbox of Google was to be opened with its ordinary password.
+    AppPasswordNeeded: Critical, Sync, "Make an app password in each account, and put it into the Secret.";
+    /// There are mail files on users' machines that no server has.
+    ClientStoresPresent: Critical, Cutover, "Collect the files and upload them, or acknowledge the loss.";
+    /// Mail programs remove mail from the POP3 server, so that only they hold what is older.
+    PopRemovesMail: Critical, Cutover, "Have the programs leave mail on the server from now on, collect what they hold, or acknowledge the loss.";
+    /// The destination cannot take the mail of everybody yet.
+    DestinationNotReady: Critical, Cutover, "Make the mailboxes, verify the domains, buy the licences; then correct spec.checklist.destination.";
+    /// A day by which something had to be done is over.
+    DeadlinePassed: Critical, Cutover, "Agree on a new day with the customer and correct spec.checklist.";
     /// Several protocols are spoken inside one domain.
     MixedProtocols: Warning, Nothing, "Review the protocol of each mailbox in the report with the customer.";
     /// A POP3 server does not give its messages lasting names (UIDL).
@@ -112,8 +134,64 @@ codes! {
     MessagesAltered: Warning, Nothing, "See the reasons in the report; the originals are at the source.";
     /// Messages of an earlier run are no longer at the destination.
     ArrivalsRemoved: Warning, Nothing, "Nothing if users removed them; `mailferry verify --repair` sends them again.";
+    /// A day by which something must be done is within thirty days.
+    DeadlineNear: Warning, Nothing, "Make sure that it can be kept.";
+    /// What is to be carried takes longer than there is time before the cutover.
+    TimeTooShort: Warning, Nothing, "Begin earlier, move the cutover, or raise spec.policy.limits and the line's bandwidth.";
+    /// Exchange Web Services in Exchange Online end on 1 April 2027; servers of one's own are not concerned.
+    EwsEnds: Warning, Nothing, "Finish what needs EWS before that day, and plan nothing new on it.";
+    /// Exchange Online stops taking passwords from programs that send, by default after December 2026.
+    SendingPasswordsEnd: Warning, Nothing, "Give scanners and programs that send another way: OAuth, a connector, or a relay.";
+    /// New mail goes to another service than the one that the mailboxes are read from.
+    DualHomed: Warning, Nothing, "Find out which mail is where; give the other service as a domain's server or as a migration of its own.";
+    /// Gmail hands out no more than 2,500 MB of a mailbox in a day.
+    DailyLimit: Warning, Nothing, "Begin so many days earlier.";
+    /// Gmail shows a message in the folder of each of its labels, so it arrives once in each of them.
+    LabelsBecomeCopies: Warning, Nothing, "Exclude the folder of all mail in spec.mapping.exclude, and tell the users.";
+    /// A mailbox is larger than 50 GB.
+    MailboxLarge: Warning, Nothing, "Make sure that the destination takes it, and begin with it.";
+    /// A mailbox holds more than 500,000 messages.
+    TooManyMessages: Warning, Nothing, "Make sure that the destination takes so many, and begin with it.";
+    /// A message is larger than the destination takes.
+    MessageOverLimit: Warning, Nothing, "Raise the limit at the destination, or agree that such messages stay behind.";
+    /// An override decides about no mailbox.
+    OverrideUnused: Warning, Nothing, "Correct its match, or take it out; an earlier override may win over it.";
+    /// An override has a mailbox read by POP3 although there is an IMAP server.
+    OverrideLosesData: Warning, Nothing, "Take the override out, or write its reason for the report.";
+    /// Logins want a second factor, which a migration cannot give.
+    MultiFactorLogins: Warning, Nothing, "Use app passwords or a master user, or exempt the migration's logins.";
+    /// A server lets listed addresses in alone.
+    AddressAllowList: Warning, Nothing, "Have the address that the migration comes from listed.";
+    /// Several mailboxes arrive in one.
+    AddressesMerged: Warning, Nothing, "Make sure that it is wanted; folders of the same name are joined.";
+    /// There is data beside mail, which is not carried.
+    OtherDataNotCarried: Warning, Nothing, "Export it by other means, and say so in the order.";
+    /// There are archive mailboxes or public folders, which the protocols do not show.
+    SpecialMailboxesNotCarried: Warning, Nothing, "Export them by other means, and say so in the order.";
+    /// Mailboxes must be kept unchanged for the law.
+    LegalHold: Warning, Nothing, "Keep them at the source until the hold ends; copying alone does not move a hold.";
+    /// Policies remove or archive mail while it moves.
+    RetentionRuns: Warning, Nothing, "Pause them, then set spec.checklist.retention.paused; else messages seem to be missing.";
+    /// A copy of each message goes to a journal.
+    JournalingRuns: Warning, Nothing, "Pause it at the destination while mail is copied in, and move it at the cutover.";
+    /// Machines and programs send by the old server.
+    OldServerSenders: Warning, Nothing, "Change each of them before the old server goes.";
     /// A service record says that a protocol is not offered.
     ProtocolNotOffered: Advisory, Nothing, "Nothing; the protocol was not tried.";
+    /// Mail comes in by a filter, so the MX record says nothing about where it is stored.
+    GatewayInFront: Advisory, Nothing, "Change the filter's target at the cutover, and not the MX record.";
+    /// The domain's MX record says that it takes no mail.
+    DomainTakesNoMail: Advisory, Nothing, "Nothing, if only old mail is to be moved.";
+    /// A server does not tell what changed, so each pass reads all flags.
+    NoChangeTracking: Advisory, Nothing, "Nothing; later passes take longer.";
+    /// A mailbox holds nothing.
+    MailboxEmpty: Advisory, Nothing, "Make sure that it is the right mailbox and the right server.";
+    /// Mailboxes at the destination hold mail already, which stays.
+    DestinationHoldsMail: Advisory, Nothing, "Nothing; what is there is recognised and not doubled.";
+    /// Arrivals are checked by their size alone.
+    VerifiedBySizeOnly: Advisory, Nothing, "Set spec.policy.verify to Sampled or Full, or run `mailferry verify --depth Full` at the end.";
+    /// Rules of the manifest leave messages out.
+    RulesLeaveMailOut: Advisory, Nothing, "Make sure that it is agreed; the report says by which rules.";
 }
 
 impl fmt::Display for Code {

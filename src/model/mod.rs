@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod capability;
+pub mod checklist;
 pub mod clock;
 pub mod endpoint;
 pub mod evidence;

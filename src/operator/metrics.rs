@@ -332,7 +332,7 @@ impl Survey {
         self.messages += status.messages.unwrap_or_default();
         let rows = status.report.iter().flat_map(|report| report.protocols.values());
         self.bytes = self.bytes.saturating_add(rows.map(|row| row.bytes).sum());
-        let findings = status.domains.iter().flat_map(|domain| &domain.findings);
+        let findings = status.domains.iter().flat_map(|domain| &domain.findings).chain(&status.findings);
         for finding in findings.filter(|finding| !finding.acknowledged) {
             *self.findings.entry(finding.code).or_default() += 1;
         }

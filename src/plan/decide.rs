@@ -4,10 +4,11 @@
 use jiff::Timestamp;
 
 use super::backoff::{again_after, jitter, wait_after};
-use super::digest::digest;
+use super::document::{Plan, changes_in_brief};
 use super::mailboxes::PlannedMailbox;
 use super::observed::{DomainObserved, MailboxObserved, Observed, Patience};
 use super::status;
+use crate::api::status::PlanStatus;
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure};
@@ -47,6 +48,8 @@ pub struct Decision {
     pub steps: Vec<Step>,
     /// The status as it is to be published.
     pub status: MailMigrationStatus,
+    /// The plan, once every domain was looked at.
+    pub plan: Option<Plan>,
     /// Each mailbox's status, in the order of the manifest.
     pub mailboxes: Vec<(PlannedMailbox, String, MailboxMigrationStatus)>,
     /// Whether nothing may be written at the destination now, so that workers which do are to be stopped.
@@ -91,6 +94,60 @@ impl Standing {
     }
 }
 
+/// Whether the plan that stands may be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Approval {
+    /// Nobody asked for one.
+    NotWanted,
+    /// There is no plan yet; holds what was approved, if that is known.
+    Open(Option<PlanStatus>),
+    /// The plan is the approved one.
+    Given(PlanStatus),
+    /// The plan is another one; holds what was approved, if that is known, and what changed since.
+    Changed(Option<PlanStatus>, Vec<String>),
+}
+
+impl Approval {
+    fn of(migration: &MailMigration, plan: Option<&PlanStatus>) -> Self {
+        let Some(wanted) = &migration.spec.approved_plan else { return Self::NotWanted };
+        let before = migration.status.iter().flat_map(|status| [&status.approved, &status.plan]).flatten();
+        let known = before.filter(|plan| plan.digest == *wanted).max_by_key(|plan| plan.parts.len()).cloned();
+        match plan {
+            None => Self::Open(known),
+            Some(plan) if plan.digest == *wanted => Self::Given(plan.clone()),
+            Some(plan) => {
+                let changes = known.iter().flat_map(|known| changes_in_brief(known, plan));
+                let changes = changes.map(|change| change.to_string()).collect();
+                Self::Changed(known, changes)
+            }
+        }
+    }
+
+    /// Whether it does not hold anything up.
+    pub fn holds(&self) -> bool {
+        !matches!(self, Self::Changed(..))
+    }
+
+    /// What was approved, as far as it is known.
+    pub fn approved(&self) -> Option<&PlanStatus> {
+        match self {
+            Self::NotWanted => None,
+            Self::Given(plan) => Some(plan),
+            Self::Open(known) | Self::Changed(known, _) => known.as_ref(),
+        }
+    }
+
+    /// What changed since, in words, when that holds the migration.
+    pub fn told(&self) -> Option<String> {
+        let Self::Changed(_, changes) = self else { return None };
+        Some(match changes.len() {
+            0 => "what was approved is not known here".to_owned(),
+            1..=3 => format!("since then {}", changes.join("; ")),
+            n => format!("since then {}; and {} more changes", changes[..3].join("; "), n - 3),
+        })
+    }
+}
+
 /// Decides. Total: every combination of facts has an answer.
 pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Decision {
     let spec = &migration.spec;
@@ -119,13 +176,11 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         }
     }
 
-    let plan = discovered.then(|| digest(spec, observed));
-    let approved = match (&spec.approved_plan, &plan) {
-        (Some(approved), Some(plan)) => approved == plan,
-        _ => true,
-    };
+    let plan = discovered.then(|| Plan::of(spec, observed));
+    let brief = plan.as_ref().map(Plan::brief);
+    let approval = Approval::of(migration, brief.as_ref());
     let standings = stand(migration, observed, now);
-    let halt = spec.suspend || spec.stage == Stage::Plan || !approved;
+    let halt = spec.suspend || spec.stage == Stage::Plan || !approval.holds();
     if discovered && !halt {
         let running = standings.iter().filter(|s| s.standing == Standing::Running).count();
         let mut free = match observed.patience {
@@ -157,13 +212,13 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         }
     }
     busy |= wake.is_some() || standings.iter().any(|s| s.standing == Standing::Running);
-    let ending = (!busy).then(|| end(migration, &standings, observed, approved, plan.as_deref()));
+    let ending = (!busy).then(|| end(migration, &standings, observed, &approval, brief.as_ref()));
     let facts = status::Facts {
         migration,
         observed,
         standings: &standings,
-        plan: plan.as_deref(),
-        approved,
+        plan: brief.as_ref(),
+        approval: &approval,
         ending: ending.as_ref(),
         now,
     };
@@ -172,7 +227,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         .map(|s| (s.mailbox.clone(), spec.domains[s.domain].name.clone(), status::of_mailbox(&facts, s)))
         .collect();
     let wake = again.map(|again| earlier(wake, again)).or(wake);
-    Decision { status: status::of_migration(&facts), mailboxes, steps, halt, wake, ending }
+    Decision { status: status::of_migration(&facts), plan, mailboxes, steps, halt, wake, ending }
 }
 
 fn earlier(known: Option<Timestamp>, other: Timestamp) -> Timestamp {
@@ -277,8 +332,8 @@ fn end(
     migration: &MailMigration,
     standings: &[Stood],
     observed: &Observed,
-    approved: bool,
-    plan: Option<&str>,
+    approval: &Approval,
+    plan: Option<&PlanStatus>,
 ) -> Ending {
     let spec = &migration.spec;
     if spec.suspend {
@@ -303,11 +358,12 @@ fn end(
             reasons.push(place_mailbox(failure, stood));
         }
     }
-    if !approved {
-        let plan = plan.unwrap_or_default();
+    if let Some(changed) = approval.told() {
+        let digest = plan.map(|plan| plan.digest.as_str()).unwrap_or_default();
+        let what = format!("the plan that stands, {digest}, is not the approved one; {changed}");
         reasons.push(
-            Failure::configuration(format!("the plan that stands, {plan}, is not the approved one"))
-                .hint("review `mailferry report`, then set spec.approvedPlan to it"),
+            Failure::configuration(what)
+                .hint("review `mailferry plan --diff`, then set spec.approvedPlan to it"),
         );
     }
     if spec.stage == Stage::Cutover && reasons.is_empty() {

@@ -3,17 +3,26 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::observed::{DomainObserved, Observed};
+use super::{advice, checklist};
 use crate::api::MailMigrationSpec;
 use crate::api::domain::DomainSpec;
 use crate::api::status::FindingStatus;
 use crate::model::finding::{Code, Finding, Hold};
 
-/// All findings of a domain: what discovery saw, then what the last passes over its mailboxes met.
+/// All findings of a domain: what discovery saw, what follows from it and from the spec, then what the last passes over
+/// its mailboxes met.
 pub fn of_domain<'a>(
+    spec: &'a MailMigrationSpec,
+    named: &'a DomainSpec,
     domain: &'a DomainObserved,
     observed: &'a Observed,
+    now: Timestamp,
 ) -> impl Iterator<Item = Finding> + 'a {
+    let mut drawn = checklist::contradicted_in(spec, &named.name, domain);
+    drawn.extend(advice::of_domain(spec, named, domain, observed, now));
     let discovered = domain.discovery.iter().flat_map(|d| d.findings.iter().cloned());
     let met = domain.planned().iter().filter_map(|m| Some((m, observed.mailboxes.get(&m.source)?))).flat_map(
         |(mailbox, seen)| {
@@ -26,7 +35,19 @@ pub fn of_domain<'a>(
             })
         },
     );
-    discovered.chain(met)
+    discovered.chain(drawn).chain(met)
+}
+
+/// The findings that are about the migration as a whole.
+pub fn of_migration(spec: &MailMigrationSpec, observed: &Observed, now: Timestamp) -> Vec<Finding> {
+    let mut found = checklist::contradicted(spec, observed);
+    found.extend(advice::of_migration(spec, observed, now));
+    found
+}
+
+/// Whether a code was acknowledged for the migration as a whole.
+fn is_acknowledged_everywhere(spec: &MailMigrationSpec, code: Code) -> bool {
+    spec.acknowledge.iter().any(|a| a.finding == code && a.domain.is_none())
 }
 
 /// Whether a code was acknowledged for a domain.
@@ -42,9 +63,28 @@ pub fn summarise(
     domain: &DomainSpec,
     seen: &DomainObserved,
     observed: &Observed,
+    now: Timestamp,
+) -> Vec<FindingStatus> {
+    count_codes(of_domain(spec, domain, seen, observed, now), |code| {
+        is_acknowledged(spec, code, &domain.name)
+    })
+}
+
+/// As [`summarise`], for the findings that are about the migration as a whole.
+pub fn summarise_migration(
+    spec: &MailMigrationSpec,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<FindingStatus> {
+    count_codes(of_migration(spec, observed, now), |code| is_acknowledged_everywhere(spec, code))
+}
+
+fn count_codes(
+    findings: impl IntoIterator<Item = Finding>,
+    acknowledged: impl Fn(Code) -> bool,
 ) -> Vec<FindingStatus> {
     let mut by_code: BTreeMap<(crate::model::finding::Severity, Code), FindingStatus> = BTreeMap::new();
-    for finding in of_domain(seen, observed) {
+    for finding in findings {
         let code = finding.code;
         let entry = by_code.entry((code.severity(), code)).or_insert_with(|| FindingStatus {
             code,
@@ -52,7 +92,7 @@ pub fn summarise(
             message: finding.message.clone(),
             remedy: code.remedy().to_owned(),
             count: 0,
-            acknowledged: is_acknowledged(spec, code, &domain.name),
+            acknowledged: acknowledged(code),
         });
         entry.count += 1;
     }

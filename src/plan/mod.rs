@@ -1,9 +1,11 @@
 //! What is to be done, decided from facts: `decide(migration, observed, now)` is pure and total, so every combination of
 //! facts has an answer that a test can look at. Nothing here waits, reads the clock or knows a platform.
 
+mod advice;
 pub mod backoff;
+pub mod checklist;
 pub mod decide;
-pub mod digest;
+pub mod document;
 pub mod findings;
 pub mod mailboxes;
 pub mod observed;

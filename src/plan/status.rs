@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::decide::{Ending, Standing, Stood};
-use super::findings::{holds_cutover, summarise};
+use super::decide::{Approval, Ending, Standing, Stood};
+use super::findings::{holds_cutover, summarise, summarise_migration};
 use super::observed::Observed;
 use super::pass;
 use crate::api::condition::{Fact, Reason, State, Type, set};
 use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase};
 use crate::api::mailmigration::Trigger;
 use crate::api::status::{
-    CandidateStatus, DomainStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief, ReportRow,
-    Summary,
+    CandidateStatus, DomainStatus, FindingStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief,
+    ReportRow, Summary,
 };
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::failure::Class;
@@ -31,10 +31,10 @@ pub struct Facts<'a> {
     pub observed: &'a Observed,
     /// How each mailbox stands.
     pub standings: &'a [Stood],
-    /// The plan's digest, once every domain was looked at.
-    pub plan: Option<&'a str>,
+    /// The plan in brief, once every domain was looked at.
+    pub plan: Option<&'a PlanStatus>,
     /// Whether the plan is the approved one, if one is wanted.
-    pub approved: bool,
+    pub approval: &'a Approval,
     /// How it ended, if nothing more happens.
     pub ending: Option<&'a Ending>,
     /// The moment.
@@ -69,6 +69,7 @@ impl Facts<'_> {
 pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
     let spec = &facts.migration.spec;
     let before = facts.migration.status.clone().unwrap_or_default();
+    let findings = summarise_migration(spec, facts.observed, facts.now);
     let domains: Vec<DomainStatus> = (0..spec.domains.len()).map(|at| of_domain(facts, at)).collect();
     let mut messages = MessageCounts::default();
     for stood in facts.standings {
@@ -84,14 +85,20 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         failed: facts.count(|s| matches!(s, Standing::Failed { .. })),
         blocked: facts.count(|s| matches!(s, Standing::Blocked(_))),
     };
-    let conditions =
-        set(&before.conditions, &judge(facts, &domains, &counts, &messages), facts.generation(), facts.now);
+    let conditions = set(
+        &before.conditions,
+        &judge(facts, (&domains, &findings), &counts, &messages),
+        facts.generation(),
+        facts.now,
+    );
     let mut status = MailMigrationStatus {
         observed_generation: facts.generation(),
         phase: Some(phase(facts, &counts)),
-        plan: facts.plan.map(|digest| PlanStatus { digest: digest.to_owned() }),
+        plan: facts.plan.cloned(),
+        approved: facts.approval.approved().cloned(),
         pass: Some(PassStatus { number: facts.observed.pass, ..pass::next(spec, before.pass.as_ref()) }),
         domains,
+        findings,
         domains_omitted: 0,
         counts: Some(counts),
         messages: Some(messages),
@@ -149,7 +156,7 @@ fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
             })
             .collect();
     }
-    status.findings = summarise(spec, domain, seen, facts.observed);
+    status.findings = summarise(spec, domain, seen, facts.observed, facts.now);
     status
 }
 
@@ -162,7 +169,7 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
     }
     match facts.ending {
         None => Phase::Syncing,
-        Some(_) if !facts.approved => Phase::ReviewRequired,
+        Some(_) if !facts.approval.holds() => Phase::ReviewRequired,
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
         Some(Ending::Reached) if counts.mailboxes > 0 => Phase::Verified,
         Some(Ending::Reached) => Phase::Synced,
@@ -176,7 +183,7 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
 /// The conditions, recomputed whole.
 fn judge(
     facts: &Facts<'_>,
-    domains: &[DomainStatus],
+    (domains, findings): (&[DomainStatus], &[FindingStatus]),
     counts: &MailboxCounts,
     messages: &MessageCounts,
 ) -> Vec<Fact> {
@@ -222,7 +229,7 @@ fn judge(
         Fact::new(Type::Discovered, false, Reason::InProgress, "Discovery is under way.")
     });
     found.push(judge_credentials(facts, discovered));
-    found.push(judge_review(facts, domains));
+    found.push(judge_review(facts, domains, findings));
     found.push(judge_synced(facts, counts, messages, discovered));
     let altered: u64 = facts.standings.iter().filter_map(|s| facts.record(s)).map(|r| r.altered).sum();
     let all_synced = spec.stage > Stage::Plan && counts.mailboxes > 0 && counts.synced == counts.mailboxes;
@@ -247,10 +254,11 @@ fn judge(
         )
     });
     let open = domains.iter().filter(|d| holds_cutover(&d.findings)).count();
-    let safe = all_synced && open == 0 && messages.pending == 0;
+    let whole = holds_cutover(findings);
+    let safe = all_synced && open == 0 && !whole && messages.pending == 0;
     let reason = if safe {
         Reason::Succeeded
-    } else if open > 0 {
+    } else if open > 0 || whole {
         Reason::FindingsOpen
     } else {
         Reason::Waiting
@@ -262,6 +270,9 @@ fn judge(
             "Critical findings are open in {}; mend them or acknowledge them in spec.acknowledge.",
             counted(open as u64, "domain", "domains")
         )
+    } else if whole {
+        "Critical findings are open for the migration as a whole; mend them or acknowledge them in spec.acknowledge."
+            .to_owned()
     } else {
         "The mail is not in step yet.".to_owned()
     };
@@ -308,13 +319,17 @@ fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
     }
 }
 
-fn judge_review(facts: &Facts<'_>, domains: &[DomainStatus]) -> Fact {
-    if !facts.approved {
-        let message = "The plan that stands is not the approved one; review it and set spec.approvedPlan to status.plan.digest.";
+fn judge_review(facts: &Facts<'_>, domains: &[DomainStatus], findings: &[FindingStatus]) -> Fact {
+    if let Some(changed) = facts.approval.told() {
+        let message = format!(
+            "The plan that stands is not the approved one; {changed}. Review it and set spec.approvedPlan to status.plan.digest."
+        );
         return Fact::new(Type::ReviewRequired, true, Reason::PlanNotApproved, message);
     }
     let open: Vec<&str> =
         domains.iter().filter(|d| holds_cutover(&d.findings)).map(|d| d.name.as_str()).take(5).collect();
+    let open: Vec<&str> =
+        holds_cutover(findings).then_some("the migration as a whole").into_iter().chain(open).collect();
     if open.is_empty() {
         Fact::new(Type::ReviewRequired, false, Reason::NothingToReview, "No critical finding is open.")
     } else {

@@ -13,6 +13,7 @@
 //! only place that adds them up.
 
 mod chart;
+pub mod checklist;
 mod csv;
 pub mod domains;
 pub mod exceptions;
@@ -21,6 +22,7 @@ mod fixture;
 mod html;
 mod json;
 pub mod message;
+pub mod redaction;
 pub mod rows;
 mod table;
 #[cfg(test)]

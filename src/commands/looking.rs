@@ -1,0 +1,83 @@
+//! What commands that only look know of a migration: from manifests and a state directory, or from a cluster.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::api::MailMigration;
+use crate::cli::Whereabouts;
+use crate::cluster::reading::Reading;
+use crate::discovery::Clock;
+use crate::local::clock::SystemClock;
+use crate::local::reporting::Remembered;
+use crate::local::run::{Inputs, Reach, tools_for};
+use crate::local::state::{MigrationState, StateDir};
+use crate::model::failure::{Failure, Result};
+use crate::plan::Observed;
+use crate::report::Report;
+
+/// A migration, and what is known of it.
+pub(super) struct Looked {
+    /// The migration, with the status that was said last.
+    pub(super) migration: MailMigration,
+    /// What is known.
+    pub(super) observed: Observed,
+    /// The report.
+    pub(super) report: Report,
+    /// Its part of a state directory; a cluster has none.
+    pub(super) state: Option<MigrationState>,
+}
+
+impl Looked {
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        self.migration.metadata.name.as_deref().unwrap_or_default()
+    }
+}
+
+/// Looks at one migration.
+///
+/// # Errors
+/// When it is not one migration, or what is known of it cannot be read.
+pub(super) async fn look(whereabouts: Whereabouts) -> Result<Looked> {
+    let now = SystemClock.now();
+    match whereabouts {
+        Whereabouts::Cluster(access, name) => {
+            let reading = Reading::read(&access.connect().await?, &name).await?;
+            let (report, known) = (reading.report(now), reading.into_known());
+            Ok(Looked { migration: known.migration, observed: known.observed, report, state: None })
+        }
+        Whereabouts::Machine(inputs) => look_here(&inputs).await,
+    }
+}
+
+async fn look_here(inputs: &Inputs) -> Result<Looked> {
+    let (secrets, migrations) = inputs.open()?;
+    let migration = only(migrations)?;
+    let state = StateDir::look(&inputs.state)?;
+    let tools = tools_for(&migration, &secrets, &state, &Reach::default()).await?;
+    let kept = state.migration(&migration)?;
+    let remembered =
+        Remembered::read(migration, kept.clone(), Arc::clone(&tools.store), |at| tools.list_mailboxes(at))?;
+    let report = remembered.report(SystemClock.now()).await?;
+    let known = remembered.known;
+    Ok(Looked { migration: known.migration, observed: known.observed, report, state: Some(kept) })
+}
+
+/// The one migration of a manifest.
+///
+/// # Errors
+/// When there are several.
+pub(super) fn only(mut migrations: Vec<MailMigration>) -> Result<MailMigration> {
+    match (migrations.pop(), migrations.is_empty()) {
+        (Some(migration), true) => Ok(migration),
+        _ => Err(Failure::configuration("the manifest holds several migrations, and this is about one")
+            .hint("give the file of one migration with -f")),
+    }
+}
+
+/// A file that a result cannot be written to.
+pub(super) fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::configuration(format!("{}: cannot be written: {error}", path.display()))
+        .hint("give --out a path that can be written and has room")
+        .caused_by(error)
+}

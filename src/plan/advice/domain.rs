@@ -1,0 +1,240 @@
+//! What follows for one domain and its mailboxes.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::{
+    EWS_ENDS, GIGABYTE, MEGABYTE, Provider, SMTP_PASSWORDS_END, day, days_until, distance, provider,
+};
+use crate::api::MailMigrationSpec;
+use crate::api::domain::{DomainSpec, Match};
+use crate::model::evidence::{Evidence, Grade, MailboxDiscovery, Outcome, Signal};
+use crate::model::failure::Class;
+use crate::model::finding::{Code, Finding};
+use crate::model::protocol::Protocol;
+use crate::model::text::{counted, printable};
+use crate::plan::checklist::answers_for;
+use crate::plan::mailboxes::find_override;
+use crate::plan::observed::{Discovered, DomainObserved, Observed};
+
+/// A mailbox that takes days by itself and that some destinations do not take whole.
+const LARGE: u64 = 50 * GIGABYTE;
+/// More messages than some services carry in one mailbox.
+const MANY: u64 = 500_000;
+/// What Gmail hands out by IMAP of one mailbox in a day, in bytes.
+const GMAIL_DAILY: u64 = 2_500 * MEGABYTE;
+
+/// What follows for a domain.
+pub(in crate::plan) fn of_domain(
+    spec: &MailMigrationSpec,
+    named: &DomainSpec,
+    seen: &DomainObserved,
+    observed: &Observed,
+    now: Timestamp,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let Some(discovery) = seen.discovery.as_deref() else { return found };
+    published(&mut found, named, discovery, now);
+    servers(&mut found, discovery);
+    for mailbox in &discovery.mailboxes {
+        refused(&mut found, mailbox);
+        sizes(&mut found, spec, mailbox);
+    }
+    overrides(&mut found, named, seen, discovery);
+    answered(&mut found, spec, named);
+    let excluded = seen.planned().iter().filter_map(|planned| observed.mailboxes.get(&planned.source));
+    let excluded: u64 = excluded.map(|mailbox| mailbox.record.counts.excluded).sum();
+    if excluded > 0 {
+        let text = format!(
+            "{} left out by the manifest's rules (spec.policy, spec.mapping.exclude).",
+            counted(excluded, "message is", "messages are")
+        );
+        found.push(Finding::of_domain(Code::RulesLeaveMailOut, text));
+    }
+    found
+}
+
+/// The hosts that take the domain's mail in.
+fn exchangers(discovery: &Discovered) -> Vec<&str> {
+    let offered = |e: &&Evidence| e.signal == Signal::Mx && e.outcome == Outcome::Offered;
+    let hosts = discovery.evidence.iter().filter(offered).filter_map(|e| e.statement.rsplit_once("→ "));
+    hosts.map(|(_, host)| host.trim()).collect()
+}
+
+/// The hosts that mailboxes are read from.
+fn read_from(discovery: &Discovered) -> BTreeSet<&str> {
+    discovery.mailboxes.iter().filter_map(|m| m.endpoint.as_ref()).map(|e| e.host.as_str()).collect()
+}
+
+fn published(found: &mut Vec<Finding>, named: &DomainSpec, discovery: &Discovered, now: Timestamp) {
+    let (takes, read) = (exchangers(discovery), read_from(discovery));
+    let candidates = discovery.candidates.iter().map(|candidate| candidate.endpoint.host.as_str());
+    let is = |wanted: Provider| move |host: &&str| provider(host) == Some(wanted);
+    let all = || takes.iter().copied().chain(read.iter().copied()).chain(candidates.clone());
+    if all().any(|host| is(Provider::Microsoft)(&host)) {
+        let (ews, smtp) = (day(EWS_ENDS), day(SMTP_PASSWORDS_END));
+        let when = distance(days_until(ews, now));
+        let text = format!("{} uses Microsoft 365, where EWS ends for good on {ews} ({when}).", named.name);
+        found.push(Finding::of_domain(Code::EwsEnds, text));
+        let when = distance(days_until(smtp, now));
+        let text = format!(
+            "{} uses Microsoft 365, which stops taking passwords from programs that send by default after {smtp} ({when}).",
+            named.name
+        );
+        found.push(Finding::of_domain(Code::SendingPasswordsEnd, text));
+    }
+    for wanted in [Provider::Microsoft, Provider::Google] {
+        let new = takes.iter().copied().find(|host| is(wanted)(host));
+        if let (Some(new), Some(old)) = (new, read.iter().find(|host| !is(wanted)(host))) {
+            let text = format!(
+                "Mail for {} goes to {}, and the mailboxes are read from {}: some of the mail may be on either.",
+                named.name,
+                printable(new),
+                printable(old)
+            );
+            found.push(Finding::of_domain(Code::DualHomed, text));
+        }
+    }
+    if let Some(gateway) = takes.iter().copied().find(|host| is(Provider::Gateway)(host)) {
+        let text = format!(
+            "Mail for {} comes in by {}, which is a filter and no store.",
+            named.name,
+            printable(gateway)
+        );
+        found.push(Finding::about(Code::GatewayInFront, printable(gateway), text));
+    }
+    let null = |e: &Evidence| {
+        e.signal == Signal::Mx && e.outcome == Outcome::NotOffered && e.statement.ends_with("takes no mail")
+    };
+    if discovery.evidence.iter().any(null) {
+        let text = format!("The MX record of {} says that it takes no mail (RFC 7505).", named.name);
+        found.push(Finding::of_domain(Code::DomainTakesNoMail, text));
+    }
+}
+
+fn servers(found: &mut Vec<Finding>, discovery: &Discovered) {
+    for facts in &discovery.servers {
+        let readers = discovery.mailboxes.iter().filter(|m| m.endpoint.as_ref() == Some(&facts.endpoint));
+        let readers = readers.count() as u64;
+        if readers == 0 || facts.endpoint.protocol != Protocol::Imap {
+            continue;
+        }
+        let address = facts.endpoint.address();
+        let words = &facts.capabilities;
+        if !words.is_empty() && !words.has("CONDSTORE") && !words.has("QRESYNC") {
+            let text =
+                format!("{address} does not say CONDSTORE, so each pass reads the flags of every message.");
+            found.push(Finding::about(Code::NoChangeTracking, &address, text));
+        }
+        if provider(&facts.endpoint.host) == Some(Provider::Google) {
+            let text = format!(
+                "{} read from Gmail by IMAP, where each label is a folder.",
+                counted(readers, "mailbox is", "mailboxes are")
+            );
+            found.push(Finding::about(Code::LabelsBecomeCopies, &address, text));
+        }
+    }
+}
+
+fn refused(found: &mut Vec<Finding>, mailbox: &MailboxDiscovery) {
+    if mailbox.endpoint.is_some() {
+        return;
+    }
+    let refusals = mailbox.attempts.iter().filter(|a| {
+        a.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Credentials | Class::Refused))
+    });
+    for attempt in refusals {
+        let host = printable(&attempt.endpoint.host);
+        let (code, text) = match provider(&attempt.endpoint.host) {
+            Some(Provider::Microsoft) => (
+                Code::BasicAuthenticationRemoved,
+                format!(
+                    "{host} refused the password: Exchange Online takes none by IMAP or POP3 since October 2022."
+                ),
+            ),
+            Some(Provider::Google) => (
+                Code::AppPasswordNeeded,
+                format!("{host} refused the password: Google takes app passwords and OAuth alone."),
+            ),
+            Some(Provider::Gateway) | None => continue,
+        };
+        found.push(Finding::about(code, &mailbox.address, text));
+        return;
+    }
+}
+
+fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDiscovery) {
+    let Some(size) = &mailbox.size else { return };
+    let mut add = |code, text: String| found.push(Finding::about(code, &mailbox.address, text));
+    let gigabytes = size.bytes.div_ceil(GIGABYTE);
+    if size.messages == 0 {
+        add(Code::MailboxEmpty, "The mailbox holds no message.".to_owned());
+    }
+    if size.bytes > LARGE {
+        add(Code::MailboxLarge, format!("The mailbox holds {gigabytes} GB."));
+    }
+    if size.messages > MANY {
+        add(
+            Code::TooManyMessages,
+            format!("The mailbox holds {}.", counted(size.messages, "message", "messages")),
+        );
+    }
+    let google = mailbox.endpoint.as_ref().is_some_and(|e| provider(&e.host) == Some(Provider::Google));
+    if google && size.bytes > GMAIL_DAILY {
+        let days = size.bytes.div_ceil(GMAIL_DAILY);
+        add(
+            Code::DailyLimit,
+            format!(
+                "Gmail hands out 2,500 MB of a mailbox in a day by IMAP: {gigabytes} GB take {days} days at least."
+            ),
+        );
+    }
+    let limit = spec.checklist.as_ref().and_then(|c| c.destination.as_ref()?.message_limit_megabytes);
+    if let Some(limit) = limit.map(u64::from).filter(|limit| size.largest > limit * MEGABYTE) {
+        let largest = size.largest.div_ceil(MEGABYTE);
+        add(
+            Code::MessageOverLimit,
+            format!("The largest message has {largest} MB, and the destination takes {limit} MB."),
+        );
+    }
+}
+
+fn overrides(found: &mut Vec<Finding>, named: &DomainSpec, seen: &DomainObserved, discovery: &Discovered) {
+    if matches!(seen.mailboxes, Some(Ok(_))) {
+        for (at, rule) in named.overrides.iter().enumerate() {
+            let used = seen.planned().iter().filter_map(|planned| find_override(named, &planned.source));
+            if used.into_iter().any(|used| std::ptr::eq(used, rule)) {
+                continue;
+            }
+            let shown = match &rule.matches {
+                Match::Pattern(pattern) => printable(pattern),
+                Match::Addresses(addresses) => printable(&addresses.join(", ")),
+            };
+            let text = format!("overrides[{at}] of {} ({shown}) decides about no mailbox.", named.name);
+            found.push(Finding::about(Code::OverrideUnused, format!("overrides[{at}]"), text));
+        }
+    }
+    let imap =
+        discovery.candidates.iter().any(|c| c.endpoint.protocol == Protocol::Imap && c.grade <= Grade::B);
+    for mailbox in discovery.mailboxes.iter().filter(|m| m.overridden && imap) {
+        if mailbox.protocol() == Some(Protocol::Pop3) {
+            let text =
+                "It is read by POP3 because an override says so, although the domain has an IMAP server.";
+            found.push(Finding::about(Code::OverrideLosesData, &mailbox.address, text));
+        }
+    }
+}
+
+fn answered(found: &mut Vec<Finding>, spec: &MailMigrationSpec, named: &DomainSpec) {
+    let Some(answers) = answers_for(spec, &named.name) else { return };
+    if answers.multi_factor == Some(true) {
+        let text = format!("The checklist says that logins of {} want a second factor.", named.name);
+        found.push(Finding::of_domain(Code::MultiFactorLogins, text));
+    }
+    if answers.address_allow_list == Some(true) {
+        let text =
+            format!("The checklist says that the servers of {} let listed addresses in alone.", named.name);
+        found.push(Finding::of_domain(Code::AddressAllowList, text));
+    }
+}
