@@ -81,14 +81,15 @@ impl Barrier {
     ) -> Result<()> {
         let Some(doubt) = self.doubts.get_mut(folder) else { return Ok(()) };
         loop {
-            let still = doubt.since.elapsed();
-            let Some(left) = settle.checked_sub(still).filter(|left| !left.is_zero()) else { return Ok(()) };
-            sleep(LOOK_EVERY.min(left)).await;
+            // Also when the time is over already: what other folders took of it, nobody looked at this one.
             let now = destination.status(folder).await.unwrap_or_default();
             if now != doubt.seen {
                 doubt.seen = now;
                 doubt.since = Instant::now();
             }
+            let still = doubt.since.elapsed();
+            let Some(left) = settle.checked_sub(still).filter(|left| !left.is_zero()) else { return Ok(()) };
+            sleep(LOOK_EVERY.min(left)).await;
         }
     }
 

@@ -82,7 +82,6 @@ async fn several_sessions_carry_a_mailbox_and_none_is_opened_for_nothing() {
     let again = Further::of(&rig);
     let outcome = pass(&again, &all_rules()).await;
     assert_eq!((again.opened(), outcome.sent, outcome.folders), (0, 0, folders), "{outcome:?}");
-    drop((further, again));
     rig.destination.stop();
     rig.source.stop();
     // Each folder once, the Inbox and the empty one aside: nobody made one twice, and the second pass opened none.
@@ -105,7 +104,6 @@ async fn what_changes_on_either_side_is_looked_into_and_nothing_else() {
     let outcome = pass(&further, &all_rules()).await;
     assert_eq!((outcome.sent, outcome.flags_updated), (1, 1), "{outcome:?}");
     rig.assert_same();
-    drop(further);
     // The destination's folder is made anew: what it held comes again.
     let mut new = rig.at_destination();
     new.command("DELETE Sent").unwrap();

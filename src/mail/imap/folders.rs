@@ -55,7 +55,7 @@ async fn survey(session: &mut Session, with_states: bool) -> Result<Option<(Spel
                     told.insert(name, state);
                 }
             } else if let Some((attributes, delimiter, name)) = read_list(line)? {
-                if listed.len() + subscribed.len() >= 2 * FOLDERS_MAX || listed.len() >= FOLDERS_MAX {
+                if listed.len().max(subscribed.len()) >= FOLDERS_MAX {
                     return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} folders")));
                 }
                 match at {
