@@ -53,8 +53,9 @@ scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of a
 	$(CARGO) build --release --bin mailferry
 	tests/cluster/during $(CARGO) run --quiet --example scale
 
-bench: setup ## the product beside the limit of two servers and beside mbsync, as a table
+bench: setup ## the product beside the limit of two servers and beside mbsync, as a table; and what its parts cost
 	$(CARGO) run --quiet --release --example bench
+	$(CARGO) run --quiet --release --example bench micro
 
 fmt: ## format the sources
 	$(CARGO) fmt

@@ -4,8 +4,10 @@
 //! in a process of its own, so that its CPU time and its memory can be read from `/proc`. A table stands at the end. What
 //! the product left is compared with the source by an eye that shares no code with it.
 //!
-//! `bench engine SOURCE DESTINATION USER PASSWORD STATE SESSIONS` and `bench raw …` run one peer against servers that are
-//! there already: so the product can be put beside others in somebody else's measurement.
+//! `bench engine SOURCE DESTINATION USER PASSWORD STATE SESSIONS`, `bench pop3 …` (the engine with a POP3 source),
+//! `bench retr …` (that source alone; nothing is kept) and `bench raw …` run one peer against servers that are there
+//! already: so the product can be put beside others in somebody else's measurement. `bench micro` measures single parts of
+//! the engine.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -18,6 +20,7 @@
 )]
 
 mod engine;
+mod micro;
 mod raw;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -26,6 +29,8 @@ mod table;
 use std::env;
 use std::path::Path;
 use std::process::ExitCode;
+
+use mailferry::model::protocol::Protocol;
 
 /// What a peer is to carry.
 pub struct Job {
@@ -47,7 +52,15 @@ fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
-        [peer @ ("engine" | "raw"), source, destination, user, password, state, sessions] => {
+        [
+            peer @ ("engine" | "pop3" | "raw" | "retr"),
+            source,
+            destination,
+            user,
+            password,
+            state,
+            sessions,
+        ] => {
             let job = Job {
                 host: "127.0.0.1".to_owned(),
                 source: source.parse().expect("a port"),
@@ -59,8 +72,11 @@ fn main() -> ExitCode {
             run_peer(peer, &job, Path::new(state))
         }
         [] => table::run(),
+        ["micro"] => micro::run(),
         _ => {
-            eprintln!("usage: bench [engine|raw SOURCE DESTINATION USER PASSWORD STATE SESSIONS]");
+            eprintln!(
+                "usage: bench [micro | engine|pop3|retr|raw SOURCE DESTINATION USER PASSWORD STATE SESSIONS]"
+            );
             ExitCode::FAILURE
         }
     }
@@ -70,9 +86,10 @@ fn main() -> ExitCode {
 fn run_peer(peer: &str, job: &Job, state: &Path) -> ExitCode {
     let done = match peer {
         "raw" => raw::run(job).map_err(|e| e.to_string()),
+        "retr" => runtime().block_on(engine::read_maildrop(job)).map_err(|failure| failure.sentence()),
         _ => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            let outcome = runtime.block_on(engine::run(job, state));
+            let source = if peer == "pop3" { Protocol::Pop3 } else { Protocol::Imap };
+            let outcome = runtime().block_on(engine::run(source, job, state));
             outcome.map(|outcome| outcome.sent as usize).map_err(|failure| failure.sentence())
         }
     };
@@ -86,4 +103,8 @@ fn run_peer(peer: &str, job: &Job, state: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }

@@ -14,8 +14,9 @@ use mailferry::mail::imap::names::Spelling;
 use mailferry::mail::imap::session::{Session, greet};
 use mailferry::mail::imap::source::ImapSource;
 use mailferry::mail::network::Network;
+use mailferry::mail::pop3::Pop3Source;
 use mailferry::mail::tls::Trust;
-use mailferry::mail::{Destination, Source};
+use mailferry::mail::{BODY_QUEUE, BodyEvent, Destination, Source, Wanted};
 use mailferry::model::endpoint::Endpoint;
 use mailferry::model::failure::Result;
 use mailferry::model::protocol::{Protocol, Tls};
@@ -23,7 +24,7 @@ use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
 use mailferry::transfer::lanes::{Lane, MoreLanes};
 use mailferry::transfer::progress::MailboxProgress;
-use mailferry::transfer::{PassOutcome, Rules, sync_mailbox_in_lanes};
+use mailferry::transfer::{PassOutcome, Rules, sync_mailbox, sync_mailbox_in_lanes};
 
 use crate::Job;
 
@@ -36,12 +37,12 @@ struct Side {
 }
 
 impl Side {
-    fn new(host: &str, port: u16, job: &Job) -> Result<Self> {
+    fn new(protocol: Protocol, port: u16, job: &Job) -> Result<Self> {
         let nobody = ([127, 0, 0, 1], 53).into();
         let everywhere = ["127.0.0.0/8", "10.0.0.0/8"].iter().filter_map(|net| net.parse().ok()).collect();
         Ok(Self {
             network: Network::new(Some(nobody), everywhere, job.sessions)?,
-            endpoint: Endpoint::new(Protocol::Imap, host, port, Tls::None),
+            endpoint: Endpoint::new(protocol, &job.host, port, Tls::None),
             login: Login::own(job.user.clone(), Secret::new(job.password.clone())),
             trust: Trust::with_authorities(&[])?,
         })
@@ -74,13 +75,11 @@ impl MoreLanes for Lanes {
 }
 
 /// Carries the mailbox once.
-pub async fn run(job: &Job, state: &Path) -> Result<PassOutcome> {
+pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutcome> {
     let store = SqliteStore::new(state, state.join("logins.sqlite"));
     let ledger = store.claim("bench").await?;
-    let (old, new) = (Side::new(&job.host, job.source, job)?, Side::new(&job.host, job.destination, job)?);
-    let open = async { ImapSource::new(old.log_in().await?).await };
-    let open_new = async { ImapDestination::new(new.log_in().await?).await };
-    let (mut source, mut destination) = tokio::try_join!(open, open_new)?;
+    let old = Side::new(protocol, job.source, job)?;
+    let new = Side::new(Protocol::Imap, job.destination, job)?;
     let rules = Rules {
         folders: Vec::new(),
         exclude: Rules::exclude_patterns(&[])?,
@@ -90,14 +89,46 @@ pub async fn run(job: &Job, state: &Path) -> Result<PassOutcome> {
         settle: Duration::from_secs(10),
         pace: Arc::default(),
     };
+    let progress = MailboxProgress::default();
+    let open_new = async { ImapDestination::new(new.log_in().await?).await };
+    if protocol == Protocol::Pop3 {
+        let open = Pop3Source::log_in(&old.network, &old.trust, &old.endpoint, &old.login);
+        let (mut source, mut destination) = tokio::try_join!(open, open_new)?;
+        let outcome = sync_mailbox(&mut source, &mut destination, &*ledger, &rules, &progress).await;
+        tokio::join!(source.close(), destination.close());
+        return outcome;
+    }
+    let open = async { ImapSource::new(old.log_in().await?).await };
+    let (mut source, mut destination) = tokio::try_join!(open, open_new)?;
     let lanes = Lanes {
         source: (old, source.spelling().clone()),
         destination: (new, destination.spelling().clone()),
         left: tokio::sync::Semaphore::new(job.sessions.saturating_sub(1)),
     };
-    let progress = MailboxProgress::default();
     let outcome =
         sync_mailbox_in_lanes(&mut source, &mut destination, &lanes, &*ledger, &rules, &progress).await;
     tokio::join!(source.close(), destination.close());
     outcome
+}
+
+/// Reads a POP3 maildrop and throws it away: what the source alone can do, for comparison with a raw RETR.
+pub async fn read_maildrop(job: &Job) -> Result<usize> {
+    let old = Side::new(Protocol::Pop3, job.source, job)?;
+    let mut source = Pop3Source::log_in(&old.network, &old.trust, &old.endpoint, &old.login).await?;
+    let listed = source.list().await?;
+    let wanted: Vec<Wanted> = (0..)
+        .zip(listed)
+        .map(|(key, message)| Wanted { key, locator: message.locator, size: message.size })
+        .collect();
+    let (sender, mut bodies) = tokio::sync::mpsc::channel(BODY_QUEUE);
+    let count = async {
+        let mut ended = 0;
+        while let Some(event) = bodies.recv().await {
+            ended += usize::from(matches!(event, BodyEvent::End { .. }));
+        }
+        ended
+    };
+    let (fetched, ended) = tokio::join!(source.fetch(&wanted, sender), count);
+    source.close().await;
+    fetched.map(|()| ended)
 }

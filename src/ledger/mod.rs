@@ -8,7 +8,7 @@ pub mod postgres;
 pub mod sqlite;
 pub mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 
@@ -142,6 +142,8 @@ pub struct Foreign {
 pub trait Ledger: Send + Sync {
     /// How far a source folder has come.
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>>;
+    /// How far all source folders have come, in one question: what a pass that finds nothing to do asks.
+    async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>>;
     /// Keeps how far a source folder has come.
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()>;
     /// All messages of a source folder, whatever protocol or UIDVALIDITY they were seen by.

@@ -107,7 +107,7 @@ fn options(database: Database, network: &Arc<Network>, authority: &str) -> Resul
         // Alone first, so that the failure names it.
         Trust::with_authorities(std::slice::from_ref(&own))
             .map_err(|failure| failure.at("key ca.crt of the ledger's Secret"))?;
-        Some(Arc::new(Trust::with_authorities(&[own, authority.to_owned()])?.config().clone()))
+        Some(Arc::clone(Trust::with_authorities(&[own, authority.to_owned()])?.config()))
     } else {
         None
     };

@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{CertificateError as E, ClientConfig, ProtocolVersion, RootCertStore};
+use rustls::{
+    CertificateError as E, ClientConfig, ConfigBuilder, ProtocolVersion, RootCertStore, WantsVerifier,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -19,7 +21,16 @@ const NAMES_MAX: usize = 20;
 
 /// The authorities that a server's certificate may come from.
 #[derive(Debug, Clone)]
-pub struct Trust(Arc<ClientConfig>);
+pub struct Trust(Arc<Authorities>);
+
+#[derive(Debug)]
+struct Authorities {
+    builder: ConfigBuilder<ClientConfig, WantsVerifier>,
+    /// Those that were added to the system's.
+    added: RootCertStore,
+    /// Made at the first handshake: reading the system's authorities takes longer than a pass that finds nothing to do.
+    config: OnceLock<Arc<ClientConfig>>,
+}
 
 impl Trust {
     /// The system's authorities and, beside them, those in PEM texts (each may hold several; an empty one adds none).
@@ -27,12 +38,12 @@ impl Trust {
     /// # Errors
     /// [`Class::Configuration`] when a text that is not empty holds no certificate.
     pub fn with_authorities(pems: &[String]) -> Result<Self> {
-        let mut roots = system_roots().clone();
+        let mut added = RootCertStore::empty();
         for pem in pems.iter().filter(|pem| !pem.trim().is_empty()) {
             let mut found = 0;
             for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                 let certificate = certificate.map_err(|e| unreadable_authority().caused_by(&e))?;
-                roots.add(certificate).map_err(|e| unreadable_authority().caused_by(&e))?;
+                added.add(certificate).map_err(|e| unreadable_authority().caused_by(&e))?;
                 found += 1;
             }
             if found == 0 {
@@ -40,17 +51,20 @@ impl Trust {
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|e| Failure::internal("TLS cannot be set up").caused_by(&e))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+            .map_err(|e| Failure::internal("TLS cannot be set up").caused_by(&e))?;
+        Ok(Self(Arc::new(Authorities { builder, added, config: OnceLock::new() })))
     }
 
     /// The rustls configuration, for clients that bring their own transport.
-    pub fn config(&self) -> &ClientConfig {
-        &self.0
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        let Authorities { builder, added, config } = &*self.0;
+        config.get_or_init(|| {
+            let mut roots = system_roots().clone();
+            roots.extend(added.roots.iter().cloned());
+            Arc::new(builder.clone().with_root_certificates(roots).with_no_client_auth())
+        })
     }
 
     /// Shakes hands on a fresh connection. No byte of a credential may be sent before this returns.
@@ -62,7 +76,7 @@ impl Trust {
             Failure::new(Class::Tls, format!("\"{}\" is no name for a certificate", printable(host)))
                 .caused_by(&e)
         })?;
-        let stream = TlsConnector::from(Arc::clone(&self.0))
+        let stream = TlsConnector::from(Arc::clone(self.config()))
             .connect(name, stream)
             .await
             .map_err(|error| explain_handshake(&error))?;

@@ -352,6 +352,10 @@ impl FolderPass<'_> {
 }
 
 /// Nothing happened since: same UIDs, same count, and a HIGHESTMODSEQ (RFC 7162) that proves that no flag changed either.
+///
+/// How many messages the destination holds is left out on purpose. It belongs to its users from the first pass on: what
+/// they removed or moved there is not brought back by a pass that does look into the folder either, so a smaller number
+/// would only cost that look. `mailferry verify` is what counts there.
 pub(super) fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> bool {
     state.highest_modseq.is_some()
         && cursor.highest_modseq == state.highest_modseq

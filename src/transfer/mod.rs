@@ -1,9 +1,10 @@
 //! The engine: carries one mailbox from a [`Source`] to a [`Destination`], exactly once, and keeps both in step.
 //!
-//! A pass goes folder by folder, several at a time where there are sessions for it ([`lanes`]): open, list, compare with the ledger ([`diff`], pure), make the intent durable, copy
-//! ([`pipeline`]), check what arrived ([`verify`]), carry flags over, move the cursor. Messages whose fate is unknown
-//! after a cut or a crash are never sent again on sight: [`settle`] waits until the destination stands still, and what
-//! arrived is recognised by what it is. The engine knows protocols only through the traits of `mail`.
+//! A pass goes folder by folder, several at a time where there are sessions for it ([`lanes`]): open, list, compare with
+//! the ledger ([`diff`], pure), make the intent durable, copy ([`pipeline`]), check what arrived ([`verify`]), carry flags
+//! over, move the cursor. Messages whose fate is unknown after a cut or a crash are never sent again on sight: [`settle`]
+//! waits until the destination stands still, and what arrived is recognised by what it is. The engine knows protocols only
+//! through the traits of `mail`.
 
 pub mod candidates;
 pub mod diff;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
-use crate::ledger::{Ledger, RowId, protocol_of};
+use crate::ledger::{Cursor, Ledger, RowId, protocol_of};
 use crate::mail::{Destination, Source, Survey};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
@@ -195,11 +196,13 @@ pub async fn sync_mailbox_in_lanes(
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&rules.fingerprint());
     let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
 
-    let mut still = Vec::with_capacity(plans.len());
-    for plan in &plans {
-        let doubtful = barrier.concerns(&plan.destination);
-        still.push(same_rules && !doubtful && is_still(plan, &sources, &destinations, ledger).await?);
-    }
+    let cursors = ledger.cursors().await?;
+    let is_still = |plan: &FolderPlan| {
+        same_rules
+            && !barrier.concerns(&plan.destination)
+            && is_still(plan, &sources, &destinations, cursors.get(&plan.source.path))
+    };
+    let still: Vec<bool> = plans.iter().map(is_still).collect();
     // Further sessions are on their way while the folders are made.
     let busy = plans.iter().zip(&still).filter(|(_, still)| !**still).map(|(plan, _)| &plan.destination);
     let mut openings = lanes::Openings::begin(more, busy.collect::<BTreeSet<_>>().len());
@@ -209,8 +212,7 @@ pub async fn sync_mailbox_in_lanes(
     for (plan, mut still) in plans.iter().zip(still) {
         if let Some(why) = plan.renamed.as_deref() {
             outcome.findings.push(Finding::about(Code::FolderRenamed, &plan.source.path, why));
-            let doubtful = barrier.concerns(&plan.destination);
-            still = same_rules && !doubtful && is_still(plan, &sources, &destinations, ledger).await?;
+            still = is_still(plan);
         }
         if still {
             outcome.folders += 1;
@@ -246,22 +248,13 @@ pub async fn sync_mailbox_in_lanes(
 
 /// Whether a folder need not even be opened: it was carried, and what both servers tell with their lists of folders shows
 /// that nothing has happened since.
-async fn is_still(
-    plan: &FolderPlan,
-    sources: &Survey,
-    destinations: &Survey,
-    ledger: &dyn Ledger,
-) -> Result<bool> {
+fn is_still(plan: &FolderPlan, sources: &Survey, destinations: &Survey, cursor: Option<&Cursor>) -> bool {
     let (Some(state), Some(arrived)) =
         (sources.states.get(&plan.source.path), destinations.states.get(&plan.destination))
     else {
-        return Ok(false);
+        return false;
     };
-    if plan.excluded.is_some() {
-        return Ok(false);
-    }
-    let cursor = ledger.cursor(&plan.source.path).await?;
-    Ok(cursor.is_some_and(|cursor| folder::is_unchanged(&cursor, state, arrived)))
+    plan.excluded.is_none() && cursor.is_some_and(|cursor| folder::is_unchanged(cursor, state, arrived))
 }
 
 impl PassOutcome {

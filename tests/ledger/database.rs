@@ -94,10 +94,7 @@ async fn databases_that_cannot_be_used_are_named_with_their_remedy() {
         (
             Class::Tls,
             "its authority is not known here",
-            Options {
-                tls: Some(Arc::new(Trust::with_authorities(&[]).unwrap().config().clone())),
-                ..good.clone()
-            },
+            Options { tls: Some(Arc::clone(Trust::with_authorities(&[]).unwrap().config())), ..good.clone() },
         ),
         (
             Class::Refused,

@@ -50,7 +50,7 @@ fn options(postgres: &Postgres, database: &str) -> Options {
         database: database.to_owned(),
         username: USER.to_owned(),
         password: Secret::new(PASSWORD),
-        tls: Some(Arc::new(trust.config().clone())),
+        tls: Some(Arc::clone(trust.config())),
         // The server listens on one of the addresses that the name has.
         vet: Arc::new(|_: IpAddr| Ok(())),
     }
@@ -197,7 +197,8 @@ async fn everything_is_there_again_after_it_was_closed(place: Place) {
         (1, folder(), ids.clone())
     );
     assert_eq!((intents[0].uidvalidity, intents[0].uidnext), (9, 100));
-    assert_eq!(ledger.cursor(&folder()).await.unwrap(), Some(cursor));
+    assert_eq!(ledger.cursor(&folder()).await.unwrap(), Some(cursor.clone()));
+    assert_eq!(ledger.cursors().await.unwrap(), [(folder(), cursor)].into());
     assert_eq!(ledger.cursor(&FolderPath::inbox()).await.unwrap(), None);
     assert_eq!(ledger.foreign(&folder(), 9).await.unwrap()[0].known.exact, known(8).exact);
     assert_eq!(ledger.claimed(&folder(), 9).await.unwrap().into_iter().collect::<Vec<_>>(), [100]);
@@ -297,6 +298,7 @@ async fn mailboxes_do_not_see_each_other(place: Place) {
     assert!(bob.foreign(&folder(), 9).await.unwrap().is_empty());
     assert!(bob.open_intents().await.unwrap().is_empty());
     assert_eq!(bob.cursor(&folder()).await.unwrap(), None);
+    assert!(bob.cursors().await.unwrap().is_empty());
     assert_eq!(bob.fact("a").await.unwrap(), None);
     assert_eq!(bob.counts().await.unwrap().pending, 2);
     // Whatever he forgets is not hers.

@@ -77,7 +77,7 @@ async fn get(network: &Network, trust: &Trust, url: &Url) -> Result<Response> {
     };
     // An address in the URL is not looked up, so it is vetted here.
     let addresses = network.resolve(&host).await?;
-    let mut tls = trust.config().clone();
+    let mut tls = rustls::ClientConfig::clone(trust.config());
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let client = Client::builder()
         .tls_backend_preconfigured(tls)

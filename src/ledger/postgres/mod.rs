@@ -7,7 +7,7 @@ mod link;
 mod schema;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
@@ -124,25 +124,38 @@ fn key(folder: &FolderPath) -> Result<String> {
     Ok(key)
 }
 
+fn read_cursor(row: &tokio_postgres::Row) -> Result<Cursor, String> {
+    let modseq: Option<i64> = row.try_get(3).map_err(|e| e.to_string())?;
+    let uidnext: Option<i64> = row.try_get(1).map_err(|e| e.to_string())?;
+    Ok(Cursor {
+        uidvalidity: number(row, 0)?,
+        uidnext: uidnext.map(u32::try_from).transpose().map_err(|e| e.to_string())?,
+        messages: number(row, 2)?,
+        highest_modseq: modseq.map(i64::cast_unsigned),
+        destination_uidvalidity: number(row, 4)?,
+        destination_scanned: number(row, 5)?,
+    })
+}
+
 #[async_trait]
 impl Ledger for PostgresLedger {
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
         let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned FROM mailferry.cursor \
              WHERE ledger = $1 AND folder = $2";
         let rows = self.read(sql, &[&self.id, &key(folder)?]).await?;
-        let mut cursors = self.collect(&rows, |row| {
-            let modseq: Option<i64> = row.try_get(3).map_err(|e| e.to_string())?;
-            let uidnext: Option<i64> = row.try_get(1).map_err(|e| e.to_string())?;
-            Ok(Cursor {
-                uidvalidity: number(row, 0)?,
-                uidnext: uidnext.map(u32::try_from).transpose().map_err(|e| e.to_string())?,
-                messages: number(row, 2)?,
-                highest_modseq: modseq.map(i64::cast_unsigned),
-                destination_uidvalidity: number(row, 4)?,
-                destination_scanned: number(row, 5)?,
-            })
-        })?;
+        let mut cursors = self.collect(&rows, read_cursor)?;
         Ok(cursors.pop())
+    }
+
+    async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
+        let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, folder \
+             FROM mailferry.cursor WHERE ledger = $1";
+        let rows = self.read(sql, &[&self.id]).await?;
+        let cursors = self.collect(&rows, |row| {
+            let folder: &str = row.try_get(6).map_err(|e| e.to_string())?;
+            Ok((read_path(folder), read_cursor(row)?))
+        })?;
+        Ok(cursors.into_iter().collect())
     }
 
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {

@@ -5,7 +5,7 @@ mod file;
 mod logins;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,6 +100,17 @@ impl SqliteLedger {
     }
 }
 
+fn read_cursor(r: &rusqlite::Row<'_>) -> rusqlite::Result<Cursor> {
+    Ok(Cursor {
+        uidvalidity: r.get(0)?,
+        uidnext: r.get(1)?,
+        messages: r.get(2)?,
+        highest_modseq: r.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+        destination_uidvalidity: r.get(4)?,
+        destination_scanned: r.get(5)?,
+    })
+}
+
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
@@ -108,18 +119,18 @@ impl Ledger for SqliteLedger {
             t.query_row(
                 "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned FROM cursor WHERE folder = ?1",
                 [folder],
-                |r| {
-                    Ok(Cursor {
-                        uidvalidity: r.get(0)?,
-                        uidnext: r.get(1)?,
-                        messages: r.get(2)?,
-                        highest_modseq: r.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
-                        destination_uidvalidity: r.get(4)?,
-                        destination_scanned: r.get(5)?,
-                    })
-                },
+                read_cursor,
             )
             .optional()
+        })
+        .await
+    }
+
+    async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
+        self.transact(|t| {
+            t.prepare("SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, folder FROM cursor")?
+                .query_map([], |r| Ok((read_path(&r.get::<_, String>(6)?), read_cursor(r)?)))?
+                .collect()
         })
         .await
     }

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
@@ -154,7 +155,7 @@ impl<S> Wire<S> {
                     self.reading = Reading::Line;
                 }
                 Reading::Line => {
-                    let Some(end) = self.incoming[self.searched..].iter().position(|b| *b == b'\n') else {
+                    let Some(end) = memchr(b'\n', &self.incoming[self.searched..]) else {
                         self.searched = self.incoming.len();
                         if self.response.len() + self.incoming.len() > RESPONSE_MAX {
                             return Err(excess("a response of more than 8 MiB"));

@@ -113,13 +113,17 @@ impl Pop3Source {
         }
     }
 
-    /// Asks for messages as far as the window allows, and stops at one that is not there.
+    /// Asks for messages as far as the window allows, and stops at one that is not there. While more than half of the
+    /// window is under way there is no hurry: several commands in one write cost both sides less.
     async fn fill_window(
         &mut self,
         queue: &mut VecDeque<&Wanted>,
         window: &mut VecDeque<Asked>,
         depth: usize,
     ) -> Result<()> {
+        if window.len() > depth / 2 {
+            return Ok(());
+        }
         let top = self.session.has("TOP");
         let mut commands = String::new();
         let mut bytes: u64 = window.iter().map(|asked| asked.entry.size).sum();

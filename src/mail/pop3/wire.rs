@@ -2,6 +2,7 @@
 //! is bounded here: time by [`Patience`], lines by [`LINE_MAX`], listings and bodies by the caller.
 
 use bytes::BytesMut;
+use memchr::{memchr, memmem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -89,7 +90,7 @@ impl Wire {
     async fn line(&mut self) -> Result<BytesMut> {
         let mut looked = 0;
         loop {
-            if let Some(at) = self.buffer[looked..].iter().position(|b| *b == b'\n') {
+            if let Some(at) = memchr(b'\n', &self.buffer[looked..]) {
                 let length = looked + at + 1;
                 if length > LINE_MAX {
                     return Err(endless_line());
@@ -169,14 +170,13 @@ impl Wire {
                     }
                 }
                 BodyPlace::Line => {
-                    // Up to the last line start that needs no look, in one piece.
-                    let mut end = 0;
-                    while let Some(at) = self.buffer[end..].iter().position(|b| *b == b'\n') {
-                        end += at + 1;
-                        if self.buffer.get(end).is_none_or(|b| *b == b'.') {
-                            *place = BodyPlace::LineStart;
-                            return Ok(Some(self.buffer.split_to(end)));
-                        }
+                    // Up to the next line start that needs a look, in one piece.
+                    if let Some(at) = memmem::find(&self.buffer, b"\n.") {
+                        *place = BodyPlace::LineStart;
+                        return Ok(Some(self.buffer.split_to(at + 1)));
+                    }
+                    if self.buffer.ends_with(b"\n") {
+                        *place = BodyPlace::LineStart;
                     }
                     return Ok(Some(self.buffer.split()));
                 }

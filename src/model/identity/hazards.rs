@@ -122,6 +122,14 @@ impl HazardWatch {
             }
             let Some(special) = bytes.get(plain) else { return };
             match special {
+                // The end of nearly every line, in one look.
+                b'\r' if self.crs == 0 && bytes.get(plain + 1) == Some(&b'\n') => {
+                    self.measure_line();
+                    self.line = 0;
+                    self.after_lf = true;
+                    bytes = &bytes[plain + 2..];
+                    continue;
+                }
                 b'\r' => {
                     self.crs = (self.crs + 1).min(2);
                     self.line += 1;

@@ -23,20 +23,24 @@ const BLOCK: usize = 16 * 1024;
 /// Groups of base64 that are decoded at once; a line has 19.
 const GROUPS_AT_ONCE: usize = 32;
 
-/// What each byte of base64 stands for.
-const SEXTETS: [u8; 256] = sextets();
-/// Stands for a byte that is none of base64.
-const NO_SEXTET: u8 = 0xff;
+/// What each byte of base64 stands for, as the first, second, third and last of a group of four.
+const DIGITS: [[u32; 256]; 4] = digits();
+/// Stands for a byte that is none of base64: no group has this bit.
+const NO_DIGIT: u32 = 1 << 24;
 
-const fn sextets() -> [u8; 256] {
+const fn digits() -> [[u32; 256]; 4] {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut table = [NO_SEXTET; 256];
-    let mut value: u8 = 0;
+    let mut tables = [[NO_DIGIT; 256]; 4];
+    let mut value = 0;
     while value < 64 {
-        table[ALPHABET[value as usize] as usize] = value;
+        let byte = ALPHABET[value as usize] as usize;
+        tables[0][byte] = value << 18;
+        tables[1][byte] = value << 12;
+        tables[2][byte] = value << 6;
+        tables[3][byte] = value;
         value += 1;
     }
-    table
+    tables
 }
 
 /// White space that is held back because it is dropped if a quoted-printable line ends after it; more of it is content.
@@ -104,11 +108,13 @@ impl Leaf {
         loop {
             let mut groups = 0;
             for (group, bytes) in rest.chunks_exact(4).zip(decoded.chunks_exact_mut(3)) {
-                let sextets = [group[0], group[1], group[2], group[3]].map(|byte| SEXTETS[usize::from(byte)]);
-                if sextets.contains(&NO_SEXTET) {
+                let bits = DIGITS[0][usize::from(group[0])]
+                    | DIGITS[1][usize::from(group[1])]
+                    | DIGITS[2][usize::from(group[2])]
+                    | DIGITS[3][usize::from(group[3])];
+                if bits >= NO_DIGIT {
                     break;
                 }
-                let bits = sextets.iter().fold(0, |bits, sextet| bits << 6 | u32::from(*sextet));
                 bytes.copy_from_slice(&bits.to_be_bytes()[1..]);
                 groups += 1;
             }
@@ -138,17 +144,27 @@ impl Leaf {
             for space in &piece[text..run] {
                 self.hold_space(*space);
             }
-            if let Some(equals) = piece.get(run) {
-                self.take_quoted(*equals);
-            }
-            piece = piece.get(run + 1..).unwrap_or_default();
+            piece = match &piece[run..] {
+                [b'=', first, second, rest @ ..]
+                    if first.is_ascii_hexdigit() && second.is_ascii_hexdigit() =>
+                {
+                    self.release_space();
+                    self.content.push(&[hex_value(*first) << 4 | hex_value(*second)]);
+                    rest
+                }
+                [equals, rest @ ..] => {
+                    self.take_quoted(*equals);
+                    rest
+                }
+                [] => return,
+            };
         }
     }
 
     /// The line ends.
     pub(super) fn end_line(&mut self) {
         match self.encoding {
-            Encoding::Identity => self.content.push(b"\r\n"),
+            Encoding::Identity => self.content.end_line(),
             Encoding::Base64 => {}
             Encoding::QuotedPrintable => {
                 let soft = matches!(self.quoted, QuotedState::Equals | QuotedState::EqualsSpace);
@@ -159,7 +175,7 @@ impl Leaf {
                 // RFC 2045 §6.7 (3): white space at the end of a line was added in transport.
                 self.held_space.clear();
                 if !soft {
-                    self.content.push(b"\r\n");
+                    self.content.end_line();
                 }
             }
         }
@@ -177,8 +193,8 @@ impl Leaf {
     }
 
     fn take_base64(&mut self, byte: u8) {
-        let sextet = match byte {
-            _ if SEXTETS[usize::from(byte)] != NO_SEXTET => SEXTETS[usize::from(byte)],
+        let digit = match byte {
+            _ if DIGITS[3][usize::from(byte)] != NO_DIGIT => DIGITS[3][usize::from(byte)],
             b'=' => {
                 if self.base64.count > 1 {
                     self.end_base64_group();
@@ -188,7 +204,7 @@ impl Leaf {
             b' ' | b'\t' | b'\r' => return,
             _ => return self.content.keep_stray(byte),
         };
-        self.base64.bits = self.base64.bits << 6 | u32::from(sextet);
+        self.base64.bits = self.base64.bits << 6 | digit;
         self.base64.count += 1;
         if self.base64.count == 4 {
             let [_, bytes @ ..] = self.base64.bits.to_be_bytes();
@@ -294,6 +310,16 @@ impl Content {
     fn push(&mut self, bytes: &[u8]) {
         self.pushed += bytes.len() as u64;
         if self.in_lines { self.push_lines(bytes) } else { self.hash(bytes) }
+    }
+
+    /// Pushes CRLF.
+    fn end_line(&mut self) {
+        if !self.in_lines {
+            return self.push(b"\r\n");
+        }
+        self.pushed += 2;
+        self.release_cr();
+        self.eols += 1;
     }
 
     fn push_lines(&mut self, mut bytes: &[u8]) {

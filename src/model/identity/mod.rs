@@ -103,7 +103,7 @@ impl IdentityHasher {
         self.size += bytes.len() as u64;
         self.exact.update(bytes);
         self.hazards.update(bytes);
-        if bytes.contains(&0) {
+        if memchr(0, bytes).is_some() {
             // Dovecot stores 0x80 in place of NUL; that must not make another message of it.
             let stored: Vec<u8> = bytes.iter().map(|b| if *b == 0 { 0x80 } else { *b }).collect();
             self.lines.update(&stored, &mut self.parts);
