@@ -241,8 +241,9 @@ metadata:
         let made = made.unwrap_or_else(|why| panic!("{why}"));
         let name = made.trim().trim_start_matches("namespace/").to_owned();
         let space = Self { cluster, name, told: Cell::new(false) };
-        // Without it no pod can be made.
-        space.wait_until("the default ServiceAccount", Duration::from_secs(30), || {
+        // Without it no pod can be made. After an outage of the API server, the controller that makes it looks again only
+        // every half a minute.
+        space.wait_until("the default ServiceAccount", Duration::from_mins(2), || {
             space.try_kubectl(&["get", "serviceaccount", "default"])
         });
         space
