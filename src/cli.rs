@@ -117,6 +117,7 @@ pub enum Command {
         mailferry report -n contoso-mail contoso -o contoso.html       in a cluster\n  \
         mailferry report -f contoso.yaml --state ./state -o contoso.html\n  \
         mailferry report -f contoso.yaml --state ./state --format csv --kind discovery\n  \
+        mailferry report -f contoso.yaml --state ./state --kind sow --out sow.html    what would be ordered\n  \
         mailferry report -f contoso.yaml --state ./state --format csv --kind messages \\\n    \
         --verdict Quarantined                                        what did not arrive, and why")]
     Report(ReportArgs),

@@ -6,12 +6,13 @@ use jiff::Timestamp;
 use crate::api::{Destination, MailMigration, MailMigrationSpec};
 use crate::model::address::{Address, Domain};
 use crate::model::evidence::TlsFacts;
+use crate::model::failure::Result;
 use crate::model::finding::Finding;
 use crate::model::record::MailboxRecord;
 use crate::plan::findings::{of_domain, of_migration};
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::{Discovered, DomainObserved, Observed};
-use crate::report::rows::{AcknowledgementRow, DestinationRow, FindingRow};
+use crate::plan::{Discovered, DomainObserved, Observed, checklist};
+use crate::report::rows::{AcknowledgementRow, Agreed, DestinationRow, FindingRow};
 use crate::report::{DomainRow, Exceptions, MailboxRow, Report};
 
 /// A migration with what is known of it.
@@ -45,7 +46,10 @@ impl Known {
     }
 
     /// The report. `exceptions` are the messages that did not arrive as they were.
-    pub fn report(&self, exceptions: Exceptions, now: Timestamp) -> Report {
+    ///
+    /// # Errors
+    /// When the questions of the checklist cannot be read from the schema, which is a mistake of ours.
+    pub fn report(&self, exceptions: Exceptions, now: Timestamp) -> Result<Report> {
         let spec = &self.migration.spec;
         let acknowledged: Vec<AcknowledgementRow> = spec
             .acknowledge
@@ -54,6 +58,7 @@ impl Known {
                 finding: a.finding,
                 domain: a.domain.as_ref().and_then(|d| d.parse().ok()),
                 reason: a.reason.clone(),
+                by: a.by.clone(),
             })
             .collect();
         let mut findings: Vec<(Option<Domain>, Finding)> =
@@ -68,7 +73,12 @@ impl Known {
         let mailboxes = self.domains().flat_map(|seen| {
             seen.planned().iter().filter_map(|planned| self.mailbox_row(seen.discovery.as_deref()?, planned))
         });
-        Report {
+        let agreed = Agreed {
+            checklist: checklist::items(spec, &self.observed)?,
+            bytes_per_second: spec.policy.limits.bytes_per_second,
+            verify: spec.policy.verify.into(),
+        };
+        Ok(Report {
             name: self.migration.metadata.name.clone().unwrap_or_default(),
             namespace: self.migration.metadata.namespace.clone().unwrap_or_default(),
             customer: spec.checklist.as_ref().and_then(|c| c.customer.as_ref()?.name.clone()),
@@ -85,7 +95,8 @@ impl Known {
             exceptions,
             exclusions: exclusions(spec),
             limits: Vec::new(),
-        }
+            agreed,
+        })
     }
 
     fn destination_row(&self) -> DestinationRow {

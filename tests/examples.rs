@@ -529,6 +529,7 @@ fn a_dry_plan_touches_nothing() {
     assert!(findings(&result, 0).contains("ProtocolNotOffered"));
     assert!(played.place.path().join("state/report.html").exists());
     the_checklist_is_filled_in(&played);
+    the_work_is_stated(&played);
     the_plan_is_shown_and_compared(&played, status["plan"]["digest"].as_str().unwrap());
     a_supporter_gets_no_secret(&played);
 }
@@ -555,6 +556,21 @@ fn the_checklist_is_filled_in(played: &Played) {
     let manifest = manifest::read(&[("filled.yaml", format!("{before}{form}"))]).unwrap();
     let filled = manifest.migrations[0].spec.checklist.clone().unwrap();
     assert_eq!((filled.mailboxes, filled.sizes.unwrap().largest_mailbox_gigabytes), (Some(3), Some(1)));
+}
+
+fn the_work_is_stated(played: &Played) {
+    let text = played.succeeds("report", &["--kind", "sow", "--format", "md"]);
+    for part in [
+        "For Litware Ltd",
+        "| litware.example | IMAP | 2 |",
+        "- **To clear up, Number of mailboxes.** The checklist counts 3 mailboxes, and the plan has 2.",
+        "assumed, until a first pass has measured it",
+        "Signed by ",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let refused = played.mailferry("report", &["--kind", "sow", "--format", "csv"]);
+    assert_eq!(refused.status.code(), Some(23));
 }
 
 fn the_plan_is_shown_and_compared(played: &Played, digest: &str) {

@@ -164,6 +164,10 @@ pub struct Acknowledgement {
     /// Why, and with whom it was agreed; it stands in the report.
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
+    /// Who agreed; it stands in the report. Default: nobody is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub by: Option<String>,
 }
 
 /// How much is done at a time.

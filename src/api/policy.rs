@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::record::Depth;
+
 /// What may be done, how much of it at a time, and how it is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -74,6 +76,16 @@ pub enum Verify {
     Sampled,
     /// All byte by byte.
     Full,
+}
+
+impl From<Verify> for Depth {
+    fn from(verify: Verify) -> Self {
+        match verify {
+            Verify::Sizes => Self::Sizes,
+            Verify::Sampled => Self::Sampled,
+            Verify::Full => Self::Full,
+        }
+    }
 }
 
 /// How hard servers are asked.

@@ -154,12 +154,15 @@ impl Reading {
     }
 
     /// Fills the report.
-    pub fn report(&self, now: Timestamp) -> Report {
+    ///
+    /// # Errors
+    /// As [`Known::report`].
+    pub fn report(&self, now: Timestamp) -> Result<Report> {
         let mut exceptions = Exceptions { only_in_ledger: true, ..Exceptions::default() };
         for row in self.rows() {
             exceptions.push(row);
         }
-        let mut report = self.known.report(exceptions, now);
+        let mut report = self.known.report(exceptions, now)?;
         for row in &mut report.mailboxes {
             if let Some(phase) = self.mailboxes.get(&row.source).and_then(|m| m.phase.as_ref()) {
                 row.phase.clone_from(phase);
@@ -172,7 +175,7 @@ impl Reading {
         exceptions.altered.count_up_to(altered);
         exceptions.excluded.count_up_to(messages.excluded);
         report.limits.extend(self.gaps());
-        report
+        Ok(report)
     }
 
     /// Hands on the messages that are named in the cluster: those that did not arrive as they were.

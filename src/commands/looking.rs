@@ -43,7 +43,7 @@ pub(super) async fn look(whereabouts: Whereabouts) -> Result<Looked> {
     match whereabouts {
         Whereabouts::Cluster(access, name) => {
             let reading = Reading::read(&access.connect().await?, &name).await?;
-            let (report, known) = (reading.report(now), reading.into_known());
+            let (report, known) = (reading.report(now)?, reading.into_known());
             Ok(Looked { migration: known.migration, observed: known.observed, report, state: None })
         }
         Whereabouts::Machine(inputs) => look_here(&inputs).await,

@@ -34,7 +34,7 @@ pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
     let format = format.or_else(named).ok_or_else(|| {
         let path = out.as_deref().unwrap_or_else(|| "".as_ref()).display();
         Failure::configuration(format!("{path}: the name does not say how the report is written"))
-            .hint("let it end in .html, .xlsx, .csv or .json, or give --format")
+            .hint("let it end in .html, .xlsx, .csv, .json or .md, or give --format")
     })?;
     let wanted = Wanted { kind, format, verdict, out };
     match migration.into() {
@@ -84,7 +84,7 @@ async fn of_cluster(access: &Access, name: &str, wanted: &Wanted) -> Result<()> 
             .hint("the ledger does: docs/ledger.md says how to ask it"));
     }
     let reading = Reading::read(&access.connect().await?, name).await?;
-    let mut report = reading.report(SystemClock.now());
+    let mut report = reading.report(SystemClock.now())?;
     let omission = if messages { reading.omission(&report, verdict) } else { None };
     report.limits.extend(omission.clone());
     wanted.write(&report, |sink| reading.feed(&|row| wanted.keeps(row), sink))?;

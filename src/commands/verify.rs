@@ -12,7 +12,6 @@ use crate::local::progress::{Style, display};
 use crate::local::run::{Inputs, Reach, run_migration, tools_for};
 use crate::local::state::StateDir;
 use crate::local::verify::{Found, verify_mailbox};
-use crate::local::workers::depth;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::Code;
 use crate::model::text::counted;
@@ -30,7 +29,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         let tools = tools_for(&migration, &secrets, &state, &reach).await?;
         tools.guard.check().await?;
         let kept = state.migration(&migration)?;
-        let wanted = args.depth.unwrap_or_else(|| depth(migration.spec.policy.verify));
+        let wanted = args.depth.unwrap_or_else(|| migration.spec.policy.verify.into());
         let mut sum = Sum::default();
         for at in 0..migration.spec.domains.len() {
             let discovery = kept.load_domain(&migration.spec.domains[at].name)?;

@@ -114,7 +114,7 @@ impl Remembered {
         let mut exceptions = Exceptions::default();
         let is_exception = |row: &MessageRow| !matches!(row.verdict.word(), "Delivered" | "Pending");
         let unread = self.feed(&is_exception, &mut Named(&mut exceptions)).await?;
-        let mut report = self.known.report(exceptions, now);
+        let mut report = self.known.report(exceptions, now)?;
         for row in &mut report.mailboxes {
             if let Some(failure) = unread.get(&row.source) {
                 "Failed".clone_into(&mut row.phase);

@@ -12,7 +12,6 @@ use super::guard::{DurableGuard, Turnstile};
 use super::secrets::Secrets;
 use crate::api::domain::{DomainSpec, Mailboxes};
 use crate::api::manifest::Part;
-use crate::api::policy::Verify;
 use crate::api::{MailMigration, MailMigrationSpec, names};
 use crate::discovery::findings::of_channel;
 use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
@@ -33,7 +32,7 @@ use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
-use crate::model::record::{Depth, MailboxRecord};
+use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::pace::Pace;
@@ -299,7 +298,7 @@ impl Tools {
                 .since
                 .and_then(|day| day.to_zoned(TimeZone::UTC).ok())
                 .map(|day| day.timestamp()),
-            depth: depth(spec.policy.verify),
+            depth: spec.policy.verify.into(),
             settle: Duration::from_secs(u64::from(spec.policy.settle_seconds)),
             pace: Arc::clone(&self.pace),
         })
@@ -453,15 +452,6 @@ pub fn unreadable_domain(
         findings: vec![Finding::of_domain(code, failure.sentence())],
         failure: Some(failure),
     })
-}
-
-/// The engine's depth for the policy's.
-pub fn depth(verify: Verify) -> Depth {
-    match verify {
-        Verify::Sizes => Depth::Sizes,
-        Verify::Sampled => Depth::Sampled,
-        Verify::Full => Depth::Full,
-    }
 }
 
 fn source_login(credentials: &Credentials, planned: &PlannedMailbox) -> Option<Login> {

@@ -4,28 +4,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::markdown::{cell, shown};
 use crate::model::checklist::{Item, ItemState};
 use crate::model::text::printable;
-
-/// A value as a person writes it.
-fn shown(value: &Value) -> String {
-    match value {
-        Value::String(text) => printable(text),
-        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
-        Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(", "),
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(name, field)| format!("{name}: {}", shown(field)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        other => other.to_string(),
-    }
-}
-
-/// Text that cannot end a cell of a table or begin a piece of HTML.
-fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('`', "'")
-}
 
 /// The form in Markdown: a section for each number, a row for each question, contradictions first.
 pub fn markdown(name: &str, items: &[Item]) -> String {

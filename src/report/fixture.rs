@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::domains::DomainRow;
 use super::exceptions::Exceptions;
 use super::message::{MessageDestination, MessageRow, MessageSource};
-use super::rows::{AcknowledgementRow, DestinationRow, FailureRow, FindingRow, MailboxRow, Report};
+use super::rows::{AcknowledgementRow, Agreed, DestinationRow, FailureRow, FindingRow, MailboxRow, Report};
 use crate::model::address::Domain;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
@@ -312,6 +312,7 @@ pub(super) fn report() -> Report {
         domain: Some(domain("shop.example")),
         reason: "Customer archives the shop's mail programs itself; agreed with Mr O'Neill on 20 November."
             .into(),
+        by: Some("Ms Sato".into()),
     }];
     let findings = seen.iter().flat_map(|d| d.findings.iter().map(move |f| (Some(&d.domain), f)));
     let findings = FindingRow::collect(findings, &acknowledged);
@@ -358,6 +359,7 @@ pub(super) fn report() -> Report {
         exceptions,
         exclusions: vec!["Messages that arrived before 1 January 2015.".into()],
         limits: Vec::new(),
+        agreed: Agreed::default(),
     }
 }
 

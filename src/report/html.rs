@@ -17,15 +17,14 @@ use crate::model::failure::Result;
 use crate::model::finding::{Code, Severity};
 use crate::model::message::InternalDate;
 use crate::model::progress::MessageCounts;
-use crate::model::text::{cut, printable};
 
-const CSS: &str = include_str!("../../templates/report.css");
+pub(super) const CSS: &str = include_str!("../../templates/report.css");
 
 /// The most rows of one finding that are spelt out; the others are in the table of mailboxes.
 const FINDING_ROWS: usize = 20;
 
 /// The most mailboxes in the table; a browser can still scroll through them. The workbook and the CSV hold all.
-const MAILBOX_ROWS: usize = 5_000;
+pub(super) const MAILBOX_ROWS: usize = 5_000;
 
 /// The most mailboxes that are spelt out because something is the matter with them.
 const ATTENTION_ROWS: usize = 100;
@@ -35,59 +34,63 @@ const LARGEST: usize = 8;
 
 /// The words of a page. The templates call these with references, whatever they hold.
 #[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "askama hands over references")]
-mod show {
-    use super::{Grade, InternalDate, MessageCounts, ServerFacts, Timestamp, cut, printable, words};
+pub(super) mod show {
+    use super::{Grade, InternalDate, MessageCounts, ServerFacts, Timestamp, words};
 
     const UNKNOWN: &str = "not known";
 
-    pub(super) fn n(n: &u64) -> String {
+    pub(in crate::report) fn n(n: &u64) -> String {
         words::count(*n)
     }
 
-    pub(super) fn mailboxes(n: &u64) -> String {
+    pub(in crate::report) fn mailboxes(n: &u64) -> String {
         words::counted(*n, "mailbox", "mailboxes")
     }
 
-    pub(super) fn messages(n: &u64) -> String {
+    pub(in crate::report) fn messages(n: &u64) -> String {
         words::counted(*n, "message", "messages")
     }
 
-    pub(super) fn size(n: &u64) -> String {
+    pub(in crate::report) fn size(n: &u64) -> String {
         words::bytes(*n)
     }
 
-    pub(super) fn date(at: &Timestamp) -> String {
+    pub(in crate::report) fn duration(seconds: &u64) -> String {
+        words::duration(*seconds)
+    }
+
+    pub(in crate::report) fn date(at: &Timestamp) -> String {
         words::date(*at)
     }
 
-    pub(super) fn moment(at: &Timestamp) -> String {
+    pub(in crate::report) fn moment(at: &Timestamp) -> String {
         words::moment(*at)
     }
 
-    pub(super) fn time(at: &Timestamp) -> String {
+    pub(in crate::report) fn time(at: &Timestamp) -> String {
         words::time(*at)
     }
 
-    pub(super) fn day(at: &Option<Timestamp>) -> String {
+    pub(in crate::report) fn day(at: &Option<Timestamp>) -> String {
         at.map_or_else(|| UNKNOWN.to_owned(), words::short_date)
     }
 
-    pub(super) fn year(at: &Option<Timestamp>) -> String {
+    pub(in crate::report) fn year(at: &Option<Timestamp>) -> String {
         at.map_or_else(|| UNKNOWN.to_owned(), |at| at.strftime("%Y").to_string())
     }
 
-    pub(super) fn arrived(date: &Option<InternalDate>) -> String {
+    pub(in crate::report) fn arrived(date: &Option<InternalDate>) -> String {
         let local = |d: InternalDate| d.unix.saturating_add(i64::from(d.offset_minutes) * 60);
         let day = date.and_then(|d| Timestamp::from_second(local(d)).ok()).map(words::short_date);
         day.unwrap_or_else(|| UNKNOWN.to_owned())
     }
 
-    pub(super) fn peer(text: &str) -> String {
-        cut(&printable(text), 400)
+    pub(in crate::report) fn peer(text: &str) -> String {
+        words::peer(text)
     }
 
     /// What a certificate says, in one line.
-    pub(super) fn certificate(server: &ServerFacts) -> String {
+    pub(in crate::report) fn certificate(server: &ServerFacts) -> String {
         let Some(tls) = &server.tls else {
             return "no TLS: passwords and mail pass in the clear".to_owned();
         };
@@ -95,7 +98,7 @@ mod show {
         peer(&format!("{}, certificate for {names}, issued by {issuer}, ends on {end}", tls.version))
     }
 
-    pub(super) fn proof(grade: &Grade) -> &'static str {
+    pub(in crate::report) fn proof(grade: &Grade) -> &'static str {
         match grade {
             Grade::A => "a login listed data",
             Grade::B => "a server answered",
@@ -104,7 +107,7 @@ mod show {
         }
     }
 
-    pub(super) fn equation(counts: &MessageCounts) -> String {
+    pub(in crate::report) fn equation(counts: &MessageCounts) -> String {
         let n = words::count;
         format!(
             "{} at the source = {} copied + {} excluded + {} failed + {} pending",

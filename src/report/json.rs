@@ -30,20 +30,24 @@ struct Discovery<'a> {
     findings: &'a [FindingRow],
 }
 
+/// Writes one document.
+pub(super) fn document(document: &impl Serialize, mut out: impl Write) -> Result<()> {
+    serde_json::to_writer_pretty(&mut out, document).map_err(|e| unwritten(&e))?;
+    writeln!(out).and_then(|()| out.flush()).map_err(|e| unwritten(&e))
+}
+
 /// Writes the document of a kind other than messages.
-pub(super) fn report(report: &Report, kind: Kind, mut out: impl Write) -> Result<()> {
-    let written = if kind == Kind::Discovery {
+pub(super) fn report(report: &Report, kind: Kind, out: impl Write) -> Result<()> {
+    if kind == Kind::Discovery {
         let Report { name, namespace, generated, version, destination, domains, mailboxes, findings, .. } =
             report;
         let generated = *generated;
-        let document =
+        let seen =
             Discovery { name, namespace, generated, version, destination, domains, mailboxes, findings };
-        serde_json::to_writer_pretty(&mut out, &document)
+        document(&seen, out)
     } else {
-        serde_json::to_writer_pretty(&mut out, &Migration { report, totals: report.totals() })
-    };
-    written.map_err(|e| unwritten(&e))?;
-    writeln!(out).and_then(|()| out.flush()).map_err(|e| unwritten(&e))
+        document(&Migration { report, totals: report.totals() }, out)
+    }
 }
 
 struct Lines<W>(W);

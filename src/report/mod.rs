@@ -21,9 +21,11 @@ pub mod exceptions;
 mod fixture;
 mod html;
 mod json;
+mod markdown;
 pub mod message;
 pub mod redaction;
 pub mod rows;
+pub mod statement;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,8 @@ pub enum Kind {
     Messages,
     /// What discovery saw: a row for each piece of evidence.
     Discovery,
+    /// The statement of work: scope, method, assumptions, exclusions, risks and time, before the order.
+    Sow,
 }
 
 /// How a report is written.
@@ -66,6 +70,9 @@ pub enum Format {
     Csv,
     /// One JSON document; for messages one object a line.
     Json,
+    /// Text to be worked on; for the statement of work.
+    #[value(name = "md")]
+    Markdown,
 }
 
 impl Format {
@@ -76,6 +83,7 @@ impl Format {
             "xlsx" => Some(Self::Xlsx),
             "csv" => Some(Self::Csv),
             "json" | "jsonl" | "ndjson" => Some(Self::Json),
+            "md" | "markdown" => Some(Self::Markdown),
             _ => None,
         }
     }
@@ -91,6 +99,11 @@ pub fn write<W: Write>(
     feed: impl FnOnce(&mut dyn MessageSink) -> Result<()>,
 ) -> Result<()> {
     match (kind, format) {
+        (Kind::Sow, _) => statement::write(report, format, out),
+        (_, Format::Markdown) => {
+            Err(Failure::configuration("only a statement of work is written as Markdown")
+                .hint("give --kind sow, or another format: html, xlsx, csv or json"))
+        }
         (Kind::Messages, Format::Html) => html::messages(report, out, feed),
         (Kind::Messages, Format::Xlsx) => xlsx::messages(report, out, feed),
         (Kind::Messages, Format::Csv) => csv::messages(out, feed),

@@ -82,7 +82,8 @@ impl Redaction {
                     if message && ["subject", "messageId"].contains(&name.as_str()) && !field.is_null() {
                         field = Value::from(TAKEN_OUT);
                     } else {
-                        let words = agreed && name == "reason" || asked && name == "answer";
+                        let words =
+                            agreed && ["reason", "by"].contains(&name.as_str()) || asked && name == "answer";
                         self.walk(&mut field, private || words || is_about_a_person(&name));
                     }
                     fields.insert(self.text(&name), field);
@@ -145,6 +146,7 @@ mod tests {
             json!({"field": "customer.contact", "answer": "Ms Ito"}),
             json!({"field": "domains.dnsEditor", "domain": "a.test", "answer": "Ms Ito"}),
             json!([{"finding": "MixedProtocols", "reason": "agreed with Ms Ito"}]),
+            json!([{"finding": "MixedProtocols", "reason": "", "by": "Ms Ito"}]),
             json!({"code": "MixedProtocols", "acknowledged": "agreed with Ms Ito"}),
         ] {
             let mut hidden = told.clone();

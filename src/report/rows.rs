@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::domains::DomainRow;
 use super::exceptions::Exceptions;
 use crate::model::address::{Address, Domain};
+use crate::model::checklist::Item;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, Grade, MailboxDiscovery, TlsFacts};
 use crate::model::failure::Failure;
@@ -17,7 +19,7 @@ use crate::model::finding::{Code, Finding, Severity};
 use crate::model::message::Verdict;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::{Protocol, Tls};
-use crate::model::record::Verification;
+use crate::model::record::{Depth, Verification};
 
 /// Everything that a report of kind `migration` or `discovery` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,6 +57,27 @@ pub struct Report {
     pub exclusions: Vec<String>,
     /// What else the reader must know about the limits of this project, one sentence each.
     pub limits: Vec<String>,
+    /// What was agreed before the order. Only the statement of work tells it.
+    #[serde(skip)]
+    pub agreed: Agreed,
+}
+
+/// What was agreed before the order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Agreed {
+    /// The questions of the checklist as they stand, in the order of their numbers.
+    pub checklist: Vec<Item>,
+    /// Most bytes a second that the manifest allows.
+    pub bytes_per_second: Option<u64>,
+    /// How closely arrivals are checked.
+    pub verify: Depth,
+}
+
+impl Agreed {
+    /// The customer's answer to a question about the migration as a whole.
+    pub fn answer(&self, field: &str) -> Option<&Value> {
+        self.checklist.iter().find(|item| item.field == field)?.answer.as_ref()
+    }
 }
 
 impl Report {
@@ -99,6 +122,16 @@ pub struct AcknowledgementRow {
     pub domain: Option<Domain>,
     /// Why, in the words of whoever accepted it.
     pub reason: String,
+    /// Who accepted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+impl AcknowledgementRow {
+    /// Why, and who said so: `Ms Ito: the shop keeps its own copy`.
+    pub fn words(&self) -> String {
+        self.by.as_ref().map_or_else(|| self.reason.clone(), |by| format!("{by}: {}", self.reason))
+    }
 }
 
 /// A failure as a report shows it.
@@ -266,7 +299,7 @@ impl FindingRow {
             let reason = acknowledged
                 .iter()
                 .find(|a| a.finding == code && (a.domain.is_none() || a.domain.as_ref() == domain))
-                .map(|a| a.reason.clone());
+                .map(AcknowledgementRow::words);
             let row = rows.entry((code.severity(), code, domain, &finding.message)).or_insert_with(|| Self {
                 severity: code.severity(),
                 code,

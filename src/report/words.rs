@@ -7,6 +7,7 @@ use super::domains::DomainRow;
 use crate::model::message::InternalDate;
 use crate::model::record::Depth;
 pub(super) use crate::model::text::{count, counted};
+use crate::model::text::{cut, printable};
 
 /// Bytes in decimal units, as disks and providers count: `1.5 GB`.
 pub(super) fn bytes(n: u64) -> String {
@@ -45,6 +46,18 @@ pub(super) fn time(at: Timestamp) -> String {
     at.strftime("%H:%M:%S").to_string()
 }
 
+/// A time that something takes, in the two largest units: `1 h 27 min`; rounded up to minutes.
+pub(super) fn duration(seconds: u64) -> String {
+    let minutes = seconds.div_ceil(60);
+    let (days, hours, minutes) = (minutes / 1_440, minutes / 60 % 24, minutes % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => "no time".to_owned(),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{} {hours} h", counted(days, "day", "days")),
+    }
+}
+
 /// A message's date in the zone that its server told, RFC 3339 with the offset in figures.
 pub(super) fn rfc3339(date: InternalDate) -> String {
     let offset = Offset::from_seconds(date.offset_minutes * 60).unwrap_or(Offset::UTC);
@@ -68,9 +81,14 @@ pub(super) fn some_of(items: &[String], most: usize) -> String {
     format!("{} and {} more", items[..most].join(", "), count((items.len() - most) as u64))
 }
 
+/// What somebody else wrote, harmless and not too long for a sentence.
+pub(super) fn peer(text: &str) -> String {
+    cut(&printable(text), 400)
+}
+
 /// A subject, short enough for a column.
 pub(super) fn short(text: &str) -> String {
-    crate::model::text::cut(text, 120)
+    cut(text, 120)
 }
 
 /// How a domain's mailboxes are read: `IMAP`, or `IMAP 1 · POP3 1` where it is mixed.
@@ -90,14 +108,14 @@ pub(super) fn protocols(domain: &DomainRow) -> String {
 pub(super) fn depth(depth: Depth) -> &'static str {
     match depth {
         Depth::Sizes => {
-            "The destination was asked for each message that was stored, and its size was compared."
+            "The destination is asked for each message that was stored, and its size is compared."
         }
         Depth::Sampled => {
-            "The destination was asked for each message that was stored and its size was compared; a sample, and \
-             every message whose size differed, was read back and compared byte for byte."
+            "The destination is asked for each message that was stored and its size is compared; a sample, and \
+             every message whose size differs, is read back and compared byte for byte."
         }
         Depth::Full => {
-            "Every message that was stored was read back from the destination and compared byte for byte."
+            "Every message that was stored is read back from the destination and compared byte for byte."
         }
     }
 }
@@ -176,6 +194,20 @@ mod tests {
         assert_eq!(rfc3339(date), "2021-02-01T03:04:05-07:30");
         assert_eq!(rfc3339(InternalDate { offset_minutes: 0, ..date }), "2021-02-01T10:34:05+00:00");
         assert_eq!(moment("2026-11-03T09:05:59Z".parse().unwrap()), "3 November 2026, 09:05 UTC");
+    }
+
+    #[test]
+    fn durations_are_told_in_two_units() {
+        let told = [
+            (0, "no time"),
+            (1, "1 min"),
+            (3_600, "1 h 0 min"),
+            (5_221, "1 h 28 min"),
+            (100_000, "1 day 3 h"),
+        ];
+        for (seconds, text) in told {
+            assert_eq!(duration(seconds), text);
+        }
     }
 
     #[test]

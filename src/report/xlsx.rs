@@ -172,7 +172,7 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
     ];
     facts.extend(report.acknowledged.iter().map(|a| {
         let place = a.domain.as_ref().map_or("all domains", |d| d.as_str());
-        ("Acknowledged", text(format!("{} ({place}): {}", a.finding, a.reason)))
+        ("Acknowledged", text(format!("{} ({place}): {}", a.finding, a.words())))
     }));
     facts
 }

@@ -1,0 +1,359 @@
+//! The statement of work: what would be done for a customer, before it is ordered. Scope, method, what it rests on, what it
+//! leaves out, what may go wrong, how long it takes; all of it from the same rows as the report.
+//!
+//! ```text
+//! rows ──► Statement: pure data ──► html      to be handed over, and printed
+//!            ▲                  ├─► markdown  to be worked on
+//!          estimate             └─► JSON      for a program
+//! ```
+
+mod estimate;
+mod html;
+mod markdown;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+pub use estimate::Estimate;
+
+use super::markdown::shown;
+use super::rows::{DestinationRow, FindingRow, MailboxRow, Report};
+use super::{Format, unwritten, words};
+use crate::model::checklist::{Item, ItemState};
+use crate::model::failure::{Failure, Result};
+use crate::model::protocol::Protocol;
+
+/// What would be done.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Statement<'a> {
+    /// The migration's name.
+    pub name: &'a str,
+    /// Whose mail moves.
+    pub customer: Option<&'a str>,
+    /// Who decides at the customer.
+    pub contact: Option<String>,
+    /// When the statement was made.
+    pub generated: Timestamp,
+    /// The version of Mailferry that made it.
+    pub version: &'a str,
+    /// Digest of the plan that it is about.
+    pub plan_digest: Option<&'a str>,
+    /// Where the mail goes.
+    pub destination: &'a DestinationRow,
+    /// What moves: a row for each domain and protocol.
+    pub scope: Vec<ScopeRow>,
+    /// What moves, mailbox by mailbox.
+    pub mailboxes: Vec<MailboxScope<'a>>,
+    /// What it rests on, a sentence each.
+    pub assumptions: Vec<String>,
+    /// What the customer said before the order, and nothing speaks against.
+    pub answers: Vec<Answer<'a>>,
+    /// What does not move, a sentence each.
+    pub exclusions: Vec<String>,
+    /// What may go wrong: the findings, the most serious first.
+    pub risks: &'a [FindingRow],
+    /// How long the first pass takes.
+    pub estimate: Estimate,
+    /// Days that were agreed.
+    pub dates: Vec<Answer<'a>>,
+    /// How it is proved that the mail arrived.
+    pub verification: &'static str,
+    /// Who signs for it.
+    pub acceptance: Option<String>,
+    /// Questions that nobody answered, or whose answers do not hold.
+    pub open: Vec<Question<'a>>,
+}
+
+/// The mailboxes of a domain that are read by one protocol.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScopeRow {
+    /// The domain.
+    pub domain: String,
+    /// What they are read by; `None` when nothing reads them yet.
+    pub protocol: Option<Protocol>,
+    /// The servers, each once.
+    pub servers: Vec<String>,
+    /// How many there are.
+    pub mailboxes: u64,
+    /// Their messages.
+    pub messages: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// What the protocol carries, 0 to 100.
+    pub fidelity: Option<u8>,
+}
+
+/// One mailbox of the scope.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MailboxScope<'a> {
+    /// Its address at the source.
+    pub source: String,
+    /// Its address at the destination.
+    pub destination: String,
+    /// What it is read by, and where; `None` when no login worked.
+    pub server: Option<String>,
+    /// Why it is read so, or why it cannot be read.
+    pub why: &'a str,
+    /// Its messages.
+    pub messages: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+/// One answer of the checklist.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answer<'a> {
+    /// The question.
+    pub question: String,
+    /// The domain that it was asked for.
+    pub domain: Option<&'a str>,
+    /// The answer as a person writes it.
+    pub answer: String,
+}
+
+/// One question that is open.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Question<'a> {
+    /// Its number in the checklist.
+    pub number: u8,
+    /// What the number is about.
+    pub title: &'a str,
+    /// The question.
+    pub question: String,
+    /// The domains that it is asked for; none for the migration as a whole.
+    pub domains: Vec<String>,
+    /// How the answer differs from what was found; `None` when there is no answer.
+    pub contradiction: Option<&'a str>,
+}
+
+/// What a migration rests on whoever orders it.
+const ASSUMPTIONS: [&str; 5] = [
+    "The old servers can be reached, and the credentials named in the plan stay valid, until the customer has accepted the \
+     result.",
+    "The mailboxes at the destination exist, take logins, and have room for the mail that they are to hold.",
+    "Users go on working while mail is copied. What arrives or changes at the old servers until the cutover comes over by \
+     further passes; what users change at the destination before the cutover is not brought back.",
+    "Numbers and sizes are those that the old servers announced when they were asked. They grow until the cutover.",
+    "Changes of DNS records, mail programs and telephones are the customer's part unless they are ordered apart.",
+];
+
+/// Kinds of data that no mailbox brings along.
+const NOT_CARRIED: &str =
+    "Calendars, contacts, tasks, rules, signatures, delegates and auto-replies. Only mail is carried.";
+
+impl<'a> Statement<'a> {
+    /// The statement of what a report knows.
+    pub fn of(report: &'a Report) -> Self {
+        let agreed = &report.agreed;
+        let text = |field: &str| agreed.answer(field).map(shown);
+        let items = || agreed.checklist.iter();
+        // Whose mail it is, the days, and who signs have places of their own.
+        let placed = |item: &Item| {
+            ["customer", "dates", "deadlines", "acceptance"]
+                .contains(&item.field.split('.').next().unwrap_or_default())
+        };
+        let is_date = |item: &Item| item.field.starts_with("dates") || item.field == "deadlines";
+        Self {
+            name: &report.name,
+            customer: report.customer.as_deref(),
+            contact: text("customer.contact"),
+            generated: report.generated,
+            version: &report.version,
+            plan_digest: report.plan_digest.as_deref(),
+            destination: &report.destination,
+            scope: scope(report),
+            mailboxes: report.mailboxes.iter().map(MailboxScope::of).collect(),
+            assumptions: assumptions(report),
+            answers: items()
+                .filter(|item| item.state == ItemState::Answered && !placed(item))
+                .filter_map(Answer::of)
+                .collect(),
+            exclusions: exclusions(report),
+            risks: &report.findings,
+            estimate: Estimate::of(report),
+            dates: items().filter(|i| is_date(i)).filter_map(Answer::of).collect(),
+            verification: words::depth(agreed.verify),
+            acceptance: text("acceptance"),
+            open: open(&agreed.checklist),
+        }
+    }
+
+    /// Questions whose answers do not hold.
+    fn contradicted(&self) -> impl Iterator<Item = &Question<'a>> {
+        self.open.iter().filter(|question| question.contradiction.is_some())
+    }
+
+    /// Questions that nobody answered, those of one number together.
+    fn unanswered(&self) -> Vec<(&'a str, Vec<&Question<'a>>)> {
+        let mut groups: Vec<(&str, Vec<&Question<'a>>)> = Vec::new();
+        for question in self.open.iter().filter(|question| question.contradiction.is_none()) {
+            match groups.last_mut().filter(|(title, _)| *title == question.title) {
+                Some((_, questions)) => questions.push(question),
+                None => groups.push((question.title, vec![question])),
+            }
+        }
+        groups
+    }
+}
+
+impl<'a> MailboxScope<'a> {
+    fn of(row: &'a MailboxRow) -> Self {
+        let failure = row.failure.as_ref().filter(|_| row.endpoint.is_none());
+        Self {
+            source: row.source.to_string(),
+            destination: row.destination.to_string(),
+            server: row.endpoint.as_ref().map(ToString::to_string),
+            why: failure.map_or(&row.why, |failure| &failure.sentence),
+            messages: row.items,
+            bytes: row.bytes,
+        }
+    }
+}
+
+impl<'a> Answer<'a> {
+    fn of(item: &'a Item) -> Option<Self> {
+        let answer = shown(item.answer.as_ref()?);
+        Some(Self { question: in_brief(&item.question), domain: item.domain.as_deref(), answer })
+    }
+}
+
+impl Question<'_> {
+    /// What it is about, and for whom.
+    fn whose(&self) -> String {
+        let domains = self.domains.iter().map(String::as_str);
+        std::iter::once(self.title).chain(domains).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The question, with the domains that it is asked for.
+    fn asked(&self) -> String {
+        if self.domains.is_empty() {
+            return self.question.clone();
+        }
+        format!("{} ({})", self.question, words::some_of(&self.domains, 5))
+    }
+}
+
+/// A question without what a manifest alone needs to know.
+fn in_brief(question: &str) -> String {
+    question.find(" At most ").map_or(question, |end| &question[..end]).to_owned()
+}
+
+/// What is open. The same question about several domains is one.
+fn open(items: &[Item]) -> Vec<Question<'_>> {
+    let mut open: Vec<Question<'_>> = Vec::new();
+    for item in items {
+        let contradiction = match item.state {
+            ItemState::Answered | ItemState::Discovered => continue,
+            ItemState::Contradicted => item.contradiction.as_deref(),
+            ItemState::Unknown => None,
+        };
+        let question = in_brief(&item.question);
+        let same = |q: &&mut Question<'_>| q.question == question && q.contradiction.is_none();
+        match open.iter_mut().find(same).filter(|_| contradiction.is_none()) {
+            Some(asked) => asked.domains.extend(item.domain.clone()),
+            None => open.push(Question {
+                number: item.number,
+                title: item.title,
+                question,
+                domains: item.domain.iter().cloned().collect(),
+                contradiction,
+            }),
+        }
+    }
+    open
+}
+
+fn scope(report: &Report) -> Vec<ScopeRow> {
+    let mut rows = Vec::new();
+    for domain in &report.domains {
+        let protocols = domain.protocols.iter().map(|share| (Some(share.protocol), Some(share.fidelity)));
+        let unread = (domain.unreadable > 0).then_some((None, None));
+        for (protocol, fidelity) in protocols.chain(unread) {
+            let of = || report.mailboxes.iter().filter(|m| m.domain == domain.name && m.protocol == protocol);
+            let mut servers: Vec<String> =
+                of().filter_map(|m| Some(m.endpoint.as_ref()?.address())).collect();
+            servers.sort_unstable();
+            servers.dedup();
+            rows.push(ScopeRow {
+                domain: domain.name.to_string(),
+                protocol,
+                servers,
+                mailboxes: of().count() as u64,
+                messages: of().map(|m| m.items).sum(),
+                bytes: of().map(|m| m.bytes).sum(),
+                fidelity,
+            });
+        }
+    }
+    rows
+}
+
+fn assumptions(report: &Report) -> Vec<String> {
+    let mut sentences: Vec<String> = ASSUMPTIONS.map(str::to_owned).into();
+    let largest = report.totals().largest;
+    if largest > 0 {
+        sentences.push(format!(
+            "The destination takes messages of {}, the largest that was found.",
+            words::bytes(largest)
+        ));
+    }
+    let accepted = report.acknowledged.iter().map(|a| {
+        let whose = a.domain.as_ref().map(|domain| format!(" for {domain}")).unwrap_or_default();
+        format!("{}{whose} was accepted. {}", a.finding, a.words())
+    });
+    sentences.extend(accepted);
+    sentences
+}
+
+fn exclusions(report: &Report) -> Vec<String> {
+    let mut sentences = vec![NOT_CARRIED.to_owned()];
+    for domain in &report.domains {
+        for share in domain.protocols.iter().filter(|share| !share.losses.is_empty()) {
+            sentences.push(format!(
+                "{}, {} by {}: {}.",
+                domain.name,
+                words::counted(share.mailboxes, "mailbox read", "mailboxes read"),
+                share.protocol,
+                share.losses.join("; ")
+            ));
+        }
+    }
+    let unread = report.totals().unreadable;
+    if unread > 0 {
+        sentences.push(format!(
+            "{} that no login worked for, until one does.",
+            words::counted(unread, "mailbox", "mailboxes")
+        ));
+    }
+    sentences.extend(report.exclusions.iter().cloned());
+    sentences
+}
+
+/// Writes the statement.
+///
+/// # Errors
+/// When the format cannot hold it, or it cannot be written.
+pub(super) fn write(report: &Report, format: Format, mut out: impl Write) -> Result<()> {
+    let statement = Statement::of(report);
+    match format {
+        Format::Html => html::write(report, &statement, out),
+        Format::Markdown => {
+            let text = markdown::text(&statement);
+            out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| unwritten(&e))
+        }
+        Format::Json => super::json::document(&statement, out),
+        Format::Xlsx | Format::Csv => {
+            Err(Failure::configuration("a statement of work is a text and no table")
+                .hint("write it as html, md or json; `--kind migration` has the tables"))
+        }
+    }
+}
