@@ -80,21 +80,20 @@ impl Estimate {
             lines.extend(report.agreed.bytes_per_second.map(|rate| {
                 Line::of_bytes(bytes, rate, "the limit of the manifest, spec.policy.limits.bytesPerSecond")
             }));
-            match Measured::of(&report.mailboxes) {
-                Some(measured) => {
-                    let basis = format!(
+            let pace = Measured::of(&report.mailboxes);
+            let basis = pace.as_ref().map_or_else(
+                || "assumed, until a first pass has measured it".to_owned(),
+                |pace| {
+                    format!(
                         "measured while {} were carried",
-                        words::counted(measured.mailboxes, "mailbox", "mailboxes")
-                    );
-                    lines.push(Line::of_bytes(bytes, measured.bytes, &basis));
-                    lines.push(Line::of_messages(messages, measured.messages, &basis));
-                }
-                None => {
-                    let basis = "assumed, until a first pass has measured it";
-                    lines.push(Line::of_bytes(bytes, ASSUMED_BYTES, basis));
-                    lines.push(Line::of_messages(messages, ASSUMED_MESSAGES, basis));
-                }
-            }
+                        words::counted(pace.mailboxes, "mailbox", "mailboxes")
+                    )
+                },
+            );
+            let (byte_rate, message_rate) =
+                pace.map_or((ASSUMED_BYTES, ASSUMED_MESSAGES), |pace| (pace.bytes, pace.messages));
+            lines.push(Line::of_bytes(bytes, byte_rate, &basis));
+            lines.push(Line::of_messages(messages, message_rate, &basis));
         }
         let seconds = lines.iter().map(|line| line.seconds).max().unwrap_or_default();
         Self { lines, seconds, planned_seconds: seconds.saturating_add(seconds / 2) }
