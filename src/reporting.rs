@@ -3,12 +3,14 @@
 
 use jiff::Timestamp;
 
+use crate::api::policy::Pilot;
 use crate::api::{Destination, MailMigration, MailMigrationSpec};
 use crate::model::address::{Address, Domain};
 use crate::model::evidence::TlsFacts;
 use crate::model::failure::Result;
 use crate::model::finding::Finding;
 use crate::model::record::MailboxRecord;
+use crate::model::text::counted;
 use crate::plan::findings::{of_domain, of_migration};
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Discovered, DomainObserved, Observed, checklist};
@@ -94,7 +96,7 @@ impl Known {
             mailboxes: mailboxes.collect(),
             exceptions,
             exclusions: exclusions(spec),
-            limits: Vec::new(),
+            limits: spec.policy.pilot.iter().map(pilot).collect(),
             agreed,
         })
     }
@@ -132,6 +134,20 @@ impl Known {
         row.findings.extend(record.findings.iter().map(|f| f.code));
         Some(row)
     }
+}
+
+/// What a pilot carries, in plain words.
+fn pilot(pilot: &Pilot) -> String {
+    let mailboxes = pilot.mailboxes.map_or("all mailboxes".to_owned(), |most| {
+        let first = counted(most.into(), "mailbox that can be read", "mailboxes that can be read");
+        format!("the first {first} of each domain")
+    });
+    let messages = pilot.messages_per_folder.map_or("every message".to_owned(), |most| {
+        format!("the newest {} of each folder", counted(most.into(), "message", "messages"))
+    });
+    format!(
+        "This is a pilot: it carries {messages}, for {mailboxes}. The rest is pending until spec.policy.pilot is taken out."
+    )
 }
 
 /// The rules of the manifest that leave messages out, in plain words.

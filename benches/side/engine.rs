@@ -84,6 +84,7 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
         folders: Vec::new(),
         exclude: Rules::exclude_patterns(&[])?,
         max_message_bytes: None,
+        most_per_folder: None,
         since: None,
         depth: Depth::Sampled,
         settle: Duration::from_secs(10),

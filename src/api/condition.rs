@@ -88,6 +88,8 @@ words! {
         PlanNotApproved,
         /// Some mailboxes stopped; the others went on.
         MailboxesFailed,
+        /// The pilot is through; the rest waits until the pilot is taken out of the spec.
+        PilotOnly,
         /// Some messages could not be carried; the report names them.
         MessagesFailed,
         /// Some arrivals are missing or differ; the report names them.

@@ -26,6 +26,9 @@ pub struct Policy {
     /// by byte; the default) or Full (all byte by byte).
     #[serde(default)]
     pub verify: Verify,
+    /// A first try with a part of the mail; the later sync recognises what it carried. Default: everything is carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pilot: Option<Pilot>,
     /// How hard servers are asked.
     #[serde(default)]
     pub limits: Limits,
@@ -49,6 +52,7 @@ impl Default for Policy {
             max_message_bytes: None,
             since: None,
             verify: Verify::default(),
+            pilot: None,
             limits: Limits::default(),
             allowed_networks: Vec::new(),
             settle_seconds: settle_seconds(),
@@ -86,6 +90,20 @@ impl From<Verify> for Depth {
             Verify::Full => Self::Full,
         }
     }
+}
+
+/// A first try with a part of the mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pilot {
+    /// The first mailboxes of each domain that can be read are carried, this many of them, 1 to 10,000. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub mailboxes: Option<u32>,
+    /// Of each of their folders the newest messages are carried, this many of them, 1 to 1,000,000. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages_per_folder: Option<u32>,
 }
 
 /// How hard servers are asked.

@@ -87,6 +87,8 @@ pub enum Phase {
     ReviewRequired,
     /// Messages are copied.
     Syncing,
+    /// The pilot is at the destination, and nothing else is copied.
+    Piloted,
     /// All that could be copied is at the destination.
     Synced,
     /// Arrivals are checked.
@@ -101,12 +103,13 @@ pub enum Phase {
 
 impl Phase {
     /// All there are.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Pending,
         Self::Discovering,
         Self::Planned,
         Self::ReviewRequired,
         Self::Syncing,
+        Self::Piloted,
         Self::Synced,
         Self::Verifying,
         Self::Verified,

@@ -298,6 +298,7 @@ impl Tools {
                 .since
                 .and_then(|day| day.to_zoned(TimeZone::UTC).ok())
                 .map(|day| day.timestamp()),
+            most_per_folder: spec.policy.pilot.as_ref().and_then(|pilot| pilot.messages_per_folder),
             depth: spec.policy.verify.into(),
             settle: Duration::from_secs(u64::from(spec.policy.settle_seconds)),
             pace: Arc::clone(&self.pace),

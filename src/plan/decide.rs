@@ -73,6 +73,8 @@ pub enum Standing {
     Running,
     /// It waits until then after a failed attempt.
     Paused(Timestamp),
+    /// It can be carried, and is not part of the pilot.
+    Spared,
     /// Its pass came to its end.
     Finished,
     /// Its pass was given up.
@@ -267,8 +269,10 @@ pub struct Stood {
 fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<Stood> {
     let mut standings = Vec::new();
     let nothing = MailboxObserved::default();
+    let pilot = migration.spec.policy.pilot.as_ref().and_then(|pilot| pilot.mailboxes);
     for (at, domain) in migration.spec.domains.iter().enumerate() {
         let Some(seen) = observed.domains.get(&domain.name) else { continue };
+        let mut readable = 0;
         for mailbox in seen.planned() {
             let known = observed.mailboxes.get(&mailbox.source).unwrap_or(&nothing);
             let discovered = seen.discovery.as_ref();
@@ -283,7 +287,15 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                             .at(mailbox.source.to_string())
                     }))
                 }
-                (Some(_), Some(_)) => stand_by_record(mailbox, known, observed, now),
+                (Some(_), Some(_)) => {
+                    readable += 1;
+                    match stand_by_record(mailbox, known, observed, now) {
+                        // What is going on is left to its end.
+                        standing @ (Standing::Running | Standing::Finished) => standing,
+                        _ if pilot.is_some_and(|most| readable > most) => Standing::Spared,
+                        standing => standing,
+                    }
+                }
             };
             standings.push(Stood { domain: at, mailbox: mailbox.clone(), endpoint, standing });
         }

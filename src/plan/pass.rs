@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use crate::api::MailMigrationSpec;
 use crate::api::destination::Destination;
 use crate::api::mapping::Mapping;
+use crate::api::policy::Pilot;
 use crate::api::status::PassStatus;
 
 /// What a pass depends on. A mailbox that is added joins the pass that is going on; the pace does not matter.
@@ -16,6 +17,8 @@ struct Inputs<'a> {
     mapping: &'a Option<Mapping>,
     max_message_bytes: Option<u64>,
     since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pilot: Option<&'a Pilot>,
 }
 
 /// The pass that a specification wants, given the one before.
@@ -26,6 +29,7 @@ pub fn next(spec: &MailMigrationSpec, before: Option<&PassStatus>) -> PassStatus
         mapping: &spec.mapping,
         max_message_bytes: spec.policy.max_message_bytes,
         since: spec.policy.since.as_ref().map(ToString::to_string),
+        pilot: spec.policy.pilot.as_ref(),
     });
     match before {
         Some(before) if before.inputs == inputs => before.clone(),
@@ -74,6 +78,7 @@ mod tests {
         let other = [
             serde_json::json!({"trigger": {"sync": "2"}}),
             serde_json::json!({"policy": {"since": "2020-01-01"}}),
+            serde_json::json!({"policy": {"pilot": {"mailboxes": 2}}}),
             serde_json::json!({"destination": {"imap": {"host": "imap.other.test", "credentialsRef": {"name": "new"}}}}),
         ];
         for extra in other {

@@ -15,7 +15,7 @@ use crate::api::status::{
     CandidateStatus, DomainStatus, FindingStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief,
     ReportRow, Summary,
 };
-use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::failure::Class;
 use crate::model::fidelity;
 use crate::model::progress::MessageCounts;
@@ -171,6 +171,7 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
         None => Phase::Syncing,
         Some(_) if !facts.approval.holds() => Phase::ReviewRequired,
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
+        Some(Ending::Reached) if facts.migration.spec.policy.pilot.is_some() => Phase::Piloted,
         Some(Ending::Reached) if counts.mailboxes > 0 => Phase::Verified,
         Some(Ending::Reached) => Phase::Synced,
         Some(Ending::Stopped(_)) if counts.synced == counts.mailboxes && counts.mailboxes > 0 => {
@@ -192,7 +193,7 @@ fn judge(
     let discovered = facts.plan.is_some();
     let (ready, working) = match facts.ending {
         Some(Ending::Reached) => {
-            (Fact::new(Type::Ready, true, Reason::Succeeded, reached(spec.stage, messages)), false)
+            (Fact::new(Type::Ready, true, Reason::Succeeded, reached(spec, messages)), false)
         }
         Some(Ending::Stopped(failure)) if spec.suspend => {
             (Fact::new(Type::Ready, false, Reason::Suspended, failure.sentence()), false)
@@ -232,7 +233,10 @@ fn judge(
     found.push(judge_review(facts, domains, findings));
     found.push(judge_synced(facts, counts, messages, discovered));
     let altered: u64 = facts.standings.iter().filter_map(|s| facts.record(s)).map(|r| r.altered).sum();
-    let all_synced = spec.stage > Stage::Plan && counts.mailboxes > 0 && counts.synced == counts.mailboxes;
+    let all_synced = spec.stage > Stage::Plan
+        && spec.policy.pilot.is_none()
+        && counts.mailboxes > 0
+        && counts.synced == counts.mailboxes;
     found.push(if all_synced {
         let note = if altered > 0 {
             format!(" {altered} were changed by the destination; the report names them.")
@@ -280,9 +284,15 @@ fn judge(
     found
 }
 
-fn reached(stage: Stage, messages: &MessageCounts) -> String {
-    match stage {
+/// What is said when the pilot is through.
+const PILOTED: &str = "The pilot is through; take spec.policy.pilot out to carry the rest.";
+
+fn reached(spec: &MailMigrationSpec, messages: &MessageCounts) -> String {
+    match spec.stage {
         Stage::Plan => "The plan stands; set spec.stage to Sync to carry it out.".to_owned(),
+        Stage::Sync | Stage::Cutover if spec.policy.pilot.is_some() => {
+            format!("{PILOTED} {messages}.")
+        }
         Stage::Sync | Stage::Cutover => format!("{messages}."),
     }
 }
@@ -356,7 +366,9 @@ fn judge_synced(
         return Fact::new(Type::Synced, false, Reason::Waiting, "Discovery comes first.");
     }
     let stopped = counts.failed + counts.blocked;
-    if counts.mailboxes > 0 && counts.synced == counts.mailboxes {
+    if facts.migration.spec.policy.pilot.is_some() && facts.ending == Some(&Ending::Reached) {
+        Fact::new(Type::Synced, false, Reason::PilotOnly, format!("{PILOTED} {messages}."))
+    } else if counts.mailboxes > 0 && counts.synced == counts.mailboxes {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
     } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {
         let others = if stopped < counts.mailboxes { "; the others went on" } else { "" };
@@ -397,7 +409,7 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
     let (phase, failure) = match &stood.standing {
         Standing::Unknown => (MailboxPhase::Pending, None),
         Standing::Blocked(failure) => (MailboxPhase::Blocked, Some(failure)),
-        Standing::Ready => (MailboxPhase::Ready, None),
+        Standing::Ready | Standing::Spared => (MailboxPhase::Ready, None),
         Standing::Paused(_) => (MailboxPhase::Ready, record.failure.as_ref()),
         // A worker that waits because the server asked for it says so.
         Standing::Running => (MailboxPhase::Syncing, record.failure.as_ref()),
@@ -408,9 +420,17 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
     // Counts change all the time; conditions are written when something happened.
     let fact = |kind| match (failure, phase) {
         (Some(failure), _) => Fact::failed(kind, false, failure.class, failure.sentence()),
+        (None, MailboxPhase::Verified)
+            if counts.pending > 0 && facts.migration.spec.policy.pilot.is_some() =>
+        {
+            Fact::new(kind, false, Reason::PilotOnly, format!("The pilot's part of it is through. {counts}."))
+        }
         (None, MailboxPhase::Verified) => Fact::new(kind, true, Reason::Succeeded, format!("{counts}.")),
         (None, MailboxPhase::Syncing) => {
             Fact::new(kind, false, Reason::InProgress, "Its messages are being copied.")
+        }
+        (None, _) if stood.standing == Standing::Spared => {
+            Fact::new(kind, false, Reason::PilotOnly, "It is not part of the pilot.")
         }
         (None, _) => Fact::new(kind, false, Reason::Waiting, "It waits for its turn."),
     };

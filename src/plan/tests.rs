@@ -101,6 +101,33 @@ fn syncs(decision: &Decision) -> Vec<String> {
 }
 
 #[test]
+fn a_pilot_carries_the_first_mailboxes_of_each_domain_and_ends_without_the_others() {
+    let wanted = migration("  stage: Sync\n  policy: {pilot: {mailboxes: 1}}\n");
+    let mut observed = observe(&wanted, true);
+    assert_eq!(syncs(&decide(&wanted, &observed, at(0))), ["one@a.test", "three@b.test"]);
+    record(&mut observed, "one@a.test", finished());
+    record(&mut observed, "three@b.test", finished());
+    let decision = decide(&wanted, &observed, at(10));
+    assert_eq!((decision.steps.len(), &decision.ending), (0, &Some(Ending::Reached)));
+    assert_eq!(decision.status.phase, Some(Phase::Piloted));
+    for (kind, holds, reason) in [
+        ("Ready", "True", "Succeeded"),
+        ("Synced", "False", "PilotOnly"),
+        ("Verified", "False", "Waiting"),
+        ("CutoverSafe", "False", "Waiting"),
+    ] {
+        let condition = decision.status.conditions.iter().find(|c| c.type_ == kind).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), (holds, reason), "{condition:?}");
+    }
+    let ready = |of: usize| decision.mailboxes[of].2.conditions.iter().find(|c| c.type_ == "Ready").unwrap();
+    assert_eq!([0, 1].map(|of| ready(of).status.as_str()), ["True", "False"]);
+    assert_eq!(ready(1).message, "It is not part of the pilot.");
+    // Without the pilot the others have their turn; those of the pilot go once more, for it may have left messages out.
+    let whole = migration("  stage: Sync\n");
+    assert!(syncs(&decide(&whole, &observed, at(20))).contains(&"two@a.test".to_owned()));
+}
+
+#[test]
 fn every_domain_is_discovered_before_anything_is_copied() {
     let wanted = migration("  stage: Sync\n");
     let decision = decide(&wanted, &observe(&wanted, false), at(0));

@@ -100,9 +100,13 @@ impl FolderPass<'_> {
             Some(listing) => listing,
             None => self.source.list().await?,
         };
+        let arrived_before = rows.iter().filter(|row| row.verdict.is_delivered() && !row.gone).count();
         let mut diff = compare(rows, listing, |locator| is_reachable(locator, &state));
         self.forget_void(&mut diff.void).await?;
         let mut work = self.plan_work(&mut diff).await?;
+        if let Some(most) = self.rules.most_per_folder {
+            keep_newest(&mut work, (most as usize).saturating_sub(arrived_before));
+        }
         if moved || unbound || !work.is_empty() || !diff.void.is_empty() {
             self.scan_destination(scanned, &arrived).await?;
             scanned = arrived.uidnext.unwrap_or(1);
@@ -373,6 +377,12 @@ pub(super) fn is_reachable(locator: &Locator, state: &FolderState) -> bool {
         // A POP3 drop has no UIDVALIDITY; an IMAP folder always has one.
         Locator::Pop3 { .. } => protocol_of(locator) == Protocol::Pop3 && state.uidvalidity == 0,
     }
+}
+
+/// Leaves the newest of what is to be copied; sources list the oldest first, and the ledger remembers them in that order.
+fn keep_newest(work: &mut Vec<Work>, most: usize) {
+    work.sort_unstable_by_key(|work| work.row);
+    work.drain(..work.len().saturating_sub(most));
 }
 
 fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {

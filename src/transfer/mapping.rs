@@ -170,6 +170,7 @@ mod tests {
             exclude: Rules::exclude_patterns(&exclude.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())
                 .unwrap(),
             max_message_bytes: None,
+            most_per_folder: None,
             since: None,
             depth: Depth::Sizes,
             settle: Duration::ZERO,

@@ -52,6 +52,8 @@ pub struct Rules {
     pub max_message_bytes: Option<u64>,
     /// Messages that arrived before this are left out.
     pub since: Option<Timestamp>,
+    /// Of each folder at most this many messages are carried, the newest; the others wait. For a first try.
+    pub most_per_folder: Option<u32>,
     /// How closely arrivals are checked.
     pub depth: Depth,
     /// How long a destination folder must stand still before what is missing there is sent again.
@@ -82,11 +84,12 @@ impl Rules {
         set.build().map_err(|e| unreadable("", &e))
     }
 
-    /// What [`Self::judge`] goes by, as the ledger remembers it.
+    /// What decides whether a message is carried, as the ledger remembers it.
     fn fingerprint(&self) -> String {
         let limit = self.max_message_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
         let since = self.since.map(|since| since.to_string()).unwrap_or_default();
-        format!("max={limit} since={since}")
+        let pilot = self.most_per_folder.map(|most| format!(" pilot={most}")).unwrap_or_default();
+        format!("max={limit} since={since}{pilot}")
     }
 
     /// Whether a message is to be carried.

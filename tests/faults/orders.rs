@@ -68,6 +68,7 @@ impl Orders {
             folders: self.folders.iter().map(|(from, to)| (path(from), path(to))).collect(),
             exclude: Rules::exclude_patterns(&[]).unwrap(),
             max_message_bytes: None,
+            most_per_folder: None,
             since: None,
             depth: Depth::Full,
             settle: Duration::from_millis(self.settle_ms),

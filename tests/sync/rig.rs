@@ -62,6 +62,7 @@ pub fn all_rules() -> Rules {
         folders: Vec::new(),
         exclude: Rules::exclude_patterns(&[]).unwrap(),
         max_message_bytes: None,
+        most_per_folder: None,
         since: None,
         depth: Depth::Full,
         settle: Duration::from_secs(2),
