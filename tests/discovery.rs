@@ -8,7 +8,11 @@
     reason = "tests stop at the first surprise"
 )]
 
+#[path = "discovery/sessions.rs"]
+mod sessions;
 mod support;
+#[path = "discovery/web.rs"]
+mod web;
 #[path = "discovery/world.rs"]
 mod world;
 

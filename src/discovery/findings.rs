@@ -3,20 +3,22 @@
 //! A server that nobody needs holds nothing up: findings about servers that do not work appear only while a mailbox is
 //! still without one. The ranked candidates show the rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Request;
 use super::collect::{Ranked, count};
 use super::logins::{End, Tried, is_refused};
+use super::lookalike::looks_like;
 use super::signals::Heard;
 use super::trust::Approval;
 use super::verdict::{is_unknown, nothing_found, relevant};
-use crate::model::evidence::{ServerFacts, Signal};
+use crate::model::evidence::{Grade, ServerFacts, Signal};
 use crate::model::failure::{Class, Failure};
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::service::Service;
 use crate::model::text::printable;
 
 /// How long before its end a certificate is worth a word.
@@ -39,6 +41,8 @@ pub(super) fn draw(
         servers(&mut findings, request, heard, ranked);
     }
     published(&mut findings, heard);
+    deceiving(&mut findings, request, heard);
+    others(&mut findings, heard);
     used(&mut findings, ranked, tried, now);
     mailboxes(&mut findings, request, tried);
     findings
@@ -66,7 +70,8 @@ fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked
             Ok(_) if candidate.approval == Approval::Foreign => {
                 let host = &candidate.endpoint.host;
                 if foreign.insert(host) {
-                    let said: Vec<_> = candidate.signals.iter().map(ToString::to_string).collect();
+                    let said: Vec<_> =
+                        candidate.signals.iter().map(|signal| named_by(*signal, candidate)).collect();
                     let text = format!(
                         "{} is outside {} and was named by {} alone, so no password was sent to it.",
                         printable(host),
@@ -92,6 +97,54 @@ fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked
             format!("N{}.", text.trim_start_matches('n'))
         };
         findings.push(Finding::of_domain(Code::NoServerFound, text));
+    }
+}
+
+/// Who named a candidate, with what a reader should know of it.
+fn named_by(signal: Signal, candidate: &Ranked) -> String {
+    // Over HTTPS it would be published at C.
+    let clear = signal == Signal::Autoconfig && candidate.published == Grade::D;
+    format!("{signal}{}", if clear { " over plain HTTP" } else { "" })
+}
+
+/// What leads somewhere else than it seems to.
+fn deceiving(findings: &mut Vec<Finding>, request: &Request, heard: &Heard) {
+    let mut seen = BTreeSet::new();
+    for published in &heard.published {
+        let host = &published.endpoint.host;
+        if published.signal != Signal::Manifest
+            && let Some(shown) = looks_like(host, &request.domain)
+            && seen.insert(host)
+        {
+            let text = format!(
+                "{} names {}, which reads as {} and is not inside {}.",
+                published.signal,
+                printable(host),
+                printable(&shown),
+                request.domain
+            );
+            findings.push(Finding::about(Code::LookAlikeHost, printable(host), text));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (asked, led) in &heard.refused {
+        if seen.insert(asked) {
+            let text = format!("{asked} redirects to {led}, an address inside a network.");
+            findings.push(Finding::about(Code::RedirectInside, asked, text));
+        }
+    }
+}
+
+/// Services that answered as what they are.
+fn others(findings: &mut Vec<Finding>, heard: &Heard) {
+    let answered = heard.services.iter().filter(|facts| facts.grade <= Grade::B);
+    let mut places: BTreeMap<Service, &str> = BTreeMap::new();
+    for facts in answered {
+        places.entry(facts.service).or_insert(&facts.place);
+    }
+    for (service, place) in places {
+        let text = format!("{service} is offered at {place}; what is in it is not carried.");
+        findings.push(Finding::about(Code::OtherServicesOffered, service, text));
     }
 }
 
@@ -178,6 +231,15 @@ fn mailboxes(findings: &mut Vec<Finding>, request: &Request, tried: &[Tried]) {
         findings.push(Finding::of_domain(Code::MixedProtocols, text));
     }
     for (mailbox, one) in request.mailboxes.iter().zip(tried) {
+        if let Some(foreign) = one.read.as_ref().map(|read| read.size.foreign).filter(|foreign| *foreign > 0)
+        {
+            let seen = count(foreign as usize, "folder", "folders");
+            let text = format!(
+                "It sees {seen} of others or shared, which {} not carried with it.",
+                if foreign == 1 { "is" } else { "are" }
+            );
+            findings.push(Finding::about(Code::SharedFoldersSeen, &mailbox.address, text));
+        }
         let mut add = |code, text: String| findings.push(Finding::about(code, &mailbox.address, text));
         match (&one.read, one.end) {
             (Some(read), _) if read.endpoint.protocol == Protocol::Pop3 => add(

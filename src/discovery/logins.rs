@@ -2,6 +2,7 @@
 //! A refused password is counted before anything else is tried, so that nobody is locked out.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt};
 
@@ -14,6 +15,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Attempt, MailboxSize};
 use crate::model::failure::{Class, Failure};
 use crate::model::protocol::Protocol;
+use crate::model::service::SessionFacts;
 
 /// Mailboxes that are logged in to at the same time.
 const PARALLEL: usize = 8;
@@ -71,6 +73,8 @@ pub(super) struct Logins<'a> {
     pub(super) read: AtomicUsize,
     /// Mailboxes whose password was refused everywhere.
     pub(super) refused: AtomicUsize,
+    /// What each server said to the first mailbox that was read from it.
+    pub(super) sessions: Mutex<Vec<SessionFacts>>,
 }
 
 /// Why one login brought nothing.
@@ -175,6 +179,14 @@ impl Logins<'_> {
         tried
     }
 
+    /// Keeps what a server said, unless another mailbox heard it before.
+    fn keep(&self, said: SessionFacts) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.iter().all(|known| known.endpoint != said.endpoint) {
+            sessions.push(said);
+        }
+    }
+
     async fn try_one(&self, endpoint: &Endpoint, login: &Login) -> Result<Read, Unread> {
         let before = |failure| Unread { failure, accepted: false };
         let after = |failure| Unread { failure, accepted: true };
@@ -184,8 +196,17 @@ impl Logins<'_> {
                 let greeted = imap::session::greet(self.network, endpoint, trust).await.map_err(before)?;
                 let mut session = greeted.login(login).await.map_err(before)?;
                 let size = imap::probe::measure_mailbox(&mut session).await;
+                let account = match &size {
+                    Ok(_) => imap::account::ask_account(&mut session).await.ok(),
+                    Err(_) => None,
+                };
                 session.close().await;
-                (size.map_err(after)?, true)
+                let mut size = size.map_err(after)?;
+                if let Some(account) = account {
+                    (size.quota, size.foreign) = (account.quota, account.foreign);
+                    self.keep(account.session);
+                }
+                (size, true)
             }
             Protocol::Pop3 => {
                 let mut session =
@@ -196,6 +217,12 @@ impl Logins<'_> {
                     Ok((size, session.has_unique_ids().await?))
                 };
                 let measured = measured.await;
+                if let Ok((_, unique_ids)) = &measured
+                    && let Ok(facts) = session.ask_again().await
+                {
+                    let said = SessionFacts::of(endpoint, facts.capabilities.clone());
+                    self.keep(SessionFacts { unique_ids: *unique_ids, ..said });
+                }
                 session.quit().await;
                 measured.map_err(after)?
             }

@@ -1,8 +1,11 @@
 //! Discovery: where a domain's mail is, which protocol each mailbox really speaks, and how sure that is.
 //!
 //! ```text
-//! signals (in parallel)      mx · srv · autoconfig · manifest ──► usual names, where nothing was published
-//!        └─► probes          every distinct endpoint, without a login
+//! signals (in parallel)      manifest
+//!   DNS first                mx · srv · autodiscover's alias
+//!        └─► what it names   ispdb · jmap · dav · tenant · autodiscover
+//!   the web beside it        autoconfig · autodiscover · exchange · zimbra ──► usual names, where nothing was published
+//!        └─► probes          every distinct endpoint, and managesieve beside it, without a login
 //!              └─► collect   pure: which endpoints may see a password (trust), and in which order
 //!                    └─► logins    per mailbox, IMAP before POP3, counted by the guard
 //!                          └─► collect, verdict, findings    pure: candidates, failures, what a person should know
@@ -12,19 +15,32 @@
 //! returns a document.
 
 mod autoconfig;
+mod autodiscover;
 mod collect;
+mod dav;
+mod exchange;
 pub mod findings;
+mod http;
+mod ispdb;
+mod jmap;
 mod logins;
+mod lookalike;
+mod managesieve;
 mod mx;
 mod probes;
+#[cfg(test)]
+mod properties;
 mod signals;
 mod srv;
+mod tenant;
 mod trust;
 mod usual;
 mod verdict;
+mod zimbra;
 
 use std::future::Future;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,7 +51,7 @@ use tokio::time::sleep;
 
 use self::collect::Ranked;
 use self::logins::Tried;
-use self::signals::{Heard, Published};
+use self::signals::{Asking, Heard, Published};
 
 use crate::mail::credentials::Login;
 use crate::mail::network::Network;
@@ -43,9 +59,11 @@ use crate::mail::tls::Trust;
 use crate::model::address::{Address, Domain};
 pub use crate::model::clock::Clock;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{DomainDiscovery, Evidence, Grade, Outcome, Signal};
+use crate::model::evidence::{DomainDiscovery, EXCERPT_MAX, Evidence, Grade, Outcome, Signal};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::service::SessionFacts;
+use crate::model::text::cut;
 
 /// How long signals and probes may take together unless the request says otherwise. Logins come after it.
 pub const DEADLINE: Duration = Duration::from_mins(1);
@@ -157,9 +175,15 @@ pub async fn discover(
     let endpoints = probes::distinct(&heard.published);
     watcher.saw(&Step::Probes { endpoints: endpoints.len() });
     let end = sleep(request.deadline / 2).shared();
-    let probed = probes::ask(network, request, endpoints, end).await;
+    let imap = imap_hosts(&endpoints);
+    let asking = Asking { network, request, clock };
+    let rules = managesieve::ask(asking, &heard.named, &imap);
+    let rules = within(rules, end.clone(), Signal::ManageSieve, Grade::C, request, clock);
+    let (probed, rules) = futures::join!(probes::ask(network, request, endpoints, end), rules);
     probes::note(&mut heard, &probed, clock);
-    let servers = probed.iter().filter_map(|probe| probe.answer.clone().ok()).collect();
+    heard.add(rules);
+    let servers: Vec<_> = probed.iter().filter_map(|probe| probe.answer.clone().ok()).collect();
+    zimbra::recognise(&mut heard, &servers, clock.now());
 
     let chosen = request.mailboxes.iter().filter_map(|mailbox| mailbox.chosen.as_ref()?.endpoint.as_ref());
     let named: Vec<Endpoint> = request.servers.iter().chain(chosen).cloned().collect();
@@ -175,15 +199,19 @@ pub async fn discover(
         done: AtomicUsize::new(0),
         read: AtomicUsize::new(0),
         refused: AtomicUsize::new(0),
+        sessions: Mutex::default(),
     };
     let tried = logins.run().await;
+    let mut sessions = logins.sessions.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sessions.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
 
     let finished = clock.now();
-    note_logins(&mut heard, &ranked, &tried, finished);
+    note_logins(&mut heard, &ranked, &tried, &sessions, finished);
     let mailboxes = verdict::mailboxes(request, &ranked, &heard, &tried);
     let failure = verdict::of_domain(request, &ranked, &heard, &mailboxes);
     let findings = findings::draw(request, &heard, &ranked, &tried, finished);
     heard.evidence.truncate(EVIDENCE_MAX);
+    heard.services.sort_by(|a, b| (a.grade, a.service, &a.place).cmp(&(b.grade, b.service, &b.place)));
     DomainDiscovery {
         domain: request.domain.clone(),
         started,
@@ -191,25 +219,64 @@ pub async fn discover(
         candidates: collect::conclude(&ranked, &tried, &heard.denied),
         evidence: heard.evidence,
         servers,
+        services: heard.services,
+        sessions,
         mailboxes,
         findings,
         failure,
     }
 }
 
-/// Everything that names servers: the manifest, then DNS and autoconfig, then usual names for what is still open.
+/// Everything that names servers: the manifest, then DNS and what it names beside published documents, then usual names
+/// for what is still open.
 async fn ask_signals(network: &Network, request: &Request, clock: &dyn Clock) -> Heard {
     let end = sleep(request.deadline / 2).shared();
     let mut heard = manifest(request, clock);
-    let signals: [(Signal, Grade, BoxFuture<'_, Heard>); 3] = [
-        (Signal::Mx, Grade::D, Box::pin(mx::ask(network, &request.domain, clock))),
-        (Signal::Srv, Grade::C, Box::pin(srv::ask(network, &request.domain, clock))),
-        (Signal::Autoconfig, Grade::C, Box::pin(autoconfig::ask(network, request, clock))),
-    ];
-    let answers = signals.map(|(signal, grade, ask)| within(ask, end.clone(), signal, grade, request, clock));
-    for answer in join_all(answers).await {
-        heard.add(answer);
-    }
+    let asking = Asking { network, request, clock };
+    let by_name = async {
+        let mut heard = ask_all(
+            asking,
+            end.clone(),
+            vec![
+                (Signal::Mx, Grade::D, Box::pin(mx::ask(network, &request.domain, clock))),
+                (Signal::Srv, Grade::C, Box::pin(srv::ask(network, &request.domain, clock))),
+                (Signal::Autodiscover, Grade::D, Box::pin(autodiscover::look_up_alias(asking))),
+            ],
+        )
+        .await;
+        heard.add(ispdb::look_up(asking, &heard.exchangers));
+        let then = ask_all(
+            asking,
+            end.clone(),
+            vec![
+                (
+                    Signal::ProviderFacts,
+                    Grade::D,
+                    Box::pin(autoconfig::ask_hoster(asking, &heard.exchangers)),
+                ),
+                (Signal::Jmap, Grade::C, Box::pin(jmap::ask(asking, &heard.named))),
+                (Signal::Dav, Grade::C, Box::pin(dav::ask(asking, &heard.named))),
+                (Signal::Autodiscover, Grade::C, Box::pin(autodiscover::ask_named(asking, &heard.named))),
+                (Signal::Tenant, Grade::C, Box::pin(tenant::ask(asking, &heard.providers))),
+            ],
+        )
+        .await;
+        heard.add(then);
+        heard
+    };
+    let by_place = ask_all(
+        asking,
+        end.clone(),
+        vec![
+            (Signal::Autoconfig, Grade::C, Box::pin(autoconfig::ask(network, request, clock))),
+            (Signal::Autodiscover, Grade::C, Box::pin(autodiscover::ask(asking))),
+            (Signal::Exchange, Grade::D, Box::pin(exchange::ask(asking))),
+            (Signal::Zimbra, Grade::D, Box::pin(zimbra::ask(asking))),
+        ],
+    );
+    let (by_name, by_place) = futures::join!(by_name, by_place);
+    heard.add(by_name);
+    heard.add(by_place);
     let open: Vec<Protocol> = Protocol::ALL
         .into_iter()
         .filter(|protocol| !heard.names(*protocol) && !heard.denied.contains(protocol))
@@ -220,6 +287,36 @@ async fn ask_signals(network: &Network, request: &Request, clock: &dyn Clock) ->
         heard.add(guessed);
     }
     heard
+}
+
+/// One signal that is to be asked, and how much it proves.
+type Question<'a> = (Signal, Grade, BoxFuture<'a, Heard>);
+
+/// Asks several signals at once; the order of what they say is that of the questions, whoever answers first.
+async fn ask_all(
+    asking: Asking<'_>,
+    end: impl Future<Output = ()> + Clone,
+    questions: Vec<Question<'_>>,
+) -> Heard {
+    let answers = questions
+        .into_iter()
+        .map(|(signal, grade, ask)| within(ask, end.clone(), signal, grade, asking.request, asking.clock));
+    let mut heard = Heard::default();
+    for answer in join_all(answers).await {
+        heard.add(answer);
+    }
+    heard
+}
+
+/// The distinct hosts of IMAP servers, in their order.
+fn imap_hosts(endpoints: &[Endpoint]) -> Vec<String> {
+    let mut hosts: Vec<String> = Vec::new();
+    for endpoint in endpoints.iter().filter(|endpoint| endpoint.protocol == Protocol::Imap) {
+        if !hosts.contains(&endpoint.host) {
+            hosts.push(endpoint.host.clone());
+        }
+    }
+    hosts
 }
 
 /// What a signal says, or that it has said nothing when the time was up.
@@ -267,7 +364,19 @@ fn manifest(request: &Request, clock: &dyn Clock) -> Heard {
 }
 
 /// Puts the logins that worked down as evidence, one line for each server.
-fn note_logins(heard: &mut Heard, ranked: &[Ranked], tried: &[Tried], at: Timestamp) {
+fn note_logins(
+    heard: &mut Heard,
+    ranked: &[Ranked],
+    tried: &[Tried],
+    sessions: &[SessionFacts],
+    at: Timestamp,
+) {
+    let words = |endpoint: &Endpoint| {
+        let said = sessions.iter().find(|said| said.endpoint == *endpoint)?;
+        let words: Vec<&str> = said.capabilities.words().collect();
+        let text = format!("{} | {}", said.id.join(" "), words.join(" "));
+        Some(cut(text.trim_start_matches([' ', '|']), EXCERPT_MAX))
+    };
     for candidate in ranked {
         let endpoint = &candidate.endpoint;
         let reads = tried.iter().filter(|t| t.read.as_ref().is_some_and(|read| read.endpoint == *endpoint));
@@ -285,7 +394,7 @@ fn note_logins(heard: &mut Heard, ranked: &[Ranked], tried: &[Tried], at: Timest
                     endpoint.address(),
                     collect::count(n, "mailbox", "mailboxes")
                 ),
-                excerpt: None,
+                excerpt: words(endpoint),
             });
         }
     }

@@ -1,7 +1,8 @@
 //! MX records (RFC 5321 §5). They say who takes mail in, which may be a filter in front of the real store: a hint of grade
-//! D that never decides anything by itself.
+//! D that never decides anything by itself. Whose the hosts are is looked up in `model::provider`.
 
 use hickory_resolver::proto::rr::RData;
+use jiff::Timestamp;
 
 use super::Clock;
 use super::signals::Heard;
@@ -9,6 +10,7 @@ use super::srv::explain;
 use crate::mail::network::Network;
 use crate::model::address::Domain;
 use crate::model::evidence::{Grade, Outcome, Signal};
+use crate::model::provider::by_host;
 use crate::model::text::printable;
 
 /// The most records that are read.
@@ -38,6 +40,7 @@ pub(super) async fn ask(network: &Network, domain: &Domain, clock: &dyn Clock) -
                 } else {
                     let statement = format!("{domain} MX {preference} → {}", printable(&host));
                     heard.note(Signal::Mx, Grade::D, at, Outcome::Offered, statement);
+                    tell_provider(&mut heard, &host, at);
                     heard.exchangers.push(host);
                 }
             }
@@ -54,4 +57,16 @@ pub(super) async fn ask(network: &Network, domain: &Domain, clock: &dyn Clock) -
         Err(error) => heard.fail(Signal::Mx, Grade::D, at, &format!("{domain} MX"), explain(&error)),
     }
     heard
+}
+
+/// Says once whose an exchanger is.
+fn tell_provider(heard: &mut Heard, host: &str, at: Timestamp) {
+    let Some(provider) = by_host(host) else { return };
+    if heard.providers.iter().any(|known| known.name == provider.name) {
+        return;
+    }
+    let statement = format!("{} is {provider}", printable(host));
+    let words = format!("*.{} ({})", provider.suffix, provider.source);
+    heard.quote(Signal::Mx, Grade::D, at, statement, &words);
+    heard.providers.push(provider);
 }

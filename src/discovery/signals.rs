@@ -1,12 +1,39 @@
 //! What every signal hands over: evidence for people, endpoints for the probes, and protocols that are said not to exist.
 
 use jiff::Timestamp;
+use url::Url;
 
+use super::http::{NoAnswer, shown};
+use super::{Clock, Request};
+use crate::mail::network::Network;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{EXCERPT_MAX, Evidence, Grade, Outcome, Signal};
-use crate::model::failure::Failure;
+use crate::model::failure::{Class, Failure};
 use crate::model::protocol::Protocol;
+use crate::model::provider::Provider;
+use crate::model::service::{Service, ServiceFacts};
 use crate::model::text::{cut, printable};
+
+/// All that a signal needs to ask.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'a> {
+    pub(super) network: &'a Network,
+    pub(super) request: &'a Request,
+    pub(super) clock: &'a dyn Clock,
+}
+
+/// A place that a service record names for a service beside IMAP and POP3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    /// Which service; `None` is Autodiscover.
+    pub(super) service: Option<Service>,
+    /// A host name, lower case.
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+/// The most services of one domain that are kept.
+const SERVICES_MAX: usize = 50;
 
 /// One endpoint that a signal names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +63,14 @@ pub(super) struct Heard {
     pub(super) exchangers: Vec<String>,
     /// The domain itself is not in the DNS.
     pub(super) domain_missing: bool,
+    /// Whose the hosts are that take mail in or that autodiscovery leads to.
+    pub(super) providers: Vec<&'static Provider>,
+    /// Places of other services that service records name.
+    pub(super) named: Vec<Named>,
+    /// Services beside IMAP and POP3.
+    pub(super) services: Vec<ServiceFacts>,
+    /// Redirects to addresses that may not be connected to: what was asked, and where it led.
+    pub(super) refused: Vec<(String, String)>,
 }
 
 impl Heard {
@@ -46,6 +81,12 @@ impl Heard {
         self.denied.extend(other.denied);
         self.exchangers.extend(other.exchangers);
         self.domain_missing |= other.domain_missing;
+        self.providers.extend(other.providers);
+        self.named.extend(other.named);
+        self.refused.extend(other.refused);
+        for facts in other.services {
+            self.offer(facts);
+        }
     }
 
     /// Keeps one line of evidence that names no endpoint.
@@ -82,6 +123,56 @@ impl Heard {
         self.note(signal, grade, at, Outcome::Failed(failure), statement);
     }
 
+    /// As [`Self::note`], with the words that it was taken from.
+    pub(super) fn quote(
+        &mut self,
+        signal: Signal,
+        grade: Grade,
+        at: Timestamp,
+        statement: String,
+        words: &str,
+    ) {
+        self.note(signal, grade, at, Outcome::Offered, statement);
+        if let Some(last) = self.evidence.last_mut().filter(|_| !words.is_empty()) {
+            last.excerpt = Some(cut(&printable(words), EXCERPT_MAX));
+        }
+    }
+
+    /// Keeps that a place on the web did not answer, or that there is no such host.
+    pub(super) fn unanswered(
+        &mut self,
+        signal: Signal,
+        grade: Grade,
+        at: Timestamp,
+        asked: &Url,
+        why: NoAnswer,
+    ) {
+        let place = format!("{signal} {}", shown(asked));
+        if let Some(led) = why.refused {
+            self.refused.push((shown(asked), shown(&led)));
+        }
+        if why.failure.class == Class::Unreachable && why.failure.what.ends_with("does not exist in the DNS")
+        {
+            self.note(signal, grade, at, Outcome::NotOffered, format!("{place}: no such host"));
+        } else {
+            self.fail(signal, grade, at, &place, why.failure);
+        }
+    }
+
+    /// Keeps a service; of one at the same place the better grade counts.
+    pub(super) fn offer(&mut self, facts: ServiceFacts) {
+        let same = |known: &ServiceFacts| known.service == facts.service && known.place == facts.place;
+        // Even ones are told apart by what they say, so that whoever answers first changes nothing.
+        let better = |a: &ServiceFacts, b: &ServiceFacts| {
+            (a.grade, !a.trusted, &a.words) < (b.grade, !b.trusted, &b.words)
+        };
+        match self.services.iter().position(same) {
+            Some(at) if better(&facts, &self.services[at]) => self.services[at] = facts,
+            None if self.services.len() < SERVICES_MAX => self.services.push(facts),
+            Some(_) | None => {}
+        }
+    }
+
     /// Keeps an endpoint, and the evidence that names it.
     pub(super) fn publish(
         &mut self,
@@ -103,8 +194,12 @@ impl Heard {
         self.published.push(published);
     }
 
-    /// Whether any signal names an endpoint of a protocol.
+    /// Whether any signal of the domain itself names an endpoint of a protocol. Facts of whoever takes its mail in do not
+    /// say that it keeps the mailboxes.
     pub(super) fn names(&self, protocol: Protocol) -> bool {
-        self.published.iter().any(|published| published.endpoint.protocol == protocol)
+        let of_others = |p: &Published| p.signal == Signal::ProviderFacts && p.grade > Grade::C;
+        self.published
+            .iter()
+            .any(|published| published.endpoint.protocol == protocol && !of_others(published))
     }
 }

@@ -1,18 +1,20 @@
 //! Service records (RFC 6186, RFC 8314, RFC 2782): `_imaps`, `_imap`, `_pop3s` and `_pop3`. A target of `.` says that a
-//! service is decidedly not offered; then it is not guessed either.
+//! service is decidedly not offered; then it is not guessed either. Beside them those of JMAP, DAV, `ManageSieve` and
+//! Autodiscover, which the signals of these services follow.
 
 use futures::future::join_all;
 use hickory_resolver::net::NetError;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{RData, Record as DnsRecord};
 
 use super::Clock;
-use super::signals::{Heard, Published};
+use super::signals::{Heard, Named, Published};
 use crate::mail::network::Network;
 use crate::model::address::Domain;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::failure::{Class, Failure};
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::service::Service;
 use crate::model::text::printable;
 
 /// The services, what they speak, and how their channel is secured. The names without `s` mean STARTTLS: a password
@@ -22,6 +24,16 @@ const SERVICES: [(&str, Protocol, Tls); 4] = [
     ("_imap", Protocol::Imap, Tls::StartTLS),
     ("_pop3s", Protocol::Pop3, Tls::Implicit),
     ("_pop3", Protocol::Pop3, Tls::StartTLS),
+];
+
+/// Services beside IMAP and POP3 (RFC 8620 §2.2, RFC 6764, RFC 5804 §1.8), all of which begin TLS before anything
+/// is said; `None` is Autodiscover.
+const OTHERS: [(&str, Option<Service>); 5] = [
+    ("_jmap", Some(Service::Jmap)),
+    ("_caldavs", Some(Service::CalDav)),
+    ("_carddavs", Some(Service::CardDav)),
+    ("_sieve", Some(Service::ManageSieve)),
+    ("_autodiscover", None),
 ];
 
 /// The most records of one service that are read.
@@ -43,10 +55,59 @@ pub(super) async fn ask(network: &Network, domain: &Domain, clock: &dyn Clock) -
     for answered in join_all(SERVICES.map(|service| ask_service(network, domain, service, clock))).await {
         heard.add(answered);
     }
+    heard.add(ask_others(network, domain, clock).await);
     // "_imap: ." beside a real "_imaps" means: no STARTTLS port. The protocol itself is offered.
     let published = std::mem::take(&mut heard.denied);
     heard.denied = Protocol::ALL.into_iter().filter(|p| published.contains(p) && !heard.names(*p)).collect();
     heard
+}
+
+/// Asks for the other services. That none of them has a record is one line of evidence, not five.
+async fn ask_others(network: &Network, domain: &Domain, clock: &dyn Clock) -> Heard {
+    let mut heard = Heard::default();
+    let mut absent: Vec<&str> = Vec::new();
+    let asked = OTHERS.map(|(service, _)| network.resolver().srv_lookup(format!("{service}._tcp.{domain}.")));
+    let answers = join_all(asked).await;
+    let at = clock.now();
+    for ((name, service), answer) in OTHERS.into_iter().zip(answers) {
+        let records = match answer {
+            Ok(lookup) => sort((lookup.answers().iter()).filter_map(read).take(RECORDS_MAX).collect()),
+            Err(error) if error.is_nx_domain() || error.is_no_records_found() => {
+                absent.push(name);
+                continue;
+            }
+            Err(error) => {
+                heard.fail(Signal::Srv, Grade::C, at, &format!("{name}._tcp SRV"), explain(&error));
+                continue;
+            }
+        };
+        for Record { priority, weight, port, target } in records {
+            if target.is_empty() {
+                let statement = format!("{name}._tcp SRV → \".\": not offered");
+                heard.note(Signal::Srv, Grade::C, at, Outcome::NotOffered, statement);
+                continue;
+            }
+            let statement = format!("{name}._tcp SRV → {}:{port}", printable(&target));
+            let words = format!("{name}._tcp.{domain}. SRV {priority} {weight} {port} {target}.");
+            heard.quote(Signal::Srv, Grade::C, at, statement, &words);
+            heard.named.push(Named { service, host: target, port });
+        }
+    }
+    if !absent.is_empty() {
+        let statement = format!("no SRV record of {}", absent.join(", "));
+        heard.note(Signal::Srv, Grade::C, at, Outcome::NotOffered, statement);
+    }
+    heard
+}
+
+fn read(record: &DnsRecord) -> Option<Record> {
+    let RData::SRV(srv) = &record.data else { return None };
+    Some(Record {
+        priority: srv.priority,
+        weight: srv.weight,
+        port: srv.port,
+        target: srv.target.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
+    })
 }
 
 async fn ask_service(
@@ -64,15 +125,7 @@ async fn ask_service(
     };
     match answer {
         Ok(lookup) => {
-            let records = (lookup.answers().iter()).filter_map(|record| match &record.data {
-                RData::SRV(srv) => Some(Record {
-                    priority: srv.priority,
-                    weight: srv.weight,
-                    port: srv.port,
-                    target: srv.target.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
-                }),
-                _ => None,
-            });
+            let records = lookup.answers().iter().filter_map(read);
             for (rank, record) in sort(records.take(RECORDS_MAX).collect()).into_iter().enumerate() {
                 if record.target.is_empty() {
                     heard.denied.push(protocol);

@@ -448,6 +448,8 @@ pub fn unreadable_domain(
         finished: now,
         evidence: Vec::new(),
         servers: Vec::new(),
+        services: Vec::new(),
+        sessions: Vec::new(),
         candidates: Vec::new(),
         mailboxes,
         findings: vec![Finding::of_domain(code, failure.sentence())],

@@ -182,8 +182,11 @@ impl Network {
         Err(last)
     }
 
-    /// Waits until one more connection to a host is within the limit.
-    async fn slot(&self, host: &str) -> Result<OwnedSemaphorePermit> {
+    /// Waits until one more connection to a host is within the limit, and holds its place.
+    ///
+    /// # Errors
+    /// [`Class::Internal`] when the limits are gone.
+    pub async fn slot(&self, host: &str) -> Result<OwnedSemaphorePermit> {
         self.slots_of(host)
             .acquire_owned()
             .await

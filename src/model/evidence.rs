@@ -13,6 +13,7 @@ use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::finding::Finding;
 use super::protocol::Protocol;
+use super::service::{ServiceFacts, SessionFacts};
 
 /// How much a signal proves; `A` is the best. A protocol is selectable at A, recommended at B, suspected below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +47,25 @@ pub enum Signal {
     Srv,
     /// Thunderbird's autoconfig document.
     Autoconfig,
+    /// Facts of large providers, from the part of Thunderbird's ISPDB that comes with Mailferry, or as whoever takes the
+    /// domain's mail in publishes them.
+    ProviderFacts,
+    /// Microsoft's Autodiscover.
+    Autodiscover,
     /// A usual name, tried because nothing was published.
     UsualName,
+    /// JMAP's well-known place, or a JMAP server's own words.
+    Jmap,
+    /// The well-known places of `CalDAV` and `CardDAV`, or such a server's own words.
+    Dav,
+    /// A `ManageSieve` server's own words.
+    ManageSieve,
+    /// What an Exchange server shows to somebody who is not logged in.
+    Exchange,
+    /// What a Zimbra server shows to somebody who is not logged in.
+    Zimbra,
+    /// What Microsoft and Google publish about logins to a domain (`OpenID` configuration).
+    Tenant,
     /// An IMAP server's own words.
     Imap,
     /// A POP3 server's own words.
@@ -62,7 +80,15 @@ impl fmt::Display for Signal {
             Self::Mx => "MX",
             Self::Srv => "SRV",
             Self::Autoconfig => "autoconfig",
+            Self::ProviderFacts => "provider facts",
+            Self::Autodiscover => "autodiscover",
             Self::UsualName => "usual name",
+            Self::Jmap => "JMAP",
+            Self::Dav => "DAV",
+            Self::ManageSieve => "ManageSieve",
+            Self::Exchange => "Exchange",
+            Self::Zimbra => "Zimbra",
+            Self::Tenant => "OpenID",
             Self::Imap => "IMAP",
             Self::Pop3 => "POP3",
         })
@@ -175,6 +201,26 @@ pub struct MailboxSize {
     /// The newest arrival date; POP3 does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Timestamp>,
+    /// How much the account may hold; POP3 does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// Folders of other users and shared ones that the mailbox sees; they are not counted above and not carried with it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub foreign: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// How much an account may hold (RFC 9208), in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// What it holds by the server's own count.
+    pub used: u64,
+    /// What it may hold.
+    pub limit: u64,
 }
 
 /// One login that was tried, or not tried and why.
@@ -230,6 +276,12 @@ pub struct DomainDiscovery {
     pub evidence: Vec<Evidence>,
     /// The servers that answered.
     pub servers: Vec<ServerFacts>,
+    /// Services beside IMAP and POP3, the best grade first; at most 50.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceFacts>,
+    /// What the servers said after a login, one for each server that a mailbox was read from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<SessionFacts>,
     /// The ranked candidates, best first.
     pub candidates: Vec<Candidate>,
     /// Each mailbox, in the order of the manifest.

@@ -124,6 +124,10 @@ codes! {
     CertificateExpires: Warning, Nothing, "Have it renewed before the migration ends.";
     /// Published signals name different servers for the same protocol.
     ConflictingConfiguration: Warning, Nothing, "Check which server holds the mail; the report shows what each signal said.";
+    /// A published server's name looks like the domain's own and is another one.
+    LookAlikeHost: Warning, Nothing, "Compare the names letter by letter, and tell whoever looks after the domain's DNS.";
+    /// A published place redirects to a loopback, private or link-local address, which was not followed.
+    RedirectInside: Warning, Nothing, "Have the redirect taken away, or list the network in spec.policy.allowedNetworks if it is right.";
     /// A password was refused twice within a day, so it is not tried again.
     LoginAttemptsSpent: Warning, Nothing, "Change the Secret, or wait a day.";
     /// The destination cannot hold a folder's name, so the folder got another.
@@ -178,6 +182,10 @@ codes! {
     OldServerSenders: Warning, Nothing, "Change each of them before the old server goes.";
     /// A service record says that a protocol is not offered.
     ProtocolNotOffered: Advisory, Nothing, "Nothing; the protocol was not tried.";
+    /// The domain offers services for calendars, contacts or rules, which are not carried.
+    OtherServicesOffered: Advisory, Nothing, "Ask what is in use there, and export it by other means.";
+    /// A mailbox sees folders of other users or shared ones, which are not carried with it.
+    SharedFoldersSeen: Advisory, Nothing, "Make sure that each of them is in a mailbox of the list.";
     /// Mail comes in by a filter, so the MX record says nothing about where it is stored.
     GatewayInFront: Advisory, Nothing, "Change the filter's target at the cutover, and not the MX record.";
     /// The domain's MX record says that it takes no mail.

@@ -17,6 +17,8 @@ pub mod identity;
 pub mod message;
 pub mod progress;
 pub mod protocol;
+pub mod provider;
 pub mod record;
 pub mod secret;
+pub mod service;
 pub mod text;

@@ -259,6 +259,8 @@ fn unseen(domain: &DomainSpec, job: &KnownJob, failure: Failure) -> Result<Domai
         finished: job.ended(),
         evidence: Vec::new(),
         servers: Vec::new(),
+        services: Vec::new(),
+        sessions: Vec::new(),
         candidates: Vec::new(),
         mailboxes: Vec::new(),
         findings: Vec::new(),

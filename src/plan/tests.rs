@@ -54,6 +54,8 @@ fn discovery(domain: &str, mailboxes: &[(&str, Result<Protocol, Class>)]) -> Dom
         finished: at(1),
         evidence: Vec::new(),
         servers: Vec::new(),
+        services: Vec::new(),
+        sessions: Vec::new(),
         candidates: Vec::new(),
         mailboxes: mailboxes.iter().map(mailbox).collect(),
         findings: Vec::new(),

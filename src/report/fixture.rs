@@ -140,6 +140,7 @@ fn mailbox(address: &str, endpoint: Option<&Endpoint>, messages: u64, bytes: u64
             largest: bytes / 40,
             oldest: imap.then(|| at("2009-03-14T09:26:53Z")),
             newest: imap.then(|| at("2026-11-22T17:40:00Z")),
+            ..MailboxSize::default()
         }),
         failure: None,
     }
@@ -152,6 +153,8 @@ fn discovery(name: &str) -> DomainDiscovery {
         finished: at("2026-11-22T14:02:41Z"),
         evidence: Vec::new(),
         servers: Vec::new(),
+        services: Vec::new(),
+        sessions: Vec::new(),
         candidates: Vec::new(),
         mailboxes: Vec::new(),
         findings: Vec::new(),

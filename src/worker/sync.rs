@@ -144,6 +144,8 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         finished: now,
         evidence: Vec::new(),
         servers: Vec::new(),
+        services: Vec::new(),
+        sessions: Vec::new(),
         candidates: Vec::new(),
         mailboxes: mailboxes.collect(),
         findings: Vec::new(),

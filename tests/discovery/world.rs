@@ -138,11 +138,21 @@ pub fn codes(found: &DomainDiscovery) -> Vec<Code> {
 pub struct Web {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<String>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Web {
     pub fn start(ip: &str, certificate: Option<&Certificate>, path: &'static str, answer: String) -> Self {
+        Self::with_places(ip, certificate, vec![(path, answer)])
+    }
+
+    /// As [`Self::start`] with several places; what is asked at each is kept.
+    pub fn with_places(
+        ip: &str,
+        certificate: Option<&Certificate>,
+        places: Vec<(&'static str, String)>,
+    ) -> Self {
         let port = if certificate.is_some() { 443 } else { 80 };
         let address: SocketAddr = format!("{ip}:{port}").parse().unwrap();
         let listener = TcpListener::bind(address).unwrap();
@@ -155,6 +165,8 @@ impl Web {
         });
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stopped.load(Ordering::SeqCst) {
@@ -165,29 +177,49 @@ impl Web {
                 let _ = match &config {
                     Some(config) => {
                         let tls = ServerConnection::new(Arc::clone(config)).unwrap();
-                        serve(StreamOwned::new(tls, stream), path, &answer)
+                        serve(StreamOwned::new(tls, stream), &places, &heard)
                     }
-                    None => serve(stream, path, &answer),
+                    None => serve(stream, &places, &heard),
                 };
             }
         });
-        Self { address, stop, thread: Some(thread) }
+        Self { address, stop, asked, thread: Some(thread) }
+    }
+
+    /// What was asked so far, head and body of each question.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
     }
 }
 
-fn serve(mut stream: impl Read + Write, path: &str, answer: &str) -> std::io::Result<()> {
+fn serve(
+    mut stream: impl Read + Write,
+    places: &[(&str, String)],
+    asked: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
     let mut request = Vec::new();
     let mut piece = [0; 1024];
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+    let is_whole = |request: &[u8]| {
+        let head = request.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4);
+        head.is_some_and(|head| {
+            let text = String::from_utf8_lossy(&request[..head]).to_ascii_lowercase();
+            let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            request.len() >= head + length.unwrap_or(0)
+        })
+    };
+    while !is_whole(&request) {
         match stream.read(&mut piece)? {
             0 => return Ok(()),
             n => request.extend_from_slice(&piece[..n]),
         }
     }
-    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
-    let found = line.split(' ').nth(1).is_some_and(|target| target.split('?').next() == Some(path));
-    let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    stream.write_all(if found { answer } else { missing }.as_bytes())?;
+    let request = String::from_utf8_lossy(&request).into_owned();
+    let line = request.lines().next().unwrap_or_default().to_owned();
+    asked.lock().unwrap().push(request);
+    let target = line.split(' ').nth(1).and_then(|target| target.split('?').next()).unwrap_or_default();
+    let found = places.iter().find(|(path, _)| *path == target);
+    let missing = reply("404 Not Found", "", "");
+    stream.write_all(found.map_or(&missing, |(_, answer)| answer).as_bytes())?;
     stream.flush()
 }
 
@@ -215,8 +247,11 @@ pub fn document(servers: &[(&str, &str, u16, &str)]) -> String {
         ));
     }
     xml.push_str("</emailProvider></clientConfig>");
-    format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{xml}",
-        xml.len()
-    )
+    reply("200 OK", "Content-Type: text/xml\r\n", &xml)
+}
+
+/// An answer; each of the headers ends with its line.
+pub fn reply(status: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
 }

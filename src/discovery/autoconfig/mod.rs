@@ -1,23 +1,23 @@
 //! Thunderbird's autoconfig: the document that a domain publishes about its own mail servers. Over validated HTTPS from
-//! a host of the domain it is the domain's own voice; over plain HTTP it is a hint that proves nothing.
+//! a host of the domain it is the domain's own voice; over plain HTTP it is a hint that proves nothing. Whoever takes the
+//! domain's mail in may publish one for all that it hosts: a hint too.
 
 mod document;
-mod fetch;
 
 use futures::future::join_all;
 use jiff::Timestamp;
 use url::Url;
 
 use self::document::{Document, Incoming, parse};
-use self::fetch::fetch;
-use super::signals::{Heard, Published};
+use super::http::{NoAnswer, fetch, shown};
+use super::signals::{Asking, Heard, Published};
 use super::trust::is_inside;
 use super::{Clock, Request};
 use crate::mail::network::Network;
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Grade, Outcome, Signal};
-use crate::model::failure::{Class, Result};
+use crate::model::provider::{Kind, by_host};
 use crate::model::text::printable;
 
 /// Asks the places where a domain may publish the document: over HTTPS, and only if that brings none over HTTP.
@@ -28,44 +28,33 @@ pub(super) async fn ask(network: &Network, request: &Request, clock: &dyn Clock)
     let mut heard = Heard::default();
     for scheme in ["https", "http"] {
         let address = address.filter(|_| scheme == "https");
-        let urls: Vec<Url> = [
+        let mut places = vec![
             format!("{scheme}://autoconfig.{domain}/mail/config-v1.1.xml"),
             format!("{scheme}://{domain}/.well-known/autoconfig/mail/config-v1.1.xml"),
-        ]
-        .iter()
-        .filter_map(|text| Url::parse(text).ok())
-        .map(|mut url| {
-            if let Some(address) = address {
-                url.query_pairs_mut().append_pair("emailaddress", &address.to_string());
-            }
-            url
-        })
-        .collect();
+        ];
+        if scheme == "https" {
+            // The newest of the places (draft-ietf-mailmaint-autoconfig), which was never one of plain HTTP.
+            places.push(format!("{scheme}://autoconfig.{domain}/.well-known/mail-v1.xml"));
+        }
+        let urls: Vec<Url> = (places.iter())
+            .filter_map(|text| Url::parse(text).ok())
+            .map(|mut url| {
+                if let Some(address) = address {
+                    url.query_pairs_mut().append_pair("emailaddress", &address.to_string());
+                }
+                url
+            })
+            .collect();
         let answers = join_all(urls.iter().map(|url| read(network, request, url))).await;
         let at = clock.now();
         for (url, answer) in urls.iter().zip(answers) {
             match answer {
                 Ok((from, document)) => {
-                    publish(
-                        &mut heard,
-                        request,
-                        &from,
-                        &document,
-                        request.mailboxes.first().map(|m| &m.address),
-                        at,
-                    );
+                    publish(&mut heard, request, &from, &document, Signal::Autoconfig, at);
                 }
-                Err(failure) => {
-                    let asked = format!("autoconfig {}", shown(url));
+                Err(why) => {
                     let grade = if scheme == "https" { Grade::C } else { Grade::D };
-                    if failure.class == Class::Unreachable
-                        && failure.what.ends_with("does not exist in the DNS")
-                    {
-                        let statement = format!("{asked}: no such host");
-                        heard.note(Signal::Autoconfig, grade, at, Outcome::NotOffered, statement);
-                    } else {
-                        heard.fail(Signal::Autoconfig, grade, at, &asked, failure);
-                    }
+                    heard.unanswered(Signal::Autoconfig, grade, at, url, why);
                 }
             }
         }
@@ -76,16 +65,37 @@ pub(super) async fn ask(network: &Network, request: &Request, clock: &dyn Clock)
     heard
 }
 
-async fn read(network: &Network, request: &Request, url: &Url) -> Result<(Url, Document)> {
-    let (from, text) = fetch(network, &request.trust, url).await?;
-    Ok((from, parse(&text)?))
+/// Asks whoever takes the domain's mail in for a document of its own. It is told no address.
+pub(super) async fn ask_hoster(asking: Asking<'_>, exchangers: &[String]) -> Heard {
+    let mut heard = Heard::default();
+    let Some(url) = exchangers.iter().find_map(|host| hoster_place(host, asking.request)) else {
+        return heard;
+    };
+    let answer = read(asking.network, asking.request, &url).await;
+    let at = asking.clock.now();
+    match answer {
+        Ok((from, document)) => {
+            publish(&mut heard, asking.request, &from, &document, Signal::ProviderFacts, at);
+        }
+        Err(why) => heard.unanswered(Signal::ProviderFacts, Grade::D, at, &url, why),
+    }
+    heard
 }
 
-/// A URL without the address that was asked with.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    printable(url.as_str())
+/// Where the domain of an exchanger may publish a document: beside the host, if that is neither inside the domain nor
+/// somebody who keeps no documents for others.
+fn hoster_place(exchanger: &str, request: &Request) -> Option<Url> {
+    let is_none = by_host(exchanger).is_some_and(|provider| provider.kind != Kind::Hoster);
+    let above = exchanger.split_once('.').map(|(_, above)| above).filter(|above| above.contains('.'))?;
+    if is_none || is_inside(exchanger, &request.domain) {
+        return None;
+    }
+    Url::parse(&format!("https://autoconfig.{above}/mail/config-v1.1.xml")).ok()
+}
+
+async fn read(network: &Network, request: &Request, url: &Url) -> Result<(Url, Document), NoAnswer> {
+    let (from, text) = fetch(network, &request.trust, url).await?;
+    Ok((from, parse(&text)?))
 }
 
 fn publish(
@@ -93,9 +103,11 @@ fn publish(
     request: &Request,
     from: &Url,
     document: &Document,
-    address: Option<&Address>,
+    signal: Signal,
     at: Timestamp,
 ) {
+    let address = request.mailboxes.first().map(|mailbox| &mailbox.address);
+    let own = signal == Signal::Autoconfig;
     let inside = from.host_str().is_some_and(|host| is_inside(host, &request.domain));
     let secure = from.scheme() == "https";
     for (rank, incoming) in document.incoming.iter().enumerate() {
@@ -120,16 +132,16 @@ fn publish(
         );
         let published = Published {
             endpoint,
-            signal: Signal::Autoconfig,
-            grade: if secure { Grade::C } else { Grade::D },
-            trusted: secure && inside,
+            signal,
+            grade: if secure && own { Grade::C } else { Grade::D },
+            trusted: secure && inside && own,
             rank,
         };
         heard.publish(published, at, statement, Some(&excerpt));
     }
     if document.incoming.is_empty() {
         let statement = format!("autoconfig {} names no server of IMAP or POP3", shown(from));
-        heard.note(Signal::Autoconfig, Grade::C, at, Outcome::NotOffered, statement);
+        heard.note(signal, Grade::C, at, Outcome::NotOffered, statement);
     }
 }
 

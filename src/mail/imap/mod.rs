@@ -8,8 +8,10 @@
 //! - [`tokens`] reads the responses, tolerantly and within bounds.
 //! - [`session`] is the command layer: every tagged line's status is looked at, every refusal becomes a failure.
 //! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
+//! - [`account`] asks what a server tells of itself and of the account.
 //! - [`names`] turns folder paths into wire names and back (modified UTF-7).
 
+pub mod account;
 pub mod append;
 pub mod bodies;
 pub mod destination;

@@ -313,11 +313,20 @@ impl Session {
                 messages: messages.into(),
                 bytes,
                 largest,
-                oldest: None,
-                newest: None,
+                ..MailboxSize::default()
             })
         };
         size.await.at(|| place)
+    }
+
+    /// What the server says it can do now that somebody is logged in (RFC 2449 §5 lets it say more).
+    ///
+    /// # Errors
+    /// Any failure of the session.
+    pub async fn ask_again(&mut self) -> Result<&ServerFacts> {
+        let place = self.facts.endpoint.address();
+        self.ask_capabilities().await.at(|| place)?;
+        Ok(&self.facts)
     }
 
     /// Whether the server gives its messages lasting names (UIDL). Reads no message and marks none.

@@ -50,6 +50,8 @@ fn world() -> DomainDiscovery {
         started: now(),
         finished: now(),
         evidence: vec![mx("a.test MX 10 → mail.a.test", Outcome::Offered)],
+        services: Vec::new(),
+        sessions: Vec::new(),
         servers: vec![ServerFacts {
             endpoint: endpoint.clone(),
             greeting: "OK".to_owned(),

@@ -1,0 +1,72 @@
+//! Exchange servers, of one's own or hosted: what Exchange Web Services and Outlook on the web show to somebody who is not
+//! logged in. Hosts are guessed inside the domain; nothing published is needed.
+
+use futures::future::join_all;
+use url::Url;
+
+use super::http::{Method, ask as ask_web, shown};
+use super::signals::{Asking, Heard};
+use crate::model::evidence::{Grade, Outcome, Signal};
+use crate::model::service::{Service, ServiceFacts};
+
+const SIGNAL: Signal = Signal::Exchange;
+/// Headers that only Exchange sends.
+const HEADERS: [&str; 3] = ["x-owa-version", "x-feserver", "x-beserver"];
+/// Ways to log in that Exchange offers and ordinary web servers do not.
+const CHALLENGES: [&str; 2] = ["negotiate", "ntlm"];
+
+/// Asks the hosts that Exchange servers usually have.
+pub(super) async fn ask(asking: Asking<'_>) -> Heard {
+    let domain = &asking.request.domain;
+    let hosts = ["mail", "autodiscover"].map(|name| format!("{name}.{domain}"));
+    let mut heard = Heard::default();
+    for answered in join_all(hosts.iter().map(|host| ask_host(asking, host))).await {
+        heard.add(answered);
+    }
+    heard
+}
+
+async fn ask_host(asking: Asking<'_>, host: &str) -> Heard {
+    let mut heard = Heard::default();
+    for path in ["/EWS/Exchange.asmx", "/owa/"] {
+        let Ok(url) = Url::parse(&format!("https://{host}{path}")) else { return heard };
+        let answer = ask_web(asking.network, &asking.request.trust, &url, &Method::Look).await;
+        let at = asking.clock.now();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                // A host that does not answer at one place does not answer at the other.
+                heard.unanswered(SIGNAL, Grade::D, at, &url, why);
+                return heard;
+            }
+        };
+        let place = shown(&url);
+        let challenges = answer.challenges();
+        let header = |name: &str| Some(format!("{name}: {}", answer.header(name)?));
+        let headers: Vec<_> = HEADERS.iter().filter_map(|name| header(name)).collect();
+        let is_windows = challenges.iter().any(|one| CHALLENGES.contains(&one.to_ascii_lowercase().as_str()));
+        if headers.is_empty() && !is_windows {
+            let statement = format!("Exchange {place}: answers {} and is none", answer.status);
+            heard.note(SIGNAL, Grade::D, at, Outcome::NotOffered, statement);
+            continue;
+        }
+        let login = if challenges.is_empty() {
+            String::new()
+        } else {
+            format!(", which asks for a login by {}", challenges.join(", "))
+        };
+        heard.quote(
+            SIGNAL,
+            Grade::B,
+            at,
+            format!("an Exchange server at {place}{login}"),
+            &headers.join("; "),
+        );
+        if path.starts_with("/EWS") && !challenges.is_empty() {
+            let words = challenges.iter().cloned().chain(headers).collect::<Vec<_>>().join("; ");
+            let trusted = true;
+            heard.offer(ServiceFacts { service: Service::Ews, place, grade: Grade::B, trusted, words });
+        }
+    }
+    heard
+}

@@ -1,0 +1,276 @@
+//! Small questions over HTTP(S): only vetted addresses are connected to, redirects are followed by hand, a host is asked
+//! as often at once as the policy allows, and what comes is bounded. No credential is ever sent.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HeaderMap, HeaderName};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, header};
+use url::{Host, Url};
+
+use crate::mail::network::Network;
+use crate::mail::tls::Trust;
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::text::{cut, printable};
+
+/// How long one answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The most redirects that are followed.
+const REDIRECTS_MAX: usize = 5;
+/// The largest document, in bytes.
+const BODY_MAX: usize = 256 * 1024;
+/// The longest header that is shown, in bytes.
+const HEADER_MAX: usize = 200;
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub(super) enum Method {
+    /// A document, wherever redirects lead.
+    Get,
+    /// The answer of this very place: a redirect is an answer.
+    Look,
+    /// What a `WebDAV` server can do, wherever redirects lead.
+    Options,
+    /// The answer to a text in XML, of this very place.
+    Post(String),
+}
+
+/// What came.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Where it came from in the end.
+    pub(super) url: Url,
+    /// The HTTP status.
+    pub(super) status: u16,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// The text of the body.
+    ///
+    /// # Errors
+    /// [`Class::Protocol`] when it is not UTF-8.
+    pub(super) fn text(&self) -> Result<&str> {
+        std::str::from_utf8(&self.body)
+            .map_err(|e| Failure::protocol("answers with what is not UTF-8").caused_by(&e))
+    }
+
+    /// A header, made printable and cut.
+    pub(super) fn header(&self, name: &str) -> Option<String> {
+        let value = self.headers.get(name)?;
+        Some(cut(&printable(&String::from_utf8_lossy(value.as_bytes())), HEADER_MAX))
+    }
+
+    /// Where a redirect leads.
+    pub(super) fn location(&self) -> Option<Url> {
+        self.url.join(self.headers.get(header::LOCATION)?.to_str().ok()?).ok()
+    }
+
+    /// Whether any cookie's name begins so.
+    pub(super) fn sets_cookie(&self, start: &str) -> bool {
+        self.headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .any(|value| value.as_bytes().starts_with(start.as_bytes()))
+    }
+
+    /// The ways to log in that a 401 offers, in their order: `Negotiate`, `NTLM`, `Basic`; at most 5.
+    pub(super) fn challenges(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for value in
+            self.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok())
+        {
+            let name: String = value.chars().take_while(char::is_ascii_alphanumeric).take(20).collect();
+            if self.status == 401 && !name.is_empty() && !names.contains(&name) && names.len() < 5 {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    pub(super) failure: Failure,
+    /// The place that a redirect led to and that may not be connected to.
+    pub(super) refused: Option<Url>,
+}
+
+impl From<Failure> for NoAnswer {
+    fn from(failure: Failure) -> Self {
+        Self { failure, refused: None }
+    }
+}
+
+/// The addresses of one host that were vetted; no other name is looked up.
+struct Vetted {
+    host: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl Resolve for Vetted {
+    fn resolve(&self, name: Name) -> Resolving {
+        let known = name.as_str().eq_ignore_ascii_case(&self.host);
+        let addresses = if known { self.addresses.clone() } else { Vec::new() };
+        let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
+        Box::pin(async move { Ok(addresses) })
+    }
+}
+
+/// Fetches a document: where it came from in the end, and its text.
+///
+/// # Errors
+/// As [`ask`]; [`Class::Unreachable`] when nothing is there.
+pub(super) async fn fetch(network: &Network, trust: &Trust, url: &Url) -> Result<(Url, String), NoAnswer> {
+    let answer = ask(network, trust, url, &Method::Get).await?;
+    if !(200..300).contains(&answer.status) {
+        return Err(Failure::new(Class::Unreachable, format!("answers {}", answer.status)).into());
+    }
+    let text = answer.text()?.to_owned();
+    Ok((answer.url, text))
+}
+
+/// Asks one place, and where the method says so the places that it redirects to; any status is an answer.
+///
+/// # Errors
+/// [`Class::Unreachable`] when nobody is there, [`Class::Tls`] when a certificate is refused, [`Class::Refused`] when
+/// an address is not allowed, [`Class::Protocol`] when the answer is not what it should be.
+pub(super) async fn ask(
+    network: &Network,
+    trust: &Trust,
+    url: &Url,
+    method: &Method,
+) -> Result<Answer, NoAnswer> {
+    let mut url = url.clone();
+    let mut redirected = false;
+    for _ in 0..=REDIRECTS_MAX {
+        let response = send(network, trust, &url, method).await.map_err(|failure| {
+            let inside = redirected && failure.class == Class::Refused;
+            let refused = inside.then(|| url.clone());
+            let failure = if inside {
+                Failure { what: format!("redirects to {}: {}", shown(&url), failure.what), ..failure }
+            } else {
+                failure
+            };
+            NoAnswer { failure, refused }
+        })?;
+        let status = response.status();
+        let follows = matches!(method, Method::Get | Method::Options);
+        if !(follows && status.is_redirection()) {
+            let headers = response.headers().clone();
+            let body = read_body(response, status.is_success()).await?;
+            return Ok(Answer { url, status: status.as_u16(), headers, body });
+        }
+        let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let next = location.and_then(|location| url.join(location).ok());
+        let next = next.ok_or_else(|| Failure::protocol("redirects to nowhere"))?;
+        let fit = next.scheme() == "https" || (url.scheme() == "http" && next.scheme() == "http");
+        if !fit {
+            return Err(
+                Failure::new(Class::Refused, "redirects away from HTTPS, which is not followed").into()
+            );
+        }
+        // What began in the clear proves nothing, wherever it ends.
+        if url.scheme() == "http" && next.scheme() == "https" {
+            return Err(Failure::new(Class::Refused, "redirects to HTTPS, which was asked already").into());
+        }
+        url = next;
+        redirected = true;
+    }
+    Err(Failure::protocol(format!("redirects more than {REDIRECTS_MAX} times")).into())
+}
+
+/// A URL without what it was asked with: an address in it is nobody's business.
+pub(super) fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    cut(&printable(url.as_str()), HEADER_MAX)
+}
+
+async fn send(network: &Network, trust: &Trust, url: &Url, method: &Method) -> Result<Response> {
+    let host = match url.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        None => return Err(Failure::protocol("names no host")),
+    };
+    // An address in the URL is not looked up, so it is vetted here.
+    let addresses = network.resolve(&host).await?;
+    let _slot = network.slot(&host).await?;
+    let mut tls = rustls::ClientConfig::clone(trust.config());
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let client = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(Vetted { host, addresses })
+        .redirect(Policy::none())
+        .no_proxy()
+        .timeout(TIMEOUT)
+        .user_agent(concat!("mailferry/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|e| Failure::internal("the HTTP client cannot be set up").caused_by(&e))?;
+    let request = match method {
+        Method::Get | Method::Look => client.get(url.clone()),
+        Method::Options => client.request(reqwest::Method::OPTIONS, url.clone()),
+        Method::Post(text) => client
+            .post(url.clone())
+            .header(header::CONTENT_TYPE, "text/xml; charset=utf-8")
+            .body(text.clone()),
+    };
+    let (accept, kinds): (HeaderName, _) =
+        (header::ACCEPT, "application/xml, text/xml, application/json, */*;q=0.1");
+    request.header(accept, kinds).send().await.map_err(|e| explain(&e.without_url()))
+}
+
+/// A whole document, or the beginning of what is none.
+async fn read_body(mut response: Response, is_document: bool) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| explain(&e.without_url()))? {
+        if body.len() + chunk.len() > BODY_MAX {
+            if !is_document {
+                return Ok(body);
+            }
+            return Err(Failure::protocol(format!("answers with more than {} KiB", BODY_MAX / 1024)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+fn explain(error: &reqwest::Error) -> Failure {
+    if let Some(tls) = find_tls(error) {
+        let what = match tls {
+            rustls::Error::InvalidCertificate(_) => "its certificate is refused",
+            _ => "the TLS handshake fails",
+        };
+        return Failure::new(Class::Tls, format!("{what}: {}", printable(&tls.to_string()))).caused_by(error);
+    }
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    let refused = innermost
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+    let what = if error.is_timeout() {
+        format!("does not answer within {} s", TIMEOUT.as_secs())
+    } else if refused {
+        "refuses connections".to_owned()
+    } else {
+        format!("cannot be fetched: {}", printable(&innermost.to_string()))
+    };
+    Failure::new(Class::Unreachable, what).caused_by(error)
+}
+
+/// The TLS error in a chain of causes. `io::Error` does not name what it wraps as its source, but the source of that.
+fn find_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(tls) = error.downcast_ref() {
+        return Some(tls);
+    }
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let wrapped = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static));
+    find_tls(wrapped.or_else(|| error.source())?)
+}

@@ -1,0 +1,223 @@
+//! What a server tells of itself and of the account once somebody is logged in: its name (RFC 2971), its namespaces
+//! (RFC 2342), the quota (RFC 9208), and how many folders of others the mailbox sees. Nothing is opened.
+
+use super::names::quote;
+use super::session::{Session, split_word};
+use super::tokens::{Value, read_values};
+use crate::model::evidence::Quota;
+use crate::model::failure::Result;
+use crate::model::service::SessionFacts;
+use crate::model::text::{cut, printable};
+
+/// The most fields, namespaces or prefixes that are kept of one kind.
+const KEPT_MAX: usize = 10;
+/// The longest of them, in bytes.
+const TEXT_MAX: usize = 100;
+/// The most folders of others that are counted.
+const FOREIGN_MAX: u32 = 100_000;
+
+/// What a server told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Of itself.
+    pub session: SessionFacts,
+    /// How much the account may hold.
+    pub quota: Option<Quota>,
+    /// Folders of other users or shared ones that the mailbox sees.
+    pub foreign: u32,
+}
+
+/// Asks for all of it in two turns at most. What the server does not offer or refuses stays empty.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn ask_account(session: &mut Session) -> Result<Account> {
+    let mut account = Account {
+        session: SessionFacts::of(&session.facts().endpoint, session.facts().capabilities.clone()),
+        quota: None,
+        foreign: 0,
+    };
+    let wanted = [
+        ("ID", concat!("ID (\"name\" \"mailferry\" \"version\" \"", env!("CARGO_PKG_VERSION"), "\")")),
+        ("NAMESPACE", "NAMESPACE"),
+        ("QUOTA", "GETQUOTAROOT INBOX"),
+    ];
+    let offered = wanted.iter().filter(|(word, _)| session.offers(word));
+    let commands: Vec<String> = offered.map(|(_, command)| (*command).to_owned()).collect();
+    // A refusal is an answer too: the field stays empty.
+    session
+        .run_all(&commands, |_, line| {
+            take(&mut account, line);
+            Ok(())
+        })
+        .await?;
+    let facts = &account.session;
+    let prefixes = facts.others.iter().chain(&facts.shared).filter(|prefix| !prefix.is_empty());
+    let lists: Vec<String> =
+        prefixes.map(|prefix| format!("LIST \"\" {}", quote(&format!("{prefix}*")))).collect();
+    let mut foreign = 0;
+    session
+        .run_all(&lists, |_, line| {
+            if foreign < FOREIGN_MAX && is_folder(line) {
+                foreign += 1;
+            }
+            Ok(())
+        })
+        .await?;
+    account.foreign = foreign;
+    Ok(account)
+}
+
+/// Takes one untagged response in; what is none of those that were asked for is passed over.
+fn take(account: &mut Account, line: &[u8]) {
+    let (word, rest) = split_word(line);
+    let Ok(values) = read_values(rest) else { return };
+    match word.to_ascii_uppercase().as_slice() {
+        b"ID" => account.session.id = read_id(&values),
+        b"NAMESPACE" => {
+            let facts = &mut account.session;
+            [facts.personal, facts.others, facts.shared] = [0, 1, 2].map(|at| read_prefixes(values.get(at)));
+        }
+        b"QUOTA" => account.quota = account.quota.or_else(|| read_quota(&values)),
+        _ => {}
+    }
+}
+
+fn shown(value: &Value) -> Option<String> {
+    Some(cut(&printable(&String::from_utf8_lossy(value.bytes()?)), TEXT_MAX))
+}
+
+/// `("name" "Dovecot" "version" NIL)` as `name=Dovecot`.
+fn read_id(values: &[Value]) -> Vec<String> {
+    let fields = values.first().and_then(Value::list).unwrap_or_default();
+    let pairs = fields.chunks_exact(2).filter_map(|pair| Some((shown(&pair[0])?, shown(&pair[1])?)));
+    pairs
+        .map(|(name, value)| cut(&format!("{}={value}", name.to_lowercase()), TEXT_MAX))
+        .take(KEPT_MAX)
+        .collect()
+}
+
+/// The prefixes of one kind of namespace: NIL, or a list of (prefix delimiter).
+fn read_prefixes(value: Option<&Value>) -> Vec<String> {
+    let spaces = value.and_then(Value::list).unwrap_or_default();
+    spaces
+        .iter()
+        .filter_map(|space| space.list()?.first()?.text())
+        .filter(|prefix| prefix.len() <= TEXT_MAX)
+        .map(str::to_owned)
+        .take(KEPT_MAX)
+        .collect()
+}
+
+/// `"root" (STORAGE used limit MESSAGE used limit)`; storage is counted in 1,024 bytes (RFC 9208 §5.1).
+fn read_quota(values: &[Value]) -> Option<Quota> {
+    let resources = values.get(1)?.list()?;
+    let storage = resources
+        .chunks_exact(3)
+        .find(|three| three[0].text().is_some_and(|name| name.eq_ignore_ascii_case("STORAGE")))?;
+    let bytes = |value: &Value| value.number::<u64>()?.checked_mul(1024);
+    Some(Quota { used: bytes(&storage[1])?, limit: bytes(&storage[2])? })
+}
+
+/// Whether a response lists a folder that can be opened.
+fn is_folder(line: &[u8]) -> bool {
+    let (word, rest) = split_word(line);
+    if !word.eq_ignore_ascii_case(b"LIST") {
+        return false;
+    }
+    let values = read_values(rest).unwrap_or_default();
+    let attributes = values.first().and_then(Value::list).unwrap_or_default();
+    let closed = |value: &Value| {
+        value.text().is_some_and(|text| {
+            text.eq_ignore_ascii_case("\\Noselect") || text.eq_ignore_ascii_case("\\NonExistent")
+        })
+    };
+    !values.is_empty() && !attributes.iter().any(closed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::capability::Capabilities;
+    use crate::model::endpoint::Endpoint;
+    use crate::model::protocol::{Protocol, Tls};
+
+    fn told(lines: &[&str]) -> Account {
+        let endpoint = Endpoint::new(Protocol::Imap, "imap.contoso.example", 993, Tls::Implicit);
+        let session = SessionFacts::of(&endpoint, Capabilities::default());
+        let mut account = Account { session, quota: None, foreign: 0 };
+        for line in lines {
+            take(&mut account, line.as_bytes());
+        }
+        account
+    }
+
+    #[test]
+    fn what_servers_tell_is_read() {
+        let account = told(&[
+            r#"ID ("name" "Dovecot" "Version" "2.3.19" "support-url" NIL)"#,
+            r#"NAMESPACE (("" "/")) (("user/" "/")) (("shared/" "/") ("public/" "/"))"#,
+            r"QUOTAROOT INBOX a b",
+            r#"QUOTA "" (MESSAGE 3 100 STORAGE 10 512)"#,
+            r#"QUOTA "other" (STORAGE 1 2)"#,
+        ]);
+        assert_eq!(account.session.id, ["name=Dovecot", "version=2.3.19"]);
+        assert_eq!(account.session.personal, [""]);
+        assert_eq!(account.session.others, ["user/"]);
+        assert_eq!(account.session.shared, ["shared/", "public/"]);
+        assert_eq!(account.quota, Some(Quota { used: 10_240, limit: 524_288 }));
+    }
+
+    #[test]
+    fn what_is_missing_or_broken_stays_empty() {
+        for line in [
+            "ID NIL",
+            "NAMESPACE NIL NIL NIL",
+            "QUOTA a ()",
+            "QUOTA a (STORAGE 1)",
+            "QUOTA a (STORAGE x 1)",
+            "ID (",
+            "",
+        ] {
+            let account = told(&[line]);
+            assert!(account.session.id.is_empty() && account.session.shared.is_empty(), "{line}");
+            assert_eq!(account.quota, None, "{line}");
+        }
+        let huge = format!("QUOTA a (STORAGE 1 {})", u64::MAX);
+        assert_eq!(told(&[&huge]).quota, None);
+    }
+
+    #[test]
+    fn folders_that_cannot_be_opened_do_not_count() {
+        for (line, counts) in [
+            (r#"LIST (\HasNoChildren) "/" shared/info"#, true),
+            (r#"LIST (\NoSelect \HasChildren) "/" shared"#, false),
+            (r#"LIST () "/" shared/x"#, true),
+            ("STATUS shared (MESSAGES 1)", false),
+            ("LIST", false),
+        ] {
+            assert_eq!(is_folder(line.as_bytes()), counts, "{line}");
+        }
+    }
+
+    #[test]
+    fn transcripts_of_real_servers_are_read_without_a_panic() {
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora/imap-transcripts");
+        let Ok(entries) = std::fs::read_dir(&folder) else {
+            println!("the corpus of real transcripts is not here; nothing was read");
+            return;
+        };
+        let (mut named, mut spaces) = (0, 0);
+        for entry in entries.flatten() {
+            let bytes = std::fs::read(entry.path()).unwrap();
+            for line in bytes.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"* ")) {
+                let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+                let account = told(&[&line]);
+                named += usize::from(!account.session.id.is_empty());
+                spaces += usize::from(!account.session.personal.is_empty());
+            }
+        }
+        assert!(named > 0 && spaces > 5, "{named} names and {spaces} namespaces");
+    }
+}

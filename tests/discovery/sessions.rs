@@ -1,0 +1,85 @@
+//! What servers tell once somebody is logged in: their name, their namespaces, the quota, lasting names of messages.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use mailferry::model::evidence::{Grade, Quota};
+use mailferry::model::finding::Code;
+use mailferry::model::protocol::Protocol;
+
+use super::support::ca::Ca;
+use super::support::corpus::Corpus;
+use super::support::dns::Record;
+use super::support::dovecot::{Access, Dovecot, LOOPBACK, User};
+use super::world::{World, codes, mailbox, protocols};
+
+/// Folders that everybody may read, whoever the server runs as.
+fn public_folders(root: &Path, names: &[&str]) {
+    let open = |path: &Path| {
+        fs::create_dir_all(path).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
+    };
+    open(root);
+    for name in names {
+        for part in ["", "cur", "new", "tmp"] {
+            open(&root.join(format!(".{name}")).join(part));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_logged_in_mailbox_tells_of_the_server_and_of_the_account() {
+    let ca = Ca::new();
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let root = folder.path().join("public");
+    public_folders(&root, &["Info", "Team"]);
+    let server = Dovecot::builder()
+        .imaps(LOOPBACK)
+        .pop3s(LOOPBACK)
+        .tls(&ca.issue(&["mail.aa.test"]))
+        .user(User::new("ada@aa.test", "ada-secret").quota(5_000_000))
+        .user(User::new("pop@aa.test", "pop-secret").only(Access::Pop3))
+        .setting(&format!(
+            "namespace public {{\n type = public\n separator = /\n prefix = Public/\n location = maildir:{}\n \
+             subscriptions = no\n list = yes\n}}\nimap_id_send = name * version *",
+            root.display()
+        ))
+        .start();
+    server.mailbox("ada@aa.test").seed(Corpus::new(5).inbox_only().messages(3));
+    let world = World::new(
+        ca,
+        &[
+            Record::srv("_imaps._tcp.aa.test", "mail.aa.test", server.imaps().port()),
+            Record::srv("_pop3s._tcp.aa.test", "mail.aa.test", server.pop3s().port()),
+            Record::a("mail.aa.test", "127.0.0.1"),
+        ],
+    );
+    let account = format!("{:?}", server.mailbox("ada@aa.test").read_all());
+    let request = world
+        .request("aa.test", vec![mailbox("ada@aa.test", "ada-secret"), mailbox("pop@aa.test", "pop-secret")]);
+    let found = world.discover(&request).await;
+    assert_eq!(protocols(&found), [Some(Protocol::Imap), Some(Protocol::Pop3)], "{found:#?}");
+
+    let [imap, pop3] = &found.sessions[..] else { panic!("{:#?}", found.sessions) };
+    assert_eq!((imap.endpoint.protocol, pop3.endpoint.protocol), (Protocol::Imap, Protocol::Pop3));
+    assert!(imap.id.contains(&"name=Dovecot".to_owned()), "{imap:#?}");
+    assert_eq!((&imap.personal[..], &imap.shared[..]), (&[String::new()][..], &["Public/".to_owned()][..]));
+    // What it can do after the login is more than it says before it.
+    let before = found.servers.iter().find(|facts| facts.endpoint == imap.endpoint).unwrap();
+    assert!(!before.capabilities.has("QUOTA") && imap.capabilities.has("QUOTA"), "{imap:#?}");
+    assert!(pop3.unique_ids && pop3.capabilities.has("UIDL"), "{pop3:#?}");
+
+    let size = found.mailboxes[0].size.as_ref().unwrap();
+    let Some(Quota { used, limit }) = size.quota else { panic!("{size:#?}") };
+    // The limit is counted in 1,024 bytes, the server rounds it.
+    assert!(limit.abs_diff(5_000_000) < 1_024 && used > 0 && used < limit, "{size:#?}");
+    assert_eq!((size.messages, size.foreign), (3, 2), "folders of others are not this mailbox's mail");
+    let mut expected = vec![Code::PopMailboxesPresent, Code::MixedProtocols, Code::SharedFoldersSeen];
+    expected.sort_unstable();
+    assert_eq!(codes(&found), expected, "{:#?}", found.findings);
+    let evidence = found.evidence.iter().find(|e| e.grade == Grade::A).unwrap();
+    assert!(evidence.excerpt.as_ref().unwrap().contains("name=Dovecot"), "{evidence:#?}");
+    assert_eq!(account, format!("{:?}", server.mailbox("ada@aa.test").read_all()), "nothing was changed");
+}
