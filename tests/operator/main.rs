@@ -6,6 +6,8 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "../ferry/mod.rs"]
+mod ferry;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -19,6 +21,7 @@ mod lost_workers;
 mod many;
 mod node;
 mod pair;
+mod project;
 mod restricted;
 mod rights;
 mod secrecy;

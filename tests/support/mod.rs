@@ -11,6 +11,7 @@
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
 //! - [`mixed`]: three domains that speak three ways, and where their mail goes
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
+//! - [`web`]: a small HTTPS server for what domains publish
 //! - [`corpus`]: deterministic mail, ordinary and odd
 //!
 //! Each test file says `mod support;`, so each uses a part of it only.
@@ -35,3 +36,4 @@ pub mod imap;
 pub mod mixed;
 pub mod postgres;
 pub mod process;
+pub mod web;
