@@ -23,6 +23,7 @@ use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
 use mailferry::transfer::lanes::{Lane, MoreLanes};
+use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
 use mailferry::transfer::{PassOutcome, Rules, sync_mailbox, sync_mailbox_in_lanes};
 
@@ -89,6 +90,7 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
         depth: Depth::Sampled,
         settle: Duration::from_secs(10),
         pace: Arc::default(),
+        neighbours: Neighbours::default(),
     };
     let progress = MailboxProgress::default();
     let open_new = async { ImapDestination::new(new.log_in().await?).await };

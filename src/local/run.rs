@@ -114,6 +114,7 @@ pub async fn tools_for(
         secrets: Arc::clone(secrets),
         network,
         authority: authority.into(),
+        trusts: Arc::default(),
         guard: Arc::new(DurableGuard::new(Arc::clone(&store))),
         turnstile: Arc::default(),
         pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),

@@ -23,7 +23,7 @@ use crate::mail::imap::session::{Session, greet, greet_if_free};
 use crate::mail::imap::source::ImapSource;
 use crate::mail::network::Network;
 use crate::mail::pop3::Pop3Source;
-use crate::mail::tls::Trust;
+use crate::mail::tls::{Trust, Trusts};
 use crate::mail::{Destination, Source};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
@@ -35,6 +35,7 @@ use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
 use crate::transfer::lanes::{Lane, MoreLanes};
+use crate::transfer::neighbours::Neighbours;
 use crate::transfer::pace::Pace;
 use crate::transfer::progress::MailboxProgress;
 use crate::transfer::{Rules, sync_mailbox_in_lanes};
@@ -52,6 +53,8 @@ pub struct Tools {
     pub network: Arc<Network>,
     /// PEM text of an authority given on the command line; empty when there is none.
     pub authority: Arc<str>,
+    /// Whose certificates are believed, by the authorities that are added to the system's.
+    pub trusts: Arc<Trusts>,
     /// The count of refused logins.
     pub guard: Arc<DurableGuard>,
     /// Where mailboxes wait until the destination's administrator is known to be let in.
@@ -90,7 +93,7 @@ impl Tools {
 
     fn trust(&self, wanted: Option<&crate::api::reference::CaRef>) -> Result<Trust> {
         let pem = self.secrets.authority(self.namespace(), wanted)?;
-        Trust::with_authorities(&[pem, self.authority.to_string()])
+        self.trusts.with_authorities(&[pem, self.authority.to_string()])
     }
 
     /// The mailboxes of a domain.
@@ -302,6 +305,7 @@ impl Tools {
             depth: spec.policy.verify.into(),
             settle: Duration::from_secs(u64::from(spec.policy.settle_seconds)),
             pace: Arc::clone(&self.pace),
+            neighbours: Neighbours::default(),
         })
     }
 
@@ -334,6 +338,18 @@ impl Tools {
         (record, tls)
     }
 
+    /// Tells the network how a session in mid-work ended. Who said it is in the failure; where it is not, it was either.
+    fn note_end(&self, source: &Endpoint, failure: &Failure) {
+        let destination = self.spec().destination.endpoint();
+        let said =
+            |endpoint: &Endpoint| failure.place.iter().any(|place| place.starts_with(&endpoint.address()));
+        for endpoint in [source, &destination] {
+            if said(endpoint) || !said(source) && !said(&destination) {
+                self.network.note(&endpoint.host, failure);
+            }
+        }
+    }
+
     async fn sync_into(
         &self,
         at: usize,
@@ -344,7 +360,8 @@ impl Tools {
         progress: &MailboxProgress,
     ) -> Result<()> {
         let ledger = self.store.claim(&self.key(&planned.source)).await?;
-        let rules = self.rules()?;
+        let beside = planned.beside.iter().map(|other| self.key(other)).collect();
+        let rules = Rules { neighbours: Neighbours::new(Arc::clone(&self.store), beside), ..self.rules()? };
         progress.enter_phase("logging in");
         let (source, destination) =
             tokio::join!(self.open_source(at, planned, endpoint), self.open_destination(planned));
@@ -362,6 +379,9 @@ impl Tools {
         let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
         let outcome =
             sync_mailbox_in_lanes(&mut *source, &mut destination, &lanes, &*ledger, &rules, progress).await;
+        if let Err(failure) = &outcome {
+            self.note_end(endpoint, failure);
+        }
         tokio::join!(source.close(), destination.close());
         // Counts are true also after a failure: they are the ledger's.
         record.counts = ledger.counts().await?;
@@ -393,10 +413,13 @@ struct Lanes<'a> {
 
 impl Lanes<'_> {
     async fn log_in(&self, endpoint: &Endpoint, login: &Login, trust: &Trust) -> Result<Option<Session>> {
-        let Some(greeted) = greet_if_free(&self.tools.network, endpoint, trust).await? else {
-            return Ok(None);
+        let begun = async {
+            let Some(greeted) = greet_if_free(&self.tools.network, endpoint, trust).await? else {
+                return Ok(None);
+            };
+            self.tools.guard.hold(login, greeted.login(login)).await.map(Some)
         };
-        self.tools.guard.hold(login, greeted.login(login)).await.map(Some)
+        begun.await.inspect_err(|failure| self.tools.network.note_refused(&endpoint.host, failure))
     }
 }
 
@@ -416,6 +439,16 @@ impl MoreLanes for Lanes<'_> {
         let destination: Box<dyn Destination> =
             Box::new(ImapDestination::beside(destination, self.destination.clone()));
         Ok(Some((source, destination)))
+    }
+
+    fn ended(&self, failure: &Failure) {
+        self.tools.note_end(self.endpoint, failure);
+    }
+
+    fn are_wanted_elsewhere(&self) -> bool {
+        let network = &self.tools.network;
+        network.is_wanted(&self.endpoint.host)
+            || network.is_wanted(&self.tools.spec().destination.endpoint().host)
     }
 }
 

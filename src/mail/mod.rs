@@ -3,7 +3,9 @@
 //! Bodies stream: a source hands over [`BodyEvent`]s, a destination takes them, and neither ever holds more than a few
 //! of them. Appends are asked for in batches, so that a driver may pipeline them as it sees fit.
 
+mod allowance;
 pub mod credentials;
+mod host;
 pub mod imap;
 pub mod network;
 pub mod patience;

@@ -15,10 +15,11 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
+use super::host::{Host, Waiting};
 use super::tls::Trust;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::TlsFacts;
@@ -45,7 +46,7 @@ pub struct Network {
     resolver: TokioResolver,
     allowed: Vec<IpNet>,
     per_host: usize,
-    slots: Mutex<HashMap<String, Arc<Semaphore>>>,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
 }
 
 impl Network {
@@ -76,7 +77,7 @@ impl Network {
         let resolver = builder
             .build()
             .map_err(|e| Failure::configuration("the name service cannot be set up").caused_by(&e))?;
-        Ok(Self { resolver, allowed, per_host: per_host.max(1), slots: Mutex::default() })
+        Ok(Self { resolver, allowed, per_host: per_host.max(1), hosts: Mutex::default() })
     }
 
     /// The name service, for record types of discovery's own.
@@ -131,13 +132,17 @@ impl Network {
         connected.await.at(|| endpoint.address())
     }
 
-    /// As [`Self::connect`], unless the host's limit is reached: then `None`, without waiting. For connections that one
-    /// can do without.
+    /// As [`Self::connect`], unless the host's limit is reached, or as many as the host takes are open: then `None`,
+    /// without waiting. For connections that one can do without.
     ///
     /// # Errors
     /// As [`Self::connect`].
     pub async fn connect_if_free(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Option<Channel>> {
-        let Ok(slot) = self.slots_of(&endpoint.host).try_acquire_owned() else { return Ok(None) };
+        let host = self.host(&endpoint.host);
+        if self.is_wanted(&endpoint.host) || !host.allowance().admits(host.open(), Instant::now()) {
+            return Ok(None);
+        }
+        let Ok(slot) = Arc::clone(&host.slots).try_acquire_owned() else { return Ok(None) };
         self.connect_unplaced(endpoint, trust, slot).await.at(|| endpoint.address()).map(Some)
     }
 
@@ -187,15 +192,45 @@ impl Network {
     /// # Errors
     /// [`Class::Internal`] when the limits are gone.
     pub async fn slot(&self, host: &str) -> Result<OwnedSemaphorePermit> {
-        self.slots_of(host)
+        let host = self.host(host);
+        let _waiting = Waiting::at(&host);
+        Arc::clone(&host.slots)
             .acquire_owned()
             .await
             .map_err(|e| Failure::internal("a connection limit is gone").caused_by(&e))
     }
 
-    fn slots_of(&self, host: &str) -> Arc<Semaphore> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.per_host))))
+    /// Whether somebody waits for a connection to a host, so that whoever can do without one should give it back.
+    pub fn is_wanted(&self, host: &str) -> bool {
+        self.host(host).is_wanted()
+    }
+
+    /// Learns from a further session that a host did not let begin that it is one too many.
+    pub fn note_refused(&self, host: &str, failure: &Failure) {
+        match failure.class {
+            // One too many is no reason to give up half of them, unless the host says for how long.
+            Class::Throttled if failure.wait.is_none() => {
+                let host = self.host(host);
+                host.allowance().refuse(host.open(), None, Instant::now());
+            }
+            _ => self.note(host, failure),
+        }
+    }
+
+    /// Learns from how a session with a host ended how many further ones the host takes.
+    pub fn note(&self, host: &str, failure: &Failure) {
+        let host = self.host(host);
+        let (open, now) = (host.open(), Instant::now());
+        match failure.class {
+            Class::Throttled => host.allowance().throttle(open, failure.wait, now),
+            Class::Unreachable => host.allowance().refuse(open, failure.wait, now),
+            _ => {}
+        }
+    }
+
+    fn host(&self, host: &str) -> Arc<Host> {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Host::new(self.per_host))))
     }
 }
 
@@ -354,6 +389,8 @@ delegate_to_stream! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::protocol::Protocol;
+    use tokio::net::TcpListener;
 
     fn network(allowed: &[&str]) -> Network {
         Network::new(
@@ -389,5 +426,39 @@ mod tests {
         let failure = strict.resolve("127.0.0.1").await.unwrap_err();
         assert_eq!(failure.class, Class::Refused);
         assert!(failure.hint.unwrap().contains("allowedNetworks"));
+    }
+    #[tokio::test]
+    async fn further_connections_heed_what_the_host_said_and_make_room_for_those_that_are_needed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint =
+            Endpoint::new(Protocol::Imap, "127.0.0.1", listener.local_addr().unwrap().port(), Tls::None);
+        let trust = Trust::with_authorities(&[]).unwrap();
+        let network = network(&["127.0.0.0/8"]);
+        let free = async || network.connect_if_free(&endpoint, &trust).await.unwrap();
+        let first = network.connect(&endpoint, &trust).await.unwrap();
+        let mut further = vec![free().await.unwrap(), free().await.unwrap(), free().await.unwrap()];
+        network.note("127.0.0.1", &Failure::new(Class::Throttled, "slow down"));
+        assert!(free().await.is_none(), "four are open, and two are allowed");
+        further.truncate(1);
+        assert!(free().await.is_none());
+        further.clear();
+        further.push(free().await.unwrap());
+        // One too many costs one; a first connection is never refused here.
+        drop(further);
+        network.note_refused("127.0.0.1", &Failure::new(Class::Throttled, "too many connections"));
+        assert!(free().await.is_none());
+        let mut needed = vec![first];
+        for _ in 1..8 {
+            needed.push(network.connect(&endpoint, &trust).await.unwrap());
+        }
+        // Whoever can do without is told as long as somebody waits.
+        assert!(!network.is_wanted("127.0.0.1"));
+        let connect = network.connect(&endpoint, &trust);
+        tokio::pin!(connect);
+        assert!(timeout(Duration::from_millis(50), &mut connect).await.is_err());
+        assert!(network.is_wanted("127.0.0.1"));
+        needed.pop();
+        connect.await.unwrap();
+        assert!(!network.is_wanted("127.0.0.1"));
     }
 }

@@ -1,12 +1,14 @@
 //! One TLS policy for every protocol: rustls with ring, TLS 1.2 or newer, certificates validated against the system's
 //! authorities and those that the manifest adds. There is no way to switch the validation off.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{
-    CertificateError as E, ClientConfig, ConfigBuilder, ProtocolVersion, RootCertStore, WantsVerifier,
+    CertificateError as E, ClientConfig, ConfigBuilder, HandshakeKind, ProtocolVersion, RootCertStore,
+    WantsVerifier,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -30,6 +32,27 @@ struct Authorities {
     added: RootCertStore,
     /// Made at the first handshake: reading the system's authorities takes longer than a pass that finds nothing to do.
     config: OnceLock<Arc<ClientConfig>>,
+}
+
+/// One [`Trust`] for each set of authorities, whoever asks: sessions that share it take up each other's TLS sessions, which
+/// saves a turn and the certificates (RFC 8446 §2.2).
+#[derive(Debug, Default)]
+pub struct Trusts(Mutex<HashMap<Vec<String>, Trust>>);
+
+impl Trusts {
+    /// As [`Trust::with_authorities`].
+    ///
+    /// # Errors
+    /// As [`Trust::with_authorities`].
+    pub fn with_authorities(&self, pems: &[String]) -> Result<Trust> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trust) = known.get(pems) {
+            return Ok(trust.clone());
+        }
+        let trust = Trust::with_authorities(pems)?;
+        known.insert(pems.to_vec(), trust.clone());
+        Ok(trust)
+    }
 }
 
 impl Trust {
@@ -80,6 +103,8 @@ impl Trust {
             .connect(name, stream)
             .await
             .map_err(|error| explain_handshake(&error))?;
+        let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        tracing::debug!(host = %printable(host), resumed, "TLS is up");
         let facts = read_facts(&stream);
         Ok((stream, facts))
     }

@@ -136,6 +136,8 @@ codes! {
     KeywordsNotKept: Warning, Nothing, "Nothing; the report lists them.";
     /// The destination changed some messages while storing them.
     MessagesAltered: Warning, Nothing, "See the reasons in the report; the originals are at the source.";
+    /// The destination stored some messages a second time, late, and offers no way to remove single ones.
+    LateCopies: Warning, Nothing, "Remove the copies that the finding names in a mail program, or leave them; nothing is missing.";
     /// Messages of an earlier run are no longer at the destination.
     ArrivalsRemoved: Warning, Nothing, "Nothing if users removed them; `mailferry verify --repair` sends them again.";
     /// A day by which something must be done is within thirty days.

@@ -233,6 +233,10 @@ impl ClusterPlatform {
         if of_domain().any(|job| job.course() == Course::Ending) || active >= SYNCS_MAX {
             return Ok(());
         }
+        mailboxes.retain(|(mailbox, _)| !self.is_beside(mailbox));
+        if mailboxes.is_empty() {
+            return Ok(());
+        }
         mailboxes.truncate(MAILBOXES_MAX);
         let inputs = self.context.settings.sync_inputs(spec, domain);
         let pass = self.observed.pass;
@@ -289,6 +293,23 @@ impl ClusterPlatform {
             mailboxes: objects,
         };
         self.begin(&order).await
+    }
+
+    /// Whether a pod may still be sending another mailbox to the same destination: one that failed may be tried again by
+    /// the pod itself, and pods of a Job that is being taken away live on for a while. A Job's end calls for another turn.
+    fn is_beside(&self, mailbox: &PlannedMailbox) -> bool {
+        let through = |other: &Address| {
+            self.observed.mailboxes.get(other).is_some_and(|known| known.record.finished(self.observed.pass))
+        };
+        mailbox.beside.iter().any(|other| {
+            self.jobs.iter().any(|job| {
+                job.mailboxes.contains(other)
+                    && match job.course() {
+                        Course::Active => !through(other),
+                        course => course == Course::Ending,
+                    }
+            })
+        })
     }
 
     async fn begin(&mut self, order: &Order<'_>) -> Result<()> {

@@ -1,6 +1,8 @@
 //! The decision: given what is wanted and what is known, what is to be done now, what the status says, and whether there
 //! is anything left to wait for.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 
 use super::backoff::{again_after, jitter, wait_after};
@@ -10,6 +12,7 @@ use super::observed::{DomainObserved, MailboxObserved, Observed, Patience};
 use super::status;
 use crate::api::status::PlanStatus;
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure};
 
@@ -189,6 +192,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             Patience::Command => (spec.workers.concurrency as usize).saturating_sub(running),
             Patience::Resident => usize::MAX,
         };
+        let mut together = Together::of(&standings);
         for stood in &standings {
             let begin = match &stood.standing {
                 Standing::Ready => {
@@ -206,9 +210,9 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
                 Standing::Failed { again, .. } => again.is_some(),
                 _ => false,
             };
-            if let (true, Some(endpoint)) = (begin && free > 0, &stood.endpoint) {
+            if let (true, Some(endpoint)) = (begin && free > 0 && together.lets_in(stood), &stood.endpoint) {
                 free -= 1;
-                let (domain, mailbox) = (stood.domain, stood.mailbox.clone());
+                let (domain, mailbox) = (stood.domain, together.begin(stood));
                 steps.push(Step::Sync { domain, mailbox, endpoint: endpoint.clone() });
             }
         }
@@ -337,6 +341,47 @@ fn stand_by_record(
     };
     let until = later_by(since, wait);
     if until <= now { Standing::Ready } else { Standing::Paused(until) }
+}
+
+/// Mailboxes that arrive in the same one: one of them at a time is carried, so that none takes what another is just
+/// sending for its own.
+struct Together<'a> {
+    /// By their destination, those of which there are several.
+    sources: BTreeMap<String, Vec<&'a Address>>,
+    /// Destinations that somebody is sending to.
+    taken: BTreeSet<String>,
+}
+
+impl<'a> Together<'a> {
+    fn of(standings: &'a [Stood]) -> Self {
+        let mut sources: BTreeMap<String, Vec<&Address>> = BTreeMap::new();
+        for stood in standings {
+            sources.entry(destination_of(stood)).or_default().push(&stood.mailbox.source);
+        }
+        sources.retain(|_, sources| sources.len() > 1);
+        let running = standings.iter().filter(|stood| stood.standing == Standing::Running);
+        Self { sources, taken: running.map(destination_of).collect() }
+    }
+
+    fn lets_in(&self, stood: &Stood) -> bool {
+        !self.taken.contains(&destination_of(stood))
+    }
+
+    /// The mailbox, told which others arrive in the same one. A pod, which knows its own share only, was told before.
+    fn begin(&mut self, stood: &Stood) -> PlannedMailbox {
+        let destination = destination_of(stood);
+        let mut mailbox = stood.mailbox.clone();
+        let others = self.sources.get(&destination).into_iter().flatten().copied();
+        mailbox.beside.extend(others.filter(|other| **other != mailbox.source).cloned());
+        mailbox.beside.sort_unstable();
+        mailbox.beside.dedup();
+        self.taken.insert(destination);
+        mailbox
+    }
+}
+
+fn destination_of(stood: &Stood) -> String {
+    stood.mailbox.destination.to_string().to_lowercase()
 }
 
 /// Why nothing more happens.

@@ -24,6 +24,9 @@ pub struct PlannedMailbox {
     pub login_name: String,
     /// Whether its row said that name, so that it counts before what a Secret says.
     pub login_name_is_given: bool,
+    /// Other mailboxes that arrive in the same one; filled in when the mailbox is to be carried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Address>,
 }
 
 /// The rows of a CSV with the columns address and, if wanted, destination and username.
@@ -107,7 +110,13 @@ pub fn plan_mailboxes(
                 .at(domain.name.clone()));
         }
         let login_name_is_given = entry.username.is_some() || domain.usernames == Usernames::LocalPart;
-        planned.push(PlannedMailbox { source, destination, login_name, login_name_is_given });
+        planned.push(PlannedMailbox {
+            source,
+            destination,
+            login_name,
+            login_name_is_given,
+            beside: Vec::new(),
+        });
     }
     Ok(planned)
 }

@@ -143,6 +143,40 @@ fn every_domain_is_discovered_before_anything_is_copied() {
 }
 
 #[test]
+fn mailboxes_that_arrive_in_one_are_carried_one_at_a_time_and_know_each_other() {
+    let wanted = migration("  stage: Sync\n  mapping: {addresses: {three@b.test: One@a.test}}\n");
+    for patience in [Patience::Command, Patience::Resident] {
+        let mut observed = Observed { patience, ..observe(&wanted, true) };
+        let decision = decide(&wanted, &observed, at(0));
+        assert_eq!(syncs(&decision), ["one@a.test", "two@a.test"]);
+        let beside = |decision: &Decision| match &decision.steps[0] {
+            Step::Sync { mailbox, .. } => mailbox.beside.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Step::Discover { .. } => Vec::new(),
+        };
+        assert_eq!(beside(&decision), ["three@b.test"]);
+        // While the first is carried, the other waits, and nothing is at its end.
+        record(
+            &mut observed,
+            "one@a.test",
+            MailboxRecord { pass: 1, attempts: 1, ..MailboxRecord::default() },
+        );
+        observed.mailboxes.get_mut(&"one@a.test".parse().unwrap()).unwrap().running = true;
+        record(&mut observed, "two@a.test", finished());
+        let decision = decide(&wanted, &observed, at(10));
+        assert!(decision.steps.is_empty() && decision.ending.is_none(), "{decision:?}");
+        // However it ended, the other has its turn.
+        for ended in [finished(), failed(Class::Credentials, 1)] {
+            record(&mut observed, "one@a.test", ended);
+            let decision = decide(&wanted, &observed, at(10));
+            assert_eq!(
+                (syncs(&decision), beside(&decision)),
+                (vec!["three@b.test".to_owned()], vec!["one@a.test".to_owned()])
+            );
+        }
+    }
+}
+
+#[test]
 fn the_stage_plan_copies_nothing() {
     let wanted = migration("  stage: Plan\n");
     let decision = decide(&wanted, &observe(&wanted, true), at(0));

@@ -13,9 +13,10 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::folder::FolderPass;
+use super::late::Late;
 use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
 use super::settle::Barrier;
@@ -27,6 +28,8 @@ use crate::model::folder::FolderPath;
 
 /// Sessions at each side that one mailbox uses; more bring nothing (PERFORMANCE §2c).
 const LANES_MAX: usize = 4;
+/// How often one more session is asked for while there are fewer than would be worth while.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How long other lanes may take to come to a good place once one has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -41,6 +44,14 @@ pub trait MoreLanes: Send + Sync {
     /// # Errors
     /// Those of the login. The pass goes on with the sessions that it has.
     async fn open(&self) -> Result<Option<Lane>>;
+
+    /// Hears why a further session ended before its work did.
+    fn ended(&self, _failure: &Failure) {}
+
+    /// Whether another mailbox waits for a session, so that a further one of this should end.
+    fn are_wanted_elsewhere(&self) -> bool {
+        false
+    }
 }
 
 /// No further sessions.
@@ -56,6 +67,7 @@ impl MoreLanes for OneLane {
 
 /// Further sessions on their way.
 pub(super) struct Openings<'a> {
+    more: &'a dyn MoreLanes,
     coming: FuturesUnordered<BoxFuture<'a, Result<Option<Lane>>>>,
     /// Those that are there already.
     ready: Vec<Result<Option<Lane>>>,
@@ -65,7 +77,7 @@ impl<'a> Openings<'a> {
     /// Asks for as many as are worth while for so many folders.
     pub(super) fn begin(more: &'a dyn MoreLanes, folders: usize) -> Self {
         let further = folders.min(LANES_MAX).saturating_sub(1);
-        Self { coming: (0..further).map(|_| more.open()).collect(), ready: Vec::new() }
+        Self { more, coming: (0..further).map(|_| more.open()).collect(), ready: Vec::new() }
     }
 
     /// Does something else while they are opened.
@@ -78,6 +90,16 @@ impl<'a> Openings<'a> {
                 Some(opened) = self.coming.next() => self.ready.push(opened),
             }
         }
+    }
+
+    /// Asks for one more.
+    fn ask(&self) {
+        self.coming.push(self.more.open());
+    }
+
+    /// Whether any is to come.
+    fn are_under_way(&self) -> bool {
+        !self.ready.is_empty() || !self.coming.is_empty()
     }
 
     /// The next one; `None` when there is none to come.
@@ -98,6 +120,8 @@ pub(super) struct Pass<'a> {
     pub(super) same_rules: bool,
     /// Destination folders that stand.
     pub(super) made: &'a BTreeSet<FolderPath>,
+    /// Late copies that stay.
+    pub(super) late: &'a Late<'a>,
 }
 
 /// What the lanes did.
@@ -132,6 +156,10 @@ struct Board<'a> {
 }
 
 impl<'a> Board<'a> {
+    fn has_more(&self) -> bool {
+        !lock(&self.queue).is_empty()
+    }
+
     fn next(&self) -> Option<Work<'a>> {
         if self.halt.load(Ordering::Relaxed) { None } else { lock(&self.queue).pop_front() }
     }
@@ -188,17 +216,20 @@ impl Pass<'_> {
         lanes.push(futures::future::Either::Left(self.run_first(source, destination, board)));
         let mut all = Vec::new();
         let mut failure: Option<Failure> = None;
-        let mut more_come = true;
+        let more = openings.more;
+        let mut ask_at = Instant::now() + ASK_EVERY;
         loop {
             let ended = if failure.is_none() {
+                let asks = board.has_more() && lanes.len() < LANES_MAX && !openings.are_under_way();
                 tokio::select! {
-                    opened = openings.next(), if more_come => {
-                        match opened {
-                            Some(opened) => {
-                                lanes.push(futures::future::Either::Right(self.run_further(opened, board)));
-                            }
-                            None => more_come = false,
-                        }
+                    Some(opened) = openings.next(), if openings.are_under_way() => {
+                        lanes.push(futures::future::Either::Right(self.run_further(opened, more, board)));
+                        continue;
+                    }
+                    // There may be room by now, or the server may take one more.
+                    () = sleep_until(ask_at), if asks => {
+                        openings.ask();
+                        ask_at = Instant::now() + ASK_EVERY;
                         continue;
                     }
                     // Whatever is still being opened comes too late once all is done.
@@ -238,7 +269,12 @@ impl Pass<'_> {
     }
 
     /// A further lane. That a server does not want it, or ends it, is no failure: the others go on.
-    async fn run_further(&self, opened: Result<Option<Lane>>, board: &Board<'_>) -> Result<Carried> {
+    async fn run_further(
+        &self,
+        opened: Result<Option<Lane>>,
+        more: &dyn MoreLanes,
+        board: &Board<'_>,
+    ) -> Result<Carried> {
         let mut carried = Carried::default();
         let (mut source, mut destination) = match opened {
             Ok(Some(lane)) => lane,
@@ -249,7 +285,9 @@ impl Pass<'_> {
             }
         };
         let mut broken = None;
-        while let Some(work) = board.next() {
+        while !more.are_wanted_elsewhere()
+            && let Some(work) = board.next()
+        {
             let plans = work.plans.clone();
             let done =
                 self.carry_work(work, &mut *source, &mut *destination, &board.halt, &mut carried).await;
@@ -262,6 +300,7 @@ impl Pass<'_> {
             Some(_) if board.halt.load(Ordering::Relaxed) => {}
             Some((failure, plans)) if matches!(failure.class, Class::Unreachable | Class::Throttled) => {
                 tracing::info!(failure = %failure.sentence(), "a session ended; goes on with the others");
+                more.ended(&failure);
                 lock(&board.left).push(plans);
                 return Ok(carried);
             }
@@ -303,7 +342,8 @@ impl Pass<'_> {
             match pass.run(&barrier).await {
                 Ok(()) => {
                     carried.outcome.folders += 1;
-                    barrier.lower(&plan.destination, destination, self.ledger).await?;
+                    let neighbours = &self.rules.neighbours;
+                    barrier.lower(&plan.destination, destination, self.ledger, neighbours, self.late).await?;
                 }
                 // The session is still good; one bad folder must not stop the mailbox.
                 Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {

@@ -150,6 +150,7 @@ fn make_spellable(path: &FolderPath, delimiter: Option<char>, n: u32) -> FolderP
 mod tests {
     use super::*;
     use crate::model::record::Depth;
+    use crate::transfer::neighbours::Neighbours;
     use std::time::Duration;
 
     fn folder(path: &str, special_use: Option<SpecialUse>) -> Folder {
@@ -175,6 +176,7 @@ mod tests {
             depth: Depth::Sizes,
             settle: Duration::ZERO,
             pace: std::sync::Arc::default(),
+            neighbours: Neighbours::default(),
         }
     }
 

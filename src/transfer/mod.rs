@@ -10,7 +10,9 @@ pub mod candidates;
 pub mod diff;
 pub mod folder;
 pub mod lanes;
+mod late;
 pub mod mapping;
+pub mod neighbours;
 pub mod pace;
 pub mod pipeline;
 pub mod progress;
@@ -36,7 +38,9 @@ use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
 use lanes::MoreLanes;
+use late::Late;
 use mapping::FolderPlan;
+use neighbours::Neighbours;
 use pace::Pace;
 use progress::MailboxProgress;
 use settle::Barrier;
@@ -60,6 +64,8 @@ pub struct Rules {
     pub settle: Duration,
     /// How fast bytes may go to the destination; shared by all mailboxes of a migration.
     pub pace: Arc<Pace>,
+    /// Other mailboxes that arrive in the same one.
+    pub neighbours: Neighbours,
 }
 
 impl Rules {
@@ -227,7 +233,8 @@ pub async fn sync_mailbox_in_lanes(
         // Until this pass is through, some folders are judged by these rules and some by those before.
         ledger.save_fact(JUDGED_BY, "").await?;
     }
-    let pass = lanes::Pass { ledger, rules, progress, same_rules, made: &made };
+    let late = Late::load(ledger).await?;
+    let pass = lanes::Pass { ledger, rules, progress, same_rules, made: &made, late: &late };
     let carried = pass.carry(source, destination, openings, changed, barrier).await?;
     outcome.add(carried.outcome);
     forget_vanished_folders(&plans, source.facts().endpoint.protocol, ledger).await?;
@@ -239,6 +246,7 @@ pub async fn sync_mailbox_in_lanes(
         ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
     }
     outcome.counts = ledger.counts().await?;
+    outcome.findings.extend(late.tell(destination).await?);
     outcome.findings.extend(find_in_ledger(&outcome.counts, ledger.count_altered().await?, &lost));
     if let Some(failure) = carried.failed {
         return Err(failure);

@@ -27,6 +27,7 @@ impl FolderPass<'_> {
         let mut known = self.ledger.claimed(folder, arrived.uidvalidity).await?;
         known.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
         let unknown: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !known.contains(uid)).collect();
+        let unknown = self.rules.neighbours.spare(folder, arrived.uidvalidity, unknown).await?;
         for part in unknown.chunks(READ_BACK) {
             self.progress.enter_phase(&format!("looking at what {folder} holds already"));
             let found: Vec<Foreign> = read_identities(self.destination, part)
@@ -40,12 +41,19 @@ impl FolderPass<'_> {
         Ok(())
     }
 
+    /// What lies in the destination folder and is nobody's: neither this mailbox's nor a neighbour's.
+    async fn foreign(&mut self, arrived: &FolderState) -> Result<Vec<Foreign>> {
+        let folder = &self.plan.destination;
+        let foreign = self.ledger.foreign(folder, arrived.uidvalidity).await?;
+        self.rules.neighbours.spare_foreign(folder, arrived.uidvalidity, foreign).await
+    }
+
     /// Finds delivered messages again whose place at the destination is not known: the folder got another UIDVALIDITY, or
     /// the server did not say where they went. Returns those that are not there.
     pub(super) async fn rebind(&mut self, arrived: &FolderState) -> Result<Vec<Row>> {
         let folder = &self.plan.destination;
         let mut present: HashMap<_, Vec<u32>> = HashMap::new();
-        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await?.into_iter().rev() {
+        for foreign in self.foreign(arrived).await?.into_iter().rev() {
             present.entry(foreign.known.canonical).or_default().push(foreign.uid);
         }
         let mut found = Vec::new();
@@ -119,7 +127,7 @@ impl FolderPass<'_> {
                 candidates.add(known.canonical, candidate);
             }
         }
-        for foreign in self.ledger.foreign(folder, arrived.uidvalidity).await? {
+        for foreign in self.foreign(arrived).await? {
             let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid: foreign.uid };
             let candidate = Candidate {
                 row: None,
@@ -205,6 +213,7 @@ impl FolderPass<'_> {
         taken.extend(copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid));
         let present = self.destination.list_from(uidnext).await.at(|| folder.to_string())?;
         let fresh: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !taken.contains(uid)).collect();
+        let fresh = self.rules.neighbours.spare(folder, arrived.uidvalidity, fresh).await?;
         for part in fresh.chunks(READ_BACK) {
             for (uid, identity) in read_identities(self.destination, part).await? {
                 if let Some(at) = unknown.get_mut(&identity.canonical).and_then(Vec::pop) {

@@ -2,13 +2,15 @@
 //! after the client is gone (measured: for more than half a second). So a folder with messages in doubt waits until it
 //! stands still; then what arrived is recognised, and only the rest is sent again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::late::Late;
+use super::neighbours::Neighbours;
 use super::verify::read_identities;
-use crate::ledger::{Intent, Ledger};
+use crate::ledger::{Intent, Ledger, Row};
 use crate::mail::{Destination, FolderState};
 use crate::model::failure::{Class, Result};
 use crate::model::folder::FolderPath;
@@ -97,15 +99,17 @@ impl Barrier {
     ///
     /// # Errors
     /// Those of the ledger and of the session.
-    pub async fn lower(
+    pub(super) async fn lower(
         &mut self,
         folder: &FolderPath,
         destination: &mut dyn Destination,
         ledger: &dyn Ledger,
+        neighbours: &Neighbours,
+        late: &Late<'_>,
     ) -> Result<()> {
         let Some(doubt) = self.doubts.remove(folder) else { return Ok(()) };
         for intent in &doubt.intents {
-            remove_late_commits(intent, destination, ledger).await?;
+            remove_late_commits(intent, destination, ledger, neighbours, late).await?;
             ledger.settle(&[], Some(intent.id)).await?;
         }
         Ok(())
@@ -113,11 +117,14 @@ impl Barrier {
 }
 
 /// Removes what came in after it had been sent again. Only messages that are byte for byte what this intent was about to
-/// send, that came after it, and that are more than the ledger counts, are provably our own.
+/// send, that came after it, that no other ledger owns, and that are more than this ledger counts, are provably our own.
+/// A message counts only while its own copy is seen to lie there: the last copy of anything is never removed.
 async fn remove_late_commits(
     intent: &Intent,
     destination: &mut dyn Destination,
     ledger: &dyn Ledger,
+    neighbours: &Neighbours,
+    late: &Late<'_>,
 ) -> Result<()> {
     let state = destination.open(&intent.folder).await?;
     if state.uidvalidity != intent.uidvalidity {
@@ -131,9 +138,18 @@ async fn remove_late_commits(
         .map(|message| message.uid)
         .filter(|uid| !claimed.contains(uid) && !foreign.iter().any(|message| message.uid == *uid))
         .collect();
+    let unknown = neighbours.spare(&intent.folder, state.uidvalidity, unknown).await?;
     if unknown.is_empty() {
         return Ok(());
     }
+    let there: BTreeSet<u32> = present.iter().map(|message| message.uid).collect();
+    let stands = |row: &Row| {
+        row.destination.as_ref().is_some_and(|(folder, arrival)| {
+            *folder == intent.folder
+                && arrival.uidvalidity == state.uidvalidity
+                && there.contains(&arrival.uid)
+        })
+    };
     let mut ours: HashMap<Digest, usize> = HashMap::new();
     let mut after = 0;
     loop {
@@ -141,25 +157,27 @@ async fn remove_late_commits(
         let Some(last) = page.last() else { break };
         after = last.id;
         for row in page.iter().filter(|row| intent.rows.binary_search(&row.id).is_ok()) {
-            if let Some(known) = &row.known {
+            if let Some(known) = row.known.as_ref().filter(|_| stands(row)) {
                 *ours.entry(known.exact).or_default() += 1;
             }
         }
     }
-    let mut late = Vec::new();
+    let mut copies = Vec::new();
     for (uid, identity) in read_identities(destination, &unknown).await? {
         if let Some(left) = ours.get_mut(&identity.exact).filter(|left| **left > 0) {
             *left -= 1;
-            late.push(uid);
+            copies.push(uid);
         }
     }
-    if late.is_empty() {
+    if copies.is_empty() {
         return Ok(());
     }
-    match destination.expunge(&late).await {
+    match destination.expunge(&copies).await {
         // A server without UIDPLUS cannot remove single messages. A late copy that stays is better than a mailbox that
         // never gets on.
-        Err(failure) if failure.class == Class::Refused => Ok(()),
+        Err(failure) if failure.class == Class::Refused => {
+            late.note(&intent.folder, state.uidvalidity, &copies).await
+        }
         done => done,
     }
 }

@@ -78,6 +78,7 @@ impl Pod {
             secrets,
             network,
             authority: "".into(),
+            trusts: Arc::default(),
             guard: Arc::new(DurableGuard::new(store.clone())),
             turnstile: Arc::default(),
             pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),

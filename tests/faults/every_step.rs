@@ -414,14 +414,21 @@ fn situations() -> Vec<Situation> {
                 stage.at_source(BASE).seed(small_mailbox().into_iter().take(6));
                 let other = ["a", "b", "c", "d"].map(|name| letter("INBOX", &[], name, 2_000));
                 stage.at_source("base-other").seed(other);
+                // The same letters as in the first one.
+                stage.at_source("base-other").seed(small_mailbox().into_iter().take(4));
                 stage.at_source("base-other").seed([letter("Sent", &["\\Seen"], "e", 100)]);
                 Vec::new()
             },
             orders: |stage, play| {
                 let other = format!("{play}-other");
                 vec![
-                    stage.orders(play),
-                    Orders { source_user: other.clone(), ledger: stage.ledger(&other), ..stage.orders(play) },
+                    Orders { beside: vec![other.clone()], ..stage.orders(play) },
+                    Orders {
+                        source_user: other.clone(),
+                        ledger: stage.ledger(&other),
+                        beside: vec![play.to_owned()],
+                        ..stage.orders(play)
+                    },
                 ]
             },
             ..Situation::default()

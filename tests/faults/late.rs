@@ -14,8 +14,17 @@ use crate::support::compare::differences;
 
 const PLAYS: u32 = 12;
 
-/// One mailbox in which answers are lost three times, each time with the next run `wait` later.
-async fn lose_answers(stage: Arc<Stage>, play: u32) {
+/// How many messages the destination holds.
+async fn stored(stage: &Arc<Stage>, name: &str) -> usize {
+    let (at, user) = (Arc::clone(stage), name.to_owned());
+    let count = move || at.at_destination(&user).read_all().folders.values().map(Vec::len).sum();
+    spawn_blocking(count).await.unwrap()
+}
+
+/// One mailbox in which answers are lost three times, each time with the next run `wait` later. Returns how many messages
+/// were seen to be stored when no client was there any more.
+async fn lose_answers(stage: Arc<Stage>, play: u32) -> usize {
+    let mut late = 0;
     let name = format!("late{play}");
     let (at, user) = (Arc::clone(&stage), name.clone());
     spawn_blocking(move || {
@@ -40,7 +49,11 @@ async fn lose_answers(stage: Arc<Stage>, play: u32) {
                 Harm::Swallow(Duration::from_millis(300)),
             )
         } else {
-            (Way::ToServer, Moment::Text("APPEND", 1 + play), Harm::Hold(Duration::from_secs(3)))
+            (
+                Way::ToServer,
+                Moment::Text("APPEND", 1 + play),
+                Harm::Hold(Duration::from_millis(1_000 + 2_000 * u64::from(play % 2))),
+            )
         };
         let proxy = Proxy::start(orders.destination, Some(Plan { way, moment, harm }), edit).await;
         let faulty = Orders { destination: proxy.address, ..orders.clone() };
@@ -54,7 +67,9 @@ async fn lose_answers(stage: Arc<Stage>, play: u32) {
             done = faulty.carry() => assert!(done.is_err() || !proxy.has_harmed(), "{name}: {done:?}"),
             () = gone => {}
         }
+        let at_first = stored(&stage, &name).await;
         sleep(wait).await;
+        late += stored(&stage, &name).await - at_first;
         // What is on its way stays on its way although nobody listens to its client any more.
         tokio::spawn(async move {
             sleep(Duration::from_secs(20)).await;
@@ -74,6 +89,7 @@ async fn lose_answers(stage: Arc<Stage>, play: u32) {
     assert!(found.is_empty(), "{name}: {found:#?} {done:?}");
     let idle = last.carry().await.unwrap();
     assert_eq!(idle.sent, 0, "{name}: {idle:?}");
+    late
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +99,10 @@ async fn what_is_stored_late_is_not_sent_twice() {
     for play in 0..PLAYS {
         plays.spawn(lose_answers(Arc::clone(&stage), play));
     }
+    let mut late = 0;
     while let Some(done) = plays.join_next().await {
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        late += done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     }
+    println!("{late} messages were stored after their client was gone and before the next began");
+    assert!(late > 0, "nothing was stored late, so nothing was proved");
 }

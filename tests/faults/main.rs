@@ -5,6 +5,7 @@
 //! - [`random`]: connections cut, reset, held, swallowed and sliced, and kills, at random moments from a seed
 //! - [`late`]: answers that are lost while the server goes on storing
 //! - [`changing`]: mailboxes that change while they are carried
+//! - [`together`]: two mailboxes that arrive in one
 //! - [`hostile`]: servers that say what no server says
 //! - [`stage`], [`orders`], [`proxy`]: what these stand on
 //!
@@ -31,3 +32,4 @@ mod orders;
 mod proxy;
 mod random;
 mod stage;
+mod together;

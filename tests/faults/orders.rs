@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailferry::ledger::sqlite::SqliteLedger;
+use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
 use mailferry::mail::credentials::Login;
 use mailferry::mail::imap::destination::ImapDestination;
 use mailferry::mail::imap::session::{Session, greet};
@@ -22,6 +22,7 @@ use mailferry::model::folder::FolderPath;
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
+use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
 use mailferry::transfer::{PassOutcome, Rules, sync_mailbox};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub struct Orders {
     pub ledger: PathBuf,
     pub settle_ms: u64,
     pub folders: Vec<(String, String)>,
+    /// The names of other ledgers in the same directory, whose mailboxes arrive in the same one.
+    pub beside: Vec<String>,
 }
 
 /// The network that only this machine is in.
@@ -73,7 +76,13 @@ impl Orders {
             depth: Depth::Full,
             settle: Duration::from_millis(self.settle_ms),
             pace: Arc::default(),
+            neighbours: Neighbours::new(Arc::new(self.store()), self.beside.clone()),
         }
+    }
+
+    fn store(&self) -> SqliteStore {
+        let directory = self.ledger.parent().unwrap();
+        SqliteStore::new(directory, directory.join("logins.sqlite"))
     }
 
     /// Carries in this process.

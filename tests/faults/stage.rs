@@ -77,6 +77,7 @@ impl Stage {
             ledger: self.ledger(play),
             settle_ms: 1000,
             folders: Vec::new(),
+            beside: Vec::new(),
         }
     }
 

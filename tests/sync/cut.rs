@@ -13,6 +13,7 @@ use mailferry::mail::{
 };
 use mailferry::model::evidence::ServerFacts;
 use mailferry::model::failure::{Class, Result};
+use mailferry::model::finding::Code;
 use mailferry::model::folder::FolderPath;
 use mailferry::model::message::Flags;
 use mailferry::transfer::progress::MailboxProgress;
@@ -298,6 +299,30 @@ async fn what_arrives_late_is_removed_if_it_is_provably_ours_and_nothing_else() 
         // Without UIDPLUS no single message can be removed: what came late stays, and the mailbox goes on.
         assert_eq!(differences.len(), if uidplus { 2 } else { 5 }, "{differences:#?}");
         assert!(differences.iter().all(|line| line.ends_with("too many")), "{differences:#?}");
+        // It is said as long as it is so.
+        let told = |outcome: &PassOutcome| {
+            let late = outcome.findings.iter().filter(|finding| finding.code == Code::LateCopies);
+            late.map(|finding| finding.message.clone()).collect::<String>()
+        };
+        assert_eq!(told(&outcome).contains("3 messages a second time"), !uidplus, "{:?}", outcome.findings);
         rig.assert_idle().await;
+        let again = rig.pass().await;
+        assert_eq!(told(&again), told(&outcome));
+        let mut copies: Vec<u32> = told(&again)
+            .split(|c: char| !c.is_ascii_digit())
+            .filter_map(|n| n.parse().ok())
+            .skip(1)
+            .collect();
+        assert_eq!(copies.len(), if uidplus { 0 } else { 3 }, "{}", told(&again));
+        copies.reverse();
+        for uid in copies {
+            let mut new = rig.at_destination();
+            new.select("INBOX").unwrap();
+            new.command(&format!("UID STORE {uid} +FLAGS (\\Deleted)")).unwrap();
+            new.command("EXPUNGE").unwrap();
+        }
+        // The user removed the very copies that were named.
+        assert_eq!(told(&rig.pass().await), "");
+        assert_eq!(rig.differences().len(), 2, "{:#?}", rig.differences());
     }
 }

@@ -1,5 +1,6 @@
 //! Several sessions a mailbox, the passes that need hardly any, and sessions that are refused or break.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use mailferry::model::failure::{Class, Failure, Result};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::message::Flags;
 use mailferry::transfer::lanes::{Lane, MoreLanes};
+use mailferry::transfer::pace::Pace;
 use mailferry::transfer::progress::MailboxProgress;
 use mailferry::transfer::{PassOutcome, Rules, sync_mailbox_in_lanes};
 use tokio::sync::mpsc::UnboundedSender;
@@ -29,11 +31,13 @@ struct Further<'a> {
     opened: AtomicUsize,
     /// Whether the appends of these sessions end without an answer.
     brittle: bool,
+    /// How often there is no room for one.
+    full: AtomicUsize,
 }
 
 impl<'a> Further<'a> {
     fn of(rig: &'a Rig) -> Self {
-        Self { rig, opened: AtomicUsize::new(0), brittle: false }
+        Self { rig, opened: AtomicUsize::new(0), brittle: false, full: AtomicUsize::new(0) }
     }
 
     fn opened(&self) -> usize {
@@ -44,6 +48,9 @@ impl<'a> Further<'a> {
 #[async_trait]
 impl MoreLanes for Further<'_> {
     async fn open(&self) -> Result<Option<Lane>> {
+        if self.full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Ok(None);
+        }
         let source = ImapSource::new(try_log_in(self.rig.source.imap(), ANNA).await?).await?;
         let inner = ImapDestination::new(try_log_in(self.rig.destination.imap(), NEW).await?).await?;
         self.opened.fetch_add(1, Ordering::Relaxed);
@@ -184,6 +191,19 @@ async fn a_further_session_that_breaks_costs_time_and_no_message() {
     let outcome = pass(&further, &all_rules()).await;
     assert_eq!((further.opened(), outcome.counts.copied), (3, 120), "{outcome:?}");
     assert!(outcome.recognised > 0, "what had arrived was recognised: {outcome:?}");
+    rig.assert_same();
+    rig.assert_idle().await;
+}
+
+#[tokio::test]
+async fn a_session_that_there_was_no_room_for_comes_later() {
+    let rig = Rig::with_mail(80, 120);
+    let further = Further { full: AtomicUsize::new(4), ..Further::of(&rig) };
+    // So slow that folders are left when there is room: three are refused at first, and one at the next look.
+    let pace = Arc::new(Pace::new(Some(size_of(&rig) / 15)));
+    let outcome = pass(&further, &Rules { pace, ..all_rules() }).await;
+    assert!((1..=2).contains(&further.opened()), "{}", further.opened());
+    assert_eq!(outcome.counts.copied, 120, "{outcome:?}");
     rig.assert_same();
     rig.assert_idle().await;
 }

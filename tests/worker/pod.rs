@@ -240,6 +240,7 @@ pub(crate) fn item(user: &str, old: SocketAddr, protocol: Protocol) -> Item {
             destination: format!("{user}@new.test").parse().unwrap(),
             login_name: source.to_string(),
             login_name_is_given: false,
+            beside: Vec::new(),
             source,
         },
         endpoint: Endpoint { protocol, host: old.ip().to_string(), port: old.port(), tls: Tls::None },

@@ -1,0 +1,124 @@
+//! Late copies that could not be removed: the server stored a message a second time after it had been sent again, and
+//! offers no way to remove single messages (no UIDPLUS, RFC 4315). They stay in the ledger and in the findings of every
+//! pass until they are gone, so that no message is double without a word about it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::ledger::Ledger;
+use crate::mail::Destination;
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::finding::{Code, Finding};
+use crate::model::folder::FolderPath;
+use crate::model::text::counted;
+
+/// The ledger's fact that lists them, as JSON.
+const LATE_COPIES: &str = "lateCopies";
+/// The most folders, and the most copies of each, that the finding names.
+const NAMED: usize = 10;
+
+/// Late copies in one destination folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LateCopies {
+    folder: FolderPath,
+    uidvalidity: u32,
+    uids: BTreeSet<u32>,
+}
+
+/// All that are known of a mailbox; several sessions of it may note some at the same time.
+pub(super) struct Late<'a> {
+    ledger: &'a dyn Ledger,
+    known: Mutex<Vec<LateCopies>>,
+}
+
+impl<'a> Late<'a> {
+    /// What earlier passes have noted.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub(super) async fn load(ledger: &'a dyn Ledger) -> Result<Self> {
+        let text = ledger.fact(LATE_COPIES).await?.filter(|text| !text.is_empty());
+        let known = text.map(|text| serde_json::from_str(&text)).transpose();
+        let known = known.map_err(|e| {
+            Failure::internal("the ledger's list of late copies cannot be read").caused_by(&e)
+        })?;
+        Ok(Self { ledger, known: Mutex::new(known.unwrap_or_default()) })
+    }
+
+    /// Notes copies that stay, durably.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub(super) async fn note(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()> {
+        let mut known = self.known.lock().await;
+        let same = |late: &&mut LateCopies| late.folder == *folder && late.uidvalidity == uidvalidity;
+        if let Some(late) = known.iter_mut().find(same) {
+            late.uids.extend(uids);
+        } else {
+            let uids = uids.iter().copied().collect();
+            known.push(LateCopies { folder: folder.clone(), uidvalidity, uids });
+        }
+        self.save(&known).await
+    }
+
+    async fn save(&self, known: &[LateCopies]) -> Result<()> {
+        let text = if known.is_empty() {
+            String::new()
+        } else {
+            serde_json::to_string(known)
+                .map_err(|e| Failure::internal("late copies cannot be written down").caused_by(&e))?
+        };
+        self.ledger.save_fact(LATE_COPIES, &text).await
+    }
+
+    /// Says which are still there. Asks the destination only if there were any.
+    ///
+    /// # Errors
+    /// Those of the ledger and of the session.
+    pub(super) async fn tell(self, destination: &mut dyn Destination) -> Result<Option<Finding>> {
+        let before = self.known.lock().await.clone();
+        let mut still = Vec::new();
+        for mut late in before.iter().cloned() {
+            let present: BTreeSet<u32> = match destination.open(&late.folder).await {
+                Ok(state) if state.uidvalidity == late.uidvalidity => {
+                    let from = late.uids.first().copied().unwrap_or(1);
+                    destination.list_from(from).await?.iter().map(|message| message.uid).collect()
+                }
+                // Another folder under the same name, or none.
+                Ok(_) => BTreeSet::new(),
+                Err(failure) if failure.class == Class::Refused => BTreeSet::new(),
+                Err(failure) => return Err(failure),
+            };
+            // One that was taken over since stands for a message of its own.
+            let claimed = self.ledger.claimed(&late.folder, late.uidvalidity).await?;
+            late.uids.retain(|uid| present.contains(uid) && !claimed.contains(uid));
+            if !late.uids.is_empty() {
+                still.push(late);
+            }
+        }
+        if still != before {
+            self.save(&still).await?;
+        }
+        Ok((!still.is_empty()).then(|| find(&still)))
+    }
+}
+
+/// What a person is told.
+fn find(late: &[LateCopies]) -> Finding {
+    let copies: usize = late.iter().map(|late| late.uids.len()).sum();
+    let named = late.iter().take(NAMED).map(|late| {
+        let uids: Vec<String> = late.uids.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = if late.uids.len() > NAMED { " and more" } else { "" };
+        format!("{} (UID {}{more})", late.folder, uids.join(", "))
+    });
+    let named = named.collect::<Vec<_>>().join("; ");
+    let more = if late.len() > NAMED { "; and more folders" } else { "" };
+    let text = format!(
+        "The destination stored {} a second time, long after the connection broke, and cannot remove single messages: \
+         {named}{more}.",
+        counted(copies as u64, "message", "messages")
+    );
+    Finding::of_domain(Code::LateCopies, text)
+}
