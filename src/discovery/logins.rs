@@ -7,13 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use futures::stream::{self, StreamExt};
 
 use super::collect::{Ranked, to_try};
-use super::{LoginGuard, MailboxRequest, Request, Step, Watcher};
+use super::{Chosen, LoginGuard, MailboxRequest, Request, Step, Watcher};
 use crate::mail::credentials::Login;
 use crate::mail::network::Network;
 use crate::mail::{imap, pop3};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Attempt, MailboxSize};
 use crate::model::failure::{Class, Failure};
+use crate::model::fidelity::score;
 use crate::model::protocol::Protocol;
 use crate::model::service::SessionFacts;
 
@@ -130,13 +131,26 @@ impl Logins<'_> {
         if self.request.shared_credentials && hopeless {
             return Tried { end: End::Stopped, ..tried };
         }
+        let silent = self.find_silent(mailbox.chosen.as_ref());
         let mut postponed: Option<Protocol> = None;
-        for candidate in candidates {
+        for (candidate, remembered) in self.put_in_order(login, candidates).await {
             let endpoint = &candidate.endpoint;
+            // The password is right now: what refused it before may still know the mailbox, and would carry more.
+            let better = |read: &Read| score(endpoint.protocol) > score(read.endpoint.protocol);
+            if tried.read.as_ref().is_some_and(|read| !(remembered && better(read))) {
+                continue;
+            }
             // A server that is only busy has not said that the mailbox is none of its own: a lesser protocol now would
             // leave folders behind for a passing trouble.
             if postponed.is_some_and(|protocol| protocol != endpoint.protocol) {
                 break;
+            }
+            if let Some(silent) = silent.filter(|silent| {
+                remembered && tried.read.is_none() && silent.endpoint.protocol != endpoint.protocol
+            }) {
+                let failure = Some(refused_before(silent).at(endpoint.address()));
+                tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure });
+                continue;
             }
             let refusal = match self.guard.may_try(login).await {
                 Ok(true) => None,
@@ -153,16 +167,15 @@ impl Logins<'_> {
             }
             match self.try_one(endpoint, login).await {
                 Ok(read) => {
-                    self.guard.accepted(login).await;
+                    self.guard.accepted(login, endpoint).await;
                     tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure: None });
                     tried.read = Some(read);
-                    break;
                 }
                 Err(Unread { failure, accepted }) => {
                     if accepted {
-                        self.guard.accepted(login).await;
+                        self.guard.accepted(login, endpoint).await;
                     } else if failure.class == Class::Credentials {
-                        self.guard.refused(login).await;
+                        self.guard.refused(login, endpoint).await;
                     } else {
                         self.guard.unanswered(login).await;
                     }
@@ -177,6 +190,30 @@ impl Logins<'_> {
             }
         }
         tried
+    }
+
+    /// The candidates in the order in which they are tried, and whether each refused this very login before. Those that
+    /// did come last: of a mailbox that only POP3 knows, IMAP would spend the last try else, whenever POP3 was silent.
+    async fn put_in_order<'r>(&self, login: &Login, candidates: Vec<&'r Ranked>) -> Vec<(&'r Ranked, bool)> {
+        let servers: Vec<&Endpoint> = candidates.iter().map(|candidate| &candidate.endpoint).collect();
+        let all = self.ranked.iter().filter(|candidate| candidate.is_published() || candidate.is_usable());
+        let several = all.into_iter().any(|one| one.endpoint.protocol != servers[0].protocol);
+        let refused = if several { self.guard.refused_by(login, &servers).await } else { Vec::new() };
+        let refused = refused.into_iter().chain(std::iter::repeat(false));
+        let mut ordered: Vec<_> = candidates.into_iter().zip(refused).collect();
+        ordered.sort_by_key(|(_, refused)| *refused);
+        ordered
+    }
+
+    /// A server that somebody named, that may see a password, and that does not answer now: it may know a mailbox that
+    /// others refuse.
+    fn find_silent(&self, chosen: Option<&Chosen>) -> Option<&Ranked> {
+        let is_silent = |candidate: &&Ranked| {
+            candidate.is_published()
+                && candidate.approval.is_given()
+                && candidate.answer.as_ref().is_err_and(|failure| failure.class == Class::Unreachable)
+        };
+        self.ranked.iter().find(is_silent).filter(|_| chosen.is_none())
     }
 
     /// Keeps what a server said, unless another mailbox heard it before.
@@ -242,6 +279,16 @@ pub(super) fn is_refused(tried: &Tried) -> bool {
         && tried.read.is_none()
         && tried.attempts.iter().any(is_password)
         && tried.attempts.iter().all(is_refusal)
+}
+
+fn refused_before(silent: &Ranked) -> Failure {
+    let what = format!(
+        "was not tried: it refused this password before, and {} at {} does not answer now",
+        silent.endpoint.protocol,
+        silent.endpoint.address()
+    );
+    Failure::new(Class::Credentials, what)
+        .hint("see to the silent server, which may know the mailbox, or correct the password in the Secret")
 }
 
 fn spent() -> Failure {

@@ -121,13 +121,17 @@ pub trait LoginGuard: Send + Sync {
     /// A failure of whoever keeps the count: what cannot be counted must not be tried.
     async fn may_try(&self, login: &Login) -> Result<bool>;
 
+    /// Which of several servers refused the login within the time that refusals count. What cannot be found out is
+    /// `false`: it only changes the order.
+    async fn refused_by(&self, login: &Login, servers: &[&Endpoint]) -> Vec<bool>;
+
     /// A server refused the login; it is durable when this returns.
-    async fn refused(&self, login: &Login);
+    async fn refused(&self, login: &Login, server: &Endpoint);
 
     /// A server accepted the login. The password is right, so refusals of the same login on other protocols were
     /// about the protocol; an implementation may forget them, else a POP3 mailbox beside IMAP would use its count up
     /// by being looked at.
-    async fn accepted(&self, login: &Login);
+    async fn accepted(&self, login: &Login, server: &Endpoint);
 
     /// The attempt ended without a word on the password.
     async fn unanswered(&self, login: &Login);

@@ -17,6 +17,7 @@ use super::clock::SystemClock;
 use crate::discovery::{Clock, LoginGuard};
 use crate::ledger::{LoginMark, Store};
 use crate::mail::credentials::Login;
+use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::secret::Secret;
 use crate::model::text::printable;
@@ -40,6 +41,8 @@ pub struct DurableGuard {
     holder: OnceCell<String>,
     /// Keys that a server accepted while this process runs: they need no marks.
     proven: Mutex<BTreeSet<String>>,
+    /// Keys of logins at servers that are known to have refused them.
+    remembered: Mutex<BTreeSet<String>>,
 }
 
 /// The keys that a login is counted under.
@@ -162,7 +165,13 @@ impl Tally<'_> {
 impl DurableGuard {
     /// The count that a store keeps.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, salt: OnceCell::new(), holder: OnceCell::new(), proven: Mutex::default() }
+        Self {
+            store,
+            salt: OnceCell::new(),
+            holder: OnceCell::new(),
+            proven: Mutex::default(),
+            remembered: Mutex::default(),
+        }
     }
 
     /// Makes sure that logins can be counted, before anything else is done.
@@ -200,6 +209,53 @@ impl DurableGuard {
         Ok(Keys { own, administrator })
     }
 
+    /// The key of a login at one server. It counts nothing: it tells which server it was that refused.
+    async fn key_at(&self, login: &Login, server: &Endpoint) -> Result<String> {
+        let text = format!("at {server}\0{}\0{}", login.who(), login.password.expose());
+        Ok(Secret::new(text).version(self.salt().await?))
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn find_refused(&self, login: &Login, servers: &[&Endpoint]) -> Result<Vec<bool>> {
+        let mut keys = Vec::new();
+        for server in servers {
+            keys.push(self.key_at(login, server).await?);
+        }
+        let (told, answer) = oneshot::channel();
+        let oldest = SystemClock.now() - PERIOD;
+        let work = move |marks: &mut Vec<LoginMark>| {
+            let known: BTreeSet<_> =
+                marks.iter().filter(|mark| mark.at > oldest).map(|mark| mark.key.clone()).collect();
+            let _ = told.send(known);
+        };
+        self.store.change_marks(&keys, oldest, Box::new(work)).await?;
+        let known =
+            answer.await.map_err(|e| Failure::internal("the store did not show the marks").caused_by(&e))?;
+        let refused = keys.iter().map(|key| known.contains(key)).collect();
+        self.remembered().extend(known);
+        Ok(refused)
+    }
+
+    /// Keeps which server it was that refused a login, or that it refuses it no more.
+    async fn remember(&self, login: &Login, server: &Endpoint, refused: bool) -> Result<()> {
+        let key = self.key_at(login, server).await?;
+        if refused {
+            self.remembered().insert(key.clone());
+        } else if !self.remembered().remove(&key) {
+            return Ok(());
+        }
+        let at = SystemClock.now();
+        let mark = refused.then(|| LoginMark { key: key.clone(), at, holder: None });
+        let work = move |marks: &mut Vec<LoginMark>| {
+            marks.clear();
+            marks.extend(mark);
+        };
+        self.store.change_marks(&[key], at - PERIOD, Box::new(work)).await
+    }
+
     fn proven(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,6 +279,23 @@ impl DurableGuard {
         }
     }
 
+    async fn keep_refused(&self, login: &Login) {
+        if let Ok(keys) = self.keys(login).await {
+            self.proven().remove(&keys.own);
+        }
+        self.keep(login, Event::Refused).await;
+    }
+
+    /// The password is proven right: what was refused before was the protocol or another mailbox, and a server's own
+    /// count starts anew.
+    async fn keep_accepted(&self, login: &Login) {
+        if let Ok(keys) = self.keys(login).await
+            && self.proven().insert(keys.own)
+        {
+            self.keep(login, Event::Accepted).await;
+        }
+    }
+
     /// Makes a login if it is still allowed, and counts it if it is refused.
     ///
     /// # Errors
@@ -236,8 +309,8 @@ impl DurableGuard {
         }
         let outcome = attempt.await;
         match &outcome {
-            Ok(_) => self.accepted(login).await,
-            Err(failure) if failure.class == Class::Credentials => self.refused(login).await,
+            Ok(_) => self.keep_accepted(login).await,
+            Err(failure) if failure.class == Class::Credentials => self.keep_refused(login).await,
             Err(_) => self.unanswered(login).await,
         }
         outcome
@@ -260,20 +333,24 @@ impl LoginGuard for DurableGuard {
         }
     }
 
-    async fn refused(&self, login: &Login) {
-        if let Ok(keys) = self.keys(login).await {
-            self.proven().remove(&keys.own);
-        }
-        self.keep(login, Event::Refused).await;
+    async fn refused_by(&self, login: &Login, servers: &[&Endpoint]) -> Vec<bool> {
+        self.find_refused(login, servers).await.unwrap_or_else(|failure| {
+            tracing::warn!(failure = %failure.sentence(), "which servers refused a login cannot be read");
+            Vec::new()
+        })
     }
 
-    /// The password is proven right: what was refused before was the protocol or another mailbox, and a server's own
-    /// count starts anew.
-    async fn accepted(&self, login: &Login) {
-        if let Ok(keys) = self.keys(login).await
-            && self.proven().insert(keys.own)
-        {
-            self.keep(login, Event::Accepted).await;
+    async fn refused(&self, login: &Login, server: &Endpoint) {
+        self.keep_refused(login).await;
+        if let Err(failure) = self.remember(login, server, true).await {
+            tracing::warn!(failure = %failure.sentence(), "which server refused a login cannot be kept");
+        }
+    }
+
+    async fn accepted(&self, login: &Login, server: &Endpoint) {
+        self.keep_accepted(login).await;
+        if let Err(failure) = self.remember(login, server, false).await {
+            tracing::warn!(failure = %failure.sentence(), "that a server refuses a login no more cannot be kept");
         }
     }
 
@@ -311,10 +388,15 @@ mod tests {
     use super::*;
     use crate::ledger::sqlite::SqliteStore;
     use crate::mail::credentials::Credentials;
+    use crate::model::protocol::{Protocol, Tls};
 
     /// A guard as a process of its own would have it.
     fn opened(directory: &std::path::Path) -> DurableGuard {
         DurableGuard::new(Arc::new(SqliteStore::new(directory, directory.join("logins.sqlite"))))
+    }
+
+    fn server(protocol: Protocol) -> Endpoint {
+        Endpoint::new(protocol, "mail.x.test", protocol.default_port(Tls::Implicit), Tls::Implicit)
     }
 
     async fn may(guard: &DurableGuard, login: &Login) -> bool {
@@ -323,7 +405,7 @@ mod tests {
 
     async fn refuse(guard: &DurableGuard, login: &Login) {
         assert!(may(guard, login).await);
-        guard.refused(login).await;
+        guard.refused(login, &server(Protocol::Imap)).await;
     }
 
     #[tokio::test]
@@ -341,8 +423,30 @@ mod tests {
         assert!(!text.contains("anna") && !text.contains("wrong"));
         let again = opened(directory.path());
         assert!(!may(&again, &login("wrong")).await, "the count survives");
-        again.accepted(&login("wrong")).await;
+        again.accepted(&login("wrong"), &server(Protocol::Imap)).await;
         assert!(may(&guard, &login("wrong")).await);
+    }
+
+    #[tokio::test]
+    async fn it_is_known_which_server_refused_until_it_accepts() {
+        let directory = tempfile::tempdir().unwrap();
+        let login = |password: &str| Login::own("anna".into(), Secret::new(password));
+        let (imap, pop3) = (server(Protocol::Imap), server(Protocol::Pop3));
+        let both = async |password: &str| {
+            opened(directory.path()).refused_by(&login(password), &[&imap, &pop3]).await
+        };
+        assert_eq!(both("old").await, [false, false]);
+        let guard = opened(directory.path());
+        refuse(&guard, &login("old")).await;
+        assert_eq!(both("old").await, [true, false], "it survives");
+        assert_eq!(both("new").await, [false, false], "another password was never refused");
+        guard.accepted(&login("old"), &pop3).await;
+        assert_eq!(both("old").await, [true, false], "POP3 says nothing of IMAP");
+        guard.accepted(&login("old"), &imap).await;
+        assert_eq!(both("old").await, [false, false]);
+        let bytes = std::fs::read(directory.path().join("logins.sqlite")).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains("anna") && !text.contains("mail.x.test"));
     }
 
     #[tokio::test]
@@ -360,7 +464,7 @@ mod tests {
         }
         assert!(!may(&guard, &login("d@x.test")).await, "a fourth mailbox");
         assert!(may(&guard, &login("a@x.test")).await, "the first one on its other protocol");
-        guard.accepted(&login("a@x.test")).await;
+        guard.accepted(&login("a@x.test"), &server(Protocol::Imap)).await;
         assert!(may(&guard, &login("d@x.test")).await, "the password is right after all");
     }
 

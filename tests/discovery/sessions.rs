@@ -3,8 +3,9 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use mailferry::model::evidence::{Grade, Quota};
+use mailferry::model::evidence::{DomainDiscovery, Grade, Quota};
 use mailferry::model::finding::Code;
 use mailferry::model::protocol::Protocol;
 
@@ -82,4 +83,56 @@ async fn a_logged_in_mailbox_tells_of_the_server_and_of_the_account() {
     let evidence = found.evidence.iter().find(|e| e.grade == Grade::A).unwrap();
     assert!(evidence.excerpt.as_ref().unwrap().contains("name=Dovecot"), "{evidence:#?}");
     assert_eq!(account, format!("{:?}", server.mailbox("ada@aa.test").read_all()), "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_silent_pop3_server_does_not_let_imap_spend_the_last_try() {
+    let ca = Ca::new();
+    let certificate = ca.issue(&["mail.bb.test", "pop.bb.test"]);
+    let user = || User::new("kiosk@bb.test", "kiosk-secret").only(Access::Pop3);
+    let imap = Dovecot::builder().imaps(LOOPBACK).tls(&certificate).user(user()).start();
+    let mut pop3 = Dovecot::builder().pop3s(LOOPBACK).tls(&certificate).user(user()).start();
+    let world = World::new(
+        ca,
+        &[
+            Record::srv("_imaps._tcp.bb.test", "mail.bb.test", imap.imaps().port()),
+            Record::srv("_pop3s._tcp.bb.test", "pop.bb.test", pop3.pop3s().port()),
+            Record::a("mail.bb.test", "127.0.0.1"),
+            Record::a("pop.bb.test", "127.0.0.1"),
+        ],
+    );
+    let request = world.request("bb.test", vec![mailbox("kiosk@bb.test", "kiosk-secret")]);
+    // The server writes of a refusal when the connection ends.
+    let refusals = |expected: usize| {
+        let count = || imap.log().lines().filter(|line| line.contains("kiosk@bb.test")).count();
+        for _ in 0..100 {
+            if count() >= expected {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        count()
+    };
+    let tried = |found: &DomainDiscovery| -> Vec<Protocol> {
+        found.mailboxes[0].attempts.iter().map(|attempt| attempt.endpoint.protocol).collect()
+    };
+    pop3.stop();
+    let first = world.discover(&request).await;
+    assert_eq!((protocols(&first), refusals(1)), (vec![None], 1), "{first:#?}");
+
+    let second = world.discover(&request).await;
+    assert_eq!((protocols(&second), refusals(1)), (vec![None], 1), "the last try is kept: {second:#?}");
+    let failure = second.mailboxes[0].failure.as_ref().unwrap();
+    assert!(failure.what.contains("refused this password before, and POP3 at pop.bb.test:"), "{failure}");
+    assert_eq!(
+        (codes(&first), codes(&second)),
+        (vec![Code::CredentialsRejected], vec![Code::CredentialsRejected])
+    );
+
+    pop3.start();
+    let found = world.discover(&request).await;
+    assert_eq!(protocols(&found), [Some(Protocol::Pop3)], "{found:#?}");
+    // POP3 first, and IMAP once more, now that the password is known to be right: it might carry more.
+    assert_eq!((tried(&found), refusals(2)), (vec![Protocol::Pop3, Protocol::Imap], 2));
+    assert_eq!(found.failure, None);
 }

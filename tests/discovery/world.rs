@@ -10,6 +10,7 @@ use mailferry::discovery::{Clock, LoginGuard, MailboxRequest, Request, Step, Wat
 use mailferry::mail::credentials::Login;
 use mailferry::mail::network::Network;
 use mailferry::mail::tls::Trust;
+use mailferry::model::endpoint::Endpoint;
 use mailferry::model::evidence::DomainDiscovery;
 use mailferry::model::failure::Result;
 use mailferry::model::finding::Code;
@@ -22,7 +23,7 @@ pub use super::support::web::{DOCUMENT, Web, document, reply};
 
 /// Two refusals for each login and password, as the platform keeps them durably.
 #[derive(Default)]
-pub struct Guard(Mutex<HashMap<(String, String), u32>>);
+pub struct Guard(Mutex<HashMap<(String, String), u32>>, Mutex<Vec<(String, String)>>);
 
 fn version(login: &Login) -> (String, String) {
     (login.who(), login.password.expose().to_owned())
@@ -34,11 +35,18 @@ impl LoginGuard for Guard {
         Ok(self.0.lock().unwrap().get(&version(login)).is_none_or(|refused| *refused < 2))
     }
 
-    async fn refused(&self, login: &Login) {
+    async fn refused_by(&self, login: &Login, servers: &[&Endpoint]) -> Vec<bool> {
+        let known = self.1.lock().unwrap();
+        servers.iter().map(|server| known.contains(&(login.who(), server.to_string()))).collect()
+    }
+
+    async fn refused(&self, login: &Login, server: &Endpoint) {
+        self.1.lock().unwrap().push((login.who(), server.to_string()));
         *self.0.lock().unwrap().entry(version(login)).or_default() += 1;
     }
 
-    async fn accepted(&self, login: &Login) {
+    async fn accepted(&self, login: &Login, server: &Endpoint) {
+        self.1.lock().unwrap().retain(|known| *known != (login.who(), server.to_string()));
         self.0.lock().unwrap().remove(&version(login));
     }
 
