@@ -6,6 +6,7 @@ use std::net::TcpListener;
 
 use mailferry::model::evidence::{DomainDiscovery, Evidence, Grade, Outcome, Signal};
 use mailferry::model::failure::Class;
+use mailferry::model::fidelity::DataKind;
 use mailferry::model::finding::Code;
 use mailferry::model::protocol::Protocol;
 use mailferry::model::service::Service;
@@ -211,6 +212,25 @@ async fn jmap_calendars_contacts_and_rules_are_found_by_records_and_well_known_p
     assert_said(&found, "CardDAV https://y.test/.well-known/carddav: answers 401 and is none");
     assert_said(&found, "no SRV record of _caldavs, _autodiscover");
     assert_eq!(codes(&found), [Code::OtherServicesOffered; 3]);
+    // What is offered beside mail counts, and is lost.
+    let fidelity = found.fidelity.as_ref().unwrap();
+    let kinds: Vec<_> =
+        fidelity.kinds.iter().map(|kind| (kind.kind, kind.score, kind.best_service)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (DataKind::Mail, 100, None),
+            (DataKind::Calendar, 0, Some(Service::CalDav)),
+            (DataKind::Contacts, 0, Some(Service::CardDav)),
+            (DataKind::Tasks, 0, Some(Service::CalDav)),
+            (DataKind::Rules, 0, Some(Service::ManageSieve)),
+        ]
+    );
+    assert_eq!(fidelity.score, 69, "59 of 59 + 10 + 8 + 3 + 5");
+    assert_eq!(
+        fidelity.kinds[1].losses,
+        ["calendars: all of them; CalDAV at https://dav.y.test/calendars/ has them"]
+    );
 }
 
 #[tokio::test]
