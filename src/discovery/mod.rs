@@ -191,6 +191,7 @@ pub async fn discover(
     heard.add(rules);
     let servers: Vec<_> = probed.iter().filter_map(|probe| probe.answer.clone().ok()).collect();
     zimbra::recognise(&mut heard, &servers, clock.now());
+    exchange::recognise(&mut heard, &servers, clock.now());
 
     let chosen = request.mailboxes.iter().filter_map(|mailbox| mailbox.chosen.as_ref()?.endpoint.as_ref());
     let named: Vec<Endpoint> = request.servers.iter().chain(chosen).cloned().collect();
