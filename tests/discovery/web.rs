@@ -14,6 +14,7 @@ use mailferry::model::service::Service;
 use super::support::ca::Ca;
 use super::support::dns::Record;
 use super::support::dovecot::{Dovecot, LOOPBACK, User};
+use super::support::process::free_address;
 use super::world::{DOCUMENT, Web, World, codes, document, mailbox, protocols, reply};
 
 const POX: &str = "/autodiscover/autodiscover.xml";
@@ -60,9 +61,21 @@ async fn autodiscover_over_https_vouches_as_autoconfig_does_and_is_told_no_passw
     let web = Web::with_places("127.77.10.1", Some(&ca.issue(&["autodiscover.r.test"])), places);
     let world = World::new(
         ca,
-        &[Record::a("autodiscover.r.test", "127.77.10.1"), Record::a("imap.provider.test", "127.0.0.1")],
+        &[
+            Record::srv(
+                "_imaps._tcp.r.test",
+                "old.r.test",
+                free_address("127.0.0.1".parse().unwrap()).port(),
+            ),
+            Record::a("autodiscover.r.test", "127.77.10.1"),
+            Record::a("imap.provider.test", "127.0.0.1"),
+            Record::a("old.r.test", "127.0.0.1"),
+        ],
     );
     let found = world.discover(&world.request("r.test", vec![mailbox("rosa@r.test", "rosa-secret")])).await;
+    assert_eq!(codes(&found), [Code::ConflictingConfiguration], "{:#?}", found.findings);
+    let text = "For IMAP, service records name old.r.test and Autodiscover names imap.provider.test.";
+    assert_eq!(found.findings[0].message, text);
     assert_eq!(protocols(&found), [Some(Protocol::Imap)], "{found:#?}");
     assert_said(&found, "autodiscover of autodiscover.r.test → IMAP imap.provider.test:");
     assert!(said(&found, Signal::Autodiscover).iter().any(|evidence| evidence.trusted));
