@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::fidelity::Weights;
 use crate::model::record::Depth;
 
 /// What may be done, how much of it at a time, and how it is checked.
@@ -43,6 +44,15 @@ pub struct Policy {
     #[serde(default = "settle_seconds")]
     #[schemars(range(min = 1, max = 600))]
     pub settle_seconds: u32,
+    /// How much each kind of data counts in the fidelity of a domain. A kind counts where the domain has it or offers a
+    /// service for it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub fidelity_weights: Weights,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_default(weights: &Weights) -> bool {
+    *weights == Weights::default()
 }
 
 impl Default for Policy {
@@ -56,6 +66,7 @@ impl Default for Policy {
             limits: Limits::default(),
             allowed_networks: Vec::new(),
             settle_seconds: settle_seconds(),
+            fidelity_weights: Weights::default(),
         }
     }
 }

@@ -6,8 +6,9 @@ use url::Url;
 
 use super::http::{Method, ask as ask_web, shown};
 use super::signals::{Asking, Heard};
-use crate::model::evidence::{Grade, Outcome, Signal};
+use crate::model::evidence::{Grade, Outcome, ServerFacts, Signal};
 use crate::model::service::{Service, ServiceFacts};
+use crate::model::text::cut;
 
 const SIGNAL: Signal = Signal::Exchange;
 /// Headers that only Exchange sends.
@@ -69,4 +70,53 @@ async fn ask_host(asking: Asking<'_>, host: &str) -> Heard {
         }
     }
     heard
+}
+
+/// What servers of IMAP and POP3 tell: Exchange says so in its greeting.
+pub(super) fn recognise(heard: &mut Heard, servers: &[ServerFacts], at: jiff::Timestamp) {
+    let Some(facts) = servers.iter().find(|facts| facts.greeting.contains("Microsoft Exchange")) else {
+        return;
+    };
+    let statement = format!("{} greets as an Exchange server", facts.endpoint.address());
+    heard.quote(SIGNAL, Grade::B, at, statement, &facts.greeting);
+    heard.offer(ServiceFacts {
+        service: Service::Ews,
+        place: format!("https://{}/EWS/Exchange.asmx", facts.endpoint.host),
+        grade: Grade::D,
+        trusted: false,
+        words: cut(&facts.greeting, 300),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::capability::Capabilities;
+    use crate::model::endpoint::Endpoint;
+    use crate::model::protocol::{Protocol, Tls};
+
+    #[test]
+    fn greetings_of_exchange_are_known() {
+        for (greeting, expected) in [
+            ("The Microsoft Exchange IMAP4 service is ready. [TQBXAEgA]", 1),
+            ("Microsoft Exchange Server 2007 IMAP4 service is ready", 1),
+            ("The *WGS* Microsoft Exchange POP3 service is ready.", 1),
+            ("Dovecot ready.", 0),
+        ] {
+            let facts = ServerFacts {
+                endpoint: Endpoint::new(Protocol::Imap, "mail.contoso.example", 993, Tls::Implicit),
+                greeting: greeting.to_owned(),
+                capabilities: Capabilities::default(),
+                mechanisms: Vec::new(),
+                tls: None,
+            };
+            let mut heard = Heard::default();
+            recognise(&mut heard, &[facts], jiff::Timestamp::UNIX_EPOCH);
+            assert_eq!(heard.evidence.len(), expected, "{greeting}");
+            assert!(
+                heard.services.iter().all(|facts| facts.grade == Grade::D),
+                "a greeting proves no web service"
+            );
+        }
+    }
 }

@@ -160,17 +160,20 @@ fn published(findings: &mut Vec<Finding>, heard: &Heard) {
                 .map(|p| p.endpoint.host.as_str())
                 .collect()
         };
-        let (srv, autoconfig) = (hosts(Signal::Srv), hosts(Signal::Autoconfig));
+        let srv = hosts(Signal::Srv);
         let denied = heard.denied.contains(&protocol);
-        if autoconfig.is_empty() || !(denied || (!srv.is_empty() && srv.is_disjoint(&autoconfig))) {
-            continue;
-        }
-        let list = |hosts: BTreeSet<&str>| printable(&hosts.into_iter().collect::<Vec<_>>().join(", "));
-        let by_srv = if denied { "none".to_owned() } else { list(srv) };
-        let text = format!(
-            "For {protocol}, service records name {by_srv} and the autoconfig document names {}.",
-            list(autoconfig)
-        );
+        let others = [
+            (Signal::Autoconfig, "the autoconfig document names"),
+            (Signal::Autodiscover, "Autodiscover names"),
+        ];
+        let contradicts = |other: &BTreeSet<&str>| {
+            !other.is_empty() && (denied || (!srv.is_empty() && srv.is_disjoint(other)))
+        };
+        let mut other = others.into_iter().map(|(signal, says)| (hosts(signal), says));
+        let Some((other, says)) = other.find(|(hosts, _)| contradicts(hosts)) else { continue };
+        let list = |hosts: &BTreeSet<&str>| printable(&hosts.iter().copied().collect::<Vec<_>>().join(", "));
+        let by_srv = if denied { "none".to_owned() } else { list(&srv) };
+        let text = format!("For {protocol}, service records name {by_srv} and {says} {}.", list(&other));
         findings.push(Finding::about(Code::ConflictingConfiguration, protocol, text));
     }
 }

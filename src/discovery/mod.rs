@@ -61,6 +61,7 @@ pub use crate::model::clock::Clock;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, EXCERPT_MAX, Evidence, Grade, Outcome, Signal};
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::fidelity::{self, Weights};
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::service::SessionFacts;
 use crate::model::text::cut;
@@ -84,6 +85,8 @@ pub struct Request {
     pub shared_credentials: bool,
     /// Whose certificates are believed.
     pub trust: Trust,
+    /// How much each kind of data counts.
+    pub weights: Weights,
     /// How long signals and probes may take together; [`DEADLINE`] is a good choice.
     pub deadline: Duration,
 }
@@ -188,6 +191,7 @@ pub async fn discover(
     heard.add(rules);
     let servers: Vec<_> = probed.iter().filter_map(|probe| probe.answer.clone().ok()).collect();
     zimbra::recognise(&mut heard, &servers, clock.now());
+    exchange::recognise(&mut heard, &servers, clock.now());
 
     let chosen = request.mailboxes.iter().filter_map(|mailbox| mailbox.chosen.as_ref()?.endpoint.as_ref());
     let named: Vec<Endpoint> = request.servers.iter().chain(chosen).cloned().collect();
@@ -215,6 +219,10 @@ pub async fn discover(
     let failure = verdict::of_domain(request, &ranked, &heard, &mailboxes);
     let findings = findings::draw(request, &heard, &ranked, &tried, finished);
     heard.evidence.truncate(EVIDENCE_MAX);
+    let readers = |protocol| mailboxes.iter().filter(|m| m.protocol() == Some(protocol)).count() as u64;
+    let read_by = Protocol::ALL.map(|protocol| (protocol, readers(protocol)));
+    let fidelity = fidelity::of_domain(&read_by, &heard.services, request.weights);
+    let fidelity = Some(fidelity).filter(|_| mailboxes.iter().any(|mailbox| mailbox.endpoint.is_some()));
     heard.services.sort_by(|a, b| (a.grade, a.service, &a.place).cmp(&(b.grade, b.service, &b.place)));
     DomainDiscovery {
         domain: request.domain.clone(),
@@ -225,6 +233,7 @@ pub async fn discover(
         servers,
         services: heard.services,
         sessions,
+        fidelity,
         mailboxes,
         findings,
         failure,

@@ -52,8 +52,9 @@ async fn ask_host(asking: Asking<'_>, host: &str) -> Heard {
 
 /// The version in the answer, as in `9.0.0_GA_4178`.
 fn find_version(text: &str) -> Option<String> {
-    let start = text.find("version=\"")? + "version=\"".len();
-    let version: String = text[start..]
+    let info = &text[text.find("<info")?..];
+    let start = info.find("version=\"")? + "version=\"".len();
+    let version: String = info[start..]
         .chars()
         .take_while(|c| c.is_ascii_alphanumeric() || "._-".contains(*c))
         .take(60)
@@ -61,11 +62,16 @@ fn find_version(text: &str) -> Option<String> {
     (!version.is_empty()).then_some(version)
 }
 
-/// What greetings of IMAP and POP3 tell.
+/// Whether a server of IMAP or POP3 is one of Zimbra: by its greeting, or by the mechanism that is its own.
+fn is_zimbra(facts: &ServerFacts) -> bool {
+    facts.greeting.contains("Zimbra") || facts.mechanisms.iter().any(|mechanism| mechanism == "X-ZIMBRA")
+}
+
+/// What servers of IMAP and POP3 tell.
 pub(super) fn recognise(heard: &mut Heard, servers: &[ServerFacts], at: jiff::Timestamp) {
-    let Some(facts) = servers.iter().find(|facts| facts.greeting.contains("Zimbra")) else { return };
+    let Some(facts) = servers.iter().find(|facts| is_zimbra(facts)) else { return };
     let host = &facts.endpoint.host;
-    let statement = format!("{} greets as a Zimbra server", facts.endpoint.address());
+    let statement = format!("{} is a Zimbra server", facts.endpoint.address());
     heard.quote(SIGNAL, Grade::B, at, statement, &facts.greeting);
     heard.offer(ServiceFacts {
         service: Service::Zimbra,
@@ -74,4 +80,39 @@ pub(super) fn recognise(heard: &mut Heard, servers: &[ServerFacts], at: jiff::Ti
         trusted: false,
         words: cut(&facts.greeting, 300),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::capability::Capabilities;
+    use crate::model::endpoint::Endpoint;
+    use crate::model::protocol::{Protocol, Tls};
+
+    #[test]
+    fn a_server_is_known_by_its_greeting_or_its_mechanism() {
+        let said = |greeting: &str, mechanisms: &[&str]| {
+            let facts = ServerFacts {
+                endpoint: Endpoint::new(Protocol::Pop3, "mail.contoso.example", 995, Tls::Implicit),
+                greeting: greeting.to_owned(),
+                capabilities: Capabilities::default(),
+                mechanisms: mechanisms.iter().map(|word| (*word).to_owned()).collect(),
+                tls: None,
+            };
+            let mut heard = Heard::default();
+            recognise(&mut heard, &[facts], jiff::Timestamp::UNIX_EPOCH);
+            (heard.evidence.len(), heard.services.len())
+        };
+        assert_eq!(said("OK mail.contoso.example Zimbra IMAP4rev1 server ready", &[]), (1, 1));
+        assert_eq!(said("+OK POP3 ready", &["PLAIN", "X-ZIMBRA"]), (1, 1));
+        assert_eq!(said("+OK POP3 ready", &["PLAIN"]), (0, 0));
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_server_and_not_of_xml() {
+        let text = "<?xml version=\"1.0\"?><GetVersionInfoResponse xmlns=\"urn:zimbraAccount\">\
+                    <info release=\"x\" version=\"9.0.0_GA_4178.FOSS\"/></GetVersionInfoResponse>";
+        assert_eq!(find_version(text).as_deref(), Some("9.0.0_GA_4178.FOSS"));
+        assert_eq!(find_version("<?xml version=\"1.0\"?><a/>"), None);
+    }
 }

@@ -176,6 +176,7 @@ impl Tools {
             mailboxes: mailboxes.iter().map(mailbox).collect(),
             shared_credentials: credentials.is_shared(),
             trust: self.trust(domain.ca_ref.as_ref()).at(|| self.place_in(at, ".caRef"))?,
+            weights: self.spec().policy.fidelity_weights,
             // Where the manifest names servers, what is published is a supplement that nobody should wait for long.
             deadline: if domain.servers.is_empty() { DEADLINE } else { DEADLINE / 4 },
         })
@@ -483,6 +484,7 @@ pub fn unreadable_domain(
         servers: Vec::new(),
         services: Vec::new(),
         sessions: Vec::new(),
+        fidelity: None,
         candidates: Vec::new(),
         mailboxes,
         findings: vec![Finding::of_domain(code, failure.sentence())],

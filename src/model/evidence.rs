@@ -11,6 +11,7 @@ use super::address::{Address, Domain};
 use super::capability::Capabilities;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
+use super::fidelity::DomainFidelity;
 use super::finding::Finding;
 use super::protocol::Protocol;
 use super::service::{ServiceFacts, SessionFacts};
@@ -282,6 +283,9 @@ pub struct DomainDiscovery {
     /// What the servers said after a login, one for each server that a mailbox was read from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<SessionFacts>,
+    /// How mail and other kinds of data fare, once a mailbox could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fidelity: Option<DomainFidelity>,
     /// The ranked candidates, best first.
     pub candidates: Vec<Candidate>,
     /// Each mailbox, in the order of the manifest.

@@ -261,6 +261,7 @@ fn unseen(domain: &DomainSpec, job: &KnownJob, failure: Failure) -> Result<Domai
         servers: Vec::new(),
         services: Vec::new(),
         sessions: Vec::new(),
+        fidelity: None,
         candidates: Vec::new(),
         mailboxes: Vec::new(),
         findings: Vec::new(),

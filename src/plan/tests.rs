@@ -56,6 +56,7 @@ fn discovery(domain: &str, mailboxes: &[(&str, Result<Protocol, Class>)]) -> Dom
         servers: Vec::new(),
         services: Vec::new(),
         sessions: Vec::new(),
+        fidelity: None,
         candidates: Vec::new(),
         mailboxes: mailboxes.iter().map(mailbox).collect(),
         findings: Vec::new(),

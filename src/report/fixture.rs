@@ -155,6 +155,7 @@ fn discovery(name: &str) -> DomainDiscovery {
         servers: Vec::new(),
         services: Vec::new(),
         sessions: Vec::new(),
+        fidelity: None,
         candidates: Vec::new(),
         mailboxes: Vec::new(),
         findings: Vec::new(),

@@ -146,6 +146,7 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         servers: Vec::new(),
         services: Vec::new(),
         sessions: Vec::new(),
+        fidelity: None,
         candidates: Vec::new(),
         mailboxes: mailboxes.collect(),
         findings: Vec::new(),

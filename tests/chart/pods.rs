@@ -274,7 +274,7 @@ fn network_policies_shut_what_is_not_needed() {
         assert_eq!(policy["spec"]["ingress"], json!([]), "nobody talks to a worker");
         let egress = policy["spec"]["egress"].as_array().unwrap();
         let ports: Vec<Vec<u64>> = egress.iter().map(tcp).collect();
-        assert_eq!(ports, [vec![53], vec![443, 6443], vec![80, 110, 143, 443, 993, 995, 5432]]);
+        assert_eq!(ports, [vec![53], vec![443, 6443], vec![80, 110, 143, 443, 993, 995, 4190, 5432]]);
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 
 use mailferry::model::evidence::{DomainDiscovery, Evidence, Grade, Outcome, Signal};
 use mailferry::model::failure::Class;
+use mailferry::model::fidelity::DataKind;
 use mailferry::model::finding::Code;
 use mailferry::model::protocol::Protocol;
 use mailferry::model::service::Service;
@@ -13,6 +14,7 @@ use mailferry::model::service::Service;
 use super::support::ca::Ca;
 use super::support::dns::Record;
 use super::support::dovecot::{Dovecot, LOOPBACK, User};
+use super::support::process::free_address;
 use super::world::{DOCUMENT, Web, World, codes, document, mailbox, protocols, reply};
 
 const POX: &str = "/autodiscover/autodiscover.xml";
@@ -59,9 +61,21 @@ async fn autodiscover_over_https_vouches_as_autoconfig_does_and_is_told_no_passw
     let web = Web::with_places("127.77.10.1", Some(&ca.issue(&["autodiscover.r.test"])), places);
     let world = World::new(
         ca,
-        &[Record::a("autodiscover.r.test", "127.77.10.1"), Record::a("imap.provider.test", "127.0.0.1")],
+        &[
+            Record::srv(
+                "_imaps._tcp.r.test",
+                "old.r.test",
+                free_address("127.0.0.1".parse().unwrap()).port(),
+            ),
+            Record::a("autodiscover.r.test", "127.77.10.1"),
+            Record::a("imap.provider.test", "127.0.0.1"),
+            Record::a("old.r.test", "127.0.0.1"),
+        ],
     );
     let found = world.discover(&world.request("r.test", vec![mailbox("rosa@r.test", "rosa-secret")])).await;
+    assert_eq!(codes(&found), [Code::ConflictingConfiguration], "{:#?}", found.findings);
+    let text = "For IMAP, service records name old.r.test and Autodiscover names imap.provider.test.";
+    assert_eq!(found.findings[0].message, text);
     assert_eq!(protocols(&found), [Some(Protocol::Imap)], "{found:#?}");
     assert_said(&found, "autodiscover of autodiscover.r.test → IMAP imap.provider.test:");
     assert!(said(&found, Signal::Autodiscover).iter().any(|evidence| evidence.trusted));
@@ -211,6 +225,25 @@ async fn jmap_calendars_contacts_and_rules_are_found_by_records_and_well_known_p
     assert_said(&found, "CardDAV https://y.test/.well-known/carddav: answers 401 and is none");
     assert_said(&found, "no SRV record of _caldavs, _autodiscover");
     assert_eq!(codes(&found), [Code::OtherServicesOffered; 3]);
+    // What is offered beside mail counts, and is lost.
+    let fidelity = found.fidelity.as_ref().unwrap();
+    let kinds: Vec<_> =
+        fidelity.kinds.iter().map(|kind| (kind.kind, kind.score, kind.best_service)).collect();
+    assert_eq!(
+        kinds,
+        [
+            (DataKind::Mail, 100, None),
+            (DataKind::Calendar, 0, Some(Service::CalDav)),
+            (DataKind::Contacts, 0, Some(Service::CardDav)),
+            (DataKind::Tasks, 0, Some(Service::CalDav)),
+            (DataKind::Rules, 0, Some(Service::ManageSieve)),
+        ]
+    );
+    assert_eq!(fidelity.score, 69, "59 of 59 + 10 + 8 + 3 + 5");
+    assert_eq!(
+        fidelity.kinds[1].losses,
+        ["calendars: all of them; CalDAV at https://dav.y.test/calendars/ has them"]
+    );
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use mailferry::mail::tls::Trust;
 use mailferry::model::endpoint::Endpoint;
 use mailferry::model::evidence::DomainDiscovery;
 use mailferry::model::failure::Result;
+use mailferry::model::fidelity::Weights;
 use mailferry::model::finding::Code;
 use mailferry::model::protocol::Protocol;
 use mailferry::model::secret::Secret;
@@ -91,6 +92,7 @@ impl World {
             mailboxes,
             shared_credentials: false,
             trust: Trust::with_authorities(&[self.ca.pem().to_owned()]).unwrap(),
+            weights: Weights::default(),
             deadline: Duration::from_secs(20),
         }
     }

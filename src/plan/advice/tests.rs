@@ -52,6 +52,7 @@ fn world() -> DomainDiscovery {
         evidence: vec![mx("a.test MX 10 → mail.a.test", Outcome::Offered)],
         services: Vec::new(),
         sessions: Vec::new(),
+        fidelity: None,
         servers: vec![ServerFacts {
             endpoint: endpoint.clone(),
             greeting: "OK".to_owned(),
