@@ -6,8 +6,9 @@ use serde::Serialize;
 use super::rows::FailureRow;
 use crate::model::address::Domain;
 use crate::model::evidence::{Candidate, DomainDiscovery, Evidence, Grade, Outcome, ServerFacts, Signal};
-use crate::model::fidelity;
+use crate::model::fidelity::{self, DataKind, KindFidelity};
 use crate::model::protocol::Protocol;
+use crate::model::service::ServiceFacts;
 
 /// One domain.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,8 +36,19 @@ pub struct DomainRow {
     pub evidence: Vec<EvidenceRow>,
     /// What the servers said.
     pub servers: Vec<ServerFacts>,
+    /// Each kind of data that the domain holds, what carries it and what is lost; mail first.
+    pub kinds: Vec<KindFidelity>,
+    /// Services beside mail's own that the domain offers.
+    pub services: Vec<ServiceFacts>,
     /// Why nothing could be found out at all.
     pub failure: Option<FailureRow>,
+}
+
+impl DomainRow {
+    /// What each kind of data beside mail loses.
+    pub fn left_behind(&self) -> impl Iterator<Item = &KindFidelity> {
+        self.kinds.iter().filter(|kind| kind.kind != DataKind::Mail && !kind.losses.is_empty())
+    }
 }
 
 /// How many mailboxes of a domain are read by a protocol, and what that protocol loses.
@@ -147,6 +159,8 @@ impl From<&DomainDiscovery> for DomainRow {
             fidelity: carried.checked_div(readable).and_then(|mean| u8::try_from(mean).ok()),
             evidence: seen.evidence.iter().filter(homeless).map(Into::into).collect(),
             servers: seen.servers.clone(),
+            kinds: seen.fidelity.as_ref().map(|fidelity| fidelity.kinds.clone()).unwrap_or_default(),
+            services: seen.services.clone(),
             failure: seen.failure.as_ref().map(Into::into),
             protocols,
             candidates,

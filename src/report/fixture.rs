@@ -14,6 +14,7 @@ use crate::model::evidence::{
     ServerFacts, Signal, TlsFacts,
 };
 use crate::model::failure::{Class, Failure};
+use crate::model::fidelity;
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
@@ -21,6 +22,7 @@ use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::record::{Depth, Verification};
+use crate::model::service::{Service, ServiceFacts};
 
 /// Text that a hostile sender, server or administrator of a source may have written.
 pub(super) const HOSTILE: [&str; 6] = [
@@ -167,6 +169,15 @@ fn contoso() -> DomainDiscovery {
     let imap = Endpoint::new(Protocol::Imap, "imap.contoso.example", 993, Tls::Implicit);
     let pop = Endpoint::new(Protocol::Pop3, "imap.contoso.example", 995, Tls::Implicit);
     let mut seen = discovery("contoso.example");
+    seen.services = vec![ServiceFacts {
+        service: Service::CalDav,
+        place: "https://dav.contoso.example/<b>calendars</b>/".into(),
+        grade: Grade::B,
+        trusted: true,
+        words: "DAV: 1, calendar-access <script>".into(),
+    }];
+    let read_by = [(Protocol::Imap, 3)];
+    seen.fidelity = Some(fidelity::of_domain(&read_by, &seen.services, fidelity::Weights::default()));
     let mx = "MX → mx1.contoso.example (preference 10)";
     let srv = "_imaps._tcp SRV → imap.contoso.example:993";
     let greeting = "TLS 1.3, greeting received, 5 capabilities, PLAIN and LOGIN offered";

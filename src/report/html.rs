@@ -59,6 +59,10 @@ pub(super) mod show {
         words::duration(*seconds)
     }
 
+    pub(in crate::report) fn lost(losses: &[String]) -> String {
+        words::peer(&losses.join("; "))
+    }
+
     pub(in crate::report) fn date(at: &Timestamp) -> String {
         words::date(*at)
     }

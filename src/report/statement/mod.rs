@@ -327,6 +327,11 @@ fn exclusions(report: &Report) -> Vec<String> {
             ));
         }
     }
+    for domain in &report.domains {
+        for kind in domain.left_behind() {
+            sentences.push(format!("{}, {}.", domain.name, kind.losses.join("; ")));
+        }
+    }
     let unread = report.totals().unreadable;
     if unread > 0 {
         sentences.push(format!(

@@ -75,6 +75,7 @@ fn all_that_is_lost_and_all_that_may_go_wrong_is_told() {
     for part in [
         "Messages that arrived before 1 January 2015.",
         "Calendars, contacts, tasks",
+        "- contoso.example, calendars: all of them; CalDAV at https://dav.contoso.example/",
         "PopMailboxesPresent for shop.example was accepted. Ms Sato: Customer archives",
         "measured while",
         "half as much again",
