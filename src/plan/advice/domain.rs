@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{
-    EWS_ENDS, GIGABYTE, MEGABYTE, Provider, SMTP_PASSWORDS_END, day, days_until, distance, provider,
-};
+use super::{EWS_ENDS, GIGABYTE, MEGABYTE, SMTP_PASSWORDS_END, day, days_until, distance, provider};
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, Match};
 use crate::model::evidence::{Evidence, Grade, MailboxDiscovery, Outcome, Signal};
 use crate::model::failure::Class;
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::Protocol;
+use crate::model::provider::Kind;
 use crate::model::text::{counted, printable};
 use crate::plan::checklist::answers_for;
 use crate::plan::mailboxes::find_override;
@@ -70,9 +69,9 @@ fn read_from(discovery: &Discovered) -> BTreeSet<&str> {
 fn published(found: &mut Vec<Finding>, named: &DomainSpec, discovery: &Discovered, now: Timestamp) {
     let (takes, read) = (exchangers(discovery), read_from(discovery));
     let candidates = discovery.candidates.iter().map(|candidate| candidate.endpoint.host.as_str());
-    let is = |wanted: Provider| move |host: &&str| provider(host) == Some(wanted);
+    let is = |wanted: Kind| move |host: &&str| provider(host) == Some(wanted);
     let all = || takes.iter().copied().chain(read.iter().copied()).chain(candidates.clone());
-    if all().any(|host| is(Provider::Microsoft)(&host)) {
+    if all().any(|host| is(Kind::Microsoft)(&host)) {
         let (ews, smtp) = (day(EWS_ENDS), day(SMTP_PASSWORDS_END));
         let when = distance(days_until(ews, now));
         let text = format!("{} uses Microsoft 365, where EWS ends for good on {ews} ({when}).", named.name);
@@ -84,7 +83,7 @@ fn published(found: &mut Vec<Finding>, named: &DomainSpec, discovery: &Discovere
         );
         found.push(Finding::of_domain(Code::SendingPasswordsEnd, text));
     }
-    for wanted in [Provider::Microsoft, Provider::Google] {
+    for wanted in [Kind::Microsoft, Kind::Google] {
         let new = takes.iter().copied().find(|host| is(wanted)(host));
         if let (Some(new), Some(old)) = (new, read.iter().find(|host| !is(wanted)(host))) {
             let text = format!(
@@ -96,7 +95,7 @@ fn published(found: &mut Vec<Finding>, named: &DomainSpec, discovery: &Discovere
             found.push(Finding::of_domain(Code::DualHomed, text));
         }
     }
-    if let Some(gateway) = takes.iter().copied().find(|host| is(Provider::Gateway)(host)) {
+    if let Some(gateway) = takes.iter().copied().find(|host| is(Kind::Gateway)(host)) {
         let text = format!(
             "Mail for {} comes in by {}, which is a filter and no store.",
             named.name,
@@ -127,7 +126,7 @@ fn servers(found: &mut Vec<Finding>, discovery: &Discovered) {
                 format!("{address} does not say CONDSTORE, so each pass reads the flags of every message.");
             found.push(Finding::about(Code::NoChangeTracking, &address, text));
         }
-        if provider(&facts.endpoint.host) == Some(Provider::Google) {
+        if provider(&facts.endpoint.host) == Some(Kind::Google) {
             let text = format!(
                 "{} read from Gmail by IMAP, where each label is a folder.",
                 counted(readers, "mailbox is", "mailboxes are")
@@ -147,17 +146,17 @@ fn refused(found: &mut Vec<Finding>, mailbox: &MailboxDiscovery) {
     for attempt in refusals {
         let host = printable(&attempt.endpoint.host);
         let (code, text) = match provider(&attempt.endpoint.host) {
-            Some(Provider::Microsoft) => (
+            Some(Kind::Microsoft) => (
                 Code::BasicAuthenticationRemoved,
                 format!(
                     "{host} refused the password: Exchange Online takes none by IMAP or POP3 since October 2022."
                 ),
             ),
-            Some(Provider::Google) => (
+            Some(Kind::Google) => (
                 Code::AppPasswordNeeded,
                 format!("{host} refused the password: Google takes app passwords and OAuth alone."),
             ),
-            Some(Provider::Gateway) | None => continue,
+            Some(Kind::Gateway | Kind::Hoster) | None => continue,
         };
         found.push(Finding::about(code, &mailbox.address, text));
         return;
@@ -180,7 +179,7 @@ fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDi
             format!("The mailbox holds {}.", counted(size.messages, "message", "messages")),
         );
     }
-    let google = mailbox.endpoint.as_ref().is_some_and(|e| provider(&e.host) == Some(Provider::Google));
+    let google = mailbox.endpoint.as_ref().is_some_and(|e| provider(&e.host) == Some(Kind::Google));
     if google && size.bytes > GMAIL_DAILY {
         let days = size.bytes.div_ceil(GMAIL_DAILY);
         add(

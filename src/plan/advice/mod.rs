@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use crate::model::provider::{Kind, by_host};
+
 pub(super) use domain::of_domain;
 pub(super) use project::of_migration;
 
@@ -23,39 +25,9 @@ const EWS_ENDS: (i16, i8, i8) = (2027, 4, 1);
 /// After this day Exchange Online takes no passwords from programs that send, unless the tenant says otherwise.
 const SMTP_PASSWORDS_END: (i16, i8, i8) = (2026, 12, 31);
 
-/// Whose servers a host belongs to, as far as its name tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Provider {
-    Microsoft,
-    Google,
-    /// Something that filters mail in front of the store.
-    Gateway,
-}
-
-const PROVIDERS: &[(&str, Provider)] = &[
-    ("outlook.com", Provider::Microsoft),
-    ("office365.com", Provider::Microsoft),
-    ("mx.microsoft", Provider::Microsoft),
-    ("google.com", Provider::Google),
-    ("googlemail.com", Provider::Google),
-    ("gmail.com", Provider::Google),
-    ("pphosted.com", Provider::Gateway),
-    ("ppe-hosted.com", Provider::Gateway),
-    ("mimecast.com", Provider::Gateway),
-    ("barracudanetworks.com", Provider::Gateway),
-    ("messagelabs.com", Provider::Gateway),
-    ("iphmx.com", Provider::Gateway),
-    ("hornetsecurity.com", Provider::Gateway),
-    ("antispameurope.com", Provider::Gateway),
-    ("retarus.com", Provider::Gateway),
-];
-
-fn provider(host: &str) -> Option<Provider> {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let below = |suffix: &str| {
-        host.strip_suffix(suffix).is_some_and(|before| before.is_empty() || before.ends_with('.'))
-    };
-    PROVIDERS.iter().find(|(suffix, _)| below(suffix)).map(|(_, provider)| *provider)
+/// What a host's owner is to a migration, as far as its name tells.
+fn provider(host: &str) -> Option<Kind> {
+    by_host(host).map(|provider| provider.kind)
 }
 
 fn day((year, month, day): (i16, i8, i8)) -> Date {
