@@ -28,4 +28,5 @@ mod secrecy;
 mod secrets;
 mod shown;
 mod story;
+mod together;
 mod unstartable;
