@@ -57,7 +57,7 @@ fn an_operator_killed_again_and_again_leaves_what_an_undisturbed_one_leaves() {
 }
 
 #[test]
-fn when_the_leader_of_two_dies_the_other_goes_on() {
+fn when_the_leader_of_two_dies_another_process_goes_on() {
     let pair = Pair::start(Cluster::get().host(), 100);
     let installed = Installed::new(None, &["replicas=2"]);
     let space = &installed.space;
@@ -68,18 +68,10 @@ fn when_the_leader_of_two_dies_the_other_goes_on() {
         count => Ok(count),
     });
     let (leader, changes) = installed.leader();
-    let pods = space.json(&["get", "pods", "--selector", "app.kubernetes.io/name=mailferry"]);
-    let others: Vec<String> = pods["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
-        .filter(|pod| !leader.starts_with(&format!("{pod}_")))
-        .collect();
-    let [standby] = &others[..] else { panic!("one stands by: {leader}, {others:?}") };
     installed.kill(leader.split_once('_').unwrap().0);
+    // The one that stood by, or the one that the kubelet starts in the dead one's place: whichever looks first when the
+    // lease has run out.
     let next = installed.wait_for_leader(&leader);
-    assert!(next.starts_with(&format!("{standby}_")), "{next} leads in place of {standby}");
     installed.wait_for("move", "Ready", "True");
     assert_eq!(installed.leader(), (next, changes + 1));
     pair.assert_moved_to(&pair.new);
