@@ -23,7 +23,6 @@ use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::model::text::count;
 use crate::plan::DomainObserved;
-use crate::plan::checklist;
 use crate::plan::document::{Plan, hexadecimal};
 use crate::report::redaction::Redaction;
 use crate::report::{Format, Kind, write};
@@ -108,8 +107,8 @@ fn gather(looked: &Looked, redaction: &Redaction) -> Result<Vec<Entry>> {
     packing.add("status.json", "how it stands, with conditions and findings", &status)?;
     let plan = Plan::of(spec, &looked.observed);
     packing.add("plan.json", "what would be done with each mailbox", &plan)?;
-    let items = checklist::items(spec, &looked.observed)?;
-    packing.add("checklist.json", "what the customer answered, and what discovery says", &items)?;
+    let items = &looked.report.agreed.checklist;
+    packing.add("checklist.json", "what the customer answered, and what discovery says", items)?;
     let mut report = Vec::new();
     write(&looked.report, Kind::Migration, Format::Json, &mut report, |_| {
         Err(Failure::internal("a migration report has no messages"))

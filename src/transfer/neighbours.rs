@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::ledger::{Foreign, Store};
+use crate::ledger::Store;
 use crate::model::failure::{Place, Result};
 use crate::model::folder::FolderPath;
 
@@ -50,37 +50,21 @@ impl Neighbours {
         Ok(claimed)
     }
 
-    /// Leaves out of some UIDs those that belong to neighbours.
+    /// Leaves out of messages of a destination folder those that belong to neighbours by now.
     ///
     /// # Errors
     /// As [`Self::claimed`].
-    pub(super) async fn spare(
+    pub(super) async fn spare<T>(
         &self,
         folder: &FolderPath,
         uidvalidity: u32,
-        mut uids: Vec<u32>,
-    ) -> Result<Vec<u32>> {
-        if !uids.is_empty() && !self.keys.is_empty() {
+        mut messages: Vec<T>,
+        uid_of: impl Fn(&T) -> u32,
+    ) -> Result<Vec<T>> {
+        if !messages.is_empty() && !self.keys.is_empty() {
             let theirs = self.claimed(folder, uidvalidity).await?;
-            uids.retain(|uid| !theirs.contains(uid));
+            messages.retain(|message| !theirs.contains(&uid_of(message)));
         }
-        Ok(uids)
-    }
-
-    /// Leaves out of messages that nobody owned when they were seen those that belong to neighbours by now.
-    ///
-    /// # Errors
-    /// As [`Self::claimed`].
-    pub(super) async fn spare_foreign(
-        &self,
-        folder: &FolderPath,
-        uidvalidity: u32,
-        mut foreign: Vec<Foreign>,
-    ) -> Result<Vec<Foreign>> {
-        if !foreign.is_empty() && !self.keys.is_empty() {
-            let theirs = self.claimed(folder, uidvalidity).await?;
-            foreign.retain(|message| !theirs.contains(&message.uid));
-        }
-        Ok(foreign)
+        Ok(messages)
     }
 }

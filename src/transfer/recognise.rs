@@ -27,7 +27,7 @@ impl FolderPass<'_> {
         let mut known = self.ledger.claimed(folder, arrived.uidvalidity).await?;
         known.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
         let unknown: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !known.contains(uid)).collect();
-        let unknown = self.rules.neighbours.spare(folder, arrived.uidvalidity, unknown).await?;
+        let unknown = self.rules.neighbours.spare(folder, arrived.uidvalidity, unknown, |uid| *uid).await?;
         for part in unknown.chunks(READ_BACK) {
             self.progress.enter_phase(&format!("looking at what {folder} holds already"));
             let found: Vec<Foreign> = read_identities(self.destination, part)
@@ -45,7 +45,7 @@ impl FolderPass<'_> {
     async fn foreign(&mut self, arrived: &FolderState) -> Result<Vec<Foreign>> {
         let folder = &self.plan.destination;
         let foreign = self.ledger.foreign(folder, arrived.uidvalidity).await?;
-        self.rules.neighbours.spare_foreign(folder, arrived.uidvalidity, foreign).await
+        self.rules.neighbours.spare(folder, arrived.uidvalidity, foreign, |message| message.uid).await
     }
 
     /// Finds delivered messages again whose place at the destination is not known: the folder got another UIDVALIDITY, or
@@ -213,7 +213,7 @@ impl FolderPass<'_> {
         taken.extend(copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid));
         let present = self.destination.list_from(uidnext).await.at(|| folder.to_string())?;
         let fresh: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !taken.contains(uid)).collect();
-        let fresh = self.rules.neighbours.spare(folder, arrived.uidvalidity, fresh).await?;
+        let fresh = self.rules.neighbours.spare(folder, arrived.uidvalidity, fresh, |uid| *uid).await?;
         for part in fresh.chunks(READ_BACK) {
             for (uid, identity) in read_identities(self.destination, part).await? {
                 if let Some(at) = unknown.get_mut(&identity.canonical).and_then(Vec::pop) {

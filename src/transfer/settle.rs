@@ -138,7 +138,7 @@ async fn remove_late_commits(
         .map(|message| message.uid)
         .filter(|uid| !claimed.contains(uid) && !foreign.iter().any(|message| message.uid == *uid))
         .collect();
-    let unknown = neighbours.spare(&intent.folder, state.uidvalidity, unknown).await?;
+    let unknown = neighbours.spare(&intent.folder, state.uidvalidity, unknown, |uid| *uid).await?;
     if unknown.is_empty() {
         return Ok(());
     }
