@@ -1,5 +1,7 @@
 //! The command line: what a user may type, with its help.
 
+mod login;
+
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,7 @@ use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, V
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
+pub use self::login::{LoginArgs, ProvidersArgs};
 use crate::api::Stage;
 use crate::cluster::access::Access;
 use crate::cluster::objects;
@@ -147,6 +150,16 @@ pub enum Command {
         mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
         mailferry verify -f contoso.yaml --state ./state --repair      send again what is missing")]
     Verify(VerifyArgs),
+    /// Logs a user in by a code that is typed in a browser, and keeps the refresh token for later runs
+    #[command(after_help = "Examples:\n  \
+        mailferry login --username anna@contoso.example --tenant contoso.onmicrosoft.com --client-id ID --secret secrets/anna\n  \
+        mailferry run -f contoso.yaml --state ./state --secret contoso-source=secrets/anna\n\n\
+        The directory holds a Secret's keys, one file each: username, clientId, tenantId, refreshToken. Who may open every mailbox \
+        needs no login: see docs/providers.md.")]
+    Login(LoginArgs),
+    /// Lists the services that are known by name: hosts, token endpoints and scopes, each with its source
+    #[command(after_help = "Example:\n  mailferry providers --output json")]
+    Providers(ProvidersArgs),
     /// Runs in a Kubernetes cluster and carries out the `MailMigrations` there
     #[command(
         after_help = "The Helm chart charts/mailferry starts it with all of this; each flag can be given by an environment \

@@ -21,6 +21,7 @@ use support::corpus::{Corpus, Message};
 use support::dns::{Dns, Record};
 use support::dovecot::{Access, Builder, Dovecot, LOOPBACK, User};
 use support::mixed::{self, Mixed};
+use support::tokens::{Client, TokenServer, rsa};
 use tempfile::TempDir;
 
 const ADMIN: (&str, &str) = ("migration", "migration-password");
@@ -251,6 +252,74 @@ fn every_example_is_read_and_tried() {
         assert!(text.starts_with("# "), "{name} does not say what it is for");
         assert!(tried.contains(name.as_str()), "{name} is read but never carried out");
     }
+}
+
+/// A loopback address on which nobody else needs port 443.
+const MICROSOFT: &str = "127.0.36.5:443";
+
+#[test]
+fn an_application_fills_mailboxes_of_microsoft_365() {
+    let mut scene = Scene::of("microsoft365.yaml");
+    let app = ("66666666-7777-8888-9999-000000000000", Client::Secret("value-of-the-client-secret".into()));
+    let certificate = scene.ca.issue(&["login.microsoftonline.com"]);
+    let tokens = TokenServer::start_at(MICROSOFT.parse().unwrap(), &certificate, &[app], &[]);
+    let source = scene
+        .server("mail.fabrikam.example")
+        .imaps(LOOPBACK)
+        .master("archivist", "old-master-password")
+        .user(User::new("anna@fabrikam.example", "x"))
+        .user(User::new("ben@fabrikam.example", "x"))
+        .start();
+    let names = ["anna@fabrikam.example", "benjamin@fabrikam.example"];
+    let new = scene.server("outlook.office365.com").imaps(LOOPBACK);
+    let new = names.iter().fold(new, |server, name| server.user(User::new(name, "of-no-use-here")));
+    let new = tokens.believed_by(new, &names).start();
+    fill(&source, "anna@fabrikam.example", 51, 20);
+    fill(&source, "ben@fabrikam.example", 52, 20);
+    scene.records.push(Record::a("login.microsoftonline.com", "127.0.36.5"));
+    let played = scene
+        .plays("mail.fabrikam.example", 993, source.imaps())
+        .plays("outlook.office365.com", 993, new.imaps())
+        .set();
+    played.succeeds("run", &[]);
+    arrived((&source, "anna@fabrikam.example"), (&new, names[0]));
+    arrived((&source, "ben@fabrikam.example"), (&new, names[1]));
+    assert_eq!(tokens.given(), 1);
+}
+
+#[test]
+fn a_service_account_reads_google_workspace() {
+    let scene = Scene::of("google-workspace.yaml");
+    let (key, public, _) = rsa();
+    let service = "mailferry@contoso.iam.gserviceaccount.example";
+    let tokens = TokenServer::start(&scene.ca, &[(service, Client::Key(public, "RS256"))], &[]);
+    let names = ["anna@contoso.example", "ben@contoso.example"];
+    let source = scene.server("imap.gmail.com").imaps(LOOPBACK);
+    let source = names.iter().fold(source, |server, name| server.user(User::new(name, "of-no-use-here")));
+    let source = tokens.believed_by(source, &names).start();
+    let new = scene.destination(&names);
+    fill(&source, names[0], 53, 20);
+    fill(&source, names[1], 54, 20);
+    let here: Vec<Account> = names.iter().map(|name| account(&source, name)).collect();
+    // The same messages once more, as Gmail shows them; no message of these folders is carried.
+    for folder in ["[Gmail]/All Mail", "[Gmail]/Starred"] {
+        let mut mailbox = source.mailbox(names[0]);
+        mailbox.command(&format!("CREATE \"{folder}\"")).unwrap();
+        mailbox.select("INBOX").unwrap();
+        mailbox.command(&format!("COPY 1:* \"{folder}\"")).unwrap();
+    }
+    let document = json!({
+        "type": "service_account", "client_email": service, "private_key": key, "token_uri": tokens.url(),
+    });
+    let secrets = scene.place.path().join("secrets");
+    fs::create_dir(&secrets).unwrap();
+    fs::write(secrets.join("service-account.json"), document.to_string()).unwrap();
+    let played = scene.plays("imap.gmail.com", 993, source.imaps()).plays(NEW_HOST, 993, new.imaps()).set();
+    played.succeeds("run", &[]);
+    for (name, here) in names.iter().zip(&here) {
+        assert_eq!(differences(here, &account(&new, name)), [""; 0], "{name}");
+    }
+    assert_eq!(tokens.subjects(), names);
 }
 
 #[test]

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of a Secret in the same namespace. Keys that are read: `username` and `password`; `masterUser`,
-    /// `masterPassword` and `masterSeparator`; `mailboxes.csv` with the columns address, username, password.
+    /// `masterPassword` and `masterSeparator`; `mailboxes.csv` with the columns address, username, password; or for tokens
+    /// `tenantId`, `clientId` and `clientSecret`, or `serviceAccount.json`, and others (docs/credentials.md).
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }

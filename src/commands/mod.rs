@@ -3,9 +3,11 @@
 mod checklist;
 mod crd;
 pub mod logging;
+mod login;
 mod looking;
 mod operator;
 mod plan;
+mod providers;
 mod report;
 mod run;
 mod status;
@@ -43,6 +45,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Checklist(args) => checklist::checklist(args).await,
             Command::SupportBundle(args) => support_bundle::support_bundle(args).await,
             Command::Verify(args) => verify::verify(args).await,
+            Command::Login(args) => login::login(args).await,
+            Command::Providers(args) => providers::providers(&args),
             Command::Operator(args) => operator::operator(args, log).await,
             Command::Crd(args) => crd::crd(&args),
             Command::Discover(args) => worker::discover(args).await,

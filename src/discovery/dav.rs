@@ -5,9 +5,9 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use url::Url;
 
-use super::http::{Answer, Method, ask as ask_web, shown};
 use super::signals::{Asking, Heard, Named};
 use super::trust::is_inside;
+use crate::mail::http::{Answer, Method, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::service::{Service, ServiceFacts};
 

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use url::Url;
 
-use super::http::{Answer, Method, NoAnswer, ask as ask_web, shown};
 use super::signals::{Asking, Heard, Named};
 use super::trust::is_inside;
+use crate::mail::http::{Answer, Method, NoAnswer, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::failure::Failure;
 use crate::model::service::{Service, ServiceFacts};

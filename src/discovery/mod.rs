@@ -20,7 +20,6 @@ mod collect;
 mod dav;
 mod exchange;
 pub mod findings;
-mod http;
 mod ispdb;
 mod jmap;
 mod logins;

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use url::Url;
 
-use super::http::{NoAnswer, shown};
 use super::{Clock, Request};
+use crate::mail::http::{NoAnswer, shown};
 use crate::mail::network::Network;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{EXCERPT_MAX, Evidence, Grade, Outcome, Signal};

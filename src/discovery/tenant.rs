@@ -7,8 +7,8 @@ use futures::future::join_all;
 use serde::Deserialize;
 use url::Url;
 
-use super::http::{Method, ask as ask_web, shown};
 use super::signals::{Asking, Heard};
+use crate::mail::http::{Method, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::failure::Failure;
 use crate::model::provider::{Kind, Provider};

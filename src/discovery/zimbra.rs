@@ -3,8 +3,8 @@
 use futures::future::join_all;
 use url::Url;
 
-use super::http::{Method, ask as ask_web, shown};
 use super::signals::{Asking, Heard};
+use crate::mail::http::{Method, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, ServerFacts, Signal};
 use crate::model::service::{Service, ServiceFacts};
 use crate::model::text::cut;

@@ -198,21 +198,25 @@ impl DurableGuard {
         self.holder.get_or_try_init(make).await.cloned()
     }
 
-    async fn keys(&self, login: &Login) -> Result<Keys> {
+    /// The keys of a login with a password. A token has none: it ends by itself, and no account is locked for one that
+    /// was refused; what is mended then is a permission at the server, which no Secret tells of.
+    async fn keys(&self, login: &Login) -> Result<Option<Keys>> {
+        let Some(password) = login.proof.password() else { return Ok(None) };
         let salt = self.salt().await?;
-        let password = login.password.expose();
+        let password = password.expose();
         let own = Secret::new(format!("{}\0{password}", login.who())).version(salt);
         let administrator = login
             .administrator
             .as_ref()
             .map(|name| Secret::new(format!("administrator\0{name}\0{password}")).version(salt));
-        Ok(Keys { own, administrator })
+        Ok(Some(Keys { own, administrator }))
     }
 
     /// The key of a login at one server. It counts nothing: it tells which server it was that refused.
-    async fn key_at(&self, login: &Login, server: &Endpoint) -> Result<String> {
-        let text = format!("at {server}\0{}\0{}", login.who(), login.password.expose());
-        Ok(Secret::new(text).version(self.salt().await?))
+    async fn key_at(&self, login: &Login, server: &Endpoint) -> Result<Option<String>> {
+        let Some(password) = login.proof.password() else { return Ok(None) };
+        let text = format!("at {server}\0{}\0{}", login.who(), password.expose());
+        Ok(Some(Secret::new(text).version(self.salt().await?)))
     }
 
     fn remembered(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -222,7 +226,8 @@ impl DurableGuard {
     async fn find_refused(&self, login: &Login, servers: &[&Endpoint]) -> Result<Vec<bool>> {
         let mut keys = Vec::new();
         for server in servers {
-            keys.push(self.key_at(login, server).await?);
+            let Some(key) = self.key_at(login, server).await? else { return Ok(Vec::new()) };
+            keys.push(key);
         }
         let (told, answer) = oneshot::channel();
         let oldest = SystemClock.now() - PERIOD;
@@ -241,7 +246,7 @@ impl DurableGuard {
 
     /// Keeps which server it was that refused a login, or that it refuses it no more.
     async fn remember(&self, login: &Login, server: &Endpoint, refused: bool) -> Result<()> {
-        let key = self.key_at(login, server).await?;
+        let Some(key) = self.key_at(login, server).await? else { return Ok(()) };
         if refused {
             self.remembered().insert(key.clone());
         } else if !self.remembered().remove(&key) {
@@ -273,14 +278,17 @@ impl DurableGuard {
 
     /// Keeps how a login ended.
     async fn keep(&self, login: &Login, event: Event) {
-        let kept = async { self.count(&self.keys(login).await?, event).await };
+        let kept = async {
+            let Some(keys) = self.keys(login).await? else { return Ok(()) };
+            self.count(&keys, event).await.map(drop)
+        };
         if let Err(failure) = kept.await {
             tracing::warn!(failure = %failure.sentence(), "how a login ended cannot be kept");
         }
     }
 
     async fn keep_refused(&self, login: &Login) {
-        if let Ok(keys) = self.keys(login).await {
+        if let Ok(Some(keys)) = self.keys(login).await {
             self.proven().remove(&keys.own);
         }
         self.keep(login, Event::Refused).await;
@@ -289,7 +297,7 @@ impl DurableGuard {
     /// The password is proven right: what was refused before was the protocol or another mailbox, and a server's own
     /// count starts anew.
     async fn keep_accepted(&self, login: &Login) {
-        if let Ok(keys) = self.keys(login).await
+        if let Ok(Some(keys)) = self.keys(login).await
             && self.proven().insert(keys.own)
         {
             self.keep(login, Event::Accepted).await;
@@ -320,7 +328,7 @@ impl DurableGuard {
 #[async_trait]
 impl LoginGuard for DurableGuard {
     async fn may_try(&self, login: &Login) -> Result<bool> {
-        let keys = self.keys(login).await?;
+        let Some(keys) = self.keys(login).await? else { return Ok(true) };
         loop {
             if self.proven().contains(&keys.own) {
                 return Ok(true);

@@ -3,11 +3,14 @@
 
 pub mod clock;
 pub mod documents;
+pub mod grants;
 pub mod guard;
 pub mod ledgers;
+pub mod login;
 pub mod platform;
 pub mod progress;
 pub mod reporting;
+pub mod rotated;
 pub mod run;
 pub mod secrets;
 pub mod state;

@@ -22,6 +22,7 @@ use crate::api::manifest::{self, Manifest, Part};
 use crate::api::{MailMigration, Stage};
 use crate::discovery::Clock;
 use crate::mail::network::Network;
+use crate::mail::oauth::Tokens;
 use crate::model::failure::{Failure, Result};
 use crate::plan::Ending;
 use crate::reconcile::reconcile;
@@ -45,6 +46,21 @@ pub struct Reach {
     pub resolver: Option<SocketAddr>,
     /// A file with more certificate authorities.
     pub authority: Option<PathBuf>,
+}
+
+impl Reach {
+    /// The authorities of the file, PEM; empty when there is none.
+    ///
+    /// # Errors
+    /// A failure that names the file that cannot be read.
+    pub fn authority_text(&self) -> Result<String> {
+        let Some(path) = &self.authority else { return Ok(String::new()) };
+        std::fs::read_to_string(path).map_err(|e| {
+            Failure::configuration(format!("{}: cannot be read: {e}", path.display()))
+                .hint("check the path given with --ca")
+                .caused_by(&e)
+        })
+    }
 }
 
 impl Inputs {
@@ -95,18 +111,12 @@ pub async fn tools_for(
     reach: &Reach,
 ) -> Result<Tools> {
     let spec = &migration.spec;
-    let authority = match &reach.authority {
-        None => String::new(),
-        Some(path) => std::fs::read_to_string(path).map_err(|e| {
-            Failure::configuration(format!("{}: cannot be read: {e}", path.display()))
-                .hint("check the path given with --ca")
-                .caused_by(&e)
-        })?,
-    };
+    let authority = reach.authority_text()?;
     secrets.check_references(migration, Part::Common)?;
     let per_host = spec.policy.limits.per_host_connections as usize;
     let network = Arc::new(Network::new(reach.resolver, allowed_networks(migration)?, per_host)?);
     let files = state.migration(migration)?.ledgers();
+    let tokens = Tokens::new(Arc::clone(&network), Arc::new(SystemClock), Some(Arc::new(state.tokens())));
     let store = open_store(migration, secrets, files, &network, &authority).await?;
     Ok(Tools {
         migration: Arc::new(migration.clone()),
@@ -115,6 +125,7 @@ pub async fn tools_for(
         network,
         authority: authority.into(),
         trusts: Arc::default(),
+        tokens: Arc::new(tokens),
         guard: Arc::new(DurableGuard::new(Arc::clone(&store))),
         turnstile: Arc::default(),
         pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),

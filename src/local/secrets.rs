@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::grants::{self, Granted, TokenAccess};
 use super::ledgers::Database;
 use crate::api::MailMigration;
 use crate::api::manifest::{Manifest, Part, SecretValue};
 use crate::api::reference::{CaKind, CaRef};
-use crate::mail::credentials::{Credentials, MailboxPassword};
+use crate::mail::credentials::{Credentials, MailboxProof, Proof};
 use crate::model::failure::{Failure, Place, Result};
 use crate::model::secret::Secret;
 
@@ -109,14 +110,28 @@ impl Secrets {
     ///
     /// # Errors
     /// A failure that names the Secret and the missing or unreadable key.
-    pub fn credentials(&self, namespace: &str, name: &str) -> Result<Credentials> {
+    pub fn credentials(&self, namespace: &str, name: &str, access: &TokenAccess) -> Result<Credentials> {
         let value = |key: &str| self.value(namespace, name, key);
         let missing = |key: &str, other: &str| {
             Failure::configuration(format!("Secret \"{name}\" has {other} but no key {key}"))
                 .hint(format!("add the key {key}"))
         };
+        let granted = grants::read(value, access).at(|| format!("Secret \"{name}\""))?;
         if let Some(rows) = value("mailboxes.csv")? {
-            return read_passwords(&rows, name).map(Credentials::PerMailbox);
+            let refresh = |token| match &granted {
+                Some(Granted::Users(client)) => Some(Proof::Token(client.user(token, access))),
+                _ => None,
+            };
+            return read_rows(&rows, name, refresh).map(Credentials::PerMailbox);
+        }
+        match granted {
+            Some(Granted::Application(bearer)) => return Ok(Credentials::Application(bearer)),
+            Some(Granted::User(bearer)) => {
+                let username = value("username")?.ok_or_else(|| missing("username", "refreshToken"))?;
+                let username = username.expose().to_owned();
+                return Ok(Credentials::Single { username, proof: Proof::Token(bearer) });
+            }
+            Some(Granted::Users(_)) | None => {}
         }
         if let Some(user) = value("masterUser")? {
             let password = value("masterPassword")?.ok_or_else(|| missing("masterPassword", "masterUser"))?;
@@ -126,16 +141,17 @@ impl Secrets {
         }
         if let Some(username) = value("username")? {
             let password = value("password")?.ok_or_else(|| missing("password", "username"))?;
-            return Ok(Credentials::Single { username: username.expose().to_owned(), password });
+            let username = username.expose().to_owned();
+            return Ok(Credentials::Single { username, proof: Proof::Password(password) });
         }
         self.check_mounted(
             namespace,
             name,
-            "username, masterUser or mailboxes.csv",
+            "username, masterUser, clientId, serviceAccount.json or mailboxes.csv",
             "--from-literal=username=… --from-literal=password=…",
         )?;
         Err(Failure::configuration(format!("Secret \"{name}\" holds no credentials")).hint(
-            "give it the keys username and password, or masterUser and masterPassword, or mailboxes.csv",
+            "give it the keys username and password, or masterUser and masterPassword, or mailboxes.csv, or those of docs/credentials.md",
         ))
     }
 
@@ -227,8 +243,13 @@ fn read_file(path: &Path) -> Result<Secret> {
     Ok(Secret::new(trimmed))
 }
 
-/// Reads `mailboxes.csv`: the columns address and password, and if wanted username. No message repeats a cell.
-fn read_passwords(rows: &Secret, name: &str) -> Result<Vec<MailboxPassword>> {
+/// Reads `mailboxes.csv`: the columns address and password or refreshToken, and if wanted username. `tokens` makes a proof
+/// of a refresh token, where an application is named beside. No message repeats a cell.
+fn read_rows(
+    rows: &Secret,
+    name: &str,
+    tokens: impl Fn(Secret) -> Option<Proof>,
+) -> Result<Vec<MailboxProof>> {
     let place = format!("Secret \"{name}\", key mailboxes.csv");
     let broken = |what: String| {
         Failure::configuration(what)
@@ -238,11 +259,12 @@ fn read_passwords(rows: &Secret, name: &str) -> Result<Vec<MailboxPassword>> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(rows.expose().as_bytes());
     let headers = reader.headers().map_err(|_| broken("is no CSV that can be read".to_owned()))?.clone();
     let column = |wanted: &str| headers.iter().position(|h| h.trim().eq_ignore_ascii_case(wanted));
-    let (Some(address), Some(password)) = (column("address"), column("password")) else {
+    let (password, refresh) = (column("password"), column("refreshToken"));
+    let Some(address) = column("address").filter(|_| password.is_some() || refresh.is_some()) else {
         return Err(broken("lacks the column address or the column password".to_owned()));
     };
     let username = column("username");
-    let mut passwords = Vec::new();
+    let mut proofs = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|e| {
             let line = e.position().map_or(0, csv::Position::line);
@@ -250,16 +272,24 @@ fn read_passwords(rows: &Secret, name: &str) -> Result<Vec<MailboxPassword>> {
         })?;
         let line = record.position().map_or(0, csv::Position::line);
         let cell = |at: usize| record.get(at).filter(|cell| !cell.is_empty());
-        let (Some(address), Some(password)) = (cell(address), cell(password)) else {
+        let proof = match (password.and_then(cell), refresh.and_then(cell)) {
+            (Some(password), _) => Some(Proof::Password(Secret::new(password))),
+            (None, Some(token)) => Some(tokens(Secret::new(token)).ok_or_else(|| {
+                broken(format!("line {line} has a refresh token, and the Secret names no application for it"))
+                    .hint("add the keys clientId and tenantId or tokenUrl")
+            })?),
+            (None, None) => None,
+        };
+        let (Some(address), Some(proof)) = (cell(address), proof) else {
             return Err(broken(format!("line {line} has no address or no password")));
         };
-        passwords.push(MailboxPassword {
+        proofs.push(MailboxProof {
             address: address.trim().to_owned(),
             username: username.and_then(cell).map(|u| u.trim().to_owned()),
-            password: Secret::new(password),
+            proof,
         });
     }
-    Ok(passwords)
+    Ok(proofs)
 }
 
 #[cfg(test)]
@@ -269,17 +299,18 @@ mod tests {
     #[test]
     fn rows_are_read_and_broken_ones_are_named_without_their_cells() {
         let rows = Secret::new("address,username,password\nbob@b.test,,\"a,b \"\n");
-        let [row] = &read_passwords(&rows, "s").unwrap()[..] else { panic!() };
+        let [row] = &read_rows(&rows, "s", |_| None).unwrap()[..] else { panic!() };
         assert_eq!(
-            (row.address.as_str(), row.username.as_deref(), row.password.expose()),
-            ("bob@b.test", None, "a,b ")
+            (row.address.as_str(), row.username.as_deref(), row.proof.password().map(Secret::expose)),
+            ("bob@b.test", None, Some("a,b "))
         );
         let failure =
-            read_passwords(&Secret::new("address,password\nbob@b.test,hunter2\n,canary\n"), "s").unwrap_err();
+            read_rows(&Secret::new("address,password\nbob@b.test,hunter2\n,canary\n"), "s", |_| None)
+                .unwrap_err();
         assert_eq!(
             failure.sentence(),
             "Secret \"s\", key mailboxes.csv: line 3 has no address or no password"
         );
-        assert!(read_passwords(&Secret::new("user,pass\na,b\n"), "s").is_err());
+        assert!(read_rows(&Secret::new("user,pass\na,b\n"), "s", |_| None).is_err());
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/lock                                held while a run uses the directory
 //! DIR/logins.sqlite                       refused logins of the last day
+//! DIR/tokens/X                            a refresh token that came in the place of the Secret's
 //! DIR/NAMESPACE/NAME/migration.json       the status and the number of the pass
 //! DIR/NAMESPACE/NAME/domains/DOMAIN.json  what discovery saw
 //! DIR/NAMESPACE/NAME/plans/DIGEST.json     a plan that stood once
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{self, unusable};
+use super::rotated::RotatedTokens;
 use crate::api::{MailMigration, MailMigrationStatus, names};
 use crate::ledger::sqlite::SqliteStore;
 use crate::model::address::Address;
@@ -115,6 +117,11 @@ impl StateDir {
     /// The directory's path.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The refresh tokens that came in the place of others.
+    pub fn tokens(&self) -> RotatedTokens {
+        RotatedTokens::new(self.root.join("tokens"))
     }
 
     /// The part of a migration.

@@ -1,6 +1,33 @@
-//! How a mailbox logs in: as itself, or opened by an administrator who may act for everybody.
+//! How a mailbox logs in: as itself, or opened by an administrator or an application that may act for everybody; with a
+//! password or with a token.
 
+use super::oauth::Bearer;
 use crate::model::secret::Secret;
+
+/// What proves who logs in.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// A password.
+    Password(Secret),
+    /// Tokens that end and are renewed.
+    Token(Bearer),
+}
+
+impl Proof {
+    /// The password. A token is none: it locks no account, however often it is refused.
+    pub fn password(&self) -> Option<&Secret> {
+        match self {
+            Self::Password(password) => Some(password),
+            Self::Token(_) => None,
+        }
+    }
+}
+
+impl From<Secret> for Proof {
+    fn from(password: Secret) -> Self {
+        Self::Password(password)
+    }
+}
 
 /// What is sent to log in to one mailbox.
 #[derive(Debug, Clone)]
@@ -9,26 +36,16 @@ pub struct Login {
     pub user: String,
     /// Whose mailbox is opened, where that is said apart from the name (SASL authorization identity, RFC 4616).
     pub authzid: Option<String>,
-    /// The password of `user`.
-    pub password: Secret,
+    /// The proof that it is `user`.
+    pub proof: Proof,
     /// The administrator whose password this is, when one password opens many mailboxes.
     pub administrator: Option<String>,
 }
 
 impl Login {
     /// A mailbox that logs in as itself.
-    pub fn own(user: String, password: Secret) -> Self {
-        Self { user, authzid: None, password, administrator: None }
-    }
-
-    /// The initial response of SASL PLAIN (RFC 4616): authorization identity, user, password.
-    pub fn sasl_plain(&self) -> Secret {
-        Secret::new(format!(
-            "{}\0{}\0{}",
-            self.authzid.as_deref().unwrap_or(""),
-            self.user,
-            self.password.expose()
-        ))
+    pub fn own(user: String, proof: impl Into<Proof>) -> Self {
+        Self { user, authzid: None, proof: proof.into(), administrator: None }
     }
 
     /// Who logs in, for people: never the password.
@@ -47,8 +64,8 @@ pub enum Credentials {
     Single {
         /// The user name.
         username: String,
-        /// Its password.
-        password: Secret,
+        /// Its password or its tokens.
+        proof: Proof,
     },
     /// An administrator who may open every mailbox.
     Master {
@@ -60,36 +77,38 @@ pub enum Credentials {
         /// identity instead.
         separator: Option<String>,
     },
-    /// A password for each mailbox (`mailboxes.csv`).
-    PerMailbox(Vec<MailboxPassword>),
+    /// A password or a refresh token for each mailbox (`mailboxes.csv`).
+    PerMailbox(Vec<MailboxProof>),
+    /// An application or a service account that may open every mailbox.
+    Application(Bearer),
 }
 
 /// One row of `mailboxes.csv`.
 #[derive(Debug, Clone)]
-pub struct MailboxPassword {
+pub struct MailboxProof {
     /// The mailbox, as the row writes it.
     pub address: String,
     /// The login name, when it is not the address.
     pub username: Option<String>,
-    /// The password.
-    pub password: Secret,
+    /// Its password or its tokens.
+    pub proof: Proof,
 }
 
 impl Credentials {
     /// The login for a mailbox whose own login name is `name`; `None` when these credentials know no password for it.
     pub fn login(&self, address: &str, name: &str, name_is_given: bool) -> Option<Login> {
         match self {
-            Self::Single { username, password } => Some(Login::own(username.clone(), password.clone())),
+            Self::Single { username, proof } => Some(Login::own(username.clone(), proof.clone())),
             Self::Master { user, password, separator: Some(separator) } => Some(Login {
                 user: format!("{name}{separator}{user}"),
                 authzid: None,
-                password: password.clone(),
+                proof: password.clone().into(),
                 administrator: Some(user.clone()),
             }),
             Self::Master { user, password, separator: None } => Some(Login {
                 user: user.clone(),
                 authzid: Some(name.to_owned()),
-                password: password.clone(),
+                proof: password.clone().into(),
                 administrator: Some(user.clone()),
             }),
             Self::PerMailbox(rows) => {
@@ -98,8 +117,14 @@ impl Credentials {
                     Some(username) if !name_is_given => username.clone(),
                     _ => name.to_owned(),
                 };
-                Some(Login::own(user, row.password.clone()))
+                Some(Login::own(user, row.proof.clone()))
             }
+            Self::Application(bearer) => Some(Login {
+                user: name.to_owned(),
+                authzid: None,
+                proof: Proof::Token(bearer.on_behalf_of(name)),
+                administrator: Some(bearer.client().to_owned()),
+            }),
         }
     }
 
@@ -123,11 +148,11 @@ mod tests {
         let login = master(Some("*")).login("a@a.test", "a@a.test", false).unwrap();
         assert_eq!((login.user.as_str(), login.authzid), ("a@a.test*madmin", None));
         let login = master(None).login("a@a.test", "a@a.test", false).unwrap();
-        assert_eq!(login.sasl_plain().expose(), "a@a.test\0madmin\0s");
-        let rows = Credentials::PerMailbox(vec![MailboxPassword {
+        assert_eq!((login.user.as_str(), login.authzid.as_deref()), ("madmin", Some("a@a.test")));
+        let rows = Credentials::PerMailbox(vec![MailboxProof {
             address: "Carol@c.test".into(),
             username: Some("carol".into()),
-            password: Secret::new("s"),
+            proof: Secret::new("s").into(),
         }]);
         assert_eq!(rows.login("carol@c.test", "carol@c.test", false).unwrap().user, "carol");
         assert_eq!(rows.login("carol@c.test", "c.given", true).unwrap().user, "c.given");

@@ -6,10 +6,13 @@
 mod allowance;
 pub mod credentials;
 mod host;
+pub(crate) mod http;
 pub mod imap;
 pub mod network;
+pub mod oauth;
 pub mod patience;
 pub mod pop3;
+mod sasl;
 pub(crate) mod spool;
 pub mod tls;
 

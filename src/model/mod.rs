@@ -15,6 +15,7 @@ pub mod finding;
 pub mod folder;
 pub mod identity;
 pub mod message;
+pub mod preset;
 pub mod progress;
 pub mod protocol;
 pub mod provider;

@@ -22,12 +22,14 @@ use kube::Client;
 use self::ledgers::DeferredStore;
 use crate::cluster::work::Work;
 use crate::ledger::sqlite::SqliteStore;
+use crate::local::clock::SystemClock;
 use crate::local::guard::DurableGuard;
 use crate::local::run::allowed_networks;
 use crate::local::secrets::Secrets;
 use crate::local::stop::Stop;
 use crate::local::workers::Tools;
 use crate::mail::network::Network;
+use crate::mail::oauth::Tokens;
 use crate::model::failure::{Failure, Result};
 use crate::transfer::pace::Pace;
 
@@ -76,11 +78,12 @@ impl Pod {
         let tools = Tools {
             first_domain: work.domain,
             secrets,
-            network,
             authority: "".into(),
             trusts: Arc::default(),
+            tokens: Arc::new(Tokens::new(Arc::clone(&network), Arc::new(SystemClock), None)),
             guard: Arc::new(DurableGuard::new(store.clone())),
             turnstile: Arc::default(),
+            network,
             pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),
             store,
             migration,

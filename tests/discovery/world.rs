@@ -27,7 +27,7 @@ pub use super::support::web::{DOCUMENT, Web, document, reply};
 pub struct Guard(Mutex<HashMap<(String, String), u32>>, Mutex<Vec<(String, String)>>);
 
 fn version(login: &Login) -> (String, String) {
-    (login.who(), login.password.expose().to_owned())
+    (login.who(), login.proof.password().unwrap().expose().to_owned())
 }
 
 #[async_trait]

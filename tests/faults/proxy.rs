@@ -183,11 +183,17 @@ struct Pump<'a> {
     tail: Vec<u8>,
     /// A line that is not whole yet, where lines are edited.
     line: Vec<u8>,
+    /// Slices that are left.
+    slices: usize,
 }
+
+/// Slices of one direction of a connection. On a busy machine more of them would reach a server longer after their
+/// client is gone than any destination is waited for.
+const SLICES_MAX: usize = 20_000;
 
 impl<'a> Pump<'a> {
     fn new(way: Way, from: OwnedReadHalf, to: OwnedWriteHalf, shared: &'a Shared) -> Self {
-        Self { way, from, to, shared, tail: Vec::new(), line: Vec::new() }
+        Self { way, from, to, shared, tail: Vec::new(), line: Vec::new(), slices: SLICES_MAX }
     }
 
     async fn run(&mut self) -> End {
@@ -283,11 +289,13 @@ impl<'a> Pump<'a> {
         match usize::try_from(self.shared.slice.load(Ordering::SeqCst)).unwrap() {
             0 => self.to.write_all(bytes).await,
             size => {
-                for piece in bytes.chunks(size) {
+                let (sliced, rest) = bytes.split_at(bytes.len().min(self.slices.saturating_mul(size)));
+                for piece in sliced.chunks(size) {
                     self.to.write_all(piece).await?;
+                    self.slices -= 1;
                     tokio::task::yield_now().await;
                 }
-                Ok(())
+                self.to.write_all(rest).await
             }
         }
     }

@@ -11,6 +11,7 @@
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
 //! - [`mixed`]: three domains that speak three ways, and where their mail goes
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
+//! - [`tokens`]: an authorization server that checks proofs and signs tokens, and a Dovecot that believes it
 //! - [`web`]: a small HTTPS server for what domains publish
 //! - [`corpus`]: deterministic mail, ordinary and odd
 //!
@@ -36,4 +37,5 @@ pub mod imap;
 pub mod mixed;
 pub mod postgres;
 pub mod process;
+pub mod tokens;
 pub mod web;

@@ -34,8 +34,18 @@ impl Web {
         places: Vec<(&'static str, String)>,
     ) -> Self {
         let port = if certificate.is_some() { 443 } else { 80 };
-        let address: SocketAddr = format!("{ip}:{port}").parse().unwrap();
+        let answer = move |request: &str| answer_from(&places, request);
+        Self::answering(format!("{ip}:{port}").parse().unwrap(), certificate, answer)
+    }
+
+    /// At an address, port 0 meaning a free one; each question, head and body, is answered by `answer`.
+    pub fn answering(
+        address: SocketAddr,
+        certificate: Option<&Certificate>,
+        answer: impl Fn(&str) -> String + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
         let config = certificate.map(|files| {
             let chain = CertificateDer::pem_file_iter(&files.chain).unwrap().map(Result::unwrap).collect();
             let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
@@ -47,23 +57,30 @@ impl Web {
         let stopped = Arc::clone(&stop);
         let asked = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&asked);
+        let answer: Arc<dyn Fn(&str) -> String + Send + Sync> = Arc::new(answer);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
                 stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                let (config, heard, answer) = (config.clone(), Arc::clone(&heard), Arc::clone(&answer));
                 // A peer that refuses the certificate goes away in the middle.
-                let _ = match &config {
+                std::thread::spawn(move || match config {
                     Some(config) => {
-                        let tls = ServerConnection::new(Arc::clone(config)).unwrap();
-                        serve(StreamOwned::new(tls, stream), &places, &heard)
+                        let tls = ServerConnection::new(config).unwrap();
+                        let _ = serve(StreamOwned::new(tls, stream), &*answer, &heard);
                     }
-                    None => serve(stream, &places, &heard),
-                };
+                    None => drop(serve(stream, &*answer, &heard)),
+                });
             }
         });
         Self { address, stop, asked, thread: Some(thread) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What was asked so far, head and body of each question.
@@ -74,7 +91,7 @@ impl Web {
 
 fn serve(
     mut stream: impl Read + Write,
-    places: &[(&str, String)],
+    answer: &dyn Fn(&str) -> String,
     asked: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let mut request = Vec::new();
@@ -94,16 +111,19 @@ fn serve(
         }
     }
     let request = String::from_utf8_lossy(&request).into_owned();
-    let line = request.lines().next().unwrap_or_default().to_owned();
+    asked.lock().unwrap().push(request.clone());
+    stream.write_all(answer(&request).as_bytes())?;
+    stream.flush()
+}
+
+fn answer_from(places: &[(&str, String)], request: &str) -> String {
     let host =
         request.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("host: ").map(str::to_owned));
-    asked.lock().unwrap().push(request);
-    let target = line.split(' ').nth(1).and_then(|target| target.split('?').next()).unwrap_or_default();
+    let target = request.lines().next().unwrap_or_default().split(' ').nth(1);
+    let target = target.and_then(|target| target.split('?').next()).unwrap_or_default();
     let whole = format!("{}{target}", host.unwrap_or_default());
     let found = places.iter().find(|(place, _)| *place == target || *place == whole);
-    let missing = reply("404 Not Found", "", "");
-    stream.write_all(found.map_or(&missing, |(_, answer)| answer).as_bytes())?;
-    stream.flush()
+    found.map_or_else(|| reply("404 Not Found", "", ""), |(_, answer)| answer.clone())
 }
 
 impl Drop for Web {

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use url::Url;
 
 use self::document::{Document, Incoming, parse};
-use super::http::{NoAnswer, fetch, shown};
 use super::signals::{Asking, Heard, Published};
 use super::trust::is_inside;
 use super::{Clock, Request};
+use crate::mail::http::{NoAnswer, fetch, shown};
 use crate::mail::network::Network;
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;

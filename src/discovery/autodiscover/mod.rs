@@ -11,9 +11,9 @@ use serde::Deserialize;
 use url::Url;
 
 use self::document::{Document, parse, request};
-use super::http::{Answer, Method, ask as ask_web, shown};
 use super::signals::{Asking, Heard, Named, Published};
 use super::trust::is_inside;
+use crate::mail::http::{Answer, Method, ask as ask_web, shown};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Grade, Outcome, Signal};

@@ -6,6 +6,11 @@ use std::time::Duration;
 use super::tokens::{Status, StatusText};
 use crate::model::failure::{Class, Failure};
 
+/// What Exchange Online says, to whatever is asked, when it knows who logs in and opens no mailbox.
+const NOT_CONNECTED: &str = "authenticated but not connected";
+/// What to do about it.
+const NOT_CONNECTED_REMEDY: &str = "the mailbox is not there, not licensed, closed to IMAP, or not open to the application: in Exchange Online PowerShell see Get-CASMailbox and Get-MailboxPermission, then Set-CASMailbox -ImapEnabled $true and Add-MailboxPermission -AccessRights FullAccess";
+
 /// The failure that a status other than OK stands for.
 pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
     let text = if said.text.is_empty() { said.code.as_str() } else { said.text.as_str() };
@@ -28,6 +33,9 @@ pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
     };
     let code = if said.code.is_empty() { String::new() } else { format!("[{}] ", said.code) };
     let failure = Failure::new(class, format!("{verb} {command}: {code}{text}"));
+    if text.to_ascii_lowercase().contains(NOT_CONNECTED) {
+        return failure.hint(NOT_CONNECTED_REMEDY);
+    }
     match hint_of(class) {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -38,6 +46,8 @@ fn class_of(command: &str, code: &str, text: &str) -> Option<Class> {
     let by_code = match code {
         // Dovecot has no TOOBIG; a limit that one message exceeds does not go away by waiting.
         "LIMIT" if command == "APPEND" && text.to_ascii_lowercase().contains("size") => Class::Message,
+        // Whoever was let in once is not refused, but must come again: with a new token, or the next login tells.
+        "EXPIRED" if !["LOGIN", "AUTHENTICATE"].contains(&command) => Class::Unreachable,
         "AUTHENTICATIONFAILED" | "AUTHORIZATIONFAILED" | "EXPIRED" => Class::Credentials,
         "PRIVACYREQUIRED" => Class::Tls,
         "CONTACTADMIN" | "NOPERM" | "CANNOT" | "NOTSAVED" => Class::Refused,
@@ -53,6 +63,8 @@ fn class_of(command: &str, code: &str, text: &str) -> Option<Class> {
                 Some(Class::Throttled)
             } else if text.contains("quota exceeded") || text.contains("mailbox is full") {
                 Some(Class::Quota)
+            } else if text.contains(NOT_CONNECTED) {
+                Some(Class::Refused)
             } else {
                 None
             };
@@ -102,6 +114,9 @@ mod tests {
             ("APPEND", "[LIMIT] Slow down", Class::Throttled),
             ("APPEND", "Can't save a zero byte message", Class::Message),
             ("CREATE", "[NOPERM] Permission denied", Class::Refused),
+            ("LIST", "User is authenticated but not connected.", Class::Refused),
+            ("LOGIN", "[EXPIRED] The password has expired", Class::Credentials),
+            ("UID FETCH", "[EXPIRED] The token has expired", Class::Unreachable),
         ] {
             let failure = explain(command, Status::No, &StatusText::parse(line.as_bytes()));
             assert_eq!(failure.class, class, "{command} {line}");

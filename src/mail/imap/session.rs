@@ -11,19 +11,24 @@ use tokio::time::timeout;
 use super::refusal::explain;
 use super::tokens::{Status, StatusText, Value, read_values};
 use super::wire::{Event, Wire};
-use crate::mail::credentials::Login;
+use crate::mail::credentials::{Login, Proof};
 use crate::mail::network::{Channel, Network, SILENCE_MAX};
+use crate::mail::oauth::Bearer;
 use crate::mail::patience::Patience;
+use crate::mail::sasl::{Conversation, Exchange, read_reason};
 use crate::mail::tls::Trust;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::protocol::Tls;
+use crate::model::secret::Secret;
 use crate::model::text::printable;
 
 /// Commands of one flight that may be unanswered; all of them fit into a socket's buffers.
 const COMMANDS_IN_FLIGHT: usize = 64;
+/// The longest initial response that goes with its command, in bytes: servers bound their lines, and tokens are long.
+const FIRST_RESPONSE_MAX: usize = 6 * 1024;
 /// How long a polite LOGOUT may take.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -148,53 +153,91 @@ impl Greeted {
         &self.facts
     }
 
-    /// Logs in: by SASL PLAIN where it is offered or an authorization identity is needed, by LOGIN otherwise.
+    /// Logs in: with a password by SASL PLAIN where it is offered or an authorization identity is needed, by LOGIN
+    /// otherwise; with a token by OAUTHBEARER or XOAUTH2. A token that has ended is renewed and tried once more.
     ///
     /// # Errors
-    /// [`Class::Credentials`] when the server refuses; [`Class::Tls`] when it wants no passwords on this channel.
+    /// [`Class::Credentials`] when the server refuses; [`Class::Tls`] when it wants no passwords on this channel;
+    /// [`Class::Refused`] when it takes no tokens.
     pub async fn login(self, login: &Login) -> Result<Session> {
         let place = format!("{} as {}", self.facts.endpoint.address(), printable(&login.who()));
-        self.login_unplaced(login).await.at(|| place)
+        // Large futures, each of which is there for a moment only.
+        let session = match &login.proof {
+            Proof::Password(password) => Box::pin(self.login_with_password(login, password)).await,
+            Proof::Token(bearer) => Box::pin(self.login_with_token(login, bearer)).await,
+        };
+        session.at(|| place)
     }
 
-    async fn login_unplaced(self, login: &Login) -> Result<Session> {
-        let Self { client, mut facts } = self;
-        let capabilities = &facts.capabilities;
+    async fn login_with_password(self, login: &Login, password: &Secret) -> Result<Session> {
+        let capabilities = &self.facts.capabilities;
         let plain = capabilities.has("AUTH=PLAIN");
         if capabilities.has("LOGINDISABLED") && !plain {
             return Err(Failure::new(Class::Tls, "wants no password on this channel (LOGINDISABLED)")
                 .hint("use tls: Implicit or StartTLS for this server"));
         }
-        let (command, outcome) = if plain || login.authzid.is_some() {
-            let message = login.sasl_plain();
-            let mechanism = if capabilities.has("SASL-IR") {
-                use base64::Engine;
-                let first = base64::engine::general_purpose::STANDARD.encode(message.expose());
-                crate::model::secret::Secret::new(format!("PLAIN {first}"))
-            } else {
-                crate::model::secret::Secret::new("PLAIN")
-            };
-            let login = client.authenticate(mechanism.expose(), Plain(message));
-            ("AUTHENTICATE", Patience::default().wait(login).await)
+        if plain || login.authzid.is_some() {
+            let exchange = Exchange::plain(login.authzid.as_deref(), &login.user, password);
+            return self.authenticate(exchange).await.map_err(|(failure, _)| failure);
+        }
+        let Self { client, facts } = self;
+        let logged_in = client.login(&login.user, password.expose());
+        match Patience::default().wait(logged_in).await? {
+            Ok(inner) => begin(inner, facts).await,
+            Err((error, mut client)) => Err(explain_login("LOGIN", error, &client.get_mut().take_events())),
+        }
+    }
+
+    async fn login_with_token(self, login: &Login, bearer: &Bearer) -> Result<Session> {
+        let Endpoint { host, port, .. } = self.facts.endpoint.clone();
+        let mut greeted = self;
+        let mut tried_again = false;
+        loop {
+            let token = bearer.token().await?;
+            let offers = |name: &str| greeted.facts.capabilities.has(&format!("AUTH={name}"));
+            let exchange = Exchange::bearer(offers, (&host, port), &login.user, &token);
+            let exchange = exchange.ok_or_else(|| {
+                Failure::new(Class::Refused, "takes no tokens: it offers neither OAUTHBEARER nor XOAUTH2")
+                    .hint("give a password in the Secret for this server")
+            })?;
+            match greeted.authenticate(exchange).await {
+                Ok(session) => return Ok(session),
+                Err((failure, Some(again)))
+                    if failure.class == Class::Credentials && !tried_again && bearer.reject(&token).await =>
+                {
+                    greeted = *again;
+                    tried_again = true;
+                }
+                Err((failure, _)) if failure.class == Class::Credentials => {
+                    let remedy = bearer.remedy(&host, &login.user);
+                    return Err(Failure { hint: Some(remedy), ..failure });
+                }
+                Err((failure, _)) => return Err(failure),
+            }
+        }
+    }
+
+    /// Runs one SASL exchange. With a refusal the connection comes back, if there still is one.
+    async fn authenticate(self, exchange: Exchange) -> Result<Session, (Failure, Option<Box<Self>>)> {
+        let Self { client, facts } = self;
+        let first = exchange.encode();
+        let at_once = facts.capabilities.has("SASL-IR") && first.expose().len() <= FIRST_RESPONSE_MAX;
+        let command = if at_once {
+            Secret::new(format!("{} {}", exchange.mechanism, first.expose()))
         } else {
-            let login = client.login(&login.user, login.password.expose());
-            ("LOGIN", Patience::default().wait(login).await)
+            Secret::new(exchange.mechanism)
         };
-        let (mut inner, last) = match outcome? {
-            Ok(mut inner) => {
-                let last = inner.get_mut().take_events();
-                (inner, last)
-            }
+        let done = client.authenticate(command.expose(), exchange.begin(at_once));
+        let done = Patience::default().wait(done).await;
+        match done.map_err(|failure| (failure, None))? {
+            Ok(inner) => begin(inner, facts).await.map_err(|failure| (failure, None)),
             Err((error, mut client)) => {
-                let last = client.get_mut().take_events();
-                return Err(explain_login(command, error, &last));
+                let lives =
+                    matches!(error, async_imap::error::Error::No(_) | async_imap::error::Error::Bad(_));
+                let failure = explain_login("AUTHENTICATE", error, &client.get_mut().take_events());
+                Err((failure, lives.then(|| Box::new(Self { client, facts }))))
             }
-        };
-        facts.capabilities = match announced_capabilities(&last) {
-            Some(capabilities) => capabilities,
-            None => ask_capabilities(&mut inner).await?,
-        };
-        Ok(Session { inner, facts, farewell: None })
+        }
     }
 
     /// Ends the connection politely.
@@ -203,13 +246,21 @@ impl Greeted {
     }
 }
 
-struct Plain(crate::model::secret::Secret);
+/// Takes over a connection on which a login has just succeeded.
+async fn begin(mut inner: async_imap::Session<Wire<Channel>>, mut facts: ServerFacts) -> Result<Session> {
+    let last = inner.get_mut().take_events();
+    facts.capabilities = match announced_capabilities(&last) {
+        Some(capabilities) => capabilities,
+        None => ask_capabilities(&mut inner).await?,
+    };
+    Ok(Session { inner, facts, farewell: None })
+}
 
-impl Authenticator for Plain {
+impl Authenticator for Conversation {
     type Response = String;
 
-    fn process(&mut self, _: &[u8]) -> String {
-        self.0.expose().to_owned()
+    fn process(&mut self, question: &[u8]) -> String {
+        self.answer(question).map(|answer| answer.expose().to_owned()).unwrap_or_default()
     }
 }
 
@@ -224,7 +275,17 @@ fn explain_login(command: &str, error: async_imap::error::Error, events: &[Event
         _ => None,
     });
     match (refused, bye, error) {
-        (Some((status, rest)), _, _) => explain(command, status, &StatusText::parse(rest)),
+        (Some((status, rest)), _, _) => {
+            let failure = explain(command, status, &StatusText::parse(rest));
+            let reason = events.iter().rev().find_map(|event| match event {
+                Event::Continue(challenge) => read_reason(challenge),
+                _ => None,
+            });
+            match reason {
+                Some(reason) => Failure { what: format!("{} ({reason})", failure.what), ..failure },
+                None => failure,
+            }
+        }
         (None, Some(rest), _) => explain(command, Status::Bye, &StatusText::parse(rest)),
         (None, None, async_imap::error::Error::Io(error)) => lost(&error),
         (None, None, async_imap::error::Error::Validate(_)) => {

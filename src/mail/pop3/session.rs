@@ -9,8 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::time::timeout;
 
 use super::wire::{Status, Wire, refusal};
-use crate::mail::credentials::Login;
+use crate::mail::credentials::{Login, Proof};
 use crate::mail::network::Network;
+use crate::mail::oauth::Bearer;
+use crate::mail::sasl::{Exchange, read_reason};
 use crate::mail::tls::Trust;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
@@ -65,7 +67,7 @@ impl Session {
         let greeting = match wire.status().await? {
             Status::Ok(text) => printable(&text),
             Status::Err(text) => return Err(refusal("sent us away", &text, Class::Unreachable)),
-            Status::Continue => return Err(Failure::protocol("greeted with \"+\", which is not POP3")),
+            Status::Continue(_) => return Err(Failure::protocol("greeted with \"+\", which is not POP3")),
         };
         let facts = ServerFacts {
             endpoint: endpoint.clone(),
@@ -153,12 +155,26 @@ impl Session {
     }
 
     async fn log_in_unplaced(&mut self, login: &Login) -> Result<()> {
-        let texts = [Some(login.user.as_str()), login.authzid.as_deref(), Some(login.password.expose())];
+        let password = login.proof.password().map(Secret::expose);
+        let texts = [Some(login.user.as_str()), login.authzid.as_deref(), password];
         if texts.into_iter().flatten().any(|text| text.contains(['\r', '\n', '\0'])) {
             return Err(Failure::configuration("a user name or password holds a line end or NUL character")
                 .hint("write the Secret again without it; `echo -n` adds no line end"));
         }
-        let offers_plain = self.facts.mechanisms.iter().any(|m| m == "PLAIN");
+        match &login.proof {
+            Proof::Password(password) => self.log_in_with_password(login, password).await?,
+            Proof::Token(bearer) => self.log_in_with_token(login, bearer).await?,
+        }
+        // RFC 2449 §5: some capabilities are announced only in the TRANSACTION state.
+        self.ask_capabilities().await
+    }
+
+    fn offers(&self, mechanism: &str) -> bool {
+        self.facts.mechanisms.iter().any(|offered| offered == mechanism)
+    }
+
+    async fn log_in_with_password(&mut self, login: &Login, password: &Secret) -> Result<()> {
+        let offers_plain = self.offers("PLAIN");
         if login.authzid.is_some() && self.knows_capa && !offers_plain {
             return Err(Failure::new(
                 Class::Refused,
@@ -166,52 +182,86 @@ impl Session {
             )
             .hint("give the separator of master logins in the credentials, or a password for each mailbox"));
         }
-        let answer = if offers_plain || login.authzid.is_some() {
-            self.authenticate_plain(login).await?
-        } else {
-            self.user_and_pass(login).await?
-        };
-        match answer {
-            Status::Ok(_) => {}
-            Status::Err(text) => {
-                let failure = refusal(
-                    &format!("refused the login of {}", printable(&login.who())),
-                    &text,
-                    Class::Credentials,
-                );
-                return Err(match self.login_delay.filter(|_| failure.class == Class::Throttled) {
-                    Some(delay) => failure.wait(delay),
-                    None => failure,
-                });
-            }
-            Status::Continue => return Err(Failure::protocol("asked for more than SASL PLAIN has to say")),
+        if offers_plain || login.authzid.is_some() {
+            let exchange = Exchange::plain(login.authzid.as_deref(), &login.user, password);
+            return self.authenticate(login, exchange).await;
         }
-        // RFC 2449 §5: some capabilities are announced only in the TRANSACTION state.
-        self.ask_capabilities().await
+        let answer = self.user_and_pass(&login.user, password).await?;
+        self.read_answer(login, answer, None)
     }
 
-    async fn authenticate_plain(&mut self, login: &Login) -> Result<Status> {
-        let response = Secret::new(STANDARD.encode(login.sasl_plain().expose()));
-        let at_once = Secret::new(format!("AUTH PLAIN {}", response.expose()));
+    /// A token that has ended is renewed and tried once more.
+    async fn log_in_with_token(&mut self, login: &Login, bearer: &Bearer) -> Result<()> {
+        let mut tried_again = false;
+        loop {
+            let token = bearer.token().await?;
+            let Endpoint { host, port, .. } = &self.facts.endpoint;
+            let exchange = Exchange::bearer(|name| self.offers(name), (host, *port), &login.user, &token);
+            let exchange = exchange.ok_or_else(|| {
+                Failure::new(Class::Refused, "takes no tokens: it offers neither OAUTHBEARER nor XOAUTH2")
+                    .hint("give a password in the Secret for this server")
+            })?;
+            match self.authenticate(login, exchange).await {
+                Err(failure)
+                    if failure.class == Class::Credentials && !tried_again && bearer.reject(&token).await =>
+                {
+                    tried_again = true;
+                }
+                Err(failure) if failure.class == Class::Credentials => {
+                    let remedy = bearer.remedy(&self.facts.endpoint.host, &login.user);
+                    return Err(Failure { hint: Some(remedy), ..failure });
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Runs one SASL exchange (RFC 5034).
+    async fn authenticate(&mut self, login: &Login, exchange: Exchange) -> Result<()> {
+        let first = exchange.encode();
+        let at_once = Secret::new(format!("AUTH {} {}", exchange.mechanism, first.expose()));
         let fits = at_once.expose().len() + 2 <= AUTH_LINE_MAX;
-        self.send(if fits { at_once.expose() } else { "AUTH PLAIN" }).await?;
-        match self.wire.status().await? {
-            // A server that does not know initial responses asks for it again.
-            Status::Continue => {
-                self.send(response.expose()).await?;
-                self.wire.status().await
+        let alone = format!("AUTH {}", exchange.mechanism);
+        self.send(if fits { at_once.expose() } else { &alone }).await?;
+        let mut conversation = exchange.begin(fits);
+        let mut reason = None;
+        loop {
+            match self.wire.status().await? {
+                Status::Continue(question) => {
+                    reason = read_reason(question.as_bytes());
+                    let Some(answer) = conversation.answer(question.as_bytes()) else {
+                        return Err(Failure::protocol("asked for more than the exchange has to say"));
+                    };
+                    self.send(Secret::new(STANDARD.encode(answer.expose())).expose()).await?;
+                }
+                ended => return self.read_answer(login, ended, reason),
             }
-            answer => Ok(answer),
         }
     }
 
-    async fn user_and_pass(&mut self, login: &Login) -> Result<Status> {
-        self.send(&format!("USER {}", login.user)).await?;
+    /// What the answer to a login means.
+    fn read_answer(&self, login: &Login, answer: Status, reason: Option<String>) -> Result<()> {
+        let text = match answer {
+            Status::Ok(_) => return Ok(()),
+            Status::Continue(_) => return Err(Failure::protocol("asked for more than a password")),
+            Status::Err(text) => text,
+        };
+        let text = reason.map_or_else(|| text.clone(), |reason| format!("{text} ({reason})"));
+        let what = format!("refused the login of {}", printable(&login.who()));
+        let failure = refusal(&what, &text, Class::Credentials);
+        Err(match self.login_delay.filter(|_| failure.class == Class::Throttled) {
+            Some(delay) => failure.wait(delay),
+            None => failure,
+        })
+    }
+
+    async fn user_and_pass(&mut self, user: &str, password: &Secret) -> Result<Status> {
+        self.send(&format!("USER {user}")).await?;
         match self.wire.status().await? {
             Status::Ok(_) => {}
             refused => return Ok(refused),
         }
-        let pass = Secret::new(format!("PASS {}", login.password.expose()));
+        let pass = Secret::new(format!("PASS {}", password.expose()));
         self.send(pass.expose()).await?;
         self.wire.status().await
     }
@@ -229,7 +279,7 @@ impl Session {
         match self.wire.status().await? {
             Status::Ok(text) => Ok(text),
             Status::Err(text) => Err(refusal(&format!("refused {command}"), &text, Class::Protocol)),
-            Status::Continue => Err(Failure::protocol(format!("answered {command} with \"+\""))),
+            Status::Continue(_) => Err(Failure::protocol(format!("answered {command} with \"+\""))),
         }
     }
 
@@ -267,7 +317,7 @@ impl Session {
                 return Err(refusal("cannot tell its messages apart (it refuses UIDL)", &text, Class::Refused)
                     .hint("POP3 without UIDL cannot be migrated safely; read this mailbox by IMAP, or ask for a server with UIDL"));
             }
-            Status::Continue => return Err(Failure::protocol("answered UIDL with \"+\"")),
+            Status::Continue(_) => return Err(Failure::protocol("answered UIDL with \"+\"")),
         }
         let mut entries = Vec::new();
         let take = |line: &str| {

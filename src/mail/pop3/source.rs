@@ -158,7 +158,9 @@ impl Pop3Source {
         match self.session.wire.status().await? {
             Status::Ok(_) => {}
             Status::Err(text) => return Ok(Got::Refused(text)),
-            Status::Continue => return Err(Failure::protocol("answered with \"+\" where a message was due")),
+            Status::Continue(_) => {
+                return Err(Failure::protocol("answered with \"+\" where a message was due"));
+            }
         }
         // A server that counts LF as a line end announces up to half of what comes.
         let most = asked.entry.size.saturating_mul(2).clamp(MESSAGE_FREE, MESSAGE_MAX);

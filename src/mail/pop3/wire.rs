@@ -24,8 +24,8 @@ pub(super) enum Status {
     Ok(String),
     /// `-ERR`
     Err(String),
-    /// `+`: the server asks for a SASL response (RFC 5034 §4).
-    Continue,
+    /// `+`: the server asks for a SASL response (RFC 5034 §4). Holds its question, in base64.
+    Continue(String),
 }
 
 /// A connection with what was read of it and not used yet.
@@ -123,8 +123,8 @@ impl Wire {
             Ok(Status::Ok(text))
         } else if let Some(text) = after(b"-ERR") {
             Ok(Status::Err(text))
-        } else if after(b"+").is_some() {
-            Ok(Status::Continue)
+        } else if let Some(question) = after(b"+") {
+            Ok(Status::Continue(question))
         } else {
             Err(Failure::protocol(format!("answered \"{}\", which is not POP3", printable_bytes(&line))))
         }

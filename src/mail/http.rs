@@ -1,5 +1,5 @@
 //! Small questions over HTTP(S): only vetted addresses are connected to, redirects are followed by hand, a host is asked
-//! as often at once as the policy allows, and what comes is bounded. No credential is ever sent.
+//! as often at once as the policy allows, and what comes is bounded. A form alone may carry a credential.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use url::{Host, Url};
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::secret::Secret;
 use crate::model::text::{cut, printable};
 
 /// How long one answer may take.
@@ -26,7 +27,7 @@ const HEADER_MAX: usize = 200;
 
 /// What is asked.
 #[derive(Debug, Clone)]
-pub(super) enum Method {
+pub(crate) enum Method {
     /// A document, wherever redirects lead.
     Get,
     /// The answer of this very place: a redirect is an answer.
@@ -35,15 +36,17 @@ pub(super) enum Method {
     Options,
     /// The answer to a text in XML, of this very place.
     Post(String),
+    /// The answer to a form, of this very place. It alone may hold a secret: whoever sends one asks over HTTPS.
+    Form(Vec<(&'static str, Secret)>),
 }
 
 /// What came.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// Where it came from in the end.
-    pub(super) url: Url,
+    pub(crate) url: Url,
     /// The HTTP status.
-    pub(super) status: u16,
+    pub(crate) status: u16,
     headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -53,24 +56,24 @@ impl Answer {
     ///
     /// # Errors
     /// [`Class::Protocol`] when it is not UTF-8.
-    pub(super) fn text(&self) -> Result<&str> {
+    pub(crate) fn text(&self) -> Result<&str> {
         std::str::from_utf8(&self.body)
             .map_err(|e| Failure::protocol("answers with what is not UTF-8").caused_by(&e))
     }
 
     /// A header, made printable and cut.
-    pub(super) fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         let value = self.headers.get(name)?;
         Some(cut(&printable(&String::from_utf8_lossy(value.as_bytes())), HEADER_MAX))
     }
 
     /// Where a redirect leads.
-    pub(super) fn location(&self) -> Option<Url> {
+    pub(crate) fn location(&self) -> Option<Url> {
         self.url.join(self.headers.get(header::LOCATION)?.to_str().ok()?).ok()
     }
 
     /// Whether any cookie's name begins so.
-    pub(super) fn sets_cookie(&self, start: &str) -> bool {
+    pub(crate) fn sets_cookie(&self, start: &str) -> bool {
         self.headers
             .get_all(header::SET_COOKIE)
             .iter()
@@ -78,7 +81,7 @@ impl Answer {
     }
 
     /// The ways to log in that a 401 offers, in their order: `Negotiate`, `NTLM`, `Basic`; at most 5.
-    pub(super) fn challenges(&self) -> Vec<String> {
+    pub(crate) fn challenges(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for value in
             self.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok())
@@ -94,10 +97,10 @@ impl Answer {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) struct NoAnswer {
-    pub(super) failure: Failure,
+pub(crate) struct NoAnswer {
+    pub(crate) failure: Failure,
     /// The place that a redirect led to and that may not be connected to.
-    pub(super) refused: Option<Url>,
+    pub(crate) refused: Option<Url>,
 }
 
 impl From<Failure> for NoAnswer {
@@ -125,7 +128,7 @@ impl Resolve for Vetted {
 ///
 /// # Errors
 /// As [`ask`]; [`Class::Unreachable`] when nothing is there.
-pub(super) async fn fetch(network: &Network, trust: &Trust, url: &Url) -> Result<(Url, String), NoAnswer> {
+pub(crate) async fn fetch(network: &Network, trust: &Trust, url: &Url) -> Result<(Url, String), NoAnswer> {
     let answer = ask(network, trust, url, &Method::Get).await?;
     if !(200..300).contains(&answer.status) {
         return Err(Failure::new(Class::Unreachable, format!("answers {}", answer.status)).into());
@@ -139,7 +142,7 @@ pub(super) async fn fetch(network: &Network, trust: &Trust, url: &Url) -> Result
 /// # Errors
 /// [`Class::Unreachable`] when nobody is there, [`Class::Tls`] when a certificate is refused, [`Class::Refused`] when
 /// an address is not allowed, [`Class::Protocol`] when the answer is not what it should be.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     network: &Network,
     trust: &Trust,
     url: &Url,
@@ -185,7 +188,7 @@ pub(super) async fn ask(
 }
 
 /// A URL without what it was asked with: an address in it is nobody's business.
-pub(super) fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     url.set_fragment(None);
@@ -220,6 +223,16 @@ async fn send(network: &Network, trust: &Trust, url: &Url, method: &Method) -> R
             .post(url.clone())
             .header(header::CONTENT_TYPE, "text/xml; charset=utf-8")
             .body(text.clone()),
+        Method::Form(fields) => {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            for (name, value) in fields {
+                form.append_pair(name, value.expose());
+            }
+            client
+                .post(url.clone())
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.finish())
+        }
     };
     let (accept, kinds): (HeaderName, _) =
         (header::ACCEPT, "application/xml, text/xml, application/json, */*;q=0.1");

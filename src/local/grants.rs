@@ -1,0 +1,180 @@
+//! The keys of a Secret by which tokens are come by: an application of a Microsoft tenant or of any other authorization
+//! server, a user's refresh token, a Google service account.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::mail::oauth::{Bearer, Grant, GrantProof, Tokens};
+use crate::mail::tls::Trust;
+use crate::model::failure::{Failure, Result};
+use crate::model::preset::{self, Preset};
+use crate::model::secret::Secret;
+
+/// How the tokens of a Secret are come by.
+#[derive(Debug, Clone)]
+pub struct TokenAccess {
+    /// The tokens of the process.
+    pub tokens: Arc<Tokens>,
+    /// Whose certificates are believed at the token endpoint.
+    pub trust: Trust,
+}
+
+/// What Google gives for a service account, as far as it is used.
+#[derive(Deserialize)]
+struct ServiceAccount {
+    client_email: String,
+    private_key: String,
+    private_key_id: Option<String>,
+    token_uri: String,
+}
+
+/// Who a Secret without passwords speaks for.
+#[derive(Debug)]
+pub(super) enum Granted {
+    /// An application or a service account, which opens every mailbox.
+    Application(Bearer),
+    /// A user, by a refresh token in the key `refreshToken`.
+    User(Bearer),
+    /// Users whose refresh tokens stand in `mailboxes.csv`.
+    Users(Client),
+}
+
+/// The application that users logged in with.
+#[derive(Debug)]
+pub(super) struct Client {
+    endpoint: Url,
+    id: String,
+    secret: Option<Secret>,
+    scope: Option<String>,
+}
+
+impl Client {
+    /// The tokens of a user.
+    pub(super) fn user(&self, refresh: Secret, access: &TokenAccess) -> Bearer {
+        let grant = Grant {
+            endpoint: self.endpoint.clone(),
+            client: self.id.clone(),
+            scope: self.scope.clone(),
+            proof: GrantProof::Refresh { token: refresh, client_secret: self.secret.clone() },
+        };
+        access.tokens.bearer(grant, access.trust.clone())
+    }
+}
+
+/// Reads a Secret's keys by `value`; `None` when they are none for tokens.
+///
+/// # Errors
+/// A failure that names the key; no message repeats a secret value.
+pub(super) fn read(
+    value: impl Fn(&str) -> Result<Option<Secret>>,
+    access: &TokenAccess,
+) -> Result<Option<Granted>> {
+    let text = |key: &str| Ok::<_, Failure>(value(key)?.map(|secret| secret.expose().to_owned()));
+    let bearer = |grant| access.tokens.bearer(grant, access.trust.clone());
+    let scope = text("scope")?;
+    if let Some(document) = value("serviceAccount.json")? {
+        return read_service_account(&document, scope).map(|grant| Some(Granted::Application(bearer(grant))));
+    }
+    let Some(id) = text("clientId")? else { return Ok(None) };
+    let preset = find_preset(text("cloud")?.as_deref())?;
+    let endpoint = match (text("tokenUrl")?, text("tenantId")?) {
+        (Some(given), _) => read_url("tokenUrl", &given)?,
+        (None, Some(tenant)) => endpoint_of(preset.token, &tenant)?,
+        (None, None) => {
+            return Err(Failure::configuration("has clientId but neither tenantId nor tokenUrl")
+                .hint("add tenantId for Microsoft 365, or tokenUrl for another authorization server"));
+        }
+    };
+    // Another server's scopes are not known.
+    let known = |scope: &str| Some(scope.to_owned()).filter(|_| endpoint.as_str().contains(host_of(preset)));
+    let (secret, refresh) = (value("clientSecret")?, value("refreshToken")?);
+    if refresh.is_some() || value("mailboxes.csv")?.is_some() {
+        let scope = scope.or_else(|| known(preset.user_scope));
+        let client = Client { endpoint, id, secret, scope };
+        return Ok(Some(match refresh {
+            Some(refresh) => Granted::User(client.user(refresh, access)),
+            None => Granted::Users(client),
+        }));
+    }
+    let proof = match (value("clientCertificate")?, value("clientKey")?, secret) {
+        (Some(certificate), Some(key), _) => {
+            GrantProof::Certificate { certificate: certificate.expose().to_owned(), key }
+        }
+        (Some(_), None, _) => {
+            return Err(Failure::configuration("has clientCertificate but no key clientKey")
+                .hint("add the certificate's private key, PEM, as clientKey"));
+        }
+        (None, _, Some(secret)) => GrantProof::ClientSecret(secret),
+        (None, _, None) => {
+            return Err(Failure::configuration("has clientId but no key that proves it").hint(
+                "add clientSecret, or clientCertificate and clientKey, or refreshToken, or a column refreshToken in mailboxes.csv",
+            ));
+        }
+    };
+    let scope = scope.or_else(|| known(preset.application_scope));
+    Ok(Some(Granted::Application(bearer(Grant { endpoint, client: id, scope, proof }))))
+}
+
+/// The Microsoft cloud that a Secret names.
+///
+/// # Errors
+/// A failure that names the key `cloud`.
+pub(super) fn find_preset(cloud: Option<&str>) -> Result<&'static Preset> {
+    let key = match cloud.unwrap_or("Global") {
+        "Global" => "microsoft365",
+        "GCCHigh" => "microsoft365-gcc-high",
+        "China21Vianet" => "microsoft365-21vianet",
+        _ => {
+            return Err(Failure::configuration("has a key cloud that names no cloud")
+                .hint("write Global, GCCHigh or China21Vianet"));
+        }
+    };
+    preset::by_key(key).ok_or_else(|| Failure::internal(format!("there is no preset {key}")))
+}
+
+/// An endpoint of a tenant, by its template.
+///
+/// # Errors
+/// A failure that names the key `tenantId`.
+pub(super) fn endpoint_of(template: &str, tenant: &str) -> Result<Url> {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    if tenant.is_empty() || !tenant.chars().all(is_fit) {
+        return Err(Failure::configuration("has a key tenantId that is neither an ID nor a domain")
+            .hint("write the directory's ID, or a domain of it such as contoso.onmicrosoft.com"));
+    }
+    read_url("tenantId", &template.replace("{tenant}", tenant))
+}
+
+fn host_of(preset: &Preset) -> &'static str {
+    preset.token.split('/').nth(2).unwrap_or_default()
+}
+
+fn read_url(key: &str, text: &str) -> Result<Url> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.host().is_some());
+    let fit = url.filter(|url| url.username().is_empty() && url.password().is_none());
+    fit.ok_or_else(|| {
+        Failure::configuration(format!("has a key {key} that is no https URL"))
+            .hint("write the token endpoint, such as https://login.example/oauth2/token")
+    })
+}
+
+fn read_service_account(document: &Secret, scope: Option<String>) -> Result<Grant> {
+    // What serde says may repeat a value.
+    let account: ServiceAccount = serde_json::from_str(document.expose()).map_err(|_| {
+        Failure::configuration("has a key serviceAccount.json that is no key of a service account")
+            .hint("create a key of the type JSON for the service account, and put the whole file there")
+    })?;
+    let google = preset::by_key("google").map(|preset| preset.application_scope.to_owned());
+    Ok(Grant {
+        endpoint: read_url("serviceAccount.json (token_uri)", &account.token_uri)?,
+        client: account.client_email,
+        scope: scope.or(google),
+        proof: GrantProof::ServiceAccount {
+            key: Secret::new(account.private_key),
+            key_id: account.private_key_id,
+            subject: String::new(),
+        },
+    })
+}

@@ -1,0 +1,74 @@
+//! Services that are known by name: their hosts, and where and for what their tokens are asked. Data with a source:
+//! `presets.csv`.
+
+use std::sync::OnceLock;
+
+use serde::Serialize;
+
+const TABLE: &str = include_str!("presets.csv");
+
+/// A service that is known by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preset {
+    /// What it is called in a manifest or a Secret.
+    pub key: &'static str,
+    /// What people call it.
+    pub name: &'static str,
+    /// Its IMAP server, on port 993 with TLS.
+    pub imap: &'static str,
+    /// Its POP3 server, on port 995 with TLS.
+    pub pop3: &'static str,
+    /// Its token endpoint; `{tenant}` stands for the customer's directory.
+    pub token: &'static str,
+    /// Where a device code is asked for (RFC 8628); empty where mail cannot be reached that way.
+    pub device: &'static str,
+    /// The scope of an application, or of a service account.
+    pub application_scope: &'static str,
+    /// The scopes of a user who logs in.
+    pub user_scope: &'static str,
+    /// The day on which this was compared with its source; empty where it is knowledge of the field.
+    pub checked: &'static str,
+    /// The source.
+    pub source: &'static str,
+}
+
+/// All of them.
+pub fn all() -> &'static [Preset] {
+    static READ: OnceLock<Vec<Preset>> = OnceLock::new();
+    READ.get_or_init(|| TABLE.lines().filter(|line| !line.starts_with('#')).filter_map(read).collect())
+}
+
+/// The one with a key.
+pub fn by_key(key: &str) -> Option<&'static Preset> {
+    all().iter().find(|preset| preset.key == key)
+}
+
+fn read(line: &'static str) -> Option<Preset> {
+    let fields: Vec<&'static str> = line.split(',').collect();
+    let [key, name, imap, pop3, token, device, application_scope, user_scope, checked, source] = fields[..]
+    else {
+        return None;
+    };
+    Some(Preset { key, name, imap, pop3, token, device, application_scope, user_scope, checked, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_preset_with_a_source() {
+        let lines = TABLE.lines().filter(|line| !line.starts_with('#')).count();
+        assert_eq!(lines, all().len());
+        for preset in all() {
+            for url in [preset.token, preset.device].into_iter().filter(|url| !url.is_empty()) {
+                let host = url.strip_prefix("https://").and_then(|rest| rest.split('/').next());
+                assert!(host.is_some_and(|host| host.contains('.') && !host.contains('{')), "{url}");
+            }
+            assert!(!preset.source.is_empty() && preset.imap.contains('.'), "{preset:?}");
+            assert_eq!(all().iter().filter(|other| other.key == preset.key).count(), 1, "{}", preset.key);
+        }
+        assert_eq!(by_key("google").map(|preset| preset.imap), Some("imap.gmail.com"));
+    }
+}
