@@ -36,6 +36,7 @@ mod tenant;
 mod trust;
 mod usual;
 mod verdict;
+mod xml;
 mod zimbra;
 
 use std::future::Future;
