@@ -8,6 +8,8 @@
     reason = "tests stop at the first surprise"
 )]
 
+#[path = "discovery/hints.rs"]
+mod hints;
 #[path = "discovery/sessions.rs"]
 mod sessions;
 mod support;

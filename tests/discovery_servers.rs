@@ -155,7 +155,7 @@ async fn cyrus_is_found_with_all_its_services_and_its_mailbox_is_listed() {
 }
 
 #[tokio::test]
-async fn radicale_is_found_by_its_service_records() {
+async fn radicale_is_found_by_its_service_records_and_the_path_beside_them() {
     let ca = Ca::new();
     let radicale = Radicale::start(&ca.issue(&["dav.c.test"]));
     let world = World::new(
@@ -163,13 +163,15 @@ async fn radicale_is_found_by_its_service_records() {
         &[
             Record::srv("_caldavs._tcp.c.test", "dav.c.test", radicale.address().port()),
             Record::srv("_carddavs._tcp.c.test", "dav.c.test", radicale.address().port()),
+            Record::txt("_carddavs._tcp.c.test", "path=/people/"),
             Record::a("dav.c.test", "127.0.0.1"),
         ],
     );
     let found = world.discover(&world.request("c.test", Vec::new())).await;
-    for service in [Service::CalDav, Service::CardDav] {
+    // The well-known place leads to the one, a TXT record to the other.
+    for (service, path) in [(Service::CalDav, "/"), (Service::CardDav, "/people/")] {
         let facts = offered(&found, service);
-        let place = format!("https://dav.c.test:{}/", radicale.address().port());
+        let place = format!("https://dav.c.test:{}{path}", radicale.address().port());
         assert_eq!((facts.grade, facts.place.as_str()), (Grade::B, place.as_str()), "{facts:?}");
         assert!(facts.words.contains("calendar-access"), "{facts:?}");
     }

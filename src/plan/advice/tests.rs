@@ -255,7 +255,7 @@ fn what_is_said_of_a_day_stays_as_it_is_until_the_day_is_over() {
         d.evidence = vec![mx("a.test MX 0 → a.mail.protection.outlook.com", Outcome::Offered)]
     };
     let cutover = "  checklist: {dates: {cutover: 2026-12-20}}\n";
-    let slow = "  policy: {limits: {bytesPerSecond: 100}}\n  checklist: {dates: {cutover: 2027-02-01}}\n";
+    let slow = "  policy: {limits: {bytesPerSecond: 10000}}\n  checklist: {dates: {cutover: 2027-01-05}}\n";
     let large = |d: &mut DomainDiscovery| d.mailboxes[0].size.as_mut().unwrap().bytes = 40 * GIGABYTE;
     let texts = |extra: &str, change: &dyn Fn(&mut DomainDiscovery), day: &str| -> Vec<String> {
         let now = format!("{day}T09:00:00Z").parse().unwrap();
@@ -265,7 +265,7 @@ fn what_is_said_of_a_day_stays_as_it_is_until_the_day_is_over() {
         ("", &microsoft as &dyn Fn(&mut DomainDiscovery), ["2026-11-23", "2026-12-31"], "2027-01-01"),
         ("", &microsoft, ["2027-01-02", "2027-04-01"], "2027-04-02"),
         (cutover, &|_| (), ["2026-12-01", "2026-12-20"], "2026-12-21"),
-        (slow, &large, ["2026-11-23", "2026-12-24"], "2027-02-02"),
+        (slow, &large, ["2026-11-23", "2026-12-05"], "2027-01-06"),
     ] {
         let [before, later] = days.map(|day| texts(extra, change, day));
         assert_eq!(before, later, "{extra}");
