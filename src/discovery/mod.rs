@@ -7,7 +7,7 @@
 //!   the web beside it        autoconfig · autodiscover · exchange · zimbra ──► usual names, where nothing was published
 //!        └─► probes          every distinct endpoint, and managesieve beside it, without a login
 //!              └─► collect   pure: which endpoints may see a password (trust), and in which order
-//!                    └─► logins    per mailbox, IMAP before POP3, counted by the guard
+//!                    └─► logins    per mailbox, IMAP before POP3, counted by the guard; then twin, for one of them
 //!                          └─► collect, verdict, findings    pure: candidates, failures, what a person should know
 //! ```
 //!
@@ -36,6 +36,7 @@ mod spf;
 mod srv;
 mod tenant;
 mod trust;
+mod twin;
 mod txt;
 mod usual;
 mod verdict;
@@ -217,6 +218,8 @@ pub async fn discover(
     let tried = logins.run().await;
     let mut sessions = logins.sessions.into_inner().unwrap_or_else(PoisonError::into_inner);
     sessions.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+
+    heard.add(Box::pin(twin::ask(asking, &ranked, guard, &tried)).await);
 
     let finished = clock.now();
     note_logins(&mut heard, &ranked, &tried, &sessions, finished);

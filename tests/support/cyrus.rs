@@ -75,7 +75,9 @@ impl Cyrus {
     /// Starts it for these users, who are named by whole addresses, and their passwords.
     pub fn start(certificate: &Certificate, users: &[(&str, &str)]) -> Self {
         let root = Rooted::copy("cyrus", "cyrus");
-        FOLDERS.iter().for_each(|folder| root.folder(folder));
+        for folder in FOLDERS {
+            root.folder(folder);
+        }
         for (from, to) in [(&certificate.chain, "etc/server.crt"), (&certificate.key, "etc/server.key")] {
             root.write(to, &std::fs::read_to_string(from).expect("a certificate of the test"), 0o600);
             root.give(to);

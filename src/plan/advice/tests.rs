@@ -252,7 +252,7 @@ fn the_manifest_and_the_world_together_have_their_findings() {
 #[test]
 fn what_is_said_of_a_day_stays_as_it_is_until_the_day_is_over() {
     let microsoft = |d: &mut DomainDiscovery| {
-        d.evidence = vec![mx("a.test MX 0 → a.mail.protection.outlook.com", Outcome::Offered)]
+        d.evidence = vec![mx("a.test MX 0 → a.mail.protection.outlook.com", Outcome::Offered)];
     };
     let cutover = "  checklist: {dates: {cutover: 2026-12-20}}\n";
     let slow = "  policy: {limits: {bytesPerSecond: 10000}}\n  checklist: {dates: {cutover: 2027-01-05}}\n";
