@@ -8,6 +8,8 @@
     reason = "tests stop at the first surprise"
 )]
 
+#[path = "discovery/hints.rs"]
+mod hints;
 #[path = "discovery/sessions.rs"]
 mod sessions;
 mod support;
@@ -27,7 +29,8 @@ use support::corpus::Corpus;
 use support::dns::Record;
 use support::dovecot::{Access, Dovecot, LOOPBACK, User};
 use support::process::free_address;
-use world::{DOCUMENT, Web, World, by_master, codes, document, mailbox, protocols};
+use support::web::{DOCUMENT, Web, document};
+use world::{World, by_master, codes, mailbox, protocols};
 
 #[tokio::test]
 async fn service_records_lead_to_imap_and_a_master_user() {

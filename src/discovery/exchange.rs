@@ -1,10 +1,9 @@
 //! Exchange servers, of one's own or hosted: what Exchange Web Services and Outlook on the web show to somebody who is not
 //! logged in. Hosts are guessed inside the domain; nothing published is needed.
 
-use futures::future::join_all;
 use url::Url;
 
-use super::signals::{Asking, Heard};
+use super::signals::{Asking, Heard, ask_hosts};
 use crate::mail::http::{Method, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, ServerFacts, Signal};
 use crate::model::service::{Service, ServiceFacts};
@@ -18,16 +17,10 @@ const CHALLENGES: [&str; 2] = ["negotiate", "ntlm"];
 
 /// Asks the hosts that Exchange servers usually have.
 pub(super) async fn ask(asking: Asking<'_>) -> Heard {
-    let domain = &asking.request.domain;
-    let hosts = ["mail", "autodiscover"].map(|name| format!("{name}.{domain}"));
-    let mut heard = Heard::default();
-    for answered in join_all(hosts.iter().map(|host| ask_host(asking, host))).await {
-        heard.add(answered);
-    }
-    heard
+    ask_hosts(asking, ["mail", "autodiscover"], |host| ask_host(asking, host)).await
 }
 
-async fn ask_host(asking: Asking<'_>, host: &str) -> Heard {
+async fn ask_host(asking: Asking<'_>, host: String) -> Heard {
     let mut heard = Heard::default();
     for path in ["/EWS/Exchange.asmx", "/owa/"] {
         let Ok(url) = Url::parse(&format!("https://{host}{path}")) else { return heard };

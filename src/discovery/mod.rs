@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! signals (in parallel)      manifest
-//!   DNS first                mx · srv · autodiscover's alias
+//!   DNS first                mx · srv · spf · autodiscover's alias
 //!        └─► what it names   ispdb · jmap · dav · tenant · autodiscover
 //!   the web beside it        autoconfig · autodiscover · exchange · zimbra ──► usual names, where nothing was published
 //!        └─► probes          every distinct endpoint, and managesieve beside it, without a login
 //!              └─► collect   pure: which endpoints may see a password (trust), and in which order
-//!                    └─► logins    per mailbox, IMAP before POP3, counted by the guard
+//!                    └─► logins    per mailbox, IMAP before POP3, counted by the guard; then twin, for one of them
 //!                          └─► collect, verdict, findings    pure: candidates, failures, what a person should know
 //! ```
 //!
@@ -16,6 +16,7 @@
 
 mod autoconfig;
 mod autodiscover;
+mod certificate;
 mod collect;
 mod dav;
 mod exchange;
@@ -30,11 +31,15 @@ mod probes;
 #[cfg(test)]
 mod properties;
 mod signals;
+mod spf;
 mod srv;
 mod tenant;
 mod trust;
+mod twin;
+mod txt;
 mod usual;
 mod verdict;
+mod xml;
 mod zimbra;
 
 use std::future::Future;
@@ -191,6 +196,7 @@ pub async fn discover(
     let servers: Vec<_> = probed.iter().filter_map(|probe| probe.answer.clone().ok()).collect();
     zimbra::recognise(&mut heard, &servers, clock.now());
     exchange::recognise(&mut heard, &servers, clock.now());
+    certificate::recognise(&mut heard, &probed, clock.now());
 
     let chosen = request.mailboxes.iter().filter_map(|mailbox| mailbox.chosen.as_ref()?.endpoint.as_ref());
     let named: Vec<Endpoint> = request.servers.iter().chain(chosen).cloned().collect();
@@ -211,6 +217,8 @@ pub async fn discover(
     let tried = logins.run().await;
     let mut sessions = logins.sessions.into_inner().unwrap_or_else(PoisonError::into_inner);
     sessions.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+
+    heard.add(Box::pin(twin::ask(asking, &ranked, guard, &tried)).await);
 
     let finished = clock.now();
     note_logins(&mut heard, &ranked, &tried, &sessions, finished);
@@ -252,6 +260,7 @@ async fn ask_signals(network: &Network, request: &Request, clock: &dyn Clock) ->
             vec![
                 (Signal::Mx, Grade::D, Box::pin(mx::ask(network, &request.domain, clock))),
                 (Signal::Srv, Grade::C, Box::pin(srv::ask(network, &request.domain, clock))),
+                (Signal::Spf, Grade::D, Box::pin(spf::ask(asking))),
                 (Signal::Autodiscover, Grade::D, Box::pin(autodiscover::look_up_alias(asking))),
             ],
         )

@@ -1,5 +1,8 @@
 //! What every signal hands over: evidence for people, endpoints for the probes, and protocols that are said not to exist.
 
+use std::future::Future;
+
+use futures::future::join_all;
 use jiff::Timestamp;
 use url::Url;
 
@@ -71,6 +74,20 @@ pub(super) struct Heard {
     pub(super) services: Vec<ServiceFacts>,
     /// Redirects to addresses that may not be connected to: what was asked, and where it led.
     pub(super) refused: Vec<(String, String)>,
+}
+
+/// Asks the hosts with these names in the domain, all at once; the order of what they say is that of the names.
+pub(super) async fn ask_hosts<F: Future<Output = Heard>>(
+    asking: Asking<'_>,
+    names: [&str; 2],
+    ask: impl Fn(String) -> F,
+) -> Heard {
+    let hosts = names.map(|name| format!("{name}.{}", asking.request.domain));
+    let mut heard = Heard::default();
+    for answered in join_all(hosts.map(ask)).await {
+        heard.add(answered);
+    }
+    heard
 }
 
 impl Heard {

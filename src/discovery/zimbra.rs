@@ -1,9 +1,8 @@
 //! Zimbra: its SOAP answers even a question that it refuses in its own name, and its web client sets cookies of its own.
 
-use futures::future::join_all;
 use url::Url;
 
-use super::signals::{Asking, Heard};
+use super::signals::{Asking, Heard, ask_hosts};
 use crate::mail::http::{Method, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, ServerFacts, Signal};
 use crate::model::service::{Service, ServiceFacts};
@@ -16,15 +15,10 @@ const QUESTION: &str = "<soap:Envelope xmlns:soap=\"http://www.w3.org/2003/05/so
 
 /// Asks the hosts that Zimbra servers usually have.
 pub(super) async fn ask(asking: Asking<'_>) -> Heard {
-    let hosts = ["mail", "zimbra"].map(|name| format!("{name}.{}", asking.request.domain));
-    let mut heard = Heard::default();
-    for answered in join_all(hosts.iter().map(|host| ask_host(asking, host))).await {
-        heard.add(answered);
-    }
-    heard
+    ask_hosts(asking, ["mail", "zimbra"], |host| ask_host(asking, host)).await
 }
 
-async fn ask_host(asking: Asking<'_>, host: &str) -> Heard {
+async fn ask_host(asking: Asking<'_>, host: String) -> Heard {
     let mut heard = Heard::default();
     let Ok(url) = Url::parse(&format!("https://{host}/service/soap")) else { return heard };
     let answer =

@@ -203,3 +203,9 @@ fn read_facts(stream: &TlsStream<TcpStream>) -> TlsFacts {
     }
     facts
 }
+/// The names on a certificate that was refused since it is for others, as the failure says.
+pub fn names_of_refused(failure: &Failure) -> Vec<&str> {
+    let said = failure.what.split_once("refused the certificate: it is for ").map_or("", |(_, said)| said);
+    let presented = said.rsplit_once(", not ").map_or("", |(presented, _)| presented);
+    presented.split('"').skip(1).step_by(2).collect()
+}

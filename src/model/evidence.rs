@@ -25,7 +25,7 @@ pub enum Grade {
     B,
     /// Published configuration says so: SRV, autoconfig, the manifest.
     C,
-    /// A hint: MX, a usual name, the names on a certificate.
+    /// A hint: MX, SPF, a usual name, the names on a certificate.
     D,
 }
 
@@ -44,6 +44,8 @@ pub enum Signal {
     Override,
     /// The domain's MX records.
     Mx,
+    /// The domain's SPF record, which says who may send its mail.
+    Spf,
     /// Service records, RFC 6186 and RFC 8314.
     Srv,
     /// Thunderbird's autoconfig document.
@@ -67,6 +69,8 @@ pub enum Signal {
     Zimbra,
     /// What Microsoft and Google publish about logins to a domain (`OpenID` configuration).
     Tenant,
+    /// The names on a server's certificate.
+    Certificate,
     /// An IMAP server's own words.
     Imap,
     /// A POP3 server's own words.
@@ -79,6 +83,7 @@ impl fmt::Display for Signal {
             Self::Manifest => "manifest",
             Self::Override => "override",
             Self::Mx => "MX",
+            Self::Spf => "SPF",
             Self::Srv => "SRV",
             Self::Autoconfig => "autoconfig",
             Self::ProviderFacts => "provider facts",
@@ -90,6 +95,7 @@ impl fmt::Display for Signal {
             Self::Exchange => "Exchange",
             Self::Zimbra => "Zimbra",
             Self::Tenant => "OpenID",
+            Self::Certificate => "certificate",
             Self::Imap => "IMAP",
             Self::Pop3 => "POP3",
         })

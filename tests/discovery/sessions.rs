@@ -13,6 +13,7 @@ use super::support::ca::Ca;
 use super::support::corpus::Corpus;
 use super::support::dns::Record;
 use super::support::dovecot::{Access, Dovecot, LOOPBACK, User};
+use super::support::imap::Client;
 use super::world::{World, codes, mailbox, protocols};
 
 /// Folders that everybody may read, whoever the server runs as.
@@ -135,4 +136,63 @@ async fn a_silent_pop3_server_does_not_let_imap_spend_the_last_try() {
     // POP3 first, and IMAP once more, now that the password is known to be right: it might carry more.
     assert_eq!((tried(&found), refusals(2)), (vec![Protocol::Pop3, Protocol::Imap], 2));
     assert_eq!(found.failure, None);
+}
+
+#[tokio::test]
+async fn imap_and_pop3_are_compared_once_and_only_where_it_changes_nothing() {
+    let ca = Ca::new();
+    let server = Dovecot::builder()
+        .imaps(LOOPBACK)
+        .imap(LOOPBACK)
+        .pop3s(LOOPBACK)
+        .tls(&ca.issue(&["mail.t.test"]))
+        .user(User::new("fresh@t.test", "fresh-secret"))
+        .user(User::new("only@t.test", "only-secret").only(Access::Imap))
+        .user(User::new("tina@t.test", "tina-secret"))
+        .start();
+    server.deliver("fresh@t.test", "1.new", b"Subject: new\r\n\r\nhello\r\n");
+    for who in ["only@t.test", "tina@t.test"] {
+        let mut client = server.mailbox(who);
+        client.seed(Corpus::new(4).inbox_only().messages(7));
+        // Who has seen them takes \Recent off.
+        client.select("INBOX").unwrap();
+    }
+    let world = World::new(
+        ca,
+        &[
+            Record::srv("_imaps._tcp.t.test", "mail.t.test", server.imaps().port()),
+            Record::srv("_pop3s._tcp.t.test", "mail.t.test", server.pop3s().port()),
+            Record::a("mail.t.test", "127.0.0.1"),
+        ],
+    );
+    let recent = || {
+        let mut client = Client::login(server.imap(), "fresh@t.test", "fresh-secret").unwrap();
+        client.status("INBOX", "MESSAGES RECENT").unwrap()
+    };
+    let before = recent();
+    assert!(before.contains("RECENT 1"), "{before}");
+    let compared = |found: &DomainDiscovery| -> Vec<String> {
+        let statements = found.evidence.iter().map(|evidence| evidence.statement.clone());
+        statements.filter(|statement| statement.starts_with("IMAP at ")).collect()
+    };
+    let fresh = mailbox("fresh@t.test", "fresh-secret");
+    let found = world
+        .discover(&world.request("t.test", vec![fresh.clone(), mailbox("tina@t.test", "tina-secret")]))
+        .await;
+    let [statement] = &compared(&found)[..] else { panic!("{:#?}", found.evidence) };
+    let expected = "show one Inbox of one mailbox: all 7 messages agree in size, and the UIDLs hold the UIDs";
+    assert!(statement.ends_with(expected), "{statement}");
+    assert_eq!(recent(), before, "the mailbox with a message that nobody has seen was left alone");
+    assert!(found.mailboxes.iter().all(|mailbox| mailbox.attempts.len() == 1), "{:#?}", found.mailboxes);
+
+    // What POP3 refuses is told once, not with every look.
+    let request = world.request("t.test", vec![mailbox("only@t.test", "only-secret")]);
+    for looks in 0..3 {
+        let found = world.discover(&request).await;
+        assert_eq!(protocols(&found), [Some(Protocol::Imap)], "{found:#?}");
+        assert_eq!(compared(&found).len(), usize::from(looks == 0), "{:#?}", found.evidence);
+    }
+    let log = server.log();
+    let refused = log.lines().filter(|line| line.contains("pop3-login") && line.contains("only@t.test"));
+    assert_eq!(refused.count(), 1, "{log}");
 }

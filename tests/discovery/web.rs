@@ -15,7 +15,8 @@ use super::support::ca::Ca;
 use super::support::dns::Record;
 use super::support::dovecot::{Dovecot, LOOPBACK, User};
 use super::support::process::free_address;
-use super::world::{DOCUMENT, Web, World, codes, document, mailbox, protocols, reply};
+use super::support::web::{DOCUMENT, Web, document, reply};
+use super::world::{World, codes, mailbox, protocols};
 
 const POX: &str = "/autodiscover/autodiscover.xml";
 const JSON: &str = "Content-Type: application/json\r\n";

@@ -1,4 +1,5 @@
-//! What the tests of discovery share: a request in few words, a guard and a clock in memory, and the HTTPS server of `support`.
+//! What the tests of discovery share: a request in few words, a guard and a clock in memory, and the name service of `support`.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -20,7 +21,6 @@ use mailferry::model::secret::Secret;
 
 use super::support::ca::Ca;
 use super::support::dns::{Dns, Record};
-pub use super::support::web::{DOCUMENT, Web, document, reply};
 
 /// Two refusals for each login and password, as the platform keeps them durably.
 #[derive(Default)]

@@ -40,6 +40,7 @@ pub struct Client {
     tag: u32,
     separator: char,
     prefix: String,
+    is_patient: bool,
 }
 
 impl Client {
@@ -90,7 +91,8 @@ impl Client {
 
     fn over(reader: Box<dyn Read + Send>, writer: Box<dyn Write + Send>, child: Option<Child>) -> Self {
         let reader = BufReader::with_capacity(1 << 16, reader);
-        Self { reader, writer: Some(writer), child, tag: 0, separator: '/', prefix: String::new() }
+        let prefix = String::new();
+        Self { reader, writer: Some(writer), child, tag: 0, separator: '/', prefix, is_patient: false }
     }
 
     /// Sends one command and returns its untagged responses.
@@ -126,7 +128,10 @@ impl Client {
     /// Creates a folder; one that is there already is fine.
     pub fn create(&mut self, folder: &str) -> Result<(), Refusal> {
         match self.command(&format!("CREATE {}", self.wire(folder))) {
-            Err(refusal) if refusal.contains("[ALREADYEXISTS]") => Ok(()),
+            // RFC 5530 has a code for it, which not everybody knows.
+            Err(refusal) if refusal.contains("[ALREADYEXISTS]") || refusal.contains("already exists") => {
+                Ok(())
+            }
             other => other.map(drop),
         }
     }
@@ -146,8 +151,18 @@ impl Client {
         self.append_all(&message.folder, &[message])
     }
 
+    /// From now on waits for the server before each literal and sends one message in a command: for servers that know
+    /// neither RFC 7888 nor RFC 3502.
+    pub fn patient(mut self) -> Self {
+        self.is_patient = true;
+        self
+    }
+
     /// Appends messages to one folder in one command (RFC 3502): all of them or none.
     pub fn append_all(&mut self, folder: &str, messages: &[&Message]) -> Result<(), Refusal> {
+        if self.is_patient {
+            return messages.iter().try_for_each(|message| self.append_slowly(folder, message));
+        }
         let tag = self.begin();
         self.send(format!("{tag} APPEND {}", self.wire(folder)).as_bytes());
         for message in messages {
@@ -155,6 +170,22 @@ impl Client {
             self.send(format!(" ({flags}) \"{}\" {{{size}+}}\r\n", message.internal_date).as_bytes());
             self.send(&message.bytes);
         }
+        self.send(b"\r\n");
+        self.finish(&tag, drop)
+    }
+
+    fn append_slowly(&mut self, folder: &str, message: &Message) -> Result<(), Refusal> {
+        let tag = self.begin();
+        let (flags, size) = (message.flags.join(" "), message.bytes.len());
+        let date = &message.internal_date;
+        let command = format!("{tag} APPEND {} ({flags}) \"{date}\" {{{size}}}\r\n", self.wire(folder));
+        self.send(command.as_bytes());
+        self.flush();
+        let go = self.response();
+        if !go.text.starts_with(b"+") {
+            return Err(String::from_utf8_lossy(&go.text).into_owned());
+        }
+        self.send(&message.bytes);
         self.send(b"\r\n");
         self.finish(&tag, drop)
     }
@@ -260,8 +291,12 @@ impl Client {
         self.writer.as_mut().and_then(|writer| writer.write_all(bytes).ok()).expect("the server reads");
     }
 
-    fn finish(&mut self, tag: &str, mut untagged: impl FnMut(Response)) -> Result<(), Refusal> {
+    fn flush(&mut self) {
         self.writer.as_mut().and_then(|writer| writer.flush().ok()).expect("the server reads");
+    }
+
+    fn finish(&mut self, tag: &str, mut untagged: impl FnMut(Response)) -> Result<(), Refusal> {
+        self.flush();
         loop {
             let response = self.response();
             let text = String::from_utf8_lossy(&response.text);

@@ -6,6 +6,7 @@
 //! - [`ca`]: a private certificate authority and the certificates it issues, good ones and bad ones
 //! - [`cluster`]: a real Kubernetes, namespaces of one's own in it, and what to print when something there goes wrong
 //! - [`dovecot`]: private Dovecot instances (IMAP and POP3)
+//! - [`courier`], [`cyrus`], [`radicale`]: private servers of other makes, in root directories of their own ([`rooted`])
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
@@ -31,11 +32,15 @@ pub mod canary;
 pub mod cluster;
 pub mod compare;
 pub mod corpus;
+pub mod courier;
+pub mod cyrus;
 pub mod dns;
 pub mod dovecot;
 pub mod imap;
 pub mod mixed;
 pub mod postgres;
 pub mod process;
+pub mod radicale;
+pub mod rooted;
 pub mod tokens;
 pub mod web;

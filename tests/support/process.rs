@@ -80,7 +80,8 @@ impl Server {
         let end = Instant::now() + PATIENCE;
         while self.is_running() {
             if Instant::now() > end {
-                let group = format!("kill -KILL -- -{}", self.keeper.id());
+                // No `--`: not every sh takes it.
+                let group = format!("kill -KILL -{}", self.keeper.id());
                 let _ = Command::new("sh").args(["-c", &group]).status();
                 let _ = self.keeper.wait();
                 return;

@@ -1,20 +1,13 @@
-//! The XML of the old way (MS-OXDSCLI): what is asked and what comes. It comes from strangers: no DTD, no entities but
-//! XML's own, and bounds on everything.
+//! The XML of the old way (MS-OXDSCLI): what is asked and what comes.
 
-use quick_xml::Reader;
 use quick_xml::escape::escape;
-use quick_xml::events::Event;
 
-use crate::model::failure::{Failure, Result};
+use crate::discovery::xml::{Met, walk};
+use crate::model::failure::Result;
 use crate::model::protocol::{Protocol, Tls};
-use crate::model::text::printable;
 
 /// The most servers that are read from one document.
 const SERVERS_MAX: usize = 20;
-/// How deep elements may lie in each other.
-const DEPTH_MAX: usize = 32;
-/// The longest text of one element, in bytes; longer ones are passed over.
-const TEXT_MAX: usize = 1024;
 
 /// What matters of a document.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -90,78 +83,30 @@ pub(super) fn request(address: &str) -> String {
     )
 }
 
-fn malformed(why: &str) -> Failure {
-    Failure::protocol(format!("the autodiscover document cannot be read: {why}"))
-}
-
 /// Reads a document. Elements that it does not know are passed over.
 ///
 /// # Errors
-/// A protocol failure when it is no XML, no `Autodiscover`, or has a DTD.
+/// As [`walk`].
 pub(super) fn parse(text: &str) -> Result<Document> {
-    let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
     let mut document = Document::default();
-    let mut path: Vec<String> = Vec::new();
     let mut draft: Option<Draft> = None;
-    let mut value = String::new();
-    let append = |value: &mut String, piece: &str| {
-        if value.len() + piece.len() <= TEXT_MAX {
-            value.push_str(piece);
+    walk(text, "autodiscover", "Autodiscover", |met| match met {
+        Met::Start { name: "Protocol", .. } => draft = Some(Draft::default()),
+        Met::End { name: "Protocol", .. } => {
+            let Some(draft) = draft.take() else { return };
+            if document.servers.len() < SERVERS_MAX {
+                document.servers.extend(draft.server());
+            }
+            if document.ews.is_none() && !draft.ews.is_empty() {
+                document.ews = Some(draft.ews);
+            }
         }
-    };
-    loop {
-        let event = reader.read_event().map_err(|e| malformed(&printable(&e.to_string())).caused_by(&e))?;
-        match event {
-            Event::DocType(_) => return Err(malformed("it has a DTD, which is not allowed here")),
-            Event::Start(start) => {
-                let name = start.local_name().as_ref().to_owned();
-                if path.is_empty() && !name.eq_ignore_ascii_case("Autodiscover") {
-                    return Err(malformed(&format!("it is a <{}>, not an <Autodiscover>", printable(&name))));
-                }
-                if path.len() >= DEPTH_MAX {
-                    return Err(malformed("its elements lie too deep in each other"));
-                }
-                if name == "Protocol" {
-                    draft = Some(Draft::default());
-                }
-                path.push(name);
-                value.clear();
-            }
-            Event::End(_) => {
-                let name = path.pop().unwrap_or_default();
-                let text = value.trim().to_owned();
-                value.clear();
-                if name == "Protocol" {
-                    if let Some(draft) = draft.take() {
-                        if document.servers.len() < SERVERS_MAX {
-                            document.servers.extend(draft.server());
-                        }
-                        if document.ews.is_none() && !draft.ews.is_empty() {
-                            document.ews = Some(draft.ews);
-                        }
-                    }
-                } else if !text.is_empty() {
-                    take(&mut document, draft.as_mut(), &name, text);
-                }
-            }
-            Event::Text(piece) => append(&mut value, &piece.xml10_content()),
-            Event::CData(piece) => append(&mut value, &piece.xml10_content()),
-            Event::GeneralRef(reference) => {
-                let known = match reference.as_ref() {
-                    "amp" => "&",
-                    "lt" => "<",
-                    "gt" => ">",
-                    "quot" => "\"",
-                    "apos" => "'",
-                    other => return Err(malformed(&format!("it uses the entity &{};", printable(other)))),
-                };
-                append(&mut value, known);
-            }
-            Event::Eof if path.is_empty() => return Ok(document),
-            Event::Eof => return Err(malformed("it ends too early")),
-            Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+        Met::End { name, text, .. } if !text.is_empty() => {
+            take(&mut document, draft.as_mut(), name, text.to_owned());
         }
-    }
+        Met::Start { .. } | Met::End { .. } => {}
+    })?;
+    Ok(document)
 }
 
 fn take(document: &mut Document, draft: Option<&mut Draft>, name: &str, text: String) {
@@ -235,19 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn hostile_documents_are_refused_and_addresses_are_escaped() {
-        let deep = format!("<Autodiscover>{}", "<a>".repeat(100));
-        for (text, why) in [
-            ("<!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><Autodiscover/>", "DTD"),
-            ("<Autodiscover><a>&e;</a></Autodiscover>", "entity"),
-            ("<html><body>Not found</body></html>", "not an <Autodiscover>"),
-            ("<Autodiscover><a>", "too early"),
-            (&deep, "too deep"),
-        ] {
-            let failure = parse(text).unwrap_err();
-            assert!(failure.what.contains(why), "{text:.60}: {}", failure.what);
-        }
+    fn references_are_read_and_addresses_escaped() {
+        let text = account(
+            "<Protocol><Type>IMAP</Type><Server>mail&#46;c&#x2e;example</Server><Port>993</Port></Protocol>",
+        );
+        assert_eq!(parse(&text).unwrap().servers[0].host, "mail.c.example");
         assert!(request("a&b<c>@x.example").contains("<EMailAddress>a&amp;b&lt;c&gt;@x.example<"));
+        let failure = parse("<html><body>Not found</body></html>").unwrap_err();
+        assert!(failure.what.contains("<html> and not <Autodiscover>"), "{}", failure.what);
     }
 
     proptest::proptest! {

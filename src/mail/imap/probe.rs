@@ -1,11 +1,11 @@
 //! What discovery asks of an IMAP server: what it says without a login, and how large a mailbox is. Nothing is opened for
 //! writing and no body is read.
 
-use super::folders::{open_and_list_folders, survey_mailbox};
-use super::session::{Session, greet};
-use crate::mail::Folder;
+use super::folders::{list_messages, open_and_list_folders, survey_mailbox};
+use super::session::{Session, greet, split_numbered};
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
+use crate::mail::{Folder, FolderState};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{MailboxSize, ServerFacts};
 use crate::model::failure::{Place, Result};
@@ -51,4 +51,27 @@ pub async fn measure_mailbox(session: &mut Session) -> Result<MailboxSize> {
         }
     }
     Ok(size)
+}
+
+/// UIDs and sizes of all messages in the Inbox, opened for reading, in ascending order of the UIDs; `None` when one of them is
+/// `\Recent` there.
+///
+/// # Errors
+/// Those of the session; [`crate::model::failure::Class::Protocol`] when the Inbox is not listed whole.
+pub async fn list_inbox(session: &mut Session) -> Result<Option<Vec<(u32, u64)>>> {
+    let (mut state, mut recent) = (FolderState::default(), 0);
+    let opened = session.run("EXAMINE INBOX", |line| {
+        match split_numbered(line) {
+            Some((count, word, _)) if word.eq_ignore_ascii_case(b"EXISTS") => state.messages = count,
+            Some((count, word, _)) if word.eq_ignore_ascii_case(b"RECENT") => recent = count,
+            _ => {}
+        }
+        Ok(())
+    });
+    opened.await?;
+    if recent > 0 {
+        return Ok(None);
+    }
+    let rows = list_messages(session, &state).await?;
+    Ok(Some(rows.into_iter().map(|row| (row.uid, row.size)).collect()))
 }

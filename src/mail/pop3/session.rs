@@ -369,6 +369,17 @@ impl Session {
         size.await.at(|| place)
     }
 
+    /// UIDL and LIST: the lasting name and the size of each message, in the order of the maildrop. Reads no message and marks
+    /// none.
+    ///
+    /// # Errors
+    /// Any failure of the session; [`Class::Refused`] when the server gives no lasting names.
+    pub async fn list_maildrop(&mut self) -> Result<Vec<(String, u64)>> {
+        let place = self.facts.endpoint.address();
+        let entries = self.list().await.at(|| place)?;
+        Ok(entries.into_iter().map(|(name, entry)| (name, entry.size)).collect())
+    }
+
     /// What the server says it can do now that somebody is logged in (RFC 2449 §5 lets it say more).
     ///
     /// # Errors

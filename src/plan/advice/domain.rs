@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{EWS_ENDS, GIGABYTE, MEGABYTE, SMTP_PASSWORDS_END, day, days_until, distance, provider};
+use super::{EWS_ENDS, GIGABYTE, MEGABYTE, SMTP_PASSWORDS_END, day, days_until, provider};
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, Match};
 use crate::model::evidence::{Evidence, Grade, MailboxDiscovery, Outcome, Signal};
@@ -73,12 +73,12 @@ fn published(found: &mut Vec<Finding>, named: &DomainSpec, discovery: &Discovere
     let all = || takes.iter().copied().chain(read.iter().copied()).chain(candidates.clone());
     if all().any(|host| is(Kind::Microsoft)(&host)) {
         let (ews, smtp) = (day(EWS_ENDS), day(SMTP_PASSWORDS_END));
-        let when = distance(days_until(ews, now));
-        let text = format!("{} uses Microsoft 365, where EWS ends for good on {ews} ({when}).", named.name);
+        let ends = if days_until(ews, now) < 0 { "ended" } else { "ends" };
+        let text = format!("{} uses Microsoft 365, where EWS {ends} for good on {ews}.", named.name);
         found.push(Finding::of_domain(Code::EwsEnds, text));
-        let when = distance(days_until(smtp, now));
+        let stops = if days_until(smtp, now) < 0 { "stopped" } else { "stops" };
         let text = format!(
-            "{} uses Microsoft 365, which stops taking passwords from programs that send by default after {smtp} ({when}).",
+            "{} uses Microsoft 365, which {stops} taking passwords from programs that send by default after {smtp}.",
             named.name
         );
         found.push(Finding::of_domain(Code::SendingPasswordsEnd, text));

@@ -1,5 +1,6 @@
 //! What an experienced colleague would add on the telephone: findings that follow from the spec, the customer's answers and
-//! what was found together, which no single server could tell. Pure; days are counted from the moment handed in.
+//! what was found together, which no single server could tell. Pure; days are counted from the moment handed in, and
+//! texts name the date and not how far it is: a status that changes every day would hide what has changed.
 
 mod domain;
 mod project;
@@ -38,15 +39,4 @@ fn day((year, month, day): (i16, i8, i8)) -> Date {
 fn days_until(date: Date, now: Timestamp) -> i32 {
     let today = now.to_zoned(TimeZone::UTC).date();
     today.until(date).map_or(0, |span| span.get_days())
-}
-
-/// `in 12 days`, `today` or `12 days ago`.
-fn distance(days: i32) -> String {
-    match days {
-        0 => "today".to_owned(),
-        1 => "tomorrow".to_owned(),
-        -1 => "yesterday".to_owned(),
-        n if n > 0 => format!("in {n} days"),
-        n => format!("{} days ago", -i64::from(n)),
-    }
 }

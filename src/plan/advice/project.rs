@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::{GIGABYTE, days_until, distance};
+use super::{GIGABYTE, days_until};
 use crate::api::MailMigrationSpec;
 use crate::api::checklist::Checklist;
 use crate::api::policy::Verify;
@@ -158,12 +158,12 @@ fn dates(found: &mut Vec<Finding>, checklist: &Checklist, now: Timestamp) {
     let deadlines = checklist.deadlines.iter().map(|deadline| (deadline.what.clone(), deadline.date));
     for (what, date) in planned.chain(deadlines) {
         let days = days_until(date, now);
-        let code = match days {
-            i32::MIN..0 => Code::DeadlinePassed,
-            0..=NOTICE_DAYS => Code::DeadlineNear,
+        let (code, over) = match days {
+            i32::MIN..0 => (Code::DeadlinePassed, ", which is over"),
+            0..=NOTICE_DAYS => (Code::DeadlineNear, ""),
             _ => continue,
         };
-        let text = format!("{}: {date}, {}.", printable(&what), distance(days));
+        let text = format!("{}: {date}{over}.", printable(&what));
         found.push(Finding::about(code, printable(&what), text));
     }
 }
@@ -187,7 +187,7 @@ fn time(
     let left = u64::try_from(days_until(cutover, now)).unwrap_or(0);
     if bytes > 0 && needed > left {
         let text = format!(
-            "{} GB at {speed} bytes a second take {}, and the cutover is on {cutover}, in {left}.",
+            "{} GB at {speed} bytes a second take {}, which are more than are left until the cutover on {cutover}.",
             bytes.div_ceil(GIGABYTE),
             counted(needed, "day", "days")
         );

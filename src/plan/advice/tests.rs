@@ -14,7 +14,7 @@ use crate::model::evidence::{
     ServerFacts, Signal,
 };
 use crate::model::failure::{Class, Failure};
-use crate::model::finding::Code;
+use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
 use crate::plan::findings;
 use crate::plan::mailboxes::plan_mailboxes;
@@ -89,6 +89,16 @@ fn mx(statement: &str, outcome: Outcome) -> Evidence {
 
 /// The codes that are raised for a spec and a world.
 fn raised(domain: &str, extra: &str, change: impl FnOnce(&mut DomainDiscovery)) -> BTreeSet<Code> {
+    found(domain, extra, change, now()).into_iter().map(|finding| finding.code).collect()
+}
+
+/// The findings of a spec and a world at a moment.
+fn found(
+    domain: &str,
+    extra: &str,
+    change: impl FnOnce(&mut DomainDiscovery),
+    now: Timestamp,
+) -> Vec<Finding> {
     let migration = migration(domain, extra);
     let spec = &migration.spec;
     let mut discovery = world();
@@ -103,13 +113,12 @@ fn raised(domain: &str, extra: &str, change: impl FnOnce(&mut DomainDiscovery)) 
     carried.record.counts.excluded = u64::from(spec.policy.since.is_some());
     observed.mailboxes.insert("one@a.test".parse().unwrap(), carried);
     observed.domains.insert("a.test".to_owned(), seen);
-    let of_domain =
-        findings::of_domain(spec, &spec.domains[0], &observed.domains["a.test"], &observed, now());
-    let found: Vec<_> = of_domain.chain(findings::of_migration(spec, &observed, now())).collect();
+    let of_domain = findings::of_domain(spec, &spec.domains[0], &observed.domains["a.test"], &observed, now);
+    let found: Vec<_> = of_domain.chain(findings::of_migration(spec, &observed, now)).collect();
     for finding in &found {
         assert!(finding.message.ends_with('.') || finding.message.contains(": "), "{}", finding.message);
     }
-    found.into_iter().map(|finding| finding.code).collect()
+    found
 }
 
 fn only(codes: &[Code]) -> BTreeSet<Code> {
@@ -241,8 +250,27 @@ fn the_manifest_and_the_world_together_have_their_findings() {
 }
 
 #[test]
-fn days_are_counted_as_people_count_them() {
-    let distances = [(2026, 11, 21), (2026, 11, 22), (2026, 11, 23), (2026, 11, 24), (2027, 4, 1)];
-    let shown = distances.map(|date| distance(days_until(day(date), now())));
-    assert_eq!(shown, ["2 days ago", "yesterday", "today", "tomorrow", "in 129 days"]);
+fn what_is_said_of_a_day_stays_as_it_is_until_the_day_is_over() {
+    let microsoft = |d: &mut DomainDiscovery| {
+        d.evidence = vec![mx("a.test MX 0 → a.mail.protection.outlook.com", Outcome::Offered)];
+    };
+    let cutover = "  checklist: {dates: {cutover: 2026-12-20}}\n";
+    let slow = "  policy: {limits: {bytesPerSecond: 10000}}\n  checklist: {dates: {cutover: 2027-01-05}}\n";
+    let large = |d: &mut DomainDiscovery| d.mailboxes[0].size.as_mut().unwrap().bytes = 40 * GIGABYTE;
+    let texts = |extra: &str, change: &dyn Fn(&mut DomainDiscovery), day: &str| -> Vec<String> {
+        let now = format!("{day}T09:00:00Z").parse().unwrap();
+        found("", extra, change, now).into_iter().map(|finding| finding.message).collect()
+    };
+    for (extra, change, days, over) in [
+        ("", &microsoft as &dyn Fn(&mut DomainDiscovery), ["2026-11-23", "2026-12-31"], "2027-01-01"),
+        ("", &microsoft, ["2027-01-02", "2027-04-01"], "2027-04-02"),
+        (cutover, &|_| (), ["2026-12-01", "2026-12-20"], "2026-12-21"),
+        (slow, &large, ["2026-11-23", "2026-12-05"], "2027-01-06"),
+    ] {
+        let [before, later] = days.map(|day| texts(extra, change, day));
+        assert_eq!(before, later, "{extra}");
+        assert_ne!(before, [""; 0], "{extra}");
+        assert_ne!(later, texts(extra, change, over), "{extra}");
+    }
+    assert_eq!(texts(cutover, &|_| (), "2026-12-21"), ["the cutover: 2026-12-20, which is over."]);
 }

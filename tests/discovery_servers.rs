@@ -1,0 +1,268 @@
+//! Discovery of servers of other makes, Courier, Cyrus and Radicale, and what is carried from and to them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::format_push_string,
+    unreachable_pub,
+    reason = "tests stop at the first surprise"
+)]
+
+mod ferry;
+mod support;
+#[path = "discovery/world.rs"]
+mod world;
+
+use ferry::{Ferry, Manifest, server};
+use mailferry::discovery::Chosen;
+use mailferry::model::evidence::{DomainDiscovery, Grade, ServerFacts};
+use mailferry::model::protocol::Protocol;
+use mailferry::model::service::{Service, ServiceFacts, SessionFacts};
+use support::ca::Ca;
+use support::compare::differences;
+use support::corpus::{Corpus, Message};
+use support::courier::Courier;
+use support::cyrus::Cyrus;
+use support::dns::{Dns, Record};
+use support::dovecot::{Dovecot, LOOPBACK, User};
+use support::imap::Client;
+use support::radicale::Radicale;
+use world::{World, codes, mailbox, protocols};
+
+#[track_caller]
+fn answered(found: &DomainDiscovery, protocol: Protocol) -> &ServerFacts {
+    found
+        .servers
+        .iter()
+        .find(|facts| facts.endpoint.protocol == protocol)
+        .unwrap_or_else(|| panic!("{found:#?}"))
+}
+
+#[track_caller]
+fn session(found: &DomainDiscovery, protocol: Protocol) -> &SessionFacts {
+    found
+        .sessions
+        .iter()
+        .find(|facts| facts.endpoint.protocol == protocol)
+        .unwrap_or_else(|| panic!("{found:#?}"))
+}
+
+#[track_caller]
+fn offered(found: &DomainDiscovery, service: Service) -> &ServiceFacts {
+    found.services.iter().find(|facts| facts.service == service).unwrap_or_else(|| panic!("{found:#?}"))
+}
+
+/// Mail of all kinds in folders whose names every server takes.
+fn mail(seed: u64, count: usize) -> impl Iterator<Item = Message> {
+    let folders = ["INBOX", "Sent", "Archive/2019", "Entwürfe"];
+    let fit = move |(n, message): (usize, Message)| Message {
+        folder: folders[n % folders.len()].to_owned(),
+        ..message
+    };
+    Corpus::new(seed).messages(count).enumerate().map(fit)
+}
+
+/// What IMAP and POP3 say of each other.
+fn compared(found: &DomainDiscovery) -> Vec<&str> {
+    let statements = found.evidence.iter().map(|evidence| evidence.statement.as_str());
+    statements.filter(|statement| statement.starts_with("IMAP at ")).collect()
+}
+
+#[tokio::test]
+async fn courier_is_found_by_both_protocols_and_its_mailbox_is_listed() {
+    let ca = Ca::new();
+    let courier = Courier::start(&ca.issue(&["mail.a.test"]), &[("alice@a.test", "alice-secret")], false);
+    courier.mailbox("alice@a.test", "alice-secret").seed(mail(5, 30));
+    let world = World::new(
+        ca,
+        &[
+            Record::srv("_imaps._tcp.a.test", "mail.a.test", courier.imaps().port()),
+            Record::srv("_pop3s._tcp.a.test", "mail.a.test", courier.pop3s().port()),
+            Record::a("mail.a.test", "127.0.0.1"),
+        ],
+    );
+    let found = world.discover(&world.request("a.test", vec![mailbox("alice@a.test", "alice-secret")])).await;
+    assert_eq!(protocols(&found), [Some(Protocol::Imap)], "{found:#?}");
+    assert_eq!(codes(&found), [], "{:#?}", found.findings);
+
+    let imap = answered(&found, Protocol::Imap);
+    assert!(imap.greeting.contains("Courier-IMAP ready."), "{}", imap.greeting);
+    // What R8 of the rules for choosing is about: changes of flags are not told.
+    let lacks = |word: &str| !imap.capabilities.has(word);
+    assert!(imap.capabilities.has("NAMESPACE") && lacks("CONDSTORE") && lacks("UIDPLUS"), "{imap:?}");
+    assert_eq!(imap.tls.as_ref().unwrap().names, ["mail.a.test"]);
+    let pop3 = answered(&found, Protocol::Pop3);
+    assert_eq!(pop3.greeting, "Hello there.");
+    assert!(pop3.capabilities.has("UIDL") && pop3.capabilities.has("TOP"), "{pop3:?}");
+
+    let session = session(&found, Protocol::Imap);
+    assert_eq!(session.personal, ["INBOX."], "{session:?}");
+    let size = found.mailboxes[0].size.as_ref().unwrap();
+    assert_eq!((size.messages, size.folders), (30, 4), "{size:?}");
+
+    let places = format!("IMAP at {} and POP3 at {}", imap.endpoint.address(), pop3.endpoint.address());
+    // Courier counts on its own for POP3: its names may be those of IMAP by chance.
+    let expected = "show one Inbox of one mailbox: all 8 messages agree in size";
+    let [statement] = compared(&found)[..] else { panic!("{:#?}", found.evidence) };
+    assert!(statement.starts_with(&format!("{places} {expected}")), "{statement}");
+
+    // Where IMAP refuses the mailbox, POP3 has it, and its messages have lasting names.
+    let mut by_pop3 = mailbox("alice@a.test", "alice-secret");
+    by_pop3.chosen = Some(Chosen { protocol: Protocol::Pop3, endpoint: None, reason: None });
+    let found = world.discover(&world.request("a.test", vec![by_pop3])).await;
+    assert_eq!(protocols(&found), [Some(Protocol::Pop3)], "{found:#?}");
+    assert!(self::session(&found, Protocol::Pop3).unique_ids);
+    assert_eq!(found.mailboxes[0].size.as_ref().unwrap().messages, 8);
+}
+
+#[tokio::test]
+async fn cyrus_is_found_with_all_its_services_and_its_mailbox_is_listed() {
+    let ca = Ca::new();
+    let cyrus = Cyrus::start(&ca.issue(&["mail.b.test"]), &[("bob@b.test", "bob-secret")]);
+    let mut client = cyrus.mailbox("bob@b.test", "bob-secret");
+    client.seed(mail(6, 30));
+    // Who has seen them takes \Recent off, and POP3 may be asked too.
+    client.select("INBOX").unwrap();
+    let world = World::new(
+        ca,
+        &[
+            Record::srv("_imaps._tcp.b.test", "mail.b.test", cyrus.imaps().port()),
+            Record::srv("_pop3s._tcp.b.test", "mail.b.test", cyrus.pop3s().port()),
+            Record::srv("_sieve._tcp.b.test", "mail.b.test", cyrus.sieve().port()),
+            Record::srv("_jmap._tcp.b.test", "mail.b.test", cyrus.https().port()),
+            Record::srv("_caldavs._tcp.b.test", "mail.b.test", cyrus.https().port()),
+            Record::srv("_carddavs._tcp.b.test", "mail.b.test", cyrus.https().port()),
+            Record::a("mail.b.test", "127.0.0.1"),
+        ],
+    );
+    let found = world.discover(&world.request("b.test", vec![mailbox("bob@b.test", "bob-secret")])).await;
+    assert_eq!(protocols(&found), [Some(Protocol::Imap)], "{found:#?}");
+
+    let imap = answered(&found, Protocol::Imap);
+    assert!(imap.greeting.contains("Cyrus IMAP 3."), "{}", imap.greeting);
+    let pop3 = answered(&found, Protocol::Pop3);
+    assert!(pop3.greeting.contains("Cyrus POP3 3.") && pop3.capabilities.has("UIDL"), "{pop3:?}");
+    // Before the login it says little, after it all.
+    assert!(!imap.capabilities.has("QRESYNC"), "{imap:?}");
+    let session = session(&found, Protocol::Imap);
+    assert!(
+        ["QRESYNC", "STATUS=SIZE", "UIDPLUS"].iter().all(|word| session.capabilities.has(word)),
+        "{session:?}"
+    );
+    assert!(session.id.iter().any(|word| word == "name=Cyrus IMAPD"), "{session:?}");
+    let size = found.mailboxes[0].size.as_ref().unwrap();
+    assert_eq!((size.messages, size.folders), (30, 5), "{size:?}");
+
+    let places = format!("IMAP at {} and POP3 at {}", imap.endpoint.address(), pop3.endpoint.address());
+    let expected = "show one Inbox of one mailbox: all 8 messages agree in size, and the UIDLs hold the UIDs";
+    assert_eq!(compared(&found), [format!("{places} {expected}")]);
+
+    let https = format!("https://mail.b.test:{}", cyrus.https().port());
+    for (service, grade, place) in [
+        (Service::Jmap, Grade::B, format!("{https}/jmap")),
+        (Service::ManageSieve, Grade::B, format!("mail.b.test:{}", cyrus.sieve().port())),
+        (Service::CalDav, Grade::C, format!("{https}/dav/calendars")),
+        (Service::CardDav, Grade::C, format!("{https}/dav/addressbooks")),
+    ] {
+        let facts = offered(&found, service);
+        assert_eq!(
+            (facts.grade, facts.place.as_str(), facts.trusted),
+            (grade, place.as_str(), true),
+            "{facts:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn radicale_is_found_by_its_service_records_and_the_path_beside_them() {
+    let ca = Ca::new();
+    let radicale = Radicale::start(&ca.issue(&["dav.c.test"]));
+    let world = World::new(
+        ca,
+        &[
+            Record::srv("_caldavs._tcp.c.test", "dav.c.test", radicale.address().port()),
+            Record::srv("_carddavs._tcp.c.test", "dav.c.test", radicale.address().port()),
+            Record::txt("_carddavs._tcp.c.test", "path=/people/"),
+            Record::a("dav.c.test", "127.0.0.1"),
+        ],
+    );
+    let found = world.discover(&world.request("c.test", Vec::new())).await;
+    // The well-known place leads to the one, a TXT record to the other.
+    for (service, path) in [(Service::CalDav, "/"), (Service::CardDav, "/people/")] {
+        let facts = offered(&found, service);
+        let place = format!("https://dav.c.test:{}{path}", radicale.address().port());
+        assert_eq!((facts.grade, facts.place.as_str()), (Grade::B, place.as_str()), "{facts:?}");
+        assert!(facts.words.contains("calendar-access"), "{facts:?}");
+    }
+}
+
+/// Moves one mailbox, checks all of it and moves it again: everything arrives once.
+#[track_caller]
+fn assert_moves(manifest: &str, source: &mut Client, destination: impl Fn() -> Client) {
+    let dns = Dns::start(&[]);
+    let ferry = Ferry::new(manifest).resolver(dns.addr());
+    ferry.run(&["--progress", "none"]).expect_code(0);
+    let there = destination().read_all();
+    assert_eq!(differences(&source.read_all(), &there), [""; 0]);
+    ferry.call("verify", &["--depth", "Full", "--output", "json"]).expect_code(0);
+    ferry.run(&["--progress", "none"]).expect_code(0);
+    assert_eq!(destination().read_all(), there, "a second run sends nothing");
+}
+
+/// A new Dovecot, with a master user.
+fn new_server(who: &str) -> Dovecot {
+    Dovecot::builder()
+        .imap(LOOPBACK)
+        .master("admin", "admin-secret")
+        .user(User::new(who, "of-no-use"))
+        .start()
+}
+
+#[test]
+fn a_mailbox_of_courier_moves_to_dovecot_with_its_folders() {
+    let courier =
+        Courier::start(&Ca::new().issue(&["mail.a.test"]), &[("alice@a.test", "alice-secret")], true);
+    let mut source = courier.mailbox("alice@a.test", "alice-secret");
+    source.seed(mail(7, 60));
+    let new = new_server("alice@new.test");
+    let manifest = Manifest::to(new.imap(), "admin", "admin-secret")
+        .secret("a.test", &[("username", "alice@a.test"), ("password", "alice-secret")])
+        .domain("a.test", &["alice"], &server("IMAP", courier.imap()))
+        .policy("settleSeconds: 2")
+        .text();
+    assert_moves(&manifest, &mut source, || new.mailbox("alice@new.test"));
+}
+
+#[test]
+fn a_mailbox_of_cyrus_moves_to_dovecot_with_its_folders() {
+    let cyrus = Cyrus::start(&Ca::new().issue(&["mail.b.test"]), &[("bob@b.test", "bob-secret")]);
+    let mut source = cyrus.mailbox("bob@b.test", "bob-secret");
+    source.seed(mail(8, 60));
+    let new = new_server("bob@new.test");
+    let manifest = Manifest::to(new.imap(), "admin", "admin-secret")
+        .secret("b.test", &[("username", "bob@b.test"), ("password", "bob-secret")])
+        .domain("b.test", &["bob"], &server("IMAP", cyrus.imap()))
+        .policy("settleSeconds: 2")
+        .text();
+    assert_moves(&manifest, &mut source, || new.mailbox("bob@new.test"));
+}
+
+#[test]
+fn a_courier_without_uidplus_takes_everything_once() {
+    let courier =
+        Courier::start(&Ca::new().issue(&["mail.new.test"]), &[("olga@new.test", "new-secret")], false);
+    let old = Dovecot::builder().imap(LOOPBACK).user(User::new("olga@old.test", "olga-secret")).start();
+    let mut source = old.mailbox("olga@old.test");
+    source.seed(mail(9, 60));
+    let at = courier.imap();
+    let there =
+        format!("host: {}, port: {}, tls: None, credentialsRef: {{name: courier}}", at.ip(), at.port());
+    let manifest = Manifest::to(at, "unused", "unused")
+        .secret("courier", &[("username", "olga@new.test"), ("password", "new-secret")])
+        .destination(&format!("{{{there}}}"))
+        .secret("old.test", &[("username", "olga@old.test"), ("password", "olga-secret")])
+        .domain("old.test", &["olga"], &server("IMAP", old.imap()))
+        .policy("settleSeconds: 2")
+        .text();
+    assert_moves(&manifest, &mut source, || courier.mailbox("olga@new.test", "new-secret"));
+}
