@@ -5,11 +5,13 @@
 
 mod allowance;
 pub mod credentials;
+mod deflate;
 mod host;
 pub mod imap;
 pub mod network;
 pub mod patience;
 pub mod pop3;
+mod speed;
 pub(crate) mod spool;
 pub mod tls;
 

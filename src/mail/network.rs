@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
@@ -19,6 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
+use super::deflate::Deflate;
 use super::host::{Host, Waiting};
 use super::tls::Trust;
 use crate::model::endpoint::Endpoint;
@@ -159,7 +161,9 @@ impl Network {
                 Ok(Ok(tcp)) => {
                     // Commands are written whole; waiting to fill a packet only adds latency.
                     tcp.set_nodelay(true).ok();
-                    let channel = Channel { stream: Stream::Plain(tcp), tls: None, slot };
+                    let host = self.host(&endpoint.host);
+                    let channel =
+                        Channel { stream: Stream::Plain(tcp), deflate: None, tls: None, host, _slot: slot };
                     return match endpoint.tls {
                         Tls::Implicit => channel.secure(&endpoint.host, trust).await,
                         Tls::StartTLS | Tls::None => Ok(channel),
@@ -226,6 +230,11 @@ impl Network {
             Class::Unreachable => host.allowance().refuse(open, failure.wait, now),
             _ => {}
         }
+    }
+
+    /// Learns how fast a host is: one session carried so many bytes of messages while it waited for the host for so long.
+    pub fn note_carried(&self, host: &str, bytes: u64, waited: Duration) {
+        self.host(host).note_carried(bytes, waited);
     }
 
     fn host(&self, host: &str) -> Arc<Host> {
@@ -303,9 +312,12 @@ pub enum Stream {
 pub struct Channel {
     /// The bytes' way.
     pub stream: Stream,
+    /// Set once all that passes is compressed.
+    deflate: Option<Box<Deflate>>,
     /// What the handshake showed, once there was one.
     pub tls: Option<TlsFacts>,
-    slot: OwnedSemaphorePermit,
+    host: Arc<Host>,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Channel {
@@ -325,7 +337,30 @@ impl Channel {
                 )
                 .hint("check that this port speaks TLS from the first byte")
             })??;
-        Ok(Self { stream: Stream::Tls(Box::new(stream)), tls: Some(facts), slot: self.slot })
+        Ok(Self { stream: Stream::Tls(Box::new(stream)), tls: Some(facts), ..self })
+    }
+
+    /// Compresses all that is written from now on, and takes what comes for compressed (RFC 4978); `incoming` is what was
+    /// read too far.
+    pub fn compress(&mut self, incoming: BytesMut) {
+        self.deflate = Some(Box::new(Deflate::new(incoming)));
+    }
+
+    /// Whether everything is compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.deflate.is_some()
+    }
+
+    /// Whether the link to the host is slow, as far as this process has learned.
+    pub fn is_slow(&self) -> bool {
+        self.host.is_slow()
+    }
+
+    /// Tells the host's other sessions how fast this one was. What is compressed tells nothing about the link.
+    pub fn note_carried(&self, bytes: u64, waited: Duration) {
+        if !self.is_compressed() {
+            self.host.note_carried(bytes, waited);
+        }
     }
 }
 
@@ -365,25 +400,40 @@ impl AsyncWrite for Stream {
     }
 }
 
-macro_rules! delegate_to_stream {
-    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
-        impl AsyncRead for Channel {
-            fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-                Pin::new(&mut self.stream).poll_read(cx, buf)
-            }
+impl AsyncRead for Channel {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let Self { stream, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => deflate.poll_read(stream, cx, buf),
+            None => Pin::new(stream).poll_read(cx, buf),
         }
-        impl AsyncWrite for Channel {
-            $(fn $name(mut self: Pin<&mut Self>, cx: &mut Context<'_>, $($arg: $ty),*) -> Poll<std::io::Result<$out>> {
-                Pin::new(&mut self.stream).$name(cx, $($arg),*)
-            })*
-        }
-    };
+    }
 }
 
-delegate_to_stream! {
-    poll_write(buf: &[u8]) -> usize;
-    poll_flush() -> ();
-    poll_shutdown() -> ();
+impl AsyncWrite for Channel {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        let Self { stream, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => deflate.poll_write(stream, cx, buf),
+            None => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let Self { stream, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => deflate.poll_flush(stream, cx),
+            None => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
 }
 
 #[cfg(test)]

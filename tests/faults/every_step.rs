@@ -353,6 +353,11 @@ fn situations() -> Vec<Situation> {
             ..Situation::default()
         },
         Situation {
+            name: "over_slow_links",
+            orders: |stage, play| vec![Orders { slow: true, ..stage.orders(play) }],
+            ..Situation::default()
+        },
+        Situation {
             name: "expunged_while_copying",
             between: Between::Expunging,
             // It may have been read before it went.

@@ -111,6 +111,7 @@ pub struct Builder {
     plaintext_auth: bool,
     max_message: Option<u64>,
     record_commands: bool,
+    compression: bool,
     any_user: Option<(String, Option<u64>)>,
     extra: String,
 }
@@ -212,6 +213,12 @@ impl Builder {
         self
     }
 
+    /// Offers COMPRESS=DEFLATE.
+    pub fn compression(mut self) -> Self {
+        self.compression = true;
+        self
+    }
+
     /// Adds lines to the configuration as they stand.
     pub fn setting(mut self, lines: &str) -> Self {
         self.extra.push_str(lines);
@@ -282,6 +289,7 @@ impl Dovecot {
             plaintext_auth: true,
             max_message: None,
             record_commands: false,
+            compression: false,
             any_user: None,
             extra: String::new(),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_imap::{Authenticator, Client, Connection};
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::refusal::explain;
 use super::tokens::{Status, StatusText, Value, read_values};
@@ -194,7 +194,10 @@ impl Greeted {
             Some(capabilities) => capabilities,
             None => ask_capabilities(&mut inner).await?,
         };
-        Ok(Session { inner, facts, farewell: None })
+        let may_compress = facts.capabilities.has("COMPRESS=DEFLATE");
+        let mut session = Session { inner, facts, farewell: None, may_compress, waited: Duration::ZERO };
+        session.compress_if_slow().await?;
+        Ok(session)
     }
 
     /// Ends the connection politely.
@@ -257,6 +260,10 @@ pub struct Session {
     inner: async_imap::Session<Wire<Channel>>,
     facts: ServerFacts,
     farewell: Option<StatusText>,
+    /// Whether compression is offered and was not asked for yet.
+    may_compress: bool,
+    /// How long the server was waited for in all.
+    waited: Duration,
 }
 
 /// The tag of a command under way.
@@ -307,7 +314,9 @@ impl Session {
     /// # Errors
     /// [`Class::Unreachable`] when the connection is gone.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let begun = Instant::now();
         let written = timeout(SILENCE_MAX, self.inner.get_mut().write_all(bytes)).await;
+        self.waited += begun.elapsed();
         written.map_err(|_| silent())?.map_err(|e| lost(&e))
     }
 
@@ -316,7 +325,9 @@ impl Session {
     /// # Errors
     /// [`Class::Unreachable`] when the connection is gone.
     pub async fn uncork(&mut self) -> Result<()> {
+        let begun = Instant::now();
         let sent = timeout(SILENCE_MAX, self.inner.get_mut().uncork()).await;
+        self.waited += begun.elapsed();
         sent.map_err(|_| silent())?.map_err(|e| lost(&e))
     }
 
@@ -326,7 +337,10 @@ impl Session {
     /// [`Class::Unreachable`] when the connection ended or was silent for a minute, with the server's own reason if it
     /// gave one; [`Class::Protocol`] when it says what is no IMAP.
     pub async fn next_event(&mut self) -> Result<Event> {
-        let event = next_event(&mut self.inner).await.map_err(|failure| match self.farewell.take() {
+        let begun = Instant::now();
+        let event = next_event(&mut self.inner).await;
+        self.waited += begun.elapsed();
+        let event = event.map_err(|failure| match self.farewell.take() {
             Some(said) if failure.class == Class::Unreachable => explain("the session", Status::Bye, &said),
             _ => failure,
         })?;
@@ -400,6 +414,42 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Has all that follows compressed (RFC 4978), where the server offers it and the link to its host was found to be
+    /// slow. No command may be under way.
+    ///
+    /// # Errors
+    /// Those of the connection. A server that does not keep to its offer is no failure: all goes on as it is.
+    pub async fn compress_if_slow(&mut self) -> Result<()> {
+        if !self.may_compress || !self.inner.get_mut().channel().is_slow() {
+            return Ok(());
+        }
+        self.may_compress = false;
+        let host = printable(&self.facts.endpoint.host);
+        match self.run("COMPRESS DEFLATE", |_| Ok(())).await {
+            Ok(_) => {
+                tracing::debug!(%host, "the link is slow: what follows is compressed");
+                self.inner.get_mut().compress();
+            }
+            Err(failure) if matches!(failure.class, Class::Refused | Class::Protocol) => {
+                tracing::debug!(%host, failure = %failure.sentence(), "goes on without compression");
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// How long the server was waited for since the session began.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Tells the sessions with this host how fast it was: so many bytes of messages passed since it had been waited for
+    /// as long as [`Self::waited`] said then.
+    pub fn note_carried(&mut self, bytes: u64, waited_before: Duration) {
+        let waited = self.waited.saturating_sub(waited_before);
+        self.inner.get_mut().channel().note_carried(bytes, waited);
     }
 
     /// Ends the session politely, without waiting long.

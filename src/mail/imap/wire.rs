@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::tokens::Status;
+use crate::mail::network::Channel;
 use crate::mail::patience::Patience;
 
 /// Bytes asked of the socket at once.
@@ -116,6 +117,11 @@ impl<S> Wire<S> {
         self.events.drain(..).collect()
     }
 
+    /// What the bytes pass through.
+    pub fn channel(&self) -> &S {
+        &self.inner
+    }
+
     /// The channel, if the server sent nothing beyond what was read; a server that talks on before the TLS handshake
     /// has had words put into its mouth (STARTTLS injection).
     pub fn into_channel(self) -> Option<S> {
@@ -199,6 +205,14 @@ impl<S> Wire<S> {
         }
         self.reading = Reading::Literal { left: size };
         Ok(None)
+    }
+}
+
+impl Wire<Channel> {
+    /// Compresses all that follows, now that the server has agreed to it: what came behind its OK is compressed already.
+    pub fn compress(&mut self) {
+        self.searched = 0;
+        self.inner.compress(self.incoming.split());
     }
 }
 
