@@ -209,6 +209,13 @@ impl Network {
         self.host(host).is_wanted()
     }
 
+    /// Whether a host should have fewer connections: somebody waits for one, or it asked for a pause while there were as
+    /// many. Whoever can do without one gives it back at the next good place.
+    pub fn should_have_fewer(&self, host: &str) -> bool {
+        let host = self.host(host);
+        host.is_wanted() || host.allowance().exceeded_by(host.open(), Instant::now())
+    }
+
     /// Learns from a further session that a host did not let begin that it is one too many.
     pub fn note_refused(&self, host: &str, failure: &Failure) {
         match failure.class {
@@ -489,8 +496,10 @@ mod tests {
         let mut further = vec![free().await.unwrap(), free().await.unwrap(), free().await.unwrap()];
         network.note("127.0.0.1", &Failure::new(Class::Throttled, "slow down"));
         assert!(free().await.is_none(), "four are open, and two are allowed");
+        assert!(network.should_have_fewer("127.0.0.1"));
         further.truncate(1);
         assert!(free().await.is_none());
+        assert!(!network.should_have_fewer("127.0.0.1"), "two are what it is left");
         further.clear();
         further.push(free().await.unwrap());
         // One too many costs one; a first connection is never refused here.
@@ -506,7 +515,7 @@ mod tests {
         let connect = network.connect(&endpoint, &trust);
         tokio::pin!(connect);
         assert!(timeout(Duration::from_millis(50), &mut connect).await.is_err());
-        assert!(network.is_wanted("127.0.0.1"));
+        assert!(network.is_wanted("127.0.0.1") && network.should_have_fewer("127.0.0.1"));
         needed.pop();
         connect.await.unwrap();
         assert!(!network.is_wanted("127.0.0.1"));

@@ -95,14 +95,15 @@ pub async fn fetch_bodies(session: &mut Session, wanted: &[WantedUid], bodies: &
                 let failure = (status != Status::Ok)
                     .then(|| super::refusal::explain("UID FETCH", status, &StatusText::parse(&rest)));
                 match failure {
-                    // One unreadable message must not take its neighbours along.
-                    Some(_) if missing.len() > 1 => queue.extend(missing.into_iter().map(|w| vec![w])),
+                    // Whoever is asked for a pause must not ask for each message instead.
                     Some(failure)
                         if missing.is_empty()
                             || matches!(failure.class, Class::Throttled | Class::Unreachable) =>
                     {
                         return Err(failure);
                     }
+                    // One unreadable message must not take its neighbours along.
+                    Some(_) if missing.len() > 1 => queue.extend(missing.into_iter().map(|w| vec![w])),
                     failure => {
                         for message in missing {
                             keys.remove(&message.uid);

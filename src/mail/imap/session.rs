@@ -24,6 +24,8 @@ use crate::model::text::printable;
 
 /// Commands of one flight that may be unanswered; all of them fit into a socket's buffers.
 const COMMANDS_IN_FLIGHT: usize = 64;
+/// How long is listened to a server that takes no more.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a polite LOGOUT may take.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -302,11 +304,11 @@ impl Session {
         if command.contains(['\r', '\n', '\0']) {
             return Err(Failure::internal("a command would be split by a line break in a name"));
         }
-        let id = self.inner.run_command(command).await.map_err(|error| match error {
-            async_imap::error::Error::Io(error) => lost(&error),
-            other => Failure::internal("a command could not be sent").caused_by(&other),
-        })?;
-        Ok(Tag(id.0.into_bytes()))
+        match self.inner.run_command(command).await {
+            Ok(id) => Ok(Tag(id.0.into_bytes())),
+            Err(async_imap::error::Error::Io(error)) => Err(self.last_words(&error).await),
+            Err(other) => Err(Failure::internal("a command could not be sent").caused_by(&other)),
+        }
     }
 
     /// Writes bytes of a literal that a command announced.
@@ -317,7 +319,10 @@ impl Session {
         let begun = Instant::now();
         let written = timeout(SILENCE_MAX, self.inner.get_mut().write_all(bytes)).await;
         self.waited += begun.elapsed();
-        written.map_err(|_| silent())?.map_err(|e| lost(&e))
+        match written.map_err(|_| silent())? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.last_words(&error).await),
+        }
     }
 
     /// Sends what was written so far without waiting for an answer.
@@ -328,7 +333,22 @@ impl Session {
         let begun = Instant::now();
         let sent = timeout(SILENCE_MAX, self.inner.get_mut().uncork()).await;
         self.waited += begun.elapsed();
-        sent.map_err(|_| silent())?.map_err(|e| lost(&e))
+        match sent.map_err(|_| silent())? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.last_words(&error).await),
+        }
+    }
+
+    /// Why a server takes no more: as it said before it went, if it said anything.
+    async fn last_words(&mut self, error: &io::Error) -> Failure {
+        let to_the_end = async {
+            loop {
+                if let Err(failure) = self.next_event().await {
+                    return failure;
+                }
+            }
+        };
+        timeout(LAST_WORDS_TIMEOUT, to_the_end).await.unwrap_or_else(|_| lost(error))
     }
 
     /// The next thing the server says.
