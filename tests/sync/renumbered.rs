@@ -1,36 +1,11 @@
 //! A source that gives its UIDs anew and does not say so by another UIDVALIDITY: no server may, and some do.
 
-use std::fs;
-use std::path::Path;
-
 use crate::rig::{ANNA, Rig, letter, new_server, old_server};
 use crate::support::corpus::Message;
 
-/// Lets the server give the UIDs of the Inbox anew from 1 on, in the reverse order, under the UIDVALIDITY that it has.
 fn renumber(rig: &mut Rig) {
     rig.source.stop();
-    let inbox = rig.source.home(ANNA).join("Maildir");
-    let list = inbox.join("dovecot-uidlist");
-    let text = fs::read_to_string(&list).unwrap();
-    let (head, rows) = text.split_once('\n').unwrap();
-    // What was expunged may still stand there.
-    let files = fs::read_dir(inbox.join("cur")).unwrap().flatten().map(|file| file.file_name());
-    let files: Vec<String> = files.map(|name| name.into_string().unwrap()).collect();
-    let is_there = |name: &str| files.iter().any(|file| file.starts_with(name.split_once(':').unwrap().1));
-    let names = rows.lines().map(|row| row.split_once(' ').unwrap().1);
-    let names: Vec<&str> = names.filter(|name| is_there(name)).collect();
-    let head = head.split(' ').map(|word| match word.strip_prefix('N') {
-        Some(_) => format!("N{}", names.len() + 1),
-        None => word.to_owned(),
-    });
-    let head = head.collect::<Vec<_>>().join(" ");
-    let rows = (1..).zip(names.iter().rev()).map(|(uid, name)| format!("{uid} {name}\n"));
-    fs::write(&list, format!("{head}\n{}", rows.collect::<String>())).unwrap();
-    for entry in fs::read_dir(&inbox).unwrap().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("dovecot.index") && Path::is_file(&entry.path()) {
-            fs::remove_file(entry.path()).unwrap();
-        }
-    }
+    rig.source.renumber_inbox(ANNA);
     rig.source.start();
 }
 
