@@ -6,8 +6,8 @@
 //!
 //! `bench engine SOURCE DESTINATION USER PASSWORD STATE SESSIONS`, `bench pop3 …` (the engine with a POP3 source),
 //! `bench retr …` (that source alone; nothing is kept) and `bench raw …` run one peer against servers that are there
-//! already: so the product can be put beside others in somebody else's measurement. `bench micro` measures single parts of
-//! the engine.
+//! already: so the product can be put beside others in somebody else's measurement. With `BENCH_CA`, the PEM file of an
+//! authority, they speak TLS from the first byte. `bench micro` measures single parts of the engine.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -27,6 +27,7 @@ mod support;
 mod table;
 
 use std::env;
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -46,6 +47,8 @@ pub struct Job {
     pub password: String,
     /// Connections at each side.
     pub sessions: usize,
+    /// PEM text of the authority whose certificates both servers show; without it there is no TLS.
+    pub authority: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -68,6 +71,8 @@ fn main() -> ExitCode {
                 user: user.to_owned(),
                 password: password.to_owned(),
                 sessions: sessions.parse().expect("a number of sessions"),
+                authority: env::var_os("BENCH_CA")
+                    .map(|path| fs::read_to_string(path).expect("an authority")),
             };
             run_peer(peer, &job, Path::new(state))
         }

@@ -41,11 +41,12 @@ impl Side {
     fn new(protocol: Protocol, port: u16, job: &Job) -> Result<Self> {
         let nobody = ([127, 0, 0, 1], 53).into();
         let everywhere = ["127.0.0.0/8", "10.0.0.0/8"].iter().filter_map(|net| net.parse().ok()).collect();
+        let tls = if job.authority.is_some() { Tls::Implicit } else { Tls::None };
         Ok(Self {
             network: Network::new(Some(nobody), everywhere, job.sessions)?,
-            endpoint: Endpoint::new(protocol, &job.host, port, Tls::None),
+            endpoint: Endpoint::new(protocol, &job.host, port, tls),
             login: Login::own(job.user.clone(), Secret::new(job.password.clone())),
-            trust: Trust::with_authorities(&[])?,
+            trust: Trust::with_authorities(job.authority.as_slice())?,
         })
     }
 

@@ -5,8 +5,11 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::net::TcpStream;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use crate::Job;
 
@@ -15,18 +18,65 @@ const BATCH: (usize, usize) = (100, 4 << 20);
 /// Commands without an answer yet.
 const WINDOW: usize = 32;
 
+/// The bytes' way; clones share it.
+#[derive(Clone)]
+enum Stream {
+    Plain(Arc<TcpStream>),
+    Tls(Arc<Mutex<StreamOwned<ClientConnection, TcpStream>>>),
+}
+
+impl Stream {
+    fn open(port: u16, job: &Job) -> io::Result<Self> {
+        let tcp = TcpStream::connect((job.host.as_str(), port))?;
+        tcp.set_nodelay(true)?;
+        let Some(authority) = &job.authority else { return Ok(Self::Plain(Arc::new(tcp))) };
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(
+            CertificateDer::pem_slice_iter(authority.as_bytes()).filter_map(Result::ok),
+        );
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let name = ServerName::try_from(job.host.clone()).map_err(io::Error::other)?;
+        let tls = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        Ok(Self::Tls(Arc::new(Mutex::new(StreamOwned::new(tls, tcp)))))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => (&**tcp).read(buf),
+            Self::Tls(tls) => tls.lock().unwrap_or_else(PoisonError::into_inner).read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => (&**tcp).write(buf),
+            Self::Tls(tls) => tls.lock().unwrap_or_else(PoisonError::into_inner).write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => (&**tcp).flush(),
+            Self::Tls(tls) => tls.lock().unwrap_or_else(PoisonError::into_inner).flush(),
+        }
+    }
+}
+
 /// One logged-in connection.
 struct Connection {
-    read: BufReader<TcpStream>,
-    write: BufWriter<TcpStream>,
+    read: BufReader<Stream>,
+    write: BufWriter<Stream>,
     tags: usize,
 }
 
 impl Connection {
     fn open(port: u16, job: &Job) -> io::Result<Self> {
-        let stream = TcpStream::connect((job.host.as_str(), port))?;
-        stream.set_nodelay(true)?;
-        let read = BufReader::with_capacity(256 << 10, stream.try_clone()?);
+        let stream = Stream::open(port, job)?;
+        let read = BufReader::with_capacity(256 << 10, stream.clone());
         let mut connection = Self { read, write: BufWriter::with_capacity(256 << 10, stream), tags: 0 };
         connection.line()?;
         connection.run(&format!("LOGIN \"{}\" \"{}\"", job.user, job.password))?;

@@ -7,6 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::support::ca::Ca;
 use crate::support::compare::differences;
 use crate::support::corpus::Corpus;
 use crate::support::dovecot::{Builder, Dovecot, LOOPBACK, User};
@@ -36,17 +37,20 @@ fn number(name: &str, otherwise: usize) -> usize {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-fn server() -> Builder {
-    Dovecot::builder()
+fn server(ca: Option<&Ca>) -> Builder {
+    let server = Dovecot::builder()
         .imap(LOOPBACK)
         .user(User::new(USER, PASSWORD))
-        .setting("mail_fsync = never\nmail_max_userip_connections = 50")
+        .setting("mail_fsync = never\nmail_max_userip_connections = 50");
+    // mbsync knows names of hosts only.
+    ca.map_or(server.clone(), |ca| server.imaps(LOOPBACK).tls(&ca.issue(&["127.0.0.1", "localhost"])))
 }
 
 /// Measures and prints.
 pub fn run() -> ExitCode {
     let (messages, rounds) = (number("BENCH_MESSAGES", 2000), number("BENCH_ROUNDS", 5));
-    let source = server().start();
+    let ca = env::var("BENCH_TLS").is_ok_and(|word| word == "yes").then(Ca::new);
+    let source = server(ca.as_ref()).start();
     source.mailbox(USER).seed(Corpus::new(7).ordinary_only().messages(messages));
     // Read once, so that the server's caches are warm for the first peer as for the last.
     let account = source.mailbox(USER).read_all();
@@ -71,15 +75,15 @@ pub fn run() -> ExitCode {
     for _ in 0..rounds {
         for (at, peer) in peers.iter().enumerate() {
             let state = tempfile::tempdir().unwrap();
-            let destination = server().start();
-            full[at].runs.push(carry(peer, &source, &destination, state.path()));
+            let destination = server(ca.as_ref()).start();
+            full[at].runs.push(carry(peer, &source, &destination, state.path(), ca.as_ref()));
             if peer.starts_with("mailferry") {
                 let found = differences(&account, &destination.mailbox(USER).read_all());
                 same &= found.is_empty();
                 found.iter().for_each(|line| println!("{peer}: {line}"));
             }
             if !peer.starts_with("raw") {
-                let run = carry(peer, &source, &destination, state.path());
+                let run = carry(peer, &source, &destination, state.path(), ca.as_ref());
                 match idle.iter_mut().find(|line| line.peer == *peer) {
                     Some(line) => line.runs.push(run),
                     None => idle.push(Line { peer: (*peer).to_owned(), runs: vec![run] }),
@@ -88,8 +92,9 @@ pub fn run() -> ExitCode {
         }
     }
     println!(
-        "\n{messages} messages, {:.1} MB, {rounds} rounds, Maildir, mail_fsync=never, loopback\n",
-        bytes as f64 / 1e6
+        "\n{messages} messages, {:.1} MB, {rounds} rounds, Maildir, mail_fsync=never, loopback, {} TLS\n",
+        bytes as f64 / 1e6,
+        if ca.is_some() { "with" } else { "without" }
     );
     print("Full sync", &full, messages);
     print("Nothing changed", &idle, messages);
@@ -109,12 +114,18 @@ fn installed(program: &str) -> bool {
 }
 
 /// Runs one peer once.
-fn carry(peer: &str, source: &Dovecot, destination: &Dovecot, state: &Path) -> Run {
-    let (old, new) = (source.imap().port(), destination.imap().port());
+fn carry(peer: &str, source: &Dovecot, destination: &Dovecot, state: &Path, ca: Option<&Ca>) -> Run {
+    let port = |server: &Dovecot| if ca.is_some() { server.imaps() } else { server.imap() }.port();
+    let (old, new) = (port(source), port(destination));
+    let authority = ca.map(|ca| {
+        let path = state.join("ca.pem");
+        fs::write(&path, ca.pem()).unwrap();
+        path
+    });
     let mut command = match peer {
         "mbsync" => {
             let config = state.join("mbsyncrc");
-            fs::write(&config, mbsync_config(old, new, state)).unwrap();
+            fs::write(&config, mbsync_config(old, new, state, authority.as_deref())).unwrap();
             let mut command = Command::new("mbsync");
             command.arg("-q").arg("-c").arg(config).arg("all");
             command
@@ -138,6 +149,10 @@ fn carry(peer: &str, source: &Dovecot, destination: &Dovecot, state: &Path) -> R
             command.arg(state).arg(rest.split_once(' ').unwrap().0);
             command
         }
+    };
+    match &authority {
+        Some(path) => command.env("BENCH_CA", path),
+        None => command.env_remove("BENCH_CA"),
     };
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
@@ -204,10 +219,13 @@ fn print(title: &str, lines: &[Line], messages: usize) {
     println!();
 }
 
-fn mbsync_config(old: u16, new: u16, state: &Path) -> String {
+fn mbsync_config(old: u16, new: u16, state: &Path, authority: Option<&Path>) -> String {
+    let tls = authority.map_or("SSLType None".to_owned(), |path| {
+        format!("SSLType IMAPS\nSystemCertificates no\nCertificateFile {}", path.display())
+    });
     let store = |name: &str, port: u16| {
         format!(
-            "IMAPStore {name}\nHost 127.0.0.1\nPort {port}\nUser {USER}\nPass {PASSWORD}\nSSLType None\nAuthMechs LOGIN\n\
+            "IMAPStore {name}\nHost localhost\nPort {port}\nUser {USER}\nPass {PASSWORD}\n{tls}\nAuthMechs LOGIN\n\
              PathDelimiter /\n\n"
         )
     };

@@ -175,6 +175,9 @@ pub trait Ledger: Send + Sync {
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()>;
     /// Forgets rows whose locators are void because another row took over what they stood for.
     async fn forget(&self, rows: &[RowId]) -> Result<()>;
+    /// Voids the IMAP locators of rows: their UIDs name other messages now, under the same UIDVALIDITY. They become UIDs
+    /// under UIDVALIDITY 0, which no server has.
+    async fn detach(&self, rows: &[RowId]) -> Result<()>;
     /// Puts delivered rows back to `Pending`, for what is no longer at the destination.
     async fn reopen(&self, rows: &[RowId]) -> Result<()>;
     /// Forgets where everything of a destination folder is that was seen under another UIDVALIDITY than this one.

@@ -462,10 +462,10 @@ impl MoreLanes for Lanes<'_> {
         self.tools.note_end(self.endpoint, failure);
     }
 
-    fn are_wanted_elsewhere(&self) -> bool {
+    fn should_be_fewer(&self) -> bool {
         let network = &self.tools.network;
-        network.is_wanted(&self.endpoint.host)
-            || network.is_wanted(&self.tools.spec().destination.endpoint().host)
+        network.should_have_fewer(&self.endpoint.host)
+            || network.should_have_fewer(&self.tools.spec().destination.endpoint().host)
     }
 }
 

@@ -32,11 +32,20 @@ impl Allowance {
 
     /// Whether one session more than those open may be tried.
     pub(super) fn admits(&mut self, open: usize, now: Instant) -> bool {
+        open < self.allowed(now)
+    }
+
+    /// Whether more are open than the host is left.
+    pub(super) fn exceeded_by(&mut self, open: usize, now: Instant) -> bool {
+        open > self.allowed(now)
+    }
+
+    fn allowed(&mut self, now: Instant) -> usize {
         while let Some(at) = self.grows_at.filter(|at| *at <= now) {
             self.allowed = self.most.min(self.allowed + 1);
             self.grows_at = (self.allowed < self.most).then(|| at + QUIET);
         }
-        open < self.allowed
+        self.allowed
     }
 
     /// A session was refused or ended beside `open` others that were not.
@@ -66,7 +75,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn allowed(allowance: &mut Allowance, now: Instant) -> usize {
-        (0..100).find(|open| !allowance.admits(*open, now)).unwrap()
+        let allowed = (0..100).find(|open| !allowance.admits(*open, now)).unwrap();
+        assert!(!allowance.exceeded_by(allowed, now) && allowance.exceeded_by(allowed + 1, now));
+        allowed
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,12 +1,14 @@
 //! The connections of a process to one host, over all mailboxes: their limit, those who wait for one, and what is learned
-//! of how many the host takes.
+//! of how many the host takes and of how fast it is.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use super::allowance::Allowance;
+use super::speed::is_slow;
 
 /// The connections to one host.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(super) struct Host {
     waiting: AtomicUsize,
     /// What the host takes of further ones.
     allowance: Mutex<Allowance>,
+    /// What the last session that could tell has told of the link.
+    slow: AtomicBool,
 }
 
 impl Host {
@@ -26,6 +30,7 @@ impl Host {
             limit,
             waiting: AtomicUsize::new(0),
             allowance: Mutex::new(Allowance::new(limit)),
+            slow: AtomicBool::new(false),
         }
     }
 
@@ -42,6 +47,18 @@ impl Host {
     /// What the host takes of further ones.
     pub(super) fn allowance(&self) -> MutexGuard<'_, Allowance> {
         self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session carried so many bytes of messages as they are, while it waited for the host for so long.
+    pub(super) fn note_carried(&self, bytes: u64, waited: Duration) {
+        if let Some(slow) = is_slow(bytes, waited) {
+            self.slow.store(slow, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the link to it is slow, as far as anything was carried.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod allowance;
 pub mod credentials;
+mod deflate;
 mod host;
 pub(crate) mod http;
 pub mod imap;
@@ -13,6 +14,7 @@ pub mod oauth;
 pub mod patience;
 pub mod pop3;
 mod sasl;
+mod speed;
 pub(crate) mod spool;
 pub mod tls;
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
@@ -19,6 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
+use super::deflate::Deflate;
 use super::host::{Host, Waiting};
 use super::tls::Trust;
 use crate::model::endpoint::Endpoint;
@@ -159,7 +161,9 @@ impl Network {
                 Ok(Ok(tcp)) => {
                     // Commands are written whole; waiting to fill a packet only adds latency.
                     tcp.set_nodelay(true).ok();
-                    let channel = Channel { stream: Stream::Plain(tcp), tls: None, slot };
+                    let host = self.host(&endpoint.host);
+                    let channel =
+                        Channel { stream: Stream::Plain(tcp), deflate: None, tls: None, host, _slot: slot };
                     return match endpoint.tls {
                         Tls::Implicit => channel.secure(&endpoint.host, trust).await,
                         Tls::StartTLS | Tls::None => Ok(channel),
@@ -205,6 +209,13 @@ impl Network {
         self.host(host).is_wanted()
     }
 
+    /// Whether a host should have fewer connections: somebody waits for one, or it asked for a pause while there were as
+    /// many. Whoever can do without one gives it back at the next good place.
+    pub fn should_have_fewer(&self, host: &str) -> bool {
+        let host = self.host(host);
+        host.is_wanted() || host.allowance().exceeded_by(host.open(), Instant::now())
+    }
+
     /// Learns from a further session that a host did not let begin that it is one too many.
     pub fn note_refused(&self, host: &str, failure: &Failure) {
         match failure.class {
@@ -226,6 +237,11 @@ impl Network {
             Class::Unreachable => host.allowance().refuse(open, failure.wait, now),
             _ => {}
         }
+    }
+
+    /// Learns how fast a host is: one session carried so many bytes of messages while it waited for the host for so long.
+    pub fn note_carried(&self, host: &str, bytes: u64, waited: Duration) {
+        self.host(host).note_carried(bytes, waited);
     }
 
     fn host(&self, host: &str) -> Arc<Host> {
@@ -303,9 +319,12 @@ pub enum Stream {
 pub struct Channel {
     /// The bytes' way.
     pub stream: Stream,
+    /// Set once all that passes is compressed.
+    deflate: Option<Box<Deflate>>,
     /// What the handshake showed, once there was one.
     pub tls: Option<TlsFacts>,
-    slot: OwnedSemaphorePermit,
+    host: Arc<Host>,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Channel {
@@ -325,7 +344,30 @@ impl Channel {
                 )
                 .hint("check that this port speaks TLS from the first byte")
             })??;
-        Ok(Self { stream: Stream::Tls(Box::new(stream)), tls: Some(facts), slot: self.slot })
+        Ok(Self { stream: Stream::Tls(Box::new(stream)), tls: Some(facts), ..self })
+    }
+
+    /// Compresses all that is written from now on, and takes what comes for compressed (RFC 4978); `incoming` is what was
+    /// read too far.
+    pub fn compress(&mut self, incoming: BytesMut) {
+        self.deflate = Some(Box::new(Deflate::new(incoming)));
+    }
+
+    /// Whether everything is compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.deflate.is_some()
+    }
+
+    /// Whether the link to the host is slow, as far as this process has learned.
+    pub fn is_slow(&self) -> bool {
+        self.host.is_slow()
+    }
+
+    /// Tells the host's other sessions how fast this one was. What is compressed tells nothing about the link.
+    pub fn note_carried(&self, bytes: u64, waited: Duration) {
+        if !self.is_compressed() {
+            self.host.note_carried(bytes, waited);
+        }
     }
 }
 
@@ -365,25 +407,40 @@ impl AsyncWrite for Stream {
     }
 }
 
-macro_rules! delegate_to_stream {
-    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty;)*) => {
-        impl AsyncRead for Channel {
-            fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-                Pin::new(&mut self.stream).poll_read(cx, buf)
-            }
+impl AsyncRead for Channel {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let Self { stream, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => deflate.poll_read(stream, cx, buf),
+            None => Pin::new(stream).poll_read(cx, buf),
         }
-        impl AsyncWrite for Channel {
-            $(fn $name(mut self: Pin<&mut Self>, cx: &mut Context<'_>, $($arg: $ty),*) -> Poll<std::io::Result<$out>> {
-                Pin::new(&mut self.stream).$name(cx, $($arg),*)
-            })*
-        }
-    };
+    }
 }
 
-delegate_to_stream! {
-    poll_write(buf: &[u8]) -> usize;
-    poll_flush() -> ();
-    poll_shutdown() -> ();
+impl AsyncWrite for Channel {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        let Self { stream, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => deflate.poll_write(stream, cx, buf),
+            None => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let Self { stream, deflate, .. } = self.get_mut();
+        match deflate {
+            Some(deflate) => deflate.poll_flush(stream, cx),
+            None => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
 }
 
 #[cfg(test)]
@@ -439,8 +496,10 @@ mod tests {
         let mut further = vec![free().await.unwrap(), free().await.unwrap(), free().await.unwrap()];
         network.note("127.0.0.1", &Failure::new(Class::Throttled, "slow down"));
         assert!(free().await.is_none(), "four are open, and two are allowed");
+        assert!(network.should_have_fewer("127.0.0.1"));
         further.truncate(1);
         assert!(free().await.is_none());
+        assert!(!network.should_have_fewer("127.0.0.1"), "two are what it is left");
         further.clear();
         further.push(free().await.unwrap());
         // One too many costs one; a first connection is never refused here.
@@ -456,7 +515,7 @@ mod tests {
         let connect = network.connect(&endpoint, &trust);
         tokio::pin!(connect);
         assert!(timeout(Duration::from_millis(50), &mut connect).await.is_err());
-        assert!(network.is_wanted("127.0.0.1"));
+        assert!(network.is_wanted("127.0.0.1") && network.should_have_fewer("127.0.0.1"));
         needed.pop();
         connect.await.unwrap();
         assert!(!network.is_wanted("127.0.0.1"));

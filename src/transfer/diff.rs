@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::ledger::{Row, RowId};
-use crate::mail::Listed;
+use crate::ledger::{Cursor, Row, RowId};
+use crate::mail::{FolderState, Listed};
 use crate::model::message::{Flags, Locator, Verdict};
 
 /// A message whose flags at the source are not those that were carried over.
@@ -34,6 +34,34 @@ pub struct Diff {
     pub gone: Vec<RowId>,
     /// Rows whose locators can never be listed again: another protocol, or a UIDVALIDITY that changed.
     pub void: Vec<Row>,
+}
+
+/// Whether a server gave its UIDs anew without a new UIDVALIDITY, which it must never do (RFC 9051 §2.3.1.1): its UIDNEXT
+/// went back, or a UID that the ledger knows is that of a message with another arrival date, which cannot change either.
+pub fn is_renumbered(
+    cursor: Option<&Cursor>,
+    state: &FolderState,
+    rows: &[Row],
+    listing: &[Listed],
+    reachable: impl Fn(&Locator) -> bool,
+) -> bool {
+    if state.uidvalidity == 0 {
+        return false;
+    }
+    let before = cursor.filter(|cursor| cursor.uidvalidity == state.uidvalidity).and_then(|c| c.uidnext);
+    if before.zip(state.uidnext).is_some_and(|(before, now)| now < before) {
+        return true;
+    }
+    let dates: HashMap<&Locator, i64> = rows
+        .iter()
+        .filter(|row| reachable(&row.locator))
+        .filter_map(|row| Some((&row.locator, row.date?.unix)))
+        .collect();
+    let other = |listed: &Listed| {
+        let known = dates.get(&listed.locator).zip(listed.date);
+        known.is_some_and(|(before, now)| *before != now.unix)
+    };
+    listing.iter().any(other)
 }
 
 /// Compares a complete listing with the ledger's rows. `reachable` tells whether a row's locator could be in such a
@@ -76,6 +104,7 @@ pub fn compare(rows: Vec<Row>, listing: Vec<Listed>, reachable: impl Fn(&Locator
 mod tests {
     use super::*;
     use crate::model::folder::FolderPath;
+    use crate::model::message::InternalDate;
 
     fn at(uidvalidity: u32, uid: u32) -> Locator {
         Locator::Imap { folder: FolderPath::inbox(), uidvalidity, uid }
@@ -88,6 +117,40 @@ mod tests {
 
     fn listed(uid: u32, flags: &str) -> Listed {
         Listed { locator: at(5, uid), size: 1, date: None, flags: Some(Flags::parse(flags)) }
+    }
+
+    #[test]
+    fn uids_that_name_other_messages_are_noticed() {
+        let date = |unix| Some(InternalDate { unix, offset_minutes: 0 });
+        let cursor = |uidvalidity, uidnext| Cursor { uidvalidity, uidnext, ..Cursor::default() };
+        let state = |uidvalidity, uidnext| FolderState { uidvalidity, uidnext, ..FolderState::default() };
+        let rows = [
+            Row { date: date(100), ..row(1, at(5, 1), "", Verdict::Delivered) },
+            Row { gone: true, date: date(200), ..row(2, at(5, 2), "", Verdict::Delivered) },
+            row(3, at(5, 3), "", Verdict::Pending),
+            Row { date: date(400), ..row(4, at(4, 4), "", Verdict::Delivered) },
+        ];
+        for (before, now, uid, listed_date, expected) in [
+            (cursor(5, Some(4)), state(5, Some(4)), 1, date(100), false),
+            (cursor(5, Some(4)), state(5, Some(9)), 1, date(100), false),
+            (cursor(5, Some(4)), state(5, Some(4)), 1, date(101), true),
+            (cursor(5, Some(4)), state(5, Some(4)), 1, None, false),
+            // It went and another one has its UID.
+            (cursor(5, Some(4)), state(5, Some(4)), 2, date(201), true),
+            (cursor(5, Some(4)), state(5, Some(4)), 3, date(1), false),
+            // What was seen under another UIDVALIDITY says nothing.
+            (cursor(5, Some(4)), state(5, Some(4)), 4, date(1), false),
+            (cursor(5, Some(4)), state(5, Some(3)), 1, date(100), true),
+            (cursor(4, Some(4)), state(5, Some(3)), 1, date(100), false),
+            (cursor(5, None), state(5, Some(3)), 1, date(100), false),
+            (cursor(5, Some(4)), state(5, None), 1, date(100), false),
+            (cursor(0, Some(4)), state(0, Some(3)), 1, date(101), false),
+        ] {
+            let listing = [Listed { date: listed_date, ..listed(uid, "") }];
+            let reachable = |locator: &Locator| matches!(locator, Locator::Imap { uidvalidity: 5, .. });
+            let found = is_renumbered(Some(&before), &now, &rows, &listing, reachable);
+            assert_eq!(found, expected, "{before:?} {now:?} {listing:?}");
+        }
     }
 
     #[test]

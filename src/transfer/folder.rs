@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::candidates::Candidates;
-use super::diff::{Diff, FlagChange, compare};
+use super::diff::{Diff, FlagChange, compare, is_renumbered};
 use super::mapping::FolderPlan;
 use super::pipeline::{Sending, Work, copy_window};
 use super::progress::MailboxProgress;
@@ -91,7 +91,7 @@ impl FolderPass<'_> {
             rows = self.ledger.rows(&plan.source.path).await?;
         }
         let unbound = rows.iter().any(is_unbound);
-        let mut scanned = cursor.filter(|_| !moved).map_or(1, |c| c.destination_scanned.max(1));
+        let mut scanned = cursor.as_ref().filter(|_| !moved).map_or(1, |c| c.destination_scanned.max(1));
         if let Some(from) = barrier.scan_from(&plan.destination, arrived.uidvalidity) {
             scanned = scanned.min(from);
         }
@@ -100,6 +100,15 @@ impl FolderPass<'_> {
             Some(listing) => listing,
             None => self.source.list().await?,
         };
+        if is_renumbered(cursor.as_ref(), &state, &rows, &listing, |locator| is_reachable(locator, &state)) {
+            tracing::info!(
+                folder = %plan.source.path,
+                "the source gave its UIDs anew under the same UIDVALIDITY: its messages are recognised by what they are"
+            );
+            let void = rows.iter().filter(|row| is_reachable(&row.locator, &state)).map(|row| row.id);
+            self.ledger.detach(&void.collect::<Vec<_>>()).await?;
+            rows = self.ledger.rows(&plan.source.path).await?;
+        }
         let arrived_before = rows.iter().filter(|row| row.verdict.is_delivered() && !row.gone).count();
         let mut diff = compare(rows, listing, |locator| is_reachable(locator, &state));
         self.forget_void(&mut diff.void).await?;

@@ -48,8 +48,8 @@ pub trait MoreLanes: Send + Sync {
     /// Hears why a further session ended before its work did.
     fn ended(&self, _failure: &Failure) {}
 
-    /// Whether another mailbox waits for a session, so that a further one of this should end.
-    fn are_wanted_elsewhere(&self) -> bool {
+    /// Whether a further session should end at the next folder: another mailbox waits for one, or a host asked for fewer.
+    fn should_be_fewer(&self) -> bool {
         false
     }
 }
@@ -285,7 +285,7 @@ impl Pass<'_> {
             }
         };
         let mut broken = None;
-        while !more.are_wanted_elsewhere()
+        while !more.should_be_fewer()
             && let Some(work) = board.next()
         {
             let plans = work.plans.clone();

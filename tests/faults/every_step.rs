@@ -344,12 +344,33 @@ fn situations() -> Vec<Situation> {
             ..Situation::default()
         },
         Situation {
+            name: "uids_given_anew_at_the_source",
+            prepare: |stage| {
+                carried(stage);
+                expunge(&mut stage.at_source(BASE), "INBOX", 1);
+                stage.source.renumber_inbox(BASE);
+                let mut old = stage.at_source(BASE);
+                old.append(&letter("INBOX", &[], "new", 500)).unwrap();
+                old.select("INBOX").unwrap();
+                old.command("STORE 2 +FLAGS (later)").unwrap();
+                Vec::new()
+            },
+            // What went from the source stays.
+            tolerated: |line| line.ends_with("too many") && line.starts_with("INBOX: "),
+            ..Situation::default()
+        },
+        Situation {
             name: "a_folder_emptied_at_the_destination",
             prepare: |stage| {
                 carried(stage);
                 stage.at_destination(BASE).delete("Archive/2019").unwrap();
                 Vec::new()
             },
+            ..Situation::default()
+        },
+        Situation {
+            name: "over_slow_links",
+            orders: |stage, play| vec![Orders { slow: true, ..stage.orders(play) }],
             ..Situation::default()
         },
         Situation {

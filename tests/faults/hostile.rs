@@ -86,18 +86,21 @@ const LIES: [Lie; 20] = [
     Lie::Continue,
 ];
 
-fn body(uid: usize) -> String {
+/// A message of these servers.
+pub fn body(uid: usize) -> String {
     format!(
         "From: a@a.test\r\nSubject: message {uid}\r\n\r\n{}\r\n",
         format!("line of {uid}\r\n").repeat(uid * 7)
     )
 }
 
-fn date(uid: usize) -> String {
+/// When it arrived.
+pub fn date(uid: usize) -> String {
     format!("{uid:02}-Mar-2019 08:15:42 +0000")
 }
 
-const UIDS: [usize; 3] = [1, 2, 3];
+/// What these servers have.
+pub const UIDS: [usize; 3] = [1, 2, 3];
 
 /// One client of the lying server; ends when the client goes or the lie is told.
 async fn converse(stream: tokio::net::TcpStream, lie: Lie) -> std::io::Result<()> {
@@ -170,7 +173,7 @@ async fn converse(stream: tokio::net::TcpStream, lie: Lie) -> std::io::Result<()
 }
 
 /// The UIDs of `UID FETCH 1:2,3 (…)`.
-fn asked(command: &str) -> Vec<usize> {
+pub fn asked(command: &str) -> Vec<usize> {
     let set = command.split(' ').nth(2).unwrap_or_default();
     let range = |part: &str| {
         let (from, to) = part.split_once(':').unwrap_or((part, part));
@@ -274,16 +277,15 @@ async fn lying_server(lie: Lie) -> std::net::SocketAddr {
     address
 }
 
-/// Carries from the liar in a process of its own; what lies at the destination then, by UID at the source.
-async fn listen_to(stage: &Arc<Stage>, lie: Lie) -> Vec<usize> {
-    let user = format!("{lie:?}").to_ascii_lowercase();
-    let orders = Orders { source: lying_server(lie).await, ..stage.orders(&user) };
-    let ordered = orders.clone();
+/// Carries from a liar in a process of its own; what lies at the destination then, by UID at the source, and the most
+/// memory that it took, in KiB.
+pub async fn listen_to(stage: &Arc<Stage>, lie: &str, orders: Orders) -> (Vec<usize>, u64) {
+    let user = orders.destination_user.clone();
     let begun = Instant::now();
-    let (peak, ended) = spawn_blocking(move || watch(start(&[ordered], None, None))).await.unwrap();
-    println!("{lie:?}: peak {} MiB in {:?}", peak / 1024, begun.elapsed());
-    assert!(ended, "{lie:?}: it listens for ever");
-    assert!(peak < PEAK_MAX, "{lie:?}: {} MiB", peak / 1024);
+    let (peak, ended) = spawn_blocking(move || watch(start(&[orders], None, None))).await.unwrap();
+    println!("{lie}: peak {} MiB in {:?}", peak / 1024, begun.elapsed());
+    assert!(ended, "{lie}: it listens for ever");
+    assert!(peak < PEAK_MAX, "{lie}: {} MiB", peak / 1024);
     let at = Arc::clone(stage);
     let account = spawn_blocking(move || at.at_destination(&user).read_all()).await.unwrap();
     let mut in_inbox = Vec::new();
@@ -292,31 +294,37 @@ async fn listen_to(stage: &Arc<Stage>, lie: Lie) -> Vec<usize> {
         for row in rows {
             let digest =
                 |uid: &&usize| row.digest == blake3::hash(body(**uid).as_bytes()).to_hex().to_string();
-            let uid = *UIDS.iter().find(digest).unwrap_or_else(|| panic!("{lie:?}: misfiled: {row:?}"));
+            let uid = *UIDS.iter().find(digest).unwrap_or_else(|| panic!("{lie}: misfiled: {row:?}"));
             let is = row.internal_date.strftime("%d-%b-%Y %H:%M:%S +0000").to_string();
-            assert_eq!(is, date(uid), "{lie:?}");
-            assert_eq!(row.flags.contains("\\seen"), uid == 2, "{lie:?}");
+            assert_eq!(is, date(uid), "{lie}");
+            assert_eq!(row.flags.contains("\\seen"), uid == 2, "{lie}");
             arrived.push(uid);
         }
         arrived.sort_unstable();
         let mut once = arrived.clone();
         once.dedup();
-        assert_eq!(arrived, once, "{lie:?}: a message is there twice");
+        assert_eq!(arrived, once, "{lie}: a message is there twice");
         if folder == "INBOX" {
             in_inbox = arrived;
         }
     }
-    in_inbox
+    (in_inbox, peak)
+}
+
+async fn listen_to_lie(stage: &Arc<Stage>, lie: Lie) -> Vec<usize> {
+    let name = format!("{lie:?}");
+    let orders = Orders { source: lying_server(lie).await, ..stage.orders(&name.to_ascii_lowercase()) };
+    listen_to(stage, &name, orders).await.0
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_server_tells_nothing_is_misfiled_and_memory_stays_bounded() {
     let stage = spawn_blocking(|| Arc::new(Stage::start(old_server(), new_server()))).await.unwrap();
-    assert_eq!(listen_to(&stage, Lie::None).await, UIDS, "an honest server is understood");
+    assert_eq!(listen_to_lie(&stage, Lie::None).await, UIDS, "an honest server is understood");
     let mut told = tokio::task::JoinSet::new();
     for lie in LIES {
         let stage = Arc::clone(&stage);
-        told.spawn(async move { (lie, listen_to(&stage, lie).await) });
+        told.spawn(async move { (lie, listen_to_lie(&stage, lie).await) });
     }
     while let Some(done) = told.join_next().await {
         let (lie, arrived) = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));

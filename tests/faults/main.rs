@@ -7,6 +7,7 @@
 //! - [`changing`]: mailboxes that change while they are carried
 //! - [`together`]: two mailboxes that arrive in one
 //! - [`hostile`]: servers that say what no server says
+//! - [`slow_link`]: links that are slow, so that what passes is compressed, and what hostile servers make of that
 //! - [`stage`], [`orders`], [`proxy`]: what these stand on
 //!
 //! `make test` takes an even sample of the steps and 200 random faults; `make faults` all the steps and 5,000. No test
@@ -31,5 +32,6 @@ mod late;
 mod orders;
 mod proxy;
 mod random;
+mod slow_link;
 mod stage;
 mod together;

@@ -43,6 +43,8 @@ pub struct Orders {
     pub folders: Vec<(String, String)>,
     /// The names of other ledgers in the same directory, whose mailboxes arrive in the same one.
     pub beside: Vec<String>,
+    /// Whether it is known beforehand that the links are slow.
+    pub slow: bool,
 }
 
 /// The network that only this machine is in.
@@ -60,8 +62,12 @@ fn login(user: &str) -> Login {
 
 /// Connects and logs in.
 pub async fn log_in(at: SocketAddr, user: &str) -> Result<Session> {
+    log_in_over(&network(), at, user).await
+}
+
+async fn log_in_over(network: &Network, at: SocketAddr, user: &str) -> Result<Session> {
     let trust = Trust::with_authorities(&[])?;
-    greet(&network(), &endpoint(Protocol::Imap, at), &trust).await?.login(&login(user)).await
+    greet(network, &endpoint(Protocol::Imap, at), &trust).await?.login(&login(user)).await
 }
 
 impl Orders {
@@ -85,18 +91,30 @@ impl Orders {
         SqliteStore::new(directory, directory.join("logins.sqlite"))
     }
 
+    /// The network as it is known when the pass begins.
+    fn network(&self) -> Network {
+        let network = network();
+        if self.slow {
+            network.note_carried("127.0.0.1", 1, Duration::from_mins(1));
+        }
+        network
+    }
+
     /// Carries in this process.
     pub async fn carry(&self) -> Result<PassOutcome> {
+        let network = self.network();
         let ledger = SqliteLedger::open(&self.ledger)?;
         let mut source: Box<dyn Source> = if self.pop3 {
             let trust = Trust::with_authorities(&[])?;
             let at = endpoint(Protocol::Pop3, self.source);
-            Box::new(Pop3Source::log_in(&network(), &trust, &at, &login(&self.source_user)).await?)
+            Box::new(Pop3Source::log_in(&network, &trust, &at, &login(&self.source_user)).await?)
         } else {
-            Box::new(ImapSource::new(log_in(self.source, &self.source_user).await?).await?)
+            Box::new(ImapSource::new(log_in_over(&network, self.source, &self.source_user).await?).await?)
         };
-        let mut destination: Box<dyn Destination> =
-            Box::new(ImapDestination::new(log_in(self.destination, &self.destination_user).await?).await?);
+        let mut destination: Box<dyn Destination> = Box::new(
+            ImapDestination::new(log_in_over(&network, self.destination, &self.destination_user).await?)
+                .await?,
+        );
         let progress = MailboxProgress::default();
         let done = sync_mailbox(&mut *source, &mut *destination, &ledger, &self.rules(), &progress).await;
         source.close().await;

@@ -1,6 +1,7 @@
-//! Stands between Mailferry and a server and does harm: once, at a pattern or at the N-th byte of one direction.
+//! Stands between Mailferry and a server and does harm: once, at a pattern or at the N-th byte of one direction. Or it is a
+//! slow link.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
+
+use crate::support::dovecot::LOOPBACK;
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,8 @@ struct Shared {
     done: AtomicBool,
     slice: AtomicU64,
     swallowing: AtomicBool,
+    /// Bytes that pass in a second, one way of one connection.
+    rate: Option<u32>,
 }
 
 /// A proxy; gone when it is dropped.
@@ -96,8 +101,23 @@ impl Proxy {
         Self::start(server, None, Some(edit)).await
     }
 
+    /// Lets so many bytes pass in a second, one way of one connection.
+    pub async fn slow(listen: IpAddr, server: SocketAddr, rate: u32) -> Self {
+        Self::begin(listen, server, None, None, Some(rate)).await
+    }
+
     pub async fn start(server: SocketAddr, plan: Option<Plan>, edit: Option<Edit>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::begin(LOOPBACK.ip(), server, plan, edit, None).await
+    }
+
+    async fn begin(
+        listen: IpAddr,
+        server: SocketAddr,
+        plan: Option<Plan>,
+        edit: Option<Edit>,
+        rate: Option<u32>,
+    ) -> Self {
+        let listener = TcpListener::bind((listen, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             plan,
@@ -107,6 +127,7 @@ impl Proxy {
             done: AtomicBool::default(),
             slice: AtomicU64::default(),
             swallowing: AtomicBool::default(),
+            rate,
         });
         let mine = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -116,6 +137,11 @@ impl Proxy {
             }
         });
         Self { address, shared, task }
+    }
+
+    /// How many bytes have passed one way, over all connections.
+    pub fn passed(&self, way: Way) -> u64 {
+        self.shared.passed[way as usize].load(Ordering::SeqCst)
     }
 
     /// Whether the harm was done.
@@ -284,6 +310,14 @@ impl<'a> Pump<'a> {
 
     async fn pass(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         if self.way == Way::ToClient && self.shared.swallowing.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if let Some(rate) = self.shared.rate {
+            // What it holds back fills up what lies before it, as at any narrow place.
+            for piece in bytes.chunks(1 + rate as usize / 50) {
+                sleep(Duration::from_secs(1) * u32::try_from(piece.len()).unwrap() / rate).await;
+                self.to.write_all(piece).await?;
+            }
             return Ok(());
         }
         match usize::try_from(self.shared.slice.load(Ordering::SeqCst)).unwrap() {

@@ -67,6 +67,8 @@ struct Story {
     name: String,
     pop3: bool,
     uidplus: bool,
+    /// Whether all that passes is compressed.
+    slow: bool,
     bytes: u64,
     dice: Dice,
     told: Vec<String>,
@@ -75,7 +77,7 @@ struct Story {
 impl Story {
     fn orders(&self) -> Orders {
         let orders = if self.pop3 { self.stage.by_pop3(&self.name) } else { self.stage.orders(&self.name) };
-        Orders { settle_ms: SETTLE_MS, ..orders }
+        Orders { settle_ms: SETTLE_MS, slow: self.slow, ..orders }
     }
 
     /// One pass in which something goes wrong; whether it did.
@@ -168,10 +170,12 @@ async fn play(stages: &[Arc<Stage>; 2], bytes: u64, seed: u64) -> u64 {
     let pop3 = dice.below(6) == 0;
     let stage = Arc::clone(&stages[usize::from(pop3)]);
     let uidplus = dice.below(3) > 0;
+    // Where answers are edited on their way they must be readable.
+    let slow = uidplus && seed.is_multiple_of(3);
     let name = format!("story{seed}");
     let (at, play) = (Arc::clone(&stage), name.clone());
     spawn_blocking(move || at.copy(&play)).await.unwrap();
-    let mut story = Story { stage, name, pop3, uidplus, bytes, dice, told: Vec::new() };
+    let mut story = Story { stage, name, pop3, uidplus, slow, bytes, dice, told: Vec::new() };
     let mut faults = 0;
     for round in 0..FAULTS {
         faults += u64::from(story.suffer().await);
@@ -188,9 +192,10 @@ async fn play(stages: &[Arc<Stage>; 2], bytes: u64, seed: u64) -> u64 {
     }
     let replay = || {
         format!(
-            "seed {seed} ({}, {}): {:#?}\nagain with MAILFERRY_FAULT_SEED={seed} cargo test --test faults random",
+            "seed {seed} ({}, {}{}): {:#?}\nagain with MAILFERRY_FAULT_SEED={seed} cargo test --test faults random",
             if story.pop3 { "POP3" } else { "IMAP" },
             if story.uidplus { "UIDPLUS" } else { "no UIDPLUS" },
+            if story.slow { ", compressed" } else { "" },
             story.told
         )
     };

@@ -24,12 +24,12 @@ const QUICK: &str = "service imap-login {\n service_count = 0\n client_limit = 1
 
 /// A source server.
 pub fn old_server() -> Builder {
-    Dovecot::builder().imap(LOOPBACK).pop3(LOOPBACK).any_user(PASSWORD, None).setting(QUICK)
+    new_server().pop3(LOOPBACK)
 }
 
 /// A destination server.
 pub fn new_server() -> Builder {
-    Dovecot::builder().imap(LOOPBACK).any_user(PASSWORD, None).setting(QUICK)
+    Dovecot::builder().imap(LOOPBACK).any_user(PASSWORD, None).compression().setting(QUICK)
 }
 
 /// The servers, and a directory for ledgers.
@@ -78,6 +78,7 @@ impl Stage {
             settle_ms: 1000,
             folders: Vec::new(),
             beside: Vec::new(),
+            slow: false,
         }
     }
 

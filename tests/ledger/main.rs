@@ -245,6 +245,15 @@ async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
     ledger.reopen(&ids).await.unwrap();
     assert_eq!(ledger.counts().await.unwrap().copied, 1, "what is gone cannot be carried again");
 
+    // UIDs that name other messages now are free for these.
+    ledger.detach(&ids).await.unwrap();
+    let row = ledger.page(0, 10).await.unwrap().remove(0);
+    assert!(matches!(row.locator, Locator::Imap { uidvalidity: 0, .. }), "{row:?}");
+    assert!(row.destination.is_some(), "where it went is known as before");
+    let anew = ledger.insert(&[new_row(2, Verdict::Pending)]).await.unwrap();
+    ledger.detach(&anew).await.unwrap();
+    ledger.forget(&anew).await.unwrap();
+
     // Another UIDVALIDITY voids what was seen under the one before, and only that.
     let later = ledger.insert(&[new_row(9, Verdict::Pending)]).await.unwrap();
     let arrival = Arrival { uidvalidity: 10, uid: 1 };

@@ -111,6 +111,7 @@ pub struct Builder {
     plaintext_auth: bool,
     max_message: Option<u64>,
     record_commands: bool,
+    compression: bool,
     any_user: Option<(String, Option<u64>)>,
     extra: String,
 }
@@ -212,6 +213,12 @@ impl Builder {
         self
     }
 
+    /// Offers COMPRESS=DEFLATE.
+    pub fn compression(mut self) -> Self {
+        self.compression = true;
+        self
+    }
+
     /// Adds lines to the configuration as they stand.
     pub fn setting(mut self, lines: &str) -> Self {
         self.extra.push_str(lines);
@@ -282,6 +289,7 @@ impl Dovecot {
             plaintext_auth: true,
             max_message: None,
             record_commands: false,
+            compression: false,
             any_user: None,
             extra: String::new(),
         }
@@ -361,6 +369,34 @@ impl Dovecot {
     /// Where a user's mail lies on the disk, for what no protocol would let in.
     pub fn home(&self, user: &str) -> PathBuf {
         self.root.join("data").join(user)
+    }
+
+    /// Gives the UIDs of a Maildir's Inbox anew from 1 on, in the reverse order, under the UIDVALIDITY that it has: what no
+    /// server may do. Nobody may have the mailbox open.
+    pub fn renumber_inbox(&self, user: &str) {
+        let inbox = self.home(user).join("Maildir");
+        let list = inbox.join("dovecot-uidlist");
+        let text = fs::read_to_string(&list).expect("a list of UIDs");
+        let (head, rows) = text.split_once('\n').expect("a header");
+        // What was expunged may still stand there.
+        let files = fs::read_dir(inbox.join("cur")).expect("a Maildir").flatten();
+        let files: Vec<String> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+        let names: Vec<&str> = (rows.lines())
+            .filter_map(|row| row.split_once(' ').map(|(_, name)| name))
+            .filter(|name| files.iter().any(|file| file.starts_with(name.trim_start_matches(':'))))
+            .collect();
+        let next = format!("N{}", names.len() + 1);
+        let head = head.split(' ').map(|word| if word.starts_with('N') { next.as_str() } else { word });
+        let head = head.collect::<Vec<_>>().join(" ");
+        let rows: String =
+            (1..).zip(names.iter().rev()).map(|(uid, name)| format!("{uid} {name}\n")).collect();
+        fs::write(&list, format!("{head}\n{rows}")).expect("the list can be written");
+        // Its indexes know the UIDs as well.
+        for entry in fs::read_dir(&inbox).expect("a Maildir").flatten() {
+            if entry.file_name().to_string_lossy().starts_with("dovecot.index") {
+                fs::remove_file(entry.path()).expect("an index can be removed");
+            }
+        }
     }
 
     /// Stops the server and every session; [`Self::start`] brings it back with its mail, at the same addresses.

@@ -30,5 +30,6 @@ mod lanes;
 mod names;
 mod plain;
 mod refused;
+mod renumbered;
 mod rig;
 mod switch;

@@ -128,7 +128,8 @@ pub async fn carry_into(
     progress: &MailboxProgress,
 ) -> Result<PassOutcome> {
     let mut target = ImapDestination::new(log_in(destination, NEW).await).await?;
-    let done = sync_mailbox(source, &mut target, ledger, rules, progress).await;
+    // A pass is a large future.
+    let done = Box::pin(sync_mailbox(source, &mut target, ledger, rules, progress)).await;
     source.close().await;
     target.close().await;
     match (&done, ledger.counts().await) {

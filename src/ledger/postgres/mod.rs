@@ -359,6 +359,12 @@ impl Ledger for PostgresLedger {
         self.write(sql, &[&self.id, &rows]).await
     }
 
+    async fn detach(&self, rows: &[RowId]) -> Result<()> {
+        let sql = "UPDATE mailferry.message SET uidvalidity = 0, uid = id \
+             WHERE ledger = $1 AND id = ANY($2) AND protocol = 'IMAP'";
+        self.write(sql, &[&self.id, &rows]).await
+    }
+
     async fn reopen(&self, rows: &[RowId]) -> Result<()> {
         let sql = "UPDATE mailferry.message SET verdict = 'Pending', reason = NULL, dst_folder = NULL, \
              dst_uidvalidity = NULL, dst_uid = NULL WHERE ledger = $1 AND id = ANY($2) AND NOT gone";

@@ -366,6 +366,15 @@ impl Ledger for SqliteLedger {
         self.for_each(rows, &["DELETE FROM message WHERE id = ?1"]).await
     }
 
+    async fn detach(&self, rows: &[RowId]) -> Result<()> {
+        // Under its own number each row is alone.
+        self.for_each(
+            rows,
+            &["UPDATE message SET uidvalidity = 0, uid = id WHERE id = ?1 AND protocol = 'IMAP'"],
+        )
+        .await
+    }
+
     async fn reopen(&self, rows: &[RowId]) -> Result<()> {
         self.for_each(rows, &[
             "UPDATE message SET verdict = 'Pending', reason = NULL, dst_folder = NULL, dst_uidvalidity = NULL, dst_uid = NULL \

@@ -108,6 +108,8 @@ pub async fn append_bodies(
     outcomes: &mpsc::UnboundedSender<Appended>,
     list_from: Option<u32>,
 ) -> Result<Vec<Row>> {
+    session.compress_if_slow().await?;
+    let (mut passed, waited) = (0, session.waited());
     let limit = session.facts().capabilities.values("APPENDLIMIT").find_map(|v| v.parse::<u64>().ok());
     let batches = session.offers("MULTIAPPEND");
     let mut upload = Upload {
@@ -139,6 +141,7 @@ pub async fn append_bodies(
         let envelope = envelope(key);
         let date = envelope.date.map(|date| format!(" \"{date}\"")).unwrap_or_default();
         let message = Message { key, size, head: format!("({}){date}", envelope.flags), kept: Vec::new() };
+        passed += size;
         upload.take(message, bodies).await?;
     }
     upload.close_batch().await?;
@@ -153,6 +156,7 @@ pub async fn append_bodies(
             upload.read_answer().await?;
         }
         if upload.again.is_empty() {
+            upload.session.note_carried(passed, waited);
             return Ok(select_rows(upload.rows, list_from.unwrap_or(1)));
         }
     }

@@ -33,7 +33,10 @@ pub struct WantedUid {
 /// # Errors
 /// Those of the session. A receiver that went away ends the fetch without an error: it knows why.
 pub async fn fetch_bodies(session: &mut Session, wanted: &[WantedUid], bodies: &BodySender) -> Result<()> {
+    session.compress_if_slow().await?;
     let mut queue: VecDeque<Vec<WantedUid>> = batch(wanted).into();
+    // From the first body on the server is at work and the way is full, so what is waited for are bytes.
+    let (mut passed, mut since) = (0, None);
     let mut in_flight: VecDeque<(Tag, Vec<WantedUid>)> = VecDeque::new();
     let mut keys: HashMap<u32, u64> = wanted.iter().map(|w| (w.uid, w.key)).collect();
     loop {
@@ -45,10 +48,15 @@ pub async fn fetch_bodies(session: &mut Session, wanted: &[WantedUid], bodies: &
             in_flight.push_back((session.send(&command).await?, batch));
         }
         if in_flight.is_empty() {
+            if let Some(since) = since {
+                session.note_carried(passed, since);
+            }
             return Ok(());
         }
         match session.next_event().await? {
             Event::BodyBegin { prefix, size } => {
+                since.get_or_insert(session.waited());
+                passed += size;
                 // Servers answer in turn, so a body without a UID belongs to the command in front.
                 let alone = in_flight.front().filter(|(_, batch)| batch.len() == 1);
                 let uid = uid_in(&prefix).or_else(|| alone.map(|(_, batch)| batch[0].uid));
@@ -87,14 +95,15 @@ pub async fn fetch_bodies(session: &mut Session, wanted: &[WantedUid], bodies: &
                 let failure = (status != Status::Ok)
                     .then(|| super::refusal::explain("UID FETCH", status, &StatusText::parse(&rest)));
                 match failure {
-                    // One unreadable message must not take its neighbours along.
-                    Some(_) if missing.len() > 1 => queue.extend(missing.into_iter().map(|w| vec![w])),
+                    // Whoever is asked for a pause must not ask for each message instead.
                     Some(failure)
                         if missing.is_empty()
                             || matches!(failure.class, Class::Throttled | Class::Unreachable) =>
                     {
                         return Err(failure);
                     }
+                    // One unreadable message must not take its neighbours along.
+                    Some(_) if missing.len() > 1 => queue.extend(missing.into_iter().map(|w| vec![w])),
                     failure => {
                         for message in missing {
                             keys.remove(&message.uid);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_imap::{Authenticator, Client, Connection};
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::refusal::explain;
 use super::tokens::{Status, StatusText, Value, read_values};
@@ -29,6 +29,8 @@ use crate::model::text::printable;
 const COMMANDS_IN_FLIGHT: usize = 64;
 /// The longest initial response that goes with its command, in bytes: servers bound their lines, and tokens are long.
 const FIRST_RESPONSE_MAX: usize = 6 * 1024;
+/// How long is listened to a server that takes no more.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a polite LOGOUT may take.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -253,7 +255,10 @@ async fn begin(mut inner: async_imap::Session<Wire<Channel>>, mut facts: ServerF
         Some(capabilities) => capabilities,
         None => ask_capabilities(&mut inner).await?,
     };
-    Ok(Session { inner, facts, farewell: None })
+    let may_compress = facts.capabilities.has("COMPRESS=DEFLATE");
+    let mut session = Session { inner, facts, farewell: None, may_compress, waited: Duration::ZERO };
+    session.compress_if_slow().await?;
+    Ok(session)
 }
 
 impl Authenticator for Conversation {
@@ -318,6 +323,10 @@ pub struct Session {
     inner: async_imap::Session<Wire<Channel>>,
     facts: ServerFacts,
     farewell: Option<StatusText>,
+    /// Whether compression is offered and was not asked for yet.
+    may_compress: bool,
+    /// How long the server was waited for in all.
+    waited: Duration,
 }
 
 /// The tag of a command under way.
@@ -356,11 +365,11 @@ impl Session {
         if command.contains(['\r', '\n', '\0']) {
             return Err(Failure::internal("a command would be split by a line break in a name"));
         }
-        let id = self.inner.run_command(command).await.map_err(|error| match error {
-            async_imap::error::Error::Io(error) => lost(&error),
-            other => Failure::internal("a command could not be sent").caused_by(&other),
-        })?;
-        Ok(Tag(id.0.into_bytes()))
+        match self.inner.run_command(command).await {
+            Ok(id) => Ok(Tag(id.0.into_bytes())),
+            Err(async_imap::error::Error::Io(error)) => Err(self.last_words(&error).await),
+            Err(other) => Err(Failure::internal("a command could not be sent").caused_by(&other)),
+        }
     }
 
     /// Writes bytes of a literal that a command announced.
@@ -368,8 +377,13 @@ impl Session {
     /// # Errors
     /// [`Class::Unreachable`] when the connection is gone.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let begun = Instant::now();
         let written = timeout(SILENCE_MAX, self.inner.get_mut().write_all(bytes)).await;
-        written.map_err(|_| silent())?.map_err(|e| lost(&e))
+        self.waited += begun.elapsed();
+        match written.map_err(|_| silent())? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.last_words(&error).await),
+        }
     }
 
     /// Sends what was written so far without waiting for an answer.
@@ -377,8 +391,25 @@ impl Session {
     /// # Errors
     /// [`Class::Unreachable`] when the connection is gone.
     pub async fn uncork(&mut self) -> Result<()> {
+        let begun = Instant::now();
         let sent = timeout(SILENCE_MAX, self.inner.get_mut().uncork()).await;
-        sent.map_err(|_| silent())?.map_err(|e| lost(&e))
+        self.waited += begun.elapsed();
+        match sent.map_err(|_| silent())? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.last_words(&error).await),
+        }
+    }
+
+    /// Why a server takes no more: as it said before it went, if it said anything.
+    async fn last_words(&mut self, error: &io::Error) -> Failure {
+        let to_the_end = async {
+            loop {
+                if let Err(failure) = self.next_event().await {
+                    return failure;
+                }
+            }
+        };
+        timeout(LAST_WORDS_TIMEOUT, to_the_end).await.unwrap_or_else(|_| lost(error))
     }
 
     /// The next thing the server says.
@@ -387,7 +418,10 @@ impl Session {
     /// [`Class::Unreachable`] when the connection ended or was silent for a minute, with the server's own reason if it
     /// gave one; [`Class::Protocol`] when it says what is no IMAP.
     pub async fn next_event(&mut self) -> Result<Event> {
-        let event = next_event(&mut self.inner).await.map_err(|failure| match self.farewell.take() {
+        let begun = Instant::now();
+        let event = next_event(&mut self.inner).await;
+        self.waited += begun.elapsed();
+        let event = event.map_err(|failure| match self.farewell.take() {
             Some(said) if failure.class == Class::Unreachable => explain("the session", Status::Bye, &said),
             _ => failure,
         })?;
@@ -461,6 +495,42 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Has all that follows compressed (RFC 4978), where the server offers it and the link to its host was found to be
+    /// slow. No command may be under way.
+    ///
+    /// # Errors
+    /// Those of the connection. A server that does not keep to its offer is no failure: all goes on as it is.
+    pub async fn compress_if_slow(&mut self) -> Result<()> {
+        if !self.may_compress || !self.inner.get_mut().channel().is_slow() {
+            return Ok(());
+        }
+        self.may_compress = false;
+        let host = printable(&self.facts.endpoint.host);
+        match self.run("COMPRESS DEFLATE", |_| Ok(())).await {
+            Ok(_) => {
+                tracing::debug!(%host, "the link is slow: what follows is compressed");
+                self.inner.get_mut().compress();
+            }
+            Err(failure) if matches!(failure.class, Class::Refused | Class::Protocol) => {
+                tracing::debug!(%host, failure = %failure.sentence(), "goes on without compression");
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// How long the server was waited for since the session began.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Tells the sessions with this host how fast it was: so many bytes of messages passed since it had been waited for
+    /// as long as [`Self::waited`] said then.
+    pub fn note_carried(&mut self, bytes: u64, waited_before: Duration) {
+        let waited = self.waited.saturating_sub(waited_before);
+        self.inner.get_mut().channel().note_carried(bytes, waited);
     }
 
     /// Ends the session politely, without waiting long.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::tokens::Status;
+use crate::mail::network::Channel;
 use crate::mail::patience::Patience;
 
 /// Bytes asked of the socket at once.
@@ -116,6 +117,11 @@ impl<S> Wire<S> {
         self.events.drain(..).collect()
     }
 
+    /// What the bytes pass through.
+    pub fn channel(&self) -> &S {
+        &self.inner
+    }
+
     /// The channel, if the server sent nothing beyond what was read; a server that talks on before the TLS handshake
     /// has had words put into its mouth (STARTTLS injection).
     pub fn into_channel(self) -> Option<S> {
@@ -199,6 +205,14 @@ impl<S> Wire<S> {
         }
         self.reading = Reading::Literal { left: size };
         Ok(None)
+    }
+}
+
+impl Wire<Channel> {
+    /// Compresses all that follows, now that the server has agreed to it: what came behind its OK is compressed already.
+    pub fn compress(&mut self) {
+        self.searched = 0;
+        self.inner.compress(self.incoming.split());
     }
 }
 
@@ -326,9 +340,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             }
             // Whoever reads waits for an answer, so what was asked has to leave. A write that cannot go on must not
             // keep us from reading: the server may be waiting for just that.
-            let _ = this.poll_drain(cx)?;
+            // Nor must one that failed: what the server said before it went tells why.
+            let drained = this.poll_drain(cx);
             this.incoming.reserve(READ_SIZE);
-            if ready!(poll_read_buf(Pin::new(&mut this.inner), cx, &mut this.incoming))? == 0 {
+            let read = poll_read_buf(Pin::new(&mut this.inner), cx, &mut this.incoming);
+            if let (Poll::Ready(Err(error)), false) = (drained, matches!(read, Poll::Ready(Ok(1..)))) {
+                return Poll::Ready(Err(error));
+            }
+            if ready!(read)? == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -409,6 +428,28 @@ mod tests {
     async fn a_literal_in_a_listing_stays_in_its_response() {
         let (_, events) = digest(b"* LIST () \"/\" {4}\r\na\r\nb\r\n", 3).await.unwrap();
         assert!(matches!(&events[..], [Event::Untagged(line)] if line == b"LIST () \"/\" {4}\r\na\r\nb"));
+    }
+
+    #[tokio::test]
+    async fn last_words_are_heard_from_a_server_that_takes_no_more() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let mut wire = Wire::new(client);
+        wire.write_all(b"A1 APPEND INBOX {100000+}\r\n").await.unwrap();
+        wire.uncork().await.unwrap();
+        // What it has not read makes its end a reset.
+        server.readable().await.unwrap();
+        server.write_all(b"* BYE too much\r\n").await.unwrap();
+        drop(server);
+        while wire.uncork().await.is_ok() {
+            wire.write_all(b"more").await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut read = [0; 100];
+        assert!(wire.read(&mut read).await.unwrap() > 0);
+        assert!(matches!(wire.take_event(), Some(Event::Untagged(line)) if line == b"BYE too much"));
+        assert!(!matches!(wire.read(&mut read).await, Ok(1..)));
     }
 
     #[tokio::test]

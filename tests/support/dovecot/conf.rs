@@ -82,8 +82,11 @@ pub fn text(spec: &Builder, listeners: &BTreeMap<&'static str, SocketAddr>, root
     let rawlog = if spec.record_commands { format!("rawlog_dir = {dir}/rawlog/%u") } else { String::new() };
     let capability =
         spec.capability.as_deref().map_or_else(String::new, |all| format!("imap_capability = {all}"));
-    let quota = if needs_quota(spec) { "mail_plugins = $mail_plugins imap_quota" } else { "" };
-    say(format!("protocol imap {{\n{rawlog}\n{capability}\n{quota}\n}}"));
+    let quota = if needs_quota(spec) { " imap_quota" } else { "" };
+    let compression = if spec.compression { " imap_zlib" } else { "" };
+    say(format!(
+        "protocol imap {{\n{rawlog}\n{capability}\nmail_plugins = $mail_plugins{quota}{compression}\n}}"
+    ));
     say(format!(
         "passdb {{\n driver = passwd-file\n args = {dir}/masters\n master = yes\n result_success = continue\n}}\n\
          passdb {{\n driver = passwd-file\n args = {dir}/passdb.%s\n}}\n\
@@ -146,12 +149,13 @@ fn needs_quota(spec: &Builder) -> bool {
 }
 
 fn plugins(spec: &Builder) -> String {
+    let compression = if spec.compression { "mail_plugins = $mail_plugins zlib\n" } else { "" };
     if !needs_quota(spec) {
-        return String::new();
+        return compression.to_owned();
     }
     let limit = spec.max_message.map_or_else(String::new, |bytes| format!("quota_max_mail_size = {bytes}B"));
     format!(
-        "mail_plugins = $mail_plugins quota\nplugin {{\n quota = count:User quota\n quota_vsizes = yes\n \
+        "{compression}mail_plugins = $mail_plugins quota\nplugin {{\n quota = count:User quota\n quota_vsizes = yes\n \
          quota_grace = 0\n quota_rule = *:storage=0\n {limit}\n}}"
     )
 }
