@@ -388,9 +388,9 @@ impl Dovecot {
         let next = format!("N{}", names.len() + 1);
         let head = head.split(' ').map(|word| if word.starts_with('N') { next.as_str() } else { word });
         let head = head.collect::<Vec<_>>().join(" ");
-        let rows: String =
-            (1..).zip(names.iter().rev()).map(|(uid, name)| format!("{uid} {name}\n")).collect();
-        fs::write(&list, format!("{head}\n{rows}")).expect("the list can be written");
+        let rows = (1..).zip(names.iter().rev()).map(|(uid, name)| format!("{uid} {name}\n"));
+        fs::write(&list, format!("{head}\n{}", rows.collect::<Vec<_>>().concat()))
+            .expect("the list can be written");
         // Its indexes know the UIDs as well.
         for entry in fs::read_dir(&inbox).expect("a Maildir").flatten() {
             if entry.file_name().to_string_lossy().starts_with("dovecot.index") {

@@ -96,14 +96,12 @@ pub async fn fetch_bodies(session: &mut Session, wanted: &[WantedUid], bodies: &
                     .then(|| super::refusal::explain("UID FETCH", status, &StatusText::parse(&rest)));
                 match failure {
                     // Whoever is asked for a pause must not ask for each message instead.
-                    Some(failure)
-                        if missing.is_empty()
-                            || matches!(failure.class, Class::Throttled | Class::Unreachable) =>
-                    {
+                    Some(failure) if missing.is_empty() || failure.class == Class::Throttled => {
                         return Err(failure);
                     }
                     // One unreadable message must not take its neighbours along.
                     Some(_) if missing.len() > 1 => queue.extend(missing.into_iter().map(|w| vec![w])),
+                    Some(failure) if failure.class == Class::Unreachable => return Err(failure),
                     failure => {
                         for message in missing {
                             keys.remove(&message.uid);
