@@ -11,7 +11,7 @@ use super::clock::SystemClock;
 use super::grants::TokenAccess;
 use super::guard::{DurableGuard, Turnstile};
 use super::secrets::Secrets;
-use crate::api::domain::{DomainSpec, Mailboxes};
+use crate::api::domain::Mailboxes;
 use crate::api::manifest::Part;
 use crate::api::{MailMigration, MailMigrationSpec, names};
 use crate::discovery::findings::of_channel;
@@ -35,6 +35,7 @@ use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
+use crate::model::text::counted;
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
@@ -95,9 +96,8 @@ impl Tools {
         names::mailbox_migration(self.migration.metadata.name.as_deref().unwrap_or_default(), mailbox)
     }
 
-    /// How tokens are come by: an authority that is private to the mail servers may be the token endpoint's too.
-    fn token_access(&self, wanted: Option<&crate::api::reference::CaRef>) -> Result<TokenAccess> {
-        Ok(TokenAccess { tokens: Arc::clone(&self.tokens), trust: self.trust(wanted)? })
+    fn token_access(&self, trust: &Trust) -> TokenAccess {
+        TokenAccess { tokens: Arc::clone(&self.tokens), trust: trust.clone() }
     }
 
     fn trust(&self, wanted: Option<&crate::api::reference::CaRef>) -> Result<Trust> {
@@ -125,20 +125,22 @@ impl Tools {
             }
             Mailboxes::Discover(_) => {
                 self.check_references(at)?;
-                self.discover_rows(domain).at(|| self.place_in(at, ".credentialsRef.name"))?
+                self.discover_rows(at)?
             }
         };
         plan_mailboxes(self.spec(), domain, &rows).at(|| self.place_in(at, ".mailboxes"))
     }
 
     /// The mailboxes that the credentials name by themselves.
-    fn discover_rows(&self, domain: &DomainSpec) -> Result<Vec<crate::api::domain::MailboxEntry>> {
+    fn discover_rows(&self, at: usize) -> Result<Vec<crate::api::domain::MailboxEntry>> {
+        let domain = &self.spec().domains[at];
         let entry = |address: String, username| crate::api::domain::MailboxEntry {
             address,
             destination: None,
             username,
         };
-        match self.credentials(domain)? {
+        let trust = self.source_trust(at)?;
+        match self.credentials(at, &trust).at(|| self.place_in(at, ".credentialsRef.name"))? {
             Credentials::PerMailbox(rows) => {
                 Ok(rows.into_iter().map(|row| entry(row.address, row.username)).collect())
             }
@@ -155,9 +157,15 @@ impl Tools {
         }
     }
 
-    fn credentials(&self, domain: &DomainSpec) -> Result<Credentials> {
-        let access = self.token_access(domain.ca_ref.as_ref())?;
-        self.secrets.credentials(self.namespace(), &domain.credentials_ref.name, &access)
+    /// A domain's credentials; an authority that is private to the mail servers may be the token endpoint's too.
+    fn credentials(&self, at: usize, trust: &Trust) -> Result<Credentials> {
+        let name = &self.spec().domains[at].credentials_ref.name;
+        self.secrets.credentials(self.namespace(), name, &self.token_access(trust))
+    }
+
+    /// Whose certificates are believed at a domain's servers.
+    fn source_trust(&self, at: usize) -> Result<Trust> {
+        self.trust(self.spec().domains[at].ca_ref.as_ref()).at(|| self.place_in(at, ".caRef"))
     }
 
     fn check_references(&self, at: usize) -> Result<()> {
@@ -167,7 +175,8 @@ impl Tools {
     fn request(&self, at: usize, mailboxes: &[PlannedMailbox]) -> Result<Request> {
         let domain = &self.spec().domains[at];
         self.check_references(at)?;
-        let credentials = self.credentials(domain).at(|| self.place_in(at, ".credentialsRef.name"))?;
+        let trust = self.source_trust(at)?;
+        let credentials = self.credentials(at, &trust).at(|| self.place_in(at, ".credentialsRef.name"))?;
         let mailbox = |planned: &PlannedMailbox| MailboxRequest {
             address: planned.source.clone(),
             login: source_login(&credentials, planned),
@@ -185,7 +194,7 @@ impl Tools {
             servers: domain.servers.iter().map(crate::api::domain::Server::endpoint).collect(),
             mailboxes: mailboxes.iter().map(mailbox).collect(),
             shared_credentials: credentials.is_shared(),
-            trust: self.trust(domain.ca_ref.as_ref()).at(|| self.place_in(at, ".caRef"))?,
+            trust,
             weights: self.spec().policy.fidelity_weights,
             // Where the manifest names servers, what is published is a supplement that nobody should wait for long.
             deadline: if domain.servers.is_empty() { DEADLINE } else { DEADLINE / 4 },
@@ -217,6 +226,7 @@ impl Tools {
         let mailboxes = mailboxes.clone()?;
         let request = self.request(at, &mailboxes)?;
         let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
+        discovery.findings.extend(find_lost_tokens(&request.mailboxes));
         if mailboxes.is_empty() {
             // Its servers are known now; still, a domain of which nothing would be carried is no success.
             let failure = Failure::configuration("none of its mailboxes is named")
@@ -230,16 +240,16 @@ impl Tools {
 
     /// How a mailbox logs in at the source, and whose certificates are believed there.
     fn source_access(&self, at: usize, planned: &PlannedMailbox) -> Result<(Login, Trust)> {
-        let domain = &self.spec().domains[at];
-        let credentials = self.credentials(domain)?;
+        let trust = self.source_trust(at)?;
+        let credentials = self.credentials(at, &trust)?;
         let login = source_login(&credentials, planned).ok_or_else(|| {
             Failure::configuration(format!(
                 "Secret \"{}\" has no password for it",
-                domain.credentials_ref.name
+                self.spec().domains[at].credentials_ref.name
             ))
             .hint("add a row to mailboxes.csv")
         })?;
-        Ok((login, self.trust(domain.ca_ref.as_ref())?))
+        Ok((login, trust))
     }
 
     /// Logs in to a mailbox at the source. The spelling is for further sessions, where the protocol lets there be any.
@@ -269,17 +279,15 @@ impl Tools {
     /// other mailboxes too.
     fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
         let wanted = &self.spec().destination;
-        let access = self.token_access(wanted.ca())?;
-        let credentials = self.secrets.credentials(self.namespace(), &wanted.credentials().name, &access)?;
+        let trust = self.trust(wanted.ca())?;
+        let name = &wanted.credentials().name;
+        let credentials = self.secrets.credentials(self.namespace(), name, &self.token_access(&trust))?;
         let address = planned.destination.to_string();
         let login = credentials.login(&address, &address, false).ok_or_else(|| {
-            Failure::configuration(format!(
-                "Secret \"{}\" has no password for {address}",
-                wanted.credentials().name
-            ))
-            .hint("add a row to mailboxes.csv")
+            Failure::configuration(format!("Secret \"{name}\" has no password for {address}"))
+                .hint("add a row to mailboxes.csv")
         })?;
-        Ok((login, self.trust(wanted.ca())?, credentials.is_shared()))
+        Ok((login, trust, credentials.is_shared()))
     }
 
     /// Logs in to a mailbox at the destination.
@@ -505,6 +513,19 @@ pub fn unreadable_domain(
         mailboxes,
         findings: vec![Finding::of_domain(code, failure.sentence())],
         failure: Some(failure),
+    })
+}
+
+/// Tells of refresh tokens that were replaced and are lost with this process.
+fn find_lost_tokens(mailboxes: &[MailboxRequest]) -> Option<Finding> {
+    let logins = mailboxes.iter().filter_map(|mailbox| mailbox.login.as_ref());
+    let lost = logins.filter(|login| login.proof.is_lost_with_the_process()).count();
+    (lost > 0).then(|| {
+        let text = format!(
+            "The authorization server replaced {} at its use, and here is no place to keep a new one.",
+            counted(lost as u64, "refresh token", "refresh tokens")
+        );
+        Finding::of_domain(Code::RefreshTokenReplaced, text)
     })
 }
 

@@ -21,6 +21,11 @@ impl Proof {
             Self::Token(_) => None,
         }
     }
+
+    /// Whether the Secret's refresh token was replaced by one that ends with this process.
+    pub fn is_lost_with_the_process(&self) -> bool {
+        matches!(self, Self::Token(bearer) if bearer.has_lost_refresh_token())
+    }
 }
 
 impl From<Secret> for Proof {

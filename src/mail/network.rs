@@ -161,6 +161,9 @@ impl Network {
                 Ok(Ok(tcp)) => {
                     // Commands are written whole; waiting to fill a packet only adds latency.
                     tcp.set_nodelay(true).ok();
+                    // Whoever is killed or gives up takes back what did not leave the machine: else it would trickle on over a
+                    // slow line, longer than any destination is waited for. A polite end has nothing left to send.
+                    tcp.set_zero_linger().ok();
                     let host = self.host(&endpoint.host);
                     let channel =
                         Channel { stream: Stream::Plain(tcp), deflate: None, tls: None, host, _slot: slot };
@@ -447,6 +450,7 @@ impl AsyncWrite for Channel {
 mod tests {
     use super::*;
     use crate::model::protocol::Protocol;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     fn network(allowed: &[&str]) -> Network {
@@ -484,6 +488,23 @@ mod tests {
         assert_eq!(failure.class, Class::Refused);
         assert!(failure.hint.unwrap().contains("allowedNetworks"));
     }
+
+    #[tokio::test]
+    async fn what_did_not_leave_the_machine_goes_with_the_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint::new(Protocol::Imap, "127.0.0.1", port, Tls::None);
+        let trust = Trust::with_authorities(&[]).unwrap();
+        let mut channel = network(&["127.0.0.0/8"]).connect(&endpoint, &trust).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let sent = timeout(Duration::from_millis(300), channel.write_all(&vec![b'x'; 64 << 20])).await;
+        assert!(sent.is_err(), "the buffers of both sides are full");
+        drop(channel);
+        let mut heard = Vec::new();
+        let end = server.read_to_end(&mut heard).await;
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "{} bytes", heard.len());
+    }
+
     #[tokio::test]
     async fn further_connections_heed_what_the_host_said_and_make_room_for_those_that_are_needed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

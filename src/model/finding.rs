@@ -138,6 +138,8 @@ codes! {
     MessagesAltered: Warning, Nothing, "See the reasons in the report; the originals are at the source.";
     /// The destination stored some messages a second time, late, and offers no way to remove single ones.
     LateCopies: Warning, Nothing, "Remove the copies that the finding names in a mail program, or leave them; nothing is missing.";
+    /// An authorization server replaced a refresh token, and nothing here may keep the new one beyond the process.
+    RefreshTokenReplaced: Warning, Nothing, "Use an application or a service account, or put a fresh refresh token into the Secret when a login is refused.";
     /// Messages of an earlier run are no longer at the destination.
     ArrivalsRemoved: Warning, Nothing, "Nothing if users removed them; `mailferry verify --repair` sends them again.";
     /// A day by which something must be done is within thirty days.

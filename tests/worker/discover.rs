@@ -6,7 +6,9 @@ use mailferry::model::finding::Code;
 use serde_json::json;
 
 use crate::pod::{Pod, carry, config_map, domain};
+use crate::support::ca::Ca;
 use crate::support::dovecot::{Dovecot, LOOPBACK, User};
+use crate::support::tokens::{Client, TokenServer};
 
 fn task() -> Task {
     let results = vec!["seen-0".to_owned(), "seen-1".to_owned()];
@@ -59,6 +61,31 @@ fn what_a_domain_speaks_is_written_down_whatever_it_is() {
 }
 
 #[test]
+fn a_refresh_token_that_is_good_for_once_is_told_of() {
+    let (ca, pod) = (Ca::new(), Pod::new());
+    let tokens =
+        TokenServer::start(&ca, &[("app", Client::Secret("app-secret".to_owned()))], &["anna-refresh"]);
+    let old = Dovecot::builder().imap(LOOPBACK).user(User::new("anna@old.test", "of no use"));
+    let old = tokens.believed_by(old, &["anna@old.test"]).start();
+    pod.space.apply(&config_map("seen-0"));
+    let rows = "address,refreshToken\nanna@old.test,anna-refresh\n";
+    let url = tokens.url();
+    pod.mount("secrets", "old", &[("clientId", "app"), ("tokenUrl", &url), ("mailboxes.csv", rows)]);
+    pod.mount("configmaps", "ours", &[("ca.crt", ca.pem())]);
+    let mut domain = domain("IMAP", old.imap(), &["anna"]);
+    domain["caRef"] = json!({"name": "ours"});
+    let names = ["seen-0".to_owned()];
+    let task = Task::Discover { inputs: "abc".to_owned(), round: 1, results: names.to_vec() };
+    pod.give(&pod.work(&old, &domain, &json!({}), task));
+    let ended = pod.run("discover");
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let found = pod.discovery(&names).unwrap().discovery;
+    assert!(found.mailboxes[0].endpoint.is_some(), "{found:?}");
+    let told = found.findings.iter().find(|finding| finding.code == Code::RefreshTokenReplaced);
+    assert!(told.unwrap().message.contains("1 refresh token "), "{:?}", found.findings);
+}
+
+#[test]
 fn a_domain_that_cannot_be_asked_says_what_is_missing_and_where() {
     let (old, pod) = (server(), Pod::new());
     pod.space.apply(&config_map("seen-0"));
@@ -79,7 +106,7 @@ fn a_domain_that_cannot_be_asked_says_what_is_missing_and_where() {
         failure.sentence(),
         format!(
             "spec.domains[3].credentialsRef.name: Secret \"old\" does not exist in namespace {}, or has no key username, \
-             masterUser or mailboxes.csv",
+             masterUser, clientId, serviceAccount.json or mailboxes.csv",
             pod.space.name()
         )
     );
