@@ -42,7 +42,8 @@ impl World {
         let tokens = TokenServer::start(&ca, clients, refresh);
         let old =
             Dovecot::builder().imap(LOOPBACK).pop3(LOOPBACK).user(User::new("anna@a.test", "of no use"));
-        let old = old.user(User::new("otto@a.test", "of no use"));
+        // The tokens are not good for nora.
+        let old = old.user(User::new("otto@a.test", "of no use")).user(User::new("nora@a.test", "of no use"));
         let old = tokens.believed_by(old, &["anna@a.test", "otto@a.test"]).start();
         let new = Dovecot::builder().imap(LOOPBACK).user(User::new("anna@new.test", "of no use"));
         let new = new.user(User::new("otto@new.test", "of no use"));
@@ -195,6 +196,27 @@ fn what_an_authorization_server_refuses_is_told_without_the_secret() {
     assert!(!ended.stderr.contains("Dunlin"), "{}", ended.stderr);
     assert_eq!(world.tokens.given(), 0);
     assert_eq!(world.tokens.asked(), 1, "a refusal stands for all who share the grant");
+}
+
+#[test]
+fn a_mailbox_that_the_application_may_not_open_is_told_with_the_step_that_is_missing() {
+    let world = World::with_application();
+    world.old.mailbox("anna@a.test").seed(Corpus::new(16).messages(10));
+    let url = world.tokens.url();
+    let keys = [("clientId", APP), ("clientSecret", APP_SECRET), ("tokenUrl", url.as_str())];
+    let (ferry, ended) = world.run(&world.manifest(&keys, &["anna", "nora"]));
+    ended.expect_code(21);
+    world.assert_moved("anna");
+    let hint = format!("see that nora@a.test exists and that the server lets {APP} open it");
+    assert!(ended.stderr.contains(&hint) && ended.stderr.contains("invalid_token"), "{}", ended.stderr);
+    let status = ferry.status().to_string();
+    assert!(status.contains("The server refused the token by IMAP."), "{status}");
+    assert!(!ended.stderr.contains("password"), "{}", ended.stderr);
+    // A token that is refused locks nobody out: it is tried again and again.
+    for _ in 0..3 {
+        world.run_again(&ferry).expect_code(21);
+    }
+    assert!(!ferry.status().to_string().contains("LoginAttemptsSpent"));
 }
 
 /// Stands before a server and ends every session after a while, as a service does whose tokens end.

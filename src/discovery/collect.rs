@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn read_at(endpoint: &Endpoint) -> Tried {
-        let attempts = vec![Attempt { endpoint: endpoint.clone(), failure: None }];
+        let attempts = vec![Attempt { endpoint: endpoint.clone(), failure: None, by_token: false }];
         let size = MailboxSize::default();
         Tried {
             attempts,

@@ -272,9 +272,10 @@ fn mailboxes(findings: &mut Vec<Finding>, request: &Request, tried: &[Tried]) {
             (None, End::Done) if is_refused(one) => {
                 let protocols: BTreeSet<Protocol> = one.attempts.iter().map(|a| a.endpoint.protocol).collect();
                 let protocols: Vec<_> = protocols.iter().map(ToString::to_string).collect();
+                let proof = if one.attempts.iter().all(|a| a.by_token) { "token" } else { "password" };
                 add(
                     Code::CredentialsRejected,
-                    format!("The server refused the password by {}.", protocols.join(" and by ")),
+                    format!("The server refused the {proof} by {}.", protocols.join(" and by ")),
                 );
             }
             (Some(_), _) | (None, End::NoServer | End::Done) => {}

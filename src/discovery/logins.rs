@@ -122,6 +122,9 @@ impl Logins<'_> {
     async fn log_in_unwatched(&self, mailbox: &MailboxRequest) -> Tried {
         let mut tried = Tried::default();
         let Some(login) = &mailbox.login else { return Tried { end: End::NoLogin, ..tried } };
+        let by_token = login.proof.password().is_none();
+        let attempt =
+            |endpoint: &Endpoint, failure| Attempt { endpoint: endpoint.clone(), failure, by_token };
         let candidates = to_try(self.ranked, mailbox.chosen.as_ref());
         if candidates.is_empty() {
             return Tried { end: End::NoServer, ..tried };
@@ -149,7 +152,7 @@ impl Logins<'_> {
                 remembered && tried.read.is_none() && silent.endpoint.protocol != endpoint.protocol
             }) {
                 let failure = Some(refused_before(silent).at(endpoint.address()));
-                tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure });
+                tried.attempts.push(attempt(endpoint, failure));
                 continue;
             }
             let refusal = match self.guard.may_try(login).await {
@@ -162,13 +165,13 @@ impl Logins<'_> {
             };
             if let Some(failure) = refusal {
                 let failure = Some(failure.at(endpoint.address()));
-                tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure });
+                tried.attempts.push(attempt(endpoint, failure));
                 break;
             }
             match self.try_one(endpoint, login).await {
                 Ok(read) => {
                     self.guard.accepted(login, endpoint).await;
-                    tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure: None });
+                    tried.attempts.push(attempt(endpoint, None));
                     tried.read = Some(read);
                 }
                 Err(Unread { failure, accepted }) => {
@@ -182,7 +185,7 @@ impl Logins<'_> {
                     if matches!(failure.class, Class::Unreachable | Class::Throttled) {
                         postponed = Some(endpoint.protocol);
                     }
-                    tried.attempts.push(Attempt { endpoint: endpoint.clone(), failure: Some(failure) });
+                    tried.attempts.push(attempt(endpoint, Some(failure)));
                     if accepted {
                         break;
                     }

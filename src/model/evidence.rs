@@ -239,6 +239,9 @@ pub struct Attempt {
     /// `None` when the login worked and data was listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Whether it was tried with a token in the place of a password.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_token: bool,
 }
 
 /// What one mailbox really speaks.

@@ -80,8 +80,8 @@ codes! {
     HostNeedsApproval: Critical, Sync, "If the host is right, name it in spec.domains[].servers.";
     /// The Secret with the domain's credentials, or a key of it, is missing.
     CredentialsMissing: Critical, Sync, "Create the Secret with the keys that the documentation lists.";
-    /// The server refused the password of a mailbox on every protocol it offers.
-    CredentialsRejected: Critical, Sync, "Correct the password in the Secret; it is tried again when the Secret changes.";
+    /// The server refused the password or the token of a mailbox on every protocol it offers.
+    CredentialsRejected: Critical, Sync, "Correct the Secret, which is tried again when it changes; where a token was refused, the failure names the step at the provider.";
     /// A listed mailbox is unknown to the server.
     MailboxUnknown: Critical, Sync, "Correct the address, or take it out of the list.";
     /// The list of mailboxes is neither in the manifest nor in the credentials.
@@ -103,9 +103,9 @@ codes! {
     /// There is more at the source than the checklist says.
     SizeContradicted: Warning, Nothing, "Agree on time and price anew, then correct spec.checklist.sizes.";
     /// A mailbox of Microsoft 365 was to be opened with a password, which Exchange Online takes no more.
-    BasicAuthenticationRemoved: Critical, Sync, "Export the mailboxes by other means, or wait for a release that logs in to Microsoft 365 with OAuth.";
+    BasicAuthenticationRemoved: Critical, Sync, "Let an application of the tenant open the mailboxes: docs/providers.md has the steps.";
     /// A mailbox of Google was to be opened with its ordinary password.
-    AppPasswordNeeded: Critical, Sync, "Make an app password in each account, and put it into the Secret.";
+    AppPasswordNeeded: Critical, Sync, "Let a service account read the mailboxes (docs/providers.md has the steps), or make an app password in each account.";
     /// There are mail files on users' machines that no server has.
     ClientStoresPresent: Critical, Cutover, "Collect the files and upload them, or acknowledge the loss.";
     /// Mail programs remove mail from the POP3 server, so that only they hold what is older.

@@ -134,7 +134,10 @@ fn mailbox(address: &str, endpoint: Option<&Endpoint>, messages: u64, bytes: u64
         address: address.parse().unwrap(),
         endpoint: endpoint.cloned(),
         overridden: false,
-        attempts: endpoint.map(|e| Attempt { endpoint: e.clone(), failure: None }).into_iter().collect(),
+        attempts: endpoint
+            .map(|e| Attempt { endpoint: e.clone(), failure: None, by_token: false })
+            .into_iter()
+            .collect(),
         size: endpoint.map(|_| MailboxSize {
             folders: if imap { 18 } else { 1 },
             messages,
@@ -302,7 +305,7 @@ fn lab() -> DomainDiscovery {
             .hint("Correct the password in the Secret lab-source.")
     };
     let mut carol = mailbox("carol@lab.example", Some(&pop), 1_004, 58_700_000);
-    carol.attempts.insert(0, Attempt { endpoint: imap.clone(), failure: Some(refusal()) });
+    carol.attempts.insert(0, Attempt { endpoint: imap.clone(), failure: Some(refusal()), by_token: false });
     let mut frank = mailbox("frank@lab.example", None, 0, 0);
     frank.failure = Some(refusal().at("mail.lab.example:993").at("frank@lab.example"));
     seen.mailboxes = vec![mailbox("chris@lab.example", Some(&imap), 912, 102_400_000), carol, frank];

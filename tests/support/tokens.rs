@@ -194,25 +194,21 @@ impl TokenServer {
             allow(path, 0o755);
         }
         allow(&keys.join("default"), 0o644);
-        let mut settings =
-            "auth_verbose = yes\nauth_mechanisms = $auth_mechanisms oauthbearer xoauth2\n".to_owned();
-        for user in users {
-            // Whatever name a token holds is taken for this one.
-            let conf = root.join(format!("{user}.conf"));
-            let text = format!(
-                "introspection_mode = local\nlocal_validation_key_dict = fs:posix:prefix={}/keys/\n\
-                 username_attribute = sub\nusername_format = {user}\n",
-                root.display()
-            );
-            fs::write(&conf, text).unwrap();
-            allow(&conf, 0o644);
-            let _ = writeln!(
-                settings,
-                "passdb {{\n driver = oauth2\n mechanisms = xoauth2 oauthbearer\n args = {}\n}}",
-                conf.display()
-            );
-        }
-        server.setting(&settings)
+        let conf = root.join("oauth2.conf.ext");
+        // The name in a token and the one that is asked for are made the same before they are compared.
+        let text = format!(
+            "introspection_mode = local\nlocal_validation_key_dict = fs:posix:prefix={}/keys/\n\
+             username_attribute = sub\nusername_format = any\n",
+            root.display()
+        );
+        fs::write(&conf, text).unwrap();
+        allow(&conf, 0o644);
+        server.setting(&format!(
+            "auth_verbose = yes\nauth_mechanisms = $auth_mechanisms oauthbearer xoauth2\n\
+             passdb {{\n driver = oauth2\n mechanisms = xoauth2 oauthbearer\n username_filter = {}\n args = {}\n}}",
+            users.join(" "),
+            conf.display()
+        ))
     }
 }
 

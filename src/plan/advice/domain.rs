@@ -120,8 +120,10 @@ fn servers(found: &mut Vec<Finding>, discovery: &Discovered) {
             continue;
         }
         let address = facts.endpoint.address();
-        let words = &facts.capabilities;
-        if !words.is_empty() && !words.has("CONDSTORE") && !words.has("QRESYNC") {
+        // What counts is what is said after the login; servers say less before it.
+        let said = discovery.sessions.iter().find(|said| said.endpoint == facts.endpoint);
+        let says = |word: &str| said.is_some_and(|said| said.capabilities.has(word));
+        if said.is_some_and(|said| !said.capabilities.is_empty()) && !says("CONDSTORE") && !says("QRESYNC") {
             let text =
                 format!("{address} does not say CONDSTORE, so each pass reads the flags of every message.");
             found.push(Finding::about(Code::NoChangeTracking, &address, text));
@@ -140,7 +142,7 @@ fn refused(found: &mut Vec<Finding>, mailbox: &MailboxDiscovery) {
     if mailbox.endpoint.is_some() {
         return;
     }
-    let refusals = mailbox.attempts.iter().filter(|a| {
+    let refusals = mailbox.attempts.iter().filter(|a| !a.by_token).filter(|a| {
         a.failure.as_ref().is_some_and(|f| matches!(f.class, Class::Credentials | Class::Refused))
     });
     for attempt in refusals {

@@ -16,6 +16,7 @@ use crate::model::evidence::{
 use crate::model::failure::{Class, Failure};
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::service::SessionFacts;
 use crate::plan::findings;
 use crate::plan::mailboxes::plan_mailboxes;
 use crate::plan::observed::{DomainObserved, MailboxObserved, Observed};
@@ -51,12 +52,12 @@ fn world() -> DomainDiscovery {
         finished: now(),
         evidence: vec![mx("a.test MX 10 → mail.a.test", Outcome::Offered)],
         services: Vec::new(),
-        sessions: Vec::new(),
+        sessions: vec![SessionFacts::of(&endpoint, Capabilities::parse("IMAP4rev1 CONDSTORE"))],
         fidelity: None,
         servers: vec![ServerFacts {
             endpoint: endpoint.clone(),
             greeting: "OK".to_owned(),
-            capabilities: Capabilities::parse("IMAP4rev1 CONDSTORE"),
+            capabilities: Capabilities::parse("IMAP4rev1"),
             mechanisms: Vec::new(),
             tls: None,
         }],
@@ -188,7 +189,7 @@ fn each_thing_in_the_world_has_its_finding() {
             |d| d.evidence = vec![mx("a.test MX says that the domain takes no mail", Outcome::NotOffered)],
             vec![Code::DomainTakesNoMail],
         ),
-        (|d| d.servers[0].capabilities = Capabilities::parse("IMAP4rev1"), vec![Code::NoChangeTracking]),
+        (|d| d.sessions[0].capabilities = Capabilities::parse("IMAP4rev1"), vec![Code::NoChangeTracking]),
         (|d| d.mailboxes[0].size = Some(MailboxSize::default()), vec![Code::MailboxEmpty]),
         (|d| d.mailboxes[0].size.as_mut().unwrap().messages = 500_001, vec![Code::TooManyMessages]),
         (|d| d.mailboxes[0].size.as_mut().unwrap().bytes = 51 * GIGABYTE, vec![Code::MailboxLarge]),
@@ -220,7 +221,7 @@ fn refuse(discovery: &mut DomainDiscovery, host: &str) {
     discovery.candidates[0].endpoint = endpoint.clone();
     discovery.mailboxes[0].endpoint = None;
     discovery.mailboxes[0].size = None;
-    discovery.mailboxes[0].attempts = vec![Attempt { endpoint, failure }];
+    discovery.mailboxes[0].attempts = vec![Attempt { endpoint, failure, by_token: false }];
 }
 
 #[test]
