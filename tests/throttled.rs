@@ -28,6 +28,8 @@ const PASSWORD: &str = "alice-secret";
 const NOWHERE: &str = "throttled-by-the-front";
 /// For how long sessions that were given up stay away at least (`src/mail/allowance.rs`).
 const QUIET: Duration = Duration::from_secs(30);
+/// What several sessions hear within this time halves once (as there).
+const ONE_EVENT: Duration = Duration::from_secs(1);
 
 /// What is said in place of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -177,8 +179,11 @@ impl Front {
         let mut back = 0;
         let diary = self.diary.lock().unwrap();
         assert_eq!(diary.next, self.script.len(), "not all was said: {:#?}", diary.seen);
+        let mut event: Option<(Instant, usize)> = None;
         for (at, seen) in &diary.seen {
             let Seen::Said(line, open) = seen else { continue };
+            let (begun, open) = event.filter(|(begun, _)| *at - *begun < ONE_EVENT).unwrap_or((*at, *open));
+            event = Some((begun, open));
             for (when, then) in &diary.seen {
                 let (Seen::Login(others), Some(later)) = (then, when.checked_duration_since(*at)) else {
                     continue;

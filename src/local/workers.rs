@@ -347,7 +347,13 @@ impl Tools {
         let mut tls = None;
         // Several sessions are a large future.
         let synced = Box::pin(self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress));
-        if let Err(failure) = synced.await {
+        if let Err(mut failure) = synced.await {
+            if failure.class == Class::Throttled {
+                // Another session may have heard of a longer one.
+                let hosts = [&endpoint.host, &self.spec().destination.endpoint().host];
+                let left = hosts.into_iter().filter_map(|host| self.network.pause_left(host)).max();
+                failure.wait = failure.wait.max(left);
+            }
             if failure.class == Class::Quota {
                 let full = Finding::about(Code::DestinationFull, &planned.destination, failure.what.clone());
                 record.findings.retain(|finding| finding.code != Code::DestinationFull);

@@ -21,13 +21,15 @@ pub(super) struct Allowance {
     /// When one more may be tried; `None` while nothing is held back and no time was named.
     grows_at: Option<Instant>,
     halved_at: Option<Instant>,
+    /// The latest time that the host named to any session.
+    named: Option<Instant>,
 }
 
 impl Allowance {
     /// A host of which nothing is known but the manifest's limit.
     pub(super) fn new(most: usize) -> Self {
         let most = most.max(1);
-        Self { most, allowed: most, grows_at: None, halved_at: None }
+        Self { most, allowed: most, grows_at: None, halved_at: None, named: None }
     }
 
     /// Whether one session more than those open may be tried.
@@ -63,7 +65,13 @@ impl Allowance {
         self.hold(wait, now);
     }
 
+    /// How long is left until the time that the host named; `None` when it named none, or when that is over.
+    pub(super) fn pause_left(&self, now: Instant) -> Option<Duration> {
+        self.named.map(|at| at.duration_since(now)).filter(|left| !left.is_zero())
+    }
+
     fn hold(&mut self, wait: Option<Duration>, now: Instant) {
+        self.named = self.named.max(wait.map(|wait| now + wait));
         let until = now + wait.unwrap_or_default().max(QUIET);
         self.grows_at = Some(self.grows_at.map_or(until, |at| at.max(until)));
     }
@@ -93,6 +101,8 @@ mod tests {
         for (open, wait) in [(8, None), (7, Some(100)), (6, None), (5, None)] {
             host.throttle(open, wait.map(Duration::from_secs), at(1000));
         }
+        assert_eq!(host.pause_left(at(1001)), Some(Duration::from_secs(99)), "whoever heard it");
+        assert_eq!(host.pause_left(at(1100)), None);
         let table = [(1001, 4), (1099, 4), (1100, 5), (1129, 5), (1130, 6)];
         assert!(table.iter().all(|(now, count)| allowed(&mut host, at(*now)) == *count), "{host:?}");
         // Another word of the kind, and however many more: one session stays.

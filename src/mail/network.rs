@@ -242,6 +242,11 @@ impl Network {
         }
     }
 
+    /// How long a host has asked to be left alone from now on, whichever session it told so.
+    pub fn pause_left(&self, host: &str) -> Option<Duration> {
+        self.host(host).allowance().pause_left(Instant::now())
+    }
+
     /// Learns how fast a host is: one session carried so many bytes of messages while it waited for the host for so long.
     pub fn note_carried(&self, host: &str, bytes: u64, waited: Duration) {
         self.host(host).note_carried(bytes, waited);

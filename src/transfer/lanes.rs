@@ -296,8 +296,11 @@ impl Pass<'_> {
                 break;
             }
         }
+        let halted = board.halt.load(Ordering::Relaxed);
         match broken {
-            Some(_) if board.halt.load(Ordering::Relaxed) => {}
+            // The others were stopped, but what the server asked of this one holds.
+            Some((failure, _)) if halted && failure.class == Class::Throttled => more.ended(&failure),
+            Some(_) if halted => {}
             Some((failure, plans)) if matches!(failure.class, Class::Unreachable | Class::Throttled) => {
                 tracing::info!(failure = %failure.sentence(), "a session ended; goes on with the others");
                 more.ended(&failure);
