@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::Ledger;
 use crate::model::failure::{Failure, Result};
+use crate::model::random::random;
 
 /// Where the ledgers of a migration are kept.
 #[async_trait]
@@ -70,10 +71,5 @@ pub(super) fn read_time(millisecond: i64) -> Timestamp {
 
 /// A salt for a store that has none yet.
 pub(super) fn new_salt() -> Result<[u8; 32]> {
-    let mut salt = [0; 32];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut salt)
-        .map_err(|_| Failure::internal("the system gives no random numbers"))?;
-    Ok(salt)
+    random()
 }

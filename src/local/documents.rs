@@ -60,7 +60,7 @@ pub fn write<T: Serialize>(path: &Path, document: &T) -> Result<()> {
     replace(path, &text).map_err(|e| unusable(path, &e))
 }
 
-/// Writes a file beside its place, brings it to the disk, then puts it in its place.
+/// Writes a file beside its place, brings it to the disk, then puts it in its place. It is its owner's alone from the first byte.
 pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(parent)?;
@@ -69,6 +69,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.persist(path).map_err(|e| e.error)?;
     // The rename itself is durable only with its directory.
     File::open(parent)?.sync_all()
+}
+
+/// Makes a file or directory its owner's alone: ledgers hold subjects and addresses, and keys are keys.
+pub fn make_private(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = if path.is_dir() { 0o700 } else { 0o600 };
+        // A file system without permissions cannot keep them; that is no reason to refuse it.
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 fn seal(document: &Value) -> String {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use rustls::crypto::ring::default_provider;
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::sleep;
 
@@ -19,6 +18,7 @@ use crate::ledger::{LoginMark, Store};
 use crate::mail::credentials::Login;
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::random::random;
 use crate::model::secret::Secret;
 use crate::model::text::printable;
 
@@ -187,14 +187,7 @@ impl DurableGuard {
     }
 
     async fn holder(&self) -> Result<String> {
-        let make = async || {
-            let mut random = [0; 8];
-            default_provider()
-                .secure_random
-                .fill(&mut random)
-                .map_err(|_| Failure::internal("the system gives no random numbers"))?;
-            Ok(format!("{:016x}", u64::from_ne_bytes(random)))
-        };
+        let make = async || Ok(format!("{:016x}", u64::from_ne_bytes(random()?)));
         self.holder.get_or_try_init(make).await.cloned()
     }
 

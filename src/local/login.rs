@@ -2,12 +2,11 @@
 //! directory with one file for each key of a Secret.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use url::Url;
 
-use super::documents::unusable;
+use super::documents::{make_private, replace, unusable};
 use super::grants::{endpoint_of, find_preset};
 use super::run::Reach;
 use crate::mail::network::Network;
@@ -81,38 +80,19 @@ pub async fn log_in(
         keys.push(("scope", Secret::new(scope.as_str())));
     }
     // Nobody shall type a code in vain.
-    make_directory(&request.directory)?;
+    let directory = &request.directory;
+    fs::create_dir_all(directory).map_err(|e| unusable(directory, &e))?;
+    make_private(directory);
     let login =
         DeviceLogin { device, token, client: request.client.clone(), scope: request.scope.clone().or(scope) };
     let prompt = login.begin(&network, &trust).await?;
     tell(&prompt)?;
     keys.push(("refreshToken", login.wait(&network, &trust, prompt).await?));
     for (key, value) in &keys {
-        write(&request.directory, key, value)?;
+        let path = directory.join(key);
+        replace(&path, value.expose().as_bytes()).map_err(|e| unusable(&path, &e))?;
     }
     Ok(keys.into_iter().map(|(key, _)| key).collect())
-}
-
-fn make_directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| unusable(path, &e))?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // A file system without permissions cannot keep them; that is no reason to refuse it.
-        let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    }
-    Ok(())
-}
-
-/// Writes a key for its owner alone; an older value stays until the new one is there.
-fn write(directory: &Path, key: &str, value: &Secret) -> Result<()> {
-    let path = directory.join(key);
-    let written = || {
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(value.expose().as_bytes())?;
-        file.persist(&path).map_err(|e| e.error)
-    };
-    written().map(drop).map_err(|e| unusable(&path, &e))
 }
 
 impl Server {

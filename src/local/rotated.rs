@@ -2,10 +2,9 @@
 //! must outlive the run: one file for each grant, its owner's alone, in the state directory. Nothing else reads them.
 
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 
-use super::documents::unusable;
+use super::documents::{replace, unusable};
 use crate::mail::oauth::Keeper;
 use crate::model::failure::Result;
 use crate::model::secret::Secret;
@@ -33,15 +32,8 @@ impl Keeper for RotatedTokens {
 
     fn keep(&self, grant: &str, token: &Secret) -> Result<()> {
         let path = self.0.join(grant);
-        let write = || {
-            fs::create_dir_all(&self.0)?;
-            // A temporary file is its owner's alone from the first byte, and the old token stays until the new one is there.
-            let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
-            file.write_all(token.expose().as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|e| e.error)
-        };
-        write().map(drop).map_err(|e| unusable(&path, &e))
+        let written = fs::create_dir_all(&self.0).and_then(|()| replace(&path, token.expose().as_bytes()));
+        written.map_err(|e| unusable(&path, &e))
     }
 }
 

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::documents::{self, unusable};
+use super::documents::{self, make_private, unusable};
 use super::rotated::RotatedTokens;
 use crate::api::{MailMigration, MailMigrationStatus, names};
 use crate::ledger::sqlite::SqliteStore;
@@ -140,19 +140,6 @@ impl StateDir {
         }
         Ok(MigrationState { name: name.to_owned(), root, logins: self.root.join("logins.sqlite") })
     }
-}
-
-/// Ledgers hold subjects and addresses; they are their owner's alone.
-fn make_private(path: &Path) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = if path.is_dir() { 0o700 } else { 0o600 };
-        // A file system without permissions cannot keep them; that is no reason to refuse it.
-        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
-    }
-    #[cfg(not(unix))]
-    let _ = path;
 }
 
 /// One migration's part of the state directory.

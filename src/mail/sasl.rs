@@ -5,6 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::model::failure::{Class, Failure, Result};
 use crate::model::secret::Secret;
 use crate::model::text::{cut, printable};
 
@@ -29,23 +30,30 @@ impl Exchange {
         Self { mechanism: "PLAIN", first, acknowledgement: "" }
     }
 
-    /// A token, by the better mechanism of those that the server offers; `None` when it takes no tokens.
+    /// A token, by the better mechanism of those that the server offers.
+    ///
+    /// # Errors
+    /// [`Class::Refused`] when it takes no tokens.
     pub(super) fn bearer(
         offers: impl Fn(&str) -> bool,
         (host, port): (&str, u16),
         user: &str,
         token: &Secret,
-    ) -> Option<Self> {
+    ) -> Result<Self> {
         let token = token.expose();
         if offers("OAUTHBEARER") {
             let name = user.replace('=', "=3D").replace(',', "=2C");
             let first =
                 format!("n,a={name},\u{1}host={host}\u{1}port={port}\u{1}auth=Bearer {token}\u{1}\u{1}");
             let first = Secret::new(first);
-            return Some(Self { mechanism: "OAUTHBEARER", first, acknowledgement: "\u{1}" });
+            return Ok(Self { mechanism: "OAUTHBEARER", first, acknowledgement: "\u{1}" });
         }
-        let first = || Secret::new(format!("user={user}\u{1}auth=Bearer {token}\u{1}\u{1}"));
-        offers("XOAUTH2").then(|| Self { mechanism: "XOAUTH2", first: first(), acknowledgement: "" })
+        if offers("XOAUTH2") {
+            let first = Secret::new(format!("user={user}\u{1}auth=Bearer {token}\u{1}\u{1}"));
+            return Ok(Self { mechanism: "XOAUTH2", first, acknowledgement: "" });
+        }
+        let what = "takes no tokens: it offers neither OAUTHBEARER nor XOAUTH2";
+        Err(Failure::new(Class::Refused, what).hint("give a password in the Secret for this server"))
     }
 
     /// The initial response as it goes onto the wire.
@@ -102,7 +110,7 @@ mod tests {
         let token = Secret::new("ya29.x");
         let said = |offered: &[&str]| {
             let offers = |name: &str| offered.contains(&name);
-            let exchange = Exchange::bearer(offers, ("imap.x.test", 993), "a,b=c@x.test", &token)?;
+            let exchange = Exchange::bearer(offers, ("imap.x.test", 993), "a,b=c@x.test", &token).ok()?;
             Some((exchange.mechanism, exchange.first.expose().to_owned(), exchange.acknowledgement))
         };
         let old = "user=a,b=c@x.test\u{1}auth=Bearer ya29.x\u{1}\u{1}";

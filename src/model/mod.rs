@@ -19,6 +19,7 @@ pub mod preset;
 pub mod progress;
 pub mod protocol;
 pub mod provider;
+pub mod random;
 pub mod record;
 pub mod secret;
 pub mod service;

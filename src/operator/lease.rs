@@ -10,7 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::core::Status;
 use kube::{Api, Client};
-use rustls::crypto::ring::default_provider;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
@@ -19,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::election::{Candidate, DURATION, Move, Record};
 use crate::model::clock::Clock;
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::random::random;
 use crate::model::text::printable;
 use crate::plan::backoff::jitter;
 
@@ -69,12 +69,7 @@ impl Lease {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         // Another process of the same pod, or a pod of the same name on another machine, is another candidate.
-        let mut random = [0_u8; 4];
-        default_provider()
-            .secure_random
-            .fill(&mut random)
-            .map_err(|_| Failure::internal("the system gives no random numbers"))?;
-        let identity = format!("{pod}_{:08x}", u32::from_le_bytes(random));
+        let identity = format!("{pod}_{:08x}", u32::from_le_bytes(random()?));
         let api = Api::namespaced(client, namespace);
         let shared = Shared { api, name: name.to_owned(), identity, clock, born: Instant::now() };
         Ok(Self { shared: Arc::new(shared) })

@@ -197,11 +197,7 @@ impl Greeted {
         loop {
             let token = bearer.token().await?;
             let offers = |name: &str| greeted.facts.capabilities.has(&format!("AUTH={name}"));
-            let exchange = Exchange::bearer(offers, (&host, port), &login.user, &token);
-            let exchange = exchange.ok_or_else(|| {
-                Failure::new(Class::Refused, "takes no tokens: it offers neither OAUTHBEARER nor XOAUTH2")
-                    .hint("give a password in the Secret for this server")
-            })?;
+            let exchange = Exchange::bearer(offers, (&host, port), &login.user, &token)?;
             match greeted.authenticate(exchange).await {
                 Ok(session) => return Ok(session),
                 Err((failure, Some(again)))
@@ -211,8 +207,7 @@ impl Greeted {
                     tried_again = true;
                 }
                 Err((failure, _)) if failure.class == Class::Credentials => {
-                    let remedy = bearer.remedy(&host, &login.user);
-                    return Err(Failure { hint: Some(remedy), ..failure });
+                    return Err(bearer.name_remedy(failure, &host, &login.user));
                 }
                 Err((failure, _)) => return Err(failure),
             }

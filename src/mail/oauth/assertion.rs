@@ -5,13 +5,14 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::SignatureScheme;
-use rustls::crypto::ring::{default_provider, sign::any_supported_type};
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::sign::SigningKey;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::model::failure::{Failure, Result};
+use crate::model::random::random;
 use crate::model::secret::Secret;
 
 /// How an assertion is signed (RFC 7518 §3.1).
@@ -81,12 +82,7 @@ pub(super) fn thumbprint(certificate: &str) -> Result<String> {
 /// # Errors
 /// [`crate::model::failure::Class::Internal`] when the system gives no random numbers.
 pub(super) fn unique() -> Result<String> {
-    let mut random = [0; 16];
-    default_provider()
-        .secure_random
-        .fill(&mut random)
-        .map_err(|_| Failure::internal("the system gives no random numbers"))?;
-    Ok(URL_SAFE_NO_PAD.encode(random))
+    Ok(URL_SAFE_NO_PAD.encode(random::<16>()?))
 }
 
 /// No message repeats anything of a key.

@@ -248,9 +248,9 @@ impl Bearer {
         Self { grant: Arc::new(grant), ..self.clone() }
     }
 
-    /// What to do when a server opens no mailbox for these tokens.
-    pub(super) fn remedy(&self, host: &str, mailbox: &str) -> String {
-        remedy::remedy(host, mailbox, &self.grant.client)
+    /// Says what to do about a server that opens no mailbox for these tokens, in the place of what helps with passwords.
+    pub(super) fn name_remedy(&self, failure: Failure, host: &str, mailbox: &str) -> Failure {
+        Failure { hint: Some(remedy::remedy(host, mailbox, &self.grant.client)), ..failure }
     }
 
     /// A name for the grant that tells nothing of it.

@@ -196,11 +196,7 @@ impl Session {
         loop {
             let token = bearer.token().await?;
             let Endpoint { host, port, .. } = &self.facts.endpoint;
-            let exchange = Exchange::bearer(|name| self.offers(name), (host, *port), &login.user, &token);
-            let exchange = exchange.ok_or_else(|| {
-                Failure::new(Class::Refused, "takes no tokens: it offers neither OAUTHBEARER nor XOAUTH2")
-                    .hint("give a password in the Secret for this server")
-            })?;
+            let exchange = Exchange::bearer(|name| self.offers(name), (host, *port), &login.user, &token)?;
             match self.authenticate(login, exchange).await {
                 Err(failure)
                     if failure.class == Class::Credentials && !tried_again && bearer.reject(&token).await =>
@@ -208,8 +204,7 @@ impl Session {
                     tried_again = true;
                 }
                 Err(failure) if failure.class == Class::Credentials => {
-                    let remedy = bearer.remedy(&self.facts.endpoint.host, &login.user);
-                    return Err(Failure { hint: Some(remedy), ..failure });
+                    return Err(bearer.name_remedy(failure, &self.facts.endpoint.host, &login.user));
                 }
                 outcome => return outcome,
             }
