@@ -106,6 +106,8 @@ words! {
         PodRefused,
         /// A worker was ended because it used more memory than it may.
         WorkerOutOfMemory,
+        /// A worker was killed, and the cluster does not say why; want of memory is most likely.
+        WorkerKilled,
         /// A worker's pod was moved off its node.
         WorkerEvicted,
     }

@@ -6,14 +6,20 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
 
 use super::launch::is_suspended;
-use crate::cluster::objects::{Kind, LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK};
+use super::settings::Settings;
+use crate::cluster::objects::{
+    ANNOTATION_SETTINGS, Kind, LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK,
+};
 use crate::model::address::Address;
 use crate::model::failure::{Class, Failure};
 use crate::model::text::{cut, printable};
+
+/// The exit code of a process that SIGKILL ended.
+const SIGKILLED: i32 = 137;
 
 /// A Job of ours.
 #[derive(Clone)]
@@ -90,6 +96,16 @@ impl KnownJob {
         matches!(self.course(), Course::Complete | Course::Failed)
     }
 
+    /// Whether it came to a bad end, and the installation makes pods otherwise by now: what could not perhaps can.
+    pub fn may_go_better(&self, settings: &Settings) -> bool {
+        self.course() == Course::Failed && !self.is_made_by(settings)
+    }
+
+    /// Whether its pods are such as the installation makes now. A Job's template never changes.
+    pub fn is_made_by(&self, settings: &Settings) -> bool {
+        self.job.annotations().get(ANNOTATION_SETTINGS) == Some(&settings.of_pods())
+    }
+
     /// When it was made.
     pub fn made(&self) -> Timestamp {
         self.job.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0)
@@ -111,21 +127,14 @@ impl KnownJob {
         let name = self.job.name_any();
         let ours = pods.filter(|pod| pod.labels().get("batch.kubernetes.io/job-name") == Some(&name));
         let ends = ours.filter_map(|pod| {
-            let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
-            status
-                .state
-                .as_ref()?
-                .terminated
-                .clone()
-                .or_else(|| status.last_state.as_ref()?.terminated.clone())
+            pod.status.as_ref()?.container_statuses.as_ref()?.first().and_then(last_end).cloned()
         });
         let Some(end) = ends.max_by_key(|end| end.finished_at.clone().map(|at| at.0)) else {
             return Failure::internal(format!("Job {name} ended without a word of its worker"))
                 .hint(format!("`kubectl describe job {name}` tells what happened; it is tried again"));
         };
-        if end.reason.as_deref() == Some("OOMKilled") {
-            return Failure::internal("the worker was ended because it used more memory than it may")
-                .hint("raise workers.resources of the installation, or lower spec.workers.concurrency");
+        if let Some(death) = Death::of(&end) {
+            return Failure::internal(format!("the worker {}", death.what(&end))).hint(death.remedy());
         }
         let class = Class::table().iter().find(|row| row.exit.map(i32::from) == Some(end.exit_code));
         let class = class.map_or(Class::Internal, |row| row.class);
@@ -134,6 +143,66 @@ impl KnownJob {
         let line = line.map(printable).filter(|line| !line.is_empty());
         let what = line.unwrap_or_else(|| format!("the worker ended with exit code {}", end.exit_code));
         Failure::new(class, cut(&what, 400)).hint("it is tried again")
+    }
+}
+
+/// How a container ended last.
+pub fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    [&container.state, &container.last_state]
+        .into_iter()
+        .find_map(|state| state.as_ref()?.terminated.as_ref())
+}
+
+/// How a worker came to an end that was not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Death {
+    /// It used more memory than it may, perhaps before it had begun.
+    OutOfMemory,
+    /// It was killed, and nobody says why.
+    Killed,
+    /// It was not begun.
+    Unstarted,
+}
+
+impl Death {
+    /// Reads how a container ended; `None` if the worker ended by itself. That memory was wanting when a container was
+    /// begun stands in a message alone, and under load it is not told at all.
+    pub fn of(end: &ContainerStateTerminated) -> Option<Self> {
+        match end.reason.as_deref() {
+            Some("OOMKilled") => Some(Self::OutOfMemory),
+            Some("StartError") if end.message.as_deref().is_some_and(|said| said.contains("OOM")) => {
+                Some(Self::OutOfMemory)
+            }
+            Some("StartError") => Some(Self::Unstarted),
+            _ => (end.exit_code == SIGKILLED).then_some(Self::Killed),
+        }
+    }
+
+    /// What happened, to be said after the worker's name.
+    pub fn what(self, end: &ContainerStateTerminated) -> String {
+        match self {
+            Self::OutOfMemory => "was ended because it used more memory than it may".to_owned(),
+            Self::Killed => "was killed, most likely because it used more memory than it may".to_owned(),
+            Self::Unstarted => format!("could not be started{}", said(end.message.as_deref())),
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::OutOfMemory | Self::Killed => {
+                "raise workers.resources of the installation, or lower spec.workers.concurrency"
+            }
+            Self::Unstarted => "`kubectl describe pod` tells more",
+        }
+    }
+}
+
+/// What Kubernetes says about it, as the end of a sentence.
+pub fn said(message: Option<&str>) -> String {
+    match message.map(printable) {
+        Some(text) if !text.is_empty() => format!(": {}", cut(text.trim_end_matches('.'), 300)),
+        _ => String::new(),
     }
 }
 
@@ -214,7 +283,22 @@ mod tests {
         let refused =
             words(json!({"exitCode": 23, "message": "{\"level\":1}\nerror: Secret \"a\" is missing\nhint"}));
         assert_eq!((refused.class, refused.what.as_str()), (Class::Configuration, "Secret \"a\" is missing"));
-        assert!(words(json!({"exitCode": 137, "reason": "OOMKilled"})).what.contains("memory"));
+        for memory in [
+            json!({"exitCode": 137, "reason": "OOMKilled"}),
+            json!({"exitCode": 128, "reason": "StartError", "message": "runc create failed: unable to start container \
+                process: container init was OOM-killed (memory limit too low?)"}),
+        ] {
+            assert!(words(memory).what.contains("memory"));
+        }
+        assert!(
+            words(json!({"exitCode": 137, "reason": "Error", "message": "log"}))
+                .what
+                .ends_with("than it may")
+        );
+        let unstarted = words(
+            json!({"exitCode": 128, "reason": "StartError", "message": "exec: \"mailferry\": no such file"}),
+        );
+        assert!(unstarted.what.contains("no such file"), "{unstarted}");
         assert_eq!(words(json!({"exitCode": 101})).class, Class::Internal);
         assert!(job.last_words([].iter()).hint.unwrap().contains("kubectl describe job j"));
     }

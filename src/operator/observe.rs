@@ -23,7 +23,7 @@ use crate::cluster::work::{Task, Work};
 use crate::cluster::{is_missing, refused};
 use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::plan_mailboxes;
 use crate::plan::{DomainObserved, MailboxObserved, Observed, Patience, pass};
@@ -67,6 +67,7 @@ impl ClusterPlatform {
         for (address, object) in &self.objects {
             let status = object.status.clone().unwrap_or_default();
             let record = self.spoken_for(address, object, status.record()).await?;
+            let record = self.encouraged(address, record);
             let running = self.jobs.iter().any(|job| is_at(job, address, &record));
             observed
                 .mailboxes
@@ -151,8 +152,12 @@ impl ClusterPlatform {
             round: known.as_ref().map_or(0, |known| known.round),
             discovery: known.as_ref().map(|known| Arc::clone(&known.discovery)),
         };
-        // A worker that died without having written anything is spoken for.
-        let failed = |job: &&KnownJob| job.course() == Course::Failed && job.number > seen.round;
+        // A worker that died without having written anything is spoken for, unless its like would be made otherwise now.
+        let failed = |job: &&KnownJob| {
+            job.course() == Course::Failed
+                && job.number > seen.round
+                && !job.may_go_better(&self.context.settings)
+        };
         let dead = self.jobs.iter().filter(ours).filter(failed);
         if let Some(dead) = dead.max_by_key(|job| job.number) {
             seen.round = dead.number;
@@ -233,6 +238,22 @@ impl ClusterPlatform {
             .await
             .map_err(|e| refused(&format!("MailboxMigration {name} cannot be written"), &e))?;
         Ok(dead)
+    }
+
+    /// The record of a mailbox whose worker died for a reason that the installation may have mended since: there is nothing
+    /// to wait for.
+    fn encouraged(&self, address: &Address, record: MailboxRecord) -> MailboxRecord {
+        let died = |job: &KnownJob| {
+            record.by == job.job.metadata.name
+                && job.mailboxes.contains(address)
+                && job.may_go_better(&self.context.settings)
+        };
+        match &record.failure {
+            Some(failure) if failure.class == Class::Internal && self.jobs.iter().any(died) => {
+                MailboxRecord { failure: None, ended: None, ..record }
+            }
+            _ => record,
+        }
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 
+use super::known::{Death, last_end, said};
 use crate::api::condition::Reason;
-use crate::model::text::{cut, printable};
+use crate::model::failure::Failure;
+use crate::model::text::printable;
 use crate::plan::Obstacle;
 
 /// How long a Job may be without a pod, or a pod without a node, before that is worth a word.
@@ -79,15 +81,19 @@ fn of_pod(pod: &Pod, now: Timestamp) -> Option<Obstacle> {
         return obstacle(Reason::WorkerEvicted, message);
     }
     let container = status.container_statuses.iter().flatten().next();
-    if let Some(ended) = container.and_then(last_end)
-        && ended.reason.as_deref() == Some("OOMKilled")
-        && ended.finished_at.as_ref().is_none_or(|at| now.duration_since(at.0) < REMEMBERED)
+    let recently = |ended: &&ContainerStateTerminated| {
+        ended.finished_at.as_ref().is_none_or(|at| now.duration_since(at.0) < REMEMBERED)
+    };
+    if let Some(ended) = container.and_then(last_end).filter(recently)
+        && let Some(death) = Death::of(ended)
     {
-        let message = format!(
-            "The worker {name} was ended because it used more memory than it may. Raise workers.resources of the \
-             installation, or lower spec.workers.concurrency; it goes on from where it was."
-        );
-        return obstacle(Reason::WorkerOutOfMemory, message);
+        let what = Failure::internal(format!("The worker {name} {}", death.what(ended))).hint(death.remedy());
+        let reason = match death {
+            Death::OutOfMemory => Reason::WorkerOutOfMemory,
+            Death::Killed => Reason::WorkerKilled,
+            Death::Unstarted => Reason::PodNotStarted,
+        };
+        return obstacle(reason, what.in_full());
     }
     if status.phase.as_deref() != Some("Pending") {
         return None;
@@ -125,22 +131,6 @@ fn of_pod(pod: &Pod, now: Timestamp) -> Option<Obstacle> {
     }
 }
 
-fn last_end(container: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
-    let end = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state.as_ref().is_some_and(|s| s.terminated.is_some())
-    };
-    let state = if end(&container.state) { &container.state } else { &container.last_state };
-    state.as_ref()?.terminated.as_ref()
-}
-
-/// What Kubernetes says about it, as the end of a sentence.
-fn said(message: Option<&str>) -> String {
-    match message.map(printable) {
-        Some(text) if !text.is_empty() => format!(": {}", cut(text.trim_end_matches('.'), 300)),
-        _ => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -172,6 +162,12 @@ mod tests {
             json!({"phase": "Pending", "containerStatuses": [{"name": "worker", "image": "i:1", "imageID": "", "ready": false,
                 "restartCount": 0, "state": {"waiting": {"reason": reason, "message": "because\u{1b}[31m"}}}]})
         };
+        let ended = |terminated: &serde_json::Value| {
+            json!({"phase": "Failed", "containerStatuses": [{"name": "worker", "image": "i:1", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": terminated}}]})
+        };
+        let unstarted =
+            |message: &str| ended(&json!({"exitCode": 128, "reason": "StartError", "message": message}));
         let table = [
             (
                 json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
@@ -185,11 +181,14 @@ mod tests {
                 json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}),
                 Some(Reason::WorkerEvicted),
             ),
+            (ended(&json!({"exitCode": 137, "reason": "OOMKilled"})), Some(Reason::WorkerOutOfMemory)),
+            (ended(&json!({"exitCode": 137, "reason": "Error"})), Some(Reason::WorkerKilled)),
+            (ended(&json!({"exitCode": 24, "reason": "Error"})), None),
             (
-                json!({"phase": "Failed", "containerStatuses": [{"name": "worker", "image": "i", "imageID": "", "ready": false,
-                "restartCount": 0, "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]}),
+                unstarted("container init was OOM-killed (memory limit too low?)"),
                 Some(Reason::WorkerOutOfMemory),
             ),
+            (unstarted("exec: no such file"), Some(Reason::PodNotStarted)),
             (json!({"phase": "Running"}), None),
         ];
         for (status, wanted) in table {

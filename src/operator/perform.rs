@@ -16,9 +16,7 @@ use super::observe::{metric_kind, parts_of};
 use super::obstacles;
 use super::platform::{ClusterPlatform, Context};
 use crate::api::MailMigration;
-use crate::cluster::objects::{
-    ANNOTATION_SETTINGS, Kind, LABEL_DOMAIN_DIGEST, LABEL_TASK, digest, job_name, of_migration,
-};
+use crate::cluster::objects::{Kind, LABEL_DOMAIN_DIGEST, LABEL_TASK, digest, job_name, of_migration};
 use crate::cluster::refused;
 use crate::cluster::work::{Item, Task, Work};
 use crate::model::address::Address;
@@ -85,16 +83,14 @@ impl ClusterPlatform {
         Ok(())
     }
 
-    /// Whether a Job's pods cannot start or live, and the installation makes them otherwise by now. A Job's template never
-    /// changes; where its pods do well, that is no reason to disturb them.
+    /// Whether a Job's pods cannot start or live, and the installation makes them otherwise by now. Where its pods do well,
+    /// that is no reason to disturb them.
     fn starts_otherwise_now(&self, migration: &MailMigration, job: &KnownJob) -> bool {
-        job.course() == Course::Active
-            && job.job.annotations().get(ANNOTATION_SETTINGS) != Some(&self.context.settings.of_pods())
-            && {
-                let pods = self.context.stores.pods_of(migration);
-                let now = self.context.clock.now();
-                !obstacles::find(std::iter::once(&*job.job), pods.iter().map(|pod| &**pod), now).is_empty()
-            }
+        job.course() == Course::Active && !job.is_made_by(&self.context.settings) && {
+            let pods = self.context.stores.pods_of(migration);
+            let now = self.context.clock.now();
+            !obstacles::find(std::iter::once(&*job.job), pods.iter().map(|pod| &**pod), now).is_empty()
+        }
     }
 
     /// Whether workers are there that none of our Jobs has made: those of a migration of the same name that was deleted
@@ -195,9 +191,10 @@ impl ClusterPlatform {
         let uid = migration.uid().unwrap_or_default();
         let results = parts_of(&self.name, domain);
         // What was written last is part of the name: when the spec is set to something else and back, what stands there
-        // is the answer to something else.
+        // is the answer to something else. So are the pods' settings: a Job that failed under others is made anew.
         let version = self.context.stores.version_of(&self.namespace, &results[0]).unwrap_or_default();
-        let inputs_now = [uid.as_str(), &domain.name, &inputs, &round.to_string(), &version];
+        let pods = self.context.settings.of_pods();
+        let inputs_now = [uid.as_str(), &domain.name, &inputs, &round.to_string(), &version, &pods];
         let name = unbegun(&self.jobs, &key, &inputs, round)
             .unwrap_or_else(|| job_name(&self.name, Kind::Discover, &inputs_now));
         let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone() };
@@ -267,7 +264,14 @@ impl ClusterPlatform {
         let name = job_name(
             &self.name,
             Kind::Sync,
-            &[&uid, &domain.name, &inputs, &pass.to_string(), &attempts.join("\n")],
+            &[
+                &uid,
+                &domain.name,
+                &inputs,
+                &pass.to_string(),
+                &attempts.join("\n"),
+                &self.context.settings.of_pods(),
+            ],
         );
         let shape = Shape::of(migration, items.len());
         let (results, objects) = (

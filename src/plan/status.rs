@@ -215,20 +215,7 @@ fn judge(
         found.push(Fact { kind: Type::Stalled, state: State::True, ..ready.clone() });
     }
     found.insert(0, ready);
-    found.push(if discovered {
-        Fact::new(
-            Type::Discovered,
-            true,
-            Reason::Succeeded,
-            format!(
-                "Looked at {} in {}.",
-                counted(counts.mailboxes.into(), "mailbox", "mailboxes"),
-                counted(domains.len() as u64, "domain", "domains")
-            ),
-        )
-    } else {
-        Fact::new(Type::Discovered, false, Reason::InProgress, "Discovery is under way.")
-    });
+    found.push(judge_discovered(facts, domains.len(), counts.mailboxes));
     found.push(judge_credentials(facts, discovered));
     found.push(judge_review(facts, domains, findings));
     found.push(judge_synced(facts, counts, messages, discovered));
@@ -299,6 +286,28 @@ fn reached(spec: &MailMigrationSpec, messages: &MessageCounts) -> String {
 
 fn going_on(counts: &MailboxCounts, messages: &MessageCounts) -> String {
     format!("{} of {} mailboxes are through; {messages}.", counts.synced, counts.mailboxes)
+}
+
+fn judge_discovered(facts: &Facts<'_>, domains: usize, mailboxes: u32) -> Fact {
+    if facts.plan.is_none() {
+        return Fact::new(Type::Discovered, false, Reason::InProgress, "Discovery is under way.");
+    }
+    let unseen = facts.migration.spec.domains.iter().filter_map(|domain| {
+        let failure = facts.observed.domains.get(&domain.name)?.discovery.as_ref()?.failure.as_ref()?;
+        Some((&domain.name, failure))
+    });
+    let unseen: Vec<_> = unseen.collect();
+    if let Some((name, failure)) = unseen.first() {
+        let others = match unseen.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {}", counted(others as u64, "other domain", "other domains")),
+        };
+        let message = format!("{name}{others} could not be looked at: {}.", failure.what);
+        return Fact::failed(Type::Discovered, false, failure.class, message);
+    }
+    let mailboxes = counted(mailboxes.into(), "mailbox", "mailboxes");
+    let domains = counted(domains as u64, "domain", "domains");
+    Fact::new(Type::Discovered, true, Reason::Succeeded, format!("Looked at {mailboxes} in {domains}."))
 }
 
 fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use operator::Operator;
 use support::cluster::Cluster;
 use workers::Workers;
-use world::{Shape, World};
+use world::{Shape, World, count_writes};
 
 /// How long the operator is looked at while nothing happens, and while workers report.
 const LOOK: Duration = Duration::from_mins(1);
@@ -180,12 +180,13 @@ async fn report(program: &Path, world: &mut World, table: &mut Table) {
     let workers = Workers::start(program, world, &slices);
     workers.wait_until_at_work().await;
     tokio::time::sleep(SETTLE).await;
-    let (before, changes) = (operator.figures().await, world.count_changes(LOOK));
-    let changes = changes.await;
-    let after = operator.figures().await;
-    let seconds = LOOK.as_secs_f64();
+    let (before, written) = (operator.figures().await, count_writes());
+    let begun = Instant::now();
+    tokio::time::sleep(LOOK).await;
+    let (after, written) = (operator.figures().await, count_writes() - written);
+    let seconds = begun.elapsed().as_secs_f64();
+    let written = written / seconds;
     let ours = (after.writes() - before.writes()) / seconds;
-    let theirs = f64::from(changes) / seconds;
     assert!(
         workers.at_work() == slices.len(),
         "{} of {} workers are at work",
@@ -193,9 +194,8 @@ async fn report(program: &Path, world: &mut World, table: &mut Table) {
         slices.len()
     );
     table.note("workers at work", f64::from(u32::try_from(slices.len()).unwrap()), "");
-    table.note("writes of the workers", theirs, "/s");
-    table.note("writes of the operator", ours, "/s");
-    table.goal("writes with fifty workers reporting", 10.0, ours + theirs, "/s");
+    table.note("writes of the operator, its lease among them", ours, "/s");
+    table.goal("writes with fifty workers reporting, as the API server counts them", 10.0, written, "/s");
     table.note(
         "CPU time of the operator meanwhile",
         after.cpu.saturating_sub(before.cpu).as_secs_f64() * 1000.0 / seconds,

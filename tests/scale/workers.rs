@@ -1,5 +1,5 @@
-//! Fifty `mailferry sync` as processes of this machine: the real program with real work lists, ledgers and mail servers, a
-//! kilobyte a second each. What is missing of pods is kubelet.
+//! Fifty `mailferry sync` as processes of this machine: the real program with real work lists, ledgers and mail servers, four
+//! kilobytes a second each. What is missing of pods is kubelet.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
