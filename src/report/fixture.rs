@@ -10,7 +10,7 @@ use crate::model::address::Domain;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{
-    Attempt, Candidate, DomainDiscovery, Evidence, Grade, MailboxDiscovery, MailboxSize, Outcome,
+    Attempt, Candidate, DomainDiscovery, Evidence, Grade, MailboxDiscovery, MailboxSize, Outcome, Quota,
     ServerFacts, Signal, TlsFacts,
 };
 use crate::model::failure::{Class, Failure};
@@ -145,7 +145,8 @@ fn mailbox(address: &str, endpoint: Option<&Endpoint>, messages: u64, bytes: u64
             largest: bytes / 40,
             oldest: imap.then(|| at("2009-03-14T09:26:53Z")),
             newest: imap.then(|| at("2026-11-22T17:40:00Z")),
-            ..MailboxSize::default()
+            quota: imap.then_some(Quota { used: bytes, limit: 50_000_000_000 }),
+            foreign: u32::from(imap) * 2,
         }),
         failure: None,
     }

@@ -12,7 +12,7 @@ use super::exceptions::Exceptions;
 use crate::model::address::{Address, Domain};
 use crate::model::checklist::Item;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{DomainDiscovery, Grade, MailboxDiscovery, TlsFacts};
+use crate::model::evidence::{DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
 use crate::model::failure::Failure;
 use crate::model::fidelity;
 use crate::model::finding::{Code, Finding, Severity};
@@ -185,6 +185,10 @@ pub struct MailboxRow {
     pub oldest: Option<Timestamp>,
     /// The newest arrival; POP3 does not tell.
     pub newest: Option<Timestamp>,
+    /// How much the account may hold and holds; POP3 does not tell.
+    pub quota: Option<Quota>,
+    /// Folders of other users and shared ones that the mailbox sees; they are not carried with it.
+    pub foreign: u64,
     /// Where the mailbox stands, as its `status.phase` says it.
     pub phase: String,
     /// What became of its messages.
@@ -249,6 +253,8 @@ impl MailboxRow {
             bytes: size.bytes,
             largest: size.largest,
             oldest: size.oldest,
+            quota: size.quota,
+            foreign: size.foreign.into(),
             newest: size.newest,
             phase: if seen.endpoint.is_some() { "Discovered" } else { "Stalled" }.to_owned(),
             messages,
@@ -333,6 +339,8 @@ pub struct Totals {
     pub bytes: u64,
     /// The largest message, in bytes.
     pub largest: u64,
+    /// Folders of other users and shared ones.
+    pub foreign: u64,
     /// The oldest arrival that is known.
     pub oldest: Option<Timestamp>,
     /// The newest arrival that is known.
@@ -370,6 +378,7 @@ impl Totals {
             sum.items += row.items;
             sum.bytes += row.bytes;
             sum.largest = sum.largest.max(row.largest);
+            sum.foreign += row.foreign;
             sum.oldest = sum.oldest.into_iter().chain(row.oldest).min();
             sum.newest = sum.newest.into_iter().chain(row.newest).max();
             sum.messages += row.messages;

@@ -97,6 +97,10 @@ pub(super) fn mailboxes() -> Vec<Column<MailboxRow>> {
             .sum(|t| Cell::Bytes(t.largest)),
         column("Oldest", 18, |m: &MailboxRow| Cell::at(m.oldest)).sum(|t| Cell::at(t.oldest)),
         column("Newest", 18, |m: &MailboxRow| Cell::at(m.newest)).sum(|t| Cell::at(t.newest)),
+        column("Quota", 16, |m| m.quota.map_or(Cell::Empty, |q| Cell::Bytes(q.limit))),
+        column("Quota used", 16, |m| m.quota.map_or(Cell::Empty, |q| Cell::Bytes(q.used))),
+        column("Foreign folders", 13, |m: &MailboxRow| Cell::Count(m.foreign))
+            .sum(|t| Cell::Count(t.foreign)),
         column("At the source", 13, |m: &MailboxRow| Cell::Count(m.messages.source))
             .sum(|t| Cell::Count(t.messages.source)),
         column("Copied", 10, |m: &MailboxRow| Cell::Count(m.messages.copied))

@@ -53,6 +53,21 @@ fn a_mailbox_that_was_never_passed_over_is_pending_as_a_whole() {
 }
 
 #[test]
+fn what_a_mailbox_may_hold_and_what_of_others_it_sees_stand_in_its_row() {
+    let rows = text(Kind::Migration, Format::Csv);
+    let mut reader = csv::Reader::from_reader(rows.as_bytes());
+    let columns = reader.headers().unwrap().clone();
+    let at = |title: &str| columns.iter().position(|column| column == title).unwrap();
+    let shown: BTreeSet<Vec<String>> = reader
+        .records()
+        .map(|row| row.unwrap())
+        .map(|row| ["Protocol", "Quota", "Foreign folders"].map(|title| row[at(title)].to_owned()).to_vec())
+        .collect();
+    let wanted = [["", "", "0"], ["IMAP", "50000000000", "2"], ["POP3", "", "0"]];
+    assert_eq!(shown, wanted.into_iter().map(|row| row.map(str::to_owned).to_vec()).collect());
+}
+
+#[test]
 fn findings_that_say_the_same_become_one_row_and_acknowledgements_count_for_their_domain() {
     let report = fixture::report();
     let pop: Vec<_> =
