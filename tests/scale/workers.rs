@@ -1,4 +1,4 @@
-//! Fifty `mailferry sync` as processes of this machine: the real program with real work lists, ledgers and mail servers, four
+//! Fifty `mailferry sync` as processes of this machine: the real program with real work lists, ledgers and mail servers, 64
 //! kilobytes a second each. What is missing of pods is kubelet.
 
 use std::fs::{self, File};

@@ -37,7 +37,7 @@ const JOB_MAX: usize = 5_000;
 /// Workers of each migration in the second pass.
 const WORKERS: usize = 2;
 /// Messages of each mailbox that is really carried.
-const MESSAGES: usize = 200;
+const MESSAGES: usize = 2_000;
 
 /// How many migrations, and how many mailboxes each has.
 #[derive(Debug, Clone, Copy)]
@@ -145,8 +145,8 @@ impl World {
                     "servers": [{"protocol": "IMAP", "host": old.ip(), "port": old.port(), "tls": "None"}],
                     "mailboxes": {"configMapRef": {"name": "users", "key": "users.csv"}},
                 }],
-                // Four kilobytes a second: what a worker is given lasts for minutes.
-                "policy": {"allowedNetworks": ["127.0.0.0/8"], "limits": {"bytesPerSecond": 4096}},
+                // What a worker is given lasts for minutes, and some of it arrives all the time.
+                "policy": {"allowedNetworks": ["127.0.0.0/8"], "limits": {"bytesPerSecond": 65536}},
                 "workers": {"concurrency": 1},
             },
         }))
