@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use crate::api::policy::Pilot;
-use crate::api::{Destination, MailMigration, MailMigrationSpec};
+use crate::api::{MailMigration, MailMigrationSpec};
 use crate::model::address::{Address, Domain};
 use crate::model::evidence::TlsFacts;
 use crate::model::failure::Result;
@@ -102,14 +102,14 @@ impl Known {
     }
 
     fn destination_row(&self) -> DestinationRow {
-        match &self.migration.spec.destination {
-            Destination::Imap(imap) => DestinationRow {
-                kind: "IMAP".to_owned(),
-                host: imap.host.clone(),
-                port: imap.port,
-                tls: imap.tls,
-                facts: self.destination_tls.clone(),
-            },
+        let destination = &self.migration.spec.destination;
+        let endpoint = destination.endpoint();
+        DestinationRow {
+            kind: destination.kind().to_owned(),
+            host: endpoint.host,
+            port: endpoint.port,
+            tls: endpoint.tls,
+            facts: self.destination_tls.clone(),
         }
     }
 
@@ -153,6 +153,10 @@ fn pilot(pilot: &Pilot) -> String {
 /// The rules of the manifest that leave messages out, in plain words.
 fn exclusions(spec: &MailMigrationSpec) -> Vec<String> {
     let mut rules = Vec::new();
+    if spec.destination.microsoft365().is_some() {
+        let text = "Calendars, contacts, tasks and rules are not carried to Microsoft 365 yet; mail is.";
+        rules.push(text.to_owned());
+    }
     if let Some(limit) = spec.policy.max_message_bytes {
         rules.push(format!("Messages larger than {limit} bytes are left out."));
     }

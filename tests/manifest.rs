@@ -74,7 +74,7 @@ fn every_field_arrives_and_goes_out_again() {
     let manifest = read(&text_of("full.yaml")).unwrap();
     let migration = &manifest.migrations[0];
     let spec = &migration.spec;
-    let Destination::Imap(imap) = &spec.destination;
+    let Destination::Imap(imap) = &spec.destination else { panic!("another destination") };
     assert_eq!(
         (imap.port, imap.endpoint().to_string().as_str()),
         (143, "IMAP imap.new.example:143 (STARTTLS)")
@@ -187,7 +187,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "    imap:\n      host: new.test\n      credentialsRef: {name: new}",
         "    {}",
-        "m.yaml:6: spec.destination: name the destination: imap {host, credentialsRef}",
+        "m.yaml:6: spec.destination: name the destination, imap {host, credentialsRef} or microsoft365 {credentialsRef}",
     ),
     (
         "      list:",

@@ -22,6 +22,7 @@ use mailferry::model::failure::Result;
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
+use mailferry::transfer::flags::Manners;
 use mailferry::transfer::lanes::{Lane, MoreLanes};
 use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
@@ -92,6 +93,7 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
         settle: Duration::from_secs(10),
         pace: Arc::default(),
         neighbours: Neighbours::default(),
+        manners: Manners::default(),
     };
     let progress = MailboxProgress::default();
     let open_new = async { ImapDestination::new(new.log_in().await?).await };

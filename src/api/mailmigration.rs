@@ -92,8 +92,8 @@ pub struct MailMigrationSpec {
     /// Stops all work while it is true; nothing is lost, and what is in flight is finished. Default: false.
     #[serde(default)]
     pub suspend: bool,
-    /// Where the mail goes: exactly one key, which is imap.
-    #[x_kube(validation = Rule::new("has(self.imap)").message("name the destination: imap {host, credentialsRef}"))]
+    /// Where the mail goes: exactly one key, imap or microsoft365.
+    #[x_kube(validation = Rule::new("has(self.imap) != has(self.microsoft365)").message("name the destination, imap {host, credentialsRef} or microsoft365 {credentialsRef}"))]
     pub destination: Destination,
     /// The domains that are migrated, 1 to 1,000; each name once.
     #[schemars(length(min = 1, max = 1000))]

@@ -9,8 +9,11 @@ use url::Url;
 use crate::mail::oauth::{Bearer, Grant, GrantProof, Tokens};
 use crate::mail::tls::Trust;
 use crate::model::failure::{Failure, Result};
-use crate::model::preset::{self, Preset};
+use crate::model::preset::{self, Cloud, Preset};
 use crate::model::secret::Secret;
+
+/// What to put into the Secret of a tenant.
+pub(super) const APPLICATION: &str = "give it clientId, tenantId, and clientSecret or clientCertificate and clientKey; docs/providers.md has the steps";
 
 /// How the tokens of a Secret are come by.
 #[derive(Debug, Clone)]
@@ -19,6 +22,46 @@ pub struct TokenAccess {
     pub tokens: Arc<Tokens>,
     /// Whose certificates are believed at the token endpoint.
     pub trust: Trust,
+    /// The tenant that the manifest itself names, where tokens are all that is taken.
+    pub tenant: Option<Tenant>,
+}
+
+/// What a manifest says of the Microsoft 365 tenant that a Secret is for.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Its ID or a domain of it; the Secret's where there is none.
+    pub id: Option<String>,
+    /// The cloud that it is in.
+    pub cloud: Cloud,
+    /// The field that it stands in, `spec.destination.microsoft365`.
+    pub field: &'static str,
+}
+
+impl Tenant {
+    /// The tenant's ID, from the manifest or the Secret.
+    ///
+    /// # Errors
+    /// When they do not say the same.
+    fn id_with(&self, secret: Option<String>) -> Result<Option<String>> {
+        match (&self.id, secret) {
+            (Some(ours), Some(theirs)) if !ours.eq_ignore_ascii_case(&theirs) => {
+                let what = format!("has a key tenantId that is not {}.tenantId", self.field);
+                Err(Failure::configuration(what).hint("name the tenant in one of the two places"))
+            }
+            (Some(ours), _) => Ok(Some(ours.clone())),
+            (None, secret) => Ok(secret),
+        }
+    }
+
+    /// Refuses a Secret that is for another cloud.
+    fn check_cloud(&self, secret: Option<&str>) -> Result<()> {
+        let ours = self.cloud.to_string();
+        if secret.is_some_and(|theirs| theirs != ours) {
+            let what = format!("has a key cloud that is not {}.cloud ({ours})", self.field);
+            return Err(Failure::configuration(what).hint("name the cloud in the manifest"));
+        }
+        Ok(())
+    }
 }
 
 /// What Google gives for a service account, as far as it is used.
@@ -75,11 +118,25 @@ pub(super) fn read(
     let bearer = |grant| access.tokens.bearer(grant, access.trust.clone());
     let scope = text("scope")?;
     if let Some(document) = value("serviceAccount.json")? {
+        if let Some(tenant) = &access.tenant {
+            let what = format!(
+                "has a key serviceAccount.json, which is Google's, and {} wants an application of the tenant",
+                tenant.field
+            );
+            return Err(Failure::configuration(what).hint(APPLICATION));
+        }
         return read_service_account(&document, scope).map(|grant| Some(Granted::Application(bearer(grant))));
     }
     let Some(id) = text("clientId")? else { return Ok(None) };
-    let preset = find_preset(text("cloud")?.as_deref())?;
-    let endpoint = match (text("tokenUrl")?, text("tenantId")?) {
+    let cloud = text("cloud")?;
+    let mut preset = find_preset(cloud.as_deref())?;
+    let mut tenant_id = text("tenantId")?;
+    if let Some(tenant) = &access.tenant {
+        tenant.check_cloud(cloud.as_deref())?;
+        preset = tenant.cloud.preset();
+        tenant_id = tenant.id_with(tenant_id)?;
+    }
+    let endpoint = match (text("tokenUrl")?, tenant_id) {
         (Some(given), _) => read_url("tokenUrl", &given)?,
         (None, Some(tenant)) => endpoint_of(preset.token, &tenant)?,
         (None, None) => {
@@ -122,16 +179,11 @@ pub(super) fn read(
 /// # Errors
 /// A failure that names the key `cloud`.
 pub(super) fn find_preset(cloud: Option<&str>) -> Result<&'static Preset> {
-    let key = match cloud.unwrap_or("Global") {
-        "Global" => "microsoft365",
-        "GCCHigh" => "microsoft365-gcc-high",
-        "China21Vianet" => "microsoft365-21vianet",
-        _ => {
-            return Err(Failure::configuration("has a key cloud that names no cloud")
-                .hint("write Global, GCCHigh or China21Vianet"));
-        }
-    };
-    preset::by_key(key).ok_or_else(|| Failure::internal(format!("there is no preset {key}")))
+    let found = cloud.map_or(Some(Cloud::default()), Cloud::named);
+    found.map(Cloud::preset).ok_or_else(|| {
+        Failure::configuration("has a key cloud that names no cloud")
+            .hint("write Global, GCCHigh or China21Vianet")
+    })
 }
 
 /// An endpoint of a tenant, by its template.
@@ -145,6 +197,15 @@ pub(super) fn endpoint_of(template: &str, tenant: &str) -> Result<Url> {
             .hint("write the directory's ID, or a domain of it such as contoso.onmicrosoft.com"));
     }
     read_url("tenantId", &template.replace("{tenant}", tenant))
+}
+
+/// The refusal of a Secret with passwords where only tokens open mailboxes.
+pub(super) fn no_passwords(name: &str, key: &str, tenant: &Tenant) -> Failure {
+    let what = format!(
+        "Secret \"{name}\" has passwords (key {key}), and {} opens no mailbox with a password",
+        tenant.field
+    );
+    Failure::configuration(what).hint(APPLICATION)
 }
 
 fn host_of(preset: &Preset) -> &'static str {

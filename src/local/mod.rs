@@ -8,6 +8,7 @@ pub mod guard;
 pub mod ledgers;
 pub mod login;
 pub mod platform;
+mod preflight;
 pub mod progress;
 pub mod reporting;
 pub mod rotated;

@@ -170,6 +170,7 @@ pub async fn run_migration(
     let per_host = migration.spec.policy.limits.per_host_connections;
     bound_concurrency(&mut migration, per_host);
     let tools = tools_for(&migration, secrets, state, reach).await?;
+    tools.check_destination()?;
     tools.guard.check().await?;
     let kept = state.migration(&migration)?;
     migration.status = Some(kept.load()?.status);

@@ -117,12 +117,25 @@ impl Secrets {
                 .hint(format!("add the key {key}"))
         };
         let granted = grants::read(value, access).at(|| format!("Secret \"{name}\""))?;
+        if let (None, Some(tenant)) = (&granted, &access.tenant) {
+            let keys = ["password", "masterPassword", "mailboxes.csv"];
+            let has = |key: &&str| matches!(value(key), Ok(Some(_)));
+            if let Some(key) = keys.into_iter().find(has) {
+                return Err(grants::no_passwords(name, key, tenant));
+            }
+        }
         if let Some(rows) = value("mailboxes.csv")? {
             let refresh = |token| match &granted {
                 Some(Granted::Users(client)) => Some(Proof::Token(client.user(token, access))),
                 _ => None,
             };
-            return read_rows(&rows, name, refresh).map(Credentials::PerMailbox);
+            let rows = read_rows(&rows, name, refresh)?;
+            if let Some(tenant) = &access.tenant
+                && rows.iter().any(|row| row.proof.password().is_some())
+            {
+                return Err(grants::no_passwords(name, "mailboxes.csv", tenant));
+            }
+            return Ok(Credentials::PerMailbox(rows));
         }
         match granted {
             Some(Granted::Application(bearer)) => return Ok(Credentials::Application(bearer)),
@@ -150,6 +163,10 @@ impl Secrets {
             "username, masterUser, clientId, serviceAccount.json or mailboxes.csv",
             "--from-literal=username=… --from-literal=password=…",
         )?;
+        if access.tenant.is_some() {
+            return Err(Failure::configuration(format!("Secret \"{name}\" names no application"))
+                .hint(grants::APPLICATION));
+        }
         Err(Failure::configuration(format!("Secret \"{name}\" holds no credentials")).hint(
             "give it the keys username and password, or masterUser and masterPassword, or mailboxes.csv, or those of docs/credentials.md",
         ))

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use jiff::tz::TimeZone;
 
 use super::clock::SystemClock;
-use super::grants::TokenAccess;
+use super::grants::{Tenant, TokenAccess};
 use super::guard::{DurableGuard, Turnstile};
+use super::preflight::look_ahead;
 use super::secrets::Secrets;
 use crate::api::domain::Mailboxes;
 use crate::api::manifest::Part;
@@ -34,9 +35,11 @@ use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
+use crate::model::provider::{Kind, by_host};
 use crate::model::record::MailboxRecord;
 use crate::model::text::counted;
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
+use crate::transfer::flags::Manners;
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
 use crate::transfer::pace::Pace;
@@ -97,7 +100,7 @@ impl Tools {
     }
 
     fn token_access(&self, trust: &Trust) -> TokenAccess {
-        TokenAccess { tokens: Arc::clone(&self.tokens), trust: trust.clone() }
+        TokenAccess { tokens: Arc::clone(&self.tokens), trust: trust.clone(), tenant: None }
     }
 
     fn trust(&self, wanted: Option<&crate::api::reference::CaRef>) -> Result<Trust> {
@@ -227,6 +230,9 @@ impl Tools {
         let request = self.request(at, &mailboxes)?;
         let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
         discovery.findings.extend(find_lost_tokens(&request.mailboxes));
+        if self.spec().destination.microsoft365().is_some() && !mailboxes.is_empty() {
+            look_ahead(self, &mailboxes, &mut discovery).await;
+        }
         if mailboxes.is_empty() {
             // Its servers are known now; still, a domain of which nothing would be carried is no success.
             let failure = Failure::configuration("none of its mailboxes is named")
@@ -275,13 +281,38 @@ impl Tools {
         })
     }
 
+    /// The destination's credentials.
+    fn destination_credentials(&self, trust: &Trust) -> Result<Credentials> {
+        let wanted = &self.spec().destination;
+        let tenant = wanted.microsoft365().map(|m365| Tenant {
+            id: m365.tenant_id.clone(),
+            cloud: m365.cloud,
+            field: "spec.destination.microsoft365",
+        });
+        let access = TokenAccess { tenant, ..self.token_access(trust) };
+        self.secrets.credentials(self.namespace(), &wanted.credentials().name, &access)
+    }
+
+    /// Refuses credentials that cannot open mailboxes of this kind of destination, before anything is begun.
+    ///
+    /// # Errors
+    /// A failure that names the field and the Secret.
+    pub fn check_destination(&self) -> Result<()> {
+        let wanted = &self.spec().destination;
+        if wanted.microsoft365().is_none() {
+            return Ok(());
+        }
+        let checked = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
+        checked.map(drop).at(|| self.place("spec.destination.microsoft365.credentialsRef.name"))
+    }
+
     /// How a mailbox logs in at the destination, whose certificates are believed there, and whether the password opens
     /// other mailboxes too.
-    fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
+    pub(super) fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
         let wanted = &self.spec().destination;
         let trust = self.trust(wanted.ca())?;
         let name = &wanted.credentials().name;
-        let credentials = self.secrets.credentials(self.namespace(), name, &self.token_access(&trust))?;
+        let credentials = self.destination_credentials(&trust)?;
         let address = planned.destination.to_string();
         let login = credentials.login(&address, &address, false).ok_or_else(|| {
             Failure::configuration(format!("Secret \"{name}\" has no password for {address}"))
@@ -302,6 +333,17 @@ impl Tools {
         self.turnstile.open();
         drop(turn);
         ImapDestination::new(session).await
+    }
+
+    /// What is known of the destination that it does not tell by itself.
+    fn manners(&self) -> Manners {
+        let destination = &self.spec().destination;
+        let by_name = by_host(&destination.endpoint().host).map(|provider| provider.kind);
+        if destination.microsoft365().is_some() || by_name == Some(Kind::Microsoft) {
+            Manners::EXCHANGE_ONLINE
+        } else {
+            Manners::default()
+        }
     }
 
     /// What the manifest says about carrying messages, in the engine's terms.
@@ -326,6 +368,7 @@ impl Tools {
             settle: Duration::from_secs(u64::from(spec.policy.settle_seconds)),
             pace: Arc::clone(&self.pace),
             neighbours: Neighbours::default(),
+            manners: self.manners(),
         })
     }
 

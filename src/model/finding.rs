@@ -90,6 +90,8 @@ codes! {
     PopMailboxesPresent: Critical, Cutover, "Collect the mail that the programs hold, or acknowledge the loss.";
     /// The destination mailbox is full.
     DestinationFull: Critical, Cutover, "Raise the quota; the mailbox goes on by itself.";
+    /// A mailbox at the destination is not there, or not open to the application.
+    DestinationMailboxClosed: Critical, Sync, "Run the lines that it names in Exchange Online PowerShell; it may take up to an hour until they hold.";
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, "See the report's list of what did not arrive, and acknowledge what is agreed.";
     /// The checklist says that a domain does not speak a protocol that some of its mailboxes are read by.
@@ -134,6 +136,8 @@ codes! {
     FolderRenamed: Warning, Nothing, "Choose a name in spec.mapping.folders if the new one does not please.";
     /// The destination does not keep some keywords.
     KeywordsNotKept: Warning, Nothing, "Nothing; the report lists them.";
+    /// Messages ask for a read receipt, and the destination may still send one when they are opened.
+    ReadReceiptsAsked: Warning, Nothing, "Have the tenant's users send none (Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend), or tell them before they open old mail.";
     /// The destination changed some messages while storing them.
     MessagesAltered: Warning, Nothing, "See the reasons in the report; the originals are at the source.";
     /// The destination stored some messages a second time, late, and offers no way to remove single ones.
@@ -156,6 +160,10 @@ codes! {
     DailyLimit: Warning, Nothing, "Begin so many days earlier.";
     /// Gmail shows a message in the folder of each of its labels, so it arrives once in each of them.
     LabelsBecomeCopies: Warning, Nothing, "Exclude the folder of all mail in spec.mapping.exclude, and tell the users.";
+    /// Mailboxes at the destination could not be asked whether they take the mail.
+    DestinationUnasked: Warning, Nothing, "See to the application, the network or the pause that it names; the next plan asks again.";
+    /// A mailbox at the destination has less room than the source holds.
+    DestinationRoomShort: Warning, Nothing, "Raise the quota, which may take another licence, or begin with the others.";
     /// A mailbox is larger than 50 GB.
     MailboxLarge: Warning, Nothing, "Make sure that the destination takes it, and begin with it.";
     /// A mailbox holds more than 500,000 messages.

@@ -1,9 +1,11 @@
 //! Services that are known by name: their hosts, and where and for what their tokens are asked. Data with a source:
 //! `presets.csv`.
 
+use std::fmt;
 use std::sync::OnceLock;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 const TABLE: &str = include_str!("presets.csv");
 
@@ -31,6 +33,65 @@ pub struct Preset {
     pub checked: &'static str,
     /// The source.
     pub source: &'static str,
+}
+
+/// Stands for a preset that the table lacks, which a test rules out.
+const NONE: Preset = Preset {
+    key: "",
+    name: "",
+    imap: "",
+    pop3: "",
+    token: "",
+    device: "",
+    application_scope: "",
+    user_scope: "",
+    checked: "",
+    source: "",
+};
+
+/// A cloud of Microsoft: a tenant is in one of them, and each has hosts and token endpoints of its own.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Cloud {
+    /// The one that nearly all tenants are in.
+    #[default]
+    Global,
+    /// The one of the United States' government and its contractors.
+    #[serde(rename = "GCCHigh")]
+    GccHigh,
+    /// The one in China that 21Vianet operates.
+    China21Vianet,
+}
+
+impl Cloud {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Global, Self::GccHigh, Self::China21Vianet];
+
+    /// What is known of it.
+    pub fn preset(self) -> &'static Preset {
+        let key = match self {
+            Self::Global => "microsoft365",
+            Self::GccHigh => "microsoft365-gcc-high",
+            Self::China21Vianet => "microsoft365-21vianet",
+        };
+        by_key(key).unwrap_or(&NONE)
+    }
+
+    /// The one that is called so in a manifest or a Secret.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|cloud| cloud.to_string() == name)
+    }
+}
+
+impl fmt::Display for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Global => "Global",
+            Self::GccHigh => "GCCHigh",
+            Self::China21Vianet => "China21Vianet",
+        })
+    }
 }
 
 /// All of them.
@@ -69,6 +130,11 @@ mod tests {
             assert!(!preset.source.is_empty() && preset.imap.contains('.'), "{preset:?}");
             assert_eq!(all().iter().filter(|other| other.key == preset.key).count(), 1, "{}", preset.key);
         }
+        for cloud in Cloud::ALL {
+            assert!(cloud.preset().name.starts_with("Microsoft 365"), "{cloud}");
+            assert_eq!(Cloud::named(&cloud.to_string()), Some(cloud));
+        }
+        assert_eq!(Cloud::named("global"), None);
         assert_eq!(by_key("google").map(|preset| preset.imap), Some("imap.gmail.com"));
     }
 }

@@ -95,8 +95,9 @@ impl Order<'_> {
             config_maps.insert(wanted.name.as_str());
         }
         let mut authorities = vec![domain.ca_ref.as_ref()];
-        if self.kind == Kind::Sync {
-            let destination = &self.migration.spec.destination;
+        let destination = &self.migration.spec.destination;
+        // Whether the mailboxes of a tenant are open to its application is asked before anything is copied.
+        if self.kind == Kind::Sync || destination.microsoft365().is_some() {
             secrets.insert(destination.credentials().name.as_str());
             authorities.push(destination.ca());
         }

@@ -64,7 +64,12 @@ impl Settings {
         let trigger = spec.trigger.as_ref().and_then(|t| t.discover.as_ref()).filter(|t| !t.is_empty());
         let addresses = spec.mapping.as_ref().map(|m| &m.addresses);
         let networks = self.bound(&spec.policy.allowed_networks);
-        fingerprint(&(domain, addresses, networks, self.resolver, trigger, &spec.ledger))
+        let inputs = (domain, addresses, networks, self.resolver, trigger, &spec.ledger);
+        match spec.destination.microsoft365() {
+            // Discovery asks its mailboxes too.
+            Some(tenant) => fingerprint(&(inputs, tenant)),
+            None => fingerprint(&inputs),
+        }
     }
 
     /// Digest of what carrying mailboxes of a domain depends on; which mailboxes they are is another matter.

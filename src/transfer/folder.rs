@@ -128,8 +128,14 @@ impl FolderPass<'_> {
         }
         let mut candidates = self.gather_candidates(&diff.void, &arrived).await?;
         let mut changes = diff.flags;
+        for change in &mut changes {
+            for flags in [&mut change.add, &mut change.remove] {
+                *flags = self.rules.manners.wanted(std::mem::take(flags));
+            }
+        }
         self.copy(work, &arrived, &mut candidates, &mut changes).await?;
         self.carry_flags(changes, &arrived).await?;
+        self.prove_flags(&arrived).await?;
         self.ledger.mark_gone(&diff.gone).await?;
         let unmatched: Vec<RowId> = candidates.into_rows().collect();
         self.ledger.mark_gone(&unmatched).await?;
@@ -221,7 +227,9 @@ impl FolderPass<'_> {
         let folder = &self.plan.destination;
         self.progress.expect(work.len() as u64, work.iter().map(|w| w.listed.size).sum());
         let permanent = arrived.permanent_flags.clone();
-        let keep_flags = move |flags: &Flags| keep_flags(flags, permanent.as_ref());
+        let manners = self.rules.manners;
+        let kept = move |flags: &Flags| manners.wanted(keep_flags(flags, permanent.as_ref()));
+        let keep_flags = |flags: &Flags| manners.at_once(kept(flags));
         let mut uidnext = arrived.uidnext.unwrap_or(1);
         let rules = self.rules;
         let judge = move |size, date| rules.judge(size, date);
@@ -255,11 +263,15 @@ impl FolderPass<'_> {
                     Ok(checked) => {
                         self.outcome.sizes_checked += checked.sizes;
                         self.outcome.digests_checked += checked.digests;
+                        failure = self.mend_flags(window, &copied, &checked, arrived).await.err();
                     }
                     Err(broken) => failure = Some(broken),
                 }
             }
-            self.note_window(window, &copied, changes, &keep_flags);
+            if failure.is_some() {
+                self.note_unproven(window, &copied).await?;
+            }
+            self.note_window(window, &copied, changes, &kept, arrived);
             self.ledger.settle(&copied.settled, copied.all_answered.then_some(intent)).await?;
             self.ledger.mark_gone(&copied.vanished).await?;
             if let Some(failure) = failure {
@@ -310,17 +322,21 @@ impl FolderPass<'_> {
         copied: &super::pipeline::Copied,
         changes: &mut Vec<FlagChange>,
         keep: &dyn Fn(&Flags) -> Flags,
+        arrived: &FolderState,
     ) {
         let listed: HashMap<RowId, &Listed> = window.iter().map(|w| (w.row, &w.listed)).collect();
         for flags in listed.values().filter_map(|l| l.flags.as_ref()) {
-            self.keywords_lost.extend(flags.minus(&keep(flags)).iter().map(str::to_owned));
+            let lost = self.rules.manners.wanted(flags.minus(&keep(flags)));
+            self.keywords_lost.extend(lost.iter().map(str::to_owned));
         }
         for recognised in &copied.recognised {
             let Some(flags) = listed.get(&recognised.row).and_then(|l| l.flags.clone()) else { continue };
             let before = &recognised.flags;
+            let asks = copied.passed.get(&recognised.row).is_some_and(|passed| passed.asks_receipt);
+            let mark = self.receipt_mark(asks, arrived);
             let change = FlagChange {
                 row: recognised.row,
-                add: flags.minus(before),
+                add: self.rules.manners.wanted(flags.minus(before)).iter().chain(mark.iter()).collect(),
                 remove: before.minus(&flags),
                 all: flags,
             };
@@ -409,7 +425,7 @@ pub(super) fn settled(id: RowId, destination: Option<(FolderPath, Arrival)>, ver
 }
 
 /// The flags that the destination can keep.
-fn keep_flags(flags: &Flags, permanent: Option<&BTreeSet<String>>) -> Flags {
+pub(super) fn keep_flags(flags: &Flags, permanent: Option<&BTreeSet<String>>) -> Flags {
     match permanent {
         None => flags.clone(),
         Some(kept) => flags.filter(|flag| kept.iter().any(|k| k.eq_ignore_ascii_case(flag))),

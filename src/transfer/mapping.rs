@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Rules;
 use crate::mail::Folder;
+use crate::model::failure::{Class, Failure};
 use crate::model::folder::{FolderPath, SpecialUse};
 
 /// What is to become of one source folder.
@@ -87,8 +88,41 @@ pub fn spell_plainly(plans: &[FolderPlan], at: usize) -> Option<FolderPath> {
         .find(|name| plans.iter().all(|other| other.destination != *name))
 }
 
+/// Whether a server says that it keeps a folder's name for itself, as Exchange Online does with `Files`.
+pub fn is_reserved(failure: &Failure) -> bool {
+    failure.class == Class::Refused && failure.what.to_ascii_lowercase().contains("name is reserved")
+}
+
+/// Other names for a folder whose name, or that of a folder above it, the server keeps for itself: one of the names gets an
+/// underscore, the outermost first. Each with the folder that is called differently, and how. Stable, so that the next
+/// pass finds the same one.
+pub fn spell_aside(plans: &[FolderPlan], at: usize) -> Vec<(FolderPath, FolderPath, FolderPath)> {
+    let path = &plans[at].destination;
+    let names = path.names();
+    let free = |name: &FolderPath| {
+        plans
+            .iter()
+            .all(|other| other.destination != *name && rebase(&other.destination, name, name).is_none())
+    };
+    (0..names.len())
+        .filter_map(|depth| {
+            let (from, below) = names.split_at(depth + 1);
+            let to = (1..=u32::MAX).map(|n| {
+                let mut to = from.to_vec();
+                if let Some(last) = to.last_mut() {
+                    *last = if n == 1 { format!("{last}_") } else { format!("{last}_ ({n})") };
+                }
+                FolderPath::new(to)
+            });
+            let to = to.into_iter().find(free)?;
+            let whole = FolderPath::new(to.names().iter().chain(below).cloned());
+            Some((FolderPath::new(from.iter().cloned()), to, whole))
+        })
+        .collect()
+}
+
 /// Replaces the beginning of a path.
-fn rebase(path: &FolderPath, from: &FolderPath, to: &FolderPath) -> Option<FolderPath> {
+pub fn rebase(path: &FolderPath, from: &FolderPath, to: &FolderPath) -> Option<FolderPath> {
     let below = path.names().strip_prefix(from.names())?;
     Some(FolderPath::new(to.names().iter().chain(below).cloned()))
 }
@@ -150,6 +184,7 @@ fn make_spellable(path: &FolderPath, delimiter: Option<char>, n: u32) -> FolderP
 mod tests {
     use super::*;
     use crate::model::record::Depth;
+    use crate::transfer::flags::Manners;
     use crate::transfer::neighbours::Neighbours;
     use std::time::Duration;
 
@@ -177,6 +212,7 @@ mod tests {
             settle: Duration::ZERO,
             pace: std::sync::Arc::default(),
             neighbours: Neighbours::default(),
+            manners: Manners::default(),
         }
     }
 
@@ -216,6 +252,24 @@ mod tests {
         );
         let plans = plan_folders(&sources, &[], Some('/'), &rules(&[], &["Old/*"]));
         assert_eq!(plans.iter().filter(|p| p.excluded.is_some()).count(), 1);
+    }
+
+    #[test]
+    fn a_reserved_name_gets_an_underscore_that_nobody_else_has() {
+        let plans = |paths: &[&str]| {
+            let sources: Vec<Folder> = paths.iter().map(|path| folder(path, None)).collect();
+            plan_folders(&sources, &[], Some('/'), &rules(&[], &[]))
+        };
+        let aside = |paths: &[&str]| -> Vec<String> {
+            spell_aside(&plans(paths), 0).into_iter().map(|(.., whole)| whole.to_string()).collect()
+        };
+        assert_eq!(aside(&["Files"]), ["Files_"]);
+        assert_eq!(aside(&["Files", "Files_"]), ["Files_ (2)"]);
+        assert_eq!(aside(&["Files", "Files_/2020"]), ["Files_ (2)"]);
+        assert_eq!(aside(&["Files/2020"]), ["Files_/2020", "Files/2020_"]);
+        let reserved = Failure::new(Class::Refused, "refused CREATE: Folder name is reserved");
+        assert!(is_reserved(&reserved));
+        assert!(!is_reserved(&Failure::new(Class::Refused, "refused CREATE: [NOPERM] no")));
     }
 
     #[test]

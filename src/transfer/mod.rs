@@ -8,6 +8,7 @@
 
 pub mod candidates;
 pub mod diff;
+pub mod flags;
 pub mod folder;
 pub mod lanes;
 mod late;
@@ -37,6 +38,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
+use flags::Manners;
 use lanes::MoreLanes;
 use late::Late;
 use mapping::FolderPlan;
@@ -66,6 +68,8 @@ pub struct Rules {
     pub pace: Arc<Pace>,
     /// Other mailboxes that arrive in the same one.
     pub neighbours: Neighbours,
+    /// What is known of the destination that it does not tell by itself.
+    pub manners: Manners,
 }
 
 impl Rules {
@@ -116,6 +120,8 @@ impl Rules {
 const JUDGED_BY: &str = "rules";
 /// The ledger's fact that lists the keywords that the destination did not keep, in all passes.
 const KEYWORDS_LOST: &str = "keywordsLost";
+/// The ledger's fact that counts the messages for which a read receipt may still be sent, in all passes.
+const RECEIPTS_OPEN: &str = "receiptsOpen";
 /// The most keywords that a finding names.
 const KEYWORDS_NAMED: usize = 20;
 
@@ -134,6 +140,10 @@ pub struct PassOutcome {
     pub recognised: u64,
     /// Messages whose flags were carried over.
     pub flags_updated: u64,
+    /// Arrivals that lacked flags which they had been given, and got them afterwards.
+    pub flags_mended: u64,
+    /// Arrivals that ask for a read receipt which the destination may still send.
+    pub receipts_open: u64,
     /// Arrivals whose size was checked.
     pub sizes_checked: u64,
     /// Arrivals that were read back and compared by digest.
@@ -245,7 +255,13 @@ pub async fn sync_mailbox_in_lanes(
     if lost.join(" ") != before {
         ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
     }
+    let receipts: u64 = ledger.fact(RECEIPTS_OPEN).await?.and_then(|n| n.parse().ok()).unwrap_or_default();
+    let receipts = receipts + outcome.receipts_open;
+    if outcome.receipts_open > 0 {
+        ledger.save_fact(RECEIPTS_OPEN, &receipts.to_string()).await?;
+    }
     outcome.counts = ledger.counts().await?;
+    outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(late.tell(destination).await?);
     outcome.findings.extend(find_in_ledger(&outcome.counts, ledger.count_altered().await?, &lost));
     if let Some(failure) = carried.failed {
@@ -276,6 +292,8 @@ impl PassOutcome {
         self.bytes += other.bytes;
         self.recognised += other.recognised;
         self.flags_updated += other.flags_updated;
+        self.flags_mended += other.flags_mended;
+        self.receipts_open += other.receipts_open;
         self.sizes_checked += other.sizes_checked;
         self.digests_checked += other.digests_checked;
         self.findings.extend(other.findings);
@@ -293,9 +311,11 @@ async fn make_folders(
     let wanted: Vec<usize> = (0..plans.len()).filter(|at| plans[*at].excluded.is_none()).collect();
     let folders: Vec<(FolderPath, bool)> =
         wanted.iter().map(|at| (plans[*at].destination.clone(), plans[*at].source.subscribed)).collect();
+    let mut reserved = Vec::new();
     for (at, ended) in wanted.into_iter().zip(destination.ensure_folders(&folders).await?) {
         match ended {
             Ok(()) => drop(made.insert(plans[at].destination.clone())),
+            Err(failure) if mapping::is_reserved(&failure) => reserved.push(at),
             Err(failure) if failure.class == Class::Refused && failure.what.contains("[CANNOT]") => {
                 let Some(other) = mapping::spell_plainly(plans, at) else { continue };
                 // The name is told only if it is one; else the folder's own pass says why it cannot be made.
@@ -309,7 +329,53 @@ async fn make_folders(
             Err(_) => {}
         }
     }
+    make_aside(plans, reserved, destination, &mut made).await?;
     Ok(made)
+}
+
+/// Makes folders whose names the server keeps for itself under another name, and what is below them with them.
+async fn make_aside(
+    plans: &mut [FolderPlan],
+    mut reserved: Vec<usize>,
+    destination: &mut dyn Destination,
+    made: &mut BTreeSet<FolderPath>,
+) -> Result<()> {
+    // A folder before what is below it, so that all of them go to one place.
+    reserved.sort_by_key(|at| plans[*at].destination.names().len());
+    let mut moved: Vec<(FolderPath, FolderPath)> = Vec::new();
+    for at in reserved {
+        let path = plans[at].destination.clone();
+        let below = moved.iter().find_map(|(from, to)| mapping::rebase(&path, from, to));
+        let tried = match below {
+            Some(other) => vec![(path.clone(), other.clone(), other)],
+            None => mapping::spell_aside(plans, at),
+        };
+        for (from, to, other) in tried {
+            match destination.ensure_folder(&other, plans[at].source.subscribed).await {
+                Ok(()) => {
+                    plans[at].renamed = Some(mapping::renamed_to(&other));
+                    plans[at].destination = other.clone();
+                    made.insert(other);
+                    moved.push((from, to));
+                    break;
+                }
+                Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a person is told of receipts that may still be sent.
+fn find_receipts(open: u64) -> Option<Finding> {
+    (open > 0).then(|| {
+        let text = format!(
+            "{} for a read receipt, and the destination does not keep the mark that it was answered.",
+            counted(open, "message asks", "messages ask")
+        );
+        Finding::of_domain(Code::ReadReceiptsAsked, text)
+    })
 }
 
 /// What the ledger's counts tell a person, whichever pass it happened in.

@@ -20,7 +20,7 @@ use crate::mail::{
 };
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
-use crate::model::identity::{Hazards, Identity, IdentityHasher};
+use crate::model::identity::{Hazard, Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
 
 /// One message to copy.
@@ -51,6 +51,8 @@ pub struct Passed {
     pub date: Option<InternalDate>,
     /// What servers are known to change about bytes like these.
     pub hazards: Hazards,
+    /// Whether the sender asks to be told when it is read.
+    pub asks_receipt: bool,
 }
 
 /// A message that was recognised at the destination instead of being sent.
@@ -90,7 +92,7 @@ pub struct Copied {
 pub struct Sending<'a> {
     /// From which UID on the destination folder is listed behind the last message; `None` when no UID bounds the list.
     pub list_from: Option<u32>,
-    /// The flags that the destination can keep of those a message has.
+    /// The flags that go with a message of those that it has.
     pub keep_flags: &'a (dyn Fn(&Flags) -> Flags + Send + Sync),
     /// Whether a message is to be carried, once its date is learned from its own header.
     pub judge: &'a (dyn Fn(u64, Option<InternalDate>) -> Verdict + Send + Sync),
@@ -165,15 +167,19 @@ pub async fn copy_window(
     }
     let mut failure = None;
     for (row, refused) in refusals {
+        let passed = copied.passed.get(&row);
+        let long = passed.is_some_and(|passed| passed.hazards.has(Hazard::VeryLongLine));
         let harmless = match refused.class {
             Class::Message => true,
-            // A command that is not understood for one message among others that were taken is that message's fault.
-            Class::Protocol => copied.sent > 0,
+            // A command that is not understood for one message among others that were taken is that message's fault, and
+            // so it is for one with a line that servers are known to stumble over (Exchange: "Command Argument Error").
+            Class::Protocol => copied.sent > 0 || long,
             _ => false,
         };
         if harmless {
-            let passed = copied.passed.get(&row);
-            copied.settled.push(settle(row, passed, None, Verdict::Quarantined(refused.sentence())));
+            let because = if long { "; it holds a line of more than 9,900 bytes" } else { "" };
+            let why = format!("{}{because}", refused.sentence());
+            copied.settled.push(settle(row, passed, None, Verdict::Quarantined(why)));
         } else {
             failure = Some(refused);
         }
@@ -272,8 +278,13 @@ impl Tap<'_> {
 
     fn note(&mut self, work: &Work, identity: &Identity) -> Passed {
         let date = work.listed.date.or(identity.first_received);
-        let passed =
-            Passed { known: known_from(identity), size: identity.size, date, hazards: identity.hazards };
+        let passed = Passed {
+            known: known_from(identity),
+            size: identity.size,
+            date,
+            hazards: identity.hazards,
+            asks_receipt: identity.asks_receipt,
+        };
         self.copied.passed.insert(work.row, passed.clone());
         passed
     }

@@ -9,14 +9,14 @@ use super::pipeline::{Copied, Passed};
 use crate::mail::{BODY_QUEUE, BodyEvent, Destination, Present};
 use crate::model::failure::{Failure, Result};
 use crate::model::identity::{Hazard, Identity, IdentityHasher};
-use crate::model::message::Verdict;
+use crate::model::message::{Flags, Verdict};
 use crate::model::record::Depth;
 
 /// One arrival in this many is read back at [`Depth::Sampled`].
 pub const SAMPLE: u8 = 100;
 
 /// How many checks were made.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Checked {
     /// Sizes compared.
     pub sizes: u64,
@@ -24,6 +24,8 @@ pub struct Checked {
     pub digests: u64,
     /// Whether the destination told a place where the message is not: then none that it told is believed.
     pub misplaced: bool,
+    /// The flags of what was sent, by UID.
+    pub flags: HashMap<u32, Flags>,
 }
 
 /// Checks the arrivals of a window in the open folder and corrects their verdicts.
@@ -62,6 +64,7 @@ pub async fn check_arrivals(
     for present in listed {
         let Some((at, passed)) = sent.get(&present.uid) else { continue };
         unseen.remove(&present.uid);
+        checked.flags.insert(present.uid, present.flags.clone());
         checked.sizes += 1;
         let suspicious = present.size != passed.size
             || passed.hazards.iter().next().is_some()

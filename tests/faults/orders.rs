@@ -22,6 +22,7 @@ use mailferry::model::folder::FolderPath;
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
+use mailferry::transfer::flags::Manners;
 use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
 use mailferry::transfer::{PassOutcome, Rules, sync_mailbox};
@@ -83,6 +84,7 @@ impl Orders {
             settle: Duration::from_millis(self.settle_ms),
             pace: Arc::default(),
             neighbours: Neighbours::new(Arc::new(self.store()), self.beside.clone()),
+            manners: Manners::default(),
         }
     }
 

@@ -196,6 +196,8 @@ impl Ended {
 pub struct Manifest {
     secrets: String,
     destination: String,
+    /// The key below `spec.destination`; `imap` when it is empty.
+    kind: &'static str,
     domains: String,
     policy: String,
 }
@@ -214,6 +216,12 @@ impl Manifest {
     pub fn destination(mut self, yaml: &str) -> Self {
         yaml.clone_into(&mut self.destination);
         self
+    }
+
+    /// A tenant of Microsoft 365 as the destination, as the YAML of `spec.destination.microsoft365`.
+    pub fn microsoft365(mut self, yaml: &str) -> Self {
+        self.kind = "microsoft365";
+        self.destination(yaml)
     }
 
     /// A Secret.
@@ -274,8 +282,11 @@ impl Manifest {
             if self.policy.is_empty() { String::new() } else { format!("  policy:\n{}", self.policy) };
         format!(
             "{}apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {{name: move, namespace: test}}\n\
-             spec:\n  stage: Sync\n  destination:\n    imap: {}\n  domains:\n{}{policy}",
-            self.secrets, self.destination, self.domains
+             spec:\n  stage: Sync\n  destination:\n    {}: {}\n  domains:\n{}{policy}",
+            self.secrets,
+            if self.kind.is_empty() { "imap" } else { self.kind },
+            self.destination,
+            self.domains
         )
     }
 }

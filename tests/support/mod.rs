@@ -7,6 +7,7 @@
 //! - [`cluster`]: a real Kubernetes, namespaces of one's own in it, and what to print when something there goes wrong
 //! - [`dovecot`]: private Dovecot instances (IMAP and POP3)
 //! - [`courier`], [`cyrus`], [`radicale`]: private servers of other makes, in root directories of their own ([`rooted`])
+//! - [`exchange`]: a front that makes a Dovecot behave as Exchange Online does
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
@@ -36,6 +37,7 @@ pub mod courier;
 pub mod cyrus;
 pub mod dns;
 pub mod dovecot;
+pub mod exchange;
 pub mod imap;
 pub mod mixed;
 pub mod postgres;

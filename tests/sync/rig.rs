@@ -19,6 +19,7 @@ use mailferry::model::failure::{Class, Result};
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
+use mailferry::transfer::flags::Manners;
 use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
 use mailferry::transfer::{PassOutcome, Rules, sync_mailbox};
@@ -69,6 +70,7 @@ pub fn all_rules() -> Rules {
         settle: Duration::from_secs(2),
         pace: Arc::default(),
         neighbours: Neighbours::default(),
+        manners: Manners::default(),
     }
 }
 

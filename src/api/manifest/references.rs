@@ -32,8 +32,7 @@ impl Manifest {
         let root = Path::default().key("spec");
         match part {
             Part::Common => {
-                // The key below `destination` is the kind of destination; the line of any of its fields serves.
-                let path = root.key("destination").key("imap");
+                let path = root.key("destination").key(spec.destination.key());
                 search.secret(&spec.destination.credentials().name, &path.key("credentialsRef"));
                 search.ca(spec.destination.ca(), &path.key("caRef"));
                 if let LedgerSpec::Postgres(postgres) = &spec.ledger {

@@ -22,6 +22,7 @@ use crate::model::message::{Flags, Locator, Verdict};
 use crate::model::record::{Depth, Verification};
 use crate::model::text::counted;
 use crate::plan::mailboxes::PlannedMailbox;
+use crate::transfer::flags::Manners;
 use crate::transfer::mapping::plan_folders;
 
 /// Of this many messages one is read on both sides at [`Depth::Sampled`].
@@ -98,12 +99,14 @@ pub async fn verify_mailbox(
     let mut destination = tools.open_destination(planned).await.at(|| "destination".to_owned())?;
     let folders = pair_folders(tools, &mut *source, &mut destination, &*ledger).await?;
     let mut found = Found::new(depth);
+    let manners = tools.rules()?.manners;
     for (path, folders) in folders {
         let mut check = Check {
             source: &mut *source,
             destination: &mut destination,
             ledger: &*ledger,
             found: &mut found,
+            manners,
         };
         check.run(&path, &folders).await.at(|| path.to_string())?;
     }
@@ -155,6 +158,8 @@ struct Check<'a> {
     destination: &'a mut dyn Destination,
     ledger: &'a dyn Ledger,
     found: &'a mut Found,
+    /// What is known of the destination: marks that it needs are no difference.
+    manners: Manners,
 }
 
 impl Check<'_> {
@@ -172,10 +177,13 @@ impl Check<'_> {
             }
             (Vec::new(), None, 0)
         };
-        let mut there: Vec<Seen> = present.iter().map(see_present).collect();
+        let manners = self.manners;
+        let mut there: Vec<Seen> = present.iter().map(|present| see_present(present, manners)).collect();
         let kept = |flags: &Flags| match &permanent {
-            None => flags.clone(),
-            Some(kept) => flags.filter(|flag| kept.iter().any(|k| k.eq_ignore_ascii_case(flag))),
+            None => manners.wanted(flags.clone()),
+            Some(kept) => {
+                manners.wanted(flags.filter(|flag| kept.iter().any(|k| k.eq_ignore_ascii_case(flag))))
+            }
         };
         let see = |expected: &Expected| Seen {
             // What LIST of POP3 announces need not be what RETR brings.
@@ -445,11 +453,11 @@ impl Expected {
     }
 }
 
-fn see_present(present: &Present) -> Seen {
+fn see_present(present: &Present, manners: Manners) -> Seen {
     Seen {
         size: present.size,
         date: present.date,
-        flags: Some(present.flags.clone()),
+        flags: Some(manners.wanted(present.flags.clone())),
         digest: None,
         place: Some(present.uid),
     }

@@ -1,13 +1,15 @@
 //! What discovery asks of an IMAP server: what it says without a login, and how large a mailbox is. Nothing is opened for
 //! writing and no body is read.
 
-use super::folders::{list_messages, open_and_list_folders, survey_mailbox};
+use super::account::ask_account;
+use super::folders::{list_messages, open_and_list_folders, status_folder, survey_mailbox};
 use super::session::{Session, greet, split_numbered};
+use crate::mail::credentials::Login;
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::mail::{Folder, FolderState};
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{MailboxSize, ServerFacts};
+use crate::model::evidence::{MailboxSize, Quota, ServerFacts};
 use crate::model::failure::{Place, Result};
 use crate::model::message::InternalDate;
 
@@ -23,6 +25,33 @@ pub async fn probe(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Res
     let facts = greeted.facts().clone();
     greeted.close().await;
     Ok(facts)
+}
+
+/// What a mailbox tells whoever is to write to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Room {
+    /// How much the account may hold, where the server tells (RFC 9208).
+    pub quota: Option<Quota>,
+    /// The largest message that it takes, in bytes, where the server tells (RFC 7889).
+    pub append_limit: Option<u64>,
+}
+
+/// Logs in to a mailbox that mail is to be written to, asks after its Inbox and its quota, and leaves. Nothing is opened.
+///
+/// # Errors
+/// Those of [`greet`], of the login, and of the session: some servers let a user in and open no mailbox.
+pub async fn ask_room(network: &Network, endpoint: &Endpoint, trust: &Trust, login: &Login) -> Result<Room> {
+    let mut session = greet(network, endpoint, trust).await?.login(login).await?;
+    let asked = async {
+        status_folder(&mut session, "INBOX").await?;
+        let account = ask_account(&mut session).await?;
+        let mut limits = session.facts().capabilities.values("APPENDLIMIT");
+        let append_limit = limits.find_map(|limit| limit.parse().ok());
+        Ok(Room { quota: account.quota, append_limit })
+    };
+    let asked = asked.await;
+    session.close().await;
+    asked.at(|| endpoint.address())
 }
 
 /// Counts folders, messages and bytes of a logged-in mailbox.

@@ -69,6 +69,8 @@ pub struct Identity {
     pub first_received: Option<InternalDate>,
     /// What some servers are known to alter.
     pub hazards: Hazards,
+    /// Whether the sender asks to be told when it is read (Disposition-Notification-To, RFC 8098 §2.1).
+    pub asks_receipt: bool,
 }
 
 /// Computes an [`Identity`] while the bytes pass. How they are cut into chunks does not change the result.
@@ -128,6 +130,7 @@ impl IdentityHasher {
             subject: walked.subject,
             first_received: walked.received.or(walked.sent),
             hazards,
+            asks_receipt: walked.asks_receipt,
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) struct Walked {
     pub(super) received: Option<InternalDate>,
     pub(super) sent: Option<InternalDate>,
     pub(super) eight_bit_header: bool,
+    pub(super) asks_receipt: bool,
 }
 
 /// Walks the parts of one message.
@@ -78,6 +79,7 @@ impl PartWalker {
                 received: None,
                 sent: None,
                 eight_bit_header: false,
+                asks_receipt: false,
             },
         }
     }
@@ -161,6 +163,9 @@ impl PartWalker {
                 self.walked.subject = (!value.is_empty()).then(|| cut(&printable_bytes(value), 200));
             }
             "received" if self.walked.received.is_none() => self.walked.received = read_date(value),
+            "disposition-notification-to" | "x-confirm-reading-to" => {
+                self.walked.asks_receipt |= !value.is_empty();
+            }
             "date" if self.walked.sent.is_none() => self.walked.sent = read_date(value),
             _ => {}
         }

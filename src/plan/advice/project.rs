@@ -24,6 +24,10 @@ pub(in crate::plan) fn of_migration(
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     merged(&mut found, spec, observed);
+    if spec.destination.microsoft365().is_some() {
+        let text = "Mail is all that is carried to Microsoft 365: calendars, contacts, tasks and rules are not carried yet.";
+        found.push(Finding::of_domain(Code::OtherDataNotCarried, text));
+    }
     if spec.policy.verify == Verify::Sizes {
         let text = "spec.policy.verify is Sizes: no arrival is read back.";
         found.push(Finding::of_domain(Code::VerifiedBySizeOnly, text));
