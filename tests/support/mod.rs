@@ -9,6 +9,7 @@
 //! - [`courier`], [`cyrus`], [`radicale`]: private servers of other makes, in root directories of their own ([`rooted`])
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
+//! - [`gmail`]: a server that keeps labels, in front of a Dovecot
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
 //! - [`mixed`]: three domains that speak three ways, and where their mail goes
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
@@ -36,6 +37,7 @@ pub mod courier;
 pub mod cyrus;
 pub mod dns;
 pub mod dovecot;
+pub mod gmail;
 pub mod imap;
 pub mod mixed;
 pub mod postgres;
