@@ -12,7 +12,7 @@ use mailferry::mail::credentials::Login;
 use mailferry::mail::imap::destination::ImapDestination;
 use mailferry::mail::imap::names::Spelling;
 use mailferry::mail::imap::session::{Session, greet};
-use mailferry::mail::imap::source::ImapSource;
+use mailferry::mail::imap::source::{ImapSource, Known};
 use mailferry::mail::network::Network;
 use mailferry::mail::pop3::Pop3Source;
 use mailferry::mail::tls::Trust;
@@ -58,7 +58,7 @@ impl Side {
 
 /// Further sessions, without a word from anybody's policy.
 struct Lanes {
-    source: (Side, Spelling),
+    source: (Side, Known),
     destination: (Side, Spelling),
     left: tokio::sync::Semaphore,
 }
@@ -68,10 +68,9 @@ impl MoreLanes for Lanes {
     async fn open(&self) -> Result<Option<Lane>> {
         let Ok(permit) = self.left.try_acquire() else { return Ok(None) };
         permit.forget();
-        let ((source, source_spelling), (destination, destination_spelling)) =
-            (&self.source, &self.destination);
+        let ((source, source_known), (destination, destination_spelling)) = (&self.source, &self.destination);
         let (from, to) = tokio::try_join!(source.log_in(), destination.log_in())?;
-        let from: Box<dyn Source> = Box::new(ImapSource::beside(from, source_spelling.clone()));
+        let from: Box<dyn Source> = Box::new(ImapSource::beside(from, source_known.clone()));
         let to: Box<dyn Destination> = Box::new(ImapDestination::beside(to, destination_spelling.clone()));
         Ok(Some((from, to)))
     }
@@ -107,7 +106,7 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
     let open = async { ImapSource::new(old.log_in().await?).await };
     let (mut source, mut destination) = tokio::try_join!(open, open_new)?;
     let lanes = Lanes {
-        source: (old, source.spelling().clone()),
+        source: (old, source.known().clone()),
         destination: (new, destination.spelling().clone()),
         left: tokio::sync::Semaphore::new(job.sessions.saturating_sub(1)),
     };

@@ -20,9 +20,10 @@ use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher
 use crate::ledger::Store;
 use crate::mail::credentials::{Credentials, Login};
 use crate::mail::imap::destination::ImapDestination;
+use crate::mail::imap::labels::LabelRule;
 use crate::mail::imap::names::Spelling;
 use crate::mail::imap::session::{Session, greet, greet_if_free};
-use crate::mail::imap::source::ImapSource;
+use crate::mail::imap::source::{ImapSource, Known};
 use crate::mail::network::Network;
 use crate::mail::oauth::Tokens;
 use crate::mail::pop3::Pop3Source;
@@ -258,21 +259,21 @@ impl Tools {
         Ok((login, trust))
     }
 
-    /// Logs in to a mailbox at the source. The spelling is for further sessions, where the protocol lets there be any.
+    /// Logs in to a mailbox at the source. What is known then is for further sessions, where the protocol lets there be any.
     pub(super) async fn open_source(
         &self,
         at: usize,
         planned: &PlannedMailbox,
         endpoint: &Endpoint,
-    ) -> Result<(Box<dyn Source>, Option<Spelling>)> {
+    ) -> Result<(Box<dyn Source>, Option<Known>)> {
         let (login, trust) = self.source_access(at, planned)?;
         Ok(match endpoint.protocol {
             Protocol::Imap => {
                 let greeted = greet(&self.network, endpoint, &trust).await?;
                 let session = self.guard.hold(&login, greeted.login(&login)).await?;
-                let source = ImapSource::new(session).await?;
-                let spelling = source.spelling().clone();
-                (Box::new(source), Some(spelling))
+                let source = ImapSource::with_labels(session, self.label_rule()?).await?;
+                let known = source.known().clone();
+                (Box::new(source), Some(known))
             }
             Protocol::Pop3 => {
                 let source = Pop3Source::log_in(&self.network, &trust, endpoint, &login);
@@ -344,6 +345,12 @@ impl Tools {
         } else {
             Manners::default()
         }
+    }
+
+    /// What the manifest says about labels.
+    fn label_rule(&self) -> Result<LabelRule> {
+        let mapping = self.spec().mapping.clone().unwrap_or_default();
+        Ok(LabelRule { labels: mapping.labels, exclude: Rules::exclude_patterns(&mapping.exclude)? })
     }
 
     /// What the manifest says about carrying messages, in the engine's terms.
@@ -439,14 +446,14 @@ impl Tools {
         progress.enter_phase("logging in");
         let (source, destination) =
             tokio::join!(self.open_source(at, planned, endpoint), self.open_destination(planned));
-        let (mut source, spelling) = source.at(|| "source".to_owned())?;
+        let (mut source, known) = source.at(|| "source".to_owned())?;
         let mut destination = destination.at(|| "destination".to_owned())?;
         let lanes = Lanes {
             tools: self,
             at,
             planned,
             endpoint,
-            source: spelling,
+            source: known,
             destination: destination.spelling().clone(),
         };
         tls.clone_from(&destination.facts().tls);
@@ -480,8 +487,8 @@ struct Lanes<'a> {
     at: usize,
     planned: &'a PlannedMailbox,
     endpoint: &'a Endpoint,
-    /// How the source spells folder names; `None` where a mailbox has one session only.
-    source: Option<Spelling>,
+    /// What is known of the source; `None` where a mailbox has one session only.
+    source: Option<Known>,
     destination: Spelling,
 }
 
@@ -500,7 +507,7 @@ impl Lanes<'_> {
 #[async_trait]
 impl MoreLanes for Lanes<'_> {
     async fn open(&self) -> Result<Option<Lane>> {
-        let Some(spelling) = &self.source else { return Ok(None) };
+        let Some(known) = &self.source else { return Ok(None) };
         let (login, trust) = self.tools.source_access(self.at, self.planned)?;
         let (new_login, new_trust, _) = self.tools.destination_access(self.planned)?;
         let endpoint = self.tools.spec().destination.endpoint();
@@ -509,7 +516,7 @@ impl MoreLanes for Lanes<'_> {
             self.log_in(&endpoint, &new_login, &new_trust)
         );
         let (Some(source), Some(destination)) = (source?, destination?) else { return Ok(None) };
-        let source: Box<dyn Source> = Box::new(ImapSource::beside(source, spelling.clone()));
+        let source: Box<dyn Source> = Box::new(ImapSource::beside(source, known.clone()));
         let destination: Box<dyn Destination> =
             Box::new(ImapDestination::beside(destination, self.destination.clone()));
         Ok(Some((source, destination)))

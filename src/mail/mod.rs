@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
+use crate::model::label::LabelTally;
 use crate::model::message::{Arrival, Flags, InternalDate, Locator};
 
 /// A folder as a server lists it.
@@ -67,6 +68,9 @@ pub struct Survey {
     /// How folders stand, where the server tells it with their list (LIST-STATUS, RFC 5819). Nothing is known of flags
     /// that can be kept.
     pub states: HashMap<FolderPath, FolderState>,
+    /// Where folders are labels, so that a message may stand in several of them: a digest of the rule by which each message
+    /// is listed in one, and of the folders that it is about.
+    pub homes: Option<String>,
 }
 
 /// A message as a folder listing shows it.
@@ -151,6 +155,12 @@ pub trait Source: Send {
     async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Vec<Listed>)> {
         let state = self.open(folder).await?;
         Ok((state, self.list().await?))
+    }
+
+    /// What the last list told of labels, where folders are labels; a message that stands in several folders is then listed
+    /// in one of them.
+    fn take_tally(&mut self) -> Option<LabelTally> {
+        None
     }
 
     /// Streams the wanted messages of the open folder, in the order of `wanted`.

@@ -158,8 +158,12 @@ codes! {
     DualHomed: Warning, Nothing, "Find out which mail is where; give the other service as a domain's server or as a migration of its own.";
     /// Gmail hands out no more than 2,500 MB of a mailbox in a day.
     DailyLimit: Warning, Nothing, "Begin so many days earlier.";
-    /// Gmail shows a message in the folder of each of its labels, so it arrives once in each of them.
-    LabelsBecomeCopies: Warning, Nothing, "Exclude the folder of all mail in spec.mapping.exclude, and tell the users.";
+    /// Gmail shows a message in the folder of each of its labels, and by the manifest it arrives once in each of them.
+    LabelsBecomeCopies: Warning, Nothing, "Set spec.mapping.labels to Home or Keywords if one copy is enough, or tell the users.";
+    /// Messages stand in the folder of each of their labels, and labels beyond the first are not carried.
+    LabelsNotCarried: Warning, Nothing, "Set spec.mapping.labels to Keywords or Copies if they matter, and exclude no folder that does.";
+    /// Gmail does not show All Mail by IMAP, so that nobody sees archived messages without a label.
+    AllMailHidden: Warning, Nothing, "Show All Mail in IMAP: Gmail's settings, Labels.";
     /// Mailboxes at the destination could not be asked whether they take the mail.
     DestinationUnasked: Warning, Nothing, "See to the application, the network or the pause that it names; the next plan asks again.";
     /// A mailbox at the destination has less room than the source holds.
@@ -204,6 +208,10 @@ codes! {
     DomainTakesNoMail: Advisory, Nothing, "Nothing, if only old mail is to be moved.";
     /// A server does not tell what changed, so each pass reads all flags.
     NoChangeTracking: Advisory, Nothing, "Nothing; later passes take longer.";
+    /// A server shows each label as a folder, and by the manifest a message is carried into one of them.
+    LabelsAreFolders: Advisory, Nothing, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
+    /// Messages stand in several folders at the source, and each is carried once.
+    CarriedOnce: Advisory, Nothing, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
     /// A mailbox holds nothing.
     MailboxEmpty: Advisory, Nothing, "Make sure that it is the right mailbox and the right server.";
     /// Mailboxes at the destination hold mail already, which stays.

@@ -77,6 +77,8 @@ pub enum SpecialUse {
     Drafts,
     /// Flagged messages in one virtual folder.
     Flagged,
+    /// Messages that matter, in one virtual folder (RFC 8457).
+    Important,
     /// Junk.
     Junk,
     /// Sent messages.
@@ -93,6 +95,7 @@ impl SpecialUse {
             "archive" => Self::Archive,
             "drafts" => Self::Drafts,
             "flagged" => Self::Flagged,
+            "important" => Self::Important,
             "junk" => Self::Junk,
             "sent" => Self::Sent,
             "trash" => Self::Trash,

@@ -14,6 +14,7 @@ pub mod fidelity;
 pub mod finding;
 pub mod folder;
 pub mod identity;
+pub mod label;
 pub mod message;
 pub mod preset;
 pub mod progress;

@@ -16,6 +16,7 @@ use crate::ledger::{Cursor, Ledger, NewRow, Row, RowId, Settled, protocol_of};
 use crate::mail::{Destination, FolderState, Listed, Source};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
+use crate::model::label::LabelTally;
 use crate::model::message::{Arrival, Flags, Locator, Verdict};
 use crate::model::protocol::Protocol;
 
@@ -42,6 +43,8 @@ pub struct FolderPass<'a> {
     pub plan: &'a FolderPlan,
     /// Whether everything that the ledger knows was judged by the same rules.
     pub same_rules: bool,
+    /// Whether folders of the source are labels, so that a message may be listed in another one than before.
+    pub labelled: bool,
     /// Whether the destination folder stands already.
     pub stands: bool,
     /// Set when the pass shall end at the next good place.
@@ -50,6 +53,8 @@ pub struct FolderPass<'a> {
     pub outcome: &'a mut PassOutcome,
     /// Keywords that the destination does not keep, added to.
     pub keywords_lost: &'a mut BTreeSet<String>,
+    /// What the list of each folder told of labels, added to.
+    pub tallies: &'a mut BTreeMap<FolderPath, LabelTally>,
 }
 
 impl FolderPass<'_> {
@@ -100,6 +105,9 @@ impl FolderPass<'_> {
             Some(listing) => listing,
             None => self.source.list().await?,
         };
+        if let Some(tally) = self.source.take_tally() {
+            self.tallies.insert(plan.source.path.clone(), tally);
+        }
         if is_renumbered(cursor.as_ref(), &state, &rows, &listing, |locator| is_reachable(locator, &state)) {
             tracing::info!(
                 folder = %plan.source.path,
@@ -110,6 +118,7 @@ impl FolderPass<'_> {
             rows = self.ledger.rows(&plan.source.path).await?;
         }
         let arrived_before = rows.iter().filter(|row| row.verdict.is_delivered() && !row.gone).count();
+        let left_out = self.find_left_out(&rows);
         let mut diff = compare(rows, listing, |locator| is_reachable(locator, &state));
         self.forget_void(&mut diff.void).await?;
         let mut work = self.plan_work(&mut diff).await?;
@@ -136,7 +145,7 @@ impl FolderPass<'_> {
         self.copy(work, &arrived, &mut candidates, &mut changes).await?;
         self.carry_flags(changes, &arrived).await?;
         self.prove_flags(&arrived).await?;
-        self.ledger.mark_gone(&diff.gone).await?;
+        self.let_go(diff.gone, &left_out).await?;
         let unmatched: Vec<RowId> = candidates.into_rows().collect();
         self.ledger.mark_gone(&unmatched).await?;
         let cursor = Cursor {
@@ -153,14 +162,33 @@ impl FolderPass<'_> {
     /// Counts the messages of a folder that is left out as a whole.
     async fn exclude(&mut self, state: &FolderState, why: &str) -> Result<()> {
         let rows = self.ledger.rows(&self.plan.source.path).await?;
+        let left_out = self.find_left_out(&rows);
         let mut diff = compare(rows, self.source.list().await?, |locator| is_reachable(locator, state));
         self.forget_void(&mut diff.void).await?;
+        if self.labelled {
+            self.let_go(std::mem::take(&mut diff.gone), &left_out).await?;
+        }
         let verdict = Verdict::Excluded(why.to_owned());
         let fresh: Vec<NewRow> = diff.fresh.iter().map(|listed| new_row(listed, verdict.clone())).collect();
         self.ledger.insert(&fresh).await?;
         let pending: Vec<Settled> =
             diff.pending.iter().map(|(row, ..)| settled(*row, None, verdict.clone())).collect();
         self.ledger.settle(&pending, None).await
+    }
+
+    /// Messages that were counted here and not carried. Where folders are labels, another folder may carry or count them
+    /// now, and none may be counted twice.
+    fn find_left_out(&self, rows: &[Row]) -> BTreeSet<RowId> {
+        let is_left_out = |row: &&Row| self.labelled && matches!(row.verdict, Verdict::Excluded(_));
+        rows.iter().filter(is_left_out).map(|row| row.id).collect()
+    }
+
+    /// Notes that the source no longer lists some messages here.
+    async fn let_go(&mut self, gone: Vec<RowId>, left_out: &BTreeSet<RowId>) -> Result<()> {
+        let (counted, known): (Vec<RowId>, Vec<RowId>) =
+            gone.into_iter().partition(|row| left_out.contains(row));
+        self.ledger.forget(&counted).await?;
+        self.ledger.mark_gone(&known).await
     }
 
     /// Forgets rows under void locators that stand for nothing: what they named is listed anew under another locator.

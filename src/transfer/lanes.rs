@@ -25,6 +25,7 @@ use crate::ledger::Ledger;
 use crate::mail::{Destination, Source};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
+use crate::model::label::LabelTally;
 
 /// Sessions at each side that one mailbox uses; more bring nothing (PERFORMANCE §2c).
 const LANES_MAX: usize = 4;
@@ -118,6 +119,8 @@ pub(super) struct Pass<'a> {
     pub(super) progress: &'a MailboxProgress,
     /// Whether everything that the ledger knows was judged by the same rules.
     pub(super) same_rules: bool,
+    /// Whether folders of the source are labels.
+    pub(super) labelled: bool,
     /// Destination folders that stand.
     pub(super) made: &'a BTreeSet<FolderPath>,
     /// Late copies that stay.
@@ -130,6 +133,8 @@ pub(super) struct Carried {
     pub(super) outcome: PassOutcome,
     /// Keywords that the destination does not keep.
     pub(super) keywords_lost: BTreeSet<String>,
+    /// What the list of each folder told of labels.
+    pub(super) tallies: BTreeMap<FolderPath, LabelTally>,
     /// The first folder that failed alone.
     pub(super) failed: Option<Failure>,
 }
@@ -189,6 +194,7 @@ impl Pass<'_> {
         for lane in carried {
             all.outcome.add(lane.outcome);
             all.keywords_lost.extend(lane.keywords_lost);
+            all.tallies.extend(lane.tallies);
             all.failed = all.failed.or(lane.failed);
         }
         // What a broken lane had under way is in doubt like after any cut.
@@ -337,10 +343,12 @@ impl Pass<'_> {
                 progress: self.progress,
                 plan,
                 same_rules: self.same_rules,
+                labelled: self.labelled,
                 stands: self.made.contains(&plan.destination),
                 halt,
                 outcome: &mut carried.outcome,
                 keywords_lost: &mut carried.keywords_lost,
+                tallies: &mut carried.tallies,
             };
             match pass.run(&barrier).await {
                 Ok(()) => {

@@ -21,7 +21,7 @@ pub mod recognise;
 pub mod settle;
 pub mod verify;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +29,11 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
 use crate::ledger::{Cursor, Ledger, RowId, protocol_of};
-use crate::mail::{Destination, Source, Survey};
+use crate::mail::{Destination, Folder, Source, Survey};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
-use crate::model::folder::FolderPath;
+use crate::model::folder::{FolderPath, SpecialUse};
+use crate::model::label::LabelTally;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
@@ -94,12 +95,13 @@ impl Rules {
         set.build().map_err(|e| unreadable("", &e))
     }
 
-    /// What decides whether a message is carried, as the ledger remembers it.
-    fn fingerprint(&self) -> String {
+    /// What decides whether a message is carried and from where, as the ledger remembers it.
+    fn fingerprint(&self, homes: Option<&str>) -> String {
         let limit = self.max_message_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
         let since = self.since.map(|since| since.to_string()).unwrap_or_default();
         let pilot = self.most_per_folder.map(|most| format!(" pilot={most}")).unwrap_or_default();
-        format!("max={limit} since={since}{pilot}")
+        let homes = homes.map(|digest| format!(" homes={digest}")).unwrap_or_default();
+        format!("max={limit} since={since}{pilot}{homes}")
     }
 
     /// Whether a message is to be carried.
@@ -122,6 +124,8 @@ const JUDGED_BY: &str = "rules";
 const KEYWORDS_LOST: &str = "keywordsLost";
 /// The ledger's fact that counts the messages for which a read receipt may still be sent, in all passes.
 const RECEIPTS_OPEN: &str = "receiptsOpen";
+/// The ledger's fact that tells of labels, as of the last pass that listed the mailbox.
+const LABELS: &str = "labels";
 /// The most keywords that a finding names.
 const KEYWORDS_NAMED: usize = 20;
 
@@ -212,7 +216,8 @@ pub async fn sync_mailbox_in_lanes(
     let mut plans =
         mapping::plan_folders(&sources.folders, &destinations.folders, destination.delimiter(), rules);
     let barrier = Barrier::raise(ledger, destination).await?;
-    let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&rules.fingerprint());
+    let fingerprint = rules.fingerprint(sources.homes.as_deref());
+    let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&fingerprint);
     let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
 
     let cursors = ledger.cursors().await?;
@@ -221,7 +226,15 @@ pub async fn sync_mailbox_in_lanes(
             && !barrier.concerns(&plan.destination)
             && is_still(plan, &sources, &destinations, cursors.get(&plan.source.path))
     };
-    let still: Vec<bool> = plans.iter().map(is_still).collect();
+    let mut still: Vec<bool> = plans.iter().map(is_still).collect();
+    // Where folders are labels, whatever happens in one may change which of them a message is carried from, and the other
+    // need not show it. A label that comes or goes does change the folder that is its own.
+    let moves = |(plan, still): (&FolderPlan, &bool)| plan.excluded.is_none() && !still;
+    let relist = sources.homes.is_some() && plans.iter().zip(&still).any(moves);
+    if relist {
+        still.fill(false);
+    }
+    let listed_whole = relist || !same_rules;
     // Further sessions are on their way while the folders are made.
     let busy = plans.iter().zip(&still).filter(|(_, still)| !**still).map(|(plan, _)| &plan.destination);
     let mut openings = lanes::Openings::begin(more, busy.collect::<BTreeSet<_>>().len());
@@ -231,7 +244,7 @@ pub async fn sync_mailbox_in_lanes(
     for (plan, mut still) in plans.iter().zip(still) {
         if let Some(why) = plan.renamed.as_deref() {
             outcome.findings.push(Finding::about(Code::FolderRenamed, &plan.source.path, why));
-            still = is_still(plan);
+            still = !relist && is_still(plan);
         }
         if still {
             outcome.folders += 1;
@@ -239,12 +252,14 @@ pub async fn sync_mailbox_in_lanes(
             changed.push((plan, sources.states.get(&plan.source.path).map_or(0, |state| state.messages)));
         }
     }
+    let same_rules = same_rules && !relist;
     if !same_rules {
         // Until this pass is through, some folders are judged by these rules and some by those before.
         ledger.save_fact(JUDGED_BY, "").await?;
     }
     let late = Late::load(ledger).await?;
-    let pass = lanes::Pass { ledger, rules, progress, same_rules, made: &made, late: &late };
+    let labelled = sources.homes.is_some();
+    let pass = lanes::Pass { ledger, rules, progress, same_rules, labelled, made: &made, late: &late };
     let carried = pass.carry(source, destination, openings, changed, barrier).await?;
     outcome.add(carried.outcome);
     forget_vanished_folders(&plans, source.facts().endpoint.protocol, ledger).await?;
@@ -260,6 +275,8 @@ pub async fn sync_mailbox_in_lanes(
     if outcome.receipts_open > 0 {
         ledger.save_fact(RECEIPTS_OPEN, &receipts.to_string()).await?;
     }
+    let tally = remember_labels(ledger, listed_whole.then_some(carried.tallies)).await?;
+    outcome.findings.extend(find_labels(&sources, &tally));
     outcome.counts = ledger.counts().await?;
     outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(late.tell(destination).await?);
@@ -268,9 +285,57 @@ pub async fn sync_mailbox_in_lanes(
         return Err(failure);
     }
     if !same_rules {
-        ledger.save_fact(JUDGED_BY, &rules.fingerprint()).await?;
+        ledger.save_fact(JUDGED_BY, &fingerprint).await?;
     }
     Ok(outcome)
+}
+
+/// What is known of labels in the whole mailbox; what the folders told is remembered if all of them were listed.
+async fn remember_labels(
+    ledger: &dyn Ledger,
+    listed: Option<BTreeMap<FolderPath, LabelTally>>,
+) -> Result<LabelTally> {
+    let before = ledger.fact(LABELS).await?.unwrap_or_default();
+    let Some(listed) = listed else { return Ok(serde_json::from_str(&before).unwrap_or_default()) };
+    let mut tally = LabelTally::default();
+    for folder in listed.values() {
+        tally.add(folder);
+    }
+    let tally = tally.shortened();
+    let now = if tally == LabelTally::default() {
+        String::new()
+    } else {
+        serde_json::to_string(&tally)
+            .map_err(|e| Failure::internal("labels cannot be written").caused_by(&e))?
+    };
+    if now != before {
+        ledger.save_fact(LABELS, &now).await?;
+    }
+    Ok(tally)
+}
+
+/// What a person should know of a mailbox whose folders are labels.
+fn find_labels(sources: &Survey, tally: &LabelTally) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if sources.homes.is_none() {
+        return findings;
+    }
+    let is_all = |folder: &Folder| folder.special_use == Some(SpecialUse::All) && folder.selectable;
+    if !sources.folders.iter().any(is_all) {
+        let text =
+            "The folder of all mail is not shown by IMAP: archived messages without a label are not seen.";
+        findings.push(Finding::of_domain(Code::AllMailHidden, text));
+    }
+    if tally.once > 0 {
+        let words = counted(tally.once, "message stands", "messages stand");
+        let text = format!("{words} in more than one folder, and each is carried once.");
+        findings.push(Finding::of_domain(Code::CarriedOnce, text));
+    }
+    if tally.count_left() > 0 {
+        let text = format!("Labels that are not carried: {}.", tally.say_left());
+        findings.push(Finding::of_domain(Code::LabelsNotCarried, text));
+    }
+    findings
 }
 
 /// Whether a folder need not even be opened: it was carried, and what both servers tell with their lists of folders shows

@@ -10,6 +10,7 @@
 //! - [`exchange`]: a front that makes a Dovecot behave as Exchange Online does
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
+//! - [`gmail`]: a server that keeps labels, in front of a Dovecot
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
 //! - [`mixed`]: three domains that speak three ways, and where their mail goes
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
@@ -38,6 +39,7 @@ pub mod cyrus;
 pub mod dns;
 pub mod dovecot;
 pub mod exchange;
+pub mod gmail;
 pub mod imap;
 pub mod mixed;
 pub mod postgres;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::labels::{ATTRIBUTE, EXTENSION, Spelled, is_view, read_labels};
 use super::names::{Spelling, quote};
 use super::session::{Session, read_fetch, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_values};
@@ -78,8 +79,13 @@ async fn survey(session: &mut Session, with_states: bool) -> Result<Option<(Spel
     }
     let states =
         told.into_iter().filter_map(|(name, state)| Some((spelling.to_path(&name)?, state))).collect();
-    let folders = sort_folders(listed, &subscribed, &spelling);
-    Ok(Some((spelling, Survey { folders, states })))
+    let mut folders = sort_folders(listed, &subscribed, &spelling);
+    let labelled = session.offers(EXTENSION);
+    for view in folders.iter_mut().filter(|folder| labelled && is_view(folder)) {
+        // All that it shows stands elsewhere too.
+        view.selectable = false;
+    }
+    Ok(Some((spelling, Survey { folders, states, homes: None })))
 }
 
 /// The command that lists all folders.
@@ -203,9 +209,10 @@ pub async fn open_and_list_folders(
     mut row: impl FnMut(usize, Row) -> Result<()> + Send,
 ) -> Result<Vec<Result<FolderState>>> {
     let mut commands = Vec::with_capacity(2 * wire_names.len());
+    let list = if session.offers(EXTENSION) { list_command_with_labels() } else { list_command_from(1) };
     for name in wire_names {
         commands.push(open_command(session, name, Access::Read)?);
-        commands.push(list_command_from(1));
+        commands.push(list.clone());
     }
     let mut states = vec![FolderState::default(); wire_names.len()];
     let mut counts = vec![(0_usize, 0_usize); wire_names.len()];
@@ -323,23 +330,44 @@ pub struct Row {
     pub flags: Flags,
     /// INTERNALDATE.
     pub date: Option<InternalDate>,
+    /// X-GM-LABELS, where they were asked for.
+    pub labels: Option<Spelled>,
 }
 
 /// The most messages that one folder may list.
 const MESSAGES_MAX: usize = 20_000_000;
 
-/// Lists all messages of the open folder, in ascending order of their UIDs.
+/// Lists all messages of the open folder, in ascending order of their UIDs; with their labels where the server has any.
+/// `pick` is given each of them as it comes, and what it gives back is kept.
 ///
 /// # Errors
 /// Those of the session; [`crate::model::failure::Class::Protocol`] when the server answers for fewer messages than it
 /// says the folder holds: an answer cut short must never pass for an empty folder.
-pub async fn list_messages(session: &mut Session, state: &FolderState) -> Result<Vec<Row>> {
+pub async fn list_messages(
+    session: &mut Session,
+    state: &FolderState,
+    mut pick: impl FnMut(Row) -> Result<Option<Row>> + Send,
+) -> Result<Vec<Row>> {
     if state.messages == 0 {
         return Ok(Vec::new());
     }
-    let (rows, expunged) = list_messages_from(session, 1).await?;
-    check_complete(rows.len(), (state.messages as usize).saturating_sub(expunged))?;
-    Ok(rows)
+    let list = if session.offers(EXTENSION) { list_command_with_labels() } else { list_command_from(1) };
+    let mut rows: Vec<Row> = Vec::new();
+    let (mut uids, mut expunged) = (Vec::new(), 0);
+    session
+        .run(&list, |line| {
+            if let Some(row) = read_listed(line, &mut expunged)? {
+                uids.push(row.uid);
+                check_count(uids.len())?;
+                rows.extend(pick(row)?);
+            }
+            Ok(())
+        })
+        .await?;
+    uids.sort_unstable();
+    uids.dedup();
+    check_complete(uids.len(), (state.messages as usize).saturating_sub(expunged))?;
+    Ok(select_rows(rows, 1))
 }
 
 fn check_complete(rows: usize, expected: usize) -> Result<()> {
@@ -354,6 +382,11 @@ fn check_complete(rows: usize, expected: usize) -> Result<()> {
 /// The command that lists the open folder from a UID upwards.
 pub fn list_command_from(from: u32) -> String {
     format!("UID FETCH {from}:* (UID FLAGS INTERNALDATE RFC822.SIZE)")
+}
+
+/// The command that lists the open folder with the labels of its messages.
+fn list_command_with_labels() -> String {
+    format!("UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE {ATTRIBUTE})")
 }
 
 /// The message that a response to a listing FETCH shows; counts the expunged.
@@ -408,17 +441,19 @@ fn read_row(rest: &[u8]) -> Result<Option<Row>> {
     let mut size = None;
     let mut flags = None;
     let mut date = None;
+    let mut labels = None;
     for (name, value) in read_fetch(rest)? {
         match name.as_str() {
             "UID" => uid = value.number(),
             "RFC822.SIZE" => size = value.number(),
             "FLAGS" => flags = value.list().map(|list| list.iter().filter_map(Value::text).collect()),
             "INTERNALDATE" => date = value.text().and_then(InternalDate::parse),
+            ATTRIBUTE => labels = Some(read_labels(&value)?),
             _ => {}
         }
     }
     Ok(match (uid, size, flags) {
-        (Some(uid), Some(size), Some(flags)) => Some(Row { uid, size, flags, date }),
+        (Some(uid), Some(size), Some(flags)) => Some(Row { uid, size, flags, date, labels }),
         _ => None,
     })
 }

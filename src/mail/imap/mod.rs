@@ -9,6 +9,7 @@
 //! - [`session`] is the command layer: every tagged line's status is looked at, every refusal becomes a failure.
 //! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
 //! - [`account`] asks what a server tells of itself and of the account.
+//! - [`labels`] decides which of its folders a message of Gmail is carried from.
 //! - [`names`] turns folder paths into wire names and back (modified UTF-7).
 
 pub mod account;
@@ -16,6 +17,7 @@ pub mod append;
 pub mod bodies;
 pub mod destination;
 pub mod folders;
+pub mod labels;
 pub mod names;
 pub mod probe;
 pub mod refusal;

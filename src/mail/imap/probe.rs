@@ -1,8 +1,11 @@
 //! What discovery asks of an IMAP server: what it says without a login, and how large a mailbox is. Nothing is opened for
 //! writing and no body is read.
 
+use std::sync::Arc;
+
 use super::account::ask_account;
 use super::folders::{list_messages, open_and_list_folders, status_folder, survey_mailbox};
+use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
 use super::session::{Session, greet, split_numbered};
 use crate::mail::credentials::Login;
 use crate::mail::network::Network;
@@ -54,17 +57,26 @@ pub async fn ask_room(network: &Network, endpoint: &Endpoint, trust: &Trust, log
     asked.at(|| endpoint.address())
 }
 
-/// Counts folders, messages and bytes of a logged-in mailbox.
+/// Counts folders, messages and bytes of a logged-in mailbox; a message with several labels counts once.
 ///
 /// # Errors
 /// Those of the session; the folder is named.
 pub async fn measure_mailbox(session: &mut Session) -> Result<MailboxSize> {
-    let (_, survey) = survey_mailbox(session).await?;
+    let (spelling, survey) = survey_mailbox(session).await?;
+    let labelled = session.offers(EXTENSION);
+    let homes = Arc::new(Homes::new(&LabelRule::default(), &spelling, &survey.folders));
     let folders: Vec<&Folder> = survey.folders.iter().filter(|folder| folder.selectable).collect();
     let mut size = MailboxSize::default();
     for several in folders.chunks(FOLDERS_AT_ONCE) {
         let names: Vec<&[u8]> = several.iter().map(|folder| folder.wire_name.as_slice()).collect();
-        let opened = open_and_list_folders(session, &names, |_, row| {
+        let sieve = |folder: &&Folder| labelled.then(|| homes.sieve(&folder.path));
+        let mut sieves: Vec<Option<Sieve>> = several.iter().map(sieve).collect();
+        let opened = open_and_list_folders(session, &names, |at, row| {
+            let picked = match &mut sieves[at] {
+                Some(sieve) => sieve.pick(row)?,
+                None => Some(row),
+            };
+            let Some(row) = picked else { return Ok(()) };
             size.messages += 1;
             size.bytes += row.size;
             size.largest = size.largest.max(row.size);
@@ -101,6 +113,6 @@ pub async fn list_inbox(session: &mut Session) -> Result<Option<Vec<(u32, u64)>>
     if recent > 0 {
         return Ok(None);
     }
-    let rows = list_messages(session, &state).await?;
+    let rows = list_messages(session, &state, |row| Ok(Some(row))).await?;
     Ok(Some(rows.into_iter().map(|row| (row.uid, row.size)).collect()))
 }

@@ -148,13 +148,18 @@ impl Reader<'_> {
         Ok(literal.to_vec())
     }
 
-    /// An atom ends at a blank or a parenthesis, except inside square brackets.
+    /// An atom ends at a blank or a parenthesis, except inside the square brackets of a section. Those of a keyword or a
+    /// label are nothing but characters.
     fn read_atom(&mut self) -> Value {
         let start = self.at;
+        let rest = &self.bytes[start..];
+        let has_section = [b"BODY".as_slice(), b"BINARY"]
+            .iter()
+            .any(|name| rest.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name)));
         let mut brackets = 0_usize;
         while let Some(byte) = self.peek() {
             match byte {
-                b'[' => brackets += 1,
+                b'[' if has_section => brackets += 1,
                 b']' => brackets = brackets.saturating_sub(1),
                 b' ' | b'(' | b')' if brackets == 0 => break,
                 b'\r' | b'\n' => break,

@@ -10,6 +10,7 @@ use crate::api::domain::{DomainSpec, Match};
 use crate::model::evidence::{Evidence, Grade, MailboxDiscovery, Outcome, Signal};
 use crate::model::failure::Class;
 use crate::model::finding::{Code, Finding};
+use crate::model::label::Labels;
 use crate::model::protocol::Protocol;
 use crate::model::provider::Kind;
 use crate::model::text::{counted, printable};
@@ -35,7 +36,7 @@ pub(in crate::plan) fn of_domain(
     let mut found = Vec::new();
     let Some(discovery) = seen.discovery.as_deref() else { return found };
     published(&mut found, named, discovery, now);
-    servers(&mut found, discovery);
+    servers(&mut found, spec, discovery);
     for mailbox in &discovery.mailboxes {
         refused(&mut found, mailbox);
         sizes(&mut found, spec, mailbox);
@@ -112,7 +113,7 @@ fn published(found: &mut Vec<Finding>, named: &DomainSpec, discovery: &Discovere
     }
 }
 
-fn servers(found: &mut Vec<Finding>, discovery: &Discovered) {
+fn servers(found: &mut Vec<Finding>, spec: &MailMigrationSpec, discovery: &Discovered) {
     for facts in &discovery.servers {
         let readers = discovery.mailboxes.iter().filter(|m| m.endpoint.as_ref() == Some(&facts.endpoint));
         let readers = readers.count() as u64;
@@ -128,12 +129,20 @@ fn servers(found: &mut Vec<Finding>, discovery: &Discovered) {
                 format!("{address} does not say CONDSTORE, so each pass reads the flags of every message.");
             found.push(Finding::about(Code::NoChangeTracking, &address, text));
         }
-        if provider(&facts.endpoint.host) == Some(Kind::Google) {
-            let text = format!(
-                "{} read from Gmail by IMAP, where each label is a folder.",
-                counted(readers, "mailbox is", "mailboxes are")
-            );
-            found.push(Finding::about(Code::LabelsBecomeCopies, &address, text));
+        let is_gmail = said.is_none() && provider(&facts.endpoint.host) == Some(Kind::Google);
+        if is_gmail || says("X-GM-EXT-1") {
+            let labels = spec.mapping.as_ref().map(|mapping| mapping.labels).unwrap_or_default();
+            let (code, fate) = match labels {
+                Labels::Home => (Code::LabelsAreFolders, "a message is carried into one of its labels"),
+                Labels::Keywords => (
+                    Code::LabelsAreFolders,
+                    "a message is carried into one of its labels, with the others as keywords",
+                ),
+                Labels::Copies => (Code::LabelsBecomeCopies, "a message is carried into each of its labels"),
+            };
+            let words = counted(readers, "mailbox is", "mailboxes are");
+            let text = format!("{words} read from a server where each label is a folder: {fate}.");
+            found.push(Finding::about(code, &address, text));
         }
     }
 }

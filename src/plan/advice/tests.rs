@@ -200,7 +200,11 @@ fn each_thing_in_the_world_has_its_finding() {
                 d.mailboxes.iter_mut().for_each(|m| m.endpoint = Some(gmail.clone()));
                 d.mailboxes[0].size.as_mut().unwrap().bytes = 30 * GIGABYTE;
             },
-            vec![Code::LabelsBecomeCopies, Code::DailyLimit],
+            vec![Code::DailyLimit, Code::LabelsAreFolders],
+        ),
+        (
+            |d| d.sessions[0].capabilities = Capabilities::parse("IMAP4rev1 CONDSTORE X-GM-EXT-1"),
+            vec![Code::LabelsAreFolders],
         ),
         (
             |d| refuse(d, "outlook.office365.com"),
