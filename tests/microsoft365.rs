@@ -364,3 +364,19 @@ fn a_tenant_that_cannot_be_asked_is_told_and_stops_no_plan() {
         assert!(status.contains("DestinationUnasked") && status.contains(what), "{status}");
     }
 }
+
+#[test]
+fn a_server_that_ends_sessions_after_ten_refusals_is_gone_through_to_the_end() {
+    let world = World::start(Quirks::default());
+    let long = |n: usize| letter("Long", &[], &format!("Subject: long {n}\r\n"), &"x".repeat(10_300 + n));
+    world.old.mailbox("anna@a.test").seed((0..75).map(long));
+    world.old.mailbox("anna@a.test").seed([letter("Long", &["\\Flagged"], "Subject: short\r\n", "x")]);
+    let ferry = Ferry::new(&world.manifest(&["anna"]).text());
+    run(&ferry, &world, &[]).expect_code(0);
+    let status = ferry.status();
+    assert_equation(&status);
+    assert_eq!((figure(&status, "copied"), figure(&status, "failed")), (1, 75), "{status}");
+    let there = world.there("anna");
+    assert_eq!(there.folders["Long"].len(), 1);
+    assert!(there.folders["Long"][0].flags.contains("\\flagged"));
+}

@@ -35,6 +35,7 @@ use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
+use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::provider::{Kind, by_host};
 use crate::model::record::MailboxRecord;
@@ -390,7 +391,9 @@ impl Tools {
         progress: &MailboxProgress,
     ) -> (MailboxRecord, Option<TlsFacts>) {
         let attempts = if before.pass == pass { before.attempts + 1 } else { 1 };
-        let copied = before.counts.copied;
+        // Some servers end a session after ten refusals: whoever gets through them gets on as well.
+        let judged = |counts: &MessageCounts| counts.copied + counts.failed;
+        let judged_before = judged(&before.counts);
         let started = SystemClock.now();
         let mut record =
             MailboxRecord { pass, attempts, started: Some(started), ended: None, failure: None, ..before };
@@ -410,7 +413,7 @@ impl Tools {
                 record.findings.push(full);
             }
             // Whoever gets on is not at the end: a session that a server ends every hour may be begun anew all day.
-            if record.counts.copied > copied {
+            if judged(&record.counts) > judged_before {
                 record.attempts = 1;
             }
             record.failure = Some(failure);

@@ -34,6 +34,8 @@ const BATCH_BYTES: u64 = 1024 * 1024;
 const BATCH_MESSAGES: usize = 50;
 /// How long a batch is held open, so that what was sent is stored also when the source or the pace is slow.
 const BATCH_PATIENCE: Duration = Duration::from_secs(2);
+/// How long answers are read that came before a connection broke.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The largest literal that LITERAL- lets pass without waiting (RFC 7888 §5), in bytes.
 const LITERAL_MINUS_MAX: u64 = 4096;
 
@@ -109,7 +111,7 @@ pub async fn append_bodies(
     list_from: Option<u32>,
 ) -> Result<Vec<Row>> {
     session.compress_if_slow().await?;
-    let (mut passed, waited) = (0, session.waited());
+    let waited = session.waited();
     let limit = session.facts().capabilities.values("APPENDLIMIT").find_map(|v| v.parse::<u64>().ok());
     let batches = session.offers("MULTIAPPEND");
     let mut upload = Upload {
@@ -124,45 +126,81 @@ pub async fn append_bodies(
         list: None,
         rows: Vec::new(),
     };
-    while let Some(event) = upload.next_body(bodies).await? {
-        let BodyEvent::Begin { key, size } = event else {
-            // A message that is missing at the source is the engine's to count.
-            continue;
-        };
-        if let Some(limit) = limit.filter(|limit| size > *limit) {
-            let failure = Failure::new(
-                Class::Message,
-                format!("larger than the server takes ({size} of {limit} bytes)"),
-            );
-            upload.report(Appended::Refused { key, failure });
-            skip_message(bodies).await?;
-            continue;
-        }
-        let envelope = envelope(key);
-        let date = envelope.date.map(|date| format!(" \"{date}\"")).unwrap_or_default();
-        let message = Message { key, size, head: format!("({}){date}", envelope.flags), kept: Vec::new() };
-        passed += size;
-        upload.take(message, bodies).await?;
-    }
-    upload.close_batch().await?;
-    loop {
-        upload.send_again().await?;
-        // Commands are carried out in turn, so the list shows all that was sent before it.
-        if let Some(from) = list_from {
-            upload.rows.clear();
-            upload.list = Some(upload.session.send(&list_command_from(from)).await?);
-        }
-        while !upload.in_flight.is_empty() || upload.list.is_some() {
-            upload.read_answer().await?;
-        }
-        if upload.again.is_empty() {
+    match upload.carry(bodies, envelope, limit, list_from).await {
+        Ok(passed) => {
             upload.session.note_carried(passed, waited);
-            return Ok(select_rows(upload.rows, list_from.unwrap_or(1)));
+            Ok(select_rows(upload.rows, list_from.unwrap_or(1)))
         }
+        Err(failure) => Err(upload.hear_out(failure).await),
     }
 }
 
 impl Upload<'_> {
+    /// Sends every message of the stream and waits until all are answered for; says how many bytes they had.
+    async fn carry(
+        &mut self,
+        bodies: &mut BodyReceiver,
+        envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
+        limit: Option<u64>,
+        list_from: Option<u32>,
+    ) -> Result<u64> {
+        let mut passed = 0;
+        while let Some(event) = self.next_body(bodies).await? {
+            let BodyEvent::Begin { key, size } = event else {
+                // A message that is missing at the source is the engine's to count.
+                continue;
+            };
+            if let Some(limit) = limit.filter(|limit| size > *limit) {
+                let failure = Failure::new(
+                    Class::Message,
+                    format!("larger than the server takes ({size} of {limit} bytes)"),
+                );
+                self.report(Appended::Refused { key, failure });
+                skip_message(bodies).await?;
+                continue;
+            }
+            let envelope = envelope(key);
+            let date = envelope.date.map(|date| format!(" \"{date}\"")).unwrap_or_default();
+            let message =
+                Message { key, size, head: format!("({}){date}", envelope.flags), kept: Vec::new() };
+            passed += size;
+            self.take(message, bodies).await?;
+        }
+        self.close_batch().await?;
+        loop {
+            self.send_again().await?;
+            // Commands are carried out in turn, so the list shows all that was sent before it.
+            if let Some(from) = list_from {
+                self.rows.clear();
+                self.list = Some(self.session.send(&list_command_from(from)).await?);
+            }
+            while !self.in_flight.is_empty() || self.list.is_some() {
+                self.read_answer().await?;
+            }
+            if self.again.is_empty() {
+                return Ok(passed);
+            }
+        }
+    }
+
+    /// The connection broke. Where it was while something was written, answers from before may still be there to be read:
+    /// a server that ends a session after so many refusals is got through in no other way. Its last word says more than
+    /// a broken pipe.
+    async fn hear_out(&mut self, failure: Failure) -> Failure {
+        if failure.class != Class::Unreachable || failure.what.contains("broke off") {
+            return failure;
+        }
+        let end = Instant::now() + LAST_WORDS;
+        while !self.in_flight.is_empty() {
+            match timeout(end.saturating_duration_since(Instant::now()), self.read_answer()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(last)) if last.what.contains("ended the session") => return last,
+                _ => break,
+            }
+        }
+        failure
+    }
+
     fn report(&self, outcome: Appended) {
         // Nobody listens once the engine has given up; the ledger settles such messages.
         let _ = self.outcomes.send(outcome);
