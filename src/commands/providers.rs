@@ -30,6 +30,10 @@ pub(super) fn providers(args: &ProvidersArgs) -> Result<ExitCode> {
                 ] {
                     let _ = writeln!(text, "  {name:<12}{}", if value.is_empty() { "none" } else { value });
                 }
+                if let Some(bytes) = preset.imap_bytes_per_day {
+                    let megabytes = bytes / 1_000_000;
+                    let _ = writeln!(text, "  {:<12}{megabytes} MB of a mailbox by IMAP", "a day");
+                }
                 let _ = writeln!(text, "  {:<12}{}, {checked}", "source", preset.source);
             }
             text

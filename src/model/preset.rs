@@ -1,5 +1,5 @@
 //! Services that are known by name: their hosts, and where and for what their tokens are asked. Data with a source:
-//! `presets.csv`.
+//! `presets.csv`, and what they allow: `limits.csv`.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const TABLE: &str = include_str!("presets.csv");
+const LIMITS: &str = include_str!("limits.csv");
 
 /// A service that is known by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -33,6 +34,8 @@ pub struct Preset {
     pub checked: &'static str,
     /// The source.
     pub source: &'static str,
+    /// What may be read of one mailbox by IMAP in a day, in bytes, where that is known to be limited.
+    pub imap_bytes_per_day: Option<u64>,
 }
 
 /// Stands for a preset that the table lacks, which a test rules out.
@@ -105,13 +108,40 @@ pub fn by_key(key: &str) -> Option<&'static Preset> {
     all().iter().find(|preset| preset.key == key)
 }
 
+/// The one whose IMAP server this is.
+pub fn by_imap_host(host: &str) -> Option<&'static Preset> {
+    all().iter().find(|preset| preset.imap.eq_ignore_ascii_case(host))
+}
+
+/// A limit of a preset.
+fn limit(key: &str, name: &str) -> Option<u64> {
+    LIMITS.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        let mut fields = line.split(',');
+        let is_it = fields.next() == Some(key) && fields.next() == Some(name);
+        is_it.then(|| fields.next()?.parse().ok()).flatten()
+    })
+}
+
 fn read(line: &'static str) -> Option<Preset> {
     let fields: Vec<&'static str> = line.split(',').collect();
     let [key, name, imap, pop3, token, device, application_scope, user_scope, checked, source] = fields[..]
     else {
         return None;
     };
-    Some(Preset { key, name, imap, pop3, token, device, application_scope, user_scope, checked, source })
+    let imap_bytes_per_day = limit(key, "imapBytesPerDay");
+    Some(Preset {
+        key,
+        name,
+        imap,
+        pop3,
+        token,
+        device,
+        application_scope,
+        user_scope,
+        checked,
+        source,
+        imap_bytes_per_day,
+    })
 }
 
 #[cfg(test)]
@@ -136,5 +166,11 @@ mod tests {
         }
         assert_eq!(Cloud::named("global"), None);
         assert_eq!(by_key("google").map(|preset| preset.imap), Some("imap.gmail.com"));
+        assert_eq!(by_imap_host("IMAP.gmail.com").and_then(|p| p.imap_bytes_per_day), Some(2_500_000_000));
+        assert_eq!(by_imap_host("outlook.office365.com").and_then(|p| p.imap_bytes_per_day), None);
+        let limits: Vec<&str> = LIMITS.lines().filter(|line| !line.starts_with('#')).collect();
+        let read = all().iter().filter(|preset| preset.imap_bytes_per_day.is_some()).count();
+        assert_eq!(limits.len(), read);
+        assert!(limits.iter().all(|line| line.split(',').count() == 4 && !line.ends_with(',')), "{limits:?}");
     }
 }

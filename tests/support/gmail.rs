@@ -104,8 +104,8 @@ impl Gmail {
         let mut client = self.dovecot.mailbox(&self.user);
         client.select(&folder_of(label)).unwrap();
         let found = client.command(&format!("UID SEARCH HEADER Message-ID {}", id(name))).unwrap();
-        let line = found.iter().map(|r| String::from_utf8_lossy(&r.text).into_owned());
-        let uid = line.filter_map(|line| line.strip_prefix("* SEARCH ").map(str::to_owned)).next().unwrap();
+        let mut line = found.iter().map(|r| String::from_utf8_lossy(&r.text).into_owned());
+        let uid = line.find_map(|line| line.strip_prefix("* SEARCH ").map(str::to_owned)).unwrap();
         client.command(&format!("UID STORE {uid} +FLAGS (\\Deleted)")).unwrap();
         client.command(&format!("UID EXPUNGE {uid}")).unwrap();
     }

@@ -11,11 +11,22 @@ const NOT_CONNECTED: &str = "authenticated but not connected";
 /// What to do about it.
 const NOT_CONNECTED_REMEDY: &str = "the mailbox is not there, not licensed, closed to IMAP, or not open to the application: in Exchange Online PowerShell see Get-CASMailbox and Get-MailboxPermission, then Set-CASMailbox -ImapEnabled $true and Add-MailboxPermission -AccessRights FullAccess";
 
+/// What Gmail says, to a login too, once a mailbox was read or asked too much within a day.
+const DAY_SPENT: &str = "exceeded command or bandwidth limits";
+/// How long it is left alone then. Gmail names no time; whoever asks on and on is locked out for longer.
+const DAY_SPENT_PAUSE: Duration = Duration::from_hours(1);
+/// What to do about it.
+const DAY_SPENT_REMEDY: &str = "nothing: Gmail hands out so much of a mailbox in a day; it is tried again every hour and goes on where it was, and a run that is ended meanwhile goes on when it is begun anew";
+
 /// The failure that a status other than OK stands for.
 pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
     let text = if said.text.is_empty() { said.code.as_str() } else { said.text.as_str() };
     if let Some(wait) = suggested_wait(text) {
         return Failure::new(Class::Throttled, format!("asks for a pause: {text}")).wait(wait);
+    }
+    if text.to_ascii_lowercase().contains(DAY_SPENT) {
+        let failure = Failure::new(Class::Throttled, format!("asks for a pause: {text}"));
+        return failure.wait(DAY_SPENT_PAUSE).hint(DAY_SPENT_REMEDY);
     }
     let class = class_of(command, &said.code, text).unwrap_or(match status {
         Status::Bad => Class::Protocol,
@@ -122,6 +133,18 @@ mod tests {
             assert_eq!(failure.class, class, "{command} {line}");
         }
         assert_eq!(explain("UID FETCH", Status::Bad, &StatusText::default()).class, Class::Protocol);
+    }
+
+    #[test]
+    fn a_day_that_is_spent_is_a_pause_and_neither_a_full_mailbox_nor_a_wrong_password() {
+        for (command, status, line) in [
+            ("UID FETCH", Status::No, "[OVERQUOTA] Account exceeded command or bandwidth limits. a1b2"),
+            ("the session", Status::Bye, "[OVERQUOTA] Account exceeded command or bandwidth limits."),
+            ("LOGIN", Status::No, "[ALERT] Account exceeded command or bandwidth limits. (Failure)"),
+        ] {
+            let failure = explain(command, status, &StatusText::parse(line.as_bytes()));
+            assert_eq!((failure.class, failure.wait), (Class::Throttled, Some(DAY_SPENT_PAUSE)), "{line}");
+        }
     }
 
     #[test]

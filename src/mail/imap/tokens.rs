@@ -314,6 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn brackets_in_keywords_and_labels_are_characters() {
+        let values =
+            read_values(b"3 FETCH (UID 5 X-GM-LABELS (a[b [Imap]/Sent] c) FLAGS (odd[ \\Seen))").unwrap();
+        let labels = Value::List(["a[b", "[Imap]/Sent]", "c"].map(atom).to_vec());
+        let flags = Value::List(["odd[", "\\Seen"].map(atom).to_vec());
+        assert_eq!(values[2].list().unwrap()[3..], [labels, atom("FLAGS"), flags]);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_an_error_and_never_empty() {
         for bad in [&b"(a"[..], b"\"a", b"{9}\r\nabc", b"(a \"b\\", &[b'('; 100]] {
             assert!(read_values(bad).is_err(), "{}", String::from_utf8_lossy(bad));

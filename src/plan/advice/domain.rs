@@ -11,6 +11,7 @@ use crate::model::evidence::{Evidence, Grade, MailboxDiscovery, Outcome, Signal}
 use crate::model::failure::Class;
 use crate::model::finding::{Code, Finding};
 use crate::model::label::Labels;
+use crate::model::preset::by_imap_host;
 use crate::model::protocol::Protocol;
 use crate::model::provider::Kind;
 use crate::model::text::{counted, printable};
@@ -22,8 +23,6 @@ use crate::plan::observed::{Discovered, DomainObserved, Observed};
 const LARGE: u64 = 50 * GIGABYTE;
 /// More messages than some services carry in one mailbox.
 const MANY: u64 = 500_000;
-/// What Gmail hands out by IMAP of one mailbox in a day, in bytes.
-const GMAIL_DAILY: u64 = 2_500 * MEGABYTE;
 
 /// What follows for a domain.
 pub(in crate::plan) fn of_domain(
@@ -190,9 +189,10 @@ fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDi
             format!("The mailbox holds {}.", counted(size.messages, "message", "messages")),
         );
     }
-    let google = mailbox.endpoint.as_ref().is_some_and(|e| provider(&e.host) == Some(Kind::Google));
-    if google && size.bytes > GMAIL_DAILY {
-        let days = size.bytes.div_ceil(GMAIL_DAILY);
+    let endpoint = mailbox.endpoint.as_ref().filter(|endpoint| endpoint.protocol == Protocol::Imap);
+    let daily = endpoint.and_then(|endpoint| by_imap_host(&endpoint.host)?.imap_bytes_per_day);
+    if let Some(daily) = daily.filter(|daily| size.bytes > *daily) {
+        let days = size.bytes.div_ceil(daily);
         add(
             Code::DailyLimit,
             format!(

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::model::preset::by_imap_host;
+use crate::model::protocol::Protocol;
 use crate::report::rows::{MailboxRow, Report};
 use crate::report::words;
 
@@ -14,6 +16,9 @@ const ASSUMED_BYTES: u64 = 5_000_000;
 
 /// Bytes a second of one megabit a second.
 const MEGABIT: u64 = 125_000;
+
+/// Seconds of a day.
+const DAY: u64 = 24 * 60 * 60;
 
 /// The shortest pass whose speed says something, in seconds.
 const TELLING_SECONDS: u64 = 10;
@@ -52,6 +57,23 @@ impl Line {
             basis: basis.to_owned(),
             seconds: bytes.div_ceil(rate.max(1)),
         }
+    }
+
+    /// The mailbox that takes the most days where a service hands out so much of each in a day and no more.
+    fn of_days(mailboxes: &[MailboxRow]) -> Option<Self> {
+        let days = |row: &MailboxRow| {
+            let endpoint = row.endpoint.as_ref().filter(|endpoint| endpoint.protocol == Protocol::Imap)?;
+            let preset = by_imap_host(&endpoint.host)?;
+            let daily = preset.imap_bytes_per_day.filter(|daily| row.bytes > *daily)?;
+            Some((row.bytes.div_ceil(daily), row.bytes, daily, preset.name))
+        };
+        let (days, bytes, daily, name) = mailboxes.iter().filter_map(days).max()?;
+        Some(Self {
+            amount: words::bytes(bytes),
+            rate: format!("{} a day", words::bytes(daily)),
+            basis: format!("what {name} hands out of one mailbox by IMAP; the largest mailbox there"),
+            seconds: days.saturating_mul(DAY),
+        })
     }
 
     fn of_messages(messages: u64, rate: u64, basis: &str) -> Self {
@@ -94,6 +116,7 @@ impl Estimate {
                 pace.map_or((ASSUMED_BYTES, ASSUMED_MESSAGES), |pace| (pace.bytes, pace.messages));
             lines.push(Line::of_bytes(bytes, byte_rate, &basis));
             lines.push(Line::of_messages(messages, message_rate, &basis));
+            lines.extend(Line::of_days(&report.mailboxes));
         }
         let seconds = lines.iter().map(|line| line.seconds).max().unwrap_or_default();
         Self { lines, seconds, planned_seconds: seconds.saturating_add(seconds / 2) }
@@ -175,6 +198,23 @@ mod tests {
         assert_eq!(estimate.lines[0].rate, "1.0 MB a second");
         assert_eq!(estimate.seconds, *seconds.iter().max().unwrap());
         assert_eq!(estimate.planned_seconds, estimate.seconds + estimate.seconds / 2);
+    }
+
+    #[test]
+    fn what_a_service_hands_out_in_a_day_counts_for_the_largest_mailbox_there() {
+        let mut report = planned();
+        let lines = Estimate::of(&report).lines.len();
+        let at = report.mailboxes.iter().position(|row| row.protocol == Some(Protocol::Imap)).unwrap();
+        report.mailboxes[at].endpoint.as_mut().unwrap().host = "imap.gmail.com".to_owned();
+        for (bytes, days) in [(2_500_000_000, None), (2_500_000_001, Some(2)), (30_000_000_000, Some(12))] {
+            report.mailboxes[at].bytes = bytes;
+            let estimate = Estimate::of(&report);
+            let found = estimate.lines.get(lines).map(|line| line.seconds / DAY);
+            assert_eq!(found, days, "{estimate:?}");
+            assert!(estimate.seconds >= days.unwrap_or_default() * DAY);
+        }
+        report.mailboxes[at].endpoint.as_mut().unwrap().protocol = Protocol::Pop3;
+        assert_eq!(Estimate::of(&report).lines.len(), lines, "only IMAP is limited");
     }
 
     #[test]
