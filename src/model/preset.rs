@@ -50,6 +50,7 @@ const NONE: Preset = Preset {
     user_scope: "",
     checked: "",
     source: "",
+    imap_bytes_per_day: None,
 };
 
 /// A cloud of Microsoft: a tenant is in one of them, and each has hosts and token endpoints of its own.
