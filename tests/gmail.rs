@@ -11,8 +11,11 @@ mod ferry;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ferry::{Ended, Ferry, Manifest, assert_equation, figure, server};
+use support::corpus::Message;
 use support::dovecot::{Dovecot, LOOPBACK, User};
 use support::gmail::{ALL, Gmail};
 
@@ -266,4 +269,47 @@ fn a_folder_that_is_left_out_is_no_home() {
     assert_eq!(arrived["bin"], ["[Gmail]/Trash"]);
     assert_equation(&world.ferry.status());
     assert_eq!(figure(&world.ferry.status(), "excluded"), 0);
+}
+
+#[test]
+fn a_mailbox_pauses_before_its_day_is_spent_and_goes_on() {
+    let world = World::start("{}");
+    // Two windows of 64 MiB at most: ten messages of 8 MB, of which a day takes one window.
+    let large = |n: usize| {
+        let line = format!("{}\r\n", "x".repeat(74));
+        let head = format!("Message-ID: <large-{n}@mail.gmail.test>\r\nSubject: large {n}\r\n\r\n");
+        Message {
+            folder: "INBOX".to_owned(),
+            flags: Vec::new(),
+            internal_date: format!("{:02}-Jul-2019 02:44:25 +0200", n + 1),
+            bytes: (head + &line.repeat(110_000)).into_bytes(),
+        }
+    };
+    for n in 0..10 {
+        world.old.dovecot.mailbox(ANNA).append(&large(n)).unwrap();
+    }
+    let manifest = std::fs::read_to_string(world.ferry.manifest()).unwrap();
+    let limited = manifest.replace("  policy:\n", "  policy:\n    limits: {sourceBytesPerDay: 70000000}\n");
+    world.ferry.write(&limited);
+    let mut child = world.ferry.start(&["--progress", "plain"]);
+    let told = || {
+        let read = |name| std::fs::read_to_string(world.ferry.path(name)).unwrap_or_default();
+        format!("{}{}", read("run.out"), read("run.err"))
+    };
+    let begun = Instant::now();
+    while !told().contains("of a day's 70 MB of this mailbox were read") && begun.elapsed().as_secs() < 90 {
+        thread::sleep(Duration::from_millis(200));
+    }
+    let said = told();
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(said.contains("of a day's 70 MB of this mailbox were read") && said.contains("UTC"), "{said}");
+    let arrived = world.arrived().len();
+    assert_eq!(arrived, 8, "one window: {said}");
+    // The limit is lifted: it goes on where it was.
+    world.ferry.write(&manifest);
+    world.run();
+    assert_eq!(world.arrived().len(), 10);
+    assert_eq!(figure(&world.ferry.status(), "copied"), 10);
+    world.assert_still();
 }

@@ -91,6 +91,7 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
         depth: Depth::Sampled,
         settle: Duration::from_secs(10),
         pace: Arc::default(),
+        daily: None,
         neighbours: Neighbours::default(),
         manners: Manners::default(),
     };

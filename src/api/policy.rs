@@ -130,11 +130,21 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1024, max = 9_007_199_254_740_991_i64))]
     pub bytes_per_second: Option<u64>,
+    /// Most bytes of messages that are read of one mailbox at its source within 24 hours, at least 1,048,576; then the
+    /// mailbox pauses and goes on by itself. Default: 2,000,000,000 at imap.gmail.com, whose own limit is 2,500 MB, and
+    /// no limit elsewhere. A very high number lifts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576, max = 9_007_199_254_740_991_i64))]
+    pub source_bytes_per_day: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_host_connections: per_host_connections(), bytes_per_second: None }
+        Self {
+            per_host_connections: per_host_connections(),
+            bytes_per_second: None,
+            source_bytes_per_day: None,
+        }
     }
 }
 

@@ -35,12 +35,14 @@ use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
+use crate::model::preset::by_imap_host;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::provider::{Kind, by_host};
 use crate::model::record::MailboxRecord;
 use crate::model::text::counted;
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
+use crate::transfer::daily::{self, DailyLimit};
 use crate::transfer::flags::Manners;
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
@@ -375,6 +377,7 @@ impl Tools {
             depth: spec.policy.verify.into(),
             settle: Duration::from_secs(u64::from(spec.policy.settle_seconds)),
             pace: Arc::clone(&self.pace),
+            daily: None,
             neighbours: Neighbours::default(),
             manners: self.manners(),
         })
@@ -422,8 +425,22 @@ impl Tools {
         (record, tls)
     }
 
+    /// How much of a mailbox may be read in a day: what the manifest says, else what is known of the service.
+    fn daily_limit(&self, source: &Endpoint) -> Option<Arc<DailyLimit>> {
+        let known = || match source.protocol {
+            Protocol::Imap => by_imap_host(&source.host)?.planned_bytes_per_day(),
+            Protocol::Pop3 => None,
+        };
+        let bytes = self.spec().policy.limits.source_bytes_per_day.or_else(known)?;
+        Some(Arc::new(DailyLimit::new(bytes, || SystemClock.now())))
+    }
+
     /// Tells the network how a session in mid-work ended. Who said it is in the failure; where it is not, it was either.
     fn note_end(&self, source: &Endpoint, failure: &Failure) {
+        // A pause of our own concerns this mailbox alone, and no host asked for it.
+        if failure.place.iter().any(|place| place == daily::FIELD) {
+            return;
+        }
         let destination = self.spec().destination.endpoint();
         let said =
             |endpoint: &Endpoint| failure.place.iter().any(|place| place.starts_with(&endpoint.address()));
@@ -445,7 +462,11 @@ impl Tools {
     ) -> Result<()> {
         let ledger = self.store.claim(&self.key(&planned.source)).await?;
         let beside = planned.beside.iter().map(|other| self.key(other)).collect();
-        let rules = Rules { neighbours: Neighbours::new(Arc::clone(&self.store), beside), ..self.rules()? };
+        let rules = Rules {
+            neighbours: Neighbours::new(Arc::clone(&self.store), beside),
+            daily: self.daily_limit(endpoint),
+            ..self.rules()?
+        };
         progress.enter_phase("logging in");
         let (source, destination) =
             tokio::join!(self.open_source(at, planned, endpoint), self.open_destination(planned));

@@ -98,6 +98,14 @@ impl fmt::Display for Cloud {
     }
 }
 
+impl Preset {
+    /// What is read of one mailbox in a day, in bytes: a fifth less than is known to be allowed, since lists of messages,
+    /// checks and the user's own programs count as well.
+    pub fn planned_bytes_per_day(&self) -> Option<u64> {
+        self.imap_bytes_per_day.map(|bytes| bytes / 5 * 4)
+    }
+}
+
 /// All of them.
 pub fn all() -> &'static [Preset] {
     static READ: OnceLock<Vec<Preset>> = OnceLock::new();

@@ -265,6 +265,9 @@ impl FolderPass<'_> {
             if self.halt.load(Ordering::Relaxed) {
                 return Err(Failure::new(Class::Interrupted, "stopped because another session failed"));
             }
+            if let Some(daily) = &self.rules.daily {
+                daily.spend(self.ledger, window.iter().map(|w| w.listed.size).sum()).await?;
+            }
             let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
             let intent = self.ledger.begin_intent(folder, arrived.uidvalidity, uidnext, &rows).await?;
             let sending = Sending {

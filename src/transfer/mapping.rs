@@ -211,6 +211,7 @@ mod tests {
             depth: Depth::Sizes,
             settle: Duration::ZERO,
             pace: std::sync::Arc::default(),
+            daily: None,
             neighbours: Neighbours::default(),
             manners: Manners::default(),
         }

@@ -7,6 +7,7 @@
 //! through the traits of `mail`.
 
 pub mod candidates;
+pub mod daily;
 pub mod diff;
 pub mod flags;
 pub mod folder;
@@ -39,6 +40,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
+use daily::DailyLimit;
 use flags::Manners;
 use lanes::MoreLanes;
 use late::Late;
@@ -67,6 +69,8 @@ pub struct Rules {
     pub settle: Duration,
     /// How fast bytes may go to the destination; shared by all mailboxes of a migration.
     pub pace: Arc<Pace>,
+    /// How much of the mailbox may be read at the source in a day.
+    pub daily: Option<Arc<DailyLimit>>,
     /// Other mailboxes that arrive in the same one.
     pub neighbours: Neighbours,
     /// What is known of the destination that it does not tell by itself.

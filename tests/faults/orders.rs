@@ -83,6 +83,7 @@ impl Orders {
             depth: Depth::Full,
             settle: Duration::from_millis(self.settle_ms),
             pace: Arc::default(),
+            daily: None,
             neighbours: Neighbours::new(Arc::new(self.store()), self.beside.clone()),
             manners: Manners::default(),
         }

@@ -69,6 +69,7 @@ pub fn all_rules() -> Rules {
         depth: Depth::Full,
         settle: Duration::from_secs(2),
         pace: Arc::default(),
+        daily: None,
         neighbours: Neighbours::default(),
         manners: Manners::default(),
     }

@@ -64,14 +64,14 @@ impl Line {
         let days = |row: &MailboxRow| {
             let endpoint = row.endpoint.as_ref().filter(|endpoint| endpoint.protocol == Protocol::Imap)?;
             let preset = by_imap_host(&endpoint.host)?;
-            let daily = preset.imap_bytes_per_day.filter(|daily| row.bytes > *daily)?;
+            let daily = preset.planned_bytes_per_day().filter(|daily| row.bytes > *daily)?;
             Some((row.bytes.div_ceil(daily), row.bytes, daily, preset.name))
         };
         let (days, bytes, daily, name) = mailboxes.iter().filter_map(days).max()?;
         Some(Self {
             amount: words::bytes(bytes),
             rate: format!("{} a day", words::bytes(daily)),
-            basis: format!("what {name} hands out of one mailbox by IMAP; the largest mailbox there"),
+            basis: format!("what is read of one mailbox of {name} by IMAP; the largest mailbox there"),
             seconds: days.saturating_mul(DAY),
         })
     }
@@ -206,7 +206,7 @@ mod tests {
         let lines = Estimate::of(&report).lines.len();
         let at = report.mailboxes.iter().position(|row| row.protocol == Some(Protocol::Imap)).unwrap();
         report.mailboxes[at].endpoint.as_mut().unwrap().host = "imap.gmail.com".to_owned();
-        for (bytes, days) in [(2_500_000_000, None), (2_500_000_001, Some(2)), (30_000_000_000, Some(12))] {
+        for (bytes, days) in [(2_000_000_000, None), (2_000_000_001, Some(2)), (30_000_000_000, Some(15))] {
             report.mailboxes[at].bytes = bytes;
             let estimate = Estimate::of(&report);
             let found = estimate.lines.get(lines).map(|line| line.seconds / DAY);
