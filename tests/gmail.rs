@@ -66,9 +66,10 @@ impl World {
         for (folder, rows) in self.new.mailbox(THERE).read_all().folders {
             for row in rows {
                 let name = row.name.split(['<', '@']).nth(1).unwrap().to_owned();
-                let keywords: Vec<&String> = row.flags.iter().filter(|flag| *flag != "\\seen").collect();
-                let keywords: String = keywords.into_iter().map(|flag| format!(" +{flag}")).collect();
-                found.entry(name).or_default().push(format!("{folder}{keywords}"));
+                let keywords = row.flags.iter().filter(|flag| *flag != "\\seen");
+                let words: Vec<&str> =
+                    std::iter::once(folder.as_str()).chain(keywords.map(String::as_str)).collect();
+                found.entry(name).or_default().push(words.join(" +"));
             }
         }
         found
