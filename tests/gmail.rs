@@ -66,10 +66,10 @@ impl World {
         for (folder, rows) in self.new.mailbox(THERE).read_all().folders {
             for row in rows {
                 let name = row.name.split(['<', '@']).nth(1).unwrap().to_owned();
-                let keywords =
-                    row.flags.iter().filter(|flag| *flag != "\\seen").map(|flag| format!(" +{flag}"));
-                let keywords: Vec<String> = keywords.collect();
-                found.entry(name).or_default().push(format!("{folder}{}", keywords.concat()));
+                let keywords = row.flags.iter().filter(|flag| *flag != "\\seen");
+                let words: Vec<&str> =
+                    std::iter::once(folder.as_str()).chain(keywords.map(String::as_str)).collect();
+                found.entry(name).or_default().push(words.join(" +"));
             }
         }
         found

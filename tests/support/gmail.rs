@@ -1,5 +1,5 @@
-//! A server that shows labels as Gmail does (X-GM-EXT-1): a front before a real Dovecot that answers X-GM-LABELS and
-//! X-GM-MSGID. A message lies in Dovecot once in each of its folders and in All Mail, as copies of their own; which labels
+//! A server that shows labels as Gmail does (X-GM-EXT-1): a front before a real Dovecot that answers X-GM-LABELS.
+//! A message lies in Dovecot once in each of its folders and in All Mail, as copies of their own; which labels
 //! it has, the front knows from a table by Message-ID. As at Gmail, the label of the open folder is not among those told.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
