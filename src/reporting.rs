@@ -78,6 +78,7 @@ impl Known {
         let agreed = Agreed {
             checklist: checklist::items(spec, &self.observed)?,
             bytes_per_second: spec.policy.limits.bytes_per_second,
+            source_bytes_per_day: spec.policy.limits.source_bytes_per_day,
             verify: spec.policy.verify.into(),
         };
         Ok(Report {

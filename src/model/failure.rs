@@ -252,6 +252,9 @@ impl fmt::Display for Class {
     }
 }
 
+/// The longest wait that a server may ask for.
+const ASKED_MAX: Duration = Duration::from_hours(1);
+
 /// What failed, where, and what to do next. Cheap to clone and to store, holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -266,7 +269,7 @@ pub struct Failure {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// How long the server asked us to wait.
+    /// How long to wait before it is tried again, where somebody said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<Duration>,
     /// The technical causes, outermost first; shown with `-v`.
@@ -309,9 +312,15 @@ impl Failure {
         self
     }
 
-    /// Keeps how long the server asked us to wait.
+    /// Keeps how long a server asked us to wait; an hour is the most that is believed.
     #[must_use]
-    pub fn wait(mut self, wait: Duration) -> Self {
+    pub fn wait(self, asked: Duration) -> Self {
+        self.pause(asked.min(ASKED_MAX))
+    }
+
+    /// Keeps how long we wait of our own accord.
+    #[must_use]
+    pub fn pause(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
         self
     }

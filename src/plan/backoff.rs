@@ -12,14 +12,14 @@ const ATTEMPTS_FEW: u32 = 3;
 const FIRST: Duration = Duration::from_secs(2);
 /// The longest wait of our own choice.
 const LONGEST: Duration = Duration::from_mins(15);
-/// The longest wait that a server may ask for.
-const ASKED_MAX: Duration = Duration::from_hours(1);
+/// How long a service that asks for a pause and names no time is left alone.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// How long to wait before the attempt after `attempts` failed ones; `None` when trying again is useless. `jitter` is a
 /// number from 0 to 1 that differs between mailboxes, so that they do not all come back at once.
 pub fn wait_after(failure: &Failure, attempts: u32, jitter: f64) -> Option<Duration> {
     let limit = match failure.class.row().verdict {
-        Verdict::Wait => return Some(failure.wait.unwrap_or(Duration::from_secs(30)).min(ASKED_MAX)),
+        Verdict::Wait => return Some(failure.wait.unwrap_or(PAUSE)),
         Verdict::Retry | Verdict::Resume => ATTEMPTS_MAX,
         Verdict::RetryFew => ATTEMPTS_FEW,
         Verdict::Stall | Verdict::StallMailbox | Verdict::Skip => return None,
@@ -39,7 +39,7 @@ pub fn wait_after(failure: &Failure, attempts: u32, jitter: f64) -> Option<Durat
 /// may have mended it meanwhile. Longer each time, and never so often that anybody is bothered.
 pub fn again_after(failure: &Failure, attempts: u32, jitter: f64) -> Duration {
     let (first, longest) = match failure.class.row().verdict {
-        Verdict::Wait => return failure.wait.unwrap_or(Duration::from_secs(30)).min(ASKED_MAX),
+        Verdict::Wait => return failure.wait.unwrap_or(PAUSE),
         Verdict::StallMailbox => return Duration::from_hours(1),
         // A missing Secret is there a moment later as often as not.
         Verdict::Stall => (Duration::from_secs(15), Duration::from_mins(10)),
@@ -75,6 +75,12 @@ mod tests {
             Some(Duration::from_mins(5)),
             "a pause asked for is no failure"
         );
+        let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+        let throttled = || Failure::new(Class::Throttled, "");
+        for (failure, wanted) in [(throttled().wait(day), hour), (throttled().pause(day), day)] {
+            assert_eq!(wait_after(&failure, 1, 0.5), Some(wanted), "our own pause may be longer");
+            assert_eq!(again_after(&failure, 1, 0.5), wanted);
+        }
     }
 
     #[test]

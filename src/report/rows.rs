@@ -69,6 +69,8 @@ pub struct Agreed {
     pub checklist: Vec<Item>,
     /// Most bytes a second that the manifest allows.
     pub bytes_per_second: Option<u64>,
+    /// Most bytes that the manifest lets be read of one mailbox in a day.
+    pub source_bytes_per_day: Option<u64>,
     /// How closely arrivals are checked.
     pub verify: Depth,
 }

@@ -55,15 +55,15 @@ impl DailyLimit {
 fn pause(read: u64, limit: u64, at: Timestamp, now: Timestamp) -> Failure {
     let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
     let what = format!(
-        "{} MB of a day's {} MB of this mailbox were read at the source; it goes on at {} UTC",
+        "{} MB of a day's {} MB of this mailbox were read at the source; it goes on by itself at {} UTC",
         megabytes(read),
         megabytes(limit),
         at.strftime("%Y-%m-%d %H:%M")
     );
     let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     Failure::new(Class::Throttled, what)
-        .hint("nothing: it goes on by itself; a run that is ended meanwhile goes on when it is begun anew after that time")
-        .wait(wait.max(Duration::from_secs(1)))
+        .hint("nothing; a run that is ended meanwhile goes on when it is begun anew after that time")
+        .pause(wait.max(Duration::from_secs(1)))
         .at(FIELD)
 }
 
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!((told.class, told.wait), (Class::Throttled, Some(Duration::from_hours(21))));
         let said = told.sentence();
         assert!(
-            said.contains("1900 MB of a day's 2000 MB") && said.contains("1970-01-02 00:01 UTC"),
+            said.contains("1900 MB of a day's 2000 MB") && said.contains("by itself at 1970-01-02 00:01 UTC"),
             "{said}"
         );
     }

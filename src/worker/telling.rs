@@ -8,6 +8,9 @@ use crate::model::progress::MessageCounts;
 use crate::model::record::MailboxRecord;
 use crate::plan::backoff::{jitter, wait_after};
 
+/// What is said before the time at which a mailbox that waits goes on.
+const GOES_ON: &str = "it goes on by itself at";
+
 /// What is to be told of an attempt that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Telling {
@@ -33,8 +36,9 @@ pub(super) fn after_attempt(mailbox: &Address, record: &MailboxRecord) -> Tellin
     let wait = SignedDuration::try_from(wait).unwrap_or_default();
     let until = record.ended.and_then(|ended| ended.checked_add(wait).ok());
     let mut failure = failure.clone();
-    if let Some(until) = until {
-        failure.what = format!("{}; it goes on by itself at {until:.0}", failure.what);
+    // A pause of our own names its time already.
+    if let Some(until) = until.filter(|_| !failure.what.contains(GOES_ON)) {
+        failure.what = format!("{}; {GOES_ON} {until:.0}", failure.what);
     }
     Telling::Waiting(Box::new(MailboxRecord { failure: Some(failure), ended: None, ..record.clone() }))
 }
@@ -131,6 +135,10 @@ mod tests {
         let failure = waiting.failure.unwrap();
         assert_eq!(failure.class, Class::Throttled);
         assert_eq!(failure.what, "it failed; it goes on by itself at 1970-01-01T00:02:00Z");
+        let ours = Failure { what: "enough; it goes on by itself at noon".to_owned(), ..failure };
+        let record = MailboxRecord { failure: Some(ours.clone()), ..record(None, 1) };
+        let Telling::Waiting(waiting) = after_attempt(&anna, &record) else { panic!() };
+        assert_eq!(waiting.failure, Some(ours), "one time is told");
     }
 
     #[test]

@@ -59,19 +59,32 @@ impl Line {
         }
     }
 
-    /// The mailbox that takes the most days where a service hands out so much of each in a day and no more.
-    fn of_days(mailboxes: &[MailboxRow]) -> Option<Self> {
+    /// The mailbox that takes the most days where so much of each is read in a day and no more: by the manifest, or because
+    /// its service hands out no more.
+    fn of_days(report: &Report) -> Option<Self> {
+        let given = report.agreed.source_bytes_per_day.map(|daily| {
+            let basis =
+                "the limit of the manifest, spec.policy.limits.sourceBytesPerDay; the largest mailbox";
+            (daily, basis.to_owned())
+        });
         let days = |row: &MailboxRow| {
-            let endpoint = row.endpoint.as_ref().filter(|endpoint| endpoint.protocol == Protocol::Imap)?;
-            let preset = by_imap_host(&endpoint.host)?;
-            let daily = preset.planned_bytes_per_day().filter(|daily| row.bytes > *daily)?;
-            Some((row.bytes.div_ceil(daily), row.bytes, daily, preset.name))
+            let endpoint = row.endpoint.as_ref()?;
+            let known = || {
+                let preset = by_imap_host(&endpoint.host).filter(|_| endpoint.protocol == Protocol::Imap)?;
+                let basis = format!(
+                    "what is read of one mailbox of {} by IMAP; the largest mailbox there",
+                    preset.name
+                );
+                Some((preset.planned_bytes_per_day()?, basis))
+            };
+            let (daily, basis) = given.clone().or_else(known).filter(|(daily, _)| row.bytes > *daily)?;
+            Some((row.bytes.div_ceil(daily.max(1)), row.bytes, daily, basis))
         };
-        let (days, bytes, daily, name) = mailboxes.iter().filter_map(days).max()?;
+        let (days, bytes, daily, basis) = report.mailboxes.iter().filter_map(days).max()?;
         Some(Self {
             amount: words::bytes(bytes),
             rate: format!("{} a day", words::bytes(daily)),
-            basis: format!("what is read of one mailbox of {name} by IMAP; the largest mailbox there"),
+            basis,
             seconds: days.saturating_mul(DAY),
         })
     }
@@ -116,7 +129,7 @@ impl Estimate {
                 pace.map_or((ASSUMED_BYTES, ASSUMED_MESSAGES), |pace| (pace.bytes, pace.messages));
             lines.push(Line::of_bytes(bytes, byte_rate, &basis));
             lines.push(Line::of_messages(messages, message_rate, &basis));
-            lines.extend(Line::of_days(&report.mailboxes));
+            lines.extend(Line::of_days(report));
         }
         let seconds = lines.iter().map(|line| line.seconds).max().unwrap_or_default();
         Self { lines, seconds, planned_seconds: seconds.saturating_add(seconds / 2) }
@@ -213,6 +226,9 @@ mod tests {
             assert_eq!(found, days, "{estimate:?}");
             assert!(estimate.seconds >= days.unwrap_or_default() * DAY);
         }
+        report.agreed.source_bytes_per_day = Some(1_000_000_000);
+        assert_eq!(Estimate::of(&report).lines[lines].seconds, 30 * DAY, "the manifest is nearer");
+        report.agreed.source_bytes_per_day = None;
         report.mailboxes[at].endpoint.as_mut().unwrap().protocol = Protocol::Pop3;
         assert_eq!(Estimate::of(&report).lines.len(), lines, "only IMAP is limited");
     }
