@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::mailboxes::PlannedMailbox;
 use super::observed::{DomainObserved, Observed};
 use super::{advice, checklist};
 use crate::api::MailMigrationSpec;
@@ -23,7 +24,19 @@ pub fn of_domain<'a>(
 ) -> impl Iterator<Item = Finding> + 'a {
     let mut drawn = checklist::contradicted_in(spec, &named.name, domain);
     drawn.extend(advice::of_domain(spec, named, domain, observed, now));
-    let discovered = domain.discovery.iter().flat_map(|d| d.findings.iter().cloned());
+    let discovered = domain.discovery.iter().flat_map(move |discovery| {
+        let opened = |mailbox: &PlannedMailbox| {
+            let record = observed.mailboxes.get(&mailbox.source).map(|seen| &seen.record);
+            record.is_some_and(|r| r.failure.is_none() && r.ended.is_some_and(|at| at > discovery.finished))
+        };
+        // What was closed when discovery asked, and took mail since, is open.
+        let stale = move |finding: &&Finding| {
+            let about = |mailbox: &&PlannedMailbox| finding.subject == Some(mailbox.source.to_string());
+            finding.code == Code::DestinationMailboxClosed
+                && domain.planned().iter().find(about).is_some_and(opened)
+        };
+        discovery.findings.iter().filter(move |finding| !stale(finding)).cloned()
+    });
     let met = domain.planned().iter().filter_map(|m| Some((m, observed.mailboxes.get(&m.source)?))).flat_map(
         |(mailbox, seen)| {
             seen.record.findings.iter().map(move |finding| {

@@ -13,6 +13,7 @@ use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, MailboxSize};
 use crate::model::failure::{Class, Failure};
+use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::record::MailboxRecord;
 
@@ -49,18 +50,8 @@ fn discovery(domain: &str, mailboxes: &[(&str, Result<Protocol, Class>)]) -> Dom
         failure: found.err().map(|class| Failure::new(class, "was refused")),
     };
     DomainDiscovery {
-        domain: domain.parse().unwrap(),
-        started: at(0),
-        finished: at(1),
-        evidence: Vec::new(),
-        servers: Vec::new(),
-        services: Vec::new(),
-        sessions: Vec::new(),
-        fidelity: None,
-        candidates: Vec::new(),
         mailboxes: mailboxes.iter().map(mailbox).collect(),
-        findings: Vec::new(),
-        failure: None,
+        ..DomainDiscovery::empty(domain.parse().unwrap(), at(0), at(1))
     }
 }
 
@@ -370,7 +361,6 @@ fn two_plans_differ_line_by_line() {
 #[test]
 fn what_the_customer_said_is_held_against_what_was_found() {
     use crate::model::checklist::ItemState;
-    use crate::model::finding::Code;
     let state = |extra: &str, field: &str| {
         let wanted = migration(extra);
         let observed = observe(&wanted, true);
@@ -477,6 +467,28 @@ fn an_operator_looks_again_at_a_domain_that_could_not_be_read() {
     assert!(!discovers(&observed, at(3600)) && discovers(&observed, at(5 * 3600)));
     observed.patience = Patience::Command;
     assert!(!discovers(&observed, at(5 * 3600)), "a command ends");
+}
+
+#[test]
+fn a_mailbox_that_was_closed_when_it_was_asked_and_took_mail_since_is_open() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = observe(&wanted, true);
+    let closed =
+        |mailbox: &str| Finding::about(Code::DestinationMailboxClosed, mailbox, "is not open".to_owned());
+    let mut seen =
+        discovery("a.test", &[("one@a.test", Ok(Protocol::Imap)), ("two@a.test", Ok(Protocol::Imap))]);
+    seen.findings = vec![closed("one@a.test"), closed("two@a.test")];
+    observed.domains.get_mut("a.test").unwrap().discovery = Some(seen.into());
+    let told = |observed: &Observed| {
+        let status = decide(&wanted, observed, at(10)).status;
+        status.domains[0].findings.iter().find(|f| f.code == Code::DestinationMailboxClosed).map(|f| f.count)
+    };
+    assert_eq!(told(&observed), Some(2));
+    record(&mut observed, "one@a.test", finished());
+    record(&mut observed, "two@a.test", failed(Class::Credentials, 1));
+    assert_eq!(told(&observed), Some(1));
+    record(&mut observed, "two@a.test", finished());
+    assert_eq!(told(&observed), None);
 }
 
 #[test]

@@ -28,5 +28,6 @@ mod secrecy;
 mod secrets;
 mod shown;
 mod story;
+mod tenant;
 mod together;
 mod unstartable;

@@ -96,8 +96,18 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Stands before a Dovecot without TLS, with a certificate of its own.
+    /// Stands before a Dovecot without TLS, on a free port of loopback, with a certificate of its own.
     pub fn start(server: SocketAddr, certificate: &Certificate, quirks: Quirks) -> Self {
+        Self::start_at(LOOPBACK, server, certificate, quirks)
+    }
+
+    /// As [`Self::start`], at an address.
+    pub fn start_at(
+        address: SocketAddr,
+        server: SocketAddr,
+        certificate: &Certificate,
+        quirks: Quirks,
+    ) -> Self {
         let chain = CertificateDer::pem_file_iter(&certificate.chain).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(&certificate.key).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -106,7 +116,7 @@ impl Exchange {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind(LOOPBACK)).unwrap();
+        let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
         let (quirks, tally) = (Arc::new(quirks), Arc::new(Tally::default()));
         let counted = Arc::clone(&tally);
