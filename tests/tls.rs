@@ -12,7 +12,7 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ferry::{Ferry, Manifest};
-use mailferry::mail::imap::session::greet;
+use mailferry::mail::imap::login::greet;
 use mailferry::mail::network::{Network, Stream};
 use mailferry::mail::tls::Trusts;
 use mailferry::model::endpoint::Endpoint;

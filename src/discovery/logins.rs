@@ -233,7 +233,7 @@ impl Logins<'_> {
         let trust = &self.request.trust;
         let (size, unique_ids) = match endpoint.protocol {
             Protocol::Imap => {
-                let greeted = imap::session::greet(self.network, endpoint, trust).await.map_err(before)?;
+                let greeted = imap::login::greet(self.network, endpoint, trust).await.map_err(before)?;
                 let mut session = greeted.login(login).await.map_err(before)?;
                 let size = imap::probe::measure_mailbox(&mut session).await;
                 let account = match &size {

@@ -101,7 +101,7 @@ async fn list_by_imap(
     endpoint: &Endpoint,
     login: &Login,
 ) -> Result<Option<Vec<(u32, u64)>>> {
-    let greeted = imap::session::greet(asking.network, endpoint, &asking.request.trust).await?;
+    let greeted = imap::login::greet(asking.network, endpoint, &asking.request.trust).await?;
     let mut session = greeted.login(login).await?;
     let listed = imap::probe::list_inbox(&mut session).await;
     session.close().await;

@@ -305,3 +305,23 @@ pub struct DomainDiscovery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
 }
+
+impl DomainDiscovery {
+    /// A domain of which nothing was learned between two moments.
+    pub fn empty(domain: Domain, started: Timestamp, finished: Timestamp) -> Self {
+        Self {
+            domain,
+            started,
+            finished,
+            evidence: Vec::new(),
+            servers: Vec::new(),
+            services: Vec::new(),
+            sessions: Vec::new(),
+            fidelity: None,
+            candidates: Vec::new(),
+            mailboxes: Vec::new(),
+            findings: Vec::new(),
+            failure: None,
+        }
+    }
+}

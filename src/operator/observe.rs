@@ -275,18 +275,12 @@ fn has_told(job: &KnownJob, record: &MailboxRecord) -> bool {
 /// What is known of a domain whose discovery came to a bad end.
 fn unseen(domain: &DomainSpec, job: &KnownJob, failure: Failure) -> Result<DomainDiscovery> {
     Ok(DomainDiscovery {
-        domain: domain.name.parse().map_err(Failure::configuration)?,
-        started: job.made(),
-        finished: job.ended(),
-        evidence: Vec::new(),
-        servers: Vec::new(),
-        services: Vec::new(),
-        sessions: Vec::new(),
-        fidelity: None,
-        candidates: Vec::new(),
-        mailboxes: Vec::new(),
-        findings: Vec::new(),
         failure: Some(failure),
+        ..DomainDiscovery::empty(
+            domain.name.parse().map_err(Failure::configuration)?,
+            job.made(),
+            job.ended(),
+        )
     })
 }
 

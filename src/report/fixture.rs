@@ -153,20 +153,7 @@ fn mailbox(address: &str, endpoint: Option<&Endpoint>, messages: u64, bytes: u64
 }
 
 fn discovery(name: &str) -> DomainDiscovery {
-    DomainDiscovery {
-        domain: domain(name),
-        started: at("2026-11-22T14:02:09Z"),
-        finished: at("2026-11-22T14:02:41Z"),
-        evidence: Vec::new(),
-        servers: Vec::new(),
-        services: Vec::new(),
-        sessions: Vec::new(),
-        fidelity: None,
-        candidates: Vec::new(),
-        mailboxes: Vec::new(),
-        findings: Vec::new(),
-        failure: None,
-    }
+    DomainDiscovery::empty(domain(name), at("2026-11-22T14:02:09Z"), at("2026-11-22T14:02:41Z"))
 }
 
 fn contoso() -> DomainDiscovery {

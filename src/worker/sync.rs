@@ -139,18 +139,8 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         failure: None,
     });
     let discovery = DomainDiscovery {
-        domain: name.parse().map_err(Failure::configuration)?,
-        started: now,
-        finished: now,
-        evidence: Vec::new(),
-        servers: Vec::new(),
-        services: Vec::new(),
-        sessions: Vec::new(),
-        fidelity: None,
-        candidates: Vec::new(),
         mailboxes: mailboxes.collect(),
-        findings: Vec::new(),
-        failure: None,
+        ..DomainDiscovery::empty(name.parse().map_err(Failure::configuration)?, now, now)
     };
     let domain = DomainObserved {
         mailboxes: Some(Ok(open.iter().map(|(item, _)| item.mailbox.clone()).collect())),

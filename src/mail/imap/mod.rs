@@ -6,7 +6,8 @@
 //! - [`wire`] sits between the socket and async-imap. It takes server responses apart itself, lets bodies stream past
 //!   in pieces, and hands async-imap a short stand-in for each.
 //! - [`tokens`] reads the responses, tolerantly and within bounds.
-//! - [`session`] is the command layer: every tagged line's status is looked at, every refusal becomes a failure.
+//! - [`login`] greets, secures and logs in.
+//! - [`session`] is the command layer after that: every tagged line's status is looked at, every refusal becomes a failure.
 //! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
 //! - [`account`] asks what a server tells of itself and of the account.
 //! - [`labels`] decides which of its folders a message of Gmail is carried from.
@@ -18,6 +19,7 @@ pub mod bodies;
 pub mod destination;
 pub mod folders;
 pub mod labels;
+pub mod login;
 pub mod names;
 pub mod probe;
 pub mod refusal;

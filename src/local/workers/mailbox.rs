@@ -1,0 +1,208 @@
+//! Carries one mailbox: logs in at both sides, lets the engine work over as many sessions as there is room for, and writes
+//! down how it went.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Tools;
+use crate::discovery::Clock;
+use crate::discovery::findings::of_channel;
+use crate::local::clock::SystemClock;
+use crate::mail::credentials::Login;
+use crate::mail::imap::destination::ImapDestination;
+use crate::mail::imap::login::greet_if_free;
+use crate::mail::imap::names::Spelling;
+use crate::mail::imap::session::Session;
+use crate::mail::imap::source::{ImapSource, Known};
+use crate::mail::tls::Trust;
+use crate::mail::{Destination, Source};
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::TlsFacts;
+use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::finding::{Code, Finding};
+use crate::model::preset::by_imap_host;
+use crate::model::progress::MessageCounts;
+use crate::model::protocol::Protocol;
+use crate::model::record::MailboxRecord;
+use crate::plan::mailboxes::PlannedMailbox;
+use crate::transfer::daily::{self, DailyLimit};
+use crate::transfer::lanes::{Lane, MoreLanes};
+use crate::transfer::neighbours::Neighbours;
+use crate::transfer::progress::MailboxProgress;
+use crate::transfer::{Rules, sync_mailbox_in_lanes};
+
+impl Tools {
+    /// Carries one mailbox once and says how it went.
+    pub async fn sync(
+        &self,
+        at: usize,
+        planned: &PlannedMailbox,
+        endpoint: &Endpoint,
+        pass: u32,
+        before: MailboxRecord,
+        progress: &MailboxProgress,
+    ) -> (MailboxRecord, Option<TlsFacts>) {
+        let attempts = if before.pass == pass { before.attempts + 1 } else { 1 };
+        // Some servers end a session after ten refusals: whoever gets through them gets on as well.
+        let judged = |counts: &MessageCounts| counts.copied + counts.failed;
+        let judged_before = judged(&before.counts);
+        let started = SystemClock.now();
+        let mut record =
+            MailboxRecord { pass, attempts, started: Some(started), ended: None, failure: None, ..before };
+        let mut tls = None;
+        // Several sessions are a large future.
+        let synced = Box::pin(self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress));
+        if let Err(mut failure) = synced.await {
+            if failure.class == Class::Throttled {
+                // Another session may have heard of a longer one.
+                let hosts = [&endpoint.host, &self.spec().destination.endpoint().host];
+                let left = hosts.into_iter().filter_map(|host| self.network.pause_left(host)).max();
+                failure.wait = failure.wait.max(left);
+            }
+            if failure.class == Class::Quota {
+                let full = Finding::about(Code::DestinationFull, &planned.destination, failure.what.clone());
+                record.findings.retain(|finding| finding.code != Code::DestinationFull);
+                record.findings.push(full);
+            }
+            // Whoever gets on is not at the end: a session that a server ends every hour may be begun anew all day.
+            if judged(&record.counts) > judged_before {
+                record.attempts = 1;
+            }
+            record.failure = Some(failure);
+        }
+        record.ended = Some(SystemClock.now());
+        (record, tls)
+    }
+
+    /// How much of a mailbox may be read in a day: what the manifest says, else what is known of the service.
+    fn daily_limit(&self, source: &Endpoint) -> Option<Arc<DailyLimit>> {
+        let known = || match source.protocol {
+            Protocol::Imap => by_imap_host(&source.host)?.planned_bytes_per_day(),
+            Protocol::Pop3 => None,
+        };
+        let bytes = self.spec().policy.limits.source_bytes_per_day.or_else(known)?;
+        Some(Arc::new(DailyLimit::new(bytes, || SystemClock.now())))
+    }
+
+    /// Tells the network how a session in mid-work ended. Who said it is in the failure; where it is not, it was either.
+    fn note_end(&self, source: &Endpoint, failure: &Failure) {
+        // A pause of our own concerns this mailbox alone, and no host asked for it.
+        if failure.place.iter().any(|place| place == daily::FIELD) {
+            return;
+        }
+        let destination = self.spec().destination.endpoint();
+        let said =
+            |endpoint: &Endpoint| failure.place.iter().any(|place| place.starts_with(&endpoint.address()));
+        for endpoint in [source, &destination] {
+            if said(endpoint) || !said(source) && !said(&destination) {
+                self.network.note(&endpoint.host, failure);
+            }
+        }
+    }
+
+    async fn sync_into(
+        &self,
+        at: usize,
+        planned: &PlannedMailbox,
+        endpoint: &Endpoint,
+        record: &mut MailboxRecord,
+        tls: &mut Option<TlsFacts>,
+        progress: &MailboxProgress,
+    ) -> Result<()> {
+        let ledger = self.store.claim(&self.key(&planned.source)).await?;
+        let beside = planned.beside.iter().map(|other| self.key(other)).collect();
+        let rules = Rules {
+            neighbours: Neighbours::new(Arc::clone(&self.store), beside),
+            daily: self.daily_limit(endpoint),
+            ..self.rules()?
+        };
+        progress.enter_phase("logging in");
+        let (source, destination) =
+            tokio::join!(self.open_source(at, planned, endpoint), self.open_destination(planned));
+        let (mut source, known) = source.at(|| "source".to_owned())?;
+        let mut destination = destination.at(|| "destination".to_owned())?;
+        let lanes = Lanes {
+            tools: self,
+            at,
+            planned,
+            endpoint,
+            source: known,
+            destination: destination.spelling().clone(),
+        };
+        tls.clone_from(&destination.facts().tls);
+        let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
+        let outcome =
+            sync_mailbox_in_lanes(&mut *source, &mut destination, &lanes, &*ledger, &rules, progress).await;
+        if let Err(failure) = &outcome {
+            self.note_end(endpoint, failure);
+        }
+        tokio::join!(source.close(), destination.close());
+        // Counts are true also after a failure: they are the ledger's.
+        record.counts = ledger.counts().await?;
+        record.altered = ledger.count_altered().await?;
+        let outcome = outcome?;
+        record.folders = outcome.folders;
+        record.sent = outcome.sent;
+        record.recognised = outcome.recognised;
+        record.bytes_sent += outcome.bytes;
+        record.flags_updated += outcome.flags_updated;
+        record.sizes_checked += outcome.sizes_checked;
+        record.digests_checked += outcome.digests_checked;
+        record.findings = outcome.findings;
+        record.findings.extend(channel);
+        Ok(())
+    }
+}
+
+/// Further sessions of a mailbox, as far as the hosts' limits leave room for them.
+struct Lanes<'a> {
+    tools: &'a Tools,
+    at: usize,
+    planned: &'a PlannedMailbox,
+    endpoint: &'a Endpoint,
+    /// What is known of the source; `None` where a mailbox has one session only.
+    source: Option<Known>,
+    destination: Spelling,
+}
+
+impl Lanes<'_> {
+    async fn log_in(&self, endpoint: &Endpoint, login: &Login, trust: &Trust) -> Result<Option<Session>> {
+        let begun = async {
+            let Some(greeted) = greet_if_free(&self.tools.network, endpoint, trust).await? else {
+                return Ok(None);
+            };
+            self.tools.guard.hold(login, greeted.login(login)).await.map(Some)
+        };
+        begun.await.inspect_err(|failure| self.tools.network.note_refused(&endpoint.host, failure))
+    }
+}
+
+#[async_trait]
+impl MoreLanes for Lanes<'_> {
+    async fn open(&self) -> Result<Option<Lane>> {
+        let Some(known) = &self.source else { return Ok(None) };
+        let (login, trust) = self.tools.source_access(self.at, self.planned)?;
+        let (new_login, new_trust, _) = self.tools.destination_access(self.planned)?;
+        let endpoint = self.tools.spec().destination.endpoint();
+        let (source, destination) = tokio::join!(
+            self.log_in(self.endpoint, &login, &trust),
+            self.log_in(&endpoint, &new_login, &new_trust)
+        );
+        let (Some(source), Some(destination)) = (source?, destination?) else { return Ok(None) };
+        let source: Box<dyn Source> = Box::new(ImapSource::beside(source, known.clone()));
+        let destination: Box<dyn Destination> =
+            Box::new(ImapDestination::beside(destination, self.destination.clone()));
+        Ok(Some((source, destination)))
+    }
+
+    fn ended(&self, failure: &Failure) {
+        self.tools.note_end(self.endpoint, failure);
+    }
+
+    fn should_be_fewer(&self) -> bool {
+        let network = &self.tools.network;
+        network.should_have_fewer(&self.endpoint.host)
+            || network.should_have_fewer(&self.tools.spec().destination.endpoint().host)
+    }
+}
