@@ -20,6 +20,9 @@ use crate::model::text::{cut, printable};
 
 /// The exit code of a process that SIGKILL ended.
 const SIGKILLED: i32 = 137;
+/// What runc and containerd say when they are to start what was killed meanwhile.
+const KILLED_EARLY: [&str; 2] =
+    ["cannot start a stopped process", "cannot start an already running container"];
 
 /// A Job of ours.
 #[derive(Clone)]
@@ -129,7 +132,10 @@ impl KnownJob {
         let ends = ours.filter_map(|pod| {
             pod.status.as_ref()?.container_statuses.as_ref()?.first().and_then(last_end).cloned()
         });
-        let Some(end) = ends.max_by_key(|end| end.finished_at.clone().map(|at| at.0)) else {
+        // Several tries may have ended in several ways; the last one counts, unless one of them tells more.
+        let tells_more = |end: &ContainerStateTerminated| Death::of(end) == Some(Death::OutOfMemory);
+        let rank = |end: &ContainerStateTerminated| (tells_more(end), end.finished_at.clone().map(|at| at.0));
+        let Some(end) = ends.max_by_key(rank) else {
             return Failure::internal(format!("Job {name} ended without a word of its worker"))
                 .hint(format!("`kubectl describe job {name}` tells what happened; it is tried again"));
         };
@@ -165,14 +171,14 @@ pub enum Death {
 }
 
 impl Death {
-    /// Reads how a container ended; `None` if the worker ended by itself. That memory was wanting when a container was
-    /// begun stands in a message alone, and under load it is not told at all.
+    /// Reads how a container ended; `None` if the worker ended by itself. Who was killed between the making of its container
+    /// and its own first step leaves the runtime puzzled, each time in other words.
     pub fn of(end: &ContainerStateTerminated) -> Option<Self> {
+        let said = end.message.as_deref().unwrap_or_default();
         match end.reason.as_deref() {
             Some("OOMKilled") => Some(Self::OutOfMemory),
-            Some("StartError") if end.message.as_deref().is_some_and(|said| said.contains("OOM")) => {
-                Some(Self::OutOfMemory)
-            }
+            Some("StartError") if said.contains("OOM") => Some(Self::OutOfMemory),
+            Some("StartError") if KILLED_EARLY.iter().any(|words| said.contains(words)) => Some(Self::Killed),
             Some("StartError") => Some(Self::Unstarted),
             _ => (end.exit_code == SIGKILLED).then_some(Self::Killed),
         }
@@ -295,10 +301,22 @@ mod tests {
                 .what
                 .ends_with("than it may")
         );
+        for early in
+            ["cannot start a stopped process: unknown", "cannot start an already running container: unknown"]
+        {
+            let early = json!({"exitCode": 128, "reason": "StartError", "message": early});
+            assert!(words(early).what.ends_with("than it may"));
+        }
         let unstarted = words(
             json!({"exitCode": 128, "reason": "StartError", "message": "exec: \"mailferry\": no such file"}),
         );
         assert!(unstarted.what.contains("no such file"), "{unstarted}");
+        let several = [
+            json!({"exitCode": 137, "reason": "OOMKilled"}),
+            json!({"exitCode": 101, "finishedAt": "2026-01-01T00:00:00Z"}),
+        ];
+        let several = several.map(|end| pod(&end));
+        assert!(job.last_words(several.iter()).what.contains("was ended because"), "the one that tells more");
         assert_eq!(words(json!({"exitCode": 101})).class, Class::Internal);
         assert!(job.last_words([].iter()).hint.unwrap().contains("kubectl describe job j"));
     }

@@ -87,7 +87,11 @@ fn a_worker_out_of_memory_is_told_of_and_more_memory_is_all_it_takes() {
         if told { Ok(()) } else { Err(ready.to_string()) }
     });
     // By now another try might do. Later, when all tries are used up, more memory is still all that it takes.
-    let stalled = installed.wait_for("move", "Stalled", "True");
+    let stalled = space.wait_until("all tries are used up", PATIENCE * 2, || {
+        let migration = installed.migration("move");
+        let stalled = condition_of(&migration, "Stalled").is_some_and(|found| found["status"] == "True");
+        if stalled { Ok(migration) } else { Err(migration["status"]["conditions"].to_string()) }
+    });
     let discovered = condition_of(&stalled, "Discovered").unwrap();
     assert_eq!(discovered["status"], "False", "{discovered}");
     assert!(discovered["message"].as_str().unwrap().contains("more memory than it may"), "{discovered}");
