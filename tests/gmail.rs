@@ -241,6 +241,22 @@ fn a_label_that_comes_or_goes_may_give_a_message_another_home() {
 }
 
 #[test]
+fn a_label_that_goes_between_two_lists_loses_nothing() {
+    let world = World::start("{}");
+    world.old.deliver("stays", &[]);
+    world.old.deliver("moves", &["Work"]);
+    world.old.deliver("works", &["Work"]);
+    let mut child = world.ferry.start(&["--progress", "none"]);
+    // Discovery lists each folder, and so does the pass: All Mail says that it is at home at Work, and there it is gone.
+    world.old.between_lists(2, ALL, "Work", || world.old.remove_label("moves", "Work"));
+    assert!(child.wait().unwrap().success());
+    world.run();
+    world.assert_arrived(&[("moves", &[ALL]), ("stays", &[ALL]), ("works", &["Work"])]);
+    world.assert_verified(3);
+    world.assert_still();
+}
+
+#[test]
 fn a_folder_that_is_left_out_is_no_home() {
     let world = World::start("{exclude: [Alpha, \"?Gmail?/Trash\"]}");
     let old = &world.old;

@@ -417,14 +417,19 @@ impl FolderPass<'_> {
 /// they removed or moved there is not brought back by a pass that does look into the folder either, so a smaller number
 /// would only cost that look. `mailferry verify` is what counts there.
 pub(super) fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> bool {
+    is_as_listed(cursor, state)
+        && cursor.destination_uidvalidity == arrived.uidvalidity
+        // UIDs never go back while the UIDVALIDITY stays; where they do, the folder is looked into.
+        && arrived.uidnext.is_none_or(|next| next >= cursor.destination_scanned)
+}
+
+/// Whether a folder of the source stands as it stood when it was listed.
+pub(super) fn is_as_listed(cursor: &Cursor, state: &FolderState) -> bool {
     state.highest_modseq.is_some()
         && cursor.highest_modseq == state.highest_modseq
         && cursor.uidvalidity == state.uidvalidity
         && cursor.uidnext == state.uidnext
         && cursor.messages == state.messages
-        && cursor.destination_uidvalidity == arrived.uidvalidity
-        // UIDs never go back while the UIDVALIDITY stays; where they do, the folder is looked into.
-        && arrived.uidnext.is_none_or(|next| next >= cursor.destination_scanned)
 }
 
 pub(super) fn is_reachable(locator: &Locator, state: &FolderState) -> bool {

@@ -22,7 +22,7 @@ pub mod recognise;
 pub mod settle;
 pub mod verify;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -288,10 +288,19 @@ pub async fn sync_mailbox_in_lanes(
     if let Some(failure) = carried.failed {
         return Err(failure);
     }
-    if !same_rules {
+    if !same_rules && !(labelled && has_moved(&plans, &sources, &ledger.cursors().await?)) {
         ledger.save_fact(JUDGED_BY, &fingerprint).await?;
     }
     Ok(outcome)
+}
+
+/// Whether a folder changed between the beginning of the pass and its list. Where folders are labels, a message may then
+/// have gone from one that was not listed yet to one that was, and the next pass lists all of them once more.
+fn has_moved(plans: &[FolderPlan], sources: &Survey, cursors: &HashMap<FolderPath, Cursor>) -> bool {
+    plans.iter().filter(|plan| plan.excluded.is_none()).any(|plan| {
+        let (told, listed) = (sources.states.get(&plan.source.path), cursors.get(&plan.source.path));
+        told.zip(listed).is_some_and(|(told, listed)| !folder::is_as_listed(listed, told))
+    })
 }
 
 /// What is known of labels in the whole mailbox; what the folders told is remembered if all of them were listed.

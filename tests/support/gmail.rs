@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use super::corpus::Message;
 use rustls::ServerConfig;
@@ -27,6 +28,37 @@ pub const ALL: &str = "[Gmail]/All Mail";
 /// Labels by Message-ID.
 type Table = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
 
+/// Lists with labels that were asked for and answered, by folder; one of them may be held back.
+#[derive(Default)]
+struct Lists {
+    counts: Mutex<Counts>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Counts {
+    asked: BTreeMap<String, usize>,
+    answered: BTreeMap<String, usize>,
+    /// The folder, and which of its lists is the first to wait.
+    held: Option<(String, usize)>,
+}
+
+impl Lists {
+    fn ask(&self, folder: &str) {
+        let mut counts = self.counts.lock().unwrap();
+        let asked = counts.asked.entry(folder.to_owned()).or_default();
+        *asked += 1;
+        let asked = *asked;
+        let is_held = |held: &(String, usize)| held.0 == folder && asked >= held.1;
+        drop(self.changed.wait_while(counts, |counts| counts.held.as_ref().is_some_and(is_held)).unwrap());
+    }
+
+    fn answer(&self, folder: &str) {
+        *self.counts.lock().unwrap().answered.entry(folder.to_owned()).or_default() += 1;
+        self.changed.notify_all();
+    }
+}
+
 /// A mailbox with labels, and its server.
 pub struct Gmail {
     /// The server behind the front.
@@ -36,6 +68,7 @@ pub struct Gmail {
     /// Whose mailbox is at hand.
     pub user: String,
     table: Table,
+    lists: Arc<Lists>,
 }
 
 impl Gmail {
@@ -64,9 +97,22 @@ impl Gmail {
         for user in users {
             dovecot.mailbox(user).folders();
         }
-        let table = Table::default();
-        let address = front(dovecot.imap(), Arc::clone(&table));
-        Self { dovecot, address, user: users[0].to_owned(), table }
+        let (table, lists) = (Table::default(), Arc::<Lists>::default());
+        let address = front(dovecot.imap(), &table, &lists);
+        Self { dovecot, address, user: users[0].to_owned(), table, lists }
+    }
+
+    /// Lets something happen after the list of one folder and before that of another, in whichever session: each time the
+    /// `nth` list since the server began. A list that is not asked for within ten seconds is not waited for.
+    pub fn between_lists(&self, nth: usize, first: &str, second: &str, happens: impl FnOnce()) {
+        let mut counts = self.lists.counts.lock().unwrap();
+        counts.held = Some((second.to_owned(), nth));
+        let unanswered = |counts: &mut Counts| counts.answered.get(first).is_none_or(|n| *n < nth);
+        let patience = Duration::from_secs(10);
+        drop(self.lists.changed.wait_timeout_while(counts, patience, unanswered).unwrap());
+        happens();
+        self.lists.counts.lock().unwrap().held = None;
+        self.lists.changed.notify_all();
     }
 
     /// Takes a message in, with labels: `Inbox`, `Sent`, `Draft`, `Starred` and `Important` with a backslash, others as
@@ -154,14 +200,15 @@ fn spell(label: &str) -> String {
 }
 
 /// Stands before a server, at an address of its own.
-fn front(server: SocketAddr, table: Table) -> SocketAddr {
+fn front(server: SocketAddr, table: &Table, lists: &Arc<Lists>) -> SocketAddr {
+    let (table, lists) = (Arc::clone(table), Arc::clone(lists));
     let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let table = Arc::clone(&table);
+            let (table, lists) = (Arc::clone(&table), Arc::clone(&lists));
             thread::spawn(move || {
-                let _ = stand_between(&client, server, &table);
+                let _ = stand_between(&client, server, &table, &lists);
                 let _ = client.shutdown(Shutdown::Both);
             });
         }
@@ -201,16 +248,21 @@ pub fn behind_tls(server: SocketAddr, certificate: &Certificate) -> SocketAddr {
 /// Lists with labels that are under way: tag and folder.
 type UnderWay = Arc<Mutex<VecDeque<(String, String)>>>;
 
-fn stand_between(client: &TcpStream, server: SocketAddr, table: &Table) -> io::Result<()> {
+fn stand_between(
+    client: &TcpStream,
+    server: SocketAddr,
+    table: &Table,
+    lists: &Arc<Lists>,
+) -> io::Result<()> {
     client.set_nodelay(true)?;
     let server = TcpStream::connect(server)?;
     server.set_nodelay(true)?;
     let under_way = UnderWay::default();
     let answers = {
         let (server, client) = (server.try_clone()?, client.try_clone()?);
-        let (under_way, table) = (Arc::clone(&under_way), Arc::clone(table));
+        let (under_way, table, lists) = (Arc::clone(&under_way), Arc::clone(table), Arc::clone(lists));
         thread::spawn(move || {
-            let _ = answer(BufReader::new(server), &client, &under_way, &table);
+            let _ = answer(BufReader::new(server), &client, &under_way, &table, &lists);
             let _ = client.shutdown(Shutdown::Both);
         })
     };
@@ -223,6 +275,7 @@ fn stand_between(client: &TcpStream, server: SocketAddr, table: &Table) -> io::R
             open = read_name(rest);
         }
         if command.contains("X-GM-LABELS") {
+            lists.ask(&open);
             under_way.lock().unwrap().push_back((tag.to_owned(), open.clone()));
         }
         (&server).write_all(line.replace("X-GM-LABELS", ASKED).as_bytes())?;
@@ -248,6 +301,7 @@ fn answer(
     mut client: &TcpStream,
     under_way: &UnderWay,
     table: &Table,
+    lists: &Lists,
 ) -> io::Result<()> {
     let mut line = Vec::new();
     while server.read_until(b'\n', &mut line)? > 0 {
@@ -272,8 +326,8 @@ fn answer(
         }
         let tag = text.split(' ').next().unwrap_or_default();
         let mut under_way = under_way.lock().unwrap();
-        if under_way.front().is_some_and(|(other, _)| other == tag) {
-            under_way.pop_front();
+        if let Some((_, folder)) = under_way.pop_front_if(|(other, _)| *other == tag) {
+            lists.answer(&folder);
         }
         line.clear();
     }
