@@ -288,7 +288,8 @@ pub async fn sync_mailbox_in_lanes(
     if let Some(failure) = carried.failed {
         return Err(failure);
     }
-    if !same_rules && !(labelled && has_moved(&plans, &sources, &ledger.cursors().await?)) {
+    let in_between = labelled && has_moved(&plans, &sources, &ledger.cursors().await?);
+    if !same_rules && !in_between {
         ledger.save_fact(JUDGED_BY, &fingerprint).await?;
     }
     Ok(outcome)

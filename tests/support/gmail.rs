@@ -28,7 +28,7 @@ pub const ALL: &str = "[Gmail]/All Mail";
 /// Labels by Message-ID.
 type Table = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
 
-/// Lists with labels that were asked for and answered, by folder; one of them may be held back.
+/// Folders that were opened, and lists with labels that were answered; one that is opened may be held back.
 #[derive(Default)]
 struct Lists {
     counts: Mutex<Counts>,
@@ -37,19 +37,19 @@ struct Lists {
 
 #[derive(Default)]
 struct Counts {
-    asked: BTreeMap<String, usize>,
+    opened: BTreeMap<String, usize>,
     answered: BTreeMap<String, usize>,
-    /// The folder, and which of its lists is the first to wait.
+    /// The folder, and which of its openings is the first to wait.
     held: Option<(String, usize)>,
 }
 
 impl Lists {
-    fn ask(&self, folder: &str) {
+    fn open(&self, folder: &str) {
         let mut counts = self.counts.lock().unwrap();
-        let asked = counts.asked.entry(folder.to_owned()).or_default();
-        *asked += 1;
-        let asked = *asked;
-        let is_held = |held: &(String, usize)| held.0 == folder && asked >= held.1;
+        let opened = counts.opened.entry(folder.to_owned()).or_default();
+        *opened += 1;
+        let opened = *opened;
+        let is_held = |held: &(String, usize)| held.0 == folder && opened >= held.1;
         drop(self.changed.wait_while(counts, |counts| counts.held.as_ref().is_some_and(is_held)).unwrap());
     }
 
@@ -102,8 +102,8 @@ impl Gmail {
         Self { dovecot, address, user: users[0].to_owned(), table, lists }
     }
 
-    /// Lets something happen after the list of one folder and before that of another, in whichever session: each time the
-    /// `nth` list since the server began. A list that is not asked for within ten seconds is not waited for.
+    /// Lets something happen after the list of one folder and before another is opened, in whichever session: the `nth` time
+    /// of both since the server began. A list that does not come within ten seconds is not waited for.
     pub fn between_lists(&self, nth: usize, first: &str, second: &str, happens: impl FnOnce()) {
         let mut counts = self.lists.counts.lock().unwrap();
         counts.held = Some((second.to_owned(), nth));
@@ -273,9 +273,9 @@ fn stand_between(
         let (tag, command) = line.split_once(' ').unwrap_or(("", &line));
         if let Some(rest) = command.strip_prefix("EXAMINE ").or_else(|| command.strip_prefix("SELECT ")) {
             open = read_name(rest);
+            lists.open(&open);
         }
         if command.contains("X-GM-LABELS") {
-            lists.ask(&open);
             under_way.lock().unwrap().push_back((tag.to_owned(), open.clone()));
         }
         (&server).write_all(line.replace("X-GM-LABELS", ASKED).as_bytes())?;
