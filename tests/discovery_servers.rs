@@ -1,4 +1,4 @@
-//! Discovery of servers of other makes, Courier, Cyrus and Radicale, and what is carried from and to them.
+//! Discovery of servers of other makes, Courier, Cyrus, GreenMail and Radicale, and what is carried from and to them.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +25,7 @@ use support::courier::Courier;
 use support::cyrus::Cyrus;
 use support::dns::{Dns, Record};
 use support::dovecot::{Dovecot, LOOPBACK, User};
+use support::greenmail::GreenMail;
 use support::imap::Client;
 use support::radicale::Radicale;
 use world::{World, codes, mailbox, protocols};
@@ -174,6 +175,33 @@ async fn cyrus_is_found_with_all_its_services_and_its_mailbox_is_listed() {
 }
 
 #[tokio::test]
+async fn greenmail_that_knows_few_words_is_found_by_both_protocols_and_its_mailbox_is_listed() {
+    let ca = Ca::new();
+    let greenmail = GreenMail::start(&ca.issue(&["mail.d.test"]), &[("dora@d.test", "dora-secret")]);
+    greenmail.mailbox("dora@d.test", "dora-secret").seed(mail(10, 30));
+    let world = World::new(
+        ca,
+        &[
+            Record::srv("_imaps._tcp.d.test", "mail.d.test", greenmail.imaps().port()),
+            Record::srv("_pop3s._tcp.d.test", "mail.d.test", greenmail.pop3s().port()),
+            Record::a("mail.d.test", "127.0.0.1"),
+        ],
+    );
+    let found = world.discover(&world.request("d.test", vec![mailbox("dora@d.test", "dora-secret")])).await;
+    assert_eq!(protocols(&found), [Some(Protocol::Imap)], "{found:#?}");
+
+    let imap = answered(&found, Protocol::Imap);
+    assert!(imap.greeting.contains("GreenMail v2."), "{}", imap.greeting);
+    let pop3 = answered(&found, Protocol::Pop3);
+    assert!(pop3.greeting.contains("GreenMail") && pop3.capabilities.has("UIDL"), "{pop3:?}");
+    let session = session(&found, Protocol::Imap);
+    assert!(session.capabilities.has("UIDPLUS") && !session.capabilities.has("NAMESPACE"), "{session:?}");
+    assert_eq!(session.id, [""; 0], "it has no ID");
+    let size = found.mailboxes[0].size.as_ref().unwrap();
+    assert_eq!((size.messages, size.folders), (30, 4), "{size:?}");
+}
+
+#[tokio::test]
 async fn radicale_is_found_by_its_service_records_and_the_path_beside_them() {
     let ca = Ca::new();
     let radicale = Radicale::start(&ca.issue(&["dav.c.test"]));
@@ -245,6 +273,20 @@ fn a_mailbox_of_cyrus_moves_to_dovecot_with_its_folders() {
         .policy("settleSeconds: 2")
         .text();
     assert_moves(&manifest, &mut source, || new.mailbox("bob@new.test"));
+}
+
+#[test]
+fn a_mailbox_of_greenmail_moves_to_dovecot_with_its_folders() {
+    let greenmail = GreenMail::start(&Ca::new().issue(&["mail.d.test"]), &[("dora@d.test", "dora-secret")]);
+    let mut source = greenmail.mailbox("dora@d.test", "dora-secret");
+    source.seed(mail(11, 60));
+    let new = new_server("dora@new.test");
+    let manifest = Manifest::to(new.imap(), "admin", "admin-secret")
+        .secret("d.test", &[("username", "dora@d.test"), ("password", "dora-secret")])
+        .domain("d.test", &["dora"], &server("IMAP", greenmail.imap()))
+        .policy("settleSeconds: 2")
+        .text();
+    assert_moves(&manifest, &mut source, || new.mailbox("dora@new.test"));
 }
 
 #[test]

@@ -326,7 +326,7 @@ impl Client {
     }
 
     fn learn_namespace(&mut self) {
-        let responses = self.command("NAMESPACE").unwrap_or_default();
+        let Ok(responses) = self.command("NAMESPACE") else { return self.learn_separator() };
         for response in responses {
             let text = String::from_utf8_lossy(&response.text).into_owned();
             // * NAMESPACE (("INBOX." ".")) NIL NIL
@@ -338,6 +338,15 @@ impl Client {
                 prefix.clone_into(&mut self.prefix);
                 self.separator = separator.chars().next().unwrap_or('/');
             }
+        }
+    }
+
+    /// For a server without namespaces.
+    fn learn_separator(&mut self) {
+        // * LIST () "." "INBOX"
+        for response in self.command("LIST \"\" INBOX").unwrap_or_default() {
+            let text = String::from_utf8_lossy(&response.text);
+            self.separator = text.split('"').nth(1).and_then(|it| it.chars().next()).unwrap_or('/');
         }
     }
 

@@ -6,7 +6,8 @@
 //! - [`ca`]: a private certificate authority and the certificates it issues, good ones and bad ones
 //! - [`cluster`]: a real Kubernetes, namespaces of one's own in it, and what to print when something there goes wrong
 //! - [`dovecot`]: private Dovecot instances (IMAP and POP3)
-//! - [`courier`], [`cyrus`], [`radicale`]: private servers of other makes, in root directories of their own ([`rooted`])
+//! - [`courier`], [`cyrus`], [`radicale`], [`greenmail`]: private servers of other makes, the first two in root directories of
+//!   their own ([`rooted`])
 //! - [`exchange`]: a front that makes a Dovecot behave as Exchange Online does
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
@@ -40,6 +41,7 @@ pub mod dns;
 pub mod dovecot;
 pub mod exchange;
 pub mod gmail;
+pub mod greenmail;
 pub mod imap;
 pub mod mixed;
 pub mod postgres;
