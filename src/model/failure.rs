@@ -349,7 +349,11 @@ impl Failure {
     /// What failed and what to do about it, as whole sentences for a condition or a page. A hint that is a command stays
     /// one.
     pub fn in_full(&self) -> String {
-        let mut text = format!("{}.", self.sentence());
+        let mut text = self.sentence();
+        // A server's own words may end as a sentence does.
+        if !text.ends_with('.') {
+            text.push('.');
+        }
         let Some(hint) = &self.hint else { return text };
         text.push(' ');
         if ["kubectl ", "mailferry "].iter().any(|command| hint.starts_with(command)) {
@@ -406,6 +410,8 @@ mod tests {
             "a.test: was refused. Correct the Secret, or wait a day."
         );
         assert_eq!(told("Is it there?"), "a.test: was refused. Is it there?");
+        let quoted = Failure::new(Class::Credentials, "refused LOGIN: Go away.");
+        assert_eq!(quoted.in_full(), "refused LOGIN: Go away.");
         assert_eq!(told("kubectl get secret a"), "a.test: was refused. kubectl get secret a");
         assert_eq!(Failure::internal("it broke").in_full(), "it broke.");
     }

@@ -16,7 +16,7 @@ use crate::api::status::{
     ReportRow, Summary,
 };
 use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
-use crate::model::failure::Class;
+use crate::model::failure::{Class, Failure};
 use crate::model::fidelity;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
@@ -311,16 +311,20 @@ fn judge_discovered(facts: &Facts<'_>, domains: usize, mailboxes: u32) -> Fact {
 }
 
 fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
-    let refused: Vec<&Stood> = facts
+    let refused: Vec<(&Stood, &Failure)> = facts
         .standings
         .iter()
-        .filter(|s| s.standing.failure().is_some_and(|f| f.class == Class::Credentials))
+        .filter_map(|stood| Some((stood, stood.standing.failure()?)))
+        .filter(|(_, failure)| failure.class == Class::Credentials)
         .collect();
-    if let Some(first) = refused.first() {
+    if let Some(&(stood, failure)) = refused.first() {
+        let source = stood.mailbox.source.to_string();
+        let first = failure.clone().hint("correct the Secret");
+        let named = first.place.contains(&source);
         let message = format!(
-            "{} could not log in, the first is {}. Correct the Secret.",
+            "{} could not log in. {}",
             counted(refused.len() as u64, "mailbox", "mailboxes"),
-            first.mailbox.source
+            if named { first } else { first.at(source) }.in_full()
         );
         return Fact::failed(Type::CredentialsAccepted, false, Class::Credentials, message);
     }

@@ -22,7 +22,11 @@ fn a_secret_that_is_missing_then_wrong_then_right_is_picked_up_each_time() {
     space.apply(&Pair::source_secret("wrong").to_string());
     let refused = installed.wait_for("move", "CredentialsAccepted", "False");
     let message = condition_of(&refused, "CredentialsAccepted").unwrap()["message"].as_str().unwrap();
-    assert!(message.contains("anna@old.test") && message.contains("Correct the Secret"), "{message}");
+    assert!(
+        message.contains("2 mailboxes could not log in. anna@old.test: ")
+            && message.contains("in the Secret."),
+        "{message}"
+    );
     // Who asks for another look gets one, and the server no third try.
     for round in ["2", "3"] {
         let asked = format!(r#"{{"spec":{{"trigger":{{"discover":"{round}"}}}}}}"#);

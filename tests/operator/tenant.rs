@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
-use crate::installed::{Installed, PATIENCE};
+use crate::installed::{Installed, PATIENCE, condition_of};
 use crate::pair::{Pair, list, secret};
 use crate::secrecy::{assert_logs_clean, assert_objects_clean};
 use crate::support::ca::Ca;
@@ -102,6 +102,9 @@ fn mailboxes_of_a_tenant_are_filled_by_tokens_and_each_that_is_closed_is_told_of
     });
     let line = format!("Add-MailboxPermission -Identity ben@new.test -User {APP} -AccessRights FullAccess");
     assert!(found.to_string().contains(&line), "{found}");
+    let told = installed.migration("move");
+    let refused = condition_of(&told, "CredentialsAccepted").unwrap()["message"].as_str().unwrap();
+    assert!(refused.starts_with("1 mailbox could not log in. ben@old.test: destination: "), "{refused}");
     let here = [pair.old.mailbox("anna@old.test"), old.mailbox("cara@b.test"), old.mailbox("dan@c.test")];
     for (mut here, there) in here.into_iter().zip(["anna@new.test", "cara@new.test", "dan@new.test"]) {
         assert_eq!(differences(&here.read_all(), &new.mailbox(there).read_all()), [""; 0], "{there}");
