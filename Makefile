@@ -45,8 +45,9 @@ test: setup ## all checks: format, lints, tests; in a cluster of their own, or i
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} tests/cluster/during $(CARGO) test --no-fail-fast
 
-faults: setup ## what may go wrong, at length: a kill at every step, 5,000 faults at random, parsers fuzzed; takes an hour
+faults: setup ## what may go wrong, at length: each step's kill, 5,000 faults at random, tokens of a minute, parsers fuzzed; an hour
 	MAILFERRY_FAULTS=all $(CARGO) test --test faults -- --nocapture
+	MAILFERRY_FAULTS=all $(CARGO) test --test oauth tokens_that_end -- --nocapture
 	PROPTEST_CASES=100000 $(CARGO) test --lib -- mail:: discovery::autoconfig model::identity
 
 scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of an hour beyond the release build

@@ -12,6 +12,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, Evidence, Grade, MailboxSize, Outcome, Signal};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
+use crate::model::powershell;
 use crate::model::text::{counted, printable};
 use crate::plan::mailboxes::PlannedMailbox;
 
@@ -111,15 +112,13 @@ fn is_closed(failure: &Failure) -> bool {
 
 /// A mailbox that the application may not open, with the lines that open it.
 fn closed(planned: &PlannedMailbox, client: Option<&str>, failure: &Failure) -> Finding {
-    let client = client.map_or_else(|| "CLIENT-ID".to_owned(), printable);
-    let mailbox = printable(&planned.destination.to_string());
+    let mailbox = planned.destination.to_string();
     let lines = if failure.class == Class::Refused {
-        format!(
-            "Get-Mailbox {mailbox} | Format-List RecipientTypeDetails, SkuAssigned; Set-CASMailbox {mailbox} -ImapEnabled $true"
-        )
+        format!("{}; {}", powershell::show_mailbox(&mailbox), powershell::allow_imap(&mailbox))
     } else {
-        format!("Add-MailboxPermission -Identity {mailbox} -User {client} -AccessRights FullAccess")
+        powershell::open_mailbox(&mailbox, client.unwrap_or("CLIENT-ID"))
     };
+    let mailbox = printable(&mailbox);
     let text = format!("{mailbox} is not open to the application ({}). {lines}", failure.what);
     Finding::about(Code::DestinationMailboxClosed, &planned.source, text)
 }
@@ -128,24 +127,24 @@ fn closed(planned: &PlannedMailbox, client: Option<&str>, failure: &Failure) -> 
 fn fits(planned: &PlannedMailbox, room: &Room, size: Option<&MailboxSize>) -> Vec<Finding> {
     let mut found = Vec::new();
     let Some(size) = size else { return found };
-    let mailbox = printable(&planned.destination.to_string());
+    let address = planned.destination.to_string();
+    let mailbox = printable(&address);
     if let Some(quota) = room.quota.filter(|quota| quota.limit.saturating_sub(quota.used) < size.bytes) {
         let wanted = (quota.used + size.bytes).div_ceil(1_000 * MEGABYTE) + 1;
         let text = format!(
-            "{} MB are to go to {mailbox}, which has room for {} MB. Set-Mailbox {mailbox} -IssueWarningQuota {wanted}GB \
-             -ProhibitSendQuota {wanted}GB -ProhibitSendReceiveQuota {}GB",
+            "{} MB are to go to {mailbox}, which has room for {} MB. {}",
             size.bytes.div_ceil(MEGABYTE),
             quota.limit.saturating_sub(quota.used) / MEGABYTE,
-            wanted + 1
+            powershell::raise_quota(&address, wanted)
         );
         found.push(Finding::about(Code::DestinationRoomShort, &planned.source, text));
     }
     if let Some(limit) = room.append_limit.filter(|limit| *limit < size.largest) {
         let text = format!(
-            "The largest message has {} MB, and {mailbox} takes {} MB. Set-Mailbox {mailbox} -MaxReceiveSize 150MB \
-             -MaxSendSize 150MB",
+            "The largest message has {} MB, and {mailbox} takes {} MB. {}",
             size.largest.div_ceil(MEGABYTE),
-            limit / MEGABYTE
+            limit / MEGABYTE,
+            powershell::raise_message_size(&address)
         );
         found.push(Finding::about(Code::MessageOverLimit, &planned.source, text));
     }

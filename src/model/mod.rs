@@ -16,6 +16,7 @@ pub mod folder;
 pub mod identity;
 pub mod label;
 pub mod message;
+pub mod powershell;
 pub mod preset;
 pub mod progress;
 pub mod protocol;

@@ -25,15 +25,18 @@ pub fn of_domain<'a>(
     let mut drawn = checklist::contradicted_in(spec, &named.name, domain);
     drawn.extend(advice::of_domain(spec, named, domain, observed, now));
     let discovered = domain.discovery.iter().flat_map(move |discovery| {
-        let opened = |mailbox: &PlannedMailbox| {
-            let record = observed.mailboxes.get(&mailbox.source).map(|seen| &seen.record);
-            record.is_some_and(|r| r.failure.is_none() && r.ended.is_some_and(|at| at > discovery.finished))
-        };
-        // What was closed when discovery asked, and took mail since, is open.
+        // What the passes over a mailbox know better than a discovery of its destination: one that was closed and took mail since
+        // is open, and mail that all went through once fits, whatever room is left beside it.
         let stale = move |finding: &&Finding| {
             let about = |mailbox: &&PlannedMailbox| finding.subject == Some(mailbox.source.to_string());
-            finding.code == Code::DestinationMailboxClosed
-                && domain.planned().iter().find(about).is_some_and(opened)
+            let Some(mailbox) = domain.planned().iter().find(about) else { return false };
+            let record = observed.mailboxes.get(&mailbox.source).map(|seen| &seen.record);
+            let Some(through) = record.filter(|record| record.failure.is_none()) else { return false };
+            match finding.code {
+                Code::DestinationMailboxClosed => through.ended.is_some_and(|at| at > discovery.finished),
+                Code::DestinationRoomShort => through.ended.is_some() && through.counts.pending == 0,
+                _ => false,
+            }
         };
         discovery.findings.iter().filter(move |finding| !stale(finding)).cloned()
     });

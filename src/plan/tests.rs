@@ -492,6 +492,30 @@ fn a_mailbox_that_was_closed_when_it_was_asked_and_took_mail_since_is_open() {
 }
 
 #[test]
+fn mail_that_went_through_fits_however_little_room_is_left_beside_it() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = observe(&wanted, true);
+    let mut seen = discovery("a.test", &[("one@a.test", Ok(Protocol::Imap))]);
+    seen.findings = vec![Finding::about(
+        Code::DestinationRoomShort,
+        "one@a.test",
+        "5 GB are to go, 1 GB is free".to_owned(),
+    )];
+    // Discovery looked again after the mail had arrived.
+    seen.finished = at(3600);
+    observed.domains.get_mut("a.test").unwrap().discovery = Some(seen.into());
+    let told = |observed: &Observed| {
+        let status = decide(&wanted, observed, at(3700)).status;
+        status.domains[0].findings.iter().any(|f| f.code == Code::DestinationRoomShort)
+    };
+    assert!(told(&observed));
+    record(&mut observed, "one@a.test", failed(Class::Quota, 1));
+    assert!(told(&observed));
+    record(&mut observed, "one@a.test", finished());
+    assert!(!told(&observed));
+}
+
+#[test]
 fn what_keeps_pods_from_working_is_said_while_work_is_waited_for() {
     let wanted = migration("  stage: Sync\n");
     let mut observed = Observed { patience: Patience::Resident, ..observe(&wanted, true) };

@@ -1,16 +1,17 @@
 //! What to do when a mail server takes a token and still opens no mailbox: the very step, for those who are known by name.
 
+use crate::model::powershell;
 use crate::model::provider::{Kind, by_host};
 use crate::model::text::printable;
 
 /// The remedy for a mailbox that a server does not open for an application.
 pub(in crate::mail) fn remedy(host: &str, mailbox: &str, client: &str) -> String {
+    let (open, allow) = (powershell::open_mailbox(mailbox, client), powershell::allow_imap(mailbox));
     let (mailbox, client) = (printable(mailbox), printable(client));
     match by_host(host).map(|provider| provider.kind) {
         Some(Kind::Microsoft) => format!(
             "in Exchange Online PowerShell: New-ServicePrincipal -AppId {client} -ObjectId OBJECT-ID-OF-THE-ENTERPRISE-APPLICATION (once), \
-             Add-MailboxPermission -Identity {mailbox} -User SERVICE-PRINCIPAL -AccessRights FullAccess, \
-             Set-CASMailbox {mailbox} -ImapEnabled $true; it may take up to an hour until that holds"
+             {open}, {allow}; it may take up to an hour until that holds"
         ),
         Some(Kind::Google) => format!(
             "in the Admin console: allow the client ID of {client} the scope https://mail.google.com/ (Security, API controls, \
