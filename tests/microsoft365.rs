@@ -172,6 +172,8 @@ fn what_differs_at_the_end_is_what_the_report_names() {
     let (annas, ottos) = (mail(21, 220), mail(22, 160));
     world.old.mailbox("anna@a.test").seed(annas.clone());
     world.old.mailbox("otto@a.test").seed(ottos.clone());
+    // No message tells where it went.
+    world.old.mailbox("anna@a.test").create_and_subscribe("Files/Empty");
     let manifest = world.manifest(&["anna", "otto"]);
     let ferry = Ferry::new(&manifest.text()).env("MAILFERRY_LOG", "trace").env("RUST_LOG", "trace");
     let ended = run(&ferry, &world, &["-vv"]);

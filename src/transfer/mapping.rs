@@ -121,6 +121,11 @@ pub fn spell_aside(plans: &[FolderPlan], at: usize) -> Vec<(FolderPath, FolderPa
         .collect()
 }
 
+/// What a folder may be called at the destination where its own name was refused, in the order in which they are tried.
+pub fn other_names(plans: &[FolderPlan], at: usize) -> impl Iterator<Item = FolderPath> {
+    spell_plainly(plans, at).into_iter().chain(spell_aside(plans, at).into_iter().map(|(.., whole)| whole))
+}
+
 /// Replaces the beginning of a path.
 pub fn rebase(path: &FolderPath, from: &FolderPath, to: &FolderPath) -> Option<FolderPath> {
     let below = path.names().strip_prefix(from.names())?;

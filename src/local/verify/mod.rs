@@ -23,7 +23,7 @@ use crate::model::record::{Depth, Verification};
 use crate::model::text::counted;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::transfer::flags::Manners;
-use crate::transfer::mapping::plan_folders;
+use crate::transfer::mapping::{other_names, plan_folders};
 
 /// Of this many messages one is read on both sides at [`Depth::Sampled`].
 const SAMPLE: u8 = 100;
@@ -131,15 +131,20 @@ async fn pair_folders(
     ledger: &dyn Ledger,
 ) -> Result<BTreeMap<FolderPath, Vec<Folder>>> {
     let (sources, destinations) = (source.list_folders().await?, destination.list_folders().await?);
+    let plans = plan_folders(&sources, &destinations, destination.delimiter(), &tools.rules()?);
+    let is_there = |path: &FolderPath| destinations.iter().any(|folder| folder.path == *path);
     let mut folders: BTreeMap<FolderPath, Vec<Folder>> = BTreeMap::new();
-    for plan in plan_folders(&sources, &destinations, destination.delimiter(), &tools.rules()?) {
-        if plan.excluded.is_some() {
-            continue;
-        }
+    for (at, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.excluded.is_none()) {
         // Where mail went says more than where it would go: the server may have refused a name.
         let rows = ledger.rows(&plan.source.path).await?;
         let went = rows.into_iter().find_map(|row| row.destination).map(|(folder, _)| folder);
-        folders.entry(went.unwrap_or(plan.destination)).or_default().push(plan.source);
+        let path = went.unwrap_or_else(|| {
+            // No mail went out of an empty folder.
+            let other = || other_names(&plans, at).find(is_there);
+            let stays = is_there(&plan.destination);
+            if stays { None } else { other() }.unwrap_or_else(|| plan.destination.clone())
+        });
+        folders.entry(path).or_default().push(plan.source.clone());
     }
     Ok(folders)
 }
