@@ -241,10 +241,9 @@ impl From<InputArgs> for Inputs {
     }
 }
 
-/// Which migration: one in a cluster, or those of manifests and a state directory.
+/// A migration in a cluster, for commands that take manifests (`files`) in its place.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("migration").required(true).args(["name", "files"]))]
-pub struct MigrationArgs {
+pub struct ClusterArgs {
     /// A MailMigration in a cluster, in place of -f and --state
     #[arg(value_name = "NAME", value_parser = parse_name)]
     pub name: Option<String>,
@@ -257,6 +256,23 @@ pub struct MigrationArgs {
     /// The kubeconfig; that of KUBECONFIG or of the home directory when it is not given
     #[arg(long, value_name = "PATH", requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
     pub kubeconfig: Option<PathBuf>,
+}
+
+impl ClusterArgs {
+    /// Where it is, if a name was given.
+    pub fn whereabouts(self) -> Option<Whereabouts> {
+        let Self { name, namespace, context, kubeconfig } = self;
+        name.map(|name| Whereabouts::Cluster(Access { kubeconfig, context, namespace }, name))
+    }
+}
+
+/// Which migration: one in a cluster, or those of manifests and a state directory.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("migration").required(true).args(["name", "files"]))]
+pub struct MigrationArgs {
+    /// In a cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., requires = "state", help_heading = MACHINE)]
     pub files: Vec<PathBuf>,
@@ -282,17 +298,9 @@ pub enum Whereabouts {
 
 impl From<MigrationArgs> for Whereabouts {
     fn from(args: MigrationArgs) -> Self {
-        match args.name {
-            Some(name) => {
-                let MigrationArgs { namespace, context, kubeconfig, .. } = args;
-                Self::Cluster(Access { kubeconfig, context, namespace }, name)
-            }
-            None => Self::Machine(Inputs {
-                files: args.files,
-                state: args.state.unwrap_or_default(),
-                secrets: args.secrets,
-            }),
-        }
+        let MigrationArgs { cluster, files, state, secrets } = args;
+        let state = state.unwrap_or_default();
+        cluster.whereabouts().unwrap_or(Self::Machine(Inputs { files, state, secrets }))
     }
 }
 
@@ -454,18 +462,9 @@ pub enum ChecklistOutput {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("checklist").required(true).args(["name", "files"]))]
 pub struct ChecklistArgs {
-    /// A MailMigration in a cluster, in place of -f
-    #[arg(value_name = "NAME", value_parser = parse_name)]
-    pub name: Option<String>,
-    /// Its namespace; that of the kubeconfig's context when it is not given
-    #[arg(short, long, requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
-    pub namespace: Option<String>,
-    /// The context of the kubeconfig; the current one when it is not given
-    #[arg(long, requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
-    pub context: Option<String>,
-    /// The kubeconfig; that of KUBECONFIG or of the home directory when it is not given
-    #[arg(long, value_name = "PATH", requires = "name", conflicts_with = "files", help_heading = CLUSTER)]
-    pub kubeconfig: Option<PathBuf>,
+    /// In a cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., help_heading = MACHINE)]
     pub files: Vec<PathBuf>,

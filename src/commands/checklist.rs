@@ -49,18 +49,11 @@ type Meant = std::result::Result<Whereabouts, Vec<std::path::PathBuf>>;
 
 impl ChecklistArgs {
     fn whereabouts(self) -> Meant {
-        match (self.name, self.state) {
-            (None, None) => Err(self.files),
-            (name, state) => Ok(crate::cli::MigrationArgs {
-                name,
-                namespace: self.namespace,
-                context: self.context,
-                kubeconfig: self.kubeconfig,
-                files: self.files,
-                state,
-                secrets: self.secrets,
-            }
-            .into()),
+        let Self { cluster, files, state, secrets, .. } = self;
+        match (cluster.whereabouts(), state) {
+            (Some(cluster), _) => Ok(cluster),
+            (None, Some(state)) => Ok(Whereabouts::Machine(Inputs { files, state, secrets })),
+            (None, None) => Err(files),
         }
     }
 }

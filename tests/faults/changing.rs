@@ -189,7 +189,7 @@ async fn a_folder_that_gets_another_uidvalidity_in_mid_session_is_recognised() {
             if at_source { Moment::Text("BODY.PEEK[]", 1) } else { Moment::Text("APPEND \"Sent\"", 1) };
         let done = carry_while(&stage, at_source, moment, None, move |stage| {
             let mut client = if at_source { stage.at_source(WHO) } else { stage.at_destination(WHO) };
-            crate::stage::recreate(&mut client, "Sent");
+            client.recreate("Sent");
         })
         .await;
         println!("{done:?}");

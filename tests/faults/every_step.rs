@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::orders::{Orders, start};
 use crate::proxy::{Harm, Moment, Plan, Proxy, Way, without_uidplus};
-use crate::stage::{BASE, Stage, expunge, letter, new_server, old_server, recreate, small_mailbox, together};
+use crate::stage::{BASE, Stage, expunge, letter, new_server, old_server, small_mailbox, together};
 use crate::support::compare::{Account, differences};
 use crate::support::dovecot::Builder;
 
@@ -324,8 +324,8 @@ fn situations() -> Vec<Situation> {
             prepare: |stage| {
                 carried(stage);
                 let mut old = stage.at_source(BASE);
-                recreate(&mut old, "Sent");
-                recreate(&mut old, "Archive/2019");
+                old.recreate("Sent");
+                old.recreate("Archive/2019");
                 old.append(&letter("Sent", &[], "new", 500)).unwrap();
                 Vec::new()
             },
@@ -336,8 +336,8 @@ fn situations() -> Vec<Situation> {
             prepare: |stage| {
                 carried(stage);
                 let mut new = stage.at_destination(BASE);
-                recreate(&mut new, "Sent");
-                recreate(&mut new, "Archive/2019");
+                new.recreate("Sent");
+                new.recreate("Archive/2019");
                 stage.at_source(BASE).append(&letter("Sent", &[], "new", 500)).unwrap();
                 Vec::new()
             },

@@ -163,24 +163,6 @@ pub fn small_mailbox() -> Vec<Message> {
     mail
 }
 
-/// Gives a folder another UIDVALIDITY with the same mail in it, in another order.
-pub fn recreate(client: &mut Client, folder: &str) {
-    let mut messages = Vec::new();
-    client.read_folder(folder, |row, bytes| {
-        messages.push(Message {
-            folder: folder.to_owned(),
-            flags: row.flags.iter().cloned().collect(),
-            internal_date: row.internal_date.strftime("%d-%b-%Y %H:%M:%S +0000").to_string(),
-            bytes: bytes.to_vec(),
-        });
-    });
-    client.command("CLOSE").unwrap();
-    client.delete(folder).unwrap();
-    client.create_and_subscribe(folder);
-    messages.reverse();
-    client.seed(messages);
-}
-
 /// Removes a message by its place in a folder.
 pub fn expunge(client: &mut Client, folder: &str, number: u32) {
     client.select(folder).unwrap();

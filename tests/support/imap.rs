@@ -239,6 +239,24 @@ impl Client {
         self.command(&format!("DELETE {}", self.wire(folder))).map(drop)
     }
 
+    /// Gives a folder another UIDVALIDITY with the same mail in it: deleted, made again, and filled in another order.
+    pub fn recreate(&mut self, folder: &str) {
+        let mut messages = Vec::new();
+        self.read_folder(folder, |row, bytes| {
+            messages.push(Message {
+                folder: folder.to_owned(),
+                flags: row.flags.iter().cloned().collect(),
+                internal_date: row.internal_date.strftime("%d-%b-%Y %H:%M:%S +0000").to_string(),
+                bytes: bytes.to_vec(),
+            });
+        });
+        self.command("CLOSE").expect("CLOSE");
+        self.delete(folder).expect("DELETE");
+        self.create_and_subscribe(folder);
+        messages.reverse();
+        self.seed(messages);
+    }
+
     /// UIDVALIDITY and UIDNEXT of every folder. Where they stay, nothing was appended in between.
     pub fn uid_next(&mut self) -> BTreeMap<String, (u32, u32)> {
         let mut result = BTreeMap::new();

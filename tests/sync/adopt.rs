@@ -74,24 +74,6 @@ async fn messages_that_the_destination_altered_are_said_to_be_and_not_sent_again
     assert_eq!(rig.at_destination().read_all().messages(), count, "{outcome:?}");
 }
 
-/// Gives a folder another UIDVALIDITY with the same mail in it: deleted, made again, and filled in another order.
-fn recreate(client: &mut crate::support::imap::Client, folder: &str) {
-    let mut messages = Vec::new();
-    client.read_folder(folder, |row, bytes| {
-        messages.push(Message {
-            folder: folder.to_owned(),
-            flags: row.flags.iter().cloned().collect(),
-            internal_date: row.internal_date.strftime("%d-%b-%Y %H:%M:%S +0000").to_string(),
-            bytes: bytes.to_vec(),
-        });
-    });
-    client.command("CLOSE").unwrap();
-    client.delete(folder).unwrap();
-    client.create_and_subscribe(folder);
-    messages.reverse();
-    client.seed(messages);
-}
-
 const FOLDER: &str = "Archive/2019";
 
 async fn survive_recreation(at_source: bool, at_destination: bool) {
@@ -103,10 +85,10 @@ async fn survive_recreation(at_source: bool, at_destination: bool) {
         |rig: &Rig| (rig.at_source().uid_next()[FOLDER].0, rig.at_destination().uid_next()[FOLDER].0);
     let before = validity(&rig);
     if at_source {
-        recreate(&mut rig.at_source(), FOLDER);
+        rig.at_source().recreate(FOLDER);
     }
     if at_destination {
-        recreate(&mut rig.at_destination(), FOLDER);
+        rig.at_destination().recreate(FOLDER);
     }
     let after = validity(&rig);
     assert_eq!((before.0 != after.0, before.1 != after.1), (at_source, at_destination));
@@ -146,7 +128,7 @@ async fn folders_made_anew_on_both_sides_are_recognised() {
 async fn folders_made_anew_on_both_sides_and_emptied_at_the_destination_are_filled_again() {
     let rig = Rig::with_mail(35, 300);
     rig.pass().await;
-    recreate(&mut rig.at_source(), FOLDER);
+    rig.at_source().recreate(FOLDER);
     rig.at_destination().delete(FOLDER).unwrap();
     rig.pass().await;
     rig.assert_same();
@@ -176,9 +158,9 @@ async fn uidvalidity_changes_between_a_cut_and_the_next_pass() {
     cut_pass(&rig, size_of(&rig) * 2 / 3, Duration::from_millis(5)).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     for folder in ["Sent", "Archive"] {
-        recreate(&mut rig.at_source(), folder);
+        rig.at_source().recreate(folder);
         if rig.at_destination().folders().iter().any(|name| name == folder) {
-            recreate(&mut rig.at_destination(), folder);
+            rig.at_destination().recreate(folder);
         }
     }
     rig.pass().await;
