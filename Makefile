@@ -45,7 +45,7 @@ test: setup ## all checks: format, lints, tests; in a cluster of their own, or i
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} tests/cluster/during $(CARGO) test --no-fail-fast
 
-faults: setup ## what may go wrong, at length: each step's kill, 5,000 faults at random, tokens of a minute, parsers fuzzed; an hour
+faults: setup ## what may go wrong, at length: each step's kill, 5,000 faults at random, tokens of a minute, parsers fuzzed; 1½ hours
 	MAILFERRY_FAULTS=all $(CARGO) test --test faults -- --nocapture
 	MAILFERRY_FAULTS=all $(CARGO) test --test oauth tokens_that_end -- --nocapture
 	PROPTEST_CASES=100000 $(CARGO) test --lib -- mail:: discovery::autoconfig model::identity

@@ -16,7 +16,7 @@ use crate::ledger::{Known, RowId, Settled};
 use crate::mail::spool::Spool;
 use crate::mail::{
     Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Present,
-    Source, Wanted,
+    SOURCE_BROKE_OFF, Source, Wanted,
 };
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
@@ -188,7 +188,7 @@ pub async fn copy_window(
     let appended = appended.map(|present| copied.present = present);
     // The destination's own failure says more than the broken queue that it leaves at the source.
     copied.failure = match (appended, fetched, tapped) {
-        (Err(at_destination), Err(at_source), _) if at_destination.what.contains("broke off") => {
+        (Err(at_destination), Err(at_source), _) if at_destination.what == SOURCE_BROKE_OFF => {
             Some(at_source)
         }
         (Err(at_destination), _, _) => Some(at_destination),

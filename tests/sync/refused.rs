@@ -1,10 +1,22 @@
 //! What a rule leaves out, and what the destination does not take.
 
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpSocket;
+use tokio::sync::mpsc;
+
+use mailferry::mail::imap::destination::ImapDestination;
+use mailferry::mail::imap::names::Spelling;
+use mailferry::mail::{Appended, BODY_QUEUE, BodyEvent, Destination, Envelope};
 use mailferry::model::failure::Class;
 use mailferry::model::finding::Code;
+use mailferry::model::folder::FolderPath;
+use mailferry::model::message::Flags;
 use mailferry::transfer::Rules;
 
-use crate::rig::{ANNA, Rig, all_rules, letter, new_server, new_user, old_server};
+use crate::rig::{ANNA, Rig, all_rules, letter, log_in, new_server, new_user, old_server};
 use crate::support::corpus::{Corpus, Message};
 use crate::support::dovecot::{Dovecot, LOOPBACK};
 
@@ -111,4 +123,65 @@ async fn rules_leave_out_and_count_and_take_in_when_they_change() {
     // What was carried stays carried when a rule would leave it out now.
     let strict_again = rig.try_pass(&strict).await.unwrap();
     assert_eq!((strict_again.counts.copied, strict_again.sent), (9, 0), "{}", strict_again.counts);
+}
+
+/// A server that takes a few messages, then answers for them, says farewell and goes away with the next ones half read.
+fn refuse_and_leave(messages: usize) -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    // So small that whoever goes on writing has to wait, and learns of the end from a write.
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.bind(LOOPBACK).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"* OK [CAPABILITY IMAP4rev1 LITERAL+] Ready.\r\n").await.unwrap();
+        let mut refused = Vec::new();
+        while refused.len() < messages {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let tag = line.split(' ').next().unwrap().to_owned();
+            if let Some((_, size)) = line.trim_end().strip_suffix("+}").and_then(|it| it.rsplit_once('{')) {
+                let mut message = vec![0; size.parse::<usize>().unwrap() + 2];
+                stream.read_exact(&mut message).await.unwrap();
+                refused.push(format!("{tag} NO [TOOBIG] Not this one.\r\n"));
+            } else {
+                let done = format!("{tag} OK [CAPABILITY IMAP4rev1 LITERAL+] Done.\r\n");
+                stream.write_all(done.as_bytes()).await.unwrap();
+            }
+        }
+        stream.write_all(format!("{}* BYE Too many errors.\r\n", refused.concat()).as_bytes()).await.unwrap();
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_was_refused_before_the_server_went_away_is_heard() {
+    let session = log_in(refuse_and_leave(3), ANNA).await;
+    let mut destination = ImapDestination::beside(session, Spelling::default());
+    let (bodies, mut taken) = mpsc::channel(BODY_QUEUE);
+    tokio::spawn(async move {
+        let chunk = Bytes::from("0123456789abcde\n".repeat(4096));
+        for key in 1..=20 {
+            bodies.send(BodyEvent::Begin { key, size: 10 * chunk.len() as u64 }).await?;
+            for _ in 0..10 {
+                bodies.send(BodyEvent::Chunk(chunk.clone())).await?;
+            }
+            bodies.send(BodyEvent::End { date: None }).await?;
+        }
+        Ok::<_, mpsc::error::SendError<BodyEvent>>(())
+    });
+    let (outcomes, mut heard) = mpsc::unbounded_channel();
+    let envelope = |_| Envelope { flags: Flags::default(), date: None };
+    let inbox = FolderPath::new(["INBOX"]);
+    let ended = destination.append(&inbox, &mut taken, &envelope, &outcomes).await.unwrap_err();
+    assert!(ended.what.contains("Too many errors"), "{ended}");
+    let mut refused = Vec::new();
+    while let Ok(outcome) = heard.try_recv() {
+        let Appended::Refused { key, failure } = outcome else { panic!("{outcome:?}") };
+        assert!(failure.what.contains("Not this one"), "{failure}");
+        refused.push(key);
+    }
+    assert_eq!(refused, [1, 2, 3]);
 }

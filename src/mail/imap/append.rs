@@ -18,7 +18,7 @@ use super::refusal::explain;
 use super::session::{Session, Tag};
 use super::tokens::{Status, StatusText};
 use super::wire::Event;
-use crate::mail::{Appended, BodyEvent, BodyReceiver, Envelope};
+use crate::mail::{Appended, BodyEvent, BodyReceiver, Envelope, SOURCE_BROKE_OFF};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::message::Arrival;
 
@@ -131,7 +131,10 @@ pub async fn append_bodies(
             upload.session.note_carried(passed, waited);
             Ok(select_rows(upload.rows, list_from.unwrap_or(1)))
         }
-        Err(failure) => Err(upload.hear_out(failure).await),
+        Err(failure) => {
+            upload.hear_out(&failure).await;
+            Err(failure)
+        }
     }
 }
 
@@ -183,22 +186,14 @@ impl Upload<'_> {
         }
     }
 
-    /// The connection broke. Where it was while something was written, answers from before may still be there to be read:
-    /// a server that ends a session after so many refusals is got through in no other way. Its last word says more than
-    /// a broken pipe.
-    async fn hear_out(&mut self, failure: Failure) -> Failure {
-        if failure.class != Class::Unreachable || failure.what.contains("broke off") {
-            return failure;
+    /// The connection broke, perhaps while something was written: answers from before may still be there to be read. A server
+    /// that ends a session after so many refusals is got through in no other way.
+    async fn hear_out(&mut self, failure: &Failure) {
+        if !matches!(failure.class, Class::Protocol | Class::Internal) && failure.what != SOURCE_BROKE_OFF {
+            let answers = async { while !self.in_flight.is_empty() && self.read_answer().await.is_ok() {} };
+            // Whatever was not answered until then is in doubt, and looked for later.
+            let _ = timeout(LAST_WORDS, answers).await;
         }
-        let end = Instant::now() + LAST_WORDS;
-        while !self.in_flight.is_empty() {
-            match timeout(end.saturating_duration_since(Instant::now()), self.read_answer()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(last)) if last.what.contains("ended the session") => return last,
-                _ => break,
-            }
-        }
-        failure
     }
 
     fn report(&self, outcome: Appended) {
@@ -455,7 +450,7 @@ async fn skip_message(bodies: &mut BodyReceiver) -> Result<()> {
 
 /// The announced literal can no longer be completed, so the connection must go: a server drops what is incomplete.
 fn broken_off() -> Failure {
-    Failure::new(Class::Unreachable, "the source broke off in the middle of a message")
+    Failure::new(Class::Unreachable, SOURCE_BROKE_OFF)
 }
 
 #[cfg(test)]

@@ -30,6 +30,8 @@ pub struct Session {
     inner: async_imap::Session<Wire<Channel>>,
     facts: ServerFacts,
     farewell: Option<StatusText>,
+    /// How commands ended whose answers came before a write failed: [`Self::next_event`] has them first.
+    unheard: VecDeque<Event>,
     /// Whether compression is offered and was not asked for yet.
     may_compress: bool,
     /// How long the server was waited for in all.
@@ -63,7 +65,8 @@ impl Session {
         facts: ServerFacts,
     ) -> Result<Self> {
         let may_compress = facts.capabilities.has("COMPRESS=DEFLATE");
-        let mut session = Self { inner, facts, farewell: None, may_compress, waited: Duration::ZERO };
+        let (farewell, unheard, waited) = (None, VecDeque::new(), Duration::ZERO);
+        let mut session = Self { inner, facts, farewell, unheard, may_compress, waited };
         session.compress_if_slow().await?;
         Ok(session)
     }
@@ -121,12 +124,16 @@ impl Session {
         }
     }
 
-    /// Why a server takes no more: as it said before it went, if it said anything.
+    /// Why a server takes no more: as it said before it went, if it said anything. What it answered until then is kept.
     async fn last_words(&mut self, error: &io::Error) -> Failure {
         let to_the_end = async {
             loop {
-                if let Err(failure) = self.next_event().await {
-                    return failure;
+                match self.listen().await {
+                    Ok(event @ Event::Tagged { .. }) if self.unheard.len() < COMMANDS_IN_FLIGHT => {
+                        self.unheard.push_back(event);
+                    }
+                    Ok(_) => {}
+                    Err(failure) => return failure,
                 }
             }
         };
@@ -139,6 +146,13 @@ impl Session {
     /// [`Class::Unreachable`] when the connection ended or was silent for a minute, with the server's own reason if it
     /// gave one; [`Class::Protocol`] when it says what is no IMAP.
     pub async fn next_event(&mut self) -> Result<Event> {
+        match self.unheard.pop_front() {
+            Some(event) => Ok(event),
+            None => self.listen().await,
+        }
+    }
+
+    async fn listen(&mut self) -> Result<Event> {
         let begun = Instant::now();
         let event = next_event(&mut self.inner).await;
         self.waited += begun.elapsed();
