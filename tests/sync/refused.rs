@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use mailferry::mail::imap::destination::ImapDestination;
 use mailferry::mail::imap::names::Spelling;
-use mailferry::mail::{Appended, BODY_QUEUE, BodyEvent, Destination, Envelope};
-use mailferry::model::failure::Class;
+use mailferry::mail::{Appended, BODY_QUEUE, BodyEvent, Destination, Envelope, Present};
+use mailferry::model::failure::{Class, Result};
 use mailferry::model::finding::Code;
 use mailferry::model::folder::FolderPath;
 use mailferry::model::message::Flags;
@@ -125,8 +125,9 @@ async fn rules_leave_out_and_count_and_take_in_when_they_change() {
     assert_eq!((strict_again.counts.copied, strict_again.sent), (9, 0), "{}", strict_again.counts);
 }
 
-/// A server that takes a few messages, then answers for them, says farewell and goes away with the next ones half read.
-fn refuse_and_leave(messages: usize) -> SocketAddr {
+/// A server that does as it is told: `answer` is given each command's tag and words, once its literal was read, and says
+/// what goes back; `None` ends the session.
+fn play(mut answer: impl FnMut(&str, &str) -> Option<String> + Send + 'static) -> SocketAddr {
     let socket = TcpSocket::new_v4().unwrap();
     // So small that whoever goes on writing has to wait, and learns of the end from a write.
     socket.set_recv_buffer_size(16 * 1024).unwrap();
@@ -137,33 +138,30 @@ fn refuse_and_leave(messages: usize) -> SocketAddr {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = BufReader::new(stream);
         stream.write_all(b"* OK [CAPABILITY IMAP4rev1 LITERAL+] Ready.\r\n").await.unwrap();
-        let mut refused = Vec::new();
-        while refused.len() < messages {
-            let mut line = String::new();
-            stream.read_line(&mut line).await.unwrap();
-            let tag = line.split(' ').next().unwrap().to_owned();
-            if let Some((_, size)) = line.trim_end().strip_suffix("+}").and_then(|it| it.rsplit_once('{')) {
+        let mut line = String::new();
+        while stream.read_line(&mut line).await.unwrap() > 0 {
+            let (tag, words) = line.trim_end().split_once(' ').unwrap();
+            if let Some((_, size)) = words.strip_suffix("+}").and_then(|it| it.rsplit_once('{')) {
                 let mut message = vec![0; size.parse::<usize>().unwrap() + 2];
                 stream.read_exact(&mut message).await.unwrap();
-                refused.push(format!("{tag} NO [TOOBIG] Not this one.\r\n"));
-            } else {
-                let done = format!("{tag} OK [CAPABILITY IMAP4rev1 LITERAL+] Done.\r\n");
-                stream.write_all(done.as_bytes()).await.unwrap();
             }
+            let Some(said) = answer(tag, words) else { break };
+            stream.write_all(said.as_bytes()).await.unwrap();
+            line.clear();
         }
-        stream.write_all(format!("{}* BYE Too many errors.\r\n", refused.concat()).as_bytes()).await.unwrap();
     });
     address
 }
 
-#[tokio::test]
-async fn what_was_refused_before_the_server_went_away_is_heard() {
-    let session = log_in(refuse_and_leave(3), ANNA).await;
+/// Appends messages of 640 KiB to the Inbox of a server that is played, and lists it; what became of each message it
+/// answered for, and how it ended.
+async fn append(server: SocketAddr, messages: u64) -> (Vec<Appended>, Result<Vec<Present>>) {
+    let session = log_in(server, ANNA).await;
     let mut destination = ImapDestination::beside(session, Spelling::default());
     let (bodies, mut taken) = mpsc::channel(BODY_QUEUE);
     tokio::spawn(async move {
         let chunk = Bytes::from("0123456789abcde\n".repeat(4096));
-        for key in 1..=20 {
+        for key in 1..=messages {
             bodies.send(BodyEvent::Begin { key, size: 10 * chunk.len() as u64 }).await?;
             for _ in 0..10 {
                 bodies.send(BodyEvent::Chunk(chunk.clone())).await?;
@@ -175,13 +173,52 @@ async fn what_was_refused_before_the_server_went_away_is_heard() {
     let (outcomes, mut heard) = mpsc::unbounded_channel();
     let envelope = |_| Envelope { flags: Flags::default(), date: None };
     let inbox = FolderPath::new(["INBOX"]);
-    let ended = destination.append(&inbox, &mut taken, &envelope, &outcomes).await.unwrap_err();
-    assert!(ended.what.contains("Too many errors"), "{ended}");
-    let mut refused = Vec::new();
+    let ended = destination.append_and_list(&inbox, &mut taken, &envelope, &outcomes, 1).await;
+    let mut answered = Vec::new();
     while let Ok(outcome) = heard.try_recv() {
+        answered.push(outcome);
+    }
+    (answered, ended)
+}
+
+#[tokio::test]
+async fn what_was_refused_before_the_server_went_away_is_heard() {
+    let mut refused = Vec::new();
+    let server = play(move |tag, words| {
+        if !words.starts_with("APPEND") {
+            return (refused.len() < 3)
+                .then(|| format!("{tag} OK [CAPABILITY IMAP4rev1 LITERAL+] Done.\r\n"));
+        }
+        refused.push(format!("{tag} NO [TOOBIG] Not this one.\r\n"));
+        match refused.len() {
+            ..3 => Some(String::new()),
+            3 => Some(format!("{}* BYE Too many errors.\r\n", refused.concat())),
+            _ => None,
+        }
+    });
+    let (answered, ended) = append(server, 20).await;
+    let ended = ended.unwrap_err();
+    assert!(ended.what.contains("Too many errors"), "{ended}");
+    let refused = answered.into_iter().map(|outcome| {
         let Appended::Refused { key, failure } = outcome else { panic!("{outcome:?}") };
         assert!(failure.what.contains("Not this one"), "{failure}");
-        refused.push(key);
-    }
-    assert_eq!(refused, [1, 2, 3]);
+        key
+    });
+    assert_eq!(refused.collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_folder_that_goes_before_it_is_listed_is_named_and_keeps_what_was_answered() {
+    let server = play(|tag, words| {
+        Some(match words.split(' ').next().unwrap() {
+            "SELECT" => format!("{tag} NO [NONEXISTENT] No such mailbox.\r\n"),
+            "UID" => format!("{tag} BAD No mailbox selected.\r\n"),
+            _ => format!("{tag} OK [CAPABILITY IMAP4rev1 LITERAL+] Done.\r\n"),
+        })
+    });
+    let (answered, ended) = append(server, 2).await;
+    assert!(answered.iter().all(|one| matches!(one, Appended::Stored { .. })) && answered.len() == 2);
+    let ended = ended.unwrap_err();
+    assert_eq!(ended.class, Class::Refused, "the session is good for other folders: {ended}");
+    assert!(ended.to_string().contains("No such mailbox"), "{ended}");
 }

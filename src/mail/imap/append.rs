@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::folders::{Row, check_count, list_command_from, read_listed, select_rows};
+use super::folders::{Access, Row, check_count, list_command_from, open_command, read_listed, select_rows};
 use super::names::quote;
 use super::refusal::explain;
 use super::session::{Session, Tag};
@@ -92,9 +92,15 @@ struct Upload<'a> {
     again: VecDeque<Message>,
     /// Whether messages may share a command.
     batches: bool,
-    /// The list that is asked for behind the last message.
+    /// The command that opens the folder anew behind the last message, so that the list shows what arrived.
+    reopen: Option<Tag>,
+    /// Why the folder could not be opened anew.
+    closed: Option<Failure>,
+    /// The list that is asked for behind that.
     list: Option<Tag>,
     rows: Vec<Row>,
+    /// Whether any message was refused.
+    refused: bool,
 }
 
 /// Appends every message of a stream to a folder. With `list_from`, lists the open folder from that UID upwards, in the
@@ -123,8 +129,11 @@ pub async fn append_bodies(
         open: None,
         again: VecDeque::new(),
         batches,
+        reopen: None,
+        closed: None,
         list: None,
         rows: Vec::new(),
+        refused: false,
     };
     match upload.carry(bodies, envelope, limit, list_from).await {
         Ok(passed) => {
@@ -172,18 +181,32 @@ impl Upload<'_> {
         self.close_batch().await?;
         loop {
             self.send_again().await?;
-            // Commands are carried out in turn, so the list shows all that was sent before it.
             if let Some(from) = list_from {
-                self.rows.clear();
-                self.list = Some(self.session.send(&list_command_from(from)).await?);
+                self.send_list(from).await?;
             }
-            while !self.in_flight.is_empty() || self.list.is_some() {
+            while !self.in_flight.is_empty() || self.reopen.is_some() || self.list.is_some() {
                 self.read_answer().await?;
             }
-            if self.again.is_empty() {
-                return Ok(passed);
+            if !self.again.is_empty() {
+                continue;
             }
+            // A folder that went while it was filled also refused messages; whoever reads of those finds out why.
+            return match self.closed.take() {
+                Some(closed) if !self.refused => Err(closed),
+                _ => Ok(passed),
+            };
         }
+    }
+
+    /// Asks for the list behind the last message. Commands are carried out in turn, but what an open folder shows may be
+    /// older (Dovecot looks into it only when nothing more waits to be done), and what is opened shows all.
+    async fn send_list(&mut self, from: u32) -> Result<()> {
+        self.rows.clear();
+        self.closed = None;
+        let open = open_command(self.session, &self.folder, Access::Write);
+        self.reopen = Some(self.session.send(&open).await?);
+        self.list = Some(self.session.send(&list_command_from(from)).await?);
+        Ok(())
     }
 
     /// The connection broke, perhaps while something was written: answers from before may still be there to be read. A server
@@ -359,9 +382,15 @@ impl Upload<'_> {
     ) -> Result<Option<Reception>> {
         match self.session.next_event().await? {
             Event::Continue(_) => return Ok(Some(Reception::GoOn)),
+            Event::Tagged { tag, status, rest } if self.reopen.as_ref().is_some_and(|open| *open == *tag) => {
+                self.reopen = None;
+                if status != Status::Ok {
+                    self.closed = Some(explain("SELECT", status, &StatusText::parse(&rest)));
+                }
+            }
             Event::Tagged { tag, status, rest } if self.list.as_ref().is_some_and(|list| *list == *tag) => {
                 self.list = None;
-                if status != Status::Ok {
+                if status != Status::Ok && self.closed.is_none() {
                     return Err(explain("UID FETCH", status, &StatusText::parse(&rest)));
                 }
             }
@@ -406,6 +435,7 @@ impl Upload<'_> {
             self.batches = false;
         }
         if final_word {
+            self.refused = true;
             let keys = batch.messages.iter().chain(waiting).map(|message| message.key);
             for key in keys.collect::<Vec<_>>() {
                 self.report(Appended::Refused { key, failure: failure.clone() });

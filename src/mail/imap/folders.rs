@@ -168,7 +168,7 @@ pub enum Access {
 /// # Errors
 /// Those of the session; [`crate::model::failure::Class::Protocol`] when there is no UIDVALIDITY.
 pub async fn open_folder(session: &mut Session, wire_name: &[u8], access: Access) -> Result<FolderState> {
-    let command = open_command(session, wire_name, access)?;
+    let command = open_command(session, &quote(wire_text(wire_name)?), access);
     let mut state = FolderState::default();
     session
         .run(&command, |line| {
@@ -179,13 +179,14 @@ pub async fn open_folder(session: &mut Session, wire_name: &[u8], access: Access
     check_opened(state)
 }
 
-fn open_command(session: &Session, wire_name: &[u8], access: Access) -> Result<String> {
+/// The command that opens a folder, whose name is given quoted.
+pub fn open_command(session: &Session, folder: &str, access: Access) -> String {
     let verb = match access {
         Access::Read => "EXAMINE",
         Access::Write => "SELECT",
     };
     let condstore = if keeps_modseq(session) { " (CONDSTORE)" } else { "" };
-    Ok(format!("{verb} {}{condstore}", quote(wire_text(wire_name)?)))
+    format!("{verb} {folder}{condstore}")
 }
 
 fn check_opened(state: FolderState) -> Result<FolderState> {
@@ -209,9 +210,9 @@ pub async fn open_and_list_folders(
     mut row: impl FnMut(usize, Row) -> Result<()> + Send,
 ) -> Result<Vec<Result<FolderState>>> {
     let mut commands = Vec::with_capacity(2 * wire_names.len());
-    let list = if session.offers(EXTENSION) { list_command_with_labels() } else { list_command_from(1) };
+    let list = list_command_of_all(session);
     for name in wire_names {
-        commands.push(open_command(session, name, Access::Read)?);
+        commands.push(open_command(session, &quote(wire_text(name)?), Access::Read));
         commands.push(list.clone());
     }
     let mut states = vec![FolderState::default(); wire_names.len()];
@@ -351,7 +352,7 @@ pub async fn list_messages(
     if state.messages == 0 {
         return Ok(Vec::new());
     }
-    let list = if session.offers(EXTENSION) { list_command_with_labels() } else { list_command_from(1) };
+    let list = list_command_of_all(session);
     let mut rows: Vec<Row> = Vec::new();
     let (mut uids, mut expunged) = (Vec::new(), 0);
     session
@@ -384,9 +385,12 @@ pub fn list_command_from(from: u32) -> String {
     format!("UID FETCH {from}:* (UID FLAGS INTERNALDATE RFC822.SIZE)")
 }
 
-/// The command that lists the open folder with the labels of its messages.
-fn list_command_with_labels() -> String {
-    format!("UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE {ATTRIBUTE})")
+/// The command that lists the whole open folder, with the labels of its messages where the server has any.
+fn list_command_of_all(session: &Session) -> String {
+    if session.offers(EXTENSION) {
+        return format!("UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE {ATTRIBUTE})");
+    }
+    list_command_from(1)
 }
 
 /// The message that a response to a listing FETCH shows; counts the expunged.
