@@ -279,7 +279,7 @@ pub trait Destination: Send {
     /// same turn where the protocol lets that be.
     ///
     /// # Errors
-    /// As [`Self::append`], also when only the list failed.
+    /// As [`Self::append`], also when only the list failed. No folder is open then.
     async fn append_and_list(
         &mut self,
         path: &FolderPath,
