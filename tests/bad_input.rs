@@ -384,8 +384,6 @@ fn a_full_mailbox_waits_and_the_others_are_finished() {
     assert!(there < 60 && figure(&status, "copied") == (there + GOOD) as u64, "{there} {status:#}");
     // With room it goes on, and nothing is there twice.
     stage.new.set_user(User::new("bert@new.test", "x").quota(40_000_000));
-    // A session that lingers would still know the old quota.
-    stage.new.restart();
     ferry.run(&[]).expect_code(0);
     let (here, there) =
         (bad.mailbox("bert@bad.test").read_all(), stage.new.mailbox("bert@new.test").read_all());

@@ -21,6 +21,8 @@ use std::fs::{self, Permissions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
@@ -336,6 +338,9 @@ impl Dovecot {
         self.spec.users.retain(|known| known.name != user.name);
         self.spec.users.push(user);
         self.write_users();
+        // Dovecot looks at its files once in each second of the clock at most: what it read in this one stays until the next.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that was set");
+        thread::sleep(Duration::from_nanos(1_000_000_000 - u64::from(since.subsec_nanos())));
     }
 
     /// Everything the server has written to its log.

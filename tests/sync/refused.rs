@@ -46,7 +46,6 @@ async fn a_full_destination_stops_the_mailbox_and_the_rest_follows_when_there_is
     assert_eq!(rows.iter().filter(|row| row.verdict.word() == "Pending").count(), 21 - arrived);
 
     rig.destination.set_user(new_user().quota(10_000_000));
-    rig.destination.restart();
     rig.pass().await;
     rig.assert_same();
     rig.assert_idle().await;
