@@ -214,7 +214,7 @@ async fn a_session_that_there_was_no_room_for_comes_later() {
     // So slow that folders are left when there is room: three are refused at first, and one at the next look.
     let pace = Arc::new(Pace::new(Some(size_of(&rig) / 15)));
     let outcome = pass(&further, &Rules { pace, ..all_rules() }).await;
-    assert!(further.opened() > 0);
+    assert!((1..=2).contains(&further.opened()), "{}", further.opened());
     assert_eq!(outcome.counts.copied, 120, "{outcome:?}");
     rig.assert_same();
     rig.assert_idle().await;
