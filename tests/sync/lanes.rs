@@ -40,8 +40,13 @@ struct Further<'a> {
 
 impl<'a> Further<'a> {
     fn of(rig: &'a Rig) -> Self {
-        let none = || AtomicUsize::new(0);
-        Self { rig, opened: none(), brittle: false, full: none(), door: Semaphore::new(4) }
+        Self {
+            rig,
+            opened: AtomicUsize::new(0),
+            brittle: false,
+            full: AtomicUsize::new(0),
+            door: Semaphore::new(4),
+        }
     }
 
     fn opened(&self) -> usize {
