@@ -1,0 +1,126 @@
+//! What a plan's digest is over, how two plans differ, and what an approval holds.
+
+use super::*;
+
+#[test]
+fn only_the_approved_plan_is_carried_out() {
+    let mut wanted = migration("  stage: Sync\n");
+    let observed = observe(&wanted, true);
+    let digest = decide(&wanted, &observed, at(0)).status.plan.unwrap().digest;
+    wanted.spec.approved_plan = Some(format!("sha256:{}", "0".repeat(64)));
+    let decision = decide(&wanted, &observed, at(0));
+    assert!(decision.steps.is_empty() && decision.status.conditions.holds(Type::ReviewRequired));
+    assert!(matches!(decision.ending, Some(Ending::Stopped(f)) if f.class == Class::Configuration));
+    wanted.spec.approved_plan = Some(digest.clone());
+    assert_eq!(syncs(&decide(&wanted, &observed, at(0))).len(), 3);
+    wanted.spec.workers.concurrency = 1;
+    assert_eq!(
+        decide(&wanted, &observed, at(0)).status.plan.unwrap().digest,
+        digest,
+        "the pace is not the plan"
+    );
+    wanted.spec.policy.max_message_bytes = Some(5);
+    assert_ne!(decide(&wanted, &observed, at(0)).status.plan.unwrap().digest, digest);
+}
+
+#[test]
+fn a_change_after_approval_holds_the_migration_and_says_what_changed() {
+    let mut wanted = migration("  stage: Sync\n");
+    let mut observed = observe(&wanted, true);
+    let first = decide(&wanted, &observed, at(0));
+    wanted.spec.approved_plan = first.status.plan.as_ref().map(|plan| plan.digest.clone());
+    wanted.status = Some(first.status);
+    // The domains are looked at anew before the plan stands again; what was approved is not forgotten meanwhile.
+    wanted.status = Some(decide(&wanted, &observe(&wanted, false), at(1)).status);
+    assert!(wanted.status.as_ref().unwrap().plan.is_none());
+    let found = [("one@a.test", Ok(Protocol::Pop3)), ("two@a.test", Ok(Protocol::Pop3))];
+    observed.domains.get_mut("a.test").unwrap().discovery = Some(discovery("a.test", &found).into());
+    for _ in 0..2 {
+        let decision = decide(&wanted, &observed, at(2));
+        assert!(syncs(&decision).is_empty() && decision.halt);
+        assert_eq!(decision.status.phase, Some(Phase::ReviewRequired));
+        let review = decision.status.conditions.of(Type::ReviewRequired).unwrap();
+        let change = "a.test: was 2 mailboxes: IMAP 1 · POP3 1";
+        assert!(review.message.contains(change), "{}", review.message);
+        let Some(Ending::Stopped(failure)) = &decision.ending else { panic!("{:?}", decision.ending) };
+        assert!(failure.what.contains(change) && failure.class == Class::Configuration, "{failure}");
+        wanted.status = Some(decision.status);
+    }
+    observed = observe(&wanted, true);
+    assert_eq!(syncs(&decide(&wanted, &observed, at(3))).len(), 3, "the approved plan stands again");
+}
+
+#[test]
+fn the_digest_is_over_all_that_matters_and_nothing_else() {
+    let wanted = migration("");
+    let observed = observe(&wanted, true);
+    let digest = |extra: &str| document::Plan::of(&migration(extra).spec, &observed).digest();
+    let plain = digest("");
+    for same in [
+        "  stage: Sync\n",
+        "  workers: {concurrency: 2}\n",
+        "  policy: {limits: {perHostConnections: 2}, settleSeconds: 20}\n",
+        "  acknowledge: [{finding: MixedProtocols, reason: agreed}]\n",
+        "  checklist: {mailboxes: 9}\n",
+        "  trigger: {sync: again}\n",
+    ] {
+        assert_eq!(digest(same), plain, "{same}");
+    }
+    let differing = [
+        "  policy: {verify: Full}\n",
+        "  policy: {since: 2019-01-01}\n",
+        "  policy: {maxMessageBytes: 5}\n",
+        "  mapping: {exclude: [Junk]}\n",
+        "  mapping: {folders: [{from: A, to: B}, {from: C, to: D}]}\n",
+        "  mapping: {folders: [{from: C, to: D}, {from: A, to: B}]}\n",
+    ];
+    let mut digests: Vec<String> = differing.iter().map(|extra| digest(extra)).collect();
+    let change = |change: &dyn Fn(&mut Observed)| {
+        let mut observed = observed.clone();
+        change(&mut observed);
+        document::Plan::of(&wanted.spec, &observed).digest()
+    };
+    let mailbox = |change: fn(&mut mailboxes::PlannedMailbox)| {
+        move |observed: &mut Observed| {
+            let seen = observed.domains.get_mut("a.test").unwrap();
+            let mut planned = seen.planned().to_vec();
+            change(&mut planned[0]);
+            seen.mailboxes = Some(Ok(planned.into()));
+        }
+    };
+    digests.push(change(&mailbox(|m| m.destination = "other@new.test".parse().unwrap())));
+    digests.push(change(&mailbox(|m| "bob".clone_into(&mut m.login_name))));
+    digests.push(change(&|observed| {
+        let found = [("one@a.test", Ok(Protocol::Imap)), ("two@a.test", Ok(Protocol::Imap))];
+        observed.domains.get_mut("a.test").unwrap().discovery = Some(discovery("a.test", &found).into());
+    }));
+    let mut spec = wanted.spec.clone();
+    spec.domains.pop();
+    digests.push(document::Plan::of(&spec, &observed).digest());
+    digests.push(plain);
+    let different: std::collections::BTreeSet<&String> = digests.iter().collect();
+    assert_eq!(different.len(), digests.len(), "each change makes another plan");
+}
+
+#[test]
+fn two_plans_differ_line_by_line() {
+    let wanted = migration("  policy: {since: 2019-01-01}\n");
+    let before = document::Plan::of(&migration("").spec, &observe(&wanted, true));
+    let mut observed = observe(&wanted, true);
+    let found = [("one@a.test", Ok(Protocol::Pop3)), ("two@a.test", Err(Class::Credentials))];
+    observed.domains.get_mut("a.test").unwrap().discovery = Some(discovery("a.test", &found).into());
+    observed.domains.get_mut("b.test").unwrap().mailboxes = Some(Ok(Vec::new().into()));
+    let changes = document::Plan::of(&wanted.spec, &observed).changes_since(&before);
+    let shown: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "one@a.test: was from IMAP mail.a.test:993 (TLS) as one@a.test to one@a.test, \
+             is from POP3 mail.a.test:993 (TLS) as one@a.test to one@a.test",
+            "spec.policy.since: new, 2019-01-01",
+            "three@b.test: gone, was from IMAP mail.b.test:993 (TLS) as three@b.test to three@b.test",
+            "two@a.test: was from POP3 mail.a.test:993 (TLS) as two@a.test to two@a.test, \
+             is from nowhere: no login worked as two@a.test to two@a.test",
+        ]
+    );
+}
