@@ -1,6 +1,6 @@
 //! The one failure table. A [`Failure`] says what failed, where, and what to do next; its [`Class`] decides whether to
-//! try again, the exit code, the condition reason, the event and the metric label. Nothing else in Mailferry decides
-//! any of these.
+//! try again, the exit code, the condition reason, the event and the metric label; class and [`FailureCode`] decide what it
+//! spoils ([`Failure::spoils`]). Nothing else in Mailferry decides any of these, and nothing looks at the words.
 
 use std::fmt;
 use std::time::Duration;
@@ -252,6 +252,145 @@ impl fmt::Display for Class {
     }
 }
 
+/// What exactly a peer said or did, as far as it is one of the known things: kept where the answer is read, so that nobody
+/// has to look into sentences later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FailureCode {
+    /// There is no such folder (NONEXISTENT, TRYCREATE).
+    NoSuchFolder,
+    /// A folder of this name, or of one that the server takes for the same, is there already.
+    FolderExists,
+    /// The server keeps the name for itself.
+    NameReserved,
+    /// The server cannot hold the name: its characters, its length, its depth.
+    NameRefused,
+    /// Nothing can be put below the folder above.
+    NoInferiors,
+    /// The user may not do it (NOPERM).
+    NoPermission,
+    /// The user was let in, and no mailbox is open to them.
+    NotConnected,
+    /// The mailbox, the account or its disk is full.
+    Full,
+    /// The message is larger than the server takes.
+    TooLarge,
+    /// The server does not take this arrival date.
+    DateRefused,
+    /// The server does not take one of the flags.
+    FlagRefused,
+    /// Somebody else holds the mailbox (INUSE, a lock).
+    Locked,
+    /// There are too many sessions.
+    TooManySessions,
+    /// The server asks to come again later.
+    TryLater,
+    /// What the account may hand out in a day is spent.
+    DaySpent,
+    /// The server has no means for this way of logging in, or refuses it for all.
+    MechanismRefused,
+    /// The server does not know the command or its form (BAD).
+    NotUnderstood,
+    /// The command was right and came at a moment at which the server does not take it.
+    WrongState,
+    /// The server calls it a fault of its own (SERVERBUG).
+    ServerFault,
+    /// The peer said nothing for too long.
+    Silent,
+    /// The connection ended.
+    ConnectionEnded,
+    /// What came is not the protocol, so that nothing on this connection can be told apart any more.
+    Garbled,
+    /// The source went away in the middle of a message, so that the destination could not be given the rest.
+    SourceBrokeOff,
+    /// The server lists the message and hands out nothing for it.
+    NothingCame,
+    /// The server handed out a notice of its own in place of the message.
+    NoticeCame,
+    /// The server said that it stored the message, and does not list it.
+    NotSeen,
+    /// Sessions end at this message, each time.
+    EndsSessions,
+    /// A message cannot be kept for a moment on this machine: the temporary directory is full or missing.
+    NoSpool,
+}
+
+impl FailureCode {
+    const ALL: [Self; 28] = [
+        Self::NoSuchFolder,
+        Self::FolderExists,
+        Self::NameReserved,
+        Self::NameRefused,
+        Self::NoInferiors,
+        Self::NoPermission,
+        Self::NotConnected,
+        Self::Full,
+        Self::TooLarge,
+        Self::DateRefused,
+        Self::FlagRefused,
+        Self::Locked,
+        Self::TooManySessions,
+        Self::TryLater,
+        Self::DaySpent,
+        Self::MechanismRefused,
+        Self::NotUnderstood,
+        Self::WrongState,
+        Self::ServerFault,
+        Self::Silent,
+        Self::ConnectionEnded,
+        Self::Garbled,
+        Self::SourceBrokeOff,
+        Self::NothingCame,
+        Self::NoticeCame,
+        Self::NotSeen,
+        Self::EndsSessions,
+        Self::NoSpool,
+    ];
+
+    /// The code that [`fmt::Display`] wrote; `None` for a word of a newer version.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.to_string() == word)
+    }
+}
+
+impl fmt::Display for FailureCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Which end of a migration something happened at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Side {
+    /// Where mail is read.
+    Source,
+    /// Where mail is written.
+    Destination,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        })
+    }
+}
+
+/// How much a failure spoils: everything beside it goes on. Ordered from the least to the most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Spoils {
+    /// One message.
+    Item,
+    /// One folder; the session can be used for the next.
+    Folder,
+    /// One session; another one may go on where it was.
+    Session,
+    /// One mailbox, until somebody mends it.
+    Mailbox,
+    /// Every mailbox of the host.
+    Host,
+}
+
 /// The longest wait that a server may ask for.
 const ASKED_MAX: Duration = Duration::from_hours(1);
 
@@ -259,8 +398,14 @@ const ASKED_MAX: Duration = Duration::from_hours(1);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// The class; everything that is decided about the failure follows from it.
+    /// The class: whether to try again, and how it is told.
     pub class: Class,
+    /// What exactly happened, where it is one of the known things.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<FailureCode>,
+    /// The end that it happened at, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
     /// Where, outermost first: a file and line, a domain, a mailbox, a server, a folder, a UID.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub place: Vec<String>,
@@ -280,7 +425,8 @@ pub struct Failure {
 impl Failure {
     /// A failure of a class. Text from a peer in `what` must have passed [`super::text::printable`].
     pub fn new(class: Class, what: impl Into<String>) -> Self {
-        Self { class, place: Vec::new(), what: what.into(), hint: None, wait: None, causes: Vec::new() }
+        let (what, code, side) = (what.into(), None, None);
+        Self { class, code, side, place: Vec::new(), what, hint: None, wait: None, causes: Vec::new() }
     }
 
     /// Something is wrong in what the user wrote.
@@ -296,6 +442,67 @@ impl Failure {
     /// A promise of our own does not hold.
     pub fn internal(what: impl Into<String>) -> Self {
         Self::new(Class::Internal, what)
+    }
+
+    /// Says what exactly happened; the innermost code, given first, stays.
+    #[must_use]
+    pub fn code(mut self, code: FailureCode) -> Self {
+        self.code.get_or_insert(code);
+        self
+    }
+
+    /// Says at which end it happened; the innermost word, given first, stays.
+    #[must_use]
+    pub fn side(mut self, side: Side) -> Self {
+        self.side.get_or_insert(side);
+        self
+    }
+
+    /// Whether it is this exact thing.
+    pub fn is(&self, code: FailureCode) -> bool {
+        self.code == Some(code)
+    }
+
+    /// How much is spoiled, whatever is done about it: decided by class and code alone, here and nowhere else.
+    pub fn spoils(&self) -> Spoils {
+        match (self.class, self.code) {
+            (Class::Message, _)
+            | (_, Some(FailureCode::TooLarge | FailureCode::NothingCame | FailureCode::NoticeCame)) => {
+                Spoils::Item
+            }
+            (_, Some(FailureCode::NotConnected | FailureCode::NoSpool)) => Spoils::Mailbox,
+            // The server answered; only what was asked failed.
+            (
+                _,
+                Some(
+                    FailureCode::NoSuchFolder
+                    | FailureCode::FolderExists
+                    | FailureCode::NameReserved
+                    | FailureCode::NameRefused
+                    | FailureCode::NoInferiors
+                    | FailureCode::NoPermission
+                    | FailureCode::NotUnderstood
+                    | FailureCode::WrongState
+                    | FailureCode::ServerFault,
+                ),
+            )
+            | (Class::Refused, _) => Spoils::Folder,
+            (Class::Tls, _) => Spoils::Host,
+            (Class::Unreachable | Class::Conflict | Class::Throttled | Class::Protocol, _) => Spoils::Session,
+            (
+                Class::Credentials
+                | Class::Configuration
+                | Class::Quota
+                | Class::Internal
+                | Class::Interrupted,
+                _,
+            ) => Spoils::Mailbox,
+        }
+    }
+
+    /// Whether the session that it happened in can still be used.
+    pub fn leaves_the_session(&self) -> bool {
+        self.spoils() <= Spoils::Folder
     }
 
     /// Names the place around the places named so far. A folder's name comes from a peer, so places are made printable.
@@ -445,6 +652,42 @@ mod tests {
     fn a_folder_cannot_write_to_a_terminal_through_its_name() {
         let failure = Failure::new(Class::Refused, "refused").at("Evil\u{1b}[2J\nerror: fake");
         assert_eq!(failure.sentence(), "Evil\\u{1b}[2J\\u{a}error: fake: refused");
+    }
+
+    #[test]
+    fn class_and_code_decide_what_is_spoiled() {
+        use Spoils::{Folder, Host, Item, Mailbox, Session};
+        for (class, code, spoils) in [
+            (Class::Message, None, Item),
+            (Class::Message, Some(FailureCode::TooLarge), Item),
+            (Class::Refused, None, Folder),
+            (Class::Refused, Some(FailureCode::NoPermission), Folder),
+            (Class::Refused, Some(FailureCode::NotConnected), Mailbox),
+            (Class::Protocol, Some(FailureCode::NotUnderstood), Folder),
+            (Class::Protocol, Some(FailureCode::ServerFault), Folder),
+            (Class::Protocol, Some(FailureCode::Garbled), Session),
+            (Class::Protocol, None, Session),
+            (Class::Unreachable, Some(FailureCode::Silent), Session),
+            (Class::Throttled, None, Session),
+            (Class::Quota, Some(FailureCode::Full), Mailbox),
+            (Class::Credentials, None, Mailbox),
+            (Class::Configuration, Some(FailureCode::NoSpool), Mailbox),
+            (Class::Tls, None, Host),
+        ] {
+            let failure = Failure { code, ..Failure::new(class, "") };
+            assert_eq!(failure.spoils(), spoils, "{class:?} {code:?}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_read_back_by_its_word() {
+        for code in FailureCode::ALL {
+            assert_eq!(FailureCode::from_word(&code.to_string()), Some(code));
+        }
+        assert_eq!(
+            FailureCode::ALL.iter().collect::<std::collections::BTreeSet<_>>().len(),
+            FailureCode::ALL.len()
+        );
     }
 
     #[test]
