@@ -89,6 +89,7 @@ async fn fill(ledger: &dyn Ledger) {
             .then(|| (folder.clone(), Arrival { uidvalidity: 9, uid: 1 + u32::try_from(at).unwrap() })),
         verdict,
         replaces: None,
+        refused: None,
     };
     let settled: Vec<_> = fates.into_iter().enumerate().map(settled).collect();
     ledger.settle(&settled, None).await.unwrap();

@@ -11,7 +11,7 @@ use crate::mail::http::{NoAnswer, shown};
 use crate::mail::network::Network;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{EXCERPT_MAX, Evidence, Grade, Outcome, Signal};
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::protocol::Protocol;
 use crate::model::provider::Provider;
 use crate::model::service::{Service, ServiceFacts};
@@ -168,8 +168,7 @@ impl Heard {
         if let Some(led) = why.refused {
             self.refused.push((shown(asked), shown(&led)));
         }
-        if why.failure.class == Class::Unreachable && why.failure.what.ends_with("does not exist in the DNS")
-        {
+        if why.failure.is(FailureCode::NoSuchHost) {
             self.note(signal, grade, at, Outcome::NotOffered, format!("{place}: no such host"));
         } else {
             self.fail(signal, grade, at, &place, why.failure);

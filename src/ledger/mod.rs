@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 
-use crate::model::failure::Result;
+use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
@@ -94,6 +94,17 @@ pub struct Settled {
     pub verdict: Verdict,
     /// The row under a void locator that this one takes the place of; it is forgotten in the same step.
     pub replaces: Option<RowId>,
+    /// Why it was refused, for a verdict of [`Verdict::Quarantined`].
+    pub refused: Option<Refused>,
+}
+
+/// Why a message was refused, as far as it decides whether it is worth trying again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// What exactly it was, where that is one of the known things.
+    pub code: Option<FailureCode>,
+    /// The limit that it is over, in bytes, where the server tells one.
+    pub limit: Option<u64>,
 }
 
 /// Messages that were about to be sent to a folder, and how the folder stood before.

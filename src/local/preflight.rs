@@ -10,7 +10,7 @@ use crate::mail::imap::probe::{Room, ask_room};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, Evidence, Grade, MailboxSize, Outcome, Signal};
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::powershell;
 use crate::model::text::{counted, printable};
@@ -106,8 +106,7 @@ fn draw(
 
 /// Whether it is the mailbox that is closed, and not the way to it or the token's giver.
 fn is_closed(failure: &Failure) -> bool {
-    matches!(failure.class, Class::Credentials | Class::Refused)
-        && !failure.what.starts_with("gives no token")
+    matches!(failure.class, Class::Credentials | Class::Refused) && !failure.is(FailureCode::NoToken)
 }
 
 /// A mailbox that the application may not open, with the lines that open it.
@@ -206,7 +205,8 @@ mod tests {
                 "Set-Mailbox anna@new.test -MaxReceiveSize 150MB",
             ),
             (
-                refused(Class::Credentials, "gives no token: invalid_client"),
+                refused(Class::Credentials, "gives no token: invalid_client")
+                    .map_err(|failure| failure.code(FailureCode::NoToken)),
                 Code::DestinationUnasked,
                 "1 mailbox at outlook.office365.com:993 could not be asked",
             ),

@@ -17,6 +17,7 @@ mod sasl;
 mod speed;
 pub(crate) mod spool;
 pub mod tls;
+pub mod words;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -119,8 +120,6 @@ pub type BodyReceiver = mpsc::Receiver<BodyEvent>;
 
 /// Body events that may wait between two stages; with 64 KiB a chunk this bounds a mailbox's buffers to 1 MiB a stage.
 pub const BODY_QUEUE: usize = 16;
-/// What a destination says when the source went away in the middle of a message: the source's own failure says more.
-pub const SOURCE_BROKE_OFF: &str = "the source broke off in the middle of a message";
 
 /// A message that is wanted from the open folder.
 #[derive(Debug, Clone)]

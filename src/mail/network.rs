@@ -25,7 +25,7 @@ use super::host::{Host, Waiting};
 use super::tls::Trust;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::TlsFacts;
-use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::protocol::Tls;
 use crate::model::text::printable;
 
@@ -268,6 +268,7 @@ fn explain_lookup(host: &str, error: &NetError) -> Failure {
     let host = printable(host);
     if error.is_nx_domain() || error.is_no_records_found() {
         return Failure::new(Class::Unreachable, format!("the name {host} does not exist in the DNS"))
+            .code(FailureCode::NoSuchHost)
             .hint("check the spelling of the domain or host")
             .caused_by(error);
     }

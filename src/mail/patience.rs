@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::network::SILENCE_MAX;
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 
 /// What a command has to begin with, and never has more of.
 const CREDIT: Duration = Duration::from_mins(2);
@@ -46,10 +46,9 @@ impl Patience {
     pub fn hear(&mut self, line: usize, belongs: bool) -> Result<()> {
         self.earn(line);
         let weight = if belongs { 1 } else { WEIGHT_OF_CHATTER };
-        self.lines = self
-            .lines
-            .checked_sub(weight)
-            .ok_or_else(|| Failure::protocol("talks on and on and does not answer"))?;
+        self.lines = self.lines.checked_sub(weight).ok_or_else(|| {
+            Failure::protocol("talks on and on and does not answer").code(FailureCode::Garbled)
+        })?;
         Ok(())
     }
 
@@ -74,6 +73,7 @@ impl Patience {
                 format!("was silent for {} s", SILENCE_MAX.as_secs())
             };
             Failure::new(Class::Unreachable, what)
+                .code(FailureCode::Silent)
                 .hint("it is tried again; see whether the server is overloaded")
         })
     }

@@ -284,8 +284,14 @@ pub enum FailureCode {
     TooManySessions,
     /// The server asks to come again later.
     TryLater,
-    /// What the account may hand out in a day is spent.
+    /// The server's limit of what an account may hand out in a day is reached.
     DaySpent,
+    /// Our own limit of what is read in a day is reached; the failure says when it goes on.
+    LimitSpent,
+    /// The server says that it was the user name or the password (AUTHENTICATIONFAILED), and not only that it refuses.
+    WrongCredentials,
+    /// The server does nothing before the client has said its name (ID, RFC 2971).
+    NeedsId,
     /// The server has no means for this way of logging in, or refuses it for all.
     MechanismRefused,
     /// The server does not know the command or its form (BAD).
@@ -312,10 +318,16 @@ pub enum FailureCode {
     EndsSessions,
     /// A message cannot be kept for a moment on this machine: the temporary directory is full or missing.
     NoSpool,
+    /// The DNS has no such name.
+    NoSuchHost,
+    /// The authorization server gives no token.
+    NoToken,
+    /// A Secret, or what is needed of it, is missing.
+    MissingSecret,
 }
 
 impl FailureCode {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 34] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -331,6 +343,9 @@ impl FailureCode {
         Self::TooManySessions,
         Self::TryLater,
         Self::DaySpent,
+        Self::LimitSpent,
+        Self::WrongCredentials,
+        Self::NeedsId,
         Self::MechanismRefused,
         Self::NotUnderstood,
         Self::WrongState,
@@ -344,6 +359,9 @@ impl FailureCode {
         Self::NotSeen,
         Self::EndsSessions,
         Self::NoSpool,
+        Self::NoSuchHost,
+        Self::NoToken,
+        Self::MissingSecret,
     ];
 
     /// The code that [`fmt::Display`] wrote; `None` for a word of a newer version.
@@ -470,7 +488,9 @@ impl Failure {
             | (_, Some(FailureCode::TooLarge | FailureCode::NothingCame | FailureCode::NoticeCame)) => {
                 Spoils::Item
             }
-            (_, Some(FailureCode::NotConnected | FailureCode::NoSpool)) => Spoils::Mailbox,
+            (_, Some(FailureCode::NotConnected | FailureCode::NeedsId | FailureCode::NoSpool)) => {
+                Spoils::Mailbox
+            }
             // The server answered; only what was asked failed.
             (
                 _,
@@ -670,6 +690,7 @@ mod tests {
             (Class::Unreachable, Some(FailureCode::Silent), Session),
             (Class::Throttled, None, Session),
             (Class::Quota, Some(FailureCode::Full), Mailbox),
+            (Class::Refused, Some(FailureCode::NeedsId), Mailbox),
             (Class::Credentials, None, Mailbox),
             (Class::Configuration, Some(FailureCode::NoSpool), Mailbox),
             (Class::Tls, None, Host),

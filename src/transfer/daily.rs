@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::ledger::Ledger;
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 
 /// The field that sets it, and the place of the failure that tells of a pause.
 pub const FIELD: &str = "spec.policy.limits.sourceBytesPerDay";
@@ -62,6 +62,7 @@ fn pause(read: u64, limit: u64, at: Timestamp, now: Timestamp) -> Failure {
     );
     let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
     Failure::new(Class::Throttled, what)
+        .code(FailureCode::LimitSpent)
         .hint("nothing; a run that is ended meanwhile goes on when it is begun anew after that time")
         .pause(wait.max(Duration::from_secs(1)))
         .at(FIELD)

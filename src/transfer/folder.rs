@@ -457,7 +457,17 @@ fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {
 }
 
 pub(super) fn settled(id: RowId, destination: Option<(FolderPath, Arrival)>, verdict: Verdict) -> Settled {
-    Settled { id, known: None, size: None, date: None, flags: None, destination, verdict, replaces: None }
+    Settled {
+        id,
+        known: None,
+        size: None,
+        date: None,
+        flags: None,
+        destination,
+        verdict,
+        replaces: None,
+        refused: None,
+    }
 }
 
 /// The flags that the destination can keep.

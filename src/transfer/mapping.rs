@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Rules;
 use crate::mail::Folder;
-use crate::model::failure::{Class, Failure};
 use crate::model::folder::{FolderPath, SpecialUse};
 
 /// What is to become of one source folder.
@@ -86,11 +85,6 @@ pub fn spell_plainly(plans: &[FolderPlan], at: usize) -> Option<FolderPath> {
             FolderPath::new(names)
         })
         .find(|name| plans.iter().all(|other| other.destination != *name))
-}
-
-/// Whether a server says that it keeps a folder's name for itself, as Exchange Online does with `Files`.
-pub fn is_reserved(failure: &Failure) -> bool {
-    failure.class == Class::Refused && failure.what.to_ascii_lowercase().contains("name is reserved")
 }
 
 /// Other names for a folder whose name, or that of a folder above it, the server keeps for itself: one of the names gets an
@@ -273,9 +267,6 @@ mod tests {
         assert_eq!(aside(&["Files", "Files_"]), ["Files_ (2)"]);
         assert_eq!(aside(&["Files", "Files_/2020"]), ["Files_ (2)"]);
         assert_eq!(aside(&["Files/2020"]), ["Files_/2020", "Files/2020_"]);
-        let reserved = Failure::new(Class::Refused, "refused CREATE: Folder name is reserved");
-        assert!(is_reserved(&reserved));
-        assert!(!is_reserved(&Failure::new(Class::Refused, "refused CREATE: [NOPERM] no")));
     }
 
     #[test]

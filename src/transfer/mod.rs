@@ -31,7 +31,7 @@ use jiff::Timestamp;
 
 use crate::ledger::{Cursor, Ledger, RowId, protocol_of};
 use crate::mail::{Destination, Folder, Source, Survey};
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::label::LabelTally;
@@ -394,8 +394,8 @@ async fn make_folders(
     for (at, ended) in wanted.into_iter().zip(destination.ensure_folders(&folders).await?) {
         match ended {
             Ok(()) => drop(made.insert(plans[at].destination.clone())),
-            Err(failure) if mapping::is_reserved(&failure) => reserved.push(at),
-            Err(failure) if failure.class == Class::Refused && failure.what.contains("[CANNOT]") => {
+            Err(failure) if failure.is(FailureCode::NameReserved) => reserved.push(at),
+            Err(failure) if failure.is(FailureCode::NameRefused) => {
                 let Some(other) = mapping::spell_plainly(plans, at) else { continue };
                 // The name is told only if it is one; else the folder's own pass says why it cannot be made.
                 if destination.ensure_folder(&other, plans[at].source.subscribed).await.is_ok() {

@@ -16,9 +16,9 @@ use crate::ledger::{Known, RowId, Settled};
 use crate::mail::spool::Spool;
 use crate::mail::{
     Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Present,
-    SOURCE_BROKE_OFF, Source, Wanted,
+    Source, Wanted,
 };
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazard, Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
@@ -188,7 +188,7 @@ pub async fn copy_window(
     let appended = appended.map(|present| copied.present = present);
     // The destination's own failure says more than the broken queue that it leaves at the source.
     copied.failure = match (appended, fetched, tapped) {
-        (Err(at_destination), Err(at_source), _) if at_destination.what == SOURCE_BROKE_OFF => {
+        (Err(at_destination), Err(at_source), _) if at_destination.is(FailureCode::SourceBrokeOff) => {
             Some(at_source)
         }
         (Err(at_destination), _, _) => Some(at_destination),
@@ -214,6 +214,7 @@ fn settle(
         destination,
         verdict,
         replaces: None,
+        refused: None,
     }
 }
 

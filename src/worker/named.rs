@@ -84,6 +84,7 @@ mod tests {
             destination: None,
             verdict,
             replaces: None,
+            refused: None,
         };
         let settled = [
             settle(5_989, Verdict::DeliveredAltered("cut".into())),

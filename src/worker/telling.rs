@@ -3,13 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::address::Address;
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::progress::MessageCounts;
 use crate::model::record::MailboxRecord;
 use crate::plan::backoff::{jitter, wait_after};
-
-/// What is said before the time at which a mailbox that waits goes on.
-const GOES_ON: &str = "it goes on by itself at";
 
 /// What is to be told of an attempt that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +34,8 @@ pub(super) fn after_attempt(mailbox: &Address, record: &MailboxRecord) -> Tellin
     let until = record.ended.and_then(|ended| ended.checked_add(wait).ok());
     let mut failure = failure.clone();
     // A pause of our own names its time already.
-    if let Some(until) = until.filter(|_| !failure.what.contains(GOES_ON)) {
-        failure.what = format!("{}; {GOES_ON} {until:.0}", failure.what);
+    if let Some(until) = until.filter(|_| !failure.is(FailureCode::LimitSpent)) {
+        failure.what = format!("{}; it goes on by itself at {until:.0}", failure.what);
     }
     Telling::Waiting(Box::new(MailboxRecord { failure: Some(failure), ended: None, ..record.clone() }))
 }
@@ -135,7 +132,8 @@ mod tests {
         let failure = waiting.failure.unwrap();
         assert_eq!(failure.class, Class::Throttled);
         assert_eq!(failure.what, "it failed; it goes on by itself at 1970-01-01T00:02:00Z");
-        let ours = Failure { what: "enough; it goes on by itself at noon".to_owned(), ..failure };
+        let what = "enough; it goes on by itself at noon".to_owned();
+        let ours = Failure { what, code: Some(FailureCode::LimitSpent), ..failure };
         let record = MailboxRecord { failure: Some(ours.clone()), ..record(None, 1) };
         let Telling::Waiting(waiting) = after_attempt(&anna, &record) else { panic!() };
         assert_eq!(waiting.failure, Some(ours), "one time is told");

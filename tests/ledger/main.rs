@@ -144,6 +144,7 @@ fn settled(id: RowId, verdict: Verdict, arrival: Option<Arrival>) -> Settled {
         destination: arrival.map(|arrival| (folder(), arrival)),
         verdict,
         replaces: None,
+        refused: None,
     }
 }
 

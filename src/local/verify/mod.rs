@@ -478,5 +478,6 @@ fn altered(row: &Row, reason: String) -> Settled {
         destination: row.destination.clone(),
         verdict: Verdict::DeliveredAltered(reason),
         replaces: None,
+        refused: None,
     }
 }

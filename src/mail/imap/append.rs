@@ -18,8 +18,8 @@ use super::refusal::explain;
 use super::session::{Session, Tag};
 use super::tokens::{Status, StatusText};
 use super::wire::Event;
-use crate::mail::{Appended, BodyEvent, BodyReceiver, Envelope, SOURCE_BROKE_OFF};
-use crate::model::failure::{Class, Failure, Result};
+use crate::mail::{Appended, BodyEvent, BodyReceiver, Envelope};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::message::Arrival;
 
 /// Commands that may be unanswered. With the bounds of a batch this is what is in doubt after a cut (FAULTS §0.1).
@@ -212,7 +212,9 @@ impl Upload<'_> {
     /// The connection broke, perhaps while something was written: answers from before may still be there to be read. A server
     /// that ends a session after so many refusals is got through in no other way.
     async fn hear_out(&mut self, failure: &Failure) {
-        if !matches!(failure.class, Class::Protocol | Class::Internal) && failure.what != SOURCE_BROKE_OFF {
+        if !matches!(failure.class, Class::Protocol | Class::Internal)
+            && !failure.is(FailureCode::SourceBrokeOff)
+        {
             let answers = async { while !self.in_flight.is_empty() && self.read_answer().await.is_ok() {} };
             // Whatever was not answered until then is in doubt, and looked for later.
             let _ = timeout(LAST_WORDS, answers).await;
@@ -480,7 +482,8 @@ async fn skip_message(bodies: &mut BodyReceiver) -> Result<()> {
 
 /// The announced literal can no longer be completed, so the connection must go: a server drops what is incomplete.
 fn broken_off() -> Failure {
-    Failure::new(Class::Unreachable, SOURCE_BROKE_OFF)
+    Failure::new(Class::Unreachable, "the source broke off in the middle of a message")
+        .code(FailureCode::SourceBrokeOff)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::mail::{
     Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Survey,
 };
 use crate::model::evidence::ServerFacts;
-use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::message::Flags;
 
@@ -125,12 +125,7 @@ impl Destination for ImapDestination {
         for (at, ended) in missing.iter().zip(self.run_for("CREATE", &missing, wanted).await?) {
             match ended {
                 // Somebody else was quicker, or the server keeps the name in another case: opening it will tell.
-                Err(failure)
-                    if !failure.what.contains("ALREADYEXISTS")
-                        && !failure.what.contains("already exists") =>
-                {
-                    made[*at] = Err(failure);
-                }
+                Err(failure) if !failure.is(FailureCode::FolderExists) => made[*at] = Err(failure),
                 Ok(()) | Err(_) => drop(self.known.insert(wanted[*at].0.clone())),
             }
         }

@@ -1,19 +1,15 @@
-//! What a server's NO, BAD or BYE means: response codes (RFC 5530, RFC 9051 §7.1, RFC 4978 and the habits of known
-//! servers) become a failure class, here and nowhere else.
+//! What a server's NO, BAD or BYE means: its response code (RFC 5530, RFC 9051 §7.1, RFC 4469, RFC 7889 and the habits of
+//! known servers) or its words ([`words`]) become a failure's class and code, here and nowhere else.
 
 use std::time::Duration;
 
 use super::tokens::{Status, StatusText};
-use crate::model::failure::{Class, Failure};
+use crate::mail::words::{self, Asked, Meaning};
+use crate::model::failure::{Class, Failure, FailureCode};
 
-/// What Exchange Online says, to whatever is asked, when it knows who logs in and opens no mailbox.
-const NOT_CONNECTED: &str = "authenticated but not connected";
-/// What to do about it.
+/// What to do about a mailbox that Exchange Online opens for nobody.
 const NOT_CONNECTED_REMEDY: &str = "the mailbox is not there, not licensed, closed to IMAP, or not open to the application: in Exchange Online PowerShell see Get-CASMailbox and Get-MailboxPermission, then Set-CASMailbox -ImapEnabled $true and Add-MailboxPermission -AccessRights FullAccess";
-
-/// What Gmail says, to a login too, once a mailbox was read or asked too much within a day.
-const DAY_SPENT: &str = "exceeded command or bandwidth limits";
-/// How long it is left alone then. Gmail names no time; whoever asks on and on is locked out for longer.
+/// How long a mailbox is left alone whose day is spent. Gmail names no time; who asks on and on is locked out for longer.
 const DAY_SPENT_PAUSE: Duration = Duration::from_hours(1);
 /// What to do about it.
 const DAY_SPENT_REMEDY: &str = "nothing: Gmail hands out so much of a mailbox in a day; it is tried again every hour and goes on where it was, and a run that is ended meanwhile goes on when it is begun anew";
@@ -22,76 +18,137 @@ const DAY_SPENT_REMEDY: &str = "nothing: Gmail hands out so much of a mailbox in
 pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
     let text = if said.text.is_empty() { said.code.as_str() } else { said.text.as_str() };
     if let Some(wait) = suggested_wait(text) {
-        return Failure::new(Class::Throttled, format!("asks for a pause: {text}")).wait(wait);
+        return asks_for_a_pause(text).code(FailureCode::TryLater).wait(wait);
     }
-    if text.to_ascii_lowercase().contains(DAY_SPENT) {
-        let failure = Failure::new(Class::Throttled, format!("asks for a pause: {text}"));
-        return failure.wait(DAY_SPENT_PAUSE).hint(DAY_SPENT_REMEDY);
+    let meaning = meaning_of(asked_by(command), command, said);
+    if meaning.is_some_and(|meaning| meaning.code == FailureCode::DaySpent) {
+        return asks_for_a_pause(text)
+            .code(FailureCode::DaySpent)
+            .wait(DAY_SPENT_PAUSE)
+            .hint(DAY_SPENT_REMEDY);
     }
-    let class = class_of(command, &said.code, text).unwrap_or(match status {
-        Status::Bad => Class::Protocol,
-        Status::Bye => Class::Unreachable,
-        Status::Ok | Status::No | Status::PreAuth => match command {
-            "LOGIN" | "AUTHENTICATE" => Class::Credentials,
-            "APPEND" => Class::Message,
-            _ => Class::Refused,
-        },
-    });
+    let (class, code) = match status {
+        Status::Bad => bad(meaning),
+        Status::Bye => bye(meaning),
+        Status::Ok | Status::No | Status::PreAuth => no(command, said, meaning),
+    };
     let verb = match status {
         Status::Bad => "did not understand",
         Status::Bye => "ended the session at",
         Status::Ok | Status::No | Status::PreAuth => "refused",
     };
-    let code = if said.code.is_empty() { String::new() } else { format!("[{}] ", said.code) };
-    let failure = Failure::new(class, format!("{verb} {command}: {code}{text}"));
-    if text.to_ascii_lowercase().contains(NOT_CONNECTED) {
-        return failure.hint(NOT_CONNECTED_REMEDY);
-    }
-    match hint_of(class) {
+    let quoted = if said.code.is_empty() { String::new() } else { format!("[{}] ", said.code) };
+    let failure = Failure { code, ..Failure::new(class, format!("{verb} {command}: {quoted}{text}")) };
+    match hint_of(class, code) {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
 }
 
-fn class_of(command: &str, code: &str, text: &str) -> Option<Class> {
-    let by_code = match code {
-        // Dovecot has no TOOBIG; a limit that one message exceeds does not go away by waiting.
-        "LIMIT" if command == "APPEND" && text.to_ascii_lowercase().contains("size") => Class::Message,
-        // Whoever was let in once is not refused, but must come again: with a new token, or the next login tells.
-        "EXPIRED" if !["LOGIN", "AUTHENTICATE"].contains(&command) => Class::Unreachable,
-        "AUTHENTICATIONFAILED" | "AUTHORIZATIONFAILED" | "EXPIRED" => Class::Credentials,
-        "PRIVACYREQUIRED" => Class::Tls,
-        "CONTACTADMIN" | "NOPERM" | "CANNOT" | "NOTSAVED" => Class::Refused,
-        "OVERQUOTA" => Class::Quota,
-        "TOOBIG" | "BADCHARSET" | "UNKNOWN-CTE" => Class::Message,
-        "INUSE" | "THROTTLED" | "LIMIT" => Class::Throttled,
-        "UNAVAILABLE" => Class::Unreachable,
-        "SERVERBUG" | "CLIENTBUG" => Class::Protocol,
-        _ => {
-            // Servers without codes have words.
-            let text = text.to_ascii_lowercase();
-            return if text.contains("too many") || text.contains("maximum number of connections") {
-                Some(Class::Throttled)
-            } else if text.contains("quota exceeded") || text.contains("mailbox is full") {
-                Some(Class::Quota)
-            } else if text.contains(NOT_CONNECTED) {
-                Some(Class::Refused)
-            } else {
-                None
-            };
-        }
-    };
-    let too_many =
-        code == "UNAVAILABLE" && text.to_ascii_lowercase().contains("maximum number of connections");
-    Some(if too_many { Class::Throttled } else { by_code })
+fn asks_for_a_pause(text: &str) -> Failure {
+    Failure::new(Class::Throttled, format!("asks for a pause: {text}"))
 }
 
-fn hint_of(class: Class) -> Option<&'static str> {
-    Some(match class {
-        Class::Credentials => "check the user name and the password in the Secret",
-        Class::Refused => "ask the server's administrator for the permission",
-        Class::Quota => "raise the mailbox's quota; the next pass goes on from here",
-        Class::Protocol => "please report this with the output of `mailferry run -v`",
+fn asked_by(command: &str) -> Asked {
+    match command {
+        "LOGIN" | "AUTHENTICATE" => Asked::Login,
+        "CREATE" | "RENAME" => Asked::Naming,
+        "APPEND" | "UID STORE" => Asked::Storing,
+        _ => Asked::Other,
+    }
+}
+
+/// A refusal: as the code or the words say, else by what was asked.
+fn no(command: &str, said: &StatusText, meaning: Option<Meaning>) -> (Class, Option<FailureCode>) {
+    if let Some(meaning) = meaning {
+        return (meaning.class, Some(meaning.code));
+    }
+    let class = match (said.code.as_str(), command) {
+        ("BADCHARSET" | "UNKNOWN-CTE", _) => Class::Message,
+        ("CONTACTADMIN" | "NOPERM", _) => Class::Refused,
+        ("CANNOT" | "NOTSAVED", _) if command != "APPEND" => Class::Refused,
+        (_, "LOGIN" | "AUTHENTICATE") => Class::Credentials,
+        // Whatever will never do is this one message's trouble.
+        (_, "APPEND") => Class::Message,
+        _ => Class::Refused,
+    };
+    (class, None)
+}
+
+/// A command that was not understood, unless the server says in words that it was, and why it will not.
+fn bad(meaning: Option<Meaning>) -> (Class, Option<FailureCode>) {
+    let meaning = meaning.unwrap_or(Meaning::of(FailureCode::NotUnderstood));
+    (meaning.class, Some(meaning.code))
+}
+
+/// The session is over, whatever the server gives as its reason; some reasons say when to come again.
+fn bye(meaning: Option<Meaning>) -> (Class, Option<FailureCode>) {
+    let of_the_session = |meaning: &Meaning| {
+        matches!(meaning.class, Class::Throttled | Class::Unreachable | Class::Credentials)
+    };
+    let meaning = meaning.filter(of_the_session).unwrap_or(Meaning::of(FailureCode::ConnectionEnded));
+    (meaning.class, Some(meaning.code))
+}
+
+/// What a response code or words mean. Codes that say one thing come before words, words before codes that say many.
+fn meaning_of(asked: Asked, command: &str, said: &StatusText) -> Option<Meaning> {
+    use FailureCode as F;
+    let words = words::read(asked, &said.text);
+    let is = |code: F| Some(Meaning::of(code));
+    let exactly = match said.code.as_str() {
+        // Gmail means the day by it as well.
+        "OVERQUOTA" if words.is_none_or(|words| words.code != F::DaySpent) => is(F::Full),
+        // A session that was let in once is not refused, but must begin anew: with a new token, or the next login tells.
+        "EXPIRED" if asked != Asked::Login => is(F::TryLater),
+        "AUTHENTICATIONFAILED" | "AUTHORIZATIONFAILED" | "EXPIRED" => is(F::WrongCredentials),
+        "PRIVACYREQUIRED" => Some(Meaning { class: Class::Tls, code: F::MechanismRefused }),
+        "NONEXISTENT" | "TRYCREATE" => is(F::NoSuchFolder),
+        "ALREADYEXISTS" => is(F::FolderExists),
+        "TOOBIG" => is(F::TooLarge),
+        _ => None,
+    };
+    let loosely = || match said.code.as_str() {
+        "NOPERM" => is(F::NoPermission),
+        "INUSE" => is(F::Locked),
+        "UNAVAILABLE" => is(F::TryLater),
+        "SERVERBUG" | "CORRUPTION" => is(F::ServerFault),
+        "CLIENTBUG" => is(F::NotUnderstood),
+        "THROTTLED" => Some(Meaning { class: Class::Throttled, code: F::TryLater }),
+        "LIMIT" if asked != Asked::Naming => Some(Meaning { class: Class::Throttled, code: F::TryLater }),
+        "CANNOT" if asked == Asked::Naming || command == "SUBSCRIBE" => is(F::NameRefused),
+        _ => None,
+    };
+    exactly.or(words).or_else(loosely)
+}
+
+fn hint_of(class: Class, code: Option<FailureCode>) -> Option<&'static str> {
+    use FailureCode as F;
+    Some(match (class, code) {
+        (_, Some(F::NotConnected)) => NOT_CONNECTED_REMEDY,
+        (_, Some(F::NeedsId)) => {
+            "the server wants mail programs to say their name; ask its operator to let this account in by IMAP"
+        }
+        (_, Some(F::NoSuchFolder)) => {
+            "see whether the folder was renamed or removed; the next pass looks again"
+        }
+        (_, Some(F::ServerFault)) => {
+            "the server calls it a fault of its own: ask its operator; it is tried again"
+        }
+        (
+            _,
+            Some(
+                F::FolderExists
+                | F::NameReserved
+                | F::NameRefused
+                | F::NoInferiors
+                | F::WrongState
+                | F::MechanismRefused,
+            ),
+        ) if class != Class::Tls => return None,
+        (Class::Credentials, _) => "check the user name and the password in the Secret",
+        (Class::Refused, _) => "ask the server's administrator for the permission",
+        (Class::Quota, _) => "raise the mailbox's quota; the next pass goes on from here",
+        (Class::Protocol, _) => "please report this with the output of `mailferry run -v`",
         _ => return None,
     })
 }
@@ -133,6 +190,65 @@ mod tests {
             assert_eq!(failure.class, class, "{command} {line}");
         }
         assert_eq!(explain("UID FETCH", Status::Bad, &StatusText::default()).class, Class::Protocol);
+    }
+
+    #[test]
+    fn codes_and_words_become_a_class_and_a_code() {
+        use FailureCode as F;
+        for (command, line, class, code) in [
+            ("LOGIN", "NO [AUTHENTICATIONFAILED] no", Class::Credentials, Some(F::WrongCredentials)),
+            ("LOGIN", "NO LOGIN failed.", Class::Credentials, None),
+            (
+                "LOGIN",
+                "NO [ALERT] Too many simultaneous connections. (Failure)",
+                Class::Throttled,
+                Some(F::TooManySessions),
+            ),
+            ("AUTHENTICATE", "NO mechanism not supported", Class::Refused, Some(F::MechanismRefused)),
+            ("AUTHENTICATE", "BAD command unknown", Class::Protocol, Some(F::NotUnderstood)),
+            ("LOGIN", "NO [PRIVACYREQUIRED] not here", Class::Tls, Some(F::MechanismRefused)),
+            ("EXAMINE", "NO [NONEXISTENT] gone", Class::Refused, Some(F::NoSuchFolder)),
+            ("SELECT", "NO [CLIENTBUG] SELECT No such folder. sc=x", Class::Refused, Some(F::NoSuchFolder)),
+            ("EXAMINE", "NO [SERVERBUG] it broke", Class::Protocol, Some(F::ServerFault)),
+            ("EXAMINE", "NO [INUSE] busy", Class::Throttled, Some(F::Locked)),
+            ("EXAMINE", "NO Unsafe Login. Please contact us", Class::Refused, Some(F::NeedsId)),
+            ("EXAMINE", "NO it will not", Class::Refused, None),
+            ("EXAMINE", "BAD what?", Class::Protocol, Some(F::NotUnderstood)),
+            ("STATUS", "BAD not valid in this state", Class::Protocol, Some(F::WrongState)),
+            ("SELECT", "BAD SELECT mailbox does not exist", Class::Refused, Some(F::NoSuchFolder)),
+            ("CREATE", "NO [ALREADYEXISTS] there", Class::Refused, Some(F::FolderExists)),
+            ("CREATE", "NO [CANNOT] Folder name is reserved", Class::Refused, Some(F::NameReserved)),
+            ("CREATE", "NO [CANNOT] no", Class::Refused, Some(F::NameRefused)),
+            (
+                "CREATE",
+                "BAD [CLIENTBUG] CREATE Folder name is too large. sc=x",
+                Class::Refused,
+                Some(F::NameRefused),
+            ),
+            ("CREATE", "NO [LIMIT] Too many mailboxes", Class::Refused, None),
+            ("CREATE", "NO [NOPERM] no", Class::Refused, Some(F::NoPermission)),
+            ("CREATE", "NO [OVERQUOTA] no", Class::Quota, Some(F::Full)),
+            ("APPEND", "NO [TRYCREATE] APPEND error finding folder", Class::Refused, Some(F::NoSuchFolder)),
+            ("APPEND", "NO [LIMIT] Mailbox is over quota", Class::Quota, Some(F::Full)),
+            ("APPEND", "NO [TOOBIG] no", Class::Message, Some(F::TooLarge)),
+            ("APPEND", "NO [CANNOT] APPEND Contains Deleted flag", Class::Message, Some(F::FlagRefused)),
+            ("APPEND", "NO [CANNOT] no", Class::Message, None),
+            ("LOGIN", "NO [CONTACTADMIN] no", Class::Refused, None),
+            ("LOGIN", "NO [CANNOT] no", Class::Refused, None),
+            ("APPEND", "NO [THROTTLED] no", Class::Throttled, Some(F::TryLater)),
+            ("APPEND", "NO Temporary unavailable", Class::Unreachable, Some(F::TryLater)),
+            ("APPEND", "BAD Invalid date-time in Append command", Class::Message, Some(F::DateRefused)),
+            ("APPEND", "BAD Invalid system flag in Append command", Class::Message, Some(F::FlagRefused)),
+            ("APPEND", "BAD Command Argument Error. 11", Class::Protocol, Some(F::NotUnderstood)),
+            ("UID FETCH", "BYE Internal error occurred.", Class::Unreachable, Some(F::ConnectionEnded)),
+            ("UID FETCH", "BYE [UNAVAILABLE] later", Class::Unreachable, Some(F::TryLater)),
+            ("UID FETCH", "BYE Mailbox does not exist", Class::Unreachable, Some(F::ConnectionEnded)),
+        ] {
+            let (status, rest) = line.split_once(' ').unwrap();
+            let status = Status::parse(status.as_bytes()).unwrap();
+            let failure = explain(command, status, &StatusText::parse(rest.as_bytes()));
+            assert_eq!((failure.class, failure.code), (class, code), "{command} {line}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::tokens::{Status, StatusText, Value, read_values};
 use super::wire::{Event, Wire};
 use crate::mail::network::{Channel, SILENCE_MAX};
 use crate::model::evidence::ServerFacts;
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::text::printable;
 
 /// Commands of one flight that may be unanswered; all of them fit into a socket's buffers.
@@ -321,7 +321,8 @@ pub(super) async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Re
     connection.get_mut().patience = patience;
     match read? {
         Err(error) => Err(lost(&error)),
-        Ok(None) => Err(Failure::new(Class::Unreachable, "the server closed the connection")),
+        Ok(None) => Err(Failure::new(Class::Unreachable, "the server closed the connection")
+            .code(FailureCode::ConnectionEnded)),
         Ok(Some(_)) => {
             let wire = connection.get_mut();
             let event = wire.take_event();
@@ -343,11 +344,14 @@ pub(super) async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Re
 
 fn silent() -> Failure {
     Failure::new(Class::Unreachable, format!("the server was silent for {} s", SILENCE_MAX.as_secs()))
+        .code(FailureCode::Silent)
 }
 
 pub(super) fn lost(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::InvalidData {
-        return Failure::protocol(error.to_string());
+        return Failure::protocol(error.to_string()).code(FailureCode::Garbled);
     }
-    Failure::new(Class::Unreachable, format!("the connection broke: {error}")).caused_by(error)
+    Failure::new(Class::Unreachable, format!("the connection broke: {error}"))
+        .code(FailureCode::ConnectionEnded)
+        .caused_by(error)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::mail::http::{Answer, Method, ask, shown};
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::secret::Secret;
 use crate::model::text::{cut, printable};
 use url::Url;
@@ -155,7 +155,7 @@ fn explain(answer: &Answer, document: &Value, fields: &[Field], date: Option<Tim
         (_, 200) => (Class::Protocol, "check that tokenUrl in the Secret is a token endpoint"),
         _ => (Class::Refused, "check tokenUrl and tenantId in the Secret"),
     };
-    Failure::new(class, format!("gives no token: {said}")).hint(hint)
+    Failure::new(class, format!("gives no token: {said}")).code(FailureCode::NoToken).hint(hint)
 }
 
 fn is_secret(field: &str) -> bool {
