@@ -34,8 +34,10 @@ use crate::model::message::{Arrival, Flags, InternalDate, Locator};
 /// A folder as a server lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
-    /// Its path, free of delimiter and encoding.
+    /// Its path, free of delimiter and encoding; no other folder of the listing has it.
     pub path: FolderPath,
+    /// The path that its name reads as, where another folder of the listing has that one.
+    pub twin_of: Option<FolderPath>,
     /// The name exactly as the server spells it; handed back to the same server and shown to nobody.
     pub wire_name: Vec<u8>,
     /// What it is for, if the server says so (RFC 6154).

@@ -54,6 +54,7 @@ pub fn plan_folders(
             .is_match(source.path.to_string())
             .then(|| "the folder is left out by mapping.exclude".to_owned());
         let renamed = (destination != *path && !by_rule).then(|| renamed_to(&destination));
+        let renamed = renamed.or_else(|| source.twin_of.as_ref().map(|twin| kept_from(twin, &destination)));
         plans.push(FolderPlan { source: (*source).clone(), destination, excluded, renamed });
     }
     plans
@@ -62,6 +63,13 @@ pub fn plan_folders(
 /// What is said of a folder that could not keep its name.
 pub fn renamed_to(name: &FolderPath) -> String {
     format!("the destination cannot hold this name; the folder is called \"{name}\" there")
+}
+
+/// What is said of a folder whose name reads as that of another one.
+fn kept_from(twin: &FolderPath, name: &FolderPath) -> String {
+    format!(
+        "the source has another folder that is called \"{twin}\"; this one is called \"{name}\" at the destination"
+    )
 }
 
 /// Another name for a folder whose name the destination refused: letters, digits, spaces and the signs that every server
@@ -193,6 +201,7 @@ mod tests {
             wire_name: path.to_string().into_bytes(),
             path,
             special_use,
+            twin_of: None,
             selectable: true,
             subscribed: false,
         }

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::labels::{ATTRIBUTE, EXTENSION, Spelled, is_view, read_labels};
 use super::names::{Spelling, quote};
+use super::paths::{Named, name_folders};
 use super::session::{Session, read_fetch, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_values};
 use crate::mail::{Folder, FolderState, Survey};
 use crate::model::failure::{Failure, Result};
-use crate::model::folder::SpecialUse;
+use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::message::{Flags, InternalDate};
 
 /// The most folders that a mailbox may list.
@@ -77,9 +78,14 @@ async fn survey(session: &mut Session, with_states: bool) -> Result<Option<(Spel
             ended => drop(ended?),
         }
     }
-    let states =
-        told.into_iter().filter_map(|(name, state)| Some((spelling.to_path(&name)?, state))).collect();
-    let mut folders = sort_folders(listed, &subscribed, &spelling);
+    let named = name_folders(&mut spelling, listed.iter().map(|(name, _)| name.as_slice()));
+    let path_of = |name: &Vec<u8>| match named.get(name) {
+        // The Inbox has no case (RFC 9051 §5.1).
+        None if name.eq_ignore_ascii_case(b"INBOX") => Some(FolderPath::inbox()),
+        known => known.map(|named| named.path.clone()),
+    };
+    let states = told.into_iter().filter_map(|(name, state)| Some((path_of(&name)?, state))).collect();
+    let mut folders = sort_folders(listed, &subscribed, &named);
     let labelled = session.offers(EXTENSION);
     for view in folders.iter_mut().filter(|folder| labelled && is_view(folder)) {
         // All that it shows stands elsewhere too.
@@ -109,17 +115,18 @@ fn keeps_modseq(session: &Session) -> bool {
 fn sort_folders(
     listed: Vec<(Vec<u8>, Vec<String>)>,
     subscribed: &BTreeSet<Vec<u8>>,
-    spelling: &Spelling,
+    named: &HashMap<Vec<u8>, Named>,
 ) -> Vec<Folder> {
     let mut folders: HashMap<_, Folder> = HashMap::new();
     for (name, attributes) in listed {
         let has = |word: &str| attributes.iter().any(|a| a.eq_ignore_ascii_case(word));
-        let Some(path) = spelling.to_path(&name) else { continue };
+        let Some(Named { path, twin_of }) = named.get(&name).cloned() else { continue };
         let folder = Folder {
             special_use: attributes.iter().find_map(|a| SpecialUse::from_attribute(a)),
             selectable: !has("\\Noselect") && !has("\\NonExistent"),
             subscribed: has("\\Subscribed") || subscribed.contains(&name),
             path: path.clone(),
+            twin_of,
             wire_name: name,
         };
         // A server may list a name twice; the entry that can be opened counts.

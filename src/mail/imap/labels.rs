@@ -302,6 +302,7 @@ mod tests {
                 path: spelling.to_path(name.as_bytes()).unwrap(),
                 wire_name: name.as_bytes().to_vec(),
                 special_use: SpecialUse::from_attribute(attribute),
+                twin_of: None,
                 selectable: true,
                 subscribed: true,
             }

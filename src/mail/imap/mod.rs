@@ -11,7 +11,7 @@
 //! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
 //! - [`account`] asks what a server tells of itself and of the account.
 //! - [`labels`] decides which of its folders a message of Gmail is carried from.
-//! - [`names`] turns folder paths into wire names and back (modified UTF-7).
+//! - [`names`] turns folder paths into wire names and back (modified UTF-7); [`paths`] keeps those apart that read alike.
 
 pub mod account;
 pub mod append;
@@ -21,6 +21,7 @@ pub mod folders;
 pub mod labels;
 pub mod login;
 pub mod names;
+pub mod paths;
 pub mod probe;
 pub mod refusal;
 pub mod session;

@@ -1,6 +1,8 @@
 //! Folder names on the wire: modified UTF-7 (RFC 3501 §5.1.3), the hierarchy delimiter, and the prefix of the personal
 //! namespace (RFC 2342).
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::alphabet::Alphabet;
 use base64::engine::DecodePaddingMode;
@@ -18,6 +20,8 @@ pub struct Spelling {
     pub prefix: String,
     /// Prefixes of other users' and shared folders, which are not this mailbox.
     pub foreign: Vec<String>,
+    /// Listed folders that the server spells differently than we would, by their paths.
+    pub odd: BTreeMap<FolderPath, String>,
 }
 
 impl Spelling {
@@ -67,8 +71,12 @@ impl Spelling {
         })
     }
 
-    /// The wire name of a path. Names must not contain the delimiter: the plan has seen to that.
+    /// The wire name of a path: as it was listed, or as it would be spelled. Names must not contain the delimiter: the plan
+    /// has seen to that.
     pub fn to_wire(&self, path: &FolderPath) -> String {
+        if let Some(listed) = self.odd.get(path) {
+            return listed.clone();
+        }
         if path.is_inbox() {
             return "INBOX".to_owned();
         }

@@ -213,6 +213,7 @@ impl Source for Pop3Source {
     async fn list_folders(&mut self) -> Result<Vec<Folder>> {
         Ok(vec![Folder {
             path: FolderPath::inbox(),
+            twin_of: None,
             wire_name: b"INBOX".to_vec(),
             special_use: None,
             selectable: true,
