@@ -15,6 +15,7 @@
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
 //! - [`mixed`]: three domains that speak three ways, and where their mail goes
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
+//! - [`script`]: an IMAP and a POP3 server in this process, which a test bends in a line or two
 //! - [`tokens`]: an authorization server that checks proofs and signs tokens, and a Dovecot that believes it
 //! - [`web`]: a small HTTPS server for what domains publish
 //! - [`corpus`]: deterministic mail, ordinary and odd
@@ -48,5 +49,6 @@ pub mod postgres;
 pub mod process;
 pub mod radicale;
 pub mod rooted;
+pub mod script;
 pub mod tokens;
 pub mod web;

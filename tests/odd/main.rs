@@ -1,0 +1,20 @@
+//! Servers that are odd, each in one way that people have met: the real binary carries a mailbox from or to a server that a
+//! test bends ([`support::script`]), or a real one that behaves so, and every message must come out where it should or be told.
+//!
+//! Each test is a [`world::World`]: a source, a destination, and a manifest with one mailbox between them.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+#[path = "../ferry/mod.rs"]
+mod ferry;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod plain;
+mod world;
