@@ -4,6 +4,7 @@
 //! of them. Appends are asked for in batches, so that a driver may pipeline them as it sees fit.
 
 mod allowance;
+pub(crate) mod cleaning;
 pub mod credentials;
 mod deflate;
 mod host;

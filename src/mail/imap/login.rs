@@ -8,6 +8,7 @@ use super::refusal::explain;
 use super::session::{LOGOUT_TIMEOUT, Session, lost, next_event, split_word};
 use super::tokens::{Status, StatusText};
 use super::wire::{Event, Wire};
+use crate::mail::cleaning::Cleaner;
 use crate::mail::credentials::{Login, Proof};
 use crate::mail::network::{Channel, Network};
 use crate::mail::oauth::Bearer;
@@ -159,7 +160,8 @@ impl Greeted {
             Proof::Password(password) => Box::pin(self.login_with_password(login, password)).await,
             Proof::Token(bearer) => Box::pin(self.login_with_token(login, bearer)).await,
         };
-        session.at(|| place)
+        let cleaner = Cleaner::of(login);
+        session.map_err(|failure| Failure { what: cleaner.clean_text(&failure.what), ..failure }).at(|| place)
     }
 
     async fn login_with_password(self, login: &Login, password: &Secret) -> Result<Session> {

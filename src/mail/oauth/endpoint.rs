@@ -6,6 +6,7 @@ use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::mail::cleaning::Cleaner;
 use crate::mail::http::{Answer, Method, ask, shown};
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
@@ -123,10 +124,9 @@ fn explain(answer: &Answer, document: &Value, fields: &[Field], date: Option<Tim
     let error = document.get("error").and_then(Value::as_str).unwrap_or_default();
     let told = document.get("error_description").and_then(Value::as_str).unwrap_or_default();
     // Nothing of what was sent is repeated, whatever the endpoint makes of it.
-    let mut told = format!("{error} {told}");
-    for (_, value) in fields.iter().filter(|(name, _)| is_secret(name)) {
-        told = told.replace(value.expose(), "[hidden]");
-    }
+    let secrets = fields.iter().filter(|(name, _)| is_secret(name));
+    let cleaner = secrets.fold(Cleaner::default(), |cleaner, (_, value)| cleaner.and(value));
+    let told = cleaner.clean_text(&format!("{error} {told}"));
     let told = cut(&printable(told.trim()), EXPLANATION_MAX);
     let said = if told.is_empty() { format!("answers {}", answer.status) } else { told };
     let (class, hint) = match (error, answer.status) {
