@@ -1,4 +1,4 @@
-//! Discovery of servers of other makes, Courier, Cyrus, GreenMail and Radicale, and what is carried from and to them.
+//! Discovery of servers of other makes: Courier, Cyrus, GreenMail and Radicale.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,25 +8,20 @@
     reason = "tests stop at the first surprise"
 )]
 
-mod ferry;
 mod support;
 #[path = "discovery/world.rs"]
 mod world;
 
-use ferry::{Ferry, Manifest, server};
 use mailferry::discovery::Chosen;
 use mailferry::model::evidence::{DomainDiscovery, Grade, ServerFacts};
 use mailferry::model::protocol::Protocol;
 use mailferry::model::service::{Service, ServiceFacts, SessionFacts};
 use support::ca::Ca;
-use support::compare::differences;
 use support::corpus::{Corpus, Message};
 use support::courier::Courier;
 use support::cyrus::Cyrus;
-use support::dns::{Dns, Record};
-use support::dovecot::{Dovecot, LOOPBACK, User};
+use support::dns::Record;
 use support::greenmail::GreenMail;
-use support::imap::Client;
 use support::radicale::Radicale;
 use world::{World, codes, mailbox, protocols};
 
@@ -222,89 +217,4 @@ async fn radicale_is_found_by_its_service_records_and_the_path_beside_them() {
         assert_eq!((facts.grade, facts.place.as_str()), (Grade::B, place.as_str()), "{facts:?}");
         assert!(facts.words.contains("calendar-access"), "{facts:?}");
     }
-}
-
-/// Moves one mailbox, checks all of it and moves it again: everything arrives once.
-#[track_caller]
-fn assert_moves(manifest: &str, source: &mut Client, destination: impl Fn() -> Client) {
-    let dns = Dns::start(&[]);
-    let ferry = Ferry::new(manifest).resolver(dns.addr());
-    ferry.run(&["--progress", "none"]).expect_code(0);
-    let there = destination().read_all();
-    assert_eq!(differences(&source.read_all(), &there), [""; 0]);
-    ferry.call("verify", &["--depth", "Full", "--output", "json"]).expect_code(0);
-    ferry.run(&["--progress", "none"]).expect_code(0);
-    assert_eq!(destination().read_all(), there, "a second run sends nothing");
-}
-
-/// A new Dovecot, with a master user.
-fn new_server(who: &str) -> Dovecot {
-    Dovecot::builder()
-        .imap(LOOPBACK)
-        .master("admin", "admin-secret")
-        .user(User::new(who, "of-no-use"))
-        .start()
-}
-
-#[test]
-fn a_mailbox_of_courier_moves_to_dovecot_with_its_folders() {
-    let courier =
-        Courier::start(&Ca::new().issue(&["mail.a.test"]), &[("alice@a.test", "alice-secret")], true);
-    let mut source = courier.mailbox("alice@a.test", "alice-secret");
-    source.seed(mail(7, 60));
-    let new = new_server("alice@new.test");
-    let manifest = Manifest::to(new.imap(), "admin", "admin-secret")
-        .secret("a.test", &[("username", "alice@a.test"), ("password", "alice-secret")])
-        .domain("a.test", &["alice"], &server("IMAP", courier.imap()))
-        .policy("settleSeconds: 2")
-        .text();
-    assert_moves(&manifest, &mut source, || new.mailbox("alice@new.test"));
-}
-
-#[test]
-fn a_mailbox_of_cyrus_moves_to_dovecot_with_its_folders() {
-    let cyrus = Cyrus::start(&Ca::new().issue(&["mail.b.test"]), &[("bob@b.test", "bob-secret")]);
-    let mut source = cyrus.mailbox("bob@b.test", "bob-secret");
-    source.seed(mail(8, 60));
-    let new = new_server("bob@new.test");
-    let manifest = Manifest::to(new.imap(), "admin", "admin-secret")
-        .secret("b.test", &[("username", "bob@b.test"), ("password", "bob-secret")])
-        .domain("b.test", &["bob"], &server("IMAP", cyrus.imap()))
-        .policy("settleSeconds: 2")
-        .text();
-    assert_moves(&manifest, &mut source, || new.mailbox("bob@new.test"));
-}
-
-#[test]
-fn a_mailbox_of_greenmail_moves_to_dovecot_with_its_folders() {
-    let greenmail = GreenMail::start(&Ca::new().issue(&["mail.d.test"]), &[("dora@d.test", "dora-secret")]);
-    let mut source = greenmail.mailbox("dora@d.test", "dora-secret");
-    source.seed(mail(11, 60));
-    let new = new_server("dora@new.test");
-    let manifest = Manifest::to(new.imap(), "admin", "admin-secret")
-        .secret("d.test", &[("username", "dora@d.test"), ("password", "dora-secret")])
-        .domain("d.test", &["dora"], &server("IMAP", greenmail.imap()))
-        .policy("settleSeconds: 2")
-        .text();
-    assert_moves(&manifest, &mut source, || new.mailbox("dora@new.test"));
-}
-
-#[test]
-fn a_courier_without_uidplus_takes_everything_once() {
-    let courier =
-        Courier::start(&Ca::new().issue(&["mail.new.test"]), &[("olga@new.test", "new-secret")], false);
-    let old = Dovecot::builder().imap(LOOPBACK).user(User::new("olga@old.test", "olga-secret")).start();
-    let mut source = old.mailbox("olga@old.test");
-    source.seed(mail(9, 60));
-    let at = courier.imap();
-    let there =
-        format!("host: {}, port: {}, tls: None, credentialsRef: {{name: courier}}", at.ip(), at.port());
-    let manifest = Manifest::to(at, "unused", "unused")
-        .secret("courier", &[("username", "olga@new.test"), ("password", "new-secret")])
-        .destination(&format!("{{{there}}}"))
-        .secret("old.test", &[("username", "olga@old.test"), ("password", "olga-secret")])
-        .domain("old.test", &["olga"], &server("IMAP", old.imap()))
-        .policy("settleSeconds: 2")
-        .text();
-    assert_moves(&manifest, &mut source, || courier.mailbox("olga@new.test", "new-secret"));
 }

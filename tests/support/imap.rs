@@ -127,6 +127,10 @@ impl Client {
 
     /// Creates a folder; one that is there already is fine.
     pub fn create(&mut self, folder: &str) -> Result<(), Refusal> {
+        // It is there everywhere, and some servers call it BAD to ask for it.
+        if folder == "INBOX" {
+            return Ok(());
+        }
         match self.command(&format!("CREATE {}", self.wire(folder))) {
             // RFC 5530 has a code for it, which not everybody knows.
             Err(refusal) if refusal.contains("[ALREADYEXISTS]") || refusal.contains("already exists") => {
@@ -288,7 +292,11 @@ impl Client {
 
     /// Hands every message of a folder, with its bytes, to `each`.
     pub fn read_folder(&mut self, folder: &str, mut each: impl FnMut(Row, &[u8])) {
-        self.command(&format!("EXAMINE {}", self.wire(folder))).expect("EXAMINE");
+        let opened = self.command(&format!("EXAMINE {}", self.wire(folder))).expect("EXAMINE");
+        // Some servers call a set BAD whose `*` is no message.
+        if opened.iter().any(|response| response.text == b"* 0 EXISTS") {
+            return;
+        }
         let tag = self.begin();
         self.send(format!("{tag} UID FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])\r\n").as_bytes());
         let fetched = self.finish(&tag, |response| {

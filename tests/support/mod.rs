@@ -6,8 +6,8 @@
 //! - [`ca`]: a private certificate authority and the certificates it issues, good ones and bad ones
 //! - [`cluster`]: a real Kubernetes, namespaces of one's own in it, and what to print when something there goes wrong
 //! - [`dovecot`]: private Dovecot instances (IMAP and POP3)
-//! - [`courier`], [`cyrus`], [`radicale`], [`greenmail`]: private servers of other makes, the first two in root directories of
-//!   their own ([`rooted`])
+//! - [`courier`], [`cyrus`], [`mailutils`], [`james`], [`greenmail`], [`pymap`], [`radicale`]: private servers of other makes,
+//!   the first three in root directories of their own ([`rooted`])
 //! - [`exchange`]: a front that makes a Dovecot behave as Exchange Online does
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
@@ -44,9 +44,12 @@ pub mod exchange;
 pub mod gmail;
 pub mod greenmail;
 pub mod imap;
+pub mod james;
+pub mod mailutils;
 pub mod mixed;
 pub mod postgres;
 pub mod process;
+pub mod pymap;
 pub mod radicale;
 pub mod rooted;
 pub mod script;
