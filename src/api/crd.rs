@@ -1,5 +1,7 @@
 //! The `CustomResourceDefinitions` as they are given to a cluster, made from the types and from nothing else.
 
+use std::sync::OnceLock;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
@@ -44,6 +46,19 @@ pub fn schema_of<K: CustomResourceExt>() -> Result<serde_json::Value> {
     let schema = version.and_then(|v| v.schema).and_then(|s| s.open_api_v3_schema);
     serde_json::to_value(schema)
         .map_err(|e| Failure::internal("the schema of a kind is not JSON").caused_by(&e))
+}
+
+/// [`schema_of`] a migration, made once: making it takes longer than a pass that finds nothing to do.
+///
+/// # Errors
+/// As [`schema_of`].
+pub fn schema_of_migrations() -> Result<&'static serde_json::Value> {
+    static SCHEMA: OnceLock<serde_json::Value> = OnceLock::new();
+    if let Some(schema) = SCHEMA.get() {
+        return Ok(schema);
+    }
+    let made = schema_of::<MailMigration>()?;
+    Ok(SCHEMA.get_or_init(|| made))
 }
 
 /// Brings the derived schema to what Kubernetes understands and to what people can read.

@@ -95,6 +95,21 @@ pub struct Request {
     pub deadline: Duration,
 }
 
+impl Request {
+    /// How long a name server is waited for where the manifest names the servers, so that what is published is a supplement;
+    /// `None` where it is all there is. A server of a better protocol than those that are named is worth a longer wait.
+    fn patience(&self) -> Option<Duration> {
+        let chosen = |mailbox: &MailboxRequest| mailbox.chosen.as_ref()?.endpoint.clone();
+        let all_chosen = !self.mailboxes.is_empty() && self.mailboxes.iter().all(|m| chosen(m).is_some());
+        let imap = self.servers.iter().any(|server| server.protocol == Protocol::Imap);
+        match (all_chosen || imap, self.servers.is_empty()) {
+            (true, _) => Some(Duration::from_millis(500)),
+            (false, false) => Some(Duration::from_secs(2)),
+            (false, true) => None,
+        }
+    }
+}
+
 /// One mailbox that is asked about.
 #[derive(Debug, Clone)]
 pub struct MailboxRequest {
@@ -181,16 +196,24 @@ pub async fn discover(
 ) -> DomainDiscovery {
     let started = clock.now();
     watcher.saw(&Step::Signals);
-    let mut heard = ask_signals(network, request, clock).await;
-
-    let endpoints = probes::distinct(&heard.published);
-    watcher.saw(&Step::Probes { endpoints: endpoints.len() });
+    let manifest = manifest(request, clock);
+    let named = probes::distinct(&manifest.published);
+    let hasty = request.patience().map(|patience| network.in_a_hurry(patience));
+    let publications = hasty.as_ref().unwrap_or(network);
+    let asking = Asking { network: publications, request, clock };
     let end = sleep(request.deadline / 2).shared();
+    let named = probes::ask(network, request, named, end);
+    let (mut heard, mut probed) = futures::join!(ask_signals(asking, manifest), named);
+
+    let mut endpoints = probes::distinct(&heard.published);
+    watcher.saw(&Step::Probes { endpoints: endpoints.len() });
     let imap = imap_hosts(&endpoints);
-    let asking = Asking { network, request, clock };
+    endpoints.retain(|endpoint| probed.iter().all(|probe| probe.endpoint != *endpoint));
+    let end = sleep(request.deadline / 2).shared();
     let rules = managesieve::ask(asking, &heard.named, &imap);
     let rules = within(rules, end.clone(), Signal::ManageSieve, Grade::C, request, clock);
-    let (probed, rules) = futures::join!(probes::ask(network, request, endpoints, end), rules);
+    let (others, rules) = futures::join!(probes::ask(publications, request, endpoints, end), rules);
+    probed.extend(others);
     probes::note(&mut heard, &probed, clock);
     heard.add(rules);
     let servers: Vec<_> = probed.iter().filter_map(|probe| probe.answer.clone().ok()).collect();
@@ -218,6 +241,7 @@ pub async fn discover(
     let mut sessions = logins.sessions.into_inner().unwrap_or_else(PoisonError::into_inner);
     sessions.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
 
+    let asking = Asking { network, request, clock };
     heard.add(Box::pin(twin::ask(asking, &ranked, guard, &tried)).await);
 
     let finished = clock.now();
@@ -249,10 +273,10 @@ pub async fn discover(
 
 /// Everything that names servers: the manifest, then DNS and what it names beside published documents, then usual names
 /// for what is still open.
-async fn ask_signals(network: &Network, request: &Request, clock: &dyn Clock) -> Heard {
+async fn ask_signals(asking: Asking<'_>, manifest: Heard) -> Heard {
+    let Asking { network, request, clock } = asking;
     let end = sleep(request.deadline / 2).shared();
-    let mut heard = manifest(request, clock);
-    let asking = Asking { network, request, clock };
+    let mut heard = manifest;
     let by_name = async {
         let mut heard = ask_all(
             asking,

@@ -1,7 +1,7 @@
 //! MX records (RFC 5321 §5). They say who takes mail in, which may be a filter in front of the real store: a hint of grade
 //! D that never decides anything by itself. Whose the hosts are is looked up in `model::provider`.
 
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use jiff::Timestamp;
 
 use super::Clock;
@@ -19,7 +19,7 @@ const RECORDS_MAX: usize = 20;
 /// Asks for the domain's mail exchangers.
 pub(super) async fn ask(network: &Network, domain: &Domain, clock: &dyn Clock) -> Heard {
     let mut heard = Heard::default();
-    let answer = network.resolver().mx_lookup(format!("{domain}.")).await;
+    let answer = network.look_up(domain.as_str(), RecordType::MX).await;
     let at = clock.now();
     match answer {
         Ok(lookup) => {

@@ -11,7 +11,7 @@ use crate::mail::http::{NoAnswer, shown};
 use crate::mail::network::Network;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{EXCERPT_MAX, Evidence, Grade, Outcome, Signal};
-use crate::model::failure::{Class, Failure, FailureCode};
+use crate::model::failure::{Failure, FailureCode};
 use crate::model::protocol::Protocol;
 use crate::model::provider::Provider;
 use crate::model::service::{Service, ServiceFacts};

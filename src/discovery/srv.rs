@@ -4,7 +4,7 @@
 
 use futures::future::join_all;
 use hickory_resolver::net::NetError;
-use hickory_resolver::proto::rr::{RData, Record as DnsRecord};
+use hickory_resolver::proto::rr::{RData, Record as DnsRecord, RecordType};
 
 use super::Clock;
 use super::signals::{Heard, Named, Published};
@@ -12,7 +12,7 @@ use crate::mail::network::Network;
 use crate::model::address::Domain;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Grade, Outcome, Signal};
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::service::Service;
 use crate::model::text::printable;
@@ -52,10 +52,11 @@ struct Record {
 /// Asks for all services of the domain at once.
 pub(super) async fn ask(network: &Network, domain: &Domain, clock: &dyn Clock) -> Heard {
     let mut heard = Heard::default();
-    for answered in join_all(SERVICES.map(|service| ask_service(network, domain, service, clock))).await {
+    let services = join_all(SERVICES.map(|service| ask_service(network, domain, service, clock)));
+    let (services, others) = futures::join!(services, ask_others(network, domain, clock));
+    for answered in services.into_iter().chain([others]) {
         heard.add(answered);
     }
-    heard.add(ask_others(network, domain, clock).await);
     // "_imap: ." beside a real "_imaps" means: no STARTTLS port. The protocol itself is offered.
     let published = std::mem::take(&mut heard.denied);
     heard.denied = Protocol::ALL.into_iter().filter(|p| published.contains(p) && !heard.names(*p)).collect();
@@ -66,8 +67,8 @@ pub(super) async fn ask(network: &Network, domain: &Domain, clock: &dyn Clock) -
 async fn ask_others(network: &Network, domain: &Domain, clock: &dyn Clock) -> Heard {
     let mut heard = Heard::default();
     let mut absent: Vec<&str> = Vec::new();
-    let asked = OTHERS.map(|(service, _)| network.resolver().srv_lookup(format!("{service}._tcp.{domain}.")));
-    let answers = join_all(asked).await;
+    let names = OTHERS.map(|(service, _)| format!("{service}._tcp.{domain}"));
+    let answers = join_all(names.iter().map(|name| network.look_up(name, RecordType::SRV))).await;
     let at = clock.now();
     for ((name, service), answer) in OTHERS.into_iter().zip(answers) {
         let records = match answer {
@@ -118,7 +119,7 @@ async fn ask_service(
 ) -> Heard {
     let mut heard = Heard::default();
     let name = format!("{service}._tcp.{domain}");
-    let answer = network.resolver().srv_lookup(format!("{name}.")).await;
+    let answer = network.look_up(&name, RecordType::SRV).await;
     let at = clock.now();
     let note = |heard: &mut Heard, statement| {
         heard.note(Signal::Srv, Grade::C, at, Outcome::NotOffered, statement);
@@ -173,6 +174,7 @@ fn sort(mut records: Vec<Record>) -> Vec<Record> {
 /// Why a lookup has no answer, other than that there is nothing to find.
 pub(super) fn explain(error: &NetError) -> Failure {
     Failure::new(Class::Unreachable, format!("cannot be looked up: {}", printable(&error.to_string())))
+        .code(FailureCode::NameUnanswered)
         .hint("check the name servers, or give one with --resolver IP:PORT")
         .caused_by(error)
 }

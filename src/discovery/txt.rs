@@ -15,7 +15,7 @@ const TEXT_MAX: usize = 4096;
 /// # Errors
 /// When the name cannot be looked up.
 pub(super) async fn look_up(network: &Network, name: &str) -> Result<Vec<String>, NetError> {
-    let lookup = match network.resolver().lookup(format!("{name}."), RecordType::TXT).await {
+    let lookup = match network.look_up(name, RecordType::TXT).await {
         Err(error) if error.is_nx_domain() || error.is_no_records_found() => return Ok(Vec::new()),
         answer => answer?,
     };

@@ -47,7 +47,8 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     serde_json::from_value(sealed.document).map(Some).map_err(|_| damaged(path))
 }
 
-/// Writes a document so that a crash leaves the old one or the new one, and nothing else.
+/// Writes a document so that a crash leaves the old one or the new one, and nothing else. After a loss of power it may be the
+/// old one, which is as true as it was.
 ///
 /// # Errors
 /// [`crate::model::failure::Class::Configuration`] when the directory cannot be written.
@@ -57,18 +58,27 @@ pub fn write<T: Serialize>(path: &Path, document: &T) -> Result<()> {
     let sealed = Sealed { mailferry: FORMAT, blake3: seal(&document), document };
     let text =
         serde_json::to_vec(&sealed).map_err(|e| Failure::internal("a document is not JSON").caused_by(&e))?;
-    replace(path, &text).map_err(|e| unusable(path, &e))
+    put(path, &text).map_err(|e| unusable(path, &e))
+}
+
+/// Writes a file, and returns when nothing can take it back.
+pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    put(path, bytes)?;
+    // The rename itself is durable only with its directory.
+    File::open(parent_of(path))?.sync_all()
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// Writes a file beside its place, brings it to the disk, then puts it in its place. It is its owner's alone from the first byte.
-pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let parent = parent_of(path);
     let mut file = tempfile::NamedTempFile::new_in(parent)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    // The rename itself is durable only with its directory.
-    File::open(parent)?.sync_all()
+    file.persist(path).map(drop).map_err(|e| e.error)
 }
 
 /// Makes a file or directory its owner's alone: ledgers hold subjects and addresses, and keys are keys.

@@ -43,6 +43,8 @@ pub struct DurableGuard {
     proven: Mutex<BTreeSet<String>>,
     /// Keys of logins at servers that are known to have refused them.
     remembered: Mutex<BTreeSet<String>>,
+    /// Marks of logins under way, where nobody else uses the store: so none of them has to be brought to its disk.
+    under_way: Option<Arc<Mutex<Vec<LoginMark>>>>,
 }
 
 /// The keys that a login is counted under.
@@ -163,7 +165,12 @@ impl Tally<'_> {
 }
 
 impl DurableGuard {
-    /// The count that a store keeps.
+    /// The count that a store keeps, of which no other process knows while this one has it.
+    pub fn alone(store: Arc<dyn Store>) -> Self {
+        Self { under_way: Some(Arc::default()), ..Self::new(store) }
+    }
+
+    /// The count that a store keeps for all who use it.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
@@ -171,6 +178,7 @@ impl DurableGuard {
             holder: OnceCell::new(),
             proven: Mutex::default(),
             remembered: Mutex::default(),
+            under_way: None,
         }
     }
 
@@ -182,7 +190,11 @@ impl DurableGuard {
         self.salt().await.map(drop)
     }
 
-    async fn salt(&self) -> Result<&[u8; 32]> {
+    /// What makes digests of credentials useless elsewhere: the store's salt.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn salt(&self) -> Result<&[u8; 32]> {
         self.salt.get_or_try_init(|| self.store.salt()).await
     }
 
@@ -261,9 +273,20 @@ impl DurableGuard {
     /// Changes the marks of a login in one step.
     async fn count(&self, keys: &Keys, event: Event) -> Result<Answer> {
         let (told, answer) = oneshot::channel();
-        let (now, holder, ours) = (SystemClock.now(), self.holder().await?, keys.clone());
+        let (now, holder, keys_here) = (SystemClock.now(), self.holder().await?, keys.clone());
+        let under_way = self.under_way.clone();
         let work = move |marks: &mut Vec<LoginMark>| {
-            let _ = told.send(Tally { marks, keys: &ours, holder: &holder, now }.take(event));
+            let mut ours =
+                under_way.as_deref().map(|ours| ours.lock().unwrap_or_else(PoisonError::into_inner));
+            let all = keys_here.all();
+            if let Some(ours) = &mut ours {
+                marks.extend(ours.extract_if(.., |mark| all.contains(&mark.key)));
+            }
+            let answer = Tally { marks, keys: &keys_here, holder: &holder, now }.take(event);
+            if let Some(ours) = &mut ours {
+                ours.extend(marks.extract_if(.., |mark| mark.holder.as_ref() == Some(&holder)));
+            }
+            let _ = told.send(answer);
         };
         self.store.change_marks(&keys.all(), now - PERIOD, Box::new(work)).await?;
         answer.await.map_err(|e| Failure::internal("the store did not change the marks").caused_by(&e))
@@ -407,6 +430,30 @@ mod tests {
     async fn refuse(guard: &DurableGuard, login: &Login) {
         assert!(may(guard, login).await);
         guard.refused(login, &server(Protocol::Imap)).await;
+    }
+
+    #[tokio::test]
+    async fn who_has_the_store_alone_writes_refusals_down_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::new(directory.path(), directory.path().join("logins.sqlite")));
+        let guard = DurableGuard::alone(store);
+        let login = Login::own("anna".into(), Secret::new("hunter2"));
+        guard.check().await.unwrap();
+        let file = || std::fs::read(directory.path().join("logins.sqlite")).unwrap();
+        let before = file();
+        assert!(may(&guard, &login).await);
+        guard.unanswered(&login).await;
+        // Two under way take both tries; a third waits until one of them ends.
+        assert!(may(&guard, &login).await && may(&guard, &login).await);
+        let waiting = tokio::time::timeout(Duration::from_millis(50), guard.may_try(&login)).await;
+        assert!(waiting.is_err(), "{waiting:?}");
+        guard.unanswered(&login).await;
+        assert!(may(&guard, &login).await);
+        assert!(file() == before, "logins under way are nobody else's business");
+        guard.refused(&login, &server(Protocol::Imap)).await;
+        guard.refused(&login, &server(Protocol::Imap)).await;
+        assert!(file() != before);
+        assert!(!may(&guard, &login).await && !may(&opened(directory.path()), &login).await);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod documents;
+mod fresh;
 pub mod grants;
 pub mod guard;
 pub mod ledgers;

@@ -3,16 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::clock::SystemClock;
+use super::fresh::still_holds;
 use super::progress::{Display, DomainWatch};
 use super::state::{MigrationRecord, MigrationState};
 use super::workers::Tools;
-use crate::api::MailMigration;
+use crate::api::{MailMigration, Stage};
 use crate::discovery::Clock;
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, MailboxSize, TlsFacts};
@@ -23,6 +26,9 @@ use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step};
 use crate::reconcile::Platform;
 use crate::transfer::progress::MailboxProgress;
+
+/// How long a status may be known to this process alone: one that is about to be replaced is not brought to the disk.
+const KEEP_WITHIN: Duration = Duration::from_secs(1);
 
 /// The end of a task.
 enum Done {
@@ -44,11 +50,11 @@ pub trait Memory: Send + Sync {
     fn keep_plan(&self, _plan: &Plan, _dropped: Option<&str>) -> Result<()> {
         Ok(())
     }
-    /// Keeps what discovery saw of a domain.
+    /// Keeps what discovery saw of a domain, and a digest of what it was asked by, where that is known.
     ///
     /// # Errors
     /// As [`Self::keep_migration`].
-    fn keep_domain(&self, domain: &str, discovery: &DomainDiscovery) -> Result<()>;
+    fn keep_domain(&self, domain: &str, discovery: &DomainDiscovery, inputs: Option<&str>) -> Result<()>;
     /// Keeps how an attempt on a mailbox ended; `destination` is what TLS showed there.
     ///
     /// # Errors
@@ -73,8 +79,8 @@ impl Memory for MigrationState {
         self.save_plan(plan)
     }
 
-    fn keep_domain(&self, domain: &str, discovery: &DomainDiscovery) -> Result<()> {
-        self.save_domain(domain, discovery)
+    fn keep_domain(&self, domain: &str, discovery: &DomainDiscovery, inputs: Option<&str>) -> Result<()> {
+        self.save_domain(domain, discovery, inputs)
     }
 
     fn keep_mailbox(&self, mailbox: &Address, record: &MailboxRecord, _: Option<&TlsFacts>) -> Result<()> {
@@ -91,6 +97,8 @@ pub struct Known {
     pub domains: BTreeMap<String, DomainObserved>,
     /// What is remembered of each mailbox.
     pub mailboxes: BTreeMap<Address, MailboxRecord>,
+    /// What each domain is asked by, where that can be told.
+    pub inputs: BTreeMap<String, String>,
 }
 
 /// One migration in this process.
@@ -99,21 +107,26 @@ pub struct LocalPlatform {
     memory: Arc<dyn Memory>,
     display: Arc<dyn Display>,
     record: MigrationRecord,
+    /// When the record is to be kept, while it differs from what is.
+    unkept: Option<Instant>,
     domains: BTreeMap<String, DomainObserved>,
     mailboxes: BTreeMap<Address, MailboxRecord>,
+    inputs: BTreeMap<String, String>,
     running: BTreeSet<Address>,
     tasks: JoinSet<Done>,
 }
 
 impl LocalPlatform {
-    /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain.
+    /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain. What discovery saw of a domain and
+    /// still holds is not asked again, unless asking is all that is wanted.
     ///
     /// # Errors
     /// Those of the state directory. A domain or a mailbox whose own documents are damaged stops nothing else.
-    pub fn begin(tools: Tools, state: MigrationState, display: Arc<dyn Display>) -> Result<Self> {
+    pub async fn begin(tools: Tools, state: MigrationState, display: Arc<dyn Display>) -> Result<Self> {
         let mut record = state.load()?;
         let mut domains = BTreeMap::new();
         let mut mailboxes = BTreeMap::new();
+        let mut inputs = BTreeMap::new();
         let mut unreadable = Vec::new();
         for (at, domain) in tools.spec().domains.iter().enumerate() {
             let listed = tools.list_mailboxes(at);
@@ -129,13 +142,33 @@ impl LocalPlatform {
                     Err(failure) => unreadable.push((planned.source.clone(), failure)),
                 }
             }
-            domains.insert(
-                domain.name.clone(),
-                DomainObserved { mailboxes: Some(listed.map(Arc::from)), ..DomainObserved::default() },
-            );
+            let asked_by = match &listed {
+                Ok(listed) => tools.discovery_inputs(at, listed).await.ok(),
+                Err(_) => None,
+            };
+            let known =
+                asked_by.as_ref().filter(|_| tools.spec().stage != Stage::Plan).and_then(|asked_by| {
+                    // A document that is damaged is written anew.
+                    let discovery = state.load_domain_by(&domain.name, asked_by).ok()??;
+                    let records =
+                        listed.iter().flatten().filter_map(|planned| mailboxes.get(&planned.source));
+                    let named = !domain.servers.is_empty();
+                    still_holds(&discovery, records, named, SystemClock.now()).then_some(discovery)
+                });
+            if let Some(discovery) = &known {
+                display.domain_discovered(discovery);
+            }
+            if let Some(asked_by) = asked_by {
+                inputs.insert(domain.name.clone(), asked_by);
+            }
+            let seen = DomainObserved {
+                mailboxes: Some(listed.map(Arc::from)),
+                discovery: known.map(Into::into),
+                ..DomainObserved::default()
+            };
+            domains.insert(domain.name.clone(), seen);
         }
         record.pass += 1;
-        state.save(&record)?;
         for (mailbox, failure) in unreadable {
             let broken = MailboxRecord {
                 pass: record.pass,
@@ -146,14 +179,18 @@ impl LocalPlatform {
             };
             mailboxes.insert(mailbox, broken);
         }
-        Ok(Self::resume(tools, Known { record, domains, mailboxes }, Arc::new(state), display))
+        let known = Known { record, domains, mailboxes, inputs };
+        Ok(Self {
+            unkept: Some(Instant::now() + KEEP_WITHIN),
+            ..Self::resume(tools, known, Arc::new(state), display)
+        })
     }
 
     /// Takes up a pass of which everything is known.
     pub fn resume(tools: Tools, known: Known, memory: Arc<dyn Memory>, display: Arc<dyn Display>) -> Self {
-        let Known { record, domains, mailboxes } = known;
+        let Known { record, domains, mailboxes, inputs } = known;
         let (running, tasks) = (BTreeSet::new(), JoinSet::new());
-        Self { tools, memory, display, record, domains, mailboxes, running, tasks }
+        Self { tools, memory, display, record, unkept: None, domains, mailboxes, inputs, running, tasks }
     }
 
     /// Waits until a task ends and takes what it brought; returns at once when none is at work.
@@ -186,10 +223,26 @@ impl LocalPlatform {
         let name = self.tools.spec().domains[at].name.clone();
         let discovery = *discovery?;
         self.display.domain_discovered(&discovery);
-        self.memory.keep_domain(&name, &discovery)?;
+        self.memory.keep_domain(&name, &discovery, self.inputs.get(&name).map(String::as_str))?;
         if let Some(seen) = self.domains.get_mut(&name) {
             seen.discovering = false;
             seen.discovery = Some(discovery.into());
+        }
+        Ok(())
+    }
+
+    /// When [`Self::keep_record`] is to be called; `None` while there is nothing to keep.
+    pub fn keeps_at(&self) -> Option<Instant> {
+        self.unkept
+    }
+
+    /// Keeps what is to be remembered of the migration, if that differs from what is.
+    ///
+    /// # Errors
+    /// Those of the state directory.
+    pub fn keep_record(&mut self) -> Result<()> {
+        if self.unkept.take().is_some() {
+            self.memory.keep_migration(&self.record)?;
         }
         Ok(())
     }
@@ -286,18 +339,21 @@ impl Platform for LocalPlatform {
     }
 
     async fn publish(&mut self, migration: &mut MailMigration, decision: &Decision) -> Result<()> {
-        if migration.status.as_ref() == Some(&decision.status) {
-            return Ok(());
-        }
-        migration.status = Some(decision.status.clone());
-        self.record.status = decision.status.clone();
-        if let (Some(plan), Some(brief)) = (&decision.plan, &decision.status.plan) {
-            let stood = self.record.plans.last().is_some_and(|last| last.digest == brief.digest);
-            let dropped = self.record.add_plan(&brief.digest, SystemClock.now());
-            if !stood {
-                self.memory.keep_plan(plan, dropped.as_ref().map(|plan| plan.digest.as_str()))?;
+        // Nobody has heard of the first pass yet, and at the end nothing follows.
+        let mut at_once = self.record.pass <= 1 || decision.ending.is_some();
+        if migration.status.as_ref() != Some(&decision.status) {
+            migration.status = Some(decision.status.clone());
+            self.record.status = decision.status.clone();
+            if let (Some(plan), Some(brief)) = (&decision.plan, &decision.status.plan) {
+                let stood = self.record.plans.last().is_some_and(|last| last.digest == brief.digest);
+                let dropped = self.record.add_plan(&brief.digest, SystemClock.now());
+                if !stood {
+                    self.memory.keep_plan(plan, dropped.as_ref().map(|plan| plan.digest.as_str()))?;
+                    at_once = true;
+                }
             }
+            self.unkept.get_or_insert_with(|| Instant::now() + KEEP_WITHIN);
         }
-        self.memory.keep_migration(&self.record)
+        if at_once { self.keep_record() } else { Ok(()) }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use super::clock::SystemClock;
 use super::guard::DurableGuard;
@@ -19,7 +19,7 @@ use super::state::StateDir;
 use super::stop::Stop;
 use super::workers::Tools;
 use crate::api::manifest::{self, Manifest, Part};
-use crate::api::{MailMigration, Stage};
+use crate::api::{LedgerSpec, MailMigration, Stage};
 use crate::discovery::Clock;
 use crate::mail::network::Network;
 use crate::mail::oauth::Tokens;
@@ -118,6 +118,11 @@ pub async fn tools_for(
     let files = state.migration(migration)?.ledgers();
     let tokens = Tokens::new(Arc::clone(&network), Arc::new(SystemClock), Some(Arc::new(state.tokens())));
     let store = open_store(migration, secrets, files, &network, &authority).await?;
+    // A state directory is one process's; a database is everybody's.
+    let guard = match &spec.ledger {
+        LedgerSpec::Sqlite(_) if state.is_locked() => DurableGuard::alone(Arc::clone(&store)),
+        _ => DurableGuard::new(Arc::clone(&store)),
+    };
     Ok(Tools {
         migration: Arc::new(migration.clone()),
         first_domain: 0,
@@ -126,7 +131,7 @@ pub async fn tools_for(
         authority: authority.into(),
         trusts: Arc::default(),
         tokens: Arc::new(tokens),
-        guard: Arc::new(DurableGuard::new(Arc::clone(&store))),
+        guard: Arc::new(guard),
         turnstile: Arc::default(),
         pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),
         store,
@@ -174,7 +179,7 @@ pub async fn run_migration(
     tools.guard.check().await?;
     let kept = state.migration(&migration)?;
     migration.status = Some(kept.load()?.status);
-    let mut platform = LocalPlatform::begin(tools, kept, display)?;
+    let mut platform = LocalPlatform::begin(tools, kept, display).await?;
     let ending = drive(&mut platform, &mut migration, &Stop::listen()).await?;
     Ok((migration, ending))
 }
@@ -204,14 +209,26 @@ pub async fn drive(
                 None => std::future::pending().await,
             }
         };
-        let idle = platform.is_idle();
+        let keeps_at = platform.keeps_at();
+        let keep = async {
+            match keeps_at {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (idle, mut due) = (platform.is_idle(), false);
         tokio::select! {
             absorbed = platform.absorb(), if !idle => absorbed?,
             () = wake => {}
+            () = keep => due = true,
             () = stop.asked() => {
+                platform.keep_record()?;
                 platform.abort().await;
                 return Err(Stop::failure());
             }
+        }
+        if due {
+            platform.keep_record()?;
         }
     }
 }

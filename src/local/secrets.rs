@@ -172,6 +172,31 @@ impl Secrets {
         ))
     }
 
+    /// Tells whether a Secret is the one that it was, without telling what is in it.
+    ///
+    /// # Errors
+    /// A failure that names a key that cannot be read.
+    pub fn version(&self, namespace: &str, name: &str, salt: &[u8; 32]) -> Result<String> {
+        let keys: Vec<String> = match &self.0 {
+            Source::Manifest { manifest, directories, .. } => match directories.get(name) {
+                Some(directory) => keys_of(directory),
+                None => {
+                    manifest.secret(namespace, name).into_iter().flat_map(BTreeMap::keys).cloned().collect()
+                }
+            },
+            Source::Mounted { secrets, .. } => keys_of(&secrets.join(name)),
+        };
+        let mut hasher = blake3::Hasher::new_keyed(salt);
+        for key in keys {
+            let value = self.value(namespace, name, &key)?;
+            let value = value.as_ref().map_or("", Secret::expose);
+            for part in [key.as_str(), value] {
+                hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+            }
+        }
+        Ok(hasher.finalize().to_hex()[..16].to_owned())
+    }
+
     /// The database that a Secret names.
     ///
     /// # Errors
@@ -233,6 +258,16 @@ impl Secrets {
             }
         }
     }
+}
+
+/// The keys of a directory with one file for each, in their order. What begins with a dot is Kubernetes' own.
+fn keys_of(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.path().is_file());
+    let names = files.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut keys: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    keys.sort_unstable();
+    keys
 }
 
 /// The value of a key in a directory with one file for each; `None` when there is no such file.
@@ -312,6 +347,29 @@ fn read_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_has_another_version_when_any_of_it_differs() {
+        let directory = tempfile::tempdir().unwrap();
+        let secret = directory.path().join("s");
+        fs::create_dir(&secret).unwrap();
+        let secrets = Secrets::mounted(directory.path(), directory.path());
+        let version = || secrets.version("n", "s", &[7; 32]).unwrap();
+        let mut seen = vec![version()];
+        let mut differs = |key: &str, value: &str| {
+            fs::write(secret.join(key), value).unwrap();
+            assert!(!seen.contains(&version()), "{key}");
+            assert_eq!(version(), version());
+            seen.push(version());
+        };
+        differs("username", "bob");
+        differs("password", "hunter2");
+        differs("password", "hunter3");
+        differs("passwordh", "unter3");
+        let before = version();
+        fs::write(secret.join("..data"), "Kubernetes' own").unwrap();
+        assert_eq!(version(), before);
+    }
 
     #[test]
     fn rows_are_read_and_broken_ones_are_named_without_their_cells() {

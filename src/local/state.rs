@@ -51,6 +51,15 @@ pub struct MigrationRecord {
     pub plans: Vec<PlanKept>,
 }
 
+/// What discovery saw of a domain, with a digest of what it was asked by.
+#[derive(Serialize, Deserialize)]
+struct DomainKept<D = DomainDiscovery> {
+    #[serde(flatten)]
+    discovery: D,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inputs: Option<String>,
+}
+
 /// The most plans that are kept.
 const PLANS_MAX: usize = 50;
 
@@ -112,6 +121,11 @@ impl StateDir {
         }
         Err(Failure::configuration(format!("{}: there is no state", root.display()))
             .hint("give --state the directory that `mailferry run` was given"))
+    }
+
+    /// Whether the directory is this process's for as long as it is open.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// The directory's path.
@@ -180,18 +194,29 @@ impl MigrationState {
     /// # Errors
     /// Those of [`documents::read`].
     pub fn load_domain(&self, domain: &str) -> Result<Option<DomainDiscovery>> {
-        documents::read(&self.root.join("domains").join(format!("{}.json", domain.to_lowercase())))
+        documents::read(&self.domain_path(domain))
     }
 
-    /// Keeps what discovery saw of a domain.
+    /// What discovery saw of a domain last, if that was asked by the same inputs.
+    ///
+    /// # Errors
+    /// Those of [`documents::read`].
+    pub fn load_domain_by(&self, domain: &str, inputs: &str) -> Result<Option<DomainDiscovery>> {
+        let kept: Option<DomainKept> = documents::read(&self.domain_path(domain))?;
+        Ok(kept.filter(|kept| kept.inputs.as_deref() == Some(inputs)).map(|kept| kept.discovery))
+    }
+
+    /// Keeps what discovery saw of a domain, and a digest of what it was asked by, where that is known.
     ///
     /// # Errors
     /// Those of [`documents::write`].
-    pub fn save_domain(&self, domain: &str, discovery: &DomainDiscovery) -> Result<()> {
-        documents::write(
-            &self.root.join("domains").join(format!("{}.json", domain.to_lowercase())),
-            discovery,
-        )
+    pub fn save_domain(&self, domain: &str, discovery: &DomainDiscovery, inputs: Option<&str>) -> Result<()> {
+        let kept = DomainKept { discovery, inputs: inputs.map(str::to_owned) };
+        documents::write(&self.domain_path(domain), &kept)
+    }
+
+    fn domain_path(&self, domain: &str) -> PathBuf {
+        self.root.join("domains").join(format!("{}.json", domain.to_lowercase()))
     }
 
     fn plan_path(&self, digest: &str) -> PathBuf {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -11,8 +12,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RecordType;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -33,6 +36,9 @@ use crate::model::text::printable;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a question is put to a name server.
 const LOOKUP_ATTEMPTS: usize = 2;
+/// How long whoever is in a hurry waits for any further answer once one question had none: enough for a name server that
+/// has it at hand.
+const AFTER_SILENCE: Duration = Duration::from_millis(100);
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a TLS handshake may take.
@@ -42,23 +48,34 @@ pub const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
+/// How long the name server is waited for by those who can do without its answer.
+#[derive(Debug)]
+struct Hurry {
+    patience: Duration,
+    /// Whether a question had no answer in that time.
+    had_none: AtomicBool,
+}
+
 /// Name service, address policy and connection limits of one migration.
 #[derive(Debug)]
 pub struct Network {
     resolver: TokioResolver,
+    name_server: Option<SocketAddr>,
     allowed: Vec<IpNet>,
     per_host: usize,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
+    /// Set where nobody waits long for the name server.
+    hurry: Option<Arc<Hurry>>,
 }
 
 impl Network {
-    /// A network that asks `resolver`, or the system's name servers when none is given; `allowed` lists the loopback,
+    /// A network that asks the name server that is `given`, or the system's name servers when there is none; `allowed` lists the loopback,
     /// private and link-local networks that may be connected to.
     ///
     /// # Errors
     /// [`Class::Configuration`] when the system's name servers cannot be read.
-    pub fn new(resolver: Option<SocketAddr>, allowed: Vec<IpNet>, per_host: usize) -> Result<Self> {
-        let mut builder = match resolver {
+    pub fn new(given: Option<SocketAddr>, allowed: Vec<IpNet>, per_host: usize) -> Result<Self> {
+        let mut builder = match given {
             Some(address) => {
                 let mut server = NameServerConfig::udp_and_tcp(address.ip());
                 for connection in &mut server.connections {
@@ -79,12 +96,45 @@ impl Network {
         let resolver = builder
             .build()
             .map_err(|e| Failure::configuration("the name service cannot be set up").caused_by(&e))?;
-        Ok(Self { resolver, allowed, per_host: per_host.max(1), hosts: Mutex::default() })
+        let (name_server, per_host) = (given, per_host.max(1));
+        Ok(Self { resolver, name_server, allowed, per_host, hosts: Arc::default(), hurry: None })
     }
 
-    /// The name service, for record types of discovery's own.
-    pub fn resolver(&self) -> &TokioResolver {
-        &self.resolver
+    /// The name server that was given; `None` where the system's are asked.
+    pub fn name_server(&self) -> Option<SocketAddr> {
+        self.name_server
+    }
+
+    /// The same network for questions that can do without an answer: a name server that says nothing is waited for so long,
+    /// and hardly at all once a question had no answer. Policy and limits are shared.
+    #[must_use]
+    pub fn in_a_hurry(&self, patience: Duration) -> Self {
+        Self {
+            resolver: self.resolver.clone(),
+            name_server: self.name_server,
+            allowed: self.allowed.clone(),
+            per_host: self.per_host,
+            hosts: Arc::clone(&self.hosts),
+            hurry: Some(Arc::new(Hurry { patience, had_none: AtomicBool::new(false) })),
+        }
+    }
+
+    /// Asks the name server for the records of one type that a name has.
+    ///
+    /// # Errors
+    /// Those of the name service; also that there is no such name or no such record.
+    pub async fn look_up(&self, name: &str, kind: RecordType) -> Result<Lookup, NetError> {
+        self.answered(self.resolver.lookup(rooted(name), kind)).await
+    }
+
+    /// The answer of the name server, unless that takes longer than anybody here waits.
+    async fn answered<T>(&self, question: impl Future<Output = Result<T, NetError>>) -> Result<T, NetError> {
+        let Some(Hurry { patience, had_none }) = self.hurry.as_deref() else { return question.await };
+        let patience = if had_none.load(Ordering::Relaxed) { AFTER_SILENCE } else { *patience };
+        timeout(patience, question).await.unwrap_or_else(|_| {
+            had_none.store(true, Ordering::Relaxed);
+            Err(NetError::Timeout)
+        })
     }
 
     /// The addresses of a host that the policy allows to connect to.
@@ -95,9 +145,8 @@ impl Network {
         let found: Vec<IpAddr> = if let Ok(address) = host.parse() {
             vec![address]
         } else {
-            // The final dot keeps a search list from turning a missing name into somebody else's.
-            let name = format!("{}.", host.trim_end_matches('.'));
-            let answer = self.resolver.lookup_ip(name).await.map_err(|e| explain_lookup(host, &e))?;
+            let answer = self.answered(self.resolver.lookup_ip(rooted(host))).await;
+            let answer = answer.map_err(|e| explain_lookup(host, &e))?;
             answer.iter().take(ADDRESSES_MAX).collect()
         };
         let allowed: Vec<IpAddr> = found.iter().copied().filter(|address| self.allows(*address)).collect();
@@ -258,6 +307,11 @@ impl Network {
     }
 }
 
+/// A name with the final dot that keeps a search list from turning a missing name into somebody else's.
+fn rooted(name: &str) -> String {
+    format!("{}.", name.trim_end_matches('.'))
+}
+
 fn not_allowed(host: &str, address: &str) -> Failure {
     let host = printable(host);
     Failure::new(Class::Refused, format!("{host} is at {address}, a loopback, private or link-local address"))
@@ -276,6 +330,7 @@ fn explain_lookup(host: &str, error: &NetError) -> Failure {
         Class::Unreachable,
         format!("the name {host} cannot be looked up: {}", printable(&error.to_string())),
     )
+    .code(FailureCode::NameUnanswered)
     .hint("check the name servers, or give one with --resolver IP:PORT")
     .caused_by(error)
 }
@@ -493,6 +548,24 @@ mod tests {
         let failure = strict.resolve("127.0.0.1").await.unwrap_err();
         assert_eq!(failure.class, Class::Refused);
         assert!(failure.hint.unwrap().contains("allowedNetworks"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_can_do_without_an_answer_waits_once_and_hardly_again() {
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let patient = Network::new(Some(silent.local_addr().unwrap()), Vec::new(), 8).unwrap();
+        let hasty = patient.in_a_hurry(Duration::from_millis(500));
+        let ask = async |network: &Network, name: &str| {
+            let asked = Instant::now();
+            let failure = network.resolve(name).await.unwrap_err();
+            assert!(failure.is(FailureCode::NameUnanswered), "{failure}");
+            asked.elapsed().as_millis()
+        };
+        assert_eq!(ask(&hasty, "one.test").await, 500);
+        assert_eq!(ask(&hasty, "two.test").await, 100);
+        // Whoever needs the name still waits for it, and what is at hand is taken at once.
+        assert!(ask(&patient, "three.test").await >= LOOKUP_TIMEOUT.as_millis());
+        assert!(hasty.resolve("9.9.9.9").await.is_ok());
     }
 
     #[tokio::test]

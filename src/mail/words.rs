@@ -56,7 +56,8 @@ impl Meaning {
             | F::ConnectionEnded
             | F::SourceBrokeOff
             | F::EndsSessions
-            | F::NoSuchHost => Class::Unreachable,
+            | F::NoSuchHost
+            | F::NameUnanswered => Class::Unreachable,
         };
         Self { class, code }
     }

@@ -324,10 +324,12 @@ pub enum FailureCode {
     NoToken,
     /// A Secret, or what is needed of it, is missing.
     MissingSecret,
+    /// The name server gave no answer or no proper one, so nothing is known of the name.
+    NameUnanswered,
 }
 
 impl FailureCode {
-    const ALL: [Self; 34] = [
+    const ALL: [Self; 35] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -362,6 +364,7 @@ impl FailureCode {
         Self::NoSuchHost,
         Self::NoToken,
         Self::MissingSecret,
+        Self::NameUnanswered,
     ];
 
     /// The code that [`fmt::Display`] wrote; `None` for a word of a newer version.

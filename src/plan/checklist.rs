@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::observed::{DomainObserved, Observed};
-use crate::api::MailMigration;
 use crate::api::MailMigrationSpec;
 use crate::api::checklist::{DomainAnswers, FIELDS, TITLES};
 use crate::model::checklist::{Item, ItemState};
@@ -32,7 +31,7 @@ struct Known {
 /// # Errors
 /// When the questions cannot be read from the schema, which is a mistake of ours.
 pub fn items(spec: &MailMigrationSpec, observed: &Observed) -> Result<Vec<Item>> {
-    let schema = crate::api::crd::schema_of::<MailMigration>()?;
+    let schema = crate::api::crd::schema_of_migrations()?;
     let questions = &schema["properties"]["spec"]["properties"]["checklist"];
     let given = serde_json::to_value(&spec.checklist).unwrap_or_default();
     let mut items = Vec::new();

@@ -175,7 +175,7 @@ impl Memory for Reporter {
         Ok(())
     }
 
-    fn keep_domain(&self, _: &str, _: &DomainDiscovery) -> Result<()> {
+    fn keep_domain(&self, _: &str, _: &DomainDiscovery, _: Option<&str>) -> Result<()> {
         Ok(())
     }
 

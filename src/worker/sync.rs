@@ -159,5 +159,6 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         record: MigrationRecord { pass, ..MigrationRecord::default() },
         domains: BTreeMap::from([(name.clone(), domain)]),
         mailboxes: records.collect(),
+        ..Known::default()
     })
 }

@@ -16,5 +16,6 @@ mod ferry;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod known;
 mod plain;
 mod world;

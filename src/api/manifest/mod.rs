@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::CustomResourceExt;
+use kube::Resource;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -235,9 +235,9 @@ fn key_of(migration: &MailMigration) -> Key {
 }
 
 fn migration(origin: &Origin, value: &Value, metadata: ObjectMeta, namespace: &str) -> Result<MailMigration> {
-    let schema = super::crd::schema_of::<MailMigration>()?;
-    let value = schema::with_defaults(&schema, value);
-    let mut found = schema::check(&schema, &value);
+    let schema = super::crd::schema_of_migrations()?;
+    let value = schema::with_defaults(schema, value);
+    let mut found = schema::check(schema, &value);
     if !value["spec"].is_object() {
         let missing = Violation::new(Path::default(), "spec is missing");
         found = vec![missing.hint("say under spec: what is to be migrated: destination and domains")];
@@ -272,7 +272,7 @@ fn kind_of(value: &Value) -> std::result::Result<Kind, Violation> {
         fields.get(name).and_then(Value::as_str).ok_or_else(|| missing().hint(hint))
     };
     let kind = match word("kind")? {
-        kind if kind == MailMigration::crd().spec.names.kind => Kind::MailMigration,
+        kind if kind == MailMigration::kind(&()) => Kind::MailMigration,
         "Secret" => Kind::Secret,
         "ConfigMap" => Kind::ConfigMap,
         other => {

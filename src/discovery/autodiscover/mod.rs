@@ -32,7 +32,7 @@ const NAMED_MAX: usize = 2;
 pub(super) async fn look_up_alias(asking: Asking<'_>) -> Heard {
     let mut heard = Heard::default();
     let name = format!("autodiscover.{}", asking.request.domain);
-    let answer = asking.network.resolver().lookup(format!("{name}."), RecordType::CNAME).await;
+    let answer = asking.network.look_up(&name, RecordType::CNAME).await;
     let at = asking.clock.now();
     // That there is no alias says nothing; the questions over HTTPS say what is there.
     let Ok(lookup) = answer else { return heard };
