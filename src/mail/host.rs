@@ -1,6 +1,7 @@
 //! The connections of a process to one host, over all mailboxes: their limit, those who wait for one, and what is learned
-//! of how many the host takes and of how fast it is.
+//! of how many the host takes, of how fast it is, and of which of its servers' offers do not work.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,17 @@ pub(super) struct Host {
     allowance: Mutex<Allowance>,
     /// What the last session that could tell has told of the link.
     slow: AtomicBool,
+    /// What was seen to fail, by the port of the server.
+    offers: Mutex<BTreeMap<u16, Offers>>,
+}
+
+/// What a server offers and was seen to fail at. Every session with it asks plainly from then on.
+#[derive(Debug, Default)]
+struct Offers {
+    /// Extensions that failed where the plain command worked.
+    failing: BTreeSet<&'static str>,
+    /// Extensions at which a session ended: once may be chance.
+    suspected: BTreeSet<&'static str>,
 }
 
 impl Host {
@@ -31,6 +43,7 @@ impl Host {
             waiting: AtomicUsize::new(0),
             allowance: Mutex::new(Allowance::new(limit)),
             slow: AtomicBool::new(false),
+            offers: Mutex::default(),
         }
     }
 
@@ -54,6 +67,35 @@ impl Host {
         if let Some(slow) = is_slow(bytes, waited) {
             self.slow.store(slow, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the server at a port was seen to fail at an extension.
+    pub(super) fn fails_at(&self, port: u16, word: &str) -> bool {
+        self.offers().get(&port).is_some_and(|offers| offers.failing.contains(word))
+    }
+
+    /// The server at a port failed at an extension; says whether that is news.
+    pub(super) fn note_failing(&self, port: u16, word: &'static str) -> bool {
+        self.offers().entry(port).or_default().failing.insert(word)
+    }
+
+    /// A session ended while a command with an extension was not answered; the second time the extension counts as failing.
+    pub(super) fn note_suspected(&self, port: u16, word: &'static str) {
+        let mut offers = self.offers();
+        let offers = offers.entry(port).or_default();
+        if !offers.suspected.insert(word) {
+            offers.failing.insert(word);
+        }
+    }
+
+    /// The extensions that the server at a port was seen to fail at.
+    pub(super) fn failing(&self, port: u16) -> Vec<&'static str> {
+        let offers = self.offers();
+        offers.get(&port).map(|offers| offers.failing.iter().copied().collect()).unwrap_or_default()
+    }
+
+    fn offers(&self) -> MutexGuard<'_, BTreeMap<u16, Offers>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the link to it is slow, as far as anything was carried.

@@ -214,8 +214,9 @@ impl Network {
                     // slow line, longer than any destination is waited for. A polite end has nothing left to send.
                     tcp.set_zero_linger().ok();
                     let host = self.host(&endpoint.host);
-                    let channel =
-                        Channel { stream: Stream::Plain(tcp), deflate: None, tls: None, host, _slot: slot };
+                    let stream = Stream::Plain(tcp);
+                    let port = endpoint.port;
+                    let channel = Channel { stream, deflate: None, tls: None, host, port, _slot: slot };
                     return match endpoint.tls {
                         Tls::Implicit => channel.secure(&endpoint.host, trust).await,
                         Tls::StartTLS | Tls::None => Ok(channel),
@@ -299,6 +300,11 @@ impl Network {
     /// Learns how fast a host is: one session carried so many bytes of messages while it waited for the host for so long.
     pub fn note_carried(&self, host: &str, bytes: u64, waited: Duration) {
         self.host(host).note_carried(bytes, waited);
+    }
+
+    /// What a server offers and was seen to fail at while this process ran, in alphabetical order.
+    pub fn failing_at(&self, endpoint: &Endpoint) -> Vec<&'static str> {
+        self.host(&endpoint.host).failing(endpoint.port)
     }
 
     fn host(&self, host: &str) -> Arc<Host> {
@@ -388,6 +394,7 @@ pub struct Channel {
     /// What the handshake showed, once there was one.
     pub tls: Option<TlsFacts>,
     host: Arc<Host>,
+    port: u16,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -425,6 +432,21 @@ impl Channel {
     /// Whether the link to the host is slow, as far as this process has learned.
     pub fn is_slow(&self) -> bool {
         self.host.is_slow()
+    }
+
+    /// Whether the server was seen to fail at an extension, in whichever session.
+    pub fn fails_at(&self, word: &str) -> bool {
+        self.host.fails_at(self.port, word)
+    }
+
+    /// Tells the server's other sessions that it fails at an extension; says whether that is news.
+    pub fn note_failing(&self, word: &'static str) -> bool {
+        self.host.note_failing(self.port, word)
+    }
+
+    /// Tells the server's other sessions that this one ended at an extension; the second time it counts as failing.
+    pub fn note_suspected(&self, word: &'static str) {
+        self.host.note_suspected(self.port, word);
     }
 
     /// Tells the host's other sessions how fast this one was. What is compressed tells nothing about the link.
