@@ -243,6 +243,15 @@ fn mailboxes(findings: &mut Vec<Finding>, request: &Request, tried: &[Tried]) {
             );
             findings.push(Finding::about(Code::SharedFoldersSeen, &mailbox.address, text));
         }
+        if let Some(size) = one.read.as_ref().map(|read| &read.size).filter(|size| size.unread_folders > 0) {
+            let why: Vec<String> = size.unread.iter().map(Failure::sentence).collect();
+            let text = format!(
+                "{} could not be read: {}.",
+                count(size.unread_folders as usize, "folder", "folders"),
+                why.join("; ").trim_end_matches('.')
+            );
+            findings.push(Finding::about(Code::FoldersUnreadable, &mailbox.address, text));
+        }
         let mut add = |code, text: String| findings.push(Finding::about(code, &mailbox.address, text));
         match (&one.read, one.end) {
             (Some(read), _) if read.endpoint.protocol == Protocol::Pop3 => add(

@@ -3,17 +3,21 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
+use tokio::time::sleep;
 
 use super::collect::{Ranked, to_try};
 use super::{Chosen, LoginGuard, MailboxRequest, Request, Step, Watcher};
 use crate::mail::credentials::Login;
+use crate::mail::imap::probe::{Measuring, measure_mailbox};
 use crate::mail::network::Network;
 use crate::mail::{imap, pop3};
+use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Attempt, MailboxSize};
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, Spoils};
 use crate::model::fidelity::score;
 use crate::model::protocol::Protocol;
 use crate::model::service::SessionFacts;
@@ -22,6 +26,11 @@ use crate::model::service::SessionFacts;
 const PARALLEL: usize = 8;
 /// After so many mailboxes that refused a shared password, and none that took it, the others are not tried.
 const SHARED_REFUSALS_MAX: usize = 3;
+
+/// After so long it is told that a server is waited for.
+const WORTH_A_WORD: Duration = Duration::from_secs(10);
+/// Further sessions that the measuring of one mailbox may take where sessions end.
+const SESSIONS_MAX: usize = 6;
 
 /// What came of one mailbox.
 #[derive(Debug, Clone, Default)]
@@ -168,7 +177,7 @@ impl Logins<'_> {
                 tried.attempts.push(attempt(endpoint, failure));
                 break;
             }
-            match self.try_one(endpoint, login).await {
+            match self.try_one(endpoint, login, &mailbox.address).await {
                 Ok(read) => {
                     self.guard.accepted(login, endpoint).await;
                     tried.attempts.push(attempt(endpoint, None));
@@ -227,27 +236,66 @@ impl Logins<'_> {
         }
     }
 
-    async fn try_one(&self, endpoint: &Endpoint, login: &Login) -> Result<Read, Unread> {
+    /// Waits for something, and says so once it takes long.
+    async fn told_if_long<T>(
+        &self,
+        something: impl Future<Output = T>,
+        endpoint: &Endpoint,
+        mailbox: &Address,
+    ) -> T {
+        tokio::pin!(something);
+        tokio::select! {
+            done = &mut something => return done,
+            () = sleep(WORTH_A_WORD) => {}
+        }
+        self.watcher.saw(&Step::Waiting { server: endpoint.address(), mailbox: mailbox.clone() });
+        something.await
+    }
+
+    /// Measures a mailbox by IMAP. What ends a session may be one folder: another session goes on without it.
+    async fn read_by_imap(
+        &self,
+        endpoint: &Endpoint,
+        login: &Login,
+        mailbox: &Address,
+    ) -> Result<MailboxSize, Unread> {
+        let after = |failure| Unread { failure, accepted: true };
+        let connect = async || {
+            let greeted = imap::login::greet(self.network, endpoint, &self.request.trust).await?;
+            greeted.login(login).await
+        };
+        let mut session = connect().await.map_err(|failure| Unread { failure, accepted: false })?;
+        let mut measuring = Measuring::default();
+        let mut further = 0..SESSIONS_MAX;
+        loop {
+            let measured = measure_mailbox(&mut session, &self.request.exclude, &mut measuring);
+            match self.told_if_long(measured, endpoint, mailbox).await {
+                Ok(()) => break,
+                Err(failure) if ends_one_session(&failure) && further.next().is_some() => {
+                    session = connect().await.map_err(after)?;
+                }
+                Err(failure) => {
+                    session.close().await;
+                    return Err(after(failure));
+                }
+            }
+        }
+        let account = imap::account::ask_account(&mut session).await.ok();
+        session.close().await;
+        let mut size = measuring.into_size();
+        if let Some(account) = account {
+            (size.quota, size.foreign) = (account.quota, account.foreign);
+            self.keep(account.session);
+        }
+        Ok(size)
+    }
+
+    async fn try_one(&self, endpoint: &Endpoint, login: &Login, mailbox: &Address) -> Result<Read, Unread> {
         let before = |failure| Unread { failure, accepted: false };
         let after = |failure| Unread { failure, accepted: true };
         let trust = &self.request.trust;
         let (size, unique_ids) = match endpoint.protocol {
-            Protocol::Imap => {
-                let greeted = imap::login::greet(self.network, endpoint, trust).await.map_err(before)?;
-                let mut session = greeted.login(login).await.map_err(before)?;
-                let size = imap::probe::measure_mailbox(&mut session).await;
-                let account = match &size {
-                    Ok(_) => imap::account::ask_account(&mut session).await.ok(),
-                    Err(_) => None,
-                };
-                session.close().await;
-                let mut size = size.map_err(after)?;
-                if let Some(account) = account {
-                    (size.quota, size.foreign) = (account.quota, account.foreign);
-                    self.keep(account.session);
-                }
-                (size, true)
-            }
+            Protocol::Imap => (self.read_by_imap(endpoint, login, mailbox).await?, true),
             Protocol::Pop3 => {
                 let mut session =
                     pop3::Session::connect(self.network, trust, endpoint).await.map_err(before)?;
@@ -269,6 +317,11 @@ impl Logins<'_> {
         };
         Ok(Read { endpoint: endpoint.clone(), size, unique_ids })
     }
+}
+
+/// Whether a failure ended one session, so that another may go on.
+fn ends_one_session(failure: &Failure) -> bool {
+    failure.spoils() == Spoils::Session && failure.class != Class::Throttled
 }
 
 /// Whether a mailbox was refused by every server that had a say.

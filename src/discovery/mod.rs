@@ -50,6 +50,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use globset::GlobSet;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
@@ -85,6 +86,8 @@ pub struct Request {
     pub servers: Vec<Endpoint>,
     /// The mailboxes, in the order of the manifest.
     pub mailboxes: Vec<MailboxRequest>,
+    /// Folders that are not carried, and so not measured.
+    pub exclude: GlobSet,
     /// Whether one password opens all mailboxes, so that its refusal concerns the whole domain.
     pub shared_credentials: bool,
     /// Whose certificates are believed.
@@ -182,6 +185,13 @@ pub enum Step {
         /// All mailboxes.
         total: usize,
     },
+    /// A server takes its time to open and list the folders of a mailbox.
+    Waiting {
+        /// Where.
+        server: String,
+        /// Whose.
+        mailbox: Address,
+    },
 }
 
 /// Finds out about one domain. It never fails: what went wrong is in the document.
@@ -240,6 +250,9 @@ pub async fn discover(
     let tried = logins.run().await;
     let mut sessions = logins.sessions.into_inner().unwrap_or_else(PoisonError::into_inner);
     sessions.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+    for session in &mut sessions {
+        session.failing = network.failing_at(&session.endpoint).into_iter().map(str::to_owned).collect();
+    }
 
     let asking = Asking { network, request, clock };
     heard.add(Box::pin(twin::ask(asking, &ranked, guard, &tried)).await);
@@ -441,6 +454,22 @@ fn note_logins(
                 ),
                 excerpt: words(endpoint),
             });
+        }
+    }
+    for said in sessions {
+        let (signal, place) = (probes::signal_of(said.endpoint.protocol), said.endpoint.address());
+        if !said.failing.is_empty() {
+            let statement = format!("{place} fails at {}, and is asked without it", said.failing.join(", "));
+            heard.note(signal, Grade::A, at, Outcome::Offered, statement);
+        }
+        if let Some(alert) = &said.alert {
+            heard.note(
+                signal,
+                Grade::A,
+                at,
+                Outcome::Offered,
+                format!("{place} wants its users to know: {alert}"),
+            );
         }
     }
 }

@@ -83,7 +83,8 @@ impl Cleaner {
         }
         let piece = if bytes.len() > SHORT_MAX { 8 } else { 4 };
         self.forms.push(Form::new(&letters_of(&compare(bytes)), piece));
-        let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+        let digits: String = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect();
         self.forms.push(Form::new(digits.as_bytes(), 8));
         self.forms.extend(in_base64(bytes));
         self
@@ -153,13 +154,13 @@ fn in_base64(bytes: &[u8]) -> Vec<Form> {
 /// A letter as it is compared, and where in the text it was.
 #[derive(Debug, Clone, Copy)]
 struct Letter {
-    letter: u8,
+    is: u8,
     from: usize,
     to: usize,
 }
 
 fn letters_of(letters: &[Letter]) -> Vec<u8> {
-    letters.iter().map(|letter| letter.letter).collect()
+    letters.iter().map(|letter| letter.is).collect()
 }
 
 /// Brings text into the form in which it is compared: lower case, without escapes; letters beyond ASCII, which each server
@@ -185,8 +186,8 @@ fn compare(text: &[u8]) -> Vec<Letter> {
         let (from, to) = (at, at + length);
         at = to;
         match (letter, letters.last_mut()) {
-            (Some(b'?'), Some(last)) if last.letter == b'?' => last.to = to,
-            (Some(letter), _) => letters.push(Letter { letter, from, to }),
+            (Some(b'?'), Some(last)) if last.is == b'?' => last.to = to,
+            (Some(letter), _) => letters.push(Letter { is: letter, from, to }),
             (None, _) => {}
         }
     }

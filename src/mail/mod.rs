@@ -72,6 +72,8 @@ pub struct Survey {
     /// How folders stand, where the server tells it with their list (LIST-STATUS, RFC 5819). Nothing is known of flags
     /// that can be kept.
     pub states: HashMap<FolderPath, FolderState>,
+    /// Lines of the list that could not be read, made printable; at most 20.
+    pub unreadable: Vec<String>,
     /// Where folders are labels, so that a message may stand in several of them: a digest of the rule by which each message
     /// is listed in one, and of the folders that it is about.
     pub homes: Option<String>,

@@ -1,6 +1,7 @@
 //! How long a peer is waited for: a minute of silence at most, and two minutes of waiting for one command in all, to which
 //! every byte adds its share. So a slow server has all the time it needs, and one that drips a byte a minute has not.
-//! Only waiting counts: while mail is held up on our side, a peer loses nothing.
+//! Only waiting counts: while mail is held up on our side, a peer loses nothing. Some commands let a server look through a
+//! whole folder before it can say anything: for those it has five minutes.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use crate::model::failure::{Class, Failure, FailureCode, Result};
 
 /// What a command has to begin with, and never has more of.
 const CREDIT: Duration = Duration::from_mins(2);
+/// How long a peer may be silent that has to look through a whole folder first, and how long it has for that in all.
+pub const LOOKING_MAX: Duration = Duration::from_mins(5);
 /// What each byte adds: a peer that sends 100 bytes a second is waited for without end.
 const EACH_BYTE: Duration = Duration::from_millis(10);
 
@@ -25,11 +28,13 @@ const WEIGHT_OF_CHATTER: u64 = 500;
 pub struct Patience {
     left: Duration,
     lines: u64,
+    /// How long it may be silent.
+    silence: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { left: CREDIT, lines: LINES_MAX }
+        Self { left: CREDIT, lines: LINES_MAX, silence: SILENCE_MAX }
     }
 }
 
@@ -37,6 +42,15 @@ impl Patience {
     /// Begins anew, since a command has come to its end.
     pub fn renew(&mut self) {
         *self = Self::default();
+    }
+
+    /// Says whether the peer has to look through a whole folder before it can answer.
+    pub fn looks_through_a_folder(&mut self, looks: bool) {
+        let silence = if looks { LOOKING_MAX } else { SILENCE_MAX };
+        if self.silence != silence {
+            self.silence = silence;
+            self.left = if looks { LOOKING_MAX } else { self.left.min(CREDIT) };
+        }
     }
 
     /// A line has come; `belongs` tells whether it can belong to an answer at all.
@@ -55,7 +69,7 @@ impl Patience {
     /// Some of an answer has come.
     pub fn earn(&mut self, bytes: usize) {
         let earned = EACH_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
-        self.left = self.left.saturating_add(earned).min(CREDIT);
+        self.left = self.left.saturating_add(earned).min(CREDIT.max(self.silence));
     }
 
     /// Waits for the peer.
@@ -64,13 +78,14 @@ impl Patience {
     /// [`Class::Unreachable`] when it is silent for too long, or was too slow all in all.
     pub async fn wait<T>(&mut self, answer: impl Future<Output = T>) -> Result<T> {
         let begun = Instant::now();
-        let answered = timeout(self.left.min(SILENCE_MAX), answer).await;
+        let limit = self.left.min(self.silence);
+        let answered = timeout(limit, answer).await;
         self.left = self.left.saturating_sub(begun.elapsed());
         answered.map_err(|_| {
-            let what = if self.left.is_zero() {
+            let what = if limit < self.silence {
                 format!("answers at less than {} bytes a second", 1000 / EACH_BYTE.as_millis())
             } else {
-                format!("was silent for {} s", SILENCE_MAX.as_secs())
+                format!("was silent for {} s", self.silence.as_secs())
             };
             Failure::new(Class::Unreachable, what)
                 .code(FailureCode::Silent)
@@ -107,6 +122,22 @@ mod tests {
         assert!((200..300).contains(&rounds) && what.contains("less than"), "{rounds} {what}");
         let (rounds, what) = endured(100_000, 70 * second).await;
         assert!(rounds == 0 && what.contains("silent for 60 s"), "{rounds} {what}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_looks_through_a_folder_has_minutes_and_then_a_minute_again() {
+        let mut patience = Patience::default();
+        patience.looks_through_a_folder(true);
+        patience.wait(sleep(Duration::from_secs(75))).await.unwrap();
+        patience.earn(1000);
+        patience.wait(sleep(Duration::from_secs(200))).await.unwrap();
+        patience.renew();
+        patience.looks_through_a_folder(true);
+        let failure = patience.wait(sleep(Duration::from_secs(301))).await.unwrap_err();
+        assert!(failure.is(FailureCode::Silent), "{failure}");
+        patience.renew();
+        patience.looks_through_a_folder(false);
+        patience.wait(sleep(Duration::from_secs(61))).await.unwrap_err();
     }
 
     #[tokio::test(start_paused = true)]

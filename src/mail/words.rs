@@ -448,6 +448,33 @@ pub fn read(asked: Asked, text: &str) -> Option<Meaning> {
     ROWS.iter().find(fits).map(|row| row.means)
 }
 
+/// Words of a refused login that are about who logs in, whatever else they say: Dovecot (authentication failed), Cyrus (login
+/// incorrect), Courier (LOGIN failed), Exchange (logon failure), Gmail (invalid credentials), Zimbra (invalid name or password).
+const ABOUT_CREDENTIALS: [&str; 16] = [
+    "auth*fail",
+    "auth*error",
+    "auth*reject",
+    "auth*denied",
+    "not authenticated",
+    "login",
+    "logon",
+    "log in",
+    "password",
+    "credential",
+    "incorrect",
+    "user",
+    "account",
+    "access denied",
+    "permission denied",
+    "not authorized",
+];
+
+/// Whether the words of a refused login are about the user name or the password, rather than about the way they were sent.
+pub fn doubts_the_credentials(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ABOUT_CREDENTIALS.iter().any(|pattern| occurs(pattern, &text))
+}
+
 /// Whether the pieces of a pattern stand in a text, in their order.
 fn occurs(pattern: &str, text: &str) -> bool {
     let mut rest = Some(text);
@@ -556,6 +583,24 @@ mod tests {
                 let found = asked.iter().any(|asked| read(*asked, &text) == Some(row.means));
                 assert!(found, "a row before it takes \"{pattern}\"");
             }
+        }
+    }
+
+    #[test]
+    fn a_refused_login_that_names_nobody_is_not_about_the_password() {
+        for text in [
+            "LOGIN failed.",
+            "Authentication failed",
+            "Invalid credentials (Failure)",
+            "incorrect password or account name",
+            "Logon failure: unknown user name or bad password.",
+            "AUTHENTICATE failed",
+            "Access denied",
+        ] {
+            assert!(doubts_the_credentials(text), "{text}");
+        }
+        for text in ["mechanism not supported", "PLAIN is disabled", "not here", ""] {
+            assert!(!doubts_the_credentials(text), "{text}");
         }
     }
 

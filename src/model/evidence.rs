@@ -214,6 +214,35 @@ pub struct MailboxSize {
     /// Folders of other users and shared ones that the mailbox sees; they are not counted above and not carried with it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub foreign: u32,
+    /// Folders that could not be measured, and are not counted above; all of them, of which [`Self::unread`] names some.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unread_folders: u32,
+    /// The first of them, at most [`UNREAD_MAX`], and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Failure>,
+}
+
+/// The most folders of a mailbox that are named because they could not be measured.
+pub const UNREAD_MAX: usize = 10;
+
+impl MailboxSize {
+    /// Counts a folder that could not be measured; the failure names it.
+    pub fn note_unread(&mut self, failure: Failure) {
+        self.unread_folders += 1;
+        if self.unread.len() < UNREAD_MAX {
+            self.unread.push(failure);
+        }
+    }
+
+    /// Adds one folder, or what was counted of one.
+    pub fn add(&mut self, other: &Self) {
+        self.folders += other.folders;
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+        self.largest = self.largest.max(other.largest);
+        self.oldest = self.oldest.into_iter().chain(other.oldest).min();
+        self.newest = self.newest.max(other.newest);
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

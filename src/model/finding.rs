@@ -132,6 +132,8 @@ codes! {
     RedirectInside: Warning, Nothing, "Have the redirect taken away, or list the network in spec.policy.allowedNetworks if it is right.";
     /// A password was refused twice within a day, so it is not tried again.
     LoginAttemptsSpent: Warning, Nothing, "Change the Secret, or wait a day.";
+    /// The server does not let folders of a mailbox be opened or listed; the others are carried.
+    FoldersUnreadable: Warning, Nothing, "Have the server's operator mend them, or leave them out with spec.mapping.exclude.";
     /// The destination cannot hold a folder's name, so the folder got another.
     FolderRenamed: Warning, Nothing, "Choose a name in spec.mapping.folders if the new one does not please.";
     /// The destination does not keep some keywords.

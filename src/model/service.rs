@@ -76,6 +76,12 @@ pub struct SessionFacts {
     /// Prefixes of folders that are shared; at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shared: Vec<String>,
+    /// Extensions that it offers and fails at, so that it is asked without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<String>,
+    /// What it wants its users to see (RFC 9051 §7.1), made printable; at most 300 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<String>,
     /// Whether a POP3 server gives its messages lasting names (UIDL); IMAP servers always do.
     pub unique_ids: bool,
 }
@@ -90,6 +96,8 @@ impl SessionFacts {
             personal: Vec::new(),
             others: Vec::new(),
             shared: Vec::new(),
+            failing: Vec::new(),
+            alert: None,
             unique_ids: true,
         }
     }

@@ -147,6 +147,7 @@ fn mailbox(address: &str, endpoint: Option<&Endpoint>, messages: u64, bytes: u64
             newest: imap.then(|| at("2026-11-22T17:40:00Z")),
             quota: imap.then_some(Quota { used: bytes, limit: 50_000_000_000 }),
             foreign: u32::from(imap) * 2,
+            ..MailboxSize::default()
         }),
         failure: None,
     }

@@ -18,5 +18,5 @@ mod support;
 
 mod known;
 mod plain;
-mod pop3;
+mod sessions;
 mod world;

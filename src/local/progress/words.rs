@@ -16,6 +16,9 @@ pub(super) fn step_words(step: &Step) -> String {
         Step::Signals => "asking DNS and published configuration".to_owned(),
         Step::Probes { endpoints } => format!("asking {endpoints} servers what they speak"),
         Step::Logins { done, total } => format!("logging in, {done} of {total} mailboxes"),
+        Step::Waiting { server, mailbox } => {
+            format!("waiting for {} to open and list the folders of {mailbox}", printable(server))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Tools, source_login};
+use super::{Tools, check_one_login, source_login};
 use crate::api::domain::{MailboxEntry, Mailboxes};
 use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
 use crate::local::clock::SystemClock;
@@ -13,6 +13,7 @@ use crate::model::failure::{Failure, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::text::counted;
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
+use crate::transfer::Rules;
 
 impl Tools {
     /// The mailboxes of a domain.
@@ -68,6 +69,9 @@ impl Tools {
         self.check_references(at)?;
         let trust = self.source_trust(at)?;
         let credentials = self.credentials(at, &trust).at(|| self.place_in(at, ".credentialsRef.name"))?;
+        let secret = &domain.credentials_ref.name;
+        check_one_login(&credentials, secret, mailboxes.iter().map(|planned| &planned.source))
+            .at(|| self.place_in(at, ".mailboxes"))?;
         let mailbox = |planned: &PlannedMailbox| MailboxRequest {
             address: planned.source.clone(),
             login: source_login(&credentials, planned),
@@ -84,6 +88,9 @@ impl Tools {
                 .map_err(|e: String| Failure::configuration(e).at(self.place_in(at, ".name")))?,
             servers: domain.servers.iter().map(crate::api::domain::Server::endpoint).collect(),
             mailboxes: mailboxes.iter().map(mailbox).collect(),
+            exclude: Rules::exclude_patterns(
+                self.spec().mapping.as_ref().map_or(&[][..], |mapping| &mapping.exclude),
+            )?,
             shared_credentials: credentials.is_shared(),
             trust,
             weights: self.spec().policy.fidelity_weights,
@@ -116,6 +123,7 @@ impl Tools {
     ) -> Result<DomainDiscovery> {
         let mailboxes = mailboxes.clone()?;
         let request = self.request(at, &mailboxes)?;
+        self.check_one_destination(mailboxes.iter().map(|planned| &planned.destination))?;
         let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
         discovery.findings.extend(find_lost_tokens(&request.mailboxes));
         if self.spec().destination.microsoft365().is_some() && !mailboxes.is_empty() {

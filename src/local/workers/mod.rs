@@ -7,6 +7,7 @@ mod mailbox;
 
 pub use domain::unreadable_domain;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use jiff::tz::TimeZone;
 use super::grants::{Tenant, TokenAccess};
 use super::guard::{DurableGuard, Turnstile};
 use super::secrets::Secrets;
+use crate::api::domain::Mailboxes;
 use crate::api::manifest::Part;
 use crate::api::{MailMigration, MailMigrationSpec, names};
 use crate::ledger::Store;
@@ -172,11 +174,27 @@ impl Tools {
     /// A failure that names the field and the Secret.
     pub fn check_destination(&self) -> Result<()> {
         let wanted = &self.spec().destination;
+        // Lists that are elsewhere are looked at with their domain.
+        let listed = (0..self.spec().domains.len())
+            .filter(|at| matches!(self.spec().domains[*at].mailboxes, Mailboxes::List(_)))
+            .filter_map(|at| self.list_mailboxes(at).ok());
+        let destinations: Vec<Address> = listed.flatten().map(|planned| planned.destination).collect();
+        self.check_one_destination(destinations.iter())?;
         if wanted.microsoft365().is_none() {
             return Ok(());
         }
         let checked = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
         checked.map(drop).at(|| self.place("spec.destination.microsoft365.credentialsRef.name"))
+    }
+
+    /// Refuses the user name and password of one person for several mailboxes at the destination: all would arrive in hers. Where
+    /// the Secret cannot be read, whoever logs in says so.
+    fn check_one_destination<'a>(&self, mailboxes: impl Iterator<Item = &'a Address>) -> Result<()> {
+        let wanted = &self.spec().destination;
+        let credentials = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
+        let Ok(credentials) = credentials else { return Ok(()) };
+        check_one_login(&credentials, &wanted.credentials().name, mailboxes)
+            .at(|| self.place("spec.destination.imap.credentialsRef.name"))
     }
 
     /// How a mailbox logs in at the destination, whose certificates are believed there, and whether the password opens
@@ -251,6 +269,24 @@ impl Tools {
             manners: self.manners(),
         })
     }
+}
+
+/// Refuses a Secret with the login of one person for several mailboxes: one login opens one mailbox, whatever address is
+/// written beside it.
+fn check_one_login<'a>(
+    credentials: &Credentials,
+    secret: &str,
+    mailboxes: impl Iterator<Item = &'a Address>,
+) -> Result<()> {
+    let distinct: BTreeSet<&Address> = mailboxes.collect();
+    if !matches!(credentials, Credentials::Single { .. }) || distinct.len() < 2 {
+        return Ok(());
+    }
+    Err(Failure::configuration(format!(
+        "names {} mailboxes, and Secret \"{secret}\" holds the login of one (username): all of them would be that one mailbox",
+        distinct.len()
+    ))
+    .hint("give the Secret a key mailboxes.csv with a row for each mailbox, or a master user, or name one mailbox"))
 }
 
 fn source_login(credentials: &Credentials, planned: &PlannedMailbox) -> Option<Login> {

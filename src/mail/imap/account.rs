@@ -1,8 +1,12 @@
 //! What a server tells of itself and of the account once somebody is logged in: its name (RFC 2971), its namespaces
 //! (RFC 2342), the quota (RFC 9208), and how many folders of others the mailbox sees. Nothing is opened.
 
-use super::names::quote;
+use std::collections::HashSet;
+
+use super::command::Ask;
+use super::names::Spelling;
 use super::session::{Session, split_word};
+use super::survey::{ask_for_names, is_selectable, read_list};
 use super::tokens::{Value, read_values};
 use crate::model::evidence::Quota;
 use crate::model::failure::Result;
@@ -14,7 +18,7 @@ const KEPT_MAX: usize = 10;
 /// The longest of them, in bytes.
 const TEXT_MAX: usize = 100;
 /// The most folders of others that are counted.
-const FOREIGN_MAX: u32 = 100_000;
+const FOREIGN_MAX: usize = 100_000;
 
 /// What a server told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,44 +41,46 @@ pub async fn ask_account(session: &mut Session) -> Result<Account> {
         quota: None,
         foreign: 0,
     };
-    let wanted = [
-        ("ID", concat!("ID (\"name\" \"mailferry\" \"version\" \"", env!("CARGO_PKG_VERSION"), "\")")),
-        ("NAMESPACE", "NAMESPACE"),
-        ("QUOTA", "GETQUOTAROOT INBOX"),
-    ];
+    if let Some(id) = session.id().await? {
+        account.session.id = read_values(id).map(|values| read_id(&values)).unwrap_or_default();
+    }
+    account.session.alert = session.alert().map(str::to_owned);
+    let wanted = [("NAMESPACE", "NAMESPACE"), ("QUOTA", "GETQUOTAROOT INBOX")];
     let offered = wanted.iter().filter(|(word, _)| session.offers(word));
     let commands: Vec<String> = offered.map(|(_, command)| (*command).to_owned()).collect();
+    let mut spelling = Spelling::default();
     // A refusal is an answer too: the field stays empty.
     session
         .run_all(&commands, |_, line| {
-            take(&mut account, line);
+            take(&mut account, &mut spelling, line);
             Ok(())
         })
         .await?;
-    let facts = &account.session;
-    let prefixes = facts.others.iter().chain(&facts.shared).filter(|prefix| !prefix.is_empty());
-    let lists: Vec<String> =
-        prefixes.map(|prefix| format!("LIST \"\" {}", quote(&format!("{prefix}*")))).collect();
-    let mut foreign = 0;
+    // Some servers list folders of others only where their prefix is named.
+    let lists: Vec<Ask> =
+        spelling.foreign.iter().map(|prefix| ask_for_names(&format!("{prefix}*"))).collect();
+    let mut foreign: HashSet<Vec<u8>> = HashSet::new();
     session
-        .run_all(&lists, |_, line| {
-            if foreign < FOREIGN_MAX && is_folder(line) {
-                foreign += 1;
+        .ask_all(&lists, |_, line| {
+            if foreign.len() < FOREIGN_MAX
+                && let Some(name) = folder_in(line).filter(|name| spelling.is_foreign(name))
+            {
+                foreign.insert(name);
             }
             Ok(())
         })
         .await?;
-    account.foreign = foreign;
+    account.foreign = u32::try_from(foreign.len()).unwrap_or(u32::MAX);
     Ok(account)
 }
 
 /// Takes one untagged response in; what is none of those that were asked for is passed over.
-fn take(account: &mut Account, line: &[u8]) {
+fn take(account: &mut Account, spelling: &mut Spelling, line: &[u8]) {
     let (word, rest) = split_word(line);
     let Ok(values) = read_values(rest) else { return };
     match word.to_ascii_uppercase().as_slice() {
-        b"ID" => account.session.id = read_id(&values),
         b"NAMESPACE" => {
+            spelling.read_namespaces(rest);
             let facts = &mut account.session;
             [facts.personal, facts.others, facts.shared] = [0, 1, 2].map(|at| read_prefixes(values.get(at)));
         }
@@ -119,20 +125,10 @@ fn read_quota(values: &[Value]) -> Option<Quota> {
     Some(Quota { used: bytes(&storage[1])?, limit: bytes(&storage[2])? })
 }
 
-/// Whether a response lists a folder that can be opened.
-fn is_folder(line: &[u8]) -> bool {
-    let (word, rest) = split_word(line);
-    if !word.eq_ignore_ascii_case(b"LIST") {
-        return false;
-    }
-    let values = read_values(rest).unwrap_or_default();
-    let attributes = values.first().and_then(Value::list).unwrap_or_default();
-    let closed = |value: &Value| {
-        value.text().is_some_and(|text| {
-            text.eq_ignore_ascii_case("\\Noselect") || text.eq_ignore_ascii_case("\\NonExistent")
-        })
-    };
-    !values.is_empty() && !attributes.iter().any(closed)
+/// The folder that a response lists, if it can be opened.
+fn folder_in(line: &[u8]) -> Option<Vec<u8>> {
+    let (attributes, _, name) = read_list(line).ok()??;
+    is_selectable(&attributes).then_some(name)
 }
 
 #[cfg(test)]
@@ -147,7 +143,11 @@ mod tests {
         let session = SessionFacts::of(&endpoint, Capabilities::default());
         let mut account = Account { session, quota: None, foreign: 0 };
         for line in lines {
-            take(&mut account, line.as_bytes());
+            let line = line.as_bytes();
+            take(&mut account, &mut Spelling::default(), line);
+            if let (b"ID", rest) = split_word(line) {
+                account.session.id = read_id(&read_values(rest).unwrap_or_default());
+            }
         }
         account
     }
@@ -196,7 +196,7 @@ mod tests {
             ("STATUS shared (MESSAGES 1)", false),
             ("LIST", false),
         ] {
-            assert_eq!(is_folder(line.as_bytes()), counts, "{line}");
+            assert_eq!(folder_in(line.as_bytes()).is_some(), counts, "{line}");
         }
     }
 

@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 
 use super::append::append_bodies;
 use super::bodies::{WantedUid, fetch_bodies};
-use super::folders::{Access, Row, list_messages_from, open_folder, status_folder, survey_mailbox};
+use super::folders::{Access, Row, list_messages_from, open_folder, status_folder};
 use super::names::{Spelling, quote};
 use super::session::Session;
+use super::survey::survey_mailbox;
 use super::tokens::write_number_set;
 use crate::mail::{
     Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Survey,

@@ -1,165 +1,14 @@
-//! What both sides of a migration ask of folders: the list, opening one, and the messages in the open one.
+//! What both sides of a migration ask of one folder: to open it, how it stands, and which messages are in it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
-use super::labels::{ATTRIBUTE, EXTENSION, Spelled, is_view, read_labels};
-use super::names::{Spelling, quote};
-use super::paths::{Named, name_folders};
+use super::command::{Ask, Command};
+use super::labels::{ATTRIBUTE, EXTENSION, Spelled, read_labels};
 use super::session::{Session, read_fetch, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_values};
-use crate::mail::{Folder, FolderState, Survey};
+use crate::mail::FolderState;
 use crate::model::failure::{Failure, Result};
-use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::message::{Flags, InternalDate};
-
-/// The most folders that a mailbox may list.
-const FOLDERS_MAX: usize = 100_000;
-
-/// Asks how the server spells folder names, and lists every folder with its attributes, whether it is subscribed to and,
-/// where the server offers it, how it stands: all in one turn.
-///
-/// # Errors
-/// Those of the session, and [`crate::model::failure::Class::Protocol`] for more than 100,000 folders.
-pub async fn survey_mailbox(session: &mut Session) -> Result<(Spelling, Survey)> {
-    let with_states = session.offers("LIST-STATUS") && session.offers("LIST-EXTENDED");
-    match survey(session, with_states).await? {
-        Some(surveyed) => Ok(surveyed),
-        // A server that does not stand by what it offers is asked the old way.
-        None => survey(session, false).await?.ok_or_else(|| Failure::protocol("does not list its folders")),
-    }
-}
-
-/// As [`survey_mailbox`]; `None` when the server refuses the list with states.
-async fn survey(session: &mut Session, with_states: bool) -> Result<Option<(Spelling, Survey)>> {
-    let mut commands = vec!["LIST \"\" \"\"".to_owned()];
-    if session.offers("NAMESPACE") {
-        commands.push("NAMESPACE".to_owned());
-    }
-    let list = commands.len();
-    let extended = session.offers("LIST-EXTENDED");
-    commands.push(list_command(session, with_states));
-    if !extended {
-        commands.push("LSUB \"\" \"*\"".to_owned());
-    }
-    let mut spelling = Spelling::default();
-    let mut listed: Vec<(Vec<u8>, Vec<String>)> = Vec::new();
-    let mut subscribed: BTreeSet<Vec<u8>> = BTreeSet::new();
-    let mut told: HashMap<Vec<u8>, FolderState> = HashMap::new();
-    let ended = session
-        .run_all(&commands, |at, line| {
-            let (word, rest) = split_word(line);
-            if word.eq_ignore_ascii_case(b"NAMESPACE") {
-                spelling.read_namespaces(rest);
-            } else if word.eq_ignore_ascii_case(b"STATUS") {
-                if let Some((name, state)) = read_status(rest)?
-                    && told.len() < FOLDERS_MAX
-                {
-                    told.insert(name, state);
-                }
-            } else if let Some((attributes, delimiter, name)) = read_list(line)? {
-                if listed.len().max(subscribed.len()) >= FOLDERS_MAX {
-                    return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} folders")));
-                }
-                match at {
-                    0 => spelling.delimiter = delimiter,
-                    at if at == list => listed.push((name, attributes)),
-                    _ => drop(subscribed.insert(name)),
-                }
-            }
-            Ok(())
-        })
-        .await?;
-    for (at, ended) in ended.into_iter().enumerate() {
-        match ended {
-            Err(failure) if with_states && at == list => {
-                tracing::debug!(failure = %failure.sentence(), "the list with states was refused");
-                return Ok(None);
-            }
-            ended => drop(ended?),
-        }
-    }
-    let named = name_folders(&mut spelling, listed.iter().map(|(name, _)| name.as_slice()));
-    let path_of = |name: &Vec<u8>| match named.get(name) {
-        // The Inbox has no case (RFC 9051 §5.1).
-        None if name.eq_ignore_ascii_case(b"INBOX") => Some(FolderPath::inbox()),
-        known => known.map(|named| named.path.clone()),
-    };
-    let states = told.into_iter().filter_map(|(name, state)| Some((path_of(&name)?, state))).collect();
-    let mut folders = sort_folders(listed, &subscribed, &named);
-    let labelled = session.offers(EXTENSION);
-    for view in folders.iter_mut().filter(|folder| labelled && is_view(folder)) {
-        // All that it shows stands elsewhere too.
-        view.selectable = false;
-    }
-    Ok(Some((spelling, Survey { folders, states, homes: None })))
-}
-
-/// The command that lists all folders.
-fn list_command(session: &Session, with_states: bool) -> String {
-    if !session.offers("LIST-EXTENDED") {
-        return "LIST \"\" \"*\"".to_owned();
-    }
-    let special = if session.offers("SPECIAL-USE") { " SPECIAL-USE" } else { "" };
-    let modseq = if keeps_modseq(session) { " HIGHESTMODSEQ" } else { "" };
-    let states =
-        if with_states { format!(" STATUS (MESSAGES UIDNEXT UIDVALIDITY{modseq})") } else { String::new() };
-    format!("LIST \"\" \"*\" RETURN (SUBSCRIBED{special}{states})")
-}
-
-/// Whether the server numbers changes (RFC 7162).
-fn keeps_modseq(session: &Session) -> bool {
-    session.offers("CONDSTORE") || session.offers("QRESYNC")
-}
-
-/// Makes folders of what was listed, the Inbox first.
-fn sort_folders(
-    listed: Vec<(Vec<u8>, Vec<String>)>,
-    subscribed: &BTreeSet<Vec<u8>>,
-    named: &HashMap<Vec<u8>, Named>,
-) -> Vec<Folder> {
-    let mut folders: HashMap<_, Folder> = HashMap::new();
-    for (name, attributes) in listed {
-        let has = |word: &str| attributes.iter().any(|a| a.eq_ignore_ascii_case(word));
-        let Some(Named { path, twin_of }) = named.get(&name).cloned() else { continue };
-        let folder = Folder {
-            special_use: attributes.iter().find_map(|a| SpecialUse::from_attribute(a)),
-            selectable: !has("\\Noselect") && !has("\\NonExistent"),
-            subscribed: has("\\Subscribed") || subscribed.contains(&name),
-            path: path.clone(),
-            twin_of,
-            wire_name: name,
-        };
-        // A server may list a name twice; the entry that can be opened counts.
-        let known = folders.entry(path).or_insert_with(|| folder.clone());
-        if folder.selectable && !known.selectable {
-            *known = folder;
-        }
-    }
-    let mut folders: Vec<Folder> = folders.into_values().collect();
-    folders.sort_by(|a, b| (!a.path.is_inbox(), &a.path).cmp(&(!b.path.is_inbox(), &b.path)));
-    folders
-}
-
-type Listing = (Vec<String>, Option<char>, Vec<u8>);
-
-/// Reads `LIST (attributes) delimiter name`; `None` for other responses.
-fn read_list(line: &[u8]) -> Result<Option<Listing>> {
-    let (word, rest) = split_word(line);
-    if !word.eq_ignore_ascii_case(b"LIST") && !word.eq_ignore_ascii_case(b"LSUB") {
-        return Ok(None);
-    }
-    let values = read_values(rest)?;
-    let unreadable = || Failure::protocol("sent a LIST response that cannot be read");
-    let attributes = values.first().and_then(Value::list).ok_or_else(unreadable)?;
-    let delimiter = values.get(1).and_then(Value::text).and_then(|text| text.chars().next());
-    let name = match values.get(2).ok_or_else(unreadable)? {
-        // A folder may be called "nil".
-        Value::Nil => b"NIL".to_vec(),
-        name => name.bytes().ok_or_else(unreadable)?.to_vec(),
-    };
-    let attributes = attributes.iter().filter_map(Value::text).map(str::to_owned).collect();
-    Ok(Some((attributes, delimiter, name)))
-}
 
 /// How a folder is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,15 +19,27 @@ pub enum Access {
     Write,
 }
 
+/// Has a folder opened with the numbers of its changes.
+const CONDSTORE: &str = " (CONDSTORE)";
+
+impl Access {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Read => "EXAMINE",
+            Self::Write => "SELECT",
+        }
+    }
+}
+
 /// Opens a folder and reads what the server says of it.
 ///
 /// # Errors
 /// Those of the session; [`crate::model::failure::Class::Protocol`] when there is no UIDVALIDITY.
 pub async fn open_folder(session: &mut Session, wire_name: &[u8], access: Access) -> Result<FolderState> {
-    let command = open_command(session, &quote(wire_text(wire_name)?), access);
+    let ask = ask_to_open(session, wire_name, access);
     let mut state = FolderState::default();
     session
-        .run(&command, |line| {
+        .ask(ask, |line| {
             read_opened(line, &mut state);
             Ok(())
         })
@@ -188,12 +49,23 @@ pub async fn open_folder(session: &mut Session, wire_name: &[u8], access: Access
 
 /// The command that opens a folder, whose name is given quoted.
 pub fn open_command(session: &Session, folder: &str, access: Access) -> String {
-    let verb = match access {
-        Access::Read => "EXAMINE",
-        Access::Write => "SELECT",
-    };
-    let condstore = if keeps_modseq(session) { " (CONDSTORE)" } else { "" };
-    format!("{verb} {folder}{condstore}")
+    let condstore = if keeps_modseq(session) { CONDSTORE } else { "" };
+    format!("{} {folder}{condstore}", access.verb())
+}
+
+/// As [`open_command`], for a name as the server wrote it, with what is asked where the server does not take it so.
+fn ask_to_open(session: &Session, wire_name: &[u8], access: Access) -> Ask {
+    let verb = format!("{} ", access.verb());
+    let plain = Command::new(verb.clone()).name(wire_name);
+    if keeps_modseq(session) && wire_name.is_ascii() {
+        return Ask::new(plain.clone().then(CONDSTORE)).or_without("CONDSTORE", plain);
+    }
+    Ask::new(plain).or(Command::with_literal(&verb, wire_name, ""))
+}
+
+/// Whether the server numbers changes (RFC 7162).
+pub(super) fn keeps_modseq(session: &Session) -> bool {
+    (session.offers("CONDSTORE") || session.offers("QRESYNC")) && !session.fails_at("CONDSTORE")
 }
 
 fn check_opened(state: FolderState) -> Result<FolderState> {
@@ -216,16 +88,16 @@ pub async fn open_and_list_folders(
     wire_names: &[&[u8]],
     mut row: impl FnMut(usize, Row) -> Result<()> + Send,
 ) -> Result<Vec<Result<FolderState>>> {
-    let mut commands = Vec::with_capacity(2 * wire_names.len());
+    let mut asks = Vec::with_capacity(2 * wire_names.len());
     let list = list_command_of_all(session);
     for name in wire_names {
-        commands.push(open_command(session, &quote(wire_text(name)?), Access::Read));
-        commands.push(list.clone());
+        asks.push(ask_to_open(session, name, Access::Read));
+        asks.push(Ask::new(list.clone()).following());
     }
     let mut states = vec![FolderState::default(); wire_names.len()];
     let mut counts = vec![(0_usize, 0_usize); wire_names.len()];
     let ended = session
-        .run_all(&commands, |at, line| {
+        .ask_all(&asks, |at, line| {
             let folder = at / 2;
             if at % 2 == 0 {
                 read_opened(line, &mut states[folder]);
@@ -257,11 +129,6 @@ pub async fn open_and_list_folders(
     Ok(opened)
 }
 
-/// A wire name as text. Names that are not UTF-8 cannot be sent back in a quoted string.
-pub fn wire_text(wire_name: &[u8]) -> Result<&str> {
-    std::str::from_utf8(wire_name).map_err(|_| Failure::protocol("lists a folder whose name is not UTF-8"))
-}
-
 fn read_opened(line: &[u8], state: &mut FolderState) {
     if let Some((count, word, _)) = split_numbered(line) {
         if word.eq_ignore_ascii_case(b"EXISTS") {
@@ -269,7 +136,10 @@ fn read_opened(line: &[u8], state: &mut FolderState) {
         }
         return;
     }
-    let Some(rest) = line.strip_prefix(b"OK ") else { return };
+    let (word, rest) = split_word(line);
+    if !word.eq_ignore_ascii_case(b"OK") {
+        return;
+    }
     let said = StatusText::parse(rest);
     match said.code.as_str() {
         "UIDVALIDITY" => state.uidvalidity = said.arguments.parse().unwrap_or(0),
@@ -292,21 +162,24 @@ fn read_opened(line: &[u8], state: &mut FolderState) {
 pub async fn status_folder(session: &mut Session, wire_name: &str) -> Result<FolderState> {
     let mut state = FolderState::default();
     session
-        .run(&format!("STATUS {} (MESSAGES UIDNEXT UIDVALIDITY)", quote(wire_name)), |line| {
-            let (word, rest) = split_word(line);
-            if word.eq_ignore_ascii_case(b"STATUS")
-                && let Some((_, told)) = read_status(rest)?
-            {
-                state = told;
-            }
-            Ok(())
-        })
+        .run(
+            Command::new("STATUS ").name(wire_name.as_bytes()).then(" (MESSAGES UIDNEXT UIDVALIDITY)"),
+            |line| {
+                let (word, rest) = split_word(line);
+                if word.eq_ignore_ascii_case(b"STATUS")
+                    && let Some((_, told)) = read_status(rest)?
+                {
+                    state = told;
+                }
+                Ok(())
+            },
+        )
         .await?;
     Ok(state)
 }
 
 /// Reads `name (MESSAGES 3 UIDNEXT 4 ...)`, what follows the word STATUS.
-fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>> {
+pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>> {
     let values = read_values(rest)?;
     let name = match values.first() {
         Some(Value::Nil) => b"NIL".to_vec(),

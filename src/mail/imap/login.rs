@@ -1,36 +1,42 @@
 //! From a connection to a logged-in session: the greeting, TLS, capabilities, and one login by password or token.
 
-use async_imap::{Authenticator, Client, Connection};
-use tokio::io::AsyncWriteExt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::time::timeout;
 
+use super::command::Command;
 use super::refusal::explain;
-use super::session::{LOGOUT_TIMEOUT, Session, lost, next_event, split_word};
+use super::session::{Session, Tag, split_word};
 use super::tokens::{Status, StatusText};
-use super::wire::{Event, Wire};
+use super::wire::Event;
 use crate::mail::cleaning::Cleaner;
 use crate::mail::credentials::{Login, Proof};
 use crate::mail::network::{Channel, Network};
 use crate::mail::oauth::Bearer;
-use crate::mail::patience::Patience;
-use crate::mail::sasl::{Conversation, Exchange, read_reason};
+use crate::mail::sasl::{Exchange, read_reason};
 use crate::mail::tls::Trust;
+use crate::mail::words;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::ServerFacts;
-use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::protocol::Tls;
 use crate::model::secret::Secret;
 use crate::model::text::printable;
 
 /// The longest initial response that goes with its command, in bytes: servers bound their lines, and tokens are long.
 const FIRST_RESPONSE_MAX: usize = 6 * 1024;
+/// How long the end of a login is waited for after an untagged refusal that is about the password.
+const AFTER_A_REFUSAL: Duration = Duration::from_secs(3);
+/// How long it is waited for after any other untagged NO or BAD.
+const AFTER_A_WARNING: Duration = Duration::from_secs(20);
 
 /// A connection that has been greeted, secured and asked for its capabilities; nobody is logged in.
 #[derive(Debug)]
 pub struct Greeted {
-    client: Client<Wire<Channel>>,
-    facts: ServerFacts,
+    session: Session,
 }
 
 /// Connects, reads the greeting, starts TLS where the endpoint says so, and asks for the capabilities. Sends no
@@ -53,10 +59,16 @@ pub async fn greet_if_free(network: &Network, endpoint: &Endpoint, trust: &Trust
 }
 
 async fn greet_channel(channel: Channel, endpoint: &Endpoint, trust: &Trust) -> Result<Greeted> {
-    let mut tls = channel.tls.clone();
-    let mut client = Client::new(Wire::new(channel));
-    let Event::Untagged(greeting) = next_event(&mut client).await? else {
-        return Err(Failure::protocol("does not greet as an IMAP server"));
+    let facts = ServerFacts {
+        endpoint: endpoint.clone(),
+        greeting: String::new(),
+        capabilities: Capabilities::default(),
+        mechanisms: Vec::new(),
+        tls: channel.tls.clone(),
+    };
+    let mut session = Session::new(channel, facts.clone());
+    let Event::Untagged(greeting) = session.next_event().await? else {
+        return Err(no_imap_greeting(""));
     };
     let (word, rest) = split_word(&greeting);
     let said = StatusText::parse(rest);
@@ -67,84 +79,71 @@ async fn greet_channel(channel: Channel, endpoint: &Endpoint, trust: &Trust) -> 
                 .hint("name another port in spec.domains[].servers"));
         }
         Some(Status::Bye) => return Err(explain("the greeting", Status::Bye, &said)),
-        _ => {
-            return Err(Failure::protocol(format!(
-                "does not greet as an IMAP server: {}",
-                printable(&String::from_utf8_lossy(&greeting))
-            )));
-        }
+        _ => return Err(no_imap_greeting(&printable(&String::from_utf8_lossy(&greeting)))),
     }
     if endpoint.tls == Tls::StartTLS {
-        let (secured, facts) = start_tls(client, &endpoint.host, trust).await?;
-        client = secured;
-        tls = facts;
+        let channel = start_tls(session, &endpoint.host, trust).await?;
+        let tls = channel.tls.clone();
+        session = Session::new(channel, ServerFacts { tls, ..facts });
     }
     // What was said before TLS is forgotten (RFC 9051 §6.2.1), so the greeting's own list counts without STARTTLS only.
     let capabilities = if said.code == "CAPABILITY" && endpoint.tls != Tls::StartTLS {
         Capabilities::parse(&said.arguments)
     } else {
-        ask_capabilities(&mut client).await?
+        ask_capabilities(&mut session).await?
     };
-    let mechanisms = capabilities.values("AUTH").map(str::to_owned).collect();
-    let greeting = printable(&String::from_utf8_lossy(rest));
-    let facts = ServerFacts { endpoint: endpoint.clone(), greeting, capabilities, mechanisms, tls };
-    Ok(Greeted { client, facts })
+    session.learn(printable(&String::from_utf8_lossy(rest)), capabilities);
+    Ok(Greeted { session })
 }
 
-type Secured = (Client<Wire<Channel>>, Option<crate::model::evidence::TlsFacts>);
+fn no_imap_greeting(said: &str) -> Failure {
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    Failure::protocol(format!("does not greet as an IMAP server{said}")).code(FailureCode::Garbled)
+}
 
-async fn start_tls(mut client: Client<Wire<Channel>>, host: &str, trust: &Trust) -> Result<Secured> {
-    let done = run_before_login(&mut client, "STARTTLS", |_| {}).await;
-    done.map_err(|f| {
+async fn start_tls(mut session: Session, host: &str, trust: &Trust) -> Result<Channel> {
+    session.run("STARTTLS", |_| Ok(())).await.map_err(|f| {
         Failure::new(Class::Tls, f.what).hint("no password was sent: the server offers no STARTTLS here")
     })?;
-    let channel = client.into_inner().into_channel().ok_or_else(|| {
+    let channel = session.into_channel().ok_or_else(|| {
         Failure::protocol(
             "talked on between STARTTLS and the TLS handshake: someone may be tampering with the connection",
         )
         .hint("no password was sent. Use implicit TLS if the server offers it")
     })?;
-    let channel = channel.secure(host, trust).await?;
-    let tls = channel.tls.clone();
-    Ok((Client::new(Wire::new(channel)), tls))
+    channel.secure(host, trust).await
 }
 
-async fn ask_capabilities(connection: &mut Connection<Wire<Channel>>) -> Result<Capabilities> {
+/// Asks what the server can do. One that does not know the question can do what every server can.
+async fn ask_capabilities(session: &mut Session) -> Result<Capabilities> {
     let mut capabilities = Capabilities::default();
-    run_before_login(connection, "CAPABILITY", |line| {
-        let (word, rest) = split_word(line);
-        if word.eq_ignore_ascii_case(b"CAPABILITY") {
-            capabilities = Capabilities::parse(&String::from_utf8_lossy(rest));
+    let asked = session.run("CAPABILITY", |line| {
+        if let Some(announced) = announced_by(line) {
+            capabilities = announced;
         }
-    })
-    .await?;
-    Ok(capabilities)
+        Ok(())
+    });
+    match asked.await {
+        Err(failure) if !failure.leaves_the_session() => Err(failure),
+        _ => Ok(capabilities),
+    }
 }
 
-/// async-imap gives tags only to sessions; before the login there is one command at a time, so one tag is enough.
-async fn run_before_login(
-    connection: &mut Connection<Wire<Channel>>,
-    command: &str,
-    mut untagged: impl FnMut(&[u8]),
-) -> Result<()> {
-    let line = format!("PRE {command}\r\n");
-    connection.get_mut().write_all(line.as_bytes()).await.map_err(|e| lost(&e))?;
-    loop {
-        match next_event(connection).await? {
-            Event::Tagged { status: Status::Ok, .. } => return Ok(()),
-            Event::Tagged { status, rest, .. } => {
-                return Err(explain(command, status, &StatusText::parse(&rest)));
-            }
-            Event::Untagged(line) => untagged(&line),
-            _ => return Err(Failure::protocol(format!("answered {command} out of turn"))),
-        }
-    }
+fn announced_by(line: &[u8]) -> Option<Capabilities> {
+    let (word, rest) = split_word(line);
+    word.eq_ignore_ascii_case(b"CAPABILITY").then(|| Capabilities::parse(&String::from_utf8_lossy(rest)))
+}
+
+/// What a login ended with.
+struct LetIn {
+    /// What the server can do now, where it said so on its own.
+    capabilities: Option<Capabilities>,
 }
 
 impl Greeted {
     /// What the server said of itself.
     pub fn facts(&self) -> &ServerFacts {
-        &self.facts
+        self.session.facts()
     }
 
     /// Logs in: with a password by SASL PLAIN where it is offered or an authorization identity is needed, by LOGIN
@@ -153,150 +152,271 @@ impl Greeted {
     /// # Errors
     /// [`Class::Credentials`] when the server refuses; [`Class::Tls`] when it wants no passwords on this channel;
     /// [`Class::Refused`] when it takes no tokens.
-    pub async fn login(self, login: &Login) -> Result<Session> {
-        let place = format!("{} as {}", self.facts.endpoint.address(), printable(&login.who()));
+    pub async fn login(mut self, login: &Login) -> Result<Session> {
+        let place = format!("{} as {}", self.facts().endpoint.address(), printable(&login.who()));
+        self.session.clean_with(Cleaner::of(login));
         // Large futures, each of which is there for a moment only.
-        let session = match &login.proof {
+        let let_in = match &login.proof {
             Proof::Password(password) => Box::pin(self.login_with_password(login, password)).await,
             Proof::Token(bearer) => Box::pin(self.login_with_token(login, bearer)).await,
         };
-        let cleaner = Cleaner::of(login);
-        session.map_err(|failure| Failure { what: cleaner.clean_text(&failure.what), ..failure }).at(|| place)
+        let begun = async {
+            let capabilities = match let_in?.capabilities {
+                Some(capabilities) => capabilities,
+                None => ask_capabilities(&mut self.session).await?,
+            };
+            self.session.begin(capabilities).await
+        };
+        begun.await.at(|| place)?;
+        Ok(self.session)
     }
 
-    async fn login_with_password(self, login: &Login, password: &Secret) -> Result<Session> {
-        let capabilities = &self.facts.capabilities;
-        let plain = capabilities.has("AUTH=PLAIN");
-        if capabilities.has("LOGINDISABLED") && !plain {
+    async fn login_with_password(&mut self, login: &Login, password: &Secret) -> Result<LetIn> {
+        let texts = [Some(login.user.as_str()), login.authzid.as_deref(), Some(password.expose())];
+        if texts.into_iter().flatten().any(|text| text.contains(['\r', '\n', '\0'])) {
+            return Err(Failure::new(Class::Credentials, "the user name or password holds a line break")
+                .code(FailureCode::MissingSecret)
+                .hint("correct the Secret; a key's value must not end in a line break"));
+        }
+        let disabled = self.facts().capabilities.has("LOGINDISABLED");
+        let plain = self.session.offers("AUTH=PLAIN");
+        if disabled && !plain {
             return Err(Failure::new(Class::Tls, "wants no password on this channel (LOGINDISABLED)")
+                .code(FailureCode::MechanismRefused)
                 .hint("use tls: Implicit or StartTLS for this server"));
         }
         if plain || login.authzid.is_some() {
             let exchange = Exchange::plain(login.authzid.as_deref(), &login.user, password);
-            return self.authenticate(exchange).await.map_err(|(failure, _)| failure);
+            let has_another_way = login.authzid.is_none() && !disabled;
+            match self.authenticate(exchange, has_another_way).await {
+                // The mechanism was refused and not the password, which may be given in the other way.
+                Err(failure) if has_another_way && is_about_the_mechanism(&failure) => {}
+                outcome => return outcome,
+            }
         }
-        let Self { client, facts } = self;
-        let logged_in = client.login(&login.user, password.expose());
-        match Patience::default().wait(logged_in).await? {
-            Ok(inner) => begin(inner, facts).await,
-            Err((error, mut client)) => Err(explain_login("LOGIN", error, &client.get_mut().take_events())),
+        let let_in = self.log_in_by_command(&login.user, password).await?;
+        if plain {
+            self.session.forgo("AUTH=PLAIN");
+        }
+        Ok(let_in)
+    }
+
+    /// LOGIN (RFC 9051 §6.2.3); what no quoted string can hold goes as a literal.
+    async fn log_in_by_command(&mut self, user: &str, password: &Secret) -> Result<LetIn> {
+        let command = Command::new("LOGIN ").string(user).then(" ").string(password.expose());
+        let at_once = command.literals().next().is_some() && !self.session.has_to_wait(&command);
+        let tag = self.session.give(&command).await?;
+        match self.hear_out(&tag, "LOGIN").await {
+            Err(failure) if at_once && failure.is(FailureCode::NotUnderstood) => {
+                // It may be the literal that did not wait.
+                self.session.forgo("LITERAL+");
+                self.session.forgo("LITERAL-");
+                let tag = self.session.give(&command).await?;
+                self.hear_out(&tag, "LOGIN").await
+            }
+            outcome => outcome,
         }
     }
 
-    async fn login_with_token(self, login: &Login, bearer: &Bearer) -> Result<Session> {
-        let Endpoint { host, port, .. } = self.facts.endpoint.clone();
-        let mut greeted = self;
+    async fn login_with_token(&mut self, login: &Login, bearer: &Bearer) -> Result<LetIn> {
+        let Endpoint { host, port, .. } = self.facts().endpoint.clone();
         let mut tried_again = false;
         loop {
             let token = bearer.token().await?;
-            let offers = |name: &str| greeted.facts.capabilities.has(&format!("AUTH={name}"));
+            self.session.clean_with(Cleaner::of(login).and(&token));
+            let offers = |name: &str| self.facts().capabilities.has(&format!("AUTH={name}"));
             let exchange = Exchange::bearer(offers, (&host, port), &login.user, &token)?;
-            match greeted.authenticate(exchange).await {
-                Ok(session) => return Ok(session),
-                Err((failure, Some(again)))
+            match self.authenticate(exchange, false).await {
+                Err(failure)
                     if failure.class == Class::Credentials && !tried_again && bearer.reject(&token).await =>
                 {
-                    greeted = *again;
                     tried_again = true;
                 }
-                Err((failure, _)) if failure.class == Class::Credentials => {
+                Err(failure) if failure.class == Class::Credentials => {
                     return Err(bearer.name_remedy(failure, &host, &login.user));
                 }
-                Err((failure, _)) => return Err(failure),
+                outcome => return outcome,
             }
         }
     }
 
-    /// Runs one SASL exchange. With a refusal the connection comes back, if there still is one.
-    async fn authenticate(self, exchange: Exchange) -> Result<Session, (Failure, Option<Box<Self>>)> {
-        let Self { client, facts } = self;
-        let first = exchange.encode();
-        let at_once = facts.capabilities.has("SASL-IR") && first.expose().len() <= FIRST_RESPONSE_MAX;
-        let command = if at_once {
-            Secret::new(format!("{} {}", exchange.mechanism, first.expose()))
-        } else {
-            Secret::new(exchange.mechanism)
-        };
-        let done = client.authenticate(command.expose(), exchange.begin(at_once));
-        let done = Patience::default().wait(done).await;
-        match done.map_err(|failure| (failure, None))? {
-            Ok(inner) => begin(inner, facts).await.map_err(|failure| (failure, None)),
-            Err((error, mut client)) => {
-                let lives =
-                    matches!(error, async_imap::error::Error::No(_) | async_imap::error::Error::Bad(_));
-                let failure = explain_login("AUTHENTICATE", error, &client.get_mut().take_events());
-                Err((failure, lives.then(|| Box::new(Self { client, facts }))))
+    /// Runs one SASL exchange: with its first response at once where the server takes that (RFC 4959), and without where it
+    /// then does not.
+    async fn authenticate(&mut self, exchange: Exchange, has_another_way: bool) -> Result<LetIn> {
+        let at_once =
+            self.session.offers("SASL-IR") && exchange.encode().expose().len() <= FIRST_RESPONSE_MAX;
+        match self.converse(exchange.clone(), at_once, has_another_way).await {
+            Err(failure) if at_once && failure.is(FailureCode::NotUnderstood) => {
+                let outcome = self.converse(exchange, false, has_another_way).await;
+                if outcome.is_ok() {
+                    self.session.forgo("SASL-IR");
+                }
+                outcome
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn converse(&mut self, exchange: Exchange, at_once: bool, has_another_way: bool) -> Result<LetIn> {
+        let mut command = format!("AUTHENTICATE {}", exchange.mechanism);
+        if at_once {
+            command.push(' ');
+            command.push_str(exchange.encode().expose());
+        }
+        let tag = self.session.send(&command).await?;
+        let mut conversation = exchange.begin(at_once);
+        let mut hearing = Hearing { has_another_way, ..Hearing::new("AUTHENTICATE") };
+        loop {
+            match hearing.next(&mut self.session, &tag).await {
+                Ok(Heard::Question(question)) => {
+                    if let Some(reason) = read_reason(&question) {
+                        hearing.reason = Some(self.session.clean(&reason));
+                    }
+                    // Whatever is not in Base64 is no question but a word of welcome.
+                    let question = STANDARD.decode(question.trim_ascii()).unwrap_or_default();
+                    let Some(answer) = conversation.answer(&question) else {
+                        self.session.write(b"*\r\n").await?;
+                        return Err(Failure::protocol("asks for more than the exchange has to say")
+                            .code(FailureCode::Garbled));
+                    };
+                    let line = Secret::new(format!("{}\r\n", STANDARD.encode(answer.expose())));
+                    self.session.write(line.expose().as_bytes()).await?;
+                }
+                Ok(Heard::LetIn(let_in)) => return Ok(let_in),
+                Err(failure) => {
+                    if failure.is(FailureCode::ConnectionEnded) && has_another_way {
+                        self.session.suspect(if at_once { "SASL-IR" } else { "AUTH=PLAIN" });
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    /// Waits until a login ends that asks for nothing more.
+    async fn hear_out(&mut self, tag: &Tag, command: &'static str) -> Result<LetIn> {
+        match Hearing::new(command).next(&mut self.session, tag).await? {
+            Heard::LetIn(let_in) => Ok(let_in),
+            Heard::Question(_) => {
+                Err(Failure::protocol(format!("answered {command} out of turn")).code(FailureCode::Garbled))
             }
         }
     }
 
     /// Ends the connection politely.
     pub async fn close(mut self) {
-        let _ = timeout(LOGOUT_TIMEOUT, run_before_login(&mut self.client, "LOGOUT", |_| {})).await;
+        self.session.close().await;
     }
 }
 
-/// Takes over a connection on which a login has just succeeded.
-async fn begin(mut inner: async_imap::Session<Wire<Channel>>, mut facts: ServerFacts) -> Result<Session> {
-    let last = inner.get_mut().take_events();
-    facts.capabilities = match announced_capabilities(&last) {
-        Some(capabilities) => capabilities,
-        None => ask_capabilities(&mut inner).await?,
-    };
-    Session::take_over(inner, facts).await
+/// Whether a refused AUTHENTICATE was about the mechanism, so that the password was not looked at.
+fn is_about_the_mechanism(failure: &Failure) -> bool {
+    failure.class != Class::Tls
+        && matches!(failure.code, Some(FailureCode::MechanismRefused | FailureCode::NotUnderstood))
 }
 
-impl Authenticator for Conversation {
-    type Response = String;
+/// What is heard during a login.
+struct Hearing {
+    command: &'static str,
+    /// Whether the password may be given in another way, if this one is not taken.
+    has_another_way: bool,
+    /// A refusal that had no tag, and how long the one with a tag is waited for.
+    refused: Option<(Status, StatusText, Duration)>,
+    /// Why a token was refused, as far as the server said so.
+    reason: Option<String>,
+    capabilities: Option<Capabilities>,
+}
 
-    fn process(&mut self, question: &[u8]) -> String {
-        self.answer(question).map(|answer| answer.expose().to_owned()).unwrap_or_default()
+enum Heard {
+    Question(Vec<u8>),
+    LetIn(LetIn),
+}
+
+impl Hearing {
+    fn new(command: &'static str) -> Self {
+        Self { command, has_another_way: false, refused: None, reason: None, capabilities: None }
     }
-}
 
-/// async-imap's own error would repeat what the server said as a debug print; the wire kept the line itself.
-fn explain_login(command: &str, error: async_imap::error::Error, events: &[Event]) -> Failure {
-    let refused = events.iter().rev().find_map(|event| match event {
-        Event::Tagged { status, rest, .. } if *status != Status::Ok => Some((*status, rest)),
-        _ => None,
-    });
-    let bye = events.iter().find_map(|event| match event {
-        Event::Untagged(line) => line.strip_prefix(b"BYE "),
-        _ => None,
-    });
-    match (refused, bye, error) {
-        (Some((status, rest)), _, _) => {
-            let failure = explain(command, status, &StatusText::parse(rest));
-            let reason = events.iter().rev().find_map(|event| match event {
-                Event::Continue(challenge) => read_reason(challenge),
-                _ => None,
-            });
-            match reason {
-                Some(reason) => Failure { what: format!("{} ({reason})", failure.what), ..failure },
-                None => failure,
+    /// The next question, or how the login ended.
+    async fn next(&mut self, session: &mut Session, tag: &Tag) -> Result<Heard> {
+        loop {
+            let event = match &self.refused {
+                Some((.., patience)) => timeout(*patience, session.next_event()).await.unwrap_or_else(|_| {
+                    Err(Failure::new(Class::Unreachable, "says nothing more").code(FailureCode::Silent))
+                }),
+                None => session.next_event().await,
+            };
+            let event = match (event, self.refused.take()) {
+                (Ok(event), refused) => {
+                    self.refused = refused;
+                    event
+                }
+                // It said no, and then nothing that could be understood.
+                (Err(_), Some((status, said, _))) => return Err(self.refusal(session, status, &said)),
+                (Err(failure), None) => return Err(failure),
+            };
+            match event {
+                Event::Untagged(line) => self.note(&line),
+                Event::Continue(question) => return Ok(Heard::Question(question)),
+                Event::Tagged { tag: theirs, status, rest } if *tag == *theirs => {
+                    let said = StatusText::parse(&rest);
+                    if status != Status::Ok {
+                        return Err(self.refusal(session, status, &said));
+                    }
+                    if said.code == "CAPABILITY" {
+                        self.capabilities = Some(Capabilities::parse(&said.arguments));
+                    }
+                    return Ok(Heard::LetIn(LetIn { capabilities: self.capabilities.take() }));
+                }
+                _ => {
+                    return Err(Failure::protocol(format!("answered {} out of turn", self.command))
+                        .code(FailureCode::Garbled));
+                }
             }
         }
-        (None, Some(rest), _) => explain(command, Status::Bye, &StatusText::parse(rest)),
-        (None, None, async_imap::error::Error::Io(error)) => lost(&error),
-        (None, None, async_imap::error::Error::Validate(_)) => {
-            Failure::new(Class::Credentials, "the user name or password holds a line break")
-                .hint("correct the Secret; a key's value must not end in a line break")
-        }
-        _ => Failure::new(Class::Unreachable, format!("the connection ended during {command}")),
     }
-}
 
-fn announced_capabilities(events: &[Event]) -> Option<Capabilities> {
-    events.iter().rev().find_map(|event| match event {
-        Event::Tagged { rest, .. } => {
+    /// Takes note of what has no tag.
+    fn note(&mut self, line: &[u8]) {
+        if let Some(capabilities) = announced_by(line) {
+            self.capabilities = Some(capabilities);
+        }
+        let (word, rest) = split_word(line);
+        if let Some(status @ (Status::No | Status::Bad)) = Status::parse(word) {
             let said = StatusText::parse(rest);
-            (said.code == "CAPABILITY").then(|| Capabilities::parse(&said.arguments))
+            if said.code == "ALERT" {
+                return;
+            }
+            let failure = explain(self.command, status, &said);
+            let clear =
+                failure.is(FailureCode::WrongCredentials) || words::doubts_the_credentials(&said.text);
+            self.refused = Some((status, said, if clear { AFTER_A_REFUSAL } else { AFTER_A_WARNING }));
         }
-        Event::Untagged(line) => {
-            let (word, rest) = split_word(line);
-            word.eq_ignore_ascii_case(b"CAPABILITY")
-                .then(|| Capabilities::parse(&String::from_utf8_lossy(rest)))
+    }
+
+    /// What a refused login means. An AUTHENTICATE whose refusal says nothing about names and passwords may have been refused
+    /// for its mechanism: where there is another way, that one tells.
+    fn refusal(&self, session: &Session, status: Status, said: &StatusText) -> Failure {
+        let failure = session.refusal(self.command, status, said);
+        let failure = match (failure.class, failure.code) {
+            (Class::Credentials | Class::Refused, None)
+                if self.has_another_way
+                    && !["CONTACTADMIN", "NOPERM"].contains(&said.code.as_str())
+                    && !words::doubts_the_credentials(&said.text) =>
+            {
+                Failure { hint: None, class: Class::Refused, ..failure }.code(FailureCode::MechanismRefused)
+            }
+            // Some say BAD to a wrong password.
+            (Class::Protocol, Some(FailureCode::NotUnderstood))
+                if words::doubts_the_credentials(&said.text) =>
+            {
+                Failure { class: Class::Credentials, code: Some(FailureCode::WrongCredentials), ..failure }
+            }
+            _ => failure,
+        };
+        match &self.reason {
+            Some(reason) => Failure { what: format!("{} ({reason})", failure.what), ..failure },
+            None => failure,
         }
-        _ => None,
-    })
+    }
 }

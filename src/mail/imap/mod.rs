@@ -1,13 +1,15 @@
 //! IMAP (RFC 9051, RFC 3501) on async-imap.
 //!
-//! async-imap brings the connection, tags, authentication and framing. Its data helpers are not used: they take a
+//! async-imap brings the connection and its framing. Its data helpers are not used: they take a
 //! refused command for an empty answer, drop APPENDUID, hold whole messages in memory and end the session at any
 //! untagged line they do not know. So:
 //! - [`wire`] sits between the socket and async-imap. It takes server responses apart itself, lets bodies stream past
 //!   in pieces, and hands async-imap a short stand-in for each.
 //! - [`tokens`] reads the responses, tolerantly and within bounds.
 //! - [`login`] greets, secures and logs in.
-//! - [`session`] is the command layer after that: every tagged line's status is looked at, every refusal becomes a failure.
+//! - [`session`] is the command layer: every tagged line's status is looked at, every refusal becomes a failure. [`command`]
+//!   is what is given, and [`flight`] several at once, asked again plainly where a server fails at what it offers.
+//! - [`survey`] lists the folders of a mailbox; [`folders`] opens one and lists what is in it.
 //! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
 //! - [`account`] asks what a server tells of itself and of the account.
 //! - [`labels`] decides which of its folders a message of Gmail is carried from.
@@ -16,7 +18,9 @@
 pub mod account;
 pub mod append;
 pub mod bodies;
+pub mod command;
 pub mod destination;
+pub mod flight;
 pub mod folders;
 pub mod labels;
 pub mod login;
@@ -26,5 +30,6 @@ pub mod probe;
 pub mod refusal;
 pub mod session;
 pub mod source;
+pub mod survey;
 pub mod tokens;
 pub mod wire;

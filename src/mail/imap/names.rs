@@ -1,6 +1,7 @@
 //! Folder names on the wire: modified UTF-7 (RFC 3501 §5.1.3), the hierarchy delimiter, and the prefix of the personal
 //! namespace (RFC 2342).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine;
@@ -18,7 +19,10 @@ pub struct Spelling {
     pub delimiter: Option<char>,
     /// What stands before every personal folder but the Inbox, such as `INBOX.` on Courier. May be empty.
     pub prefix: String,
-    /// Prefixes of other users' and shared folders, which are not this mailbox.
+    /// All prefixes of personal folders; [`Self::prefix`] is the first of them.
+    pub personal: Vec<String>,
+    /// Prefixes of other users' and shared folders, which are not this mailbox. One of them may be empty: then everything
+    /// is shared that is not below a prefix of its own.
     pub foreign: Vec<String>,
     /// Listed folders that the server spells differently than we would, by their paths.
     pub odd: BTreeMap<FolderPath, String>,
@@ -37,24 +41,49 @@ impl Spelling {
             };
             spaces.iter().filter_map(read).collect()
         };
-        if let Some((prefix, delimiter)) = prefixes(values.first()).into_iter().next() {
-            self.prefix = prefix;
+        let personal = prefixes(values.first());
+        if let Some((prefix, delimiter)) = personal.first() {
+            self.prefix.clone_from(prefix);
             self.delimiter = delimiter.or(self.delimiter);
         }
+        self.personal = personal.into_iter().map(|(prefix, _)| prefix).collect();
+        // A server that gives nobody a prefix of their own means everything to be theirs.
+        let all_is_shared =
+            !self.personal.is_empty() && self.personal.iter().all(|prefix| !prefix.is_empty());
         let foreign = [values.get(1), values.get(2)].into_iter().flat_map(prefixes);
-        self.foreign = foreign.map(|(prefix, _)| prefix).filter(|prefix| !prefix.is_empty()).collect();
+        self.foreign =
+            foreign.map(|(prefix, _)| prefix).filter(|prefix| all_is_shared || !prefix.is_empty()).collect();
+    }
+
+    /// Whether a folder is another user's or shared: a name belongs to the namespace with the longest prefix that it begins
+    /// with. The Inbox is always the user's own.
+    pub fn is_foreign(&self, wire: &[u8]) -> bool {
+        let name = decode_bytes(wire);
+        if name.eq_ignore_ascii_case("INBOX") {
+            return false;
+        }
+        let begins = |prefix: &&String| {
+            let bare = self.delimiter.map_or(prefix.as_str(), |delimiter| prefix.trim_end_matches(delimiter));
+            let head = name.get(..prefix.len());
+            head.is_some_and(|head| {
+                head == *prefix || is_below_inbox(prefix) && head.eq_ignore_ascii_case(prefix)
+            }) || !prefix.is_empty() && name == bare
+        };
+        let longest = |prefixes: &[String]| prefixes.iter().filter(begins).map(String::len).max();
+        match (longest(&self.personal), longest(&self.foreign)) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(ours), Some(theirs)) => theirs > ours,
+        }
     }
 
     /// The path that a wire name stands for; `None` for a folder that is not in this mailbox.
     pub fn to_path(&self, wire: &[u8]) -> Option<FolderPath> {
-        let name = String::from_utf8_lossy(wire);
+        let name = decode_bytes(wire);
         if name.eq_ignore_ascii_case("INBOX") {
             return Some(FolderPath::inbox());
         }
-        if self.foreign.iter().any(|prefix| {
-            name.starts_with(prefix.as_str())
-                || self.delimiter.is_some_and(|d| name == prefix.trim_end_matches(d))
-        }) {
+        if self.is_foreign(wire) {
             return None;
         }
         let bare = match name.get(..self.prefix.len()) {
@@ -83,6 +112,19 @@ impl Spelling {
         let delimiter = self.delimiter.map(String::from).unwrap_or_default();
         let names: Vec<String> = path.names().iter().map(|name| encode_utf7(name)).collect();
         format!("{}{}", self.prefix, names.join(&delimiter))
+    }
+}
+
+fn is_below_inbox(prefix: &str) -> bool {
+    prefix.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("INBOX"))
+}
+
+/// A wire name as text. Names are ASCII (RFC 3501) or UTF-8 (RFC 6855); what is neither is read as Latin-1, in which each
+/// byte is a character, so that it can be shown and told apart.
+fn decode_bytes(wire: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(wire) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => wire.iter().copied().map(char::from).collect(),
     }
 }
 
@@ -195,6 +237,42 @@ mod tests {
         assert_eq!(courier.to_path(b"shared.team"), None);
         assert_eq!(courier.to_wire(&FolderPath::new(["Entwürfe", "x"])), "INBOX.Entw&APw-rfe.x");
         assert_eq!(courier.to_wire(&FolderPath::inbox()), "INBOX");
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_namespace_with_the_longest_prefix() {
+        for (namespaces, ours, theirs) in [
+            (
+                r#"(("INBOX." ".")) (("user." ".")) (("" "."))"#,
+                vec!["INBOX", "inbox", "INBOX.Sent", "Inbox.Sent"],
+                vec!["pub.shared", "Sent", "user.bob.x", "user"],
+            ),
+            (
+                r#"(("" "/")) (("user/" "/")) (("shared/" "/")("" "/"))"#,
+                vec!["Sent", "users"],
+                vec!["user/x", "shared"],
+            ),
+            (r#"(("" "/")("~other/" "/")) NIL (("~" "/"))"#, vec!["a", "~other/x"], vec!["~x", "~shared/x"]),
+            (r#"NIL NIL (("" "/"))"#, vec!["INBOX", "Sent"], vec![]),
+            ("NIL NIL NIL", vec!["Sent"], vec![]),
+        ] {
+            let mut spelling = Spelling::default();
+            spelling.read_namespaces(namespaces.as_bytes());
+            for name in ours {
+                assert!(spelling.to_path(name.as_bytes()).is_some(), "{namespaces} {name}");
+            }
+            for name in theirs {
+                assert_eq!(spelling.to_path(name.as_bytes()), None, "{namespaces} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_text_are_read_all_the_same() {
+        let slashes = Spelling { delimiter: Some('/'), ..Spelling::default() };
+        assert_eq!(slashes.to_path(b"Entw\xfcrfe/x"), Some(FolderPath::new(["Entw\u{fc}rfe", "x"])));
+        assert_eq!(slashes.to_path("Entw\u{fc}rfe".as_bytes()), Some(FolderPath::new(["Entw\u{fc}rfe"])));
+        assert!(!slashes.is_foreign(b"\xff\xfe"));
     }
 
     proptest! {

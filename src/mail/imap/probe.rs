@@ -1,20 +1,24 @@
 //! What discovery asks of an IMAP server: what it says without a login, and how large a mailbox is. Nothing is opened for
 //! writing and no body is read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use globset::GlobSet;
+
 use super::account::ask_account;
-use super::folders::{list_messages, open_and_list_folders, status_folder, survey_mailbox};
+use super::folders::{list_messages, open_and_list_folders, status_folder};
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
 use super::login::greet;
 use super::session::{Session, split_numbered};
+use super::survey::survey_mailbox;
 use crate::mail::credentials::Login;
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::mail::{Folder, FolderState};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{MailboxSize, Quota, ServerFacts};
-use crate::model::failure::{Place, Result};
+use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::message::InternalDate;
 
 /// Folders that are asked for in one flight.
@@ -58,41 +62,102 @@ pub async fn ask_room(network: &Network, endpoint: &Endpoint, trust: &Trust, log
     asked.at(|| endpoint.address())
 }
 
-/// Counts folders, messages and bytes of a logged-in mailbox; a message with several labels counts once.
+/// What was measured of a mailbox so far; it is kept when a session ends, so that the next one goes on.
+#[derive(Debug, Default)]
+pub struct Measuring {
+    size: MailboxSize,
+    /// Folders that are through, by their names on the wire.
+    done: HashSet<Vec<u8>>,
+    /// Whether a session ended while several folders were asked for: one of them may be the reason.
+    one_by_one: bool,
+}
+
+impl Measuring {
+    /// What was measured.
+    pub fn into_size(self) -> MailboxSize {
+        self.size
+    }
+
+    fn take(&mut self, folder: &Folder, measured: Result<MailboxSize>) {
+        self.done.insert(folder.wire_name.clone());
+        match measured {
+            Ok(of_folder) => self.size.add(&MailboxSize { folders: 1, ..of_folder }),
+            Err(failure) => self.size.note_unread(failure.at(folder.path.to_string())),
+        }
+    }
+}
+
+/// Counts folders, messages and bytes of a logged-in mailbox, without the folders that a pattern leaves out; a message with
+/// several labels counts once. A folder that cannot be opened or listed is named in the result and stops no other.
 ///
 /// # Errors
-/// Those of the session; the folder is named.
-pub async fn measure_mailbox(session: &mut Session) -> Result<MailboxSize> {
+/// Those of the session. Another session goes on with the same `measuring`, and leaves the folder at which this one ended alone
+/// if it was alone.
+pub async fn measure_mailbox(
+    session: &mut Session,
+    exclude: &GlobSet,
+    measuring: &mut Measuring,
+) -> Result<()> {
     let (spelling, survey) = survey_mailbox(session).await?;
     let labelled = session.offers(EXTENSION);
     let homes = Arc::new(Homes::new(&LabelRule::default(), &spelling, &survey.folders));
-    let folders: Vec<&Folder> = survey.folders.iter().filter(|folder| folder.selectable).collect();
-    let mut size = MailboxSize::default();
-    for several in folders.chunks(FOLDERS_AT_ONCE) {
+    if measuring.done.is_empty() {
+        for line in survey.unreadable {
+            let failure =
+                Failure::protocol(format!("sent a line of its list of folders that cannot be read: {line}"));
+            measuring.size.note_unread(failure);
+        }
+    }
+    let wanted = |folder: &&Folder| {
+        let left_out =
+            exclude.is_match(folder.path.to_string()) || measuring.done.contains(&folder.wire_name);
+        folder.selectable && !left_out
+    };
+    let folders: Vec<&Folder> = survey.folders.iter().filter(wanted).collect();
+    for several in folders.chunks(if measuring.one_by_one { 1 } else { FOLDERS_AT_ONCE }) {
         let names: Vec<&[u8]> = several.iter().map(|folder| folder.wire_name.as_slice()).collect();
         let sieve = |folder: &&Folder| labelled.then(|| homes.sieve(&folder.path));
         let mut sieves: Vec<Option<Sieve>> = several.iter().map(sieve).collect();
+        let mut sizes = vec![MailboxSize::default(); several.len()];
         let opened = open_and_list_folders(session, &names, |at, row| {
             let picked = match &mut sieves[at] {
                 Some(sieve) => sieve.pick(row)?,
                 None => Some(row),
             };
             let Some(row) = picked else { return Ok(()) };
-            size.messages += 1;
-            size.bytes += row.size;
-            size.largest = size.largest.max(row.size);
-            if let Some(date) = row.date.map(InternalDate::timestamp) {
-                size.oldest = Some(size.oldest.map_or(date, |oldest| oldest.min(date)));
-                size.newest = Some(size.newest.map_or(date, |newest| newest.max(date)));
-            }
+            let date = row.date.map(InternalDate::timestamp);
+            let (oldest, newest) = (date, date);
+            let one = MailboxSize {
+                messages: 1,
+                bytes: row.size,
+                largest: row.size,
+                oldest,
+                newest,
+                ..MailboxSize::default()
+            };
+            sizes[at].add(&one);
             Ok(())
         });
-        for (opened, folder) in opened.await?.into_iter().zip(several) {
-            opened.at(|| folder.path.to_string())?;
-            size.folders += 1;
+        let opened = match opened.await {
+            Ok(opened) => opened,
+            Err(failure) => {
+                if let ([folder], true) = (several, measuring.one_by_one) {
+                    measuring.take(folder, Err(failure.clone()));
+                }
+                measuring.one_by_one = true;
+                return Err(failure);
+            }
+        };
+        for ((opened, size), folder) in opened.into_iter().zip(sizes).zip(several) {
+            match opened {
+                Err(failure) if matches!(failure.class, Class::Unreachable | Class::Throttled) => {
+                    return Err(failure.at(folder.path.to_string()));
+                }
+                opened => measuring.take(folder, opened.map(|_| size)),
+            }
         }
     }
-    Ok(size)
+    Ok(())
 }
 
 /// UIDs and sizes of all messages in the Inbox, opened for reading, in ascending order of the UIDs; `None` when one of them is

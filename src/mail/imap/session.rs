@@ -1,46 +1,73 @@
-//! The command layer: a logged-in session, and commands whose status is always looked at.
+//! The command layer: a session, logged in or about to be, and commands whose status is always looked at.
+//!
+//! What a server offers is not always there: [`Session::offers`] is what it offers and was not seen to fail at, in this or in
+//! any other session with it. How commands of one flight are asked again plainly is in [`super::flight`].
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_imap::Connection;
+use async_imap::{Client, Connection};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::command::{Ask, Command, Part};
 use super::refusal::explain;
-use super::tokens::{Status, StatusText, Value, read_values};
+use super::tokens::{Status, StatusText, Value, read_values, split_blank};
 use super::wire::{Event, Wire};
+use crate::mail::cleaning::Cleaner;
 use crate::mail::network::{Channel, SILENCE_MAX};
+use crate::model::capability::Capabilities;
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Result};
-use crate::model::text::printable;
+use crate::model::text::{cut, printable};
 
-/// Commands of one flight that may be unanswered; all of them fit into a socket's buffers.
-const COMMANDS_IN_FLIGHT: usize = 64;
 /// How long is listened to a server that takes no more.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a polite LOGOUT may take.
 pub(super) const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a server that said goodbye may take to close.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+/// After so long a wait for a folder to be opened it is told that it is waited for.
+const WORTH_A_WORD: Duration = Duration::from_secs(10);
+/// Answers that are kept for later, in lines; only of commands that wait for a literal, or were answered before a write failed.
+const UNHEARD_MAX: usize = 1000;
+/// The longest alert that is shown, in bytes.
+const ALERT_MAX: usize = 300;
+/// The word under which a server is remembered that does not take several commands at once.
+pub const PIPELINING: &str = "pipelining";
+/// What is said of ourselves (RFC 2971): some servers open no folder before they have heard it.
+const ID: &str = concat!("ID (\"name\" \"mailferry\" \"version\" \"", env!("CARGO_PKG_VERSION"), "\")");
 
-/// A logged-in session. Commands may be pipelined: [`Self::send`] several, then match the tags that
+/// A session. Commands may be pipelined: [`Self::send`] several, then match the tags that
 /// [`Self::next_event`] brings.
 #[derive(Debug)]
 pub struct Session {
-    inner: async_imap::Session<Wire<Channel>>,
+    inner: Client<Wire<Channel>>,
     facts: ServerFacts,
     farewell: Option<StatusText>,
-    /// How commands ended whose answers came before a write failed: [`Self::next_event`] has them first.
+    /// What came before it was asked for: while a write failed, or while a literal waited to be let go on.
     unheard: VecDeque<Event>,
     /// Whether compression is offered and was not asked for yet.
     may_compress: bool,
     /// How long the server was waited for in all.
     waited: Duration,
+    /// Commands given so far.
+    given: u32,
+    /// Commands under way for which a server may have to look through a folder, and whether it has begun to answer.
+    looking: VecDeque<(Tag, bool)>,
+    /// The ID that is not answered yet.
+    introduction: Option<Tag>,
+    /// What the server says it is, as the answer to ID had it.
+    id: Option<Vec<u8>>,
+    /// What the server wants its users to see (RFC 9051 §7.1).
+    alert: Option<String>,
 }
 
 /// The tag of a command under way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Tag(Vec<u8>);
+pub struct Tag(pub(super) Vec<u8>);
 
 impl Tag {
     /// The tag as it stands on the wire.
@@ -56,19 +83,62 @@ impl PartialEq<[u8]> for Tag {
 }
 
 impl Session {
-    /// Takes over a connection on which somebody is logged in, and compresses it where the link is slow.
+    /// A connection on which nobody is logged in yet.
+    pub(super) fn new(channel: Channel, facts: ServerFacts) -> Self {
+        Self {
+            inner: Client::new(Wire::new(channel)),
+            facts,
+            farewell: None,
+            unheard: VecDeque::new(),
+            may_compress: false,
+            waited: Duration::ZERO,
+            given: 0,
+            looking: VecDeque::new(),
+            introduction: None,
+            id: None,
+            alert: None,
+        }
+    }
+
+    /// Goes on once somebody is logged in: says who we are where the server wants to know it, and compresses where the link is
+    /// slow.
     ///
     /// # Errors
     /// Those of the connection.
-    pub(super) async fn take_over(
-        inner: async_imap::Session<Wire<Channel>>,
-        facts: ServerFacts,
-    ) -> Result<Self> {
-        let may_compress = facts.capabilities.has("COMPRESS=DEFLATE");
-        let (farewell, unheard, waited) = (None, VecDeque::new(), Duration::ZERO);
-        let mut session = Self { inner, facts, farewell, unheard, may_compress, waited };
-        session.compress_if_slow().await?;
-        Ok(session)
+    pub(super) async fn begin(&mut self, capabilities: Capabilities) -> Result<()> {
+        self.facts.capabilities = capabilities;
+        self.may_compress = self.offers("COMPRESS=DEFLATE");
+        if self.offers("ID") {
+            // Its answer comes with that of the next command.
+            self.introduction = Some(self.send(ID).await?);
+            if !self.takes_several() {
+                self.hear_introduction().await?;
+            }
+        }
+        self.compress_if_slow().await
+    }
+
+    /// Takes note of what the server says of itself before the login.
+    pub(super) fn learn(&mut self, greeting: String, capabilities: Capabilities) {
+        self.facts.greeting = greeting;
+        self.facts.mechanisms = capabilities.values("AUTH").map(str::to_owned).collect();
+        self.facts.capabilities = capabilities;
+    }
+
+    /// Hides from now on what the server repeats of a login.
+    pub(super) fn clean_with(&mut self, cleaner: Cleaner) {
+        self.inner.get_mut().cleaner = Some(Arc::new(cleaner));
+    }
+
+    /// Text from the server without what it repeats of the login.
+    pub(super) fn clean(&self, text: &str) -> String {
+        let cleaner = self.inner.get_ref().cleaner.as_ref();
+        cleaner.map_or_else(|| text.to_owned(), |cleaner| cleaner.clean_text(text))
+    }
+
+    /// The channel, if the server said nothing that was not heard: see [`Wire::into_channel`].
+    pub(super) fn into_channel(self) -> Option<Channel> {
+        if self.unheard.is_empty() { self.inner.into_inner().into_channel() } else { None }
     }
 
     /// What the server said of itself; the capabilities are those after the login.
@@ -76,27 +146,132 @@ impl Session {
         &self.facts
     }
 
-    /// Whether the server offers a capability.
+    /// Whether the server offers a capability, and was not seen to fail at it.
     pub fn offers(&self, word: &str) -> bool {
-        self.facts.capabilities.has(word)
+        self.facts.capabilities.has(word) && !self.fails_at(word)
+    }
+
+    /// Whether the server takes several commands at once.
+    pub fn takes_several(&self) -> bool {
+        !self.fails_at(PIPELINING)
+    }
+
+    /// Whether the server was seen to fail at an extension, in this or in another session.
+    pub(super) fn fails_at(&self, word: &str) -> bool {
+        self.inner.get_ref().channel().fails_at(word)
+    }
+
+    /// Asks this server for an extension no more, in no session: it failed where the plain command works.
+    pub fn forgo(&mut self, word: &'static str) {
+        if self.inner.get_ref().channel().note_failing(word) {
+            let server = printable(&self.facts.endpoint.address());
+            tracing::debug!(server, word, "it is offered and fails; goes on without");
+        }
+    }
+
+    /// The session ended at a command with an extension.
+    pub(super) fn suspect(&mut self, word: &'static str) {
+        self.inner.get_ref().channel().note_suspected(word);
+    }
+
+    /// What the server said that it is, behind the word ID; waits for it if it is still to come.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn id(&mut self) -> Result<Option<&[u8]>> {
+        self.hear_introduction().await?;
+        Ok(self.id.as_deref())
+    }
+
+    /// What the server wants its users to see, if anything.
+    pub fn alert(&self) -> Option<&str> {
+        self.alert.as_deref()
+    }
+
+    async fn hear_introduction(&mut self) -> Result<()> {
+        while self.introduction.is_some() {
+            self.listen_once().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an answer to another command than ID came before that to ID.
+    pub(super) fn was_overtaken(&self) -> bool {
+        self.introduction.is_some()
     }
 
     /// Sends one command line; its answer is still to come.
     ///
     /// # Errors
-    /// [`Class::Unreachable`] when the connection is gone; [`Class::Internal`] when a line break would split the command.
+    /// As [`Self::give`].
     pub async fn send(&mut self, command: &str) -> Result<Tag> {
-        if command.contains(['\r', '\n', '\0']) {
-            return Err(Failure::internal("a command would be split by a line break in a name"));
+        self.give(&Command::from(command)).await
+    }
+
+    /// Sends one command; its answer is still to come. Where the server wants to let a literal go on first, no other command
+    /// may be under way.
+    ///
+    /// # Errors
+    /// [`Class::Unreachable`] when the connection is gone; those of [`Command::check`].
+    pub(super) async fn give(&mut self, command: &Command) -> Result<Tag> {
+        command.check()?;
+        self.given += 1;
+        let tag = Tag(format!("A{:04}", self.given).into_bytes());
+        if command.looks_through_a_folder() {
+            self.looking.push_back((tag.clone(), false));
         }
-        match self.inner.run_command(command).await {
-            Ok(id) => Ok(Tag(id.0.into_bytes())),
-            Err(async_imap::error::Error::Io(error)) => Err(self.last_words(&error).await),
-            Err(other) => Err(Failure::internal("a command could not be sent").caused_by(&other)),
+        let mut line = [tag.as_bytes(), b" "].concat();
+        for part in &command.parts {
+            match part {
+                Part::Text(text) => line.extend_from_slice(text),
+                Part::Literal(bytes) => {
+                    let at_once = self.takes_at_once(bytes.len());
+                    line.extend_from_slice(announce(bytes.len(), at_once).as_bytes());
+                    if !at_once {
+                        self.write(&std::mem::take(&mut line)).await?;
+                        if !self.may_go_on(&tag).await? {
+                            return Ok(tag);
+                        }
+                    }
+                    line.extend_from_slice(bytes);
+                }
+            }
+        }
+        line.extend_from_slice(b"\r\n");
+        self.write(&line).await?;
+        Ok(tag)
+    }
+
+    /// Whether a literal of so many bytes may follow its announcement at once (RFC 7888).
+    fn takes_at_once(&self, bytes: usize) -> bool {
+        self.offers("LITERAL+") || self.offers("LITERAL-") && bytes <= 4096
+    }
+
+    /// Whether a command has to wait until the server lets its literal go on.
+    pub(super) fn has_to_wait(&self, command: &Command) -> bool {
+        command.literals().any(|literal| !self.takes_at_once(literal.len()))
+    }
+
+    /// Waits until a literal may go on; not if the command was answered instead. What else comes is kept.
+    async fn may_go_on(&mut self, tag: &Tag) -> Result<bool> {
+        loop {
+            let event = self.listen().await?;
+            match &event {
+                Event::Continue(_) => return Ok(true),
+                Event::Tagged { tag: theirs, .. } if *tag == **theirs => {
+                    self.unheard.push_back(event);
+                    return Ok(false);
+                }
+                _ if self.unheard.len() < UNHEARD_MAX => self.unheard.push_back(event),
+                _ => {
+                    return Err(Failure::protocol("talks on and does not let a literal go on")
+                        .code(FailureCode::Garbled));
+                }
+            }
         }
     }
 
-    /// Writes bytes of a literal that a command announced.
+    /// Writes bytes of a literal that a command announced, or a line that the server asked for.
     ///
     /// # Errors
     /// [`Class::Unreachable`] when the connection is gone.
@@ -129,7 +304,7 @@ impl Session {
         let to_the_end = async {
             loop {
                 match self.listen().await {
-                    Ok(event @ Event::Tagged { .. }) if self.unheard.len() < COMMANDS_IN_FLIGHT => {
+                    Ok(event @ Event::Tagged { .. }) if self.unheard.len() < UNHEARD_MAX => {
                         self.unheard.push_back(event);
                     }
                     Ok(_) => {}
@@ -153,19 +328,92 @@ impl Session {
     }
 
     async fn listen(&mut self) -> Result<Event> {
-        let begun = Instant::now();
-        let event = next_event(&mut self.inner).await;
-        self.waited += begun.elapsed();
-        let event = event.map_err(|failure| match self.farewell.take() {
-            Some(said) if failure.class == Class::Unreachable => explain("the session", Status::Bye, &said),
-            _ => failure,
-        })?;
-        if let Event::Untagged(line) = &event
-            && let Some(rest) = line.strip_prefix(b"BYE ")
-        {
-            self.farewell = Some(StatusText::parse(rest));
+        loop {
+            if let Some(event) = self.listen_once().await? {
+                return Ok(event);
+            }
         }
-        Ok(event)
+    }
+
+    /// As [`Self::listen`]; `None` for what belongs to our introduction.
+    async fn listen_once(&mut self) -> Result<Option<Event>> {
+        let looks = self.looking.front().is_some_and(|(_, begun)| !begun);
+        self.inner.get_mut().patience.looks_through_a_folder(looks);
+        let begun = Instant::now();
+        let event = self.wait_for_event(looks).await;
+        self.waited += begun.elapsed();
+        let event = event.map_err(|failure| {
+            if self.introduction.is_some() && failure.class == Class::Unreachable {
+                self.suspect("ID");
+            }
+            match self.farewell.take() {
+                Some(said) if failure.class == Class::Unreachable => {
+                    explain("the session", Status::Bye, &said)
+                }
+                _ => failure,
+            }
+        })?;
+        match &event {
+            Event::Untagged(line) => {
+                let (word, rest) = split_word(line);
+                if let Some(status) = Status::parse(word) {
+                    let said = StatusText::parse(rest);
+                    if said.code == "ALERT" {
+                        self.alert = Some(shown_alert(&said));
+                    }
+                    if status == Status::Bye {
+                        self.farewell = Some(said);
+                    }
+                } else if word.eq_ignore_ascii_case(b"ID") {
+                    self.id = Some(rest.to_vec());
+                    return Ok(None);
+                }
+                if let Some((_, begun)) = self.looking.front_mut() {
+                    // What is said before a folder is open may be followed by a long look into it.
+                    *begun |=
+                        split_numbered(line).is_some_and(|(_, word, _)| word.eq_ignore_ascii_case(b"FETCH"));
+                }
+            }
+            Event::Tagged { tag, status, rest } => {
+                if rest.starts_with(b"[") {
+                    let said = StatusText::parse(rest);
+                    if said.code == "ALERT" {
+                        self.alert = Some(shown_alert(&said));
+                    }
+                }
+                self.looking.retain(|(looking, _)| *looking != **tag);
+                if self.introduction.as_ref().is_some_and(|introduction| *introduction == **tag) {
+                    self.introduction = None;
+                    if *status != Status::Ok {
+                        self.forgo("ID");
+                    }
+                    return Ok(None);
+                }
+            }
+            Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Continue(_) => {}
+        }
+        Ok(Some(event))
+    }
+
+    /// Waits for the server: in vain for a few seconds once it has said goodbye. Where it has to look through a folder, a word
+    /// is said about it.
+    async fn wait_for_event(&mut self, looks: bool) -> Result<Event> {
+        if self.farewell.is_some() {
+            let event = timeout(GOODBYE_TIMEOUT, next_event(&mut self.inner)).await;
+            return event.unwrap_or_else(|_| Err(closed()));
+        }
+        let event = next_event(&mut self.inner);
+        if !looks {
+            return event.await;
+        }
+        tokio::pin!(event);
+        tokio::select! {
+            event = &mut event => return event,
+            () = sleep(WORTH_A_WORD) => {}
+        }
+        let server = printable(&self.facts.endpoint.address());
+        tracing::info!(server, "the server looks through a folder; it is waited for");
+        event.await
     }
 
     /// Runs one command to its end and hands every untagged response to `untagged`.
@@ -174,61 +422,22 @@ impl Session {
     /// Those of the connection, and what [`explain`] makes of a NO or BAD.
     pub async fn run(
         &mut self,
-        command: &str,
-        mut untagged: impl FnMut(&[u8]) -> Result<()> + Send,
+        command: impl Into<Command>,
+        untagged: impl FnMut(&[u8]) -> Result<()> + Send,
     ) -> Result<StatusText> {
-        let tag = self.send(command).await?;
-        let verb = verb_of(command);
-        loop {
-            match self.next_event().await? {
-                Event::Untagged(line) => untagged(&line)?,
-                Event::Tagged { tag: theirs, status, rest } if tag == *theirs => {
-                    let said = StatusText::parse(&rest);
-                    return if status == Status::Ok { Ok(said) } else { Err(explain(verb, status, &said)) };
-                }
-                _ => return Err(Failure::protocol(format!("answered {verb} out of turn"))),
-            }
-        }
+        self.ask(Ask::new(command), untagged).await
     }
 
-    /// Runs several commands in one flight. `untagged` hears every untagged response with the place of the command that
-    /// is answered: servers answer in turn. How each command ended comes back in their order.
-    ///
-    /// # Errors
-    /// Those of the connection and of `untagged`.
-    pub async fn run_all(
-        &mut self,
-        commands: &[String],
-        mut untagged: impl FnMut(usize, &[u8]) -> Result<()> + Send,
-    ) -> Result<Vec<Result<StatusText>>> {
-        let mut ended: Vec<Result<StatusText>> = Vec::with_capacity(commands.len());
-        let mut in_flight: VecDeque<Tag> = VecDeque::new();
-        let mut next = commands.iter();
-        loop {
-            while in_flight.len() < COMMANDS_IN_FLIGHT {
-                let Some(command) = next.next() else { break };
-                in_flight.push_back(self.send(command).await?);
+    /// What a refusal means. A server that lets somebody in with an alert and then refuses everything has said why.
+    pub(super) fn refusal(&self, verb: &str, status: Status, said: &StatusText) -> Failure {
+        let failure = explain(verb, status, said);
+        match &self.alert {
+            Some(alert)
+                if matches!(failure.class, Class::Refused | Class::Credentials) && said.code != "ALERT" =>
+            {
+                Failure { what: format!("{} (it also said: {alert})", failure.what), ..failure }
             }
-            let Some(tag) = in_flight.front() else { return Ok(ended) };
-            let at = ended.len();
-            match self.next_event().await? {
-                Event::Untagged(line) => untagged(at, &line)?,
-                Event::Tagged { tag: theirs, status, rest } if *tag == *theirs => {
-                    in_flight.pop_front();
-                    let said = StatusText::parse(&rest);
-                    ended.push(if status == Status::Ok {
-                        Ok(said)
-                    } else {
-                        Err(explain(verb_of(&commands[at]), status, &said))
-                    });
-                }
-                _ => {
-                    return Err(Failure::protocol(format!(
-                        "answered {} out of turn",
-                        verb_of(&commands[at])
-                    )));
-                }
-            }
+            _ => failure,
         }
     }
 
@@ -248,10 +457,11 @@ impl Session {
                 tracing::debug!(%host, "the link is slow: what follows is compressed");
                 self.inner.get_mut().compress();
             }
-            Err(failure) if matches!(failure.class, Class::Refused | Class::Protocol) => {
-                tracing::debug!(%host, failure = %failure.sentence(), "goes on without compression");
+            Err(failure) if failure.leaves_the_session() => self.forgo("COMPRESS=DEFLATE"),
+            Err(failure) => {
+                self.suspect("COMPRESS=DEFLATE");
+                return Err(failure);
             }
-            Err(failure) => return Err(failure),
         }
         Ok(())
     }
@@ -274,19 +484,19 @@ impl Session {
     }
 }
 
-/// The name of a command, for messages: never its arguments.
-fn verb_of(command: &str) -> &str {
-    let end = command.match_indices(' ').map(|(at, _)| at);
-    let words = if command.starts_with("UID ") { 2 } else { 1 };
-    end.take(words).last().map_or(command, |at| &command[..at])
+/// How a literal of so many bytes is announced.
+fn announce(bytes: usize, at_once: bool) -> String {
+    format!("{{{bytes}{}}}\r\n", if at_once { "+" } else { "" })
+}
+
+/// An alert as it is shown.
+fn shown_alert(said: &StatusText) -> String {
+    cut(&said.text, ALERT_MAX)
 }
 
 /// Splits an untagged response after its first word.
 pub fn split_word(line: &[u8]) -> (&[u8], &[u8]) {
-    match line.iter().position(|b| *b == b' ') {
-        Some(at) => (&line[..at], &line[at + 1..]),
-        None => (line, &[]),
-    }
+    split_blank(line)
 }
 
 /// Reads `NUMBER WORD REST`, the form of EXISTS, EXPUNGE and FETCH.
@@ -315,14 +525,13 @@ pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
     Ok(pairs)
 }
 
-pub(super) async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Result<Event> {
+async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Result<Event> {
     let mut patience = std::mem::take(&mut connection.get_mut().patience);
     let read = patience.wait(connection.read_response()).await;
     connection.get_mut().patience = patience;
     match read? {
         Err(error) => Err(lost(&error)),
-        Ok(None) => Err(Failure::new(Class::Unreachable, "the server closed the connection")
-            .code(FailureCode::ConnectionEnded)),
+        Ok(None) => Err(closed()),
         Ok(Some(_)) => {
             let wire = connection.get_mut();
             let event = wire.take_event();
@@ -331,7 +540,9 @@ pub(super) async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Re
                 Some(Event::Untagged(line) | Event::BodyBegin { prefix: line, .. }) => {
                     let word = split_word(line).0;
                     let belongs = word.iter().all(u8::is_ascii_digit)
-                        || [b"LIST".as_slice(), b"LSUB", b"STATUS"].contains(&word);
+                        || [b"LIST".as_slice(), b"LSUB", b"STATUS"]
+                            .iter()
+                            .any(|it| word.eq_ignore_ascii_case(it));
                     wire.patience.hear(line.len(), belongs)?;
                 }
                 Some(Event::BodyChunk(chunk)) => wire.patience.earn(chunk.len()),
@@ -342,12 +553,16 @@ pub(super) async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Re
     }
 }
 
+fn closed() -> Failure {
+    Failure::new(Class::Unreachable, "the server closed the connection").code(FailureCode::ConnectionEnded)
+}
+
 fn silent() -> Failure {
     Failure::new(Class::Unreachable, format!("the server was silent for {} s", SILENCE_MAX.as_secs()))
         .code(FailureCode::Silent)
 }
 
-pub(super) fn lost(error: &io::Error) -> Failure {
+fn lost(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::InvalidData {
         return Failure::protocol(error.to_string()).code(FailureCode::Garbled);
     }

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::bodies::{WantedUid, fetch_bodies};
-use super::folders::{
-    Access, Row, list_messages, open_and_list_folders, open_folder, select_rows, survey_mailbox,
-};
+use super::folders::{Access, Row, list_messages, open_and_list_folders, open_folder, select_rows};
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
 use super::session::Session;
+use super::survey::survey_mailbox;
 use crate::mail::{BodySender, Folder, FolderState, Listed, Source, Survey, Wanted};
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Failure, Place, Result};

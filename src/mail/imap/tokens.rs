@@ -161,7 +161,7 @@ impl Reader<'_> {
             match byte {
                 b'[' if has_section => brackets += 1,
                 b']' => brackets = brackets.saturating_sub(1),
-                b' ' | b'(' | b')' if brackets == 0 => break,
+                b' ' | b'\t' | b'(' | b')' if brackets == 0 => break,
                 b'\r' | b'\n' => break,
                 _ => {}
             }
@@ -174,6 +174,15 @@ impl Reader<'_> {
         let atom = &self.bytes[start..self.at];
         if atom.eq_ignore_ascii_case(b"NIL") { Value::Nil } else { Value::Atom(atom.to_vec()) }
     }
+}
+
+/// Splits text after its first word; any number of blanks and tabs part words.
+pub fn split_blank(text: &[u8]) -> (&[u8], &[u8]) {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let end = text.iter().position(is_blank).unwrap_or(text.len());
+    let rest = &text[end..];
+    let begin = rest.iter().position(|byte| !is_blank(byte)).unwrap_or(rest.len());
+    (&text[..end], &rest[begin..])
 }
 
 /// The status of a tagged line, or of an untagged `OK`, `NO`, `BAD`, `BYE`, `PREAUTH`.

@@ -4,11 +4,15 @@
 //! For every response there is one [`Event`] and one stand-in, in the same order. A body (`BODY[] {n}` in a FETCH) becomes
 //! [`Event::BodyBegin`], any number of [`Event::BodyChunk`]s and, at the end of its line, the response with an empty
 //! literal in place of the body. Writes are corked: they leave when we read, when the buffer is full, or at [`Wire::uncork`].
+//!
+//! Lines are read as servers write them: with any line end, with several blanks or tabs between words, in either case, and
+//! with empty lines between responses. What a server says passes the [`Cleaner`] of the login.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,7 +20,8 @@ use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::tokens::Status;
+use super::tokens::{Status, split_blank};
+use crate::mail::cleaning::Cleaner;
 use crate::mail::network::Channel;
 use crate::mail::patience::Patience;
 
@@ -32,8 +37,8 @@ const LITERAL_MAX: u64 = 1024 * 1024;
 const BODY_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// The longest piece of a body in one event, in bytes.
 const CHUNK_MAX: usize = 64 * 1024;
-/// The most events that may wait; only during a login is there ever more than one.
-const EVENTS_MAX: usize = 1000;
+/// The most empty lines in a row.
+const EMPTY_LINES_MAX: u32 = 10_000;
 
 /// One thing that the server said.
 #[derive(Debug)]
@@ -80,6 +85,9 @@ pub struct Wire<S> {
     events: VecDeque<Event>,
     standin: Bytes,
     outgoing: BytesMut,
+    empty_lines: u32,
+    /// Hides what the server repeats of the login.
+    pub(crate) cleaner: Option<Arc<Cleaner>>,
     /// How long the server is still waited for.
     pub patience: Patience,
 }
@@ -103,6 +111,8 @@ impl<S> Wire<S> {
             events: VecDeque::new(),
             standin: Bytes::new(),
             outgoing: BytesMut::new(),
+            empty_lines: 0,
+            cleaner: None,
             patience: Patience::default(),
         }
     }
@@ -110,11 +120,6 @@ impl<S> Wire<S> {
     /// The event that belongs to the stand-in read last.
     pub fn take_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// All events that were not taken one by one, because async-imap read their stand-ins during a login.
-    pub fn take_events(&mut self) -> Vec<Event> {
-        self.events.drain(..).collect()
     }
 
     /// What the bytes pass through.
@@ -185,16 +190,26 @@ impl<S> Wire<S> {
     /// Looks at the line just completed: a literal may follow, a body may begin, or the response is whole.
     fn end_line(&mut self) -> io::Result<Option<Event>> {
         let text = trim_line_end(&self.response);
+        if text.trim_ascii().is_empty() {
+            self.empty_lines += 1;
+            self.response.clear();
+            return if self.empty_lines > EMPTY_LINES_MAX {
+                Err(excess("nothing but empty lines"))
+            } else {
+                Ok(None)
+            };
+        }
+        self.empty_lines = 0;
         let Some((before, size)) = announced_literal(text) else {
-            let event = classify(text)?;
+            let event = classify(text, self.cleaner.as_deref())?;
             self.response.clear();
             return Ok(Some(event));
         };
-        if is_body(&self.response[..before]) {
+        if let Some(prefix) = body_prefix(&self.response[..before]) {
             if size > BODY_MAX {
                 return Err(excess("a message of more than 2 GiB"));
             }
-            let prefix = self.response[2..before].to_vec();
+            let prefix = prefix.to_vec();
             self.response.truncate(before);
             self.response.extend_from_slice(b"{0}\r\n");
             self.reading = Reading::Body { left: size };
@@ -203,6 +218,9 @@ impl<S> Wire<S> {
         if size > LITERAL_MAX {
             return Err(excess("a literal of more than 1 MiB outside a message"));
         }
+        let end = text.len();
+        self.response.truncate(end);
+        self.response.extend_from_slice(b"\r\n");
         self.reading = Reading::Literal { left: size };
         Ok(None)
     }
@@ -243,8 +261,11 @@ fn excess(what: &str) -> io::Error {
 }
 
 fn trim_line_end(line: &[u8]) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    line.strip_suffix(b"\r").unwrap_or(line)
+    let mut line = line.strip_suffix(b"\n").unwrap_or(line);
+    while let Some(shorter) = line.strip_suffix(b"\r") {
+        line = shorter;
+    }
+    line
 }
 
 /// Where the literal marker at the end of a line begins, and the size it announces.
@@ -260,40 +281,62 @@ fn announced_literal(line: &[u8]) -> Option<(usize, u64)> {
     Some((before, size))
 }
 
-/// Whether the literal after this prefix is a whole message.
-fn is_body(prefix: &[u8]) -> bool {
-    let mut words = prefix.splitn(4, |b| *b == b' ');
-    let is_fetch = words.next() == Some(b"*")
-        && words.next().is_some_and(|n| n.iter().all(u8::is_ascii_digit))
-        && words.next().is_some_and(|w| w.eq_ignore_ascii_case(b"FETCH"));
+/// What stands before the literal, if that is a whole message: `12 FETCH (UID 5 BODY[] `.
+fn body_prefix(line: &[u8]) -> Option<&[u8]> {
+    let prefix = after_star(line)?;
+    let (number, rest) = split_blank(prefix);
+    let (word, _) = split_blank(rest);
+    let is_fetch =
+        !number.is_empty() && number.iter().all(u8::is_ascii_digit) && word.eq_ignore_ascii_case(b"FETCH");
     let name = prefix.trim_ascii_end();
-    let name = name.rsplit(|b| matches!(b, b' ' | b'(')).next().unwrap_or_default();
-    is_fetch && (name.eq_ignore_ascii_case(b"BODY[]") || name.eq_ignore_ascii_case(b"RFC822"))
+    let name = name.rsplit(|b| matches!(b, b' ' | b'\t' | b'(')).next().unwrap_or_default();
+    let is_body = name.eq_ignore_ascii_case(b"BODY[]") || name.eq_ignore_ascii_case(b"RFC822");
+    (is_fetch && is_body).then_some(prefix)
+}
+
+/// What follows the star of an untagged response.
+fn after_star(line: &[u8]) -> Option<&[u8]> {
+    line.trim_ascii_start().strip_prefix(b"*").map(<[u8]>::trim_ascii_start)
 }
 
 /// Sorts a whole response.
-fn classify(text: &[u8]) -> io::Result<Event> {
-    if let Some(rest) = text.strip_prefix(b"* ") {
-        return Ok(Event::Untagged(rest.to_vec()));
+fn classify(text: &[u8], cleaner: Option<&Cleaner>) -> io::Result<Event> {
+    let clean =
+        |said: &[u8]| cleaner.map_or_else(|| said.to_vec(), |cleaner| cleaner.clean(said).into_owned());
+    if let Some(rest) = after_star(text) {
+        let (word, said) = split_blank(rest);
+        return Ok(Event::Untagged(match Status::parse(word) {
+            // Of what goes well, only what is meant for people is shown.
+            Some(status) if status != Status::Ok || !said.starts_with(b"[") || is_alert(said) => {
+                [word, b" ", &clean(said)].concat()
+            }
+            _ => rest.to_vec(),
+        }));
     }
+    let text = text.trim_ascii_start();
     if let Some(rest) = text.strip_prefix(b"+") {
         return Ok(Event::Continue(rest.trim_ascii_start().to_vec()));
     }
-    let mut words = text.splitn(3, |b| *b == b' ');
-    let tag = words.next().unwrap_or_default();
-    let status = words.next().and_then(Status::parse);
-    match status {
+    let (tag, rest) = split_blank(text);
+    let (status, rest) = split_blank(rest);
+    match Status::parse(status) {
         Some(status) if !tag.is_empty() && tag.len() <= 16 && tag.iter().all(u8::is_ascii_alphanumeric) => {
-            Ok(Event::Tagged { tag: tag.to_vec(), status, rest: words.next().unwrap_or_default().to_vec() })
+            let rest = if status == Status::Ok && !is_alert(rest) { rest.to_vec() } else { clean(rest) };
+            Ok(Event::Tagged { tag: tag.to_vec(), status, rest })
         }
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!(
                 "the server sent a line that is no IMAP response: {}",
-                crate::model::text::printable_bytes(&text[..text.len().min(200)])
+                crate::model::text::printable_bytes(&clean(&text[..text.len().min(200)]))
             ),
         )),
     }
+}
+
+/// Whether a status text is one that a user has to see (RFC 9051 §7.1).
+fn is_alert(said: &[u8]) -> bool {
+    said.get(..6).is_some_and(|head| head.eq_ignore_ascii_case(b"[ALERT"))
 }
 
 /// What async-imap reads in place of an event.
@@ -309,10 +352,6 @@ fn standin(event: &Event) -> Bytes {
                 Status::No | Status::Bye | Status::PreAuth => b" NO -\r\n",
             };
             [tag, word].concat().into()
-        }
-        // A SASL challenge is for async-imap's authenticator; anything that is not base64 is not.
-        Event::Continue(rest) if rest.iter().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(b)) => {
-            [b"+ ", rest.as_slice(), b"\r\n"].concat().into()
         }
         Event::Continue(_) => Bytes::from_static(b"+ \r\n"),
     }
@@ -330,9 +369,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
             if let Some(event) = this.scan()? {
                 if matches!(event, Event::Tagged { .. }) {
                     crate::steps::reach();
-                }
-                if this.events.len() >= EVENTS_MAX {
-                    return Poll::Ready(Err(excess("too many responses while a login was under way")));
                 }
                 this.standin = standin(&event);
                 this.events.push_back(event);
@@ -406,7 +442,7 @@ mod tests {
             b"* 12 FETCH (UID 5 BODY[] {6}\r\na{1}\r\n FLAGS (\\Seen))\r\nA1 OK [X y] done\r\n+ go\r\n";
         for piece in [1, 7, 1000] {
             let (read, events) = digest(server, piece).await.unwrap();
-            assert!(read.starts_with(b"* OK -\r\n") && read.ends_with(b"A1 OK -\r\n+ go\r\n"));
+            assert!(read.starts_with(b"* OK -\r\n") && read.ends_with(b"A1 OK -\r\n+ \r\n"));
             let mut body = Vec::new();
             let mut rest = Vec::new();
             for event in &events {
@@ -428,6 +464,70 @@ mod tests {
     async fn a_literal_in_a_listing_stays_in_its_response() {
         let (_, events) = digest(b"* LIST () \"/\" {4}\r\na\r\nb\r\n", 3).await.unwrap();
         assert!(matches!(&events[..], [Event::Untagged(line)] if line == b"LIST () \"/\" {4}\r\na\r\nb"));
+    }
+
+    #[tokio::test]
+    async fn lines_are_read_as_servers_write_them() {
+        let server =
+            b"\r\n*  3 EXISTS\r\n \n*\t4\tRECENT\n\r\nA1  ok\t[X]  done\r\r\n* LIST () \"/\" {2}\r\r\nab\r\n\
+            *  3  fetch (UID 5  body[] {3}\r\nabc)\r\n* list () NIL x\r\n";
+        for piece in [1, 7, 1000] {
+            let (_, events) = digest(server, piece).await.unwrap();
+            let lines: Vec<String> = events
+                .iter()
+                .map(|event| match event {
+                    Event::Untagged(line) => String::from_utf8_lossy(line).into_owned(),
+                    Event::Tagged { tag, status, rest } => {
+                        format!("{tag:?} {status:?} {}", String::from_utf8_lossy(rest))
+                    }
+                    Event::BodyBegin { prefix, size } => {
+                        format!("{} {size}", String::from_utf8_lossy(prefix))
+                    }
+                    Event::BodyChunk(_) => "chunk".to_owned(),
+                    Event::Continue(_) => "+".to_owned(),
+                })
+                .filter(|line| line != "chunk")
+                .collect();
+            assert_eq!(
+                lines,
+                [
+                    "3 EXISTS",
+                    "4\tRECENT",
+                    "[65, 49] Ok [X]  done",
+                    "LIST () \"/\" {2}\r\nab",
+                    "3  fetch (UID 5  body[]  3",
+                    "3  fetch (UID 5  body[] {0}\r\n)",
+                    "list () NIL x",
+                ]
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_repeats_of_the_login_is_hidden() {
+        let login =
+            crate::mail::credentials::Login::own("a".into(), crate::model::secret::Secret::new("hunter2"));
+        let (mut theirs, ours) = tokio::io::duplex(1 << 20);
+        let mut wire = Wire::new(ours);
+        wire.cleaner = Some(Arc::new(Cleaner::of(&login)));
+        let mut heard = String::new();
+        for line in [
+            "A1 BAD unrecognized: LOGIN a hunter2",
+            "* NO [ALERT] not hunter2",
+            "* bye hunter2",
+            "* OK it was hunter2",
+            "LOGIN a hunter2",
+        ] {
+            theirs.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+            match wire.read(&mut [0; 100]).await {
+                Ok(_) => heard.push_str(&format!("{:?}\n", wire.take_event())),
+                Err(error) => heard.push_str(&error.to_string()),
+            }
+        }
+        let hunter = format!("{:?}", "hunter2".as_bytes());
+        let hunter = hunter.trim_matches(['[', ']']);
+        assert!(!heard.contains("hunter2") && !heard.contains(hunter), "{heard}");
+        assert!(heard.contains("no IMAP response: LOGIN a [hidden]"), "{heard}");
     }
 
     #[tokio::test]
@@ -460,6 +560,7 @@ mod tests {
             b"* LIST () \"/\" {18446744073709551616}\r\n",
             b"* 1 FETCH (BODY[] {99999999999}\r\n",
             b"HTTP/1.1 400 Bad Request\r\n",
+            &b"\r\n".repeat(EMPTY_LINES_MAX as usize + 1),
         ] {
             let (mut theirs, ours) = tokio::io::duplex(1 << 24);
             theirs.write_all(hostile).await.unwrap();

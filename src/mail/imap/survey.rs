@@ -1,0 +1,267 @@
+//! The folders of a mailbox: how the server spells their names, which of them are this mailbox's own, whether they are
+//! subscribed to and, where the server offers it, how they stand, all in one turn.
+//!
+//! What servers offer for this does not always work. A list with options (RFC 5258) is laid beside the plain one in the same
+//! flight: some show subscribed folders alone, some nothing of their backends. Options that are refused are left out from then
+//! on. An odd line of a list leaves the others alone.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::command::{Ask, Command};
+use super::folders::{Access, keeps_modseq, open_folder, read_status};
+use super::labels::{EXTENSION, is_view};
+use super::names::Spelling;
+use super::paths::{Named, name_folders};
+use super::session::{Session, split_word};
+use super::tokens::{Value, read_values};
+use crate::mail::{Folder, FolderState, Survey};
+use crate::model::failure::{Failure, FailureCode, Result};
+use crate::model::folder::{FolderPath, SpecialUse};
+use crate::model::text::{cut, printable_bytes};
+
+/// The most folders that a mailbox may list.
+const FOLDERS_MAX: usize = 100_000;
+/// The most lines that could not be read that are kept, and how many bytes of each.
+const UNREADABLE_MAX: usize = 20;
+const UNREADABLE_LENGTH: usize = 120;
+/// How a plain server is asked for its folders.
+const PLAINLY: &str = "LIST \"\" \"*\"";
+
+/// How folders are listed beside the plain list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// With options and with how folders stand (RFC 5819).
+    WithStates,
+    /// With options (RFC 5258).
+    WithOptions,
+    /// By LSUB.
+    Plain,
+}
+
+impl Way {
+    fn of(session: &Session) -> Self {
+        match (session.offers("LIST-EXTENDED"), session.offers("LIST-STATUS")) {
+            (true, true) => Self::WithStates,
+            (true, false) => Self::WithOptions,
+            (false, _) => Self::Plain,
+        }
+    }
+
+    fn ask(self, session: &Session) -> Ask {
+        let special = if session.offers("SPECIAL-USE") { " SPECIAL-USE" } else { "" };
+        let modseq = if keeps_modseq(session) { " HIGHESTMODSEQ" } else { "" };
+        match self {
+            Self::WithStates => Ask::new(format!(
+                "{PLAINLY} RETURN (SUBSCRIBED{special} STATUS (MESSAGES UIDNEXT UIDVALIDITY{modseq}))"
+            ))
+            .or_without("LIST-STATUS", PLAINLY),
+            Self::WithOptions => Ask::new(format!("{PLAINLY} RETURN (SUBSCRIBED{special})"))
+                .or_without("LIST-EXTENDED", PLAINLY),
+            Self::Plain => Ask::new("LSUB \"\" \"*\""),
+        }
+    }
+}
+
+/// What a server said of its folders.
+#[derive(Debug, Default)]
+struct Told {
+    spelling: Spelling,
+    /// Names with their attributes, as they came.
+    listed: Vec<(Vec<u8>, Vec<String>)>,
+    subscribed: BTreeSet<Vec<u8>>,
+    states: HashMap<Vec<u8>, FolderState>,
+    unreadable: Vec<String>,
+    /// What separates the names of listed folders, where the question for it brought nothing.
+    delimiter: Option<char>,
+}
+
+/// Asks for the folders of a mailbox.
+///
+/// # Errors
+/// Those of the session, and [`crate::model::failure::Class::Protocol`] for more than 100,000 folders.
+pub async fn survey_mailbox(session: &mut Session) -> Result<(Spelling, Survey)> {
+    loop {
+        let way = Way::of(session);
+        let told = ask(session, way).await?;
+        // What is refused once is left out; with options, subscriptions are asked for differently.
+        if Way::of(session) == way {
+            return finish(session, told).await;
+        }
+    }
+}
+
+async fn ask(session: &mut Session, way: Way) -> Result<Told> {
+    let mut asks = vec![Ask::new("LIST \"\" \"\""), Ask::new(PLAINLY), way.ask(session)];
+    if session.offers("NAMESPACE") {
+        asks.push(Ask::new("NAMESPACE"));
+    }
+    let mut told = Told::default();
+    let mut plain: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let ended = session
+        .ask_all(&asks, |at, line| {
+            let (word, rest) = split_word(line);
+            if word.eq_ignore_ascii_case(b"NAMESPACE") {
+                told.spelling.read_namespaces(rest);
+            } else if word.eq_ignore_ascii_case(b"STATUS") {
+                if let Ok(Some((name, state))) = read_status(rest)
+                    && told.states.len() < FOLDERS_MAX
+                {
+                    told.states.insert(name, state);
+                }
+            } else {
+                match read_list(line) {
+                    Ok(Some((attributes, delimiter, name))) => match (at, way) {
+                        (0, _) => told.spelling.delimiter = told.spelling.delimiter.or(delimiter),
+                        (2, Way::Plain) => drop(told.subscribed.insert(name)),
+                        _ => {
+                            told.delimiter = told.delimiter.or(delimiter);
+                            if at == 1 {
+                                plain.insert(name.clone());
+                            }
+                            told.listed.push((name, attributes));
+                        }
+                    },
+                    Err(_) if told.unreadable.len() < UNREADABLE_MAX => {
+                        told.unreadable.push(cut(&printable_bytes(line), UNREADABLE_LENGTH));
+                    }
+                    Ok(None) | Err(_) => {}
+                }
+                if told.listed.len().max(told.subscribed.len()) >= 2 * FOLDERS_MAX {
+                    return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} folders")));
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    let mut ended = ended.into_iter();
+    let (delimiter, listed, besides, namespace) = (ended.next(), ended.next(), ended.next(), ended.next());
+    if matches!(namespace, Some(Err(_))) {
+        session.forgo("NAMESPACE");
+    }
+    for failure in [delimiter, besides.clone(), namespace].into_iter().flatten().filter_map(Result::err) {
+        if !failure.leaves_the_session() {
+            return Err(failure);
+        }
+        tracing::debug!(failure = %failure.sentence(), "a part of the survey was refused");
+    }
+    match listed {
+        // Both lists are of the same folders.
+        Some(Err(failure)) if way == Way::Plain || !matches!(besides, Some(Ok(_))) => return Err(failure),
+        _ => {}
+    }
+    if way != Way::Plain && matches!(besides, Some(Ok(_))) {
+        let with_options: BTreeSet<&Vec<u8>> =
+            told.listed.iter().skip(plain.len()).map(|(name, _)| name).collect();
+        if plain.iter().any(|name| !with_options.contains(name)) {
+            session.forgo("LIST-EXTENDED");
+        }
+    }
+    Ok(told)
+}
+
+/// Makes folders of what was said.
+async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)> {
+    let Told { mut spelling, mut listed, subscribed, states, unreadable, delimiter } = told;
+    spelling.delimiter = spelling.delimiter.or(delimiter);
+    let is_inbox = |name: &[u8]| name.eq_ignore_ascii_case(b"INBOX");
+    let can_be_opened =
+        |(name, attributes): &(Vec<u8>, Vec<String>)| is_inbox(name) && is_selectable(attributes);
+    if !listed.iter().any(can_be_opened) && has_inbox(session).await? {
+        listed.retain(|(name, _)| !is_inbox(name));
+        listed.push((b"INBOX".to_vec(), Vec::new()));
+    }
+    let named = name_folders(&mut spelling, listed.iter().map(|(name, _)| name.as_slice()));
+    let path_of = |name: &Vec<u8>| match named.get(name) {
+        // The Inbox has no case (RFC 9051 §5.1).
+        None if is_inbox(name) => Some(FolderPath::inbox()),
+        known => known.map(|named| named.path.clone()),
+    };
+    let states = states.into_iter().filter_map(|(name, state)| Some((path_of(&name)?, state))).collect();
+    let mut folders = sort_folders(listed, &subscribed, &named);
+    if folders.len() > FOLDERS_MAX {
+        return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} folders")));
+    }
+    let labelled = session.offers(EXTENSION);
+    for view in folders.iter_mut().filter(|folder| labelled && is_view(folder)) {
+        // All that it shows stands elsewhere too.
+        view.selectable = false;
+    }
+    Ok((spelling, Survey { folders, states, unreadable, homes: None }))
+}
+
+/// Whether there is an Inbox that no list shows: every mailbox has one (RFC 9051 §5.1). One that is there and cannot be opened
+/// counts, so that it is told.
+async fn has_inbox(session: &mut Session) -> Result<bool> {
+    match open_folder(session, b"INBOX", Access::Read).await {
+        Ok(_) => Ok(true),
+        Err(failure) if !failure.leaves_the_session() => Err(failure),
+        Err(failure) => Ok(failure.code.is_some_and(|code| code != FailureCode::NoSuchFolder)),
+    }
+}
+
+pub(super) fn is_selectable(attributes: &[String]) -> bool {
+    !attributes
+        .iter()
+        .any(|a| a.eq_ignore_ascii_case("\\Noselect") || a.eq_ignore_ascii_case("\\NonExistent"))
+}
+
+/// Makes folders of what was listed, the Inbox first.
+fn sort_folders(
+    listed: Vec<(Vec<u8>, Vec<String>)>,
+    subscribed: &BTreeSet<Vec<u8>>,
+    named: &HashMap<Vec<u8>, Named>,
+) -> Vec<Folder> {
+    let mut folders: HashMap<_, Folder> = HashMap::new();
+    for (name, attributes) in listed {
+        let has = |word: &str| attributes.iter().any(|a| a.eq_ignore_ascii_case(word));
+        let Some(Named { path, twin_of }) = named.get(&name).cloned() else { continue };
+        let folder = Folder {
+            special_use: attributes.iter().find_map(|a| SpecialUse::from_attribute(a)),
+            selectable: is_selectable(&attributes),
+            subscribed: has("\\Subscribed") || subscribed.contains(&name),
+            path: path.clone(),
+            twin_of,
+            wire_name: name,
+        };
+        // Listed twice, a folder can be opened if one of the lists says so, and is for what either says.
+        let known = folders.entry(path).or_insert_with(|| folder.clone());
+        known.special_use = known.special_use.or(folder.special_use);
+        known.subscribed |= folder.subscribed;
+        if folder.selectable && !known.selectable {
+            known.selectable = true;
+            known.wire_name = folder.wire_name;
+        }
+    }
+    let mut folders: Vec<Folder> = folders.into_values().collect();
+    folders.sort_by(|a, b| (!a.path.is_inbox(), &a.path).cmp(&(!b.path.is_inbox(), &b.path)));
+    folders
+}
+
+type Listing = (Vec<String>, Option<char>, Vec<u8>);
+
+/// Reads `LIST (attributes) delimiter name`; `None` for other responses.
+pub(super) fn read_list(line: &[u8]) -> Result<Option<Listing>> {
+    let (word, rest) = split_word(line);
+    if !word.eq_ignore_ascii_case(b"LIST") && !word.eq_ignore_ascii_case(b"LSUB") {
+        return Ok(None);
+    }
+    let values = read_values(rest)?;
+    let unreadable = || Failure::protocol("sent a LIST response that cannot be read");
+    let attributes = match values.first().ok_or_else(unreadable)? {
+        Value::Nil => &[],
+        attributes => attributes.list().ok_or_else(unreadable)?,
+    };
+    let delimiter = values.get(1).and_then(Value::text).and_then(|text| text.chars().next());
+    let name = match values.get(2).ok_or_else(unreadable)? {
+        // A folder may be called "nil".
+        Value::Nil => b"NIL".to_vec(),
+        name => name.bytes().ok_or_else(unreadable)?.to_vec(),
+    };
+    let attributes = attributes.iter().filter_map(Value::text).map(str::to_owned).collect();
+    Ok(Some((attributes, delimiter, name)))
+}
+
+/// Lists folders that a pattern names, without their attributes.
+pub(super) fn ask_for_names(pattern: &str) -> Ask {
+    Ask::new(Command::new("LIST \"\" ").name(pattern.as_bytes()))
+}
