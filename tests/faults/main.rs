@@ -5,6 +5,7 @@
 //! - [`random`]: connections cut, reset, held, swallowed and sliced, and kills, at random moments from a seed
 //! - [`late`]: answers that are lost while the server goes on storing
 //! - [`changing`]: mailboxes that change while they are carried
+//! - [`cuts`]: connections that end inside a command with many messages
 //! - [`together`]: two mailboxes that arrive in one
 //! - [`hostile`]: servers that say what no server says
 //! - [`slow_link`]: links that are slow, so that what passes is compressed, and what hostile servers make of that
@@ -26,6 +27,7 @@
 mod support;
 
 mod changing;
+mod cuts;
 mod every_step;
 mod hostile;
 mod late;
