@@ -18,5 +18,6 @@ mod support;
 
 mod known;
 mod plain;
+mod pop3;
 mod sessions;
 mod world;

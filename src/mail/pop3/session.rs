@@ -8,28 +8,34 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::timeout;
 
-use super::wire::{Status, Wire, refusal};
+use super::wire::{Status, Wire, garbled, refusal};
+use crate::mail::cleaning::Cleaner;
 use crate::mail::credentials::{Login, Proof};
 use crate::mail::network::Network;
 use crate::mail::oauth::Bearer;
 use crate::mail::sasl::{Exchange, read_reason};
 use crate::mail::tls::Trust;
+use crate::mail::words::Asked;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{MailboxSize, ServerFacts};
-use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::protocol::Tls;
 use crate::model::secret::Secret;
-use crate::model::text::printable;
+use crate::model::text::{printable, printable_bytes};
 
 /// The most messages that one maildrop may list.
 pub(super) const MESSAGES_MAX: usize = 2_000_000;
 /// The most lines of CAPA.
 const CAPABILITIES_MAX: usize = 200;
-/// The longest unique id that is taken, in bytes; RFC 1939 says 70.
+/// The longest unique id that is kept as it is, in bytes; RFC 1939 says 70.
 const UIDL_MAX: usize = 255;
 /// The longest AUTH command with an initial response, in bytes with its end (RFC 5034 §4).
 const AUTH_LINE_MAX: usize = 255;
+/// The command that asks for capabilities.
+const CAPA: &str = "CAPA";
+/// Several commands at a time.
+pub(super) const PIPELINING: &str = "PIPELINING";
 /// How long the answer to QUIT is waited for.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -66,7 +72,9 @@ impl Session {
     async fn begin(mut wire: Wire, trust: &Trust, endpoint: &Endpoint) -> Result<Self> {
         let greeting = match wire.status().await? {
             Status::Ok(text) => printable(&text),
-            Status::Err(text) => return Err(refusal("sent us away", &text, Class::Unreachable)),
+            Status::Err(text) => {
+                return Err(refusal("sent us away", Asked::Login, &text, Class::Unreachable));
+            }
             Status::Continue(_) => return Err(Failure::protocol("greeted with \"+\", which is not POP3")),
         };
         let facts = ServerFacts {
@@ -111,22 +119,35 @@ impl Session {
         &self.facts
     }
 
-    /// Whether the server said that it can do something.
+    /// Whether the server said that it can do something, and was not seen to fail at it.
     pub(super) fn has(&self, capability: &str) -> bool {
-        self.facts.capabilities.has(capability)
+        self.facts.capabilities.has(capability) && !self.wire.channel().fails_at(capability)
     }
 
     async fn ask_capabilities(&mut self) -> Result<()> {
-        self.send("CAPA").await?;
+        if self.wire.channel().fails_at(CAPA) {
+            return Ok(());
+        }
+        let asked = self.read_capabilities().await;
+        if asked.as_ref().is_err_and(|failure| failure.is(FailureCode::ConnectionEnded)) {
+            // Servers older than CAPA may end a session at what they do not know.
+            self.wire.channel().note_suspected(CAPA);
+        }
+        asked
+    }
+
+    async fn read_capabilities(&mut self) -> Result<()> {
+        self.send(CAPA).await?;
         if !matches!(self.wire.status().await?, Status::Ok(_)) {
             return Ok(());
         }
         let mut words = Vec::new();
         let mut mechanisms = BTreeSet::new();
         let mut login_delay = None;
-        let take = |line: &str| {
+        let take = |line: &[u8]| {
+            let line = String::from_utf8_lossy(line);
             let mut parts = line.split_ascii_whitespace();
-            let Some(word) = parts.next() else { return Ok(()) };
+            let Some(word) = parts.next() else { return };
             if word.eq_ignore_ascii_case("SASL") {
                 let fit = parts.filter(|m| m.len() <= 20 && m.chars().all(|c| c.is_ascii_graphic()));
                 mechanisms.extend(fit.map(str::to_ascii_uppercase));
@@ -134,7 +155,6 @@ impl Session {
                 login_delay = parts.next().and_then(|n| n.parse().ok()).map(Duration::from_secs);
             }
             words.push(word.to_owned());
-            Ok(())
         };
         self.wire.listing(CAPABILITIES_MAX, take).await?;
         self.facts.capabilities = words.iter().map(String::as_str).collect();
@@ -151,7 +171,8 @@ impl Session {
     /// [`Class::Configuration`] when a name or password cannot be put into a command.
     pub async fn log_in(&mut self, login: &Login) -> Result<()> {
         let place = self.facts.endpoint.address();
-        self.log_in_unplaced(login).await.at(|| place)
+        let logged_in = self.log_in_unplaced(login).await;
+        clean(logged_in, &Cleaner::of(login)).at(|| place)
     }
 
     async fn log_in_unplaced(&mut self, login: &Login) -> Result<()> {
@@ -184,7 +205,14 @@ impl Session {
         }
         if offers_plain || login.authzid.is_some() {
             let exchange = Exchange::plain(login.authzid.as_deref(), &login.user, password);
-            return self.authenticate(login, exchange).await;
+            let outcome = self.authenticate(login, exchange).await;
+            let is_unusable = outcome.as_ref().is_err_and(|failure| {
+                failure.is(FailureCode::MechanismRefused) || failure.is(FailureCode::NotUnderstood)
+            });
+            // What is offered may not work; the password was not looked at then.
+            if !is_unusable || login.authzid.is_some() {
+                return outcome;
+            }
         }
         let answer = self.user_and_pass(&login.user, password).await?;
         self.read_answer(login, answer, None)
@@ -197,7 +225,7 @@ impl Session {
             let token = bearer.token().await?;
             let Endpoint { host, port, .. } = &self.facts.endpoint;
             let exchange = Exchange::bearer(|name| self.offers(name), (host, *port), &login.user, &token)?;
-            match self.authenticate(login, exchange).await {
+            match clean(self.authenticate(login, exchange).await, &Cleaner::of(login).and(&token)) {
                 Err(failure)
                     if failure.class == Class::Credentials && !tried_again && bearer.reject(&token).await =>
                 {
@@ -243,7 +271,7 @@ impl Session {
         };
         let text = reason.map_or_else(|| text.clone(), |reason| format!("{text} ({reason})"));
         let what = format!("refused the login of {}", printable(&login.who()));
-        let failure = refusal(&what, &text, Class::Credentials);
+        let failure = refusal(&what, Asked::Login, &text, Class::Credentials);
         Err(match self.login_delay.filter(|_| failure.class == Class::Throttled) {
             Some(delay) => failure.wait(delay),
             None => failure,
@@ -273,8 +301,10 @@ impl Session {
     async fn expect_ok(&mut self, command: &str) -> Result<String> {
         match self.wire.status().await? {
             Status::Ok(text) => Ok(text),
-            Status::Err(text) => Err(refusal(&format!("refused {command}"), &text, Class::Protocol)),
-            Status::Continue(_) => Err(Failure::protocol(format!("answered {command} with \"+\""))),
+            Status::Err(text) => {
+                Err(refusal(&format!("refused {command}"), Asked::Other, &text, Class::Protocol))
+            }
+            Status::Continue(_) => Err(garbled(format!("answered {command} with \"+\""))),
         }
     }
 
@@ -290,57 +320,56 @@ impl Session {
         }
     }
 
+    /// The sizes of LIST by number; lines that are none are left out.
     async fn read_list(&mut self) -> Result<Vec<Entry>> {
         self.expect_ok("LIST").await?;
-        let mut entries = Vec::new();
-        let take = |line: &str| {
-            entries.push(
-                parse_pair(line)
-                    .and_then(|(number, size)| Some(Entry { number, size: size.parse().ok()? }))
-                    .ok_or_else(|| Failure::protocol(format!("listed \"{}\" in LIST", printable(line))))?,
-            );
-            Ok(())
+        let mut lines = Lines::default();
+        let size = |rest: &[u8]| {
+            let text = std::str::from_utf8(rest).ok()?;
+            text.split_ascii_whitespace().next()?.parse().ok()
         };
+        let take = |line: &[u8]| lines.take(line, |number, rest| Some(Entry { number, size: size(rest)? }));
         self.wire.listing(MESSAGES_MAX, take).await?;
-        Ok(entries)
+        lines.read_of("LIST")
     }
 
+    /// The lasting names of UIDL by number; lines that are none are left out.
     async fn read_uidl(&mut self) -> Result<Vec<(u32, String)>> {
         match self.wire.status().await? {
             Status::Ok(_) => {}
             Status::Err(text) => {
-                return Err(refusal("cannot tell its messages apart (it refuses UIDL)", &text, Class::Refused)
+                let what = "cannot tell its messages apart (it refuses UIDL)";
+                return Err(refusal(what, Asked::Other, &text, Class::Refused)
                     .hint("POP3 without UIDL cannot be migrated safely; read this mailbox by IMAP, or ask for a server with UIDL"));
             }
-            Status::Continue(_) => return Err(Failure::protocol("answered UIDL with \"+\"")),
+            Status::Continue(_) => return Err(garbled("answered UIDL with \"+\"")),
         }
-        let mut entries = Vec::new();
-        let take = |line: &str| {
-            let fit = |id: &str| id.len() <= UIDL_MAX && id.chars().all(|c| c.is_ascii_graphic());
-            entries.push(
-                parse_pair(line)
-                    .filter(|(_, id)| fit(id))
-                    .map(|(number, id)| (number, id.to_owned()))
-                    .ok_or_else(|| Failure::protocol(format!("listed \"{}\" in UIDL", printable(line))))?,
-            );
-            Ok(())
-        };
+        let mut lines = Lines::default();
+        let take = |line: &[u8]| lines.take(line, |number, id| Some((number, lasting_name(id)?)));
         self.wire.listing(MESSAGES_MAX, take).await?;
-        Ok(entries)
+        lines.read_of("UIDL")
     }
 
-    /// UIDL and LIST: the number and the unique id of each message with its size, in the order of the maildrop.
-    pub(super) async fn list(&mut self) -> Result<Vec<(String, Entry)>> {
-        let (ids, sizes) = if self.has("PIPELINING") {
-            self.wire.send(b"UIDL\r\nLIST\r\n").await?;
-            (self.read_uidl().await?, self.read_list().await?)
+    /// UIDL and LIST: the number and the unique id of each message that both name, with its size, in the order of the
+    /// maildrop; and how many messages only one of them names.
+    pub(super) async fn list(&mut self) -> Result<(Vec<(String, Entry)>, u32)> {
+        let (ids, sizes) = if self.has(PIPELINING) {
+            let asked = async {
+                self.wire.send(b"UIDL\r\nLIST\r\n").await?;
+                Ok((self.read_uidl().await?, self.read_list().await?))
+            };
+            let asked: Result<_> = asked.await;
+            if asked.as_ref().is_err_and(ends_the_session) {
+                self.wire.channel().note_suspected(PIPELINING);
+            }
+            asked?
         } else {
             self.send("UIDL").await?;
             let ids = self.read_uidl().await?;
             self.send("LIST").await?;
             (ids, self.read_list().await?)
         };
-        join(ids, sizes)
+        Ok(join(ids, sizes))
     }
 
     /// STAT and LIST: how much the maildrop holds. Reads no message and marks none.
@@ -352,11 +381,12 @@ impl Session {
         let size = async {
             let (messages, bytes) = self.stat().await?;
             self.send("LIST").await?;
-            let largest = self.read_list().await?.iter().map(|entry| entry.size).max().unwrap_or(0);
+            let listed = self.read_list().await?;
+            let largest = listed.iter().map(|entry| entry.size).max().unwrap_or(0);
             Ok(MailboxSize {
                 folders: 1,
-                messages: messages.into(),
-                bytes,
+                messages: u64::from(messages).max(listed.len() as u64),
+                bytes: bytes.max(listed.iter().map(|entry| entry.size).sum()),
                 largest,
                 ..MailboxSize::default()
             })
@@ -371,7 +401,7 @@ impl Session {
     /// Any failure of the session; [`Class::Refused`] when the server gives no lasting names.
     pub async fn list_maildrop(&mut self) -> Result<Vec<(String, u64)>> {
         let place = self.facts.endpoint.address();
-        let entries = self.list().await.at(|| place)?;
+        let (entries, _) = self.list().await.at(|| place)?;
         Ok(entries.into_iter().map(|(name, entry)| (name, entry.size)).collect())
     }
 
@@ -402,39 +432,103 @@ impl Session {
         asked.await.at(|| place)
     }
 
+    /// Takes back the marks that RETR may have left on messages (RSET), as far as they are kept until the session's end.
+    pub(super) async fn reset(&mut self) {
+        let _ = timeout(GOODBYE, self.ask("RSET")).await;
+    }
+
     /// Says QUIT and waits a little for the answer. Nothing was marked for deletion, so nothing is deleted.
     pub async fn quit(&mut self) {
-        let goodbye = async {
-            self.send("QUIT").await?;
-            self.wire.status().await
-        };
         // Whether the server says goodbye changes nothing any more.
-        let _ = timeout(GOODBYE, goodbye).await;
+        let _ = timeout(GOODBYE, self.ask("QUIT")).await;
+    }
+
+    async fn ask(&mut self, command: &str) -> Result<Status> {
+        self.send(command).await?;
+        self.wire.status().await
     }
 }
 
-fn parse_pair(line: &str) -> Option<(u32, &str)> {
-    let mut parts = line.split_ascii_whitespace();
-    let number = parts.next()?.parse().ok().filter(|n| *n > 0)?;
-    Some((number, parts.next()?))
+/// Whether nothing more can be said in the session after this failure.
+pub(super) fn ends_the_session(failure: &Failure) -> bool {
+    use FailureCode as F;
+    matches!(failure.code, Some(F::Garbled | F::Silent | F::ConnectionEnded))
+}
+
+/// A failure of a login without what the server repeated of its secrets.
+fn clean<T>(outcome: Result<T>, cleaner: &Cleaner) -> Result<T> {
+    outcome.map_err(|failure| Failure { what: cleaner.clean_text(&failure.what), ..failure })
+}
+
+/// The lines of a listing that could be read, and one of those that could not.
+struct Lines<T> {
+    read: Vec<T>,
+    odd: Option<String>,
+}
+
+impl<T> Default for Lines<T> {
+    fn default() -> Self {
+        Self { read: Vec::new(), odd: None }
+    }
+}
+
+impl<T> Lines<T> {
+    /// Takes a line of a number, a blank and something.
+    fn take(&mut self, line: &[u8], read: impl FnOnce(u32, &[u8]) -> Option<T>) {
+        let line = line.trim_ascii();
+        let digits = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, rest) = line.split_at(digits);
+        let number = std::str::from_utf8(number).ok().and_then(|digits| digits.parse().ok());
+        let is_parted = rest.first().is_some_and(u8::is_ascii_whitespace);
+        let number = number.filter(|number| *number > 0 && is_parted);
+        match number.and_then(|number| read(number, rest.trim_ascii_start())) {
+            Some(one) => self.read.push(one),
+            None => self.odd = self.odd.take().or_else(|| Some(printable_bytes(line))),
+        }
+    }
+
+    /// What was read. An odd line is left out and stops no other, unless there is nothing else.
+    fn read_of(self, command: &str) -> Result<Vec<T>> {
+        match self.odd {
+            Some(line) if self.read.is_empty() => Err(garbled(format!("listed \"{line}\" in {command}"))),
+            Some(line) => {
+                tracing::warn!(command, line, "a line of a listing cannot be read and is left out");
+                Ok(self.read)
+            }
+            None => Ok(self.read),
+        }
+    }
+}
+
+/// The lasting name that a unique id stands for: the id, whatever letters it has. Of what is not text, or is very long, the
+/// digest is as good a name and can be kept everywhere.
+fn lasting_name(id: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(id).ok();
+    let text = text.filter(|text| text.len() <= UIDL_MAX && !text.chars().any(char::is_control));
+    let digest = || format!("\u{fffd}{}", blake3::hash(id).to_hex());
+    (!id.is_empty()).then(|| text.map_or_else(digest, str::to_owned))
 }
 
 /// Joins UIDL and LIST. RFC 1939 §7 lets a server give two identical messages the same id: the second of them in the
 /// maildrop becomes `id#2`, and so on. If one of them goes, the last number goes, which is right for identical messages.
-fn join(mut ids: Vec<(u32, String)>, mut sizes: Vec<Entry>) -> Result<Vec<(String, Entry)>> {
-    let disagree = || Failure::protocol("lists other messages in UIDL than in LIST, or one twice");
-    ids.sort_unstable_by_key(|(number, _)| *number);
-    sizes.sort_unstable_by_key(|entry| entry.number);
-    if ids.len() != sizes.len() || ids.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-        return Err(disagree());
+/// What only one of the two names, or one names twice, is counted and left out.
+fn join(mut ids: Vec<(u32, String)>, sizes: Vec<Entry>) -> (Vec<(String, Entry)>, u32) {
+    // The first of several with one number counts.
+    ids.sort_by_key(|(number, _)| *number);
+    ids.dedup_by_key(|(number, _)| *number);
+    let mut by_number: HashMap<u32, Entry> = HashMap::with_capacity(sizes.len());
+    for entry in sizes {
+        by_number.entry(entry.number).or_insert(entry);
     }
     let mut taken: HashSet<String> = ids.iter().map(|(_, id)| id.clone()).collect();
     let mut counts: HashMap<String, u32> = HashMap::new();
     let mut joined = Vec::with_capacity(ids.len());
-    for ((number, id), entry) in ids.into_iter().zip(sizes) {
-        if number != entry.number {
-            return Err(disagree());
-        }
+    let mut alone = 0;
+    for (number, id) in ids {
+        let Some(entry) = by_number.remove(&number) else {
+            alone += 1;
+            continue;
+        };
         let count = counts.entry(id.clone()).or_insert(0);
         *count += 1;
         let mut name = id.clone();
@@ -447,7 +541,8 @@ fn join(mut ids: Vec<(u32, String)>, mut sizes: Vec<Entry>) -> Result<Vec<(Strin
         }
         joined.push((name, entry));
     }
-    Ok(joined)
+    alone += u32::try_from(by_number.len()).unwrap_or(u32::MAX);
+    (joined, alone)
 }
 
 #[cfg(test)]
@@ -458,19 +553,37 @@ mod tests {
     fn equal_ids_become_different_names_in_a_stable_way() {
         let ids = ["a", "b", "a", "a#2", "a"].iter().zip(1..).map(|(id, n)| (n, (*id).to_owned())).collect();
         let sizes = (1..=5).map(|number| Entry { number, size: 1 }).collect();
-        let names: Vec<_> = join(ids, sizes).unwrap().into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = join(ids, sizes).0.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "b", "a#3", "a#2", "a#4"]);
     }
 
     #[test]
-    fn listings_that_disagree_are_a_protocol_failure() {
-        let one = |n| vec![Entry { number: n, size: 1 }];
-        for (ids, sizes) in [
-            (vec![(1, "a".to_owned())], one(2)),
-            (vec![(1, "a".to_owned()), (2, "b".to_owned())], one(1)),
-            (vec![(1, "a".to_owned()), (1, "b".to_owned())], [one(1), one(1)].concat()),
+    fn what_only_one_listing_names_is_counted_and_the_rest_is_taken() {
+        let entry = |number| Entry { number, size: 1 };
+        let id = |number: u32, id: &str| (number, id.to_owned());
+        for (ids, sizes, names, alone) in [
+            (vec![id(1, "a"), id(2, "b")], vec![entry(2), entry(1)], &["a", "b"][..], 0),
+            (vec![id(1, "a")], vec![entry(2)], &[], 2),
+            (vec![id(1, "a"), id(2, "b")], vec![entry(1)], &["a"], 1),
+            (vec![id(1, "a"), id(1, "b")], vec![entry(1), entry(1), entry(3)], &["a"], 1),
         ] {
-            assert_eq!(join(ids, sizes).unwrap_err().class, Class::Protocol);
+            let (joined, left) = join(ids, sizes);
+            assert_eq!(
+                (joined.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), left),
+                (names.to_vec(), alone)
+            );
         }
+    }
+
+    #[test]
+    fn every_unique_id_has_a_name_of_its_own() {
+        let long = "x".repeat(200);
+        for id in ["whqtswO00WBw418f9t5JxYwZ", "a b", "gr\u{fc}n", "50%", &long] {
+            assert_eq!(lasting_name(id.as_bytes()).as_deref(), Some(id));
+        }
+        let odd = [&b"a\xe9"[..], b"a\xe8", b"a\x01", &[b'y'; 3000], b"a\xff\xfe"];
+        let names: HashSet<String> = odd.iter().filter_map(|id| lasting_name(id)).collect();
+        assert!(names.len() == odd.len() && names.iter().all(|name| name.len() < 100), "{names:?}");
+        assert_eq!(lasting_name(b""), None);
     }
 }

@@ -1,24 +1,26 @@
 //! A POP3 maildrop as a source of mail: one folder, no flags, no dates, and never a change.
 //!
 //! Messages are read with `TOP n 2147483647` where the server has TOP, because RETR marks them as seen on servers whose
-//! POP3 and IMAP share a store. Where TOP gives less than LIST announced, or refuses, RETR is asked for that message: a
-//! whole message weighs more than an unread mark.
+//! POP3 and IMAP share a store. RSET behind each RETR takes such marks back where they are kept until the session's end,
+//! and shows that the message ended where it should. What TOP gives is taken as whole only as far as that was seen
+//! ([`Proof`]); else RETR has the last word, and a server whose TOP gave less is asked by RETR alone from then on.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 
 use async_trait::async_trait;
 
-use super::session::{Entry, Session};
-use super::wire::{BodyPlace, Status, refusal};
+use super::session::{Entry, PIPELINING, Session, ends_the_session};
+use super::wire::{Body, Status, garbled, refusal};
 use crate::mail::credentials::Login;
 use crate::mail::network::Network;
 use crate::mail::spool::{Spool, send};
 use crate::mail::tls::Trust;
+use crate::mail::words::Asked as At;
 use crate::mail::{BodyEvent, BodySender, Folder, FolderState, Listed, Source, Wanted};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::ServerFacts;
-use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::message::Locator;
 
@@ -32,14 +34,42 @@ const ALL_LINES: u32 = 2_147_483_647;
 const MESSAGE_FREE: u64 = 64 * 1024 * 1024;
 /// What no message may exceed, in bytes.
 const MESSAGE_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// The command that reads messages without marking them.
+const TOP: &str = "TOP";
 
 /// A logged-in POP3 session as a [`Source`].
 pub struct Pop3Source {
     session: Session,
     /// The messages by their unique ids, once they were listed.
     drop: Option<HashMap<String, Entry>>,
+    /// Messages that STAT counted when the folder was opened.
+    counted: u32,
+    /// Messages that the server counts or names and does not list so that they could be read.
+    unlisted: u32,
+    proof: Proof,
+    /// Whether the server puts no dots before lines that begin with one.
+    is_raw: bool,
+    /// Whether RSET is owed for a RETR.
+    owes_reset: bool,
     /// Whether an answer may be left on the wire, so that no more can be said on it.
     broken: bool,
+}
+
+/// As far as TOP is known to give whole messages: up to so many lines it gave just what RETR gave.
+#[derive(Debug, Clone, Copy, Default)]
+struct Proof {
+    lines: u64,
+    /// Whether RETR refuses what TOP gives, so that nothing can be proven.
+    is_impossible: bool,
+}
+
+impl Proof {
+    /// Whether a message that TOP gave is taken as whole.
+    fn suffices(self, announced: u64, size: u64, body: Body) -> bool {
+        // A server that puts dots before lines in TOP may not do so in RETR.
+        let unproven = is_as_announced(announced, size) && (self.is_impossible || body.doubled > 0);
+        unproven || size >= announced && body.lines <= self.lines
+    }
 }
 
 /// A command that awaits its answer.
@@ -51,7 +81,7 @@ struct Asked {
 
 /// An answer.
 enum Got {
-    Body(Spool),
+    Body(Spool, Body),
     Refused(String),
 }
 
@@ -68,7 +98,21 @@ impl Pop3Source {
     ) -> Result<Self> {
         let mut session = Session::connect(network, trust, endpoint).await?;
         session.log_in(login).await?;
-        Ok(Self { session, drop: None, broken: false })
+        Ok(Self {
+            session,
+            drop: None,
+            counted: 0,
+            unlisted: 0,
+            proof: Proof::default(),
+            is_raw: false,
+            owes_reset: false,
+            broken: false,
+        })
+    }
+
+    /// Messages that the server counts (STAT) or names (UIDL, LIST) and that the last list does not hold.
+    pub fn unlisted(&self) -> u32 {
+        self.unlisted
     }
 
     fn place(&self) -> String {
@@ -76,29 +120,31 @@ impl Pop3Source {
     }
 
     async fn list_unplaced(&mut self) -> Result<Vec<(String, Entry)>> {
-        let entries = self.session.list().await?;
+        let (entries, alone) = self.session.list().await?;
+        let listed = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        self.unlisted = self.counted.saturating_sub(listed).max(alone);
         self.drop = Some(entries.iter().cloned().collect());
         Ok(entries)
     }
 
-    async fn fetch_unplaced(&mut self, wanted: &[Wanted], bodies: &BodySender) -> Result<()> {
+    /// Streams messages; the failure that comes back is about a message that was named and with which the session ended.
+    async fn fetch_unplaced(&mut self, wanted: &[Wanted], bodies: &BodySender) -> Result<Option<Failure>> {
         if self.drop.is_none() {
             self.list_unplaced().await?;
         }
-        let depth = if self.session.has("PIPELINING") { WINDOW_COMMANDS } else { 1 };
         let mut queue: VecDeque<&Wanted> = wanted.iter().collect();
         let mut window: VecDeque<Asked> = VecDeque::new();
         loop {
-            self.fill_window(&mut queue, &mut window, depth).await?;
+            self.fill_window(&mut queue, &mut window).await?;
             let Some(asked) = window.pop_front() else {
                 // The window is empty although something is queued only when that is not in the maildrop.
-                let Some(gone) = queue.pop_front() else { return Ok(()) };
+                let Some(gone) = queue.pop_front() else { return Ok(None) };
                 send(bodies, BodyEvent::Missing { key: gone.key, failure: None }).await?;
                 continue;
             };
-            let mut held = VecDeque::new();
             let got = self.read_answer(&asked).await?;
-            if is_short(&asked, &got) {
+            let mut held = VecDeque::new();
+            if asked.top && !self.is_whole(&asked, &got) || lost_dots(&got) {
                 // RETR can be asked only behind what is asked already; that waits here, so that the order stays.
                 while let Some(next) = window.pop_front() {
                     let got = self.read_answer(&next).await?;
@@ -107,7 +153,21 @@ impl Pop3Source {
             }
             held.push_front((asked, got));
             for (asked, got) in held {
-                let got = if is_short(&asked, &got) { self.retrieve(&asked).await? } else { got };
+                let got = if self.is_whole(&asked, &got) {
+                    Some(got)
+                } else if asked.top {
+                    self.compare(&asked, got).await?
+                } else if lost_dots(&got) {
+                    self.retrieve(&asked).await?
+                } else {
+                    self.confirm(got, window.is_empty()).await?
+                };
+                let Some(got) = got else {
+                    let failure = ends_elsewhere();
+                    send(bodies, BodyEvent::Missing { key: asked.key, failure: Some(failure.clone()) })
+                        .await?;
+                    return Ok(Some(failure));
+                };
                 deliver(asked, got, bodies).await?;
             }
         }
@@ -119,12 +179,12 @@ impl Pop3Source {
         &mut self,
         queue: &mut VecDeque<&Wanted>,
         window: &mut VecDeque<Asked>,
-        depth: usize,
     ) -> Result<()> {
+        let depth = if self.session.has(PIPELINING) { WINDOW_COMMANDS } else { 1 };
         if window.len() > depth / 2 {
             return Ok(());
         }
-        let top = self.session.has("TOP");
+        let top = self.session.has(TOP);
         let mut commands = String::new();
         let mut bytes: u64 = window.iter().map(|asked| asked.entry.size).sum();
         while let Some(next) = queue.front() {
@@ -146,7 +206,6 @@ impl Pop3Source {
         }
         if commands.is_empty() { Ok(()) } else { self.session.wire.send(commands.as_bytes()).await }
     }
-
     fn entry(&self, locator: &Locator) -> Option<Entry> {
         match locator {
             Locator::Pop3 { uidl } => self.drop.as_ref()?.get(uidl).cloned(),
@@ -155,50 +214,153 @@ impl Pop3Source {
     }
 
     async fn read_answer(&mut self, asked: &Asked) -> Result<Got> {
+        self.owes_reset |= !asked.top;
         match self.session.wire.status().await? {
             Status::Ok(_) => {}
             Status::Err(text) => return Ok(Got::Refused(text)),
-            Status::Continue(_) => {
-                return Err(Failure::protocol("answered with \"+\" where a message was due"));
-            }
+            Status::Continue(_) => return Err(garbled("answered with \"+\" where a message was due")),
         }
         // A server that counts LF as a line end announces up to half of what comes.
         let most = asked.entry.size.saturating_mul(2).clamp(MESSAGE_FREE, MESSAGE_MAX);
         let mut spool = Spool::default();
-        let mut place = BodyPlace::LineStart;
-        while let Some(piece) = self.session.wire.body_piece(&mut place).await? {
+        let mut body = Body::begin(self.is_raw);
+        while let Some(piece) = self.session.wire.body_piece(&mut body).await? {
             spool.push(&piece).await?;
             if spool.size() > most {
-                return Err(Failure::protocol(format!(
+                return Err(garbled(format!(
                     "sent more than {most} bytes of a message that it announced with {}",
                     asked.entry.size
                 )));
             }
         }
-        Ok(Got::Body(spool))
+        // TOP may do otherwise than RETR.
+        self.is_raw |= !asked.top && body.single > 0;
+        Ok(Got::Body(spool, body))
     }
 
-    /// RETR for one message while nothing else is asked.
-    async fn retrieve(&mut self, asked: &Asked) -> Result<Got> {
-        self.session.send(&format!("RETR {}", asked.entry.number)).await?;
-        self.read_answer(asked).await
+    /// Whether an answer is taken as it is.
+    fn is_whole(&self, asked: &Asked, got: &Got) -> bool {
+        match got {
+            Got::Refused(_) => !asked.top,
+            Got::Body(spool, body) if asked.top => {
+                self.session.has(TOP)
+                    && body.single == 0
+                    && self.proof.suffices(asked.entry.size, spool.size(), *body)
+            }
+            Got::Body(spool, body) => is_as_announced(asked.entry.size, spool.size()) && body.single == 0,
+        }
+    }
+
+    /// Asks for a message by RETR while nothing else is under way, and holds it against what TOP gave; `None` when it ends
+    /// elsewhere than it should.
+    async fn compare(&mut self, asked: &Asked, by_top: Got) -> Result<Option<Got>> {
+        let by_retr = self.retrieve(asked).await?;
+        Ok(match (by_top, by_retr) {
+            (_, None) => None,
+            (Got::Body(top, body), Some(Got::Body(retr, other))) => {
+                if top.size() == retr.size() {
+                    self.proof.lines = self.proof.lines.max(body.lines);
+                } else if top.size() < retr.size() || body.single > 0 {
+                    self.session.wire.channel().note_failing(TOP);
+                }
+                let top_is_more = top.size() > retr.size() && is_as_announced(asked.entry.size, top.size());
+                Some(if top_is_more { Got::Body(top, body) } else { Got::Body(retr, other) })
+            }
+            (Got::Body(top, body), Some(Got::Refused(_)))
+                if is_as_announced(asked.entry.size, top.size()) && body.single == 0 =>
+            {
+                self.proof.is_impossible = true;
+                Some(Got::Body(top, body))
+            }
+            (Got::Refused(_), Some(Got::Body(retr, body))) => {
+                self.session.wire.channel().note_suspected(TOP);
+                Some(Got::Body(retr, body))
+            }
+            (_, by_retr) => by_retr,
+        })
+    }
+
+    /// RETR for one message while nothing else is under way. It is asked for once more where it showed only then that the
+    /// server puts no dots before lines.
+    async fn retrieve(&mut self, asked: &Asked) -> Result<Option<Got>> {
+        let got = self.retrieve_once(asked).await?;
+        if got.as_ref().is_some_and(lost_dots) { self.retrieve_once(asked).await } else { Ok(got) }
+    }
+
+    async fn retrieve_once(&mut self, asked: &Asked) -> Result<Option<Got>> {
+        let retr = format!("RETR {}", asked.entry.number);
+        let pipelines = self.session.has(PIPELINING);
+        let command = if pipelines { format!("{retr}\r\nRSET\r\n") } else { format!("{retr}\r\n") };
+        self.session.wire.send(command.as_bytes()).await?;
+        let got = self.read_answer(&Asked { key: asked.key, entry: asked.entry.clone(), top: false }).await?;
+        if !pipelines {
+            return self.confirm(got, true).await;
+        }
+        self.owes_reset = false;
+        self.settle(got).await
+    }
+
+    /// Sees whether a message that RETR gave is followed by the next answer, as it must be; `alone` when none is due.
+    async fn confirm(&mut self, got: Got, alone: bool) -> Result<Option<Got>> {
+        if alone {
+            self.session.send("RSET").await?;
+            self.owes_reset = false;
+            return self.settle(got).await;
+        }
+        if !self.session.wire.is_status_next().await? {
+            return Ok(None);
+        }
+        Ok(Some(got))
+    }
+
+    /// As [`Self::confirm`], where RSET was sent already.
+    async fn settle(&mut self, got: Got) -> Result<Option<Got>> {
+        if !self.session.wire.is_status_next().await? {
+            return Ok(None);
+        }
+        self.session.wire.status().await?;
+        Ok(Some(got))
+    }
+
+    /// Says plainly from now on what the session ended at.
+    fn note_trouble(&self, failure: &Failure, asked: usize) {
+        let channel = self.session.wire.channel();
+        if !ends_the_session(failure) {
+            return;
+        }
+        match (failure.is(FailureCode::Garbled), self.session.has(TOP)) {
+            (true, true) => drop(channel.note_failing(TOP)),
+            // Alone in its window, it was this message at which TOP did not come to its end.
+            (false, true) if asked == 1 => channel.note_suspected(TOP),
+            (true, false) if self.session.has(PIPELINING) => drop(channel.note_failing(PIPELINING)),
+            _ => {}
+        }
     }
 }
 
-/// Whether TOP gave less than was announced, or nothing.
-fn is_short(asked: &Asked, got: &Got) -> bool {
-    asked.top
-        && match got {
-            Got::Body(spool) => spool.size() < asked.entry.size,
-            Got::Refused(_) => true,
-        }
+/// POP3 ends a message with a line end, which LIST need not count.
+fn is_as_announced(announced: u64, size: u64) -> bool {
+    size == announced || size == announced.saturating_add(2)
+}
+
+/// Whether dots were taken from lines of a server that puts none before them.
+fn lost_dots(got: &Got) -> bool {
+    matches!(got, Got::Body(_, body) if body.single > 0 && body.doubled > 0 && !body.is_raw)
+}
+
+/// What is said of a message that ends within itself.
+fn ends_elsewhere() -> Failure {
+    let what = "hands out a message that ends too early: it does not mark the lines that begin with a dot";
+    Failure::new(Class::Message, what)
+        .code(FailureCode::Garbled)
+        .hint("read this mailbox by IMAP, or let the message be collected by hand")
 }
 
 async fn deliver(asked: Asked, got: Got, bodies: &BodySender) -> Result<()> {
     match got {
-        Got::Body(spool) => spool.deliver(asked.key, bodies).await,
+        Got::Body(spool, _) => spool.deliver(asked.key, bodies).await,
         Got::Refused(text) => {
-            let failure = refusal("refuses this message", &text, Class::Message);
+            let failure = refusal("refuses this message", At::Other, &text, Class::Message);
             send(bodies, BodyEvent::Missing { key: asked.key, failure: Some(failure) }).await
         }
     }
@@ -229,6 +391,7 @@ impl Source for Pop3Source {
         let stat = self.session.stat().await;
         self.broken |= stat.is_err();
         let (messages, _) = stat.at(|| place)?;
+        self.counted = messages;
         Ok(FolderState { messages, ..FolderState::default() })
     }
 
@@ -247,18 +410,32 @@ impl Source for Pop3Source {
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {
         if self.broken {
-            return Err(Failure::new(Class::Unreachable, "the session is over").at(self.place()));
+            let over =
+                Failure::new(Class::Unreachable, "the session is over").code(FailureCode::ConnectionEnded);
+            return Err(over.at(self.place()));
         }
         let place = self.place();
         // Set while answers are under way, so that a fetch that is dropped in the middle leaves it set.
         self.broken = true;
         let fetched = self.fetch_unplaced(wanted, &bodies).await;
-        self.broken = fetched.is_err();
-        fetched.at(|| place)
+        self.broken = !matches!(fetched, Ok(None));
+        match fetched {
+            Ok(None) => Ok(()),
+            // It was named; what is left goes on in another session.
+            Ok(Some(_)) => Err(garbled("sent something else where the end of a message was due")),
+            Err(failure) => {
+                self.note_trouble(&failure, wanted.len());
+                Err(failure)
+            }
+        }
+        .at(|| place)
     }
 
     async fn close(&mut self) {
         if !self.broken {
+            if self.owes_reset {
+                self.session.reset().await;
+            }
             self.session.quit().await;
         }
         self.broken = true;

@@ -1,19 +1,22 @@
 //! POP3 on the wire: lines out, status lines, listings and bodies in (RFC 1939 §3). Everything that a peer can make long
 //! is bounded here: time by [`Patience`], lines by [`LINE_MAX`], listings and bodies by the caller.
 
-use bytes::BytesMut;
-use memchr::{memchr, memmem};
+use bytes::{Buf, BytesMut};
+use memchr::{memchr, memchr_iter, memmem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::mail::network::{Channel, SILENCE_MAX};
 use crate::mail::patience::Patience;
 use crate::mail::tls::Trust;
-use crate::model::failure::{Class, Failure, Result};
+use crate::mail::words::{self, Asked, Meaning};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::text::{printable, printable_bytes};
 
 /// The longest line of an answer, in bytes with its end. RFC 2449 says 512; some greetings are longer.
 pub(super) const LINE_MAX: usize = 4096;
+/// Empty lines that may come before an answer.
+const EMPTY_LINES_MAX: usize = 10;
 /// Bytes that are read at once.
 const READ_SIZE: usize = 64 * 1024;
 
@@ -68,7 +71,7 @@ impl Wire {
                 crate::steps::reach();
                 Ok(())
             }
-            Ok(Err(error)) => Err(Failure::new(Class::Unreachable, "the connection broke").caused_by(&error)),
+            Ok(Err(error)) => Err(broken(&error)),
             Err(_) => Err(silent()),
         }
     }
@@ -77,12 +80,15 @@ impl Wire {
     async fn fill(&mut self) -> Result<()> {
         self.buffer.reserve(READ_SIZE);
         match self.patience.wait(self.channel.read_buf(&mut self.buffer)).await? {
-            Ok(0) => Err(Failure::new(Class::Unreachable, "closed the connection")),
+            Ok(0) => {
+                Err(Failure::new(Class::Unreachable, "closed the connection")
+                    .code(FailureCode::ConnectionEnded))
+            }
             Ok(bytes) => {
                 self.patience.earn(bytes);
                 Ok(())
             }
-            Err(error) => Err(Failure::new(Class::Unreachable, "the connection broke").caused_by(&error)),
+            Err(error) => Err(broken(&error)),
         }
     }
 
@@ -108,9 +114,36 @@ impl Wire {
         }
     }
 
-    /// Reads the first line of an answer.
+    /// Whether what comes next is the first line of an answer.
+    pub(super) async fn is_status_next(&mut self) -> Result<bool> {
+        loop {
+            while self.buffer.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+                self.buffer.advance(1);
+            }
+            let begun = &self.buffer[..self.buffer.len().min(4)];
+            let fits = |word: &[u8]| {
+                let length = begun.len().min(word.len());
+                begun[..length].eq_ignore_ascii_case(&word[..length])
+            };
+            if !fits(b"+OK") && !fits(b"-ERR") {
+                return Ok(false);
+            }
+            if begun.len() == 4 {
+                return Ok(true);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Reads the first line of an answer; empty lines before it are passed over.
     pub(super) async fn status(&mut self) -> Result<Status> {
-        let line = self.line().await?;
+        let mut line = self.line().await?;
+        for _ in 0..EMPTY_LINES_MAX {
+            if !line.is_empty() {
+                break;
+            }
+            line = self.line().await?;
+        }
         self.patience.renew();
         crate::steps::reach();
         let after = |prefix: &[u8]| {
@@ -126,109 +159,139 @@ impl Wire {
         } else if let Some(question) = after(b"+") {
             Ok(Status::Continue(question))
         } else {
-            Err(Failure::protocol(format!("answered \"{}\", which is not POP3", printable_bytes(&line))))
+            Err(garbled(format!("answered \"{}\", which is not POP3", printable_bytes(&line))))
         }
     }
 
     /// Reads the lines of a multi-line answer after its status, without byte-stuffing; at most `max` of them.
-    pub(super) async fn listing(
-        &mut self,
-        max: usize,
-        mut take: impl FnMut(&str) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) async fn listing(&mut self, max: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
         for _ in 0..=max {
             let line = self.line().await?;
             match line.strip_prefix(b".") {
                 Some(b"") => return Ok(()),
-                Some(stuffed) => take(&String::from_utf8_lossy(stuffed))?,
-                None => take(&String::from_utf8_lossy(&line))?,
+                Some(stuffed) => take(stuffed),
+                None => take(&line),
             }
         }
-        Err(Failure::protocol(format!("sent a listing of more than {max} lines")))
+        Err(garbled(format!("sent a listing of more than {max} lines")))
     }
 
     /// Reads the next piece of a body after its status, byte-stuffing removed; `None` once it is over.
-    pub(super) async fn body_piece(&mut self, place: &mut BodyPlace) -> Result<Option<BytesMut>> {
-        loop {
-            if self.buffer.is_empty() {
+    pub(super) async fn body_piece(&mut self, body: &mut Body) -> Result<Option<BytesMut>> {
+        if self.buffer.is_empty() {
+            self.fill().await?;
+        }
+        if std::mem::take(&mut body.at_line_start) && self.buffer[0] == b'.' {
+            // Dot and line end are the end of the body; dot and anything else is anything else.
+            while !(self.buffer.len() > 2 || self.buffer.ends_with(b"\n")) {
                 self.fill().await?;
             }
-            match *place {
-                BodyPlace::LineStart => {
-                    *place = BodyPlace::Line;
-                    if self.buffer[0] == b'.' {
-                        // Dot and line end are the end of the body; dot and anything else is anything else.
-                        while !(self.buffer.len() > 2 || self.buffer.ends_with(b"\n")) {
-                            self.fill().await?;
-                        }
-                        let end = if self.buffer.starts_with(b".\r\n") { 3 } else { 2 };
-                        if end == 3 || self.buffer.starts_with(b".\n") {
-                            let _ = self.buffer.split_to(end);
-                            return Ok(None);
-                        }
-                        let _ = self.buffer.split_to(1);
-                    }
-                }
-                BodyPlace::Line => {
-                    // Up to the next line start that needs a look, in one piece.
-                    if let Some(at) = memmem::find(&self.buffer, b"\n.") {
-                        *place = BodyPlace::LineStart;
-                        return Ok(Some(self.buffer.split_to(at + 1)));
-                    }
-                    if self.buffer.ends_with(b"\n") {
-                        *place = BodyPlace::LineStart;
-                    }
-                    return Ok(Some(self.buffer.split()));
-                }
+            let end = if self.buffer.starts_with(b".\r\n") { 3 } else { 2 };
+            if end == 3 || self.buffer.starts_with(b".\n") {
+                self.buffer.advance(end);
+                return Ok(None);
+            }
+            if self.buffer[1] == b'.' {
+                body.doubled += 1;
+                self.buffer.advance(usize::from(!body.is_raw));
+            } else {
+                body.single += 1;
             }
         }
+        // Up to the next line start that needs a look, in one piece.
+        let piece = match memmem::find(&self.buffer, b"\n.") {
+            Some(at) => self.buffer.split_to(at + 1),
+            None => self.buffer.split(),
+        };
+        body.at_line_start = piece.ends_with(b"\n");
+        body.lines += memchr_iter(b'\n', &piece).count() as u64;
+        Ok(Some(piece))
     }
 }
 
-/// Where in a body the reading stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BodyPlace {
-    /// At the beginning of a line, where a dot means something.
-    LineStart,
-    /// Anywhere else.
-    Line,
+/// Where in a body the reading is, and what was seen of the lines that begin with a dot. Servers must put a second dot
+/// before each (RFC 1939 §3); one that puts none may end a message at its own line of one dot.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Body {
+    /// Whether a dot means something at this place.
+    at_line_start: bool,
+    /// Whether the server is known to put no dots before lines, so that none is taken away.
+    pub(super) is_raw: bool,
+    /// Lines so far.
+    pub(super) lines: u64,
+    /// Lines that came with two dots or more.
+    pub(super) doubled: u64,
+    /// Lines that came with one dot: no server that puts dots before lines sends such.
+    pub(super) single: u64,
+}
+
+impl Body {
+    /// At the beginning of a body.
+    pub(super) fn begin(is_raw: bool) -> Self {
+        Self { at_line_start: true, is_raw, lines: 0, doubled: 0, single: 0 }
+    }
 }
 
 fn silent() -> Failure {
     Failure::new(Class::Unreachable, format!("was silent for {} s", SILENCE_MAX.as_secs()))
+        .code(FailureCode::Silent)
+}
+
+fn broken(error: &std::io::Error) -> Failure {
+    Failure::new(Class::Unreachable, "the connection broke")
+        .code(FailureCode::ConnectionEnded)
+        .caused_by(error)
+}
+
+/// Nothing on this connection can be told apart any more.
+pub(super) fn garbled(what: impl Into<String>) -> Failure {
+    Failure::protocol(what).code(FailureCode::Garbled)
 }
 
 fn endless_line() -> Failure {
-    Failure::protocol(format!("sent a line of more than {LINE_MAX} bytes"))
+    garbled(format!("sent a line of more than {LINE_MAX} bytes"))
 }
 
-/// What an `-ERR` means, by its response code (RFC 2449 §8, RFC 3206); `plain` is the class of one without a code that is
-/// known. `what` is what was asked, as in "refused the login".
-pub(super) fn refusal(what: &str, text: &str, plain: Class) -> Failure {
-    let code = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once(']'))
-        .map(|(code, _)| code.to_ascii_uppercase());
-    let failure = |class| {
-        let said = if text.is_empty() { String::new() } else { format!(": {}", printable(text)) };
-        Failure::new(class, format!("{what}{said}"))
-    };
+/// The response code of an `-ERR` in capitals (RFC 2449 §8); empty without one.
+fn code_of(text: &str) -> String {
+    let code = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(code, _)| code);
+    code.unwrap_or_default().to_ascii_uppercase()
+}
+
+/// What an `-ERR` means, by its response code (RFC 2449 §8, RFC 3206) or else its words ([`words`]); `plain` is the class of
+/// one that says neither. `what` is what was asked, as in "refused the login".
+pub(super) fn refusal(what: &str, asked: Asked, text: &str, plain: Class) -> Failure {
+    let code = code_of(text);
     // RFC 2449 §8: codes are hierarchical, so a longer one counts as the part before its slash that is known.
-    let known = |name: &str| code.as_deref().is_some_and(|c| c == name || c.starts_with(&format!("{name}/")));
+    let known = |name: &str| code == name || code.starts_with(&format!("{name}/"));
+    let said = if text.is_empty() { String::new() } else { format!(": {}", printable(text)) };
+    let failure = |Meaning { class, code }| Failure::new(class, format!("{what}{said}")).code(code);
+    let later = |class| Meaning { class, code: FailureCode::TryLater };
     if known("AUTH") {
-        failure(Class::Credentials).hint("check the user name and the password")
+        failure(Meaning::of(FailureCode::WrongCredentials)).hint("check the user name and the password")
     } else if known("IN-USE") {
-        failure(Class::Throttled).hint("a mail program has the mailbox open; it is tried again")
+        failure(Meaning::of(FailureCode::Locked))
+            .hint("a mail program has the mailbox open; it is tried again")
     } else if known("LOGIN-DELAY") {
-        failure(Class::Throttled).hint("the server limits how often one may log in; it is tried again")
+        failure(later(Class::Throttled)).hint("the server limits how often one may log in; it is tried again")
     } else if known("SYS/PERM") {
-        failure(Class::Refused).hint("the server's operator must mend this")
+        let permanent = Meaning { class: Class::Refused, code: FailureCode::ServerFault };
+        failure(permanent).hint("the server's operator must mend this")
     } else if known("SYS") {
-        failure(Class::Unreachable).hint("the server has trouble of its own; it is tried again")
+        failure(later(Class::Unreachable)).hint("the server has trouble of its own; it is tried again")
+    } else if let Some(meaning) = words::read(asked, text) {
+        let failure = failure(meaning);
+        match meaning.class {
+            Class::Throttled | Class::Unreachable => {
+                failure.hint("the server cannot do it for the moment; it is tried again")
+            }
+            _ => failure,
+        }
     } else if plain == Class::Credentials {
-        failure(plain).hint("check the user name and the password, and that POP3 is allowed for this mailbox")
+        Failure::new(plain, format!("{what}{said}"))
+            .hint("check the user name and the password, and that POP3 is allowed for this mailbox")
     } else {
-        failure(plain)
+        Failure::new(plain, format!("{what}{said}"))
     }
 }
 
@@ -250,11 +313,31 @@ mod tests {
             ("", Class::Protocol),
         ];
         for (text, class) in table {
-            assert_eq!(refusal("refused", text, Class::Protocol).class, class, "{text}");
+            let failure = refusal("refused", Asked::Other, text, Class::Protocol);
+            assert_eq!(failure.class, class, "{text}");
         }
-        assert_eq!(
-            refusal("refused the login", "\x1b[2J", Class::Refused).what,
-            "refused the login: \\u{1b}[2J"
-        );
+        let failure = refusal("refused the login", Asked::Login, "\x1b[2J", Class::Refused);
+        assert_eq!(failure.what, "refused the login: \\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_mailbox_that_is_busy_is_no_wrong_password() {
+        use FailureCode as F;
+        for (text, class, code) in [
+            ("mailbox locked by another session", Class::Throttled, Some(F::Locked)),
+            ("Unable to lock maildrop", Class::Throttled, Some(F::Locked)),
+            ("maildrop already locked", Class::Throttled, Some(F::Locked)),
+            ("Too many connections, try again later", Class::Throttled, Some(F::TooManySessions)),
+            ("Temporary authentication failure", Class::Unreachable, Some(F::TryLater)),
+            ("[SYS/TEMP] Temporary authentication failure", Class::Unreachable, Some(F::TryLater)),
+            ("[AUTH] mailbox locked", Class::Credentials, Some(F::WrongCredentials)),
+            ("Authentication failed", Class::Credentials, None),
+            ("invalid user or password", Class::Credentials, None),
+            ("account is locked", Class::Credentials, None),
+            ("", Class::Credentials, None),
+        ] {
+            let failure = refusal("refused the login", Asked::Login, text, Class::Credentials);
+            assert_eq!((failure.class, failure.code), (class, code), "{text}");
+        }
     }
 }

@@ -1,0 +1,203 @@
+//! POP3 servers that do not do what they offer, or what RFC 1939 asks of them.
+
+use std::collections::BTreeSet;
+
+use crate::support::corpus::Message;
+use crate::support::dovecot::{Dovecot, LOOPBACK, User};
+use crate::support::script::store::letter;
+use crate::support::script::{Answer, PASSWORD, Reaction, Script, Store};
+use crate::world::{ADMIN, ANNA, NEW, World, lies_in, lying};
+
+/// A maildrop of four letters; the second has lines that begin with a dot.
+fn with_dots(lines: &str) -> Store {
+    let mut store = Store::empty();
+    let inbox = store.folder("INBOX");
+    for subject in ["one", "two", "three", "four"] {
+        let more = if subject == "two" { lines } else { "" };
+        inbox.add(&[], format!("{}{more}", letter(subject)));
+    }
+    store
+}
+
+/// A line of one dot in the middle.
+const LONE_DOT: &str = "before\r\n.\r\nbehind\r\n";
+
+/// Takes away the dots that a server puts before lines.
+fn unstuffed() -> Reaction {
+    Reaction::edit(|answer: &mut Answer| {
+        let last = answer.responses.len().saturating_sub(1);
+        for line in &mut answer.responses[..last] {
+            if line.starts_with(b"..") {
+                line.remove(0);
+            }
+        }
+    })
+}
+
+/// What lies in INBOX is what the source has, byte for byte and each once.
+#[track_caller]
+fn assert_arrived(source: &Script, destination: &Script) {
+    let bytes = |script: &Script| {
+        let mut all: Vec<Vec<u8>> =
+            script.store().folder("INBOX").letters.iter().map(|letter| letter.bytes.clone()).collect();
+        all.sort();
+        all
+    };
+    assert!(bytes(source) == bytes(destination), "{:?}", lies_in(destination));
+}
+
+#[test]
+fn where_top_does_not_mark_dots_messages_come_by_retr() {
+    for lines in [LONE_DOT, ".leading\r\n..\r\n", ".\r\n", "a\r\n.\r\n.\r\n.b\r\n"] {
+        let (source, destination) = (Script::pop3(with_dots(lines)), Script::imap(Store::empty()));
+        source.on("TOP", unstuffed());
+        let world = World::pop3(&source, &destination);
+        world.run().expect(0, (4, 4, 0, 0, 0));
+        assert_arrived(&source, &destination);
+    }
+}
+
+#[test]
+fn where_nothing_marks_dots_the_message_that_ends_within_itself_is_named() {
+    let (source, destination) = (Script::pop3(with_dots(LONE_DOT)), Script::imap(Store::empty()));
+    source.on("TOP", unstuffed()).on("RETR", unstuffed());
+    let world = World::pop3(&source, &destination);
+    let outcome = world.run();
+    assert_eq!(outcome.counts, (4, 3, 0, 1, 0), "{outcome:#?}");
+    outcome.expect_told("ends too early");
+    assert_eq!(lies_in(&destination), lying(&[("INBOX", &["one", "three", "four"])]));
+}
+
+#[test]
+fn where_nothing_marks_dots_lines_with_more_than_a_dot_arrive_as_they_are() {
+    for lines in [".leading\r\n", ".leading\r\n..two\r\n...\r\n"] {
+        let (source, destination) = (Script::pop3(with_dots(lines)), Script::imap(Store::empty()));
+        source.on("TOP", unstuffed()).on("RETR", unstuffed());
+        World::pop3(&source, &destination).run().expect(0, (4, 4, 0, 0, 0));
+        assert_arrived(&source, &destination);
+    }
+}
+
+#[test]
+fn a_maildrop_that_is_busy_is_tried_again_and_is_no_wrong_password() {
+    for words in ["mailbox locked by another session", "Temporary authentication failure"] {
+        let (source, destination) = (Script::pop3(Store::standard()), Script::imap(Store::empty()));
+        source.without("SASL PLAIN").on_first(3, "PASS", Reaction::err(words));
+        let world = World::pop3(&source, &destination);
+        // More refusals than a password would be tried for in a day.
+        let last = (0..6).map(|_| world.run()).find(|outcome| {
+            assert_ne!(outcome.ended.code, 21, "{words}: {outcome:#?}");
+            outcome.ended.code == 0
+        });
+        last.unwrap_or_else(|| panic!("{words}")).expect(0, (3, 3, 0, 0, 0));
+    }
+}
+
+#[test]
+fn a_mechanism_that_is_offered_and_does_not_work_is_passed_over() {
+    let (source, destination) = (Script::pop3(Store::standard()), Script::imap(Store::empty()));
+    source.on("AUTH", Reaction::err("Unrecognized authentication mechanism"));
+    World::pop3(&source, &destination).run().expect(0, (3, 3, 0, 0, 0));
+}
+
+#[test]
+fn nothing_of_a_login_is_repeated() {
+    let (source, destination) = (Script::pop3(Store::standard()), Script::imap(Store::empty()));
+    source.bend(|command| {
+        let is_login = matches!(command.verb.as_str(), "AUTH" | "PASS" | "RESPONSE");
+        is_login.then(|| Reaction::err(&format!("no such thing: {}", command.text)))
+    });
+    for capabilities in ["USER, UIDL, TOP, SASL PLAIN", "USER, UIDL, TOP"] {
+        source.capabilities(capabilities);
+        let world = World::pop3(&source, &destination);
+        let outcome = world.run();
+        outcome.expect(21, (0, 0, 0, 0, 0)).expect_told("no such thing");
+        let plain = crate::support::canary::Canary::new(PASSWORD, &[ANNA]);
+        crate::support::canary::assert_clean(&[plain], capabilities, outcome.everything().as_bytes());
+    }
+}
+
+/// A maildrop of four letters of many lines, the last the longest.
+fn long_letters() -> Store {
+    let mut store = Store::empty();
+    for (subject, lines) in [("one", 30), ("two", 60), ("three", 90), ("four", 400)] {
+        store.folder("INBOX").add(&[], format!("{}{}", letter(subject), "a line of text\r\n".repeat(lines)));
+    }
+    store
+}
+
+/// TOP gives no more than so many lines in all, whatever it is asked for.
+fn bound_top(source: &Script, lines: usize) {
+    source.on(
+        "TOP",
+        Reaction::edit(move |answer| {
+            let end = answer.responses.pop().unwrap();
+            answer.responses.truncate(1 + lines);
+            answer.responses.push(end);
+        }),
+    );
+}
+
+#[test]
+fn what_top_leaves_out_comes_by_retr_whatever_sizes_are_announced() {
+    // Sizes that are far too small, those of the part that TOP gives, and sizes without the ends of lines.
+    for size in [|_: usize, _: usize| 10, |_, given| given, |whole, _| whole - whole / 16] {
+        for lines in [5, 20, 50, 300] {
+            let (source, destination) = (Script::pop3(long_letters()), Script::imap(Store::empty()));
+            bound_top(&source, lines);
+            let sizes: Vec<String> = source
+                .store()
+                .folder("INBOX")
+                .letters
+                .iter()
+                .map(|letter| {
+                    let text = String::from_utf8_lossy(&letter.bytes).into_owned();
+                    let given: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
+                    size(text.len(), given).to_string()
+                })
+                .collect();
+            let list: Vec<String> = (1..).zip(&sizes).map(|(at, size)| format!("{at} {size}\r\n")).collect();
+            source.on("LIST", Reaction::say(format!("+OK\r\n{}.\r\n", list.concat())));
+            World::pop3(&source, &destination).run().expect(0, (4, 4, 0, 0, 0));
+            assert_arrived(&source, &destination);
+        }
+    }
+}
+
+#[test]
+fn odd_unique_ids_are_names_like_others() {
+    let mut store = Store::empty();
+    let long = vec![b'x'; 200];
+    let longer = vec![b'y'; 2000];
+    let ids: [&[u8]; 8] =
+        [b"plain", b"a b", b"a c", &long, &longer, b"\xfcber", b"\xf6ber", "\u{fc}ber".as_bytes()];
+    for (at, id) in ids.iter().enumerate() {
+        let uid = store.folder("INBOX").add(&[], letter(&format!("letter {at}")));
+        store.folder("INBOX").letter(uid).uidl = Some(id.to_vec());
+    }
+    let (source, destination) = (Script::pop3(store), Script::imap(Store::empty()));
+    let world = World::pop3(&source, &destination);
+    world.run().expect(0, (8, 8, 0, 0, 0));
+    // One of them goes, and the others are still themselves.
+    source.store().folder("INBOX").remove(7);
+    destination.forget();
+    world.run().expect(0, (8, 8, 0, 0, 0));
+    assert_eq!(destination.count("APPEND"), 0);
+}
+
+#[test]
+fn nothing_is_marked_as_read_at_a_server_that_shares_its_mail_with_imap() {
+    let builder = || Dovecot::builder().imap(LOOPBACK).pop3(LOOPBACK);
+    let source = builder().user(User::new(ANNA, PASSWORD)).start();
+    let destination = builder().user(User::new(NEW, PASSWORD)).master(ADMIN, PASSWORD).start();
+    source.mailbox(ANNA).seed(["one", "two", "three"].map(|subject| Message {
+        folder: "INBOX".to_owned(),
+        flags: Vec::new(),
+        internal_date: "07-Mar-2019 08:15:42 +0100".to_owned(),
+        bytes: letter(subject).into_bytes(),
+    }));
+    World::between("POP3", source.pop3(), destination.imap()).run().expect(0, (3, 3, 0, 0, 0));
+    let mut flags = BTreeSet::new();
+    source.mailbox(ANNA).read_folder("INBOX", |row, _| flags.extend(row.flags));
+    assert!(flags.is_empty(), "{flags:?}");
+}
