@@ -148,6 +148,15 @@ pub struct Foreign {
     pub known: Known,
 }
 
+/// A folder that is called differently from now on, at one side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renaming {
+    /// What it was called.
+    pub from: FolderPath,
+    /// What it is called now.
+    pub to: FolderPath,
+}
+
 /// What the engine asks of a ledger. Every call that changes something is durable when it returns.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -195,6 +204,9 @@ pub trait Ledger: Send + Sync {
     async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()>;
     /// Forgets how far folders have come, so that the next pass looks into each.
     async fn forget_cursors(&self) -> Result<()>;
+    /// A folder of the source, of the destination or one of each is called differently, and is the same folder: all that is
+    /// known of it is known under its new name, in one step. Nothing must be known of a source folder of that name yet.
+    async fn rename_folder(&self, source: Option<&Renaming>, destination: Option<&Renaming>) -> Result<()>;
     /// Counts by verdict.
     async fn counts(&self) -> Result<MessageCounts>;
     /// Counts the delivered messages that the destination changed.

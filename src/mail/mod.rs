@@ -27,7 +27,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::model::evidence::ServerFacts;
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::label::LabelTally;
 use crate::model::message::{Arrival, Flags, InternalDate, Locator};
@@ -230,6 +230,11 @@ pub trait Destination: Send {
     /// The server's hierarchy delimiter; no folder name may contain it.
     fn delimiter(&self) -> Option<char>;
 
+    /// How many bytes a folder's name takes in the server's encoding.
+    fn length_of_names(&self) -> fn(&str) -> usize {
+        str::len
+    }
+
     /// All folders.
     async fn list_folders(&mut self) -> Result<Vec<Folder>>;
 
@@ -238,7 +243,19 @@ pub trait Destination: Send {
         Ok(Survey { folders: self.list_folders().await?, ..Survey::default() })
     }
 
-    /// Creates a folder unless it is there, and subscribes to it if asked.
+    /// Gives a folder, and with it all that is below it, another name.
+    ///
+    /// # Errors
+    /// [`crate::model::failure::Class::Refused`] where the server will not, and a failure of the session.
+    async fn rename_folder(&mut self, _from: &FolderPath, _to: &FolderPath) -> Result<()> {
+        Err(Failure::new(Class::Refused, "cannot rename folders"))
+    }
+
+    /// Creates a folder unless it is there, and subscribes to it if asked; that it cannot be subscribed to is no failure.
+    ///
+    /// # Errors
+    /// With [`crate::model::failure::FailureCode::FolderExists`] where the server says that the name is taken, by a folder
+    /// that it does not list under this name.
     async fn ensure_folder(&mut self, path: &FolderPath, subscribe: bool) -> Result<()>;
 
     /// As [`Self::ensure_folder`] for several folders, each with whether to subscribe; what became of each comes back in

@@ -136,6 +136,8 @@ codes! {
     FoldersUnreadable: Warning, Nothing, "Have the server's operator mend them, or leave them out with spec.mapping.exclude.";
     /// The destination cannot hold a folder's name, so the folder got another.
     FolderRenamed: Warning, Nothing, "Choose a name in spec.mapping.folders if the new one does not please.";
+    /// A user renamed or removed a folder at the destination that had been carried.
+    FolderGoneAtDestination: Warning, Nothing, "Nothing if it was on purpose: what was carried is not sent again, and new mail follows a renamed folder or makes a removed one anew; `mailferry verify --repair` sends what is missing.";
     /// The destination does not keep some keywords.
     KeywordsNotKept: Warning, Nothing, "Nothing; the report lists them.";
     /// Messages ask for a read receipt, and the destination may still send one when they are opened.

@@ -61,6 +61,24 @@ fn fact_of(folder: &FolderPath, destination: &FolderPath) -> String {
     format!("flagsUnproven {folder} {destination}")
 }
 
+/// What is still to be proven of a folder is about the same folder under its new name.
+///
+/// # Errors
+/// Those of the ledger.
+pub(super) async fn follow(
+    ledger: &dyn Ledger,
+    (source, destination): (&FolderPath, &FolderPath),
+    (new_source, new_destination): (&FolderPath, &FolderPath),
+) -> Result<()> {
+    let (from, to) = (fact_of(source, destination), fact_of(new_source, new_destination));
+    if from == to {
+        return Ok(());
+    }
+    let Some(open) = ledger.fact(&from).await?.filter(|open| !open.is_empty()) else { return Ok(()) };
+    ledger.save_fact(&to, &open).await?;
+    ledger.save_fact(&from, "").await
+}
+
 /// A message at the destination, and the flags that it shall have and that it has.
 struct Case {
     uid: u32,

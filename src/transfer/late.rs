@@ -105,6 +105,22 @@ impl<'a> Late<'a> {
     }
 }
 
+/// Copies in a destination folder are in the same folder under its new name.
+///
+/// # Errors
+/// Those of the ledger.
+pub(super) async fn follow(ledger: &dyn Ledger, from: &FolderPath, to: &FolderPath) -> Result<()> {
+    let late = Late::load(ledger).await?;
+    let mut known = late.known.lock().await;
+    if !known.iter().any(|copies| copies.folder == *from) {
+        return Ok(());
+    }
+    for copies in known.iter_mut().filter(|copies| copies.folder == *from) {
+        copies.folder = to.clone();
+    }
+    late.save(&known).await
+}
+
 /// What a person is told.
 fn find(late: &[LateCopies]) -> Finding {
     let copies: usize = late.iter().map(|late| late.uids.len()).sum();

@@ -1,10 +1,23 @@
-//! Which destination folder each source folder is carried to. Pure and stable: the same folders always get the same plan.
+//! Which destination folder each source folder is carried to. Pure, stable and injective: the same folders always get the
+//! same plan, what earlier passes decided holds ([`Atlas`]), and two folders share one only where a rule of the manifest
+//! says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Rules;
+use super::atlas::Atlas;
+use super::names::NameRules;
 use crate::mail::Folder;
 use crate::model::folder::{FolderPath, SpecialUse};
+
+/// What a user did to a folder at the destination since it was carried first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserChange {
+    /// It has another name, or another place: new mail follows it.
+    Renamed,
+    /// It was removed: what was carried is not sent again, and the folder is made anew only when a new message must go there.
+    Removed,
+}
 
 /// What is to become of one source folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,50 +26,96 @@ pub struct FolderPlan {
     pub source: Folder,
     /// Where its messages go.
     pub destination: FolderPath,
+    /// Where they would go if the destination took every name. Folders that are planned to one share one.
+    pub wanted: FolderPath,
+    /// Whether a rule of the manifest says so.
+    pub by_rule: bool,
     /// Why its messages are left out, if they are.
     pub excluded: Option<String>,
     /// Why it could not keep its name, if it could not.
     pub renamed: Option<String>,
+    /// Whether it only shows what other folders hold (RFC 6154: `\All`, `\Flagged`; RFC 8457: `\Important`), so that it is
+    /// carried last, and of it what no other folder holds.
+    pub view: bool,
+    /// What a user did to its folder at the destination, if anything.
+    pub user_change: Option<UserChange>,
 }
 
-/// Plans every selectable folder of the source, in the source's order.
+impl FolderPlan {
+    /// Whether it was carried before and a user removed its folder at the destination since.
+    pub fn is_gone_at_destination(&self) -> bool {
+        self.user_change == Some(UserChange::Removed)
+    }
+}
+
+/// Plans every selectable folder of the source, in the source's order, views last. Where folders are labels (`labelled`), no
+/// folder is a view: each message is listed in one alone.
 pub fn plan_folders(
     sources: &[Folder],
     destinations: &[Folder],
-    delimiter: Option<char>,
+    labelled: bool,
+    names: &NameRules,
     rules: &Rules,
+    atlas: &Atlas,
 ) -> Vec<FolderPlan> {
     let by_use = pair_special_uses(sources, destinations);
-    let wanted: Vec<(&Folder, FolderPath, bool)> = sources
+    let mut plans: Vec<FolderPlan> = sources
         .iter()
         .filter(|folder| folder.selectable)
-        .map(|source| match rename_by_rule(&source.path, &rules.folders) {
-            Some(path) => (source, path, true),
-            None => (source, rename_by_use(&source.path, &by_use), false),
+        .map(|source| {
+            let sent = rename_by_rule(&source.path, &rules.folders);
+            let by_rule = sent.is_some();
+            let wanted = sent.unwrap_or_else(|| rename_by_use(&source.path, &by_use));
+            let excluded = rules
+                .exclude
+                .is_match(source.path.to_string())
+                .then(|| "the folder is left out by mapping.exclude".to_owned());
+            FolderPlan {
+                source: source.clone(),
+                destination: wanted.clone(),
+                wanted,
+                by_rule,
+                excluded,
+                renamed: None,
+                view: !labelled && is_view(source),
+                user_change: None,
+            }
         })
         .collect();
-    // Names that can stay as they are come before those that must yield.
-    let mut taken: BTreeMap<FolderPath, &FolderPath> = wanted
-        .iter()
-        .filter(|(_, path, _)| make_spellable(path, delimiter, 1) == *path)
-        .map(|(_, path, _)| (path.clone(), path))
-        .collect();
-    let mut plans = Vec::new();
-    for (source, path, by_rule) in &wanted {
-        // A rule may merge folders on purpose; spelling alone never does.
-        let destination = (1..=u32::MAX)
-            .map(|n| make_spellable(path, delimiter, n))
-            .find(|name| taken.get(name).is_none_or(|other| *other == path))
-            .unwrap_or_else(|| path.clone());
-        taken.insert(destination.clone(), path);
-        let excluded = rules
-            .exclude
-            .is_match(source.path.to_string())
-            .then(|| "the folder is left out by mapping.exclude".to_owned());
-        let renamed = (destination != *path && !by_rule).then(|| renamed_to(&destination));
-        let renamed = renamed.or_else(|| source.twin_of.as_ref().map(|twin| kept_from(twin, &destination)));
-        plans.push(FolderPlan { source: (*source).clone(), destination, excluded, renamed });
+    let mut taken: BTreeMap<FolderPath, FolderPath> = BTreeMap::new();
+    let mut open: Vec<usize> = Vec::new();
+    for place in atlas.places() {
+        // Also where the source no longer lists the folder: its mail is there.
+        taken.insert(names.key(&place.destination), place.wanted.clone());
     }
+    for (at, plan) in plans.iter_mut().enumerate() {
+        if let Some(place) = atlas.place(&plan.source.path, plan.by_rule.then_some(&plan.wanted)) {
+            plan.destination = place.destination.clone();
+            plan.wanted = place.wanted.clone();
+            plan.renamed = place.why.clone();
+            plan.user_change = place.followed.then_some(UserChange::Renamed);
+        } else {
+            open.push(at);
+        }
+    }
+    // Names that can stay as they are come before those that must yield.
+    open.sort_by_key(|at| names.spell(&plans[*at].wanted, 1) != plans[*at].wanted);
+    for at in open {
+        let plan = &mut plans[at];
+        // A rule may merge folders on purpose; spelling alone never does.
+        plan.destination = (1..=u32::MAX)
+            .map(|n| names.spell(&plan.wanted, n))
+            .find(|name| taken.get(&names.key(name)).is_none_or(|other| *other == plan.wanted))
+            .unwrap_or_else(|| plan.wanted.clone());
+        taken.insert(names.key(&plan.destination), plan.wanted.clone());
+        if plan.destination != plan.wanted && !plan.by_rule {
+            plan.renamed = Some(renamed_to(&plan.destination));
+        }
+        if let Some(twin) = &plan.source.twin_of {
+            plan.renamed.get_or_insert_with(|| kept_from(twin, &plan.destination));
+        }
+    }
+    plans.sort_by_key(|plan| plan.view);
     plans
 }
 
@@ -72,60 +131,9 @@ fn kept_from(twin: &FolderPath, name: &FolderPath) -> String {
     )
 }
 
-/// Another name for a folder whose name the destination refused: letters, digits, spaces and the signs that every server
-/// takes, and no other folder's. Stable, so that the next pass finds the same one. `None` when nothing is left to change.
-pub fn spell_plainly(plans: &[FolderPlan], at: usize) -> Option<FolderPath> {
-    let path = &plans[at].destination;
-    let spell = |name: &String| -> String {
-        let odd = |c: char| c.is_ascii_punctuation() && !matches!(c, '-' | '_' | '(' | ')' | '&' | ',');
-        name.chars().map(|c| if odd(c) || c.is_control() { '_' } else { c }).collect()
-    };
-    let plain: Vec<String> = path.names().iter().map(spell).collect();
-    if plain == path.names() {
-        return None;
-    }
-    (1..=u32::MAX)
-        .map(|n| {
-            let mut names = plain.clone();
-            if let Some(last) = names.last_mut().filter(|_| n > 1) {
-                *last = format!("{last} ({n})");
-            }
-            FolderPath::new(names)
-        })
-        .find(|name| plans.iter().all(|other| other.destination != *name))
-}
-
-/// Other names for a folder whose name, or that of a folder above it, the server keeps for itself: one of the names gets an
-/// underscore, the outermost first. Each with the folder that is called differently, and how. Stable, so that the next
-/// pass finds the same one.
-pub fn spell_aside(plans: &[FolderPlan], at: usize) -> Vec<(FolderPath, FolderPath, FolderPath)> {
-    let path = &plans[at].destination;
-    let names = path.names();
-    let free = |name: &FolderPath| {
-        plans
-            .iter()
-            .all(|other| other.destination != *name && rebase(&other.destination, name, name).is_none())
-    };
-    (0..names.len())
-        .filter_map(|depth| {
-            let (from, below) = names.split_at(depth + 1);
-            let to = (1..=u32::MAX).map(|n| {
-                let mut to = from.to_vec();
-                if let Some(last) = to.last_mut() {
-                    *last = if n == 1 { format!("{last}_") } else { format!("{last}_ ({n})") };
-                }
-                FolderPath::new(to)
-            });
-            let to = to.into_iter().find(free)?;
-            let whole = FolderPath::new(to.names().iter().chain(below).cloned());
-            Some((FolderPath::new(from.iter().cloned()), to, whole))
-        })
-        .collect()
-}
-
-/// What a folder may be called at the destination where its own name was refused, in the order in which they are tried.
-pub fn other_names(plans: &[FolderPlan], at: usize) -> impl Iterator<Item = FolderPath> {
-    spell_plainly(plans, at).into_iter().chain(spell_aside(plans, at).into_iter().map(|(.., whole)| whole))
+/// Whether a folder only shows what other folders hold.
+fn is_view(folder: &Folder) -> bool {
+    matches!(folder.special_use, Some(SpecialUse::All | SpecialUse::Flagged | SpecialUse::Important))
 }
 
 /// Replaces the beginning of a path.
@@ -146,7 +154,8 @@ fn rename_by_use(path: &FolderPath, by_use: &BTreeMap<FolderPath, FolderPath>) -
 /// differently there. What a server says counts before what a name suggests, on both sides.
 fn pair_special_uses(sources: &[Folder], destinations: &[Folder]) -> BTreeMap<FolderPath, FolderPath> {
     let mut pairs = BTreeMap::new();
-    let names: BTreeSet<&FolderPath> = sources.iter().map(|f| &f.path).collect();
+    // Nothing of the source's own is to be found there, nor below it.
+    let is_free = |to: &FolderPath| sources.iter().all(|folder| rebase(&folder.path, to, to).is_none());
     for usage in
         [SpecialUse::Archive, SpecialUse::Drafts, SpecialUse::Junk, SpecialUse::Sent, SpecialUse::Trash]
     {
@@ -154,7 +163,7 @@ fn pair_special_uses(sources: &[Folder], destinations: &[Folder]) -> BTreeMap<Fo
             continue;
         };
         // A source folder that has the destination's name already keeps it; merging two folders would lose their parting.
-        if from.path != to.path && !names.contains(&to.path) {
+        if from.path != to.path && is_free(&to.path) {
             pairs.insert(from.path.clone(), to.path.clone());
         }
     }
@@ -168,30 +177,16 @@ fn find_use(folders: &[Folder], usage: SpecialUse) -> Option<&Folder> {
     })
 }
 
-/// Replaces what the destination cannot hold in a name: its delimiter, control characters, nothing at all. The `n`th
-/// spelling of a name is marked with its number.
-fn make_spellable(path: &FolderPath, delimiter: Option<char>, n: u32) -> FolderPath {
-    let spell = |name: &String| -> String {
-        let name: String =
-            name.chars().map(|c| if Some(c) == delimiter || c.is_control() { '_' } else { c }).collect();
-        if name.is_empty() { "_".to_owned() } else { name }
-    };
-    let mut names: Vec<String> = path.names().iter().map(spell).collect();
-    if delimiter.is_none() {
-        // A server without hierarchy holds the whole path in one name.
-        names = vec![names.join(" - ")];
-    }
-    if let Some(last) = names.last_mut().filter(|_| n > 1) {
-        *last = format!("{last} ({n})");
-    }
-    FolderPath::new(names)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::record::Depth;
     use crate::transfer::flags::Manners;
+    use crate::transfer::names::Signs;
     use crate::transfer::neighbours::Neighbours;
     use std::time::Duration;
 
@@ -225,9 +220,16 @@ mod tests {
         }
     }
 
+    fn names(delimiter: Option<char>) -> NameRules {
+        NameRules::new(delimiter, str::len)
+    }
+
+    fn plan(sources: &[Folder], destinations: &[Folder], rules: &Rules) -> Vec<FolderPlan> {
+        plan_folders(sources, destinations, false, &names(Some('/')), rules, &Atlas::default())
+    }
+
     fn planned(sources: &[Folder], destinations: &[Folder], rules: &Rules) -> Vec<String> {
-        let plans = plan_folders(sources, destinations, Some('/'), rules);
-        plans.iter().map(|p| p.destination.to_string()).collect()
+        plan(sources, destinations, rules).iter().map(|p| p.destination.to_string()).collect()
     }
 
     #[test]
@@ -250,6 +252,12 @@ mod tests {
         // Two folders that could both be the sent mail stay apart.
         let both = [folder("Sent", None), folder("Sent Items", Some(SpecialUse::Sent))];
         assert_eq!(planned(&both, &destinations, &rules(&[], &[])), ["Sent", "Sent Items"]);
+        // So do those below them.
+        let below = [folder("Sent/2020", None), folder("Sent Items", None), folder("Sent Items/2020", None)];
+        assert_eq!(
+            planned(&below, &destinations, &rules(&[], &[])),
+            ["Sent/2020", "Sent Items", "Sent Items/2020"]
+        );
     }
 
     #[test]
@@ -259,23 +267,8 @@ mod tests {
             planned(&sources, &[], &rules(&[("Old", "Archive/Old")], &[])),
             ["Archive/Old", "Archive/Old/a", "Older"]
         );
-        let plans = plan_folders(&sources, &[], Some('/'), &rules(&[], &["Old/*"]));
+        let plans = plan(&sources, &[], &rules(&[], &["Old/*"]));
         assert_eq!(plans.iter().filter(|p| p.excluded.is_some()).count(), 1);
-    }
-
-    #[test]
-    fn a_reserved_name_gets_an_underscore_that_nobody_else_has() {
-        let plans = |paths: &[&str]| {
-            let sources: Vec<Folder> = paths.iter().map(|path| folder(path, None)).collect();
-            plan_folders(&sources, &[], Some('/'), &rules(&[], &[]))
-        };
-        let aside = |paths: &[&str]| -> Vec<String> {
-            spell_aside(&plans(paths), 0).into_iter().map(|(.., whole)| whole.to_string()).collect()
-        };
-        assert_eq!(aside(&["Files"]), ["Files_"]);
-        assert_eq!(aside(&["Files", "Files_"]), ["Files_ (2)"]);
-        assert_eq!(aside(&["Files", "Files_/2020"]), ["Files_ (2)"]);
-        assert_eq!(aside(&["Files/2020"]), ["Files_/2020", "Files/2020_"]);
     }
 
     #[test]
@@ -283,8 +276,99 @@ mod tests {
         let named = |name: &str| Folder { path: FolderPath::new([name]), ..folder("x", None) };
         let sources = [named("a_b"), named("a/b"), named("a\u{7}b"), named("")];
         assert_eq!(planned(&sources, &[], &rules(&[], &[])), ["a_b", "a_b (2)", "a_b (3)", "_"]);
-        let flat = plan_folders(&[folder("A/B", None)], &[], None, &rules(&[], &[]));
+        let flat = [folder("A/B", None)];
+        let flat = plan_folders(&flat, &[], false, &names(None), &rules(&[], &[]), &Atlas::default());
         assert_eq!(flat[0].destination, FolderPath::new(["A - B"]));
         assert!(flat[0].renamed.is_some());
+    }
+
+    #[test]
+    fn views_come_last_unless_folders_are_labels() {
+        let sources = [
+            folder("All Mail", Some(SpecialUse::All)),
+            folder("INBOX", None),
+            folder("Starred", Some(SpecialUse::Flagged)),
+        ];
+        let plans = plan(&sources, &[], &rules(&[], &[]));
+        let told: Vec<(String, bool)> = plans.iter().map(|p| (p.source.path.to_string(), p.view)).collect();
+        let told: Vec<(&str, bool)> = told.iter().map(|(path, view)| (path.as_str(), *view)).collect();
+        assert_eq!(told, [("INBOX", false), ("All Mail", true), ("Starred", true)]);
+        let labelled =
+            plan_folders(&sources, &[], true, &names(Some('/')), &rules(&[], &[]), &Atlas::default());
+        assert!(labelled.iter().all(|plan| !plan.view));
+    }
+
+    /// Paths that are apt to meet: in case, in Unicode form, in what is cut, joined or replaced.
+    fn odd_paths() -> impl Strategy<Value = BTreeSet<Vec<String>>> {
+        let name = prop_oneof![
+            "[aA]",
+            "[aA]/?[bB]?",
+            "(a - b|a_b|a:b|a&b|a  b|_|)",
+            "(é|e\u{301}|É|ß|ss|ﬁ|fi|日本|中国)",
+            "(Files|Files_|Files__)",
+            "[xX]{70,75}",
+            "(ü){20,25}[a-c]",
+            "a( \\([0-9]\\))?",
+        ];
+        prop::collection::btree_set(prop::collection::vec(name, 1..5), 1..25)
+    }
+
+    fn some_rules() -> impl Strategy<Value = NameRules> {
+        let signs = prop::sample::select(vec![Signs::All, Signs::Plain, Signs::Plainer, Signs::Ascii]);
+        let limits =
+            (prop::option::of(12..80_usize), prop::option::of(12..200_usize), prop::option::of(1..4_usize));
+        let delimiter = prop::sample::select(vec![Some('/'), Some('.'), None]);
+        let reserved = prop::collection::vec(prop::sample::select(vec!["Files", "Files_", "a", "a/b"]), 0..3);
+        (delimiter, signs, limits, any::<bool>(), reserved).prop_map(
+            |(delimiter, signs, (name_max, path_max, depth_max), folds, reserved)| NameRules {
+                signs,
+                name_max,
+                path_max,
+                depth_max,
+                folds,
+                reserved: reserved.into_iter().map(FolderPath::from_slashes).collect(),
+                ..NameRules::new(delimiter, |name| crate::mail::imap::names::encode_utf7(name).len())
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 300, ..ProptestConfig::default() })]
+        #[test]
+        fn the_map_is_injective_stable_and_within_the_limits(
+            first in odd_paths(), more in odd_paths(), names in some_rules(),
+        ) {
+            let folders = |paths: &BTreeSet<Vec<String>>| -> Vec<Folder> {
+                let paths: BTreeSet<FolderPath> = paths.iter().map(FolderPath::new).collect();
+                paths.into_iter().map(|path| Folder { path, ..folder("x", None) }).collect()
+            };
+            let nothing = rules(&[], &[]);
+            let before = folders(&first);
+            let plans = plan_folders(&before, &[], false, &names, &nothing, &Atlas::default());
+            let mut atlas = Atlas::default();
+            let mut keys = BTreeSet::new();
+            for plan in &plans {
+                prop_assert!(keys.insert(names.key(&plan.destination)), "{} twice", plan.destination);
+                let is_inbox = plan.destination.is_inbox();
+                let length = names.length(&plan.destination);
+                prop_assert!(is_inbox || names.path_max.is_none_or(|most| length <= most), "{length}: {}", plan.destination);
+                let longest = plan.destination.names().iter().map(|name| (names.length_of)(name)).max();
+                prop_assert!(is_inbox || names.name_max.is_none_or(|most| longest <= Some(most)));
+                prop_assert!(names.depth_max.is_none_or(|most| plan.destination.names().len() <= most));
+                prop_assert!(plan.destination.names().iter().all(|name| !name.is_empty() && !names.delimiter.is_some_and(|d| name.contains(d))));
+                prop_assert_eq!(plan.renamed.is_some(), plan.destination != plan.source.path);
+                atlas.keep(plan, true);
+            }
+            // The same again, and with more folders, whichever come before them in the list.
+            let all = folders(&first.union(&more).cloned().collect());
+            let again = plan_folders(&all, &[], false, &names, &nothing, &atlas);
+            for plan in &plans {
+                let now = again.iter().find(|now| now.source.path == plan.source.path).unwrap();
+                prop_assert_eq!(&now.destination, &plan.destination);
+                prop_assert_eq!(&now.renamed, &plan.renamed);
+            }
+            let keys: BTreeSet<FolderPath> = again.iter().map(|plan| names.key(&plan.destination)).collect();
+            prop_assert_eq!(keys.len(), again.len());
+        }
     }
 }

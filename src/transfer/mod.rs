@@ -6,6 +6,7 @@
 //! waits until the destination stands still, and what arrived is recognised by what it is. The engine knows protocols only
 //! through the traits of `mail`.
 
+pub mod atlas;
 pub mod candidates;
 pub mod daily;
 pub mod diff;
@@ -13,10 +14,14 @@ pub mod flags;
 pub mod folder;
 pub mod lanes;
 mod late;
+mod layout;
 pub mod mapping;
+mod moved;
+pub mod names;
 pub mod neighbours;
 pub mod pace;
 pub mod pipeline;
+mod places;
 pub mod progress;
 pub mod recognise;
 pub mod settle;
@@ -31,7 +36,7 @@ use jiff::Timestamp;
 
 use crate::ledger::{Cursor, Ledger, RowId, protocol_of};
 use crate::mail::{Destination, Folder, Source, Survey};
-use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::failure::{Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::label::LabelTally;
@@ -44,6 +49,7 @@ use daily::DailyLimit;
 use flags::Manners;
 use lanes::MoreLanes;
 use late::Late;
+use layout::Layout;
 use mapping::FolderPlan;
 use neighbours::Neighbours;
 use pace::Pace;
@@ -216,20 +222,21 @@ pub async fn sync_mailbox_in_lanes(
     progress: &MailboxProgress,
 ) -> Result<PassOutcome> {
     let (sources, destinations) = tokio::join!(source.survey(), destination.survey());
-    let (sources, destinations) = (sources?, destinations?);
-    let mut plans =
-        mapping::plan_folders(&sources.folders, &destinations.folders, destination.delimiter(), rules);
+    let (sources, mut destinations) = (sources?, destinations?);
+    let mut cursors = ledger.cursors().await?;
+    let surveys = (&sources, &mut destinations);
+    let mut layout = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors).await?;
     let barrier = Barrier::raise(ledger, destination).await?;
     let fingerprint = rules.fingerprint(sources.homes.as_deref());
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&fingerprint);
     let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
 
-    let cursors = ledger.cursors().await?;
     let is_still = |plan: &FolderPlan| {
         same_rules
             && !barrier.concerns(&plan.destination)
             && is_still(plan, &sources, &destinations, cursors.get(&plan.source.path))
     };
+    let plans = &layout.plans;
     let mut still: Vec<bool> = plans.iter().map(is_still).collect();
     // Where folders are labels, whatever happens in one may change which of them a message is carried from, and the other
     // need not show it. A label that comes or goes does change the folder that is its own.
@@ -242,12 +249,12 @@ pub async fn sync_mailbox_in_lanes(
     // Further sessions are on their way while the folders are made.
     let busy = plans.iter().zip(&still).filter(|(_, still)| !**still).map(|(plan, _)| &plan.destination);
     let mut openings = lanes::Openings::begin(more, busy.collect::<BTreeSet<_>>().len());
-    let made = openings.meanwhile(make_folders(&mut plans, destination)).await?;
-    let mut outcome = PassOutcome::default();
+    let made = openings.meanwhile(layout.make(destination, ledger)).await?;
+    let plans = &layout.plans;
+    let mut outcome = PassOutcome { findings: layout.findings(), ..PassOutcome::default() };
     let mut changed = Vec::new();
     for (plan, mut still) in plans.iter().zip(still) {
-        if let Some(why) = plan.renamed.as_deref() {
-            outcome.findings.push(Finding::about(Code::FolderRenamed, &plan.source.path, why));
+        if plan.renamed.is_some() {
             still = !relist && is_still(plan);
         }
         if still {
@@ -266,7 +273,7 @@ pub async fn sync_mailbox_in_lanes(
     let pass = lanes::Pass { ledger, rules, progress, same_rules, labelled, made: &made, late: &late };
     let carried = pass.carry(source, destination, openings, changed, barrier).await?;
     outcome.add(carried.outcome);
-    forget_vanished_folders(&plans, source.facts().endpoint.protocol, ledger).await?;
+    forget_vanished_folders(plans, source.facts().endpoint.protocol, ledger).await?;
 
     let mut keywords_lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
     keywords_lost.extend(carried.keywords_lost);
@@ -288,7 +295,7 @@ pub async fn sync_mailbox_in_lanes(
     if let Some(failure) = carried.failed {
         return Err(failure);
     }
-    let in_between = labelled && has_moved(&plans, &sources, &ledger.cursors().await?);
+    let in_between = labelled && has_moved(plans, &sources, &ledger.cursors().await?);
     if !same_rules && !in_between {
         ledger.save_fact(JUDGED_BY, &fingerprint).await?;
     }
@@ -377,73 +384,6 @@ impl PassOutcome {
         self.digests_checked += other.digests_checked;
         self.findings.extend(other.findings);
     }
-}
-
-/// Makes the folders, and finds another name where the server says that it cannot hold this one: its rules about names
-/// are not announced anywhere, so its word on CREATE is the only way to learn them. Returns those that stand; a refusal
-/// concerns one folder, whose own pass names it.
-async fn make_folders(
-    plans: &mut [FolderPlan],
-    destination: &mut dyn Destination,
-) -> Result<BTreeSet<FolderPath>> {
-    let mut made = BTreeSet::new();
-    let wanted: Vec<usize> = (0..plans.len()).filter(|at| plans[*at].excluded.is_none()).collect();
-    let folders: Vec<(FolderPath, bool)> =
-        wanted.iter().map(|at| (plans[*at].destination.clone(), plans[*at].source.subscribed)).collect();
-    let mut reserved = Vec::new();
-    for (at, ended) in wanted.into_iter().zip(destination.ensure_folders(&folders).await?) {
-        match ended {
-            Ok(()) => drop(made.insert(plans[at].destination.clone())),
-            Err(failure) if failure.is(FailureCode::NameReserved) => reserved.push(at),
-            Err(failure) if failure.is(FailureCode::NameRefused) => {
-                let Some(other) = mapping::spell_plainly(plans, at) else { continue };
-                // The name is told only if it is one; else the folder's own pass says why it cannot be made.
-                if destination.ensure_folder(&other, plans[at].source.subscribed).await.is_ok() {
-                    plans[at].renamed = Some(mapping::renamed_to(&other));
-                    plans[at].destination = other.clone();
-                    made.insert(other);
-                }
-            }
-            Err(failure) if !matches!(failure.class, Class::Refused | Class::Message) => return Err(failure),
-            Err(_) => {}
-        }
-    }
-    make_aside(plans, reserved, destination, &mut made).await?;
-    Ok(made)
-}
-
-/// Makes folders whose names the server keeps for itself under another name, and what is below them with them.
-async fn make_aside(
-    plans: &mut [FolderPlan],
-    mut reserved: Vec<usize>,
-    destination: &mut dyn Destination,
-    made: &mut BTreeSet<FolderPath>,
-) -> Result<()> {
-    // A folder before what is below it, so that all of them go to one place.
-    reserved.sort_by_key(|at| plans[*at].destination.names().len());
-    let mut moved: Vec<(FolderPath, FolderPath)> = Vec::new();
-    for at in reserved {
-        let path = plans[at].destination.clone();
-        let below = moved.iter().find_map(|(from, to)| mapping::rebase(&path, from, to));
-        let tried = match below {
-            Some(other) => vec![(path.clone(), other.clone(), other)],
-            None => mapping::spell_aside(plans, at),
-        };
-        for (from, to, other) in tried {
-            match destination.ensure_folder(&other, plans[at].source.subscribed).await {
-                Ok(()) => {
-                    plans[at].renamed = Some(mapping::renamed_to(&other));
-                    plans[at].destination = other.clone();
-                    made.insert(other);
-                    moved.push((from, to));
-                    break;
-                }
-                Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {}
-                Err(failure) => return Err(failure),
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What a person is told of receipts that may still be sent.

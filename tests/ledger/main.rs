@@ -23,7 +23,7 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
-use mailferry::ledger::{Cursor, Foreign, Known, Ledger, LoginMark, NewRow, RowId, Settled, Store};
+use mailferry::ledger::{Cursor, Foreign, Known, Ledger, LoginMark, NewRow, Renaming, RowId, Settled, Store};
 use mailferry::mail::tls::Trust;
 use mailferry::model::failure::{Class, Failure};
 use mailferry::model::folder::FolderPath;
@@ -104,6 +104,7 @@ on_every_store!(
     everything_is_there_again_after_it_was_closed,
     a_step_is_whole_or_not_at_all,
     rows_are_adopted_replaced_forgotten_and_reopened,
+    a_folder_that_is_called_differently_keeps_all_that_is_known_of_it,
     whoever_carries_a_mailbox_is_alone_with_it,
     mailboxes_do_not_see_each_other,
     marks_of_logins_are_changed_one_after_the_other,
@@ -264,6 +265,50 @@ async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
     assert_eq!(rows[0].destination, None);
     assert_eq!(rows[1].destination, Some((folder(), arrival)));
     assert!(ledger.foreign(&folder(), 9).await.unwrap().is_empty());
+}
+
+async fn a_folder_that_is_called_differently_keeps_all_that_is_known_of_it(place: Place) {
+    let ledger = place.ledger().await;
+    let path = |name: &str| FolderPath::new([name]);
+    let renaming = |from: FolderPath, to: &str| Renaming { from, to: path(to) };
+    let beside = NewRow {
+        locator: Locator::Imap { folder: path("Beside"), uidvalidity: 7, uid: 1 },
+        ..new_row(1, Verdict::Pending)
+    };
+    let ids =
+        ledger.insert(&[new_row(1, Verdict::Pending), new_row(2, Verdict::Pending), beside]).await.unwrap();
+    let arrival = Arrival { uidvalidity: 9, uid: 100 };
+    ledger.begin_intent(&folder(), 9, 100, &ids).await.unwrap();
+    let arrived = |id| settled(id, Verdict::Delivered, Some(arrival.clone()));
+    ledger.settle(&[arrived(ids[0]), arrived(ids[2])], None).await.unwrap();
+    ledger.keep_foreign(&folder(), 9, &[Foreign { uid: 5, known: known(8) }]).await.unwrap();
+    let cursor = Cursor { uidvalidity: 7, messages: 2, destination_uidvalidity: 9, ..Cursor::default() };
+    ledger.save_cursor(&folder(), &cursor).await.unwrap();
+
+    ledger.rename_folder(Some(&renaming(folder(), "Source")), None).await.unwrap();
+    assert!(ledger.rows(&folder()).await.unwrap().is_empty());
+    let rows = ledger.rows(&path("Source")).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids[..2]);
+    assert_eq!(rows[0].destination, Some((folder(), arrival.clone())), "the other side is as it was");
+    assert_eq!(ledger.cursor(&folder()).await.unwrap(), None);
+    assert_eq!(ledger.cursor(&path("Source")).await.unwrap(), Some(cursor));
+
+    ledger.rename_folder(None, Some(&renaming(folder(), "There"))).await.unwrap();
+    for (name, id) in [("Source", ids[0]), ("Beside", ids[2])] {
+        let rows = ledger.rows(&path(name)).await.unwrap();
+        let row = rows.iter().find(|row| row.id == id).unwrap();
+        assert_eq!(row.destination, Some((path("There"), arrival.clone())));
+    }
+    assert_eq!(ledger.open_intents().await.unwrap()[0].folder, path("There"));
+    assert_eq!(ledger.claimed(&path("There"), 9).await.unwrap(), [100].into());
+    assert_eq!(ledger.foreign(&path("There"), 9).await.unwrap().len(), 1);
+
+    let (again, back) = (renaming(path("Source"), "Both"), renaming(path("There"), "Both there"));
+    ledger.rename_folder(Some(&again), Some(&back)).await.unwrap();
+    let rows = ledger.rows(&path("Both")).await.unwrap();
+    assert_eq!((rows.len(), &rows[0].destination), (2, &Some((path("Both there"), arrival))));
+    let counts = ledger.counts().await.unwrap();
+    assert_eq!((counts.source, counts.copied, counts.pending), (3, 2, 1));
 }
 
 async fn whoever_carries_a_mailbox_is_alone_with_it(place: Place) {

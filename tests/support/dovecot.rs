@@ -96,6 +96,8 @@ pub enum Store {
     MaildirFs,
     /// Dovecot's own single-message format.
     Sdbox,
+    /// One file per folder: a folder that holds mail cannot hold folders.
+    Mbox,
 }
 
 /// What a server shall be; see [`Dovecot::builder`].

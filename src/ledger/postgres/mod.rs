@@ -3,6 +3,7 @@
 
 mod columns;
 mod failing;
+mod folders;
 mod link;
 mod schema;
 mod store;
@@ -19,7 +20,7 @@ use self::columns::{Inserted, SettledColumns, digest, narrow, number, read_row, 
 use self::link::Link;
 use self::store::Spare;
 use super::columns::{COLUMNS, read_path, write_path};
-use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Row, RowId, Settled};
+use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Renaming, Row, RowId, Settled};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::message::{Flags, Verdict};
@@ -381,6 +382,10 @@ impl Ledger for PostgresLedger {
 
     async fn forget_cursors(&self) -> Result<()> {
         self.write("DELETE FROM mailferry.cursor WHERE ledger = $1", &[&self.id]).await
+    }
+
+    async fn rename_folder(&self, source: Option<&Renaming>, destination: Option<&Renaming>) -> Result<()> {
+        self.rename(source, destination).await
     }
 
     async fn counts(&self) -> Result<MessageCounts> {

@@ -2,6 +2,7 @@
 
 mod columns;
 mod file;
+mod folders;
 mod logins;
 mod store;
 
@@ -18,7 +19,7 @@ pub use self::store::SqliteStore;
 use self::columns::read_row;
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
 use super::columns::{COLUMNS, read_path, write_locator, write_path};
-use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Row, RowId, Settled};
+use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Renaming, Row, RowId, Settled};
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
@@ -401,6 +402,10 @@ impl Ledger for SqliteLedger {
 
     async fn forget_cursors(&self) -> Result<()> {
         self.transact(|t| t.execute("DELETE FROM cursor", []).map(drop)).await
+    }
+
+    async fn rename_folder(&self, source: Option<&Renaming>, destination: Option<&Renaming>) -> Result<()> {
+        self.rename(source, destination).await
     }
 
     async fn counts(&self) -> Result<MessageCounts> {

@@ -22,8 +22,10 @@ use crate::model::message::{Flags, Locator, Verdict};
 use crate::model::record::{Depth, Verification};
 use crate::model::text::counted;
 use crate::plan::mailboxes::PlannedMailbox;
+use crate::transfer::atlas::Atlas;
 use crate::transfer::flags::Manners;
-use crate::transfer::mapping::{other_names, plan_folders};
+use crate::transfer::mapping::plan_folders;
+use crate::transfer::names::NameRules;
 
 /// Of this many messages one is read on both sides at [`Depth::Sampled`].
 const SAMPLE: u8 = 100;
@@ -123,28 +125,28 @@ pub async fn verify_mailbox(
     Ok(Some(found))
 }
 
-/// The source's folders by the destination folder that their mail went to.
+/// The source's folders by the destination folder that their mail went to, as the passes remember it.
 async fn pair_folders(
     tools: &Tools,
     source: &mut dyn Source,
     destination: &mut dyn Destination,
     ledger: &dyn Ledger,
 ) -> Result<BTreeMap<FolderPath, Vec<Folder>>> {
-    let (sources, destinations) = (source.list_folders().await?, destination.list_folders().await?);
-    let plans = plan_folders(&sources, &destinations, destination.delimiter(), &tools.rules()?);
-    let is_there = |path: &FolderPath| destinations.iter().any(|folder| folder.path == *path);
+    let (sources, destinations) = (source.survey().await?, destination.list_folders().await?);
+    let names = NameRules::new(destination.delimiter(), destination.length_of_names());
+    let atlas = Atlas::load(ledger).await?;
+    let labelled = sources.homes.is_some();
+    let plans = plan_folders(&sources.folders, &destinations, labelled, &names, &tools.rules()?, &atlas);
     let mut folders: BTreeMap<FolderPath, Vec<Folder>> = BTreeMap::new();
-    for (at, plan) in plans.iter().enumerate().filter(|(_, plan)| plan.excluded.is_none()) {
-        // Where mail went says more than where it would go: the server may have refused a name.
-        let rows = ledger.rows(&plan.source.path).await?;
-        let went = rows.into_iter().find_map(|row| row.destination).map(|(folder, _)| folder);
-        let path = went.unwrap_or_else(|| {
-            // No mail went out of an empty folder.
-            let other = || other_names(&plans, at).find(is_there);
-            let stays = is_there(&plan.destination);
-            if stays { None } else { other() }.unwrap_or_else(|| plan.destination.clone())
-        });
-        folders.entry(path).or_default().push(plan.source.clone());
+    for plan in plans.into_iter().filter(|plan| plan.excluded.is_none()) {
+        let mut path = plan.destination;
+        if atlas.find(&plan.source.path).is_none() {
+            // A ledger of a version that did not remember names: where mail went says more than where it would go.
+            let rows = ledger.rows(&plan.source.path).await?;
+            let went = rows.into_iter().find_map(|row| row.destination).map(|(folder, _)| folder);
+            path = went.unwrap_or(path);
+        }
+        folders.entry(path).or_default().push(plan.source);
     }
     Ok(folders)
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::append::append_bodies;
 use super::bodies::{WantedUid, fetch_bodies};
 use super::folders::{Access, Row, list_messages_from, open_folder, status_folder};
-use super::names::{Spelling, quote};
+use super::names::{Spelling, encode_utf7, quote};
 use super::session::Session;
 use super::survey::survey_mailbox;
 use super::tokens::write_number_set;
@@ -16,7 +16,7 @@ use crate::mail::{
     Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Survey,
 };
 use crate::model::evidence::ServerFacts;
-use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
+use crate::model::failure::{Class, Failure, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::message::Flags;
 
@@ -96,9 +96,12 @@ impl Destination for ImapDestination {
     }
 
     async fn survey(&mut self) -> Result<Survey> {
-        let survey = match self.surveyed.take() {
-            Some(survey) => survey,
-            None => survey_mailbox(&mut self.session).await?.1,
+        let survey = if let Some(survey) = self.surveyed.take() {
+            survey
+        } else {
+            let (spelling, survey) = survey_mailbox(&mut self.session).await?;
+            self.spelling = spelling;
+            survey
         };
         let paths = |wanted: fn(&Folder) -> bool| -> BTreeSet<FolderPath> {
             survey.folders.iter().filter(|folder| wanted(folder)).map(|folder| folder.path.clone()).collect()
@@ -106,6 +109,24 @@ impl Destination for ImapDestination {
         self.known = paths(|folder| folder.selectable);
         self.subscribed = paths(|folder| folder.subscribed);
         Ok(survey)
+    }
+
+    fn length_of_names(&self) -> fn(&str) -> usize {
+        |name| encode_utf7(name).len()
+    }
+
+    async fn rename_folder(&mut self, from: &FolderPath, to: &FolderPath) -> Result<()> {
+        let (old, new) = (quote(&self.wire(from)), quote(&self.spelling.spell(to)));
+        self.session.run(&format!("RENAME {old} {new}"), |_| Ok(())).await.at(|| from.to_string())?;
+        // A subscription stays with the old name (RFC 9051 §6.3.6).
+        if self.subscribed.remove(from) {
+            let moved = [format!("UNSUBSCRIBE {old}"), format!("SUBSCRIBE {new}")];
+            let ended = self.session.run_all(&moved, |_, _| Ok(())).await?;
+            if ended.iter().all(Result::is_ok) {
+                self.subscribed.insert(to.clone());
+            }
+        }
+        Ok(())
     }
 
     async fn ensure_folder(&mut self, path: &FolderPath, subscribe: bool) -> Result<()> {
@@ -125,9 +146,8 @@ impl Destination for ImapDestination {
         }
         for (at, ended) in missing.iter().zip(self.run_for("CREATE", &missing, wanted).await?) {
             match ended {
-                // Somebody else was quicker, or the server keeps the name in another case: opening it will tell.
-                Err(failure) if !failure.is(FailureCode::FolderExists) => made[*at] = Err(failure),
-                Ok(()) | Err(_) => drop(self.known.insert(wanted[*at].0.clone())),
+                Err(failure) => made[*at] = Err(failure),
+                Ok(()) => drop(self.known.insert(wanted[*at].0.clone())),
             }
         }
         let unsubscribed = |at: &usize| {
@@ -136,10 +156,14 @@ impl Destination for ImapDestination {
         };
         let unsubscribed: Vec<usize> = (0..wanted.len()).filter(unsubscribed).collect();
         for (at, ended) in unsubscribed.iter().zip(self.run_for("SUBSCRIBE", &unsubscribed, wanted).await?) {
-            if ended.is_ok() {
-                self.subscribed.insert(wanted[*at].0.clone());
+            match ended {
+                Ok(()) => drop(self.subscribed.insert(wanted[*at].0.clone())),
+                // Mail arrives without it.
+                Err(failure) if failure.leaves_the_session() => {
+                    tracing::info!(failure = %failure.sentence(), "a folder cannot be subscribed to");
+                }
+                Err(failure) => made[*at] = Err(failure),
             }
-            made[*at] = ended;
         }
         Ok(made)
     }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::alphabet::Alphabet;
@@ -103,9 +104,11 @@ impl Spelling {
     /// The wire name of a path: as it was listed, or as it would be spelled. Names must not contain the delimiter: the plan
     /// has seen to that.
     pub fn to_wire(&self, path: &FolderPath) -> String {
-        if let Some(listed) = self.odd.get(path) {
-            return listed.clone();
-        }
+        self.odd.get(path).cloned().unwrap_or_else(|| self.spell(path))
+    }
+
+    /// The wire name of a path that is not listed.
+    pub fn spell(&self, path: &FolderPath) -> String {
         if path.is_inbox() {
             return "INBOX".to_owned();
         }
@@ -142,22 +145,22 @@ pub fn quote(wire: &str) -> String {
     quoted
 }
 
-fn base64() -> Option<GeneralPurpose> {
-    // Modified base64: a comma in place of the slash, no padding.
+/// Modified base64: a comma in place of the slash, no padding.
+static BASE64: LazyLock<Option<GeneralPurpose>> = LazyLock::new(|| {
     let alphabet = Alphabet::new("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,").ok()?;
     let config = GeneralPurposeConfig::new()
         .with_encode_padding(false)
         .with_decode_padding_mode(DecodePaddingMode::RequireNone)
         .with_decode_allow_trailing_bits(true);
     Some(GeneralPurpose::new(&alphabet, config))
-}
+});
 
 /// Encodes a name in modified UTF-7.
 pub fn encode_utf7(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());
     let mut run: Vec<u8> = Vec::new();
     let flush = |run: &mut Vec<u8>, encoded: &mut String| {
-        if let (false, Some(engine)) = (run.is_empty(), base64()) {
+        if let (false, Some(engine)) = (run.is_empty(), BASE64.as_ref()) {
             encoded.push('&');
             encoded.push_str(&engine.encode(&run));
             encoded.push('-');
@@ -193,7 +196,7 @@ pub fn decode_utf7(text: &str) -> Option<String> {
         if end == 0 {
             name.push('&');
         } else {
-            let bytes = base64()?.decode(&inside[..end]).ok()?;
+            let bytes = BASE64.as_ref()?.decode(&inside[..end]).ok()?;
             if bytes.len() % 2 != 0 {
                 return None;
             }

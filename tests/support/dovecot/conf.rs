@@ -75,6 +75,7 @@ pub fn text(spec: &Builder, listeners: &BTreeMap<&'static str, SocketAddr>, root
             Store::Maildir => "maildir:~/Maildir",
             Store::MaildirFs => "maildir:~/Maildir:LAYOUT=fs",
             Store::Sdbox => "sdbox:~/sdbox",
+            Store::Mbox => "mbox:~/mail:INBOX=~/inbox",
         }
     ));
     say(namespace(spec));

@@ -1,0 +1,272 @@
+//! Makes the folders at the destination, and finds another name where the server says that it cannot hold this one: its
+//! rules about names are not announced anywhere, so its word on CREATE, and what it lists afterwards, are the only ways to
+//! learn them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use super::mapping::{FolderPlan, rebase, renamed_to};
+use super::names::{NameRules, compose, fold};
+use crate::mail::{Destination, Folder};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::folder::FolderPath;
+
+/// The most names that are tried for one folder.
+const TRIES_MAX: usize = 30;
+/// The most numbers that one spelling is tried with.
+const NUMBERS_MAX: u32 = 1000;
+/// How often the list of folders is asked for to see what became of names that the server may have taken for others.
+const LOOKS_MAX: usize = 3;
+
+/// The folders that there are now.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Those that can be filled.
+    pub(super) there: BTreeSet<FolderPath>,
+    /// Those of them that were not there before.
+    pub(super) anew: BTreeSet<FolderPath>,
+}
+
+/// Makes the folders of the plans, except those that are left out or that a user removed. Where a folder gets another name,
+/// its plan says so. A refusal concerns one folder, whose own pass names it.
+///
+/// # Errors
+/// A failure that is about more than names: of the session, or a full mailbox.
+pub(super) async fn make_folders(
+    plans: &mut [FolderPlan],
+    names: &NameRules,
+    listed: &[Folder],
+    destination: &mut dyn Destination,
+) -> Result<Made> {
+    let mut alike: HashMap<FolderPath, BTreeSet<FolderPath>> = HashMap::new();
+    for path in plans.iter().map(|plan| &plan.destination).chain(listed.iter().map(|folder| &folder.path)) {
+        alike.entry(fold(path)).or_default().insert(path.clone());
+    }
+    let planned = plans.iter().map(|plan| (fold(&plan.destination), plan.wanted.clone())).collect();
+    let listed = listed.iter().map(|folder| (folder.path.clone(), folder.selectable)).collect();
+    let mut making = Making { plans, names, destination, listed, alike, planned, made: Made::default() };
+    making.run().await?;
+    Ok(making.made)
+}
+
+/// A folder whose name was refused.
+struct Refused {
+    at: usize,
+    said: Option<FailureCode>,
+}
+
+struct Making<'a> {
+    plans: &'a mut [FolderPlan],
+    names: &'a NameRules,
+    destination: &'a mut dyn Destination,
+    /// What the destination listed, each with whether it can hold mail.
+    listed: BTreeMap<FolderPath, bool>,
+    /// All paths, planned and listed, by what is left of them when neither case nor Unicode form counts.
+    alike: HashMap<FolderPath, BTreeSet<FolderPath>>,
+    /// Where plans go, by the same, each with what was wanted.
+    planned: BTreeMap<FolderPath, FolderPath>,
+    made: Made,
+}
+
+impl Making<'_> {
+    async fn run(&mut self) -> Result<()> {
+        let is_wanted = |plan: &FolderPlan| plan.excluded.is_none() && !plan.is_gone_at_destination();
+        let mut wanted: Vec<usize> = (0..self.plans.len()).filter(|at| is_wanted(&self.plans[*at])).collect();
+        // A folder before what is below it.
+        wanted.sort_by_key(|at| self.plans[*at].destination.names().len());
+        let folders: Vec<(FolderPath, bool)> = wanted
+            .iter()
+            .map(|at| (self.plans[*at].destination.clone(), self.plans[*at].source.subscribed))
+            .collect();
+        let (mut refused, mut doubtful) = (Vec::new(), Vec::new());
+        for (at, ended) in wanted.into_iter().zip(self.destination.ensure_folders(&folders).await?) {
+            match ended {
+                Ok(()) if self.is_doubtful(at) => doubtful.push(at),
+                Ok(()) => self.note(at),
+                Err(failure) if failure.is(FailureCode::FolderExists) => doubtful.push(at),
+                Err(failure) if is_about_the_name(&failure) => {
+                    refused.push(Refused { at, said: failure.code });
+                }
+                Err(failure) if failure.leaves_the_session() => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        for _ in 0..LOOKS_MAX {
+            if doubtful.is_empty() {
+                break;
+            }
+            doubtful = self.look_at(doubtful, &mut refused).await?;
+        }
+        refused.sort_by_key(|refused| self.plans[refused.at].destination.names().len());
+        let mut moved: Vec<(FolderPath, FolderPath)> = Vec::new();
+        for refused in refused {
+            self.call_differently(&refused, &mut moved).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the folder was made just now by a name that the server may take for another one.
+    fn is_doubtful(&self, at: usize) -> bool {
+        let path = &self.plans[at].destination;
+        match self.listed.get(path) {
+            Some(true) => false,
+            Some(false) => true,
+            None if path.is_inbox() => false,
+            None => {
+                self.alike.get(&fold(path)).is_some_and(|alike| alike.len() > 1) || compose(path) != *path
+            }
+        }
+    }
+
+    fn note(&mut self, at: usize) {
+        let path = &self.plans[at].destination;
+        if !path.is_inbox() && self.listed.get(path) != Some(&true) {
+            self.made.anew.insert(path.clone());
+        }
+        self.made.there.insert(path.clone());
+    }
+
+    /// Sees what the server lists for names that it may have taken for others. Returns those that got another name, to be
+    /// looked at again.
+    async fn look_at(&mut self, doubtful: Vec<usize>, refused: &mut Vec<Refused>) -> Result<Vec<usize>> {
+        let now = self.destination.list_folders().await?;
+        let mut again = Vec::new();
+        for at in doubtful {
+            let path = self.plans[at].destination.clone();
+            if let Some(folder) = now.iter().find(|folder| folder.path == path) {
+                if folder.selectable {
+                    self.note(at);
+                } else {
+                    // The name is taken by what cannot hold mail.
+                    refused.push(Refused { at, said: Some(FailureCode::NameReserved) });
+                }
+                continue;
+            }
+            let key = fold(&path);
+            let Some(twin) = now.iter().find(|folder| folder.selectable && fold(&folder.path) == key) else {
+                // Opening it will tell.
+                self.note(at);
+                continue;
+            };
+            let wanted = &self.plans[at].wanted;
+            let is_anothers = |plan: &FolderPlan| plan.destination == twin.path && plan.wanted != *wanted;
+            if !self.plans.iter().any(is_anothers) {
+                let twin = twin.path.clone();
+                self.rename(at, &twin);
+                self.note(at);
+                continue;
+            }
+            let other = (2..=u32::MAX).map(|n| self.names.spell(&path, n)).find(|name| {
+                self.is_free(name, at) && now.iter().all(|folder| fold(&folder.path) != fold(name))
+            });
+            // After a kill it is there already, and nobody else's.
+            let kept = self.names.spell(&path, 2);
+            let is_there =
+                self.is_free(&kept, at) && now.iter().any(|folder| folder.selectable && folder.path == kept);
+            let Some(other) = Some(kept).filter(|_| is_there).or(other) else { continue };
+            match self.try_name(at, &other).await? {
+                Ok(()) => {
+                    self.rename(at, &other);
+                    again.push(at);
+                }
+                Err(said) => refused.push(Refused { at, said }),
+            }
+        }
+        Ok(again)
+    }
+
+    /// Tries names for a folder whose own was refused, until the server takes one.
+    async fn call_differently(
+        &mut self,
+        refused: &Refused,
+        moved: &mut Vec<(FolderPath, FolderPath)>,
+    ) -> Result<()> {
+        let at = refused.at;
+        let path = self.plans[at].destination.clone();
+        let mut tried: BTreeSet<FolderPath> = BTreeSet::from([path.clone()]);
+        let mut open: VecDeque<FolderPath> = VecDeque::new();
+        // What is below a folder that is called differently goes with it.
+        let below = moved.iter().rev().find_map(|(from, to)| rebase(&path, from, to));
+        open.extend(below.clone());
+        open.extend(self.ladder(below.as_ref().unwrap_or(&path), refused.said, at));
+        let mut said = refused.said;
+        while let Some(name) = open.pop_front() {
+            if tried.len() > TRIES_MAX {
+                break;
+            }
+            if !tried.insert(name.clone()) || !self.is_free(&name, at) {
+                continue;
+            }
+            match self.try_name(at, &name).await? {
+                Ok(()) => {
+                    moved.push(turning_point(&path, &name));
+                    self.rename(at, &name);
+                    self.note(at);
+                    return Ok(());
+                }
+                // Another reason: what it asks for comes first.
+                Err(now) if now.is_some() && now != said => {
+                    for better in self.ladder(&name, now, at).into_iter().rev() {
+                        open.push_front(better);
+                    }
+                    said = now;
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The names that stricter rules give, as far as they are free.
+    fn ladder(&self, path: &FolderPath, said: Option<FailureCode>, at: usize) -> Vec<FolderPath> {
+        let spell = |rules: NameRules| {
+            (1..=NUMBERS_MAX)
+                .map(|n| rules.spell(path, n))
+                .find(|name| name != path && self.is_free(name, at))
+        };
+        self.names.stricter(path, said).into_iter().filter_map(spell).collect()
+    }
+
+    /// Whether no other folder is planned to this name, or to one below it.
+    fn is_free(&self, name: &FolderPath, at: usize) -> bool {
+        let (key, wanted) = (fold(name), &self.plans[at].wanted);
+        let at_or_below =
+            self.planned.range(&key..).take_while(|(path, _)| rebase(path, &key, &key).is_some());
+        at_or_below.into_iter().all(|(_, other)| other == wanted)
+    }
+
+    /// Makes a folder; the inner error is what the server says against the name.
+    async fn try_name(&mut self, at: usize, name: &FolderPath) -> Result<Result<(), Option<FailureCode>>> {
+        match self.destination.ensure_folder(name, self.plans[at].source.subscribed).await {
+            Ok(()) => Ok(Ok(())),
+            Err(failure) if failure.leaves_the_session() => Ok(Err(failure.code)),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// All that was planned together goes there.
+    fn rename(&mut self, at: usize, name: &FolderPath) {
+        let wanted = self.plans[at].wanted.clone();
+        self.planned.insert(fold(name), wanted.clone());
+        for plan in self.plans.iter_mut().filter(|plan| plan.wanted == wanted) {
+            plan.renamed = Some(renamed_to(name));
+            plan.destination = name.clone();
+        }
+    }
+}
+
+/// Whether another name may help: neither a right that is missing nor room nor the session is what the server spoke of.
+fn is_about_the_name(failure: &Failure) -> bool {
+    failure.leaves_the_session()
+        && failure.class != Class::Quota
+        && !failure.is(FailureCode::NoPermission)
+        && !failure.is(FailureCode::NotConnected)
+}
+
+/// The folders, old and new, that what is below goes with: the last names alike are left away.
+fn turning_point(path: &FolderPath, name: &FolderPath) -> (FolderPath, FolderPath) {
+    let (from, to) = (path.names(), name.names());
+    let same = from.iter().rev().zip(to.iter().rev()).take_while(|(a, b)| a == b).count();
+    let same = same.min(from.len().min(to.len()).saturating_sub(1));
+    let up = |names: &[String]| FolderPath::new(names[..names.len() - same].iter().cloned());
+    (up(from), up(to))
+}

@@ -1,0 +1,278 @@
+//! Folders: names that the destination cannot hold, that two servers read differently, or that somebody changes between two
+//! passes. Every message arrives, two folders stay two, and each change of a name is told.
+
+use std::collections::BTreeMap;
+
+use crate::support::dovecot::{Dovecot, LOOPBACK, Store as Disk, User};
+use crate::support::script::store::letter;
+use crate::support::script::{PASSWORD, Reaction, Script, Store};
+use crate::world::{ADMIN, NEW, World, lies_at, lies_in, lying};
+
+/// A mailbox with one letter in each of these folders, whose wire names are given; the letter is called like the folder.
+fn one_each(store: Store, folders: &[&str]) -> Store {
+    let mut store = store;
+    for name in folders {
+        let known = store.find(name.as_bytes()).is_some();
+        if !known {
+            store.create(name.as_bytes());
+        }
+        store.find(name.as_bytes()).unwrap().add(&[], letter(name));
+    }
+    store
+}
+
+/// The standard mailbox, and one letter in each of these folders.
+fn standard_and(folders: &[&str]) -> Store {
+    one_each(Store::standard(), folders)
+}
+
+/// A real destination with the mailbox [`NEW`].
+fn real(disk: Disk) -> Dovecot {
+    Dovecot::builder()
+        .imap(LOOPBACK)
+        .store(disk)
+        .user(User::new(NEW, PASSWORD))
+        .master(ADMIN, PASSWORD)
+        .start()
+}
+
+/// Which folder holds the letter, as far as exactly one does.
+fn place_of<'a>(lies: &'a BTreeMap<String, Vec<String>>, subject: &str) -> &'a str {
+    // An independent client tells the Message-ID.
+    let id = format!("Message-ID: <{}@a.test>", subject.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    let holds = |(_, named): &(&String, &Vec<String>)| named.iter().any(|it| it == subject || *it == id);
+    let found: Vec<&String> = lies.iter().filter(holds).map(|(folder, _)| folder).collect();
+    assert_eq!(found.len(), 1, "{subject}: {lies:#?}");
+    found[0]
+}
+
+#[test]
+fn what_is_called_like_the_inbox_below_a_prefix_is_not_the_inbox() {
+    let folders = ["INBOX", "INBOX.INBOX", "INBOX.INBOX.Sub", "INBOX.Inbox"];
+    let source = Script::imap(one_each(Store::empty().below_inbox('.'), &folders));
+    let destination = Script::imap(Store::empty());
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (4, 4, 0, 0, 0));
+    let lies = lies_in(&destination);
+    assert_eq!(lies.len(), 4, "{lies:?}");
+    assert_eq!(place_of(&lies, "INBOX"), "INBOX");
+    destination.forget();
+    world.run().expect(0, (4, 4, 0, 0, 0));
+    assert_eq!(destination.count("APPEND"), 0);
+    world.verify(&[]).expect(0, (4, 4, 0, 0, 0));
+}
+
+#[test]
+fn a_name_and_its_twin_in_modified_utf7_both_arrive() {
+    let source = Script::imap(standard_and(&["A&B", "A&-B"]));
+    let destination = Script::imap(Store::empty());
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (7, 7, 0, 0, 0)).expect_told("FolderRenamed");
+    let lies = lies_in(&destination);
+    assert_eq!(place_of(&lies, "A&-B"), "A&B");
+    assert_ne!(place_of(&lies, "A&B"), "A&B");
+    destination.forget();
+    world.run().expect(0, (7, 7, 0, 0, 0));
+    assert_eq!(destination.count("APPEND"), 0);
+    world.verify(&[]).expect(0, (7, 7, 0, 0, 0));
+}
+
+#[test]
+fn a_character_that_the_destination_refuses_is_replaced_and_told() {
+    for code in ["[CANNOT]", ""] {
+        let source = Script::imap(standard_and(&["R&-D", "R&-D/2020", "a#b?c", "Gr&APwA3w-e"]));
+        let destination = Script::imap(Store::empty());
+        let refusal = format!("{code} the name has a character that is not allowed");
+        destination.bend(move |command| {
+            let is_odd = command.verb == "CREATE" && command.has("&") || command.is("CREATE a#b?c");
+            is_odd.then(|| Reaction::no(&refusal))
+        });
+        let world = World::imap(&source, &destination);
+        world.run().expect(0, (9, 9, 0, 0, 0)).expect_told("FolderRenamed");
+        let lies = lies_in(&destination);
+        assert_eq!(place_of(&lies, "R&-D"), "R_D", "{lies:?}");
+        assert_eq!(place_of(&lies, "R&-D/2020"), "R_D/2020", "{lies:?}");
+        destination.forget();
+        world.run().expect(0, (9, 9, 0, 0, 0)).expect_told("FolderRenamed");
+        assert_eq!((destination.count("APPEND"), destination.count("CREATE")), (0, 0));
+        world.verify(&[]).expect(0, (9, 9, 0, 0, 0));
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_by_any_name_is_named_and_the_others_arrive() {
+    let source = Script::imap(standard_and(&["Other"]));
+    let destination = Script::imap(Store::empty());
+    destination.bend(|command| {
+        let is_it = command.verb == "CREATE" && command.text.to_lowercase().contains("ork");
+        is_it.then(|| Reaction::no("[NOPERM] not for you"))
+    });
+    let outcome = World::imap(&source, &destination).run();
+    assert_eq!(outcome.ended.code, 22, "{outcome:#?}");
+    outcome.expect_told("Work");
+    assert_eq!(lies_in(&destination), lying(&[("INBOX", &["one", "two", "three"]), ("Other", &["Other"])]));
+}
+
+#[test]
+fn where_a_folder_with_mail_holds_no_folders_they_lie_side_by_side() {
+    let folders = ["INBOX", "Clients", "Clients/ACME", "Clients/ACME/2020"];
+    let source = Script::imap(one_each(Store::empty(), &folders));
+    let destination = real(Disk::Mbox);
+    let world = World::between("IMAP", source.address(), destination.imap());
+    world.run().expect(0, (4, 4, 0, 0, 0)).expect_told("Clients - ACME - 2020");
+    let lies = lies_at(&mut destination.mailbox(NEW));
+    assert_eq!(place_of(&lies, "Clients"), "Clients");
+    assert_eq!(place_of(&lies, "Clients/ACME"), "Clients - ACME");
+    assert_eq!(place_of(&lies, "Clients/ACME/2020"), "Clients - ACME - 2020");
+    source.store().folder("Clients/ACME").add(&[], letter("one more"));
+    world.run().expect(0, (5, 5, 0, 0, 0));
+    assert_eq!(place_of(&lies_at(&mut destination.mailbox(NEW)), "one more"), "Clients - ACME");
+    world.verify(&[]).expect(0, (5, 5, 0, 0, 0));
+}
+
+#[test]
+fn names_that_are_too_long_are_cut_and_stay_apart() {
+    let long = |last: char| format!("{}{last}", "x".repeat(299));
+    let deep = format!("{}/{}/{}", "y".repeat(200), "z".repeat(200), "deep");
+    let umlauts = format!("&{}-", "APwA,AD8".repeat(40));
+    let (a, b) = (long('a'), long('b'));
+    for disk in [Disk::Maildir, Disk::Sdbox] {
+        let source = Script::imap(standard_and(&[&a, &b, &deep, &umlauts]));
+        let destination = real(disk);
+        let world = World::between("IMAP", source.address(), destination.imap());
+        world.run().expect(0, (9, 9, 0, 0, 0)).expect_told("FolderRenamed");
+        let lies = lies_at(&mut destination.mailbox(NEW));
+        assert_ne!(place_of(&lies, &a), place_of(&lies, &b));
+        assert!(place_of(&lies, &a).starts_with(&"x".repeat(200)), "{lies:?}");
+        for subject in [&deep, &umlauts] {
+            place_of(&lies, subject);
+        }
+        let outcome = world.run();
+        outcome.expect(0, (9, 9, 0, 0, 0));
+        assert_eq!(lies_at(&mut destination.mailbox(NEW)), lies);
+        world.verify(&[]).expect(0, (9, 9, 0, 0, 0));
+    }
+}
+
+/// Makes a scripted destination take `work` for the `Work` that it has.
+fn without_case(destination: &Script, says_exists: bool) {
+    destination.bend(move |command| {
+        let answer =
+            if says_exists { Reaction::no("[ALREADYEXISTS] it is there") } else { Reaction::ok("made") };
+        (command.text == "CREATE work").then_some(answer)
+    });
+}
+
+#[test]
+fn names_that_differ_in_case_alone_stay_apart_where_the_destination_has_none() {
+    for says_exists in [true, false] {
+        let source = Script::imap(standard_and(&["work"]));
+        let destination = Script::imap(Store::empty());
+        without_case(&destination, says_exists);
+        let world = World::imap(&source, &destination);
+        world.run().expect(0, (6, 6, 0, 0, 0)).expect_told("FolderRenamed");
+        let all =
+            [("INBOX", &["one", "two", "three"][..]), ("Work", &["four", "five"]), ("work (2)", &["work"])];
+        assert_eq!(lies_in(&destination), lying(&all));
+        destination.forget();
+        world.run().expect(0, (6, 6, 0, 0, 0)).expect_told("FolderRenamed");
+        assert_eq!((destination.count("APPEND"), destination.count("CREATE")), (0, 0));
+        world.verify(&[]).expect(0, (6, 6, 0, 0, 0));
+        assert!(destination.verbs().iter().all(|verb| !verb.contains("EXPUNGE") && verb != "DELETE"));
+    }
+}
+
+#[test]
+fn a_folder_that_is_there_in_another_case_is_filled_and_told() {
+    let source = Script::imap(one_each(Store::empty(), &["work"]));
+    let mut there = Store::empty();
+    there.make("Work").add(&[], letter("somebody's own"));
+    let destination = Script::imap(there);
+    without_case(&destination, true);
+    World::imap(&source, &destination).run().expect(0, (1, 1, 0, 0, 0)).expect_told("FolderRenamed");
+    assert_eq!(lies_in(&destination), lying(&[("Work", &["somebody's own", "work"])]));
+}
+
+#[test]
+fn a_subscription_that_is_refused_stops_no_mail() {
+    let source = Script::imap(Store::standard());
+    let destination = Script::imap(Store::empty());
+    destination.on("SUBSCRIBE", Reaction::no("[NOPERM] subscriptions are closed"));
+    World::imap(&source, &destination).run().expect(0, (5, 5, 0, 0, 0));
+    assert_eq!(lies_in(&destination).len(), 2);
+}
+
+#[test]
+fn a_folder_that_is_renamed_at_the_source_is_renamed_at_the_destination() {
+    let source = Script::imap(standard_and(&["Work/2020", "Work/2020/Q1"]));
+    let destination = Script::imap(Store::empty());
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (7, 7, 0, 0, 0));
+    for folder in &mut source.store().folders {
+        let name = String::from_utf8_lossy(&folder.name).replace("Work", "Customers");
+        folder.name = name.into_bytes();
+    }
+    source.store().folder("Customers/2020").add(&[], letter("one more"));
+    destination.forget();
+    world.run().expect(0, (8, 8, 0, 0, 0));
+    let all = [
+        ("INBOX", &["one", "two", "three"][..]),
+        ("Customers", &["four", "five"]),
+        ("Customers/2020", &["Work/2020", "one more"]),
+        ("Customers/2020/Q1", &["Work/2020/Q1"]),
+    ];
+    assert_eq!((lies_in(&destination), destination.count("APPEND")), (lying(&all), 1));
+    assert!(!destination.store().names().iter().any(|name| name.starts_with("Work")));
+    destination.forget();
+    world.run().expect(0, (8, 8, 0, 0, 0));
+    assert_eq!(
+        (destination.count("APPEND"), destination.count("CREATE"), destination.count("RENAME")),
+        (0, 0, 0)
+    );
+    world.verify(&[]).expect(0, (8, 8, 0, 0, 0));
+}
+
+#[test]
+fn a_rename_at_the_source_sends_nothing_again_where_the_destination_keeps_the_old_name() {
+    // It refuses, the folder had been there before, or the new name is taken.
+    for case in ["refused", "found", "taken"] {
+        let source = Script::imap(Store::standard());
+        let mut there = Store::empty();
+        match case {
+            "found" => drop(there.make("Work").add(&[], letter("somebody's own"))),
+            "taken" => drop(there.make("Customers").add(&[], letter("somebody's own"))),
+            _ => {}
+        }
+        let destination = Script::imap(there);
+        if case == "refused" {
+            destination.on("RENAME", Reaction::no("[NOPERM] no"));
+        }
+        let world = World::imap(&source, &destination);
+        world.run().expect(0, (5, 5, 0, 0, 0));
+        source.store().folder("Work").name = b"Customers".to_vec();
+        source.store().folder("Customers").add(&[], letter("one more"));
+        destination.forget();
+        world.run().expect(0, (6, 6, 0, 0, 0)).expect_told("FolderRenamed");
+        assert_eq!(destination.count("APPEND"), 1, "{case}");
+        assert_eq!(place_of(&lies_in(&destination), "one more"), "Work", "{case}");
+        world.verify(&[]).expect(0, (6, 6, 0, 0, 0));
+    }
+}
+
+#[test]
+fn a_folder_that_a_user_renames_at_the_destination_is_followed_and_told() {
+    let source = Script::imap(Store::standard());
+    let destination = Script::imap(Store::empty());
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (5, 5, 0, 0, 0));
+    destination.store().folder("Work").name = b"My work".to_vec();
+    source.store().folder("Work").add(&[], letter("one more"));
+    source.store().folder("Work").set_flags(2, &["\\Seen"]);
+    destination.forget();
+    world.run().expect(0, (6, 6, 0, 0, 0)).expect_told("FolderGoneAtDestination");
+    assert_eq!(destination.count("APPEND"), 1);
+    let all = [("INBOX", &["one", "two", "three"][..]), ("My work", &["four", "five", "one more"])];
+    assert_eq!(lies_in(&destination), lying(&all));
+    assert_eq!(destination.store().folder("My work").letter(2).flags, ["\\Seen"]);
+    world.verify(&[]).expect(0, (6, 6, 0, 0, 0));
+}
