@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailferry/targ
 endif
 endif
 
-.PHONY: help setup setup-demo demo servers cluster cluster-demo cluster-down test faults scale bench fmt lint clean
+.PHONY: help setup setup-demo setup-bench demo servers cluster cluster-demo cluster-down test faults scale bench fmt lint clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ setup: ## install what the tests need (system packages), check the toolchain, bu
 
 setup-demo:
 	@scripts/setup demo
+
+setup-bench:
+	@scripts/setup bench
 
 demo: setup-demo ## the whole story on this machine: real servers, a mixed migration, the reports
 	$(CARGO) build --bin mailferry --example demo
@@ -54,8 +57,10 @@ scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of a
 	$(CARGO) build --release --bin mailferry
 	tests/cluster/during $(CARGO) run --quiet --example scale
 
-bench: setup ## the product beside the limit of two servers and beside mbsync, as a table; and what its parts cost
+bench: setup-bench ## the product beside the limit of two servers and beside mbsync, as a table; and what its parts cost
+	$(CARGO) build --quiet --release --bin mailferry
 	$(CARGO) run --quiet --release --example bench
+	$(CARGO) run --quiet --release --example bench large
 	$(CARGO) run --quiet --release --example bench micro
 
 fmt: ## format the sources

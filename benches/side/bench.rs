@@ -7,7 +7,8 @@
 //! `bench engine SOURCE DESTINATION USER PASSWORD STATE SESSIONS`, `bench pop3 …` (the engine with a POP3 source),
 //! `bench retr …` (that source alone; nothing is kept) and `bench raw …` run one peer against servers that are there
 //! already: so the product can be put beside others in somebody else's measurement. With `BENCH_CA`, the PEM file of an
-//! authority, they speak TLS from the first byte. `bench micro` measures single parts of the engine.
+//! authority, they speak TLS from the first byte. `bench large` measures passes over one large folder, and `bench micro`
+//! single parts of the engine.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -20,7 +21,9 @@
 )]
 
 mod engine;
+mod large;
 mod micro;
+mod peers;
 mod raw;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -77,10 +80,11 @@ fn main() -> ExitCode {
             run_peer(peer, &job, Path::new(state))
         }
         [] => table::run(),
+        ["large"] => large::run(),
         ["micro"] => micro::run(),
         _ => {
             eprintln!(
-                "usage: bench [micro | engine|pop3|retr|raw SOURCE DESTINATION USER PASSWORD STATE SESSIONS]"
+                "usage: bench [large | micro | engine|pop3|retr|raw SOURCE DESTINATION USER PASSWORD STATE SESSIONS]"
             );
             ExitCode::FAILURE
         }

@@ -122,6 +122,7 @@ fn ledgers() {
                     destination: Some((folder.clone(), Arrival { uidvalidity: 9, uid })),
                     verdict: Verdict::Delivered,
                     replaces: None,
+                    refused: None,
                 })
                 .collect();
             ledger.settle(&settled, Some(intent)).await.unwrap();

@@ -1,43 +1,32 @@
 //! The rounds and the table: servers of its own, every peer in turn, minimum, median and maximum of each figure.
 
 use std::env;
-use std::fs;
-use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
+use crate::peers::{COMMAND, PASSWORD, Run, USER, Ways, binary, carry, installed};
 use crate::support::ca::Ca;
 use crate::support::compare::differences;
-use crate::support::corpus::Corpus;
+use crate::support::corpus::{Corpus, Message};
 use crate::support::dovecot::{Builder, Dovecot, LOOPBACK, User};
 
-const USER: &str = "bench@bench.test";
-const PASSWORD: &str = "secret";
-/// How often a peer's memory and CPU time are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Clock ticks of `/proc/PID/stat` in a second, on every Linux in use.
-const TICKS: f64 = 100.0;
+/// New messages of a delta, and as many changed flags.
+const CHANGES: usize = 20;
 
-/// What one run took.
-#[derive(Clone, Copy)]
-struct Run {
-    wall: f64,
-    cpu: f64,
-    memory: f64,
+/// One line of a table.
+pub struct Line {
+    /// Whose.
+    pub peer: String,
+    /// One for each round.
+    pub runs: Vec<Run>,
 }
 
-/// One line of the table.
-struct Line {
-    peer: String,
-    runs: Vec<Run>,
-}
-
-fn number(name: &str, otherwise: usize) -> usize {
+/// A number from the environment.
+pub fn number(name: &str, otherwise: usize) -> usize {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-fn server(ca: Option<&Ca>) -> Builder {
+/// A server of the measurement.
+pub fn server(ca: Option<&Ca>) -> Builder {
     let server = Dovecot::builder()
         .imap(LOOPBACK)
         .user(User::new(USER, PASSWORD))
@@ -55,40 +44,56 @@ pub fn run() -> ExitCode {
     // Read once, so that the server's caches are warm for the first peer as for the last.
     let account = source.mailbox(USER).read_all();
     let bytes: u64 = account.folders.values().flatten().map(|row| row.size as u64).sum();
+    let news: Vec<Message> = Corpus::new(8).ordinary_only().inbox_only().messages(CHANGES).collect();
 
-    let mut peers = vec![
-        "raw, 4 connections",
-        "raw, 1 connection",
-        "mailferry, 4 connections",
-        "mailferry, 1 connection",
-    ];
+    let mut peers =
+        vec!["raw, 4 connections", "raw, 1 connection", "engine, 4 connections", "engine, 1 connection"];
+    if binary().is_some() {
+        peers.push(COMMAND);
+    } else {
+        println!("without the command: cargo build --release --bin mailferry");
+    }
     if installed("mbsync") {
         peers.push("mbsync");
     }
     if env::var_os("BENCH_COMMAND").is_some() {
         peers.push("BENCH_COMMAND");
     }
-    let mut full: Vec<Line> =
-        peers.iter().map(|peer| Line { peer: (*peer).to_owned(), runs: Vec::new() }).collect();
-    let mut idle: Vec<Line> = Vec::new();
+    let (mut full, mut idle, mut delta) = (Vec::new(), Vec::new(), Vec::new());
     let mut same = true;
     for _ in 0..rounds {
-        for (at, peer) in peers.iter().enumerate() {
+        for peer in &peers {
             let state = tempfile::tempdir().unwrap();
             let destination = server(ca.as_ref()).start();
-            full[at].runs.push(carry(peer, &source, &destination, state.path(), ca.as_ref()));
-            if peer.starts_with("mailferry") {
-                let found = differences(&account, &destination.mailbox(USER).read_all());
+            let port = |server: &Dovecot| if ca.is_some() { server.imaps() } else { server.imap() }.port();
+            let ways = Ways {
+                source: port(&source),
+                destination: port(&destination),
+                state: state.path(),
+                authority: ca.as_ref().map(Ca::pem),
+            };
+            note(&mut full, peer, carry(peer, &ways));
+            let mut compare = |when: &str| {
+                let now = source.mailbox(USER).read_all();
+                let found = differences(&now, &destination.mailbox(USER).read_all());
                 same &= found.is_empty();
-                found.iter().for_each(|line| println!("{peer}: {line}"));
+                found.iter().for_each(|line| println!("{peer}, {when}: {line}"));
+            };
+            let ours = peer.starts_with("engine") || *peer == COMMAND;
+            if ours {
+                compare("full");
             }
-            if !peer.starts_with("raw") {
-                let run = carry(peer, &source, &destination, state.path(), ca.as_ref());
-                match idle.iter_mut().find(|line| line.peer == *peer) {
-                    Some(line) => line.runs.push(run),
-                    None => idle.push(Line { peer: (*peer).to_owned(), runs: vec![run] }),
-                }
+            if peer.starts_with("raw") {
+                continue;
             }
+            note(&mut idle, peer, carry(peer, &ways));
+            let changed = change(&source, &news);
+            note(&mut delta, peer, carry(peer, &ways));
+            if ours {
+                compare("delta");
+            }
+            // The next peer finds what this one found.
+            undo(&source, &changed);
         }
     }
     println!(
@@ -96,8 +101,9 @@ pub fn run() -> ExitCode {
         bytes as f64 / 1e6,
         if ca.is_some() { "with" } else { "without" }
     );
-    print("Full sync", &full, messages);
-    print("Nothing changed", &idle, messages);
+    print("Full sync", &full, Some(messages));
+    print("Nothing changed", &idle, None);
+    print(&format!("{CHANGES} new messages, {CHANGES} changed flags"), &delta, None);
     println!(
         "{}",
         if same {
@@ -109,131 +115,80 @@ pub fn run() -> ExitCode {
     if same { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn installed(program: &str) -> bool {
-    Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+/// Puts a figure into a peer's line.
+pub fn note(lines: &mut Vec<Line>, peer: &str, run: Run) {
+    match lines.iter_mut().find(|line| line.peer == peer) {
+        Some(line) => line.runs.push(run),
+        None => lines.push(Line { peer: peer.to_owned(), runs: vec![run] }),
+    }
 }
 
-/// Runs one peer once.
-fn carry(peer: &str, source: &Dovecot, destination: &Dovecot, state: &Path, ca: Option<&Ca>) -> Run {
-    let port = |server: &Dovecot| if ca.is_some() { server.imaps() } else { server.imap() }.port();
-    let (old, new) = (port(source), port(destination));
-    let authority = ca.map(|ca| {
-        let path = state.join("ca.pem");
-        fs::write(&path, ca.pem()).unwrap();
-        path
-    });
-    let mut command = match peer {
-        "mbsync" => {
-            let config = state.join("mbsyncrc");
-            fs::write(&config, mbsync_config(old, new, state, authority.as_deref())).unwrap();
-            let mut command = Command::new("mbsync");
-            command.arg("-q").arg("-c").arg(config).arg("all");
-            command
-        }
-        "BENCH_COMMAND" => {
-            let text = env::var("BENCH_COMMAND").unwrap();
-            let text = text
-                .replace("@SRC", &old.to_string())
-                .replace("@DST", &new.to_string())
-                .replace("@USER", USER)
-                .replace("@STATE", &state.display().to_string());
-            let mut command = Command::new("sh");
-            command.args(["-c", &text]);
-            command
-        }
-        ours => {
-            let (name, rest) = ours.split_once(", ").unwrap();
-            let engine = if name == "mailferry" { "engine" } else { name };
-            let mut command = Command::new(env::current_exe().unwrap());
-            command.args([engine, &old.to_string(), &new.to_string(), USER, PASSWORD]);
-            command.arg(state).arg(rest.split_once(' ').unwrap().0);
-            command
-        }
-    };
-    match &authority {
-        Some(path) => command.env("BENCH_CA", path),
-        None => command.env_remove("BENCH_CA"),
-    };
-    let start = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let id = child.id().to_string();
-    let mut run = Run { wall: 0.0, cpu: 0.0, memory: 0.0 };
-    let status = loop {
-        run.cpu = cpu_seconds(&id).unwrap_or(run.cpu);
-        run.memory = peak_memory(&id).unwrap_or(run.memory);
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        sleep(LOOK_EVERY);
-    };
-    run.wall = start.elapsed().as_secs_f64();
-    assert!(status.success(), "{peer} failed");
-    run
+/// The UIDs of messages that came and of those that were flagged.
+struct Changed {
+    came: Vec<String>,
+    flagged: Vec<String>,
 }
 
-/// The CPU seconds that a process has used, its own and the kernel's for it.
-fn cpu_seconds(id: &str) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    let used = (ticks(11)? + ticks(12)?) / TICKS;
-    (used > 0.0).then_some(used)
+fn change(source: &Dovecot, news: &[Message]) -> Changed {
+    let mut client = source.mailbox(USER);
+    client.select("INBOX").unwrap();
+    let flagged: Vec<String> = search(&mut client, "UNFLAGGED").into_iter().take(CHANGES).collect();
+    client.command(&format!("UID STORE {} +FLAGS.SILENT (\\Flagged)", flagged.join(","))).unwrap();
+    let before = search(&mut client, "ALL");
+    client.append_all("INBOX", &news.iter().collect::<Vec<_>>()).unwrap();
+    client.select("INBOX").unwrap();
+    let came = search(&mut client, "ALL").into_iter().filter(|uid| !before.contains(uid)).collect();
+    Changed { came, flagged }
 }
 
-/// The most memory that a process has had, in MB.
-fn peak_memory(id: &str) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1000.0)
+fn undo(source: &Dovecot, changed: &Changed) {
+    let mut client = source.mailbox(USER);
+    client.select("INBOX").unwrap();
+    client.command(&format!("UID STORE {} -FLAGS.SILENT (\\Flagged)", changed.flagged.join(","))).unwrap();
+    let came = changed.came.join(",");
+    client.command(&format!("UID STORE {came} +FLAGS.SILENT (\\Deleted)")).unwrap();
+    client.command(&format!("UID EXPUNGE {came}")).unwrap();
 }
 
-fn print(title: &str, lines: &[Line], messages: usize) {
+/// The UIDs of the open folder that fit.
+pub fn search(client: &mut crate::support::imap::Client, what: &str) -> Vec<String> {
+    let found = client.command(&format!("UID SEARCH {what}")).unwrap();
+    let text = found.iter().map(|response| String::from_utf8_lossy(&response.text).into_owned());
+    let lines: Vec<String> = text.filter(|line| line.starts_with("* SEARCH")).collect();
+    lines.iter().flat_map(|line| line.split_whitespace().skip(2)).map(str::to_owned).collect()
+}
+
+/// Prints the lines of one table. With a number of messages it is a full sync, and shown against the first line.
+pub fn print(title: &str, lines: &[Line], messages: Option<usize>) {
     println!(
         "| {title} | wall s min/med/max | msg/s | % of the limit | CPU s | peak MB |\n| --- | --- | --- | --- | --- | --- |"
     );
-    let sorted = |line: &Line, of: fn(&Run) -> f64| {
-        let mut figures: Vec<f64> = line.runs.iter().map(of).collect();
-        figures.sort_by(f64::total_cmp);
-        figures
-    };
-    let middle = |figures: &[f64]| figures[figures.len() / 2];
-    let limit = lines.first().map_or(1.0, |line| middle(&sorted(line, |run| run.wall)));
+    let limit = lines.first().map_or(1.0, |line| median(&sorted(line, |run| run.wall)));
     for line in lines {
         let wall = sorted(line, |run| run.wall);
-        let share = if title == "Full sync" {
-            format!("{:.0}", 100.0 * limit / middle(&wall))
-        } else {
-            String::new()
-        };
+        let (speed, share) = messages.map_or_else(Default::default, |messages| {
+            let (speed, share) = (messages as f64 / median(&wall), 100.0 * limit / median(&wall));
+            (format!("{speed:.0}"), format!("{share:.0}"))
+        });
         println!(
-            "| {} | {:.2} / {:.2} / {:.2} | {:.0} | {share} | {:.2} | {:.0} |",
+            "| {} | {:.2} / {:.2} / {:.2} | {speed} | {share} | {:.2} | {:.0} |",
             line.peer,
             wall[0],
-            middle(&wall),
+            median(&wall),
             wall[wall.len() - 1],
-            messages as f64 / middle(&wall),
-            middle(&sorted(line, |run| run.cpu)),
+            median(&sorted(line, |run| run.cpu)),
             sorted(line, |run| run.memory)[line.runs.len() - 1],
         );
     }
     println!();
 }
 
-fn mbsync_config(old: u16, new: u16, state: &Path, authority: Option<&Path>) -> String {
-    let tls = authority.map_or("SSLType None".to_owned(), |path| {
-        format!("SSLType IMAPS\nSystemCertificates no\nCertificateFile {}", path.display())
-    });
-    let store = |name: &str, port: u16| {
-        format!(
-            "IMAPStore {name}\nHost localhost\nPort {port}\nUser {USER}\nPass {PASSWORD}\n{tls}\nAuthMechs LOGIN\n\
-             PathDelimiter /\n\n"
-        )
-    };
-    format!(
-        "FSync no\n{}{}Channel all\nFar :far:\nNear :near:\nPatterns *\nCreate Near\nSync Pull\nCopyArrivalDate yes\n\
-         SyncState {}/\n",
-        store("far", old),
-        store("near", new),
-        state.display()
-    )
+fn sorted(line: &Line, of: fn(&Run) -> f64) -> Vec<f64> {
+    let mut figures: Vec<f64> = line.runs.iter().map(of).collect();
+    figures.sort_by(f64::total_cmp);
+    figures
+}
+
+fn median(figures: &[f64]) -> f64 {
+    figures[figures.len() / 2]
 }
