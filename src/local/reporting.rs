@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::state::MigrationState;
 use crate::api::MailMigration;
-use crate::ledger::{Row, Store};
+use crate::ledger::{Ledger, Row, Store};
 use crate::model::address::Address;
 use crate::model::failure::{Failure, Result};
 use crate::model::message::Locator;
@@ -74,6 +74,16 @@ impl Remembered {
         keep: &(dyn Fn(&MessageRow) -> bool + Sync),
         sink: &mut dyn MessageSink,
     ) -> Result<BTreeMap<Address, Failure>> {
+        self.hand_over(false, keep, sink).await
+    }
+
+    /// As [`Self::feed`]; with `only_exceptions`, ledgers in which everything arrived as it was are not read through.
+    async fn hand_over(
+        &self,
+        only_exceptions: bool,
+        keep: &(dyn Fn(&MessageRow) -> bool + Sync),
+        sink: &mut dyn MessageSink,
+    ) -> Result<BTreeMap<Address, Failure>> {
         let mut unread = BTreeMap::new();
         for planned in self.known.mailboxes() {
             let ledger = match self.store.find(&self.state.key(&planned.source)).await {
@@ -86,7 +96,11 @@ impl Remembered {
             };
             let mut after = 0;
             loop {
-                let page = match ledger.page(after, PAGE).await {
+                let page = match after {
+                    0 if only_exceptions => first_page_with_exceptions(&*ledger).await,
+                    _ => ledger.page(after, PAGE).await,
+                };
+                let page = match page {
                     Ok(page) => page,
                     Err(failure) => {
                         unread.insert(planned.source.clone(), failure);
@@ -113,7 +127,7 @@ impl Remembered {
     pub async fn report(&self, now: Timestamp) -> Result<Report> {
         let mut exceptions = Exceptions::default();
         let is_exception = |row: &MessageRow| !matches!(row.verdict.word(), "Delivered" | "Pending");
-        let unread = self.feed(&is_exception, &mut Named(&mut exceptions)).await?;
+        let unread = self.hand_over(true, &is_exception, &mut Named(&mut exceptions)).await?;
         let mut report = self.known.report(exceptions, now)?;
         for row in &mut report.mailboxes {
             if let Some(failure) = unread.get(&row.source) {
@@ -123,6 +137,16 @@ impl Remembered {
         }
         Ok(report)
     }
+}
+
+/// The first page of a ledger; nothing when all that it knows arrived as it was or is still to come. Counting is cheaper than
+/// reading, and most ledgers are like that.
+async fn first_page_with_exceptions(ledger: &dyn Ledger) -> Result<Vec<Row>> {
+    let counts = ledger.counts().await?;
+    if counts.excluded + counts.failed == 0 && ledger.count_altered().await? == 0 {
+        return Ok(Vec::new());
+    }
+    ledger.page(0, PAGE).await
 }
 
 struct Named<'a>(&'a mut Exceptions);
