@@ -79,7 +79,15 @@ impl Host {
         self.offers().entry(port).or_default().failing.insert(word)
     }
 
-    /// A session ended while a command with an extension was not answered; the second time the extension counts as failing.
+    /// An extension of the server at a port did what it should: sessions that ended at it ended by chance.
+    pub(super) fn note_working(&self, port: u16, word: &str) {
+        if let Some(offers) = self.offers().get_mut(&port) {
+            offers.suspected.remove(word);
+        }
+    }
+
+    /// A session ended while a command with an extension was not answered; the second time in a row the extension counts as
+    /// failing.
     pub(super) fn note_suspected(&self, port: u16, word: &'static str) {
         let mut offers = self.offers();
         let offers = offers.entry(port).or_default();
@@ -117,5 +125,23 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_fails_once_it_failed_or_once_two_sessions_ended_at_it_in_a_row() {
+        let host = Host::new(2);
+        assert!(host.note_failing(143, "ID") && !host.note_failing(143, "ID"));
+        assert!(host.fails_at(143, "ID") && !host.fails_at(993, "ID") && !host.fails_at(143, "NAMESPACE"));
+        host.note_suspected(143, "CONDSTORE");
+        host.note_working(143, "CONDSTORE");
+        host.note_suspected(143, "CONDSTORE");
+        assert!(!host.fails_at(143, "CONDSTORE"), "it worked in between");
+        host.note_suspected(143, "CONDSTORE");
+        assert_eq!((host.failing(143), host.failing(993)), (vec!["CONDSTORE", "ID"], vec![]));
     }
 }

@@ -444,7 +444,12 @@ impl Channel {
         self.host.note_failing(self.port, word)
     }
 
-    /// Tells the server's other sessions that this one ended at an extension; the second time it counts as failing.
+    /// Tells the server's other sessions that an extension does what it should.
+    pub fn note_working(&self, word: &str) {
+        self.host.note_working(self.port, word);
+    }
+
+    /// Tells the server's other sessions that this one ended at an extension; the second time in a row it counts as failing.
     pub fn note_suspected(&self, word: &'static str) {
         self.host.note_suspected(self.port, word);
     }

@@ -129,6 +129,9 @@ impl Session {
                         }
                     }
                     ended[which] = Some(if status == Status::Ok {
+                        if let Some(word) = asks[which].plainly.as_ref().and_then(|plainly| plainly.word) {
+                            self.trust(word);
+                        }
                         Ok(said)
                     } else {
                         Err(self.refusal(asks[which].command.verb(), status, &said))

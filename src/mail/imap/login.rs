@@ -175,7 +175,6 @@ impl Greeted {
         let texts = [Some(login.user.as_str()), login.authzid.as_deref(), Some(password.expose())];
         if texts.into_iter().flatten().any(|text| text.contains(['\r', '\n', '\0'])) {
             return Err(Failure::new(Class::Credentials, "the user name or password holds a line break")
-                .code(FailureCode::MissingSecret)
                 .hint("correct the Secret; a key's value must not end in a line break"));
         }
         let disabled = self.facts().capabilities.has("LOGINDISABLED");

@@ -169,6 +169,11 @@ impl Session {
         }
     }
 
+    /// An extension did what it should.
+    pub(super) fn trust(&self, word: &str) {
+        self.inner.get_ref().channel().note_working(word);
+    }
+
     /// The session ended at a command with an extension.
     pub(super) fn suspect(&mut self, word: &'static str) {
         self.inner.get_ref().channel().note_suspected(word);
@@ -346,6 +351,9 @@ impl Session {
             if self.introduction.is_some() && failure.class == Class::Unreachable {
                 self.suspect("ID");
             }
+            if failure.is(FailureCode::Garbled) && self.inner.get_ref().channel().is_compressed() {
+                self.forgo("COMPRESS=DEFLATE");
+            }
             match self.farewell.take() {
                 Some(said) if failure.class == Class::Unreachable => {
                     explain("the session", Status::Bye, &said)
@@ -384,8 +392,9 @@ impl Session {
                 self.looking.retain(|(looking, _)| *looking != **tag);
                 if self.introduction.as_ref().is_some_and(|introduction| *introduction == **tag) {
                     self.introduction = None;
-                    if *status != Status::Ok {
-                        self.forgo("ID");
+                    match status {
+                        Status::Ok => self.trust("ID"),
+                        _ => self.forgo("ID"),
                     }
                     return Ok(None);
                 }
