@@ -11,7 +11,7 @@ use crate::model::folder::FolderPath;
 
 /// The longest paths that are tried where the server does not take longer ones, in bytes of its encoding. File systems take
 /// names of 255 bytes, and servers put a few of their own into them.
-const PATH_STEPS: [usize; 3] = [240, 120, 60];
+const PATH_STEPS: [usize; 4] = [240, 120, 60, 30];
 /// The fewest bytes that a name is cut to, whatever the rules say: a digest and a letter before it.
 const NAME_MIN: usize = 12;
 /// What stands between names that are joined into one.
@@ -236,11 +236,6 @@ pub fn fold(path: &FolderPath) -> FolderPath {
     FolderPath::new(path.names().iter().map(fold))
 }
 
-/// A path in the Unicode form that most systems write (NFC).
-pub fn compose(path: &FolderPath) -> FolderPath {
-    FolderPath::new(path.names().iter().map(|name| name.nfc().collect::<String>()))
-}
-
 /// Joins what is below a level into one name.
 fn join_below(names: &mut Vec<String>, levels: usize) {
     let joined = names.split_off(levels.max(1) - 1).join(JOINT);
@@ -308,7 +303,7 @@ mod tests {
         assert_eq!(said(Some(FailureCode::NameReserved), "Files/2020")[..2], ["Files_/2020", "Files/2020_"]);
         assert_eq!(said(None, "R&D: größer")[..3], ["R&D_ größer", "R_D_ größer", "R_D_ gro_er"]);
         let long = said(Some(FailureCode::NameRefused), &"y".repeat(300));
-        assert!(long[0].len() == 240 && long[1].len() == 120 && long[2].len() == 60, "{long:?}");
+        assert!(long.iter().map(String::len).eq([240, 120, 60, 30]), "{long:?}");
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //! rules about names are not announced anywhere, so its word on CREATE, and what it lists afterwards, are the only ways to
 //! learn them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::mapping::{FolderPlan, rebase, renamed_to};
-use super::names::{NameRules, compose, fold};
+use super::names::{NameRules, fold};
 use crate::mail::{Destination, Folder};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
@@ -14,8 +14,8 @@ use crate::model::folder::FolderPath;
 const TRIES_MAX: usize = 30;
 /// The most numbers that one spelling is tried with.
 const NUMBERS_MAX: u32 = 1000;
-/// How often the list of folders is asked for to see what became of names that the server may have taken for others.
-const LOOKS_MAX: usize = 3;
+/// How often the list of folders is asked for to see what became of those that were made.
+const LOOKS_MAX: usize = 4;
 
 /// The folders that there are now.
 #[derive(Debug, Default)]
@@ -37,13 +37,9 @@ pub(super) async fn make_folders(
     listed: &[Folder],
     destination: &mut dyn Destination,
 ) -> Result<Made> {
-    let mut alike: HashMap<FolderPath, BTreeSet<FolderPath>> = HashMap::new();
-    for path in plans.iter().map(|plan| &plan.destination).chain(listed.iter().map(|folder| &folder.path)) {
-        alike.entry(fold(path)).or_default().insert(path.clone());
-    }
     let planned = plans.iter().map(|plan| (fold(&plan.destination), plan.wanted.clone())).collect();
     let listed = listed.iter().map(|folder| (folder.path.clone(), folder.selectable)).collect();
-    let mut making = Making { plans, names, destination, listed, alike, planned, made: Made::default() };
+    let mut making = Making { plans, names, destination, listed, planned, made: Made::default() };
     making.run().await?;
     Ok(making.made)
 }
@@ -60,9 +56,7 @@ struct Making<'a> {
     destination: &'a mut dyn Destination,
     /// What the destination listed, each with whether it can hold mail.
     listed: BTreeMap<FolderPath, bool>,
-    /// All paths, planned and listed, by what is left of them when neither case nor Unicode form counts.
-    alike: HashMap<FolderPath, BTreeSet<FolderPath>>,
-    /// Where plans go, by the same, each with what was wanted.
+    /// Where plans go, by what is left of their paths when neither case nor Unicode form counts, each with what was wanted.
     planned: BTreeMap<FolderPath, FolderPath>,
     made: Made,
 }
@@ -77,12 +71,12 @@ impl Making<'_> {
             .iter()
             .map(|at| (self.plans[*at].destination.clone(), self.plans[*at].source.subscribed))
             .collect();
-        let (mut refused, mut doubtful) = (Vec::new(), Vec::new());
+        let (mut refused, mut fresh) = (Vec::new(), Vec::new());
         for (at, ended) in wanted.into_iter().zip(self.destination.ensure_folders(&folders).await?) {
             match ended {
-                Ok(()) if self.is_doubtful(at) => doubtful.push(at),
-                Ok(()) => self.note(at),
-                Err(failure) if failure.is(FailureCode::FolderExists) => doubtful.push(at),
+                Ok(()) if self.was_there(at) => self.note(at),
+                Ok(()) => fresh.push(at),
+                Err(failure) if failure.is(FailureCode::FolderExists) => fresh.push(at),
                 Err(failure) if is_about_the_name(&failure) => {
                     refused.push(Refused { at, said: failure.code });
                 }
@@ -90,96 +84,87 @@ impl Making<'_> {
                 Err(failure) => return Err(failure),
             }
         }
+        let mut moved: Vec<(FolderPath, FolderPath)> = Vec::new();
         for _ in 0..LOOKS_MAX {
-            if doubtful.is_empty() {
+            refused.sort_by_key(|refused| self.plans[refused.at].destination.names().len());
+            for refused in std::mem::take(&mut refused) {
+                if self.call_differently(&refused, &mut moved).await? {
+                    fresh.push(refused.at);
+                }
+            }
+            if fresh.is_empty() {
                 break;
             }
-            doubtful = self.look_at(doubtful, &mut refused).await?;
-        }
-        refused.sort_by_key(|refused| self.plans[refused.at].destination.names().len());
-        let mut moved: Vec<(FolderPath, FolderPath)> = Vec::new();
-        for refused in refused {
-            self.call_differently(&refused, &mut moved).await?;
+            (fresh, refused) = self.look_at(fresh).await?;
         }
         Ok(())
     }
 
-    /// Whether the folder was made just now by a name that the server may take for another one.
-    fn is_doubtful(&self, at: usize) -> bool {
+    fn was_there(&self, at: usize) -> bool {
         let path = &self.plans[at].destination;
-        match self.listed.get(path) {
-            Some(true) => false,
-            Some(false) => true,
-            None if path.is_inbox() => false,
-            None => {
-                self.alike.get(&fold(path)).is_some_and(|alike| alike.len() > 1) || compose(path) != *path
-            }
-        }
+        path.is_inbox() || self.listed.get(path) == Some(&true)
     }
 
     fn note(&mut self, at: usize) {
-        let path = &self.plans[at].destination;
-        if !path.is_inbox() && self.listed.get(path) != Some(&true) {
+        let path = self.plans[at].destination.clone();
+        if !self.was_there(at) {
             self.made.anew.insert(path.clone());
         }
-        self.made.there.insert(path.clone());
+        self.made.there.insert(path);
     }
 
-    /// Sees what the server lists for names that it may have taken for others. Returns those that got another name, to be
-    /// looked at again.
-    async fn look_at(&mut self, doubtful: Vec<usize>, refused: &mut Vec<Refused>) -> Result<Vec<usize>> {
+    /// Sees what the server lists for the folders that were made: it may have taken a name for another one, or have written
+    /// it differently. Returns those that got another name and are to be looked at again, and those that need one.
+    async fn look_at(&mut self, fresh: Vec<usize>) -> Result<(Vec<usize>, Vec<Refused>)> {
         let now = self.destination.list_folders().await?;
-        let mut again = Vec::new();
-        for at in doubtful {
+        let exact: BTreeMap<&FolderPath, bool> = now.iter().map(|f| (&f.path, f.selectable)).collect();
+        let alike: BTreeMap<FolderPath, &FolderPath> =
+            now.iter().filter(|folder| folder.selectable).map(|f| (fold(&f.path), &f.path)).collect();
+        let (mut again, mut refused) = (Vec::new(), Vec::new());
+        for at in fresh {
             let path = self.plans[at].destination.clone();
-            if let Some(folder) = now.iter().find(|folder| folder.path == path) {
-                if folder.selectable {
+            match (exact.get(&path), alike.get(&fold(&path)).copied()) {
+                // The name is taken by what cannot hold mail.
+                (Some(false), _) => refused.push(Refused { at, said: Some(FailureCode::NameReserved) }),
+                // Where it is not listed at all, opening it will tell.
+                (Some(true), _) | (None, None) => self.note(at),
+                (None, Some(twin)) if !self.is_anothers(twin, at) => {
+                    self.rename(at, twin);
                     self.note(at);
-                } else {
-                    // The name is taken by what cannot hold mail.
-                    refused.push(Refused { at, said: Some(FailureCode::NameReserved) });
                 }
-                continue;
-            }
-            let key = fold(&path);
-            let Some(twin) = now.iter().find(|folder| folder.selectable && fold(&folder.path) == key) else {
-                // Opening it will tell.
-                self.note(at);
-                continue;
-            };
-            let wanted = &self.plans[at].wanted;
-            let is_anothers = |plan: &FolderPlan| plan.destination == twin.path && plan.wanted != *wanted;
-            if !self.plans.iter().any(is_anothers) {
-                let twin = twin.path.clone();
-                self.rename(at, &twin);
-                self.note(at);
-                continue;
-            }
-            let other = (2..=u32::MAX).map(|n| self.names.spell(&path, n)).find(|name| {
-                self.is_free(name, at) && now.iter().all(|folder| fold(&folder.path) != fold(name))
-            });
-            // After a kill it is there already, and nobody else's.
-            let kept = self.names.spell(&path, 2);
-            let is_there =
-                self.is_free(&kept, at) && now.iter().any(|folder| folder.selectable && folder.path == kept);
-            let Some(other) = Some(kept).filter(|_| is_there).or(other) else { continue };
-            match self.try_name(at, &other).await? {
-                Ok(()) => {
-                    self.rename(at, &other);
-                    again.push(at);
+                (None, Some(_)) => {
+                    let number = |n| self.names.spell(&path, n);
+                    let Some(other) = (2..=NUMBERS_MAX).map(number).find(|name| self.is_free(name, at))
+                    else {
+                        continue;
+                    };
+                    // After a kill it is there already.
+                    let other = alike.get(&fold(&other)).map_or(other, |there| (*there).clone());
+                    match self.try_name(at, &other).await? {
+                        Ok(()) => {
+                            self.rename(at, &other);
+                            again.push(at);
+                        }
+                        Err(said) => refused.push(Refused { at, said }),
+                    }
                 }
-                Err(said) => refused.push(Refused { at, said }),
             }
         }
-        Ok(again)
+        Ok((again, refused))
     }
 
-    /// Tries names for a folder whose own was refused, until the server takes one.
+    /// Whether another folder is planned to this very name.
+    fn is_anothers(&self, name: &FolderPath, at: usize) -> bool {
+        let wanted = &self.plans[at].wanted;
+        self.plans.iter().any(|plan| plan.destination == *name && plan.wanted != *wanted)
+    }
+
+    /// Tries names for a folder whose own was refused, until the server takes one; says whether it did.
     async fn call_differently(
         &mut self,
         refused: &Refused,
         moved: &mut Vec<(FolderPath, FolderPath)>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let at = refused.at;
         let path = self.plans[at].destination.clone();
         let mut tried: BTreeSet<FolderPath> = BTreeSet::from([path.clone()]);
@@ -200,8 +185,7 @@ impl Making<'_> {
                 Ok(()) => {
                     moved.push(turning_point(&path, &name));
                     self.rename(at, &name);
-                    self.note(at);
-                    return Ok(());
+                    return Ok(true);
                 }
                 // Another reason: what it asks for comes first.
                 Err(now) if now.is_some() && now != said => {
@@ -213,7 +197,7 @@ impl Making<'_> {
                 Err(_) => {}
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The names that stricter rules give, as far as they are free.
@@ -238,6 +222,8 @@ impl Making<'_> {
     async fn try_name(&mut self, at: usize, name: &FolderPath) -> Result<Result<(), Option<FailureCode>>> {
         match self.destination.ensure_folder(name, self.plans[at].source.subscribed).await {
             Ok(()) => Ok(Ok(())),
+            // After a kill it is there already, perhaps written differently: the list will tell.
+            Err(failure) if failure.is(FailureCode::FolderExists) => Ok(Ok(())),
             Err(failure) if failure.leaves_the_session() => Ok(Err(failure.code)),
             Err(failure) => Err(failure),
         }
@@ -270,3 +256,6 @@ fn turning_point(path: &FolderPath, name: &FolderPath) -> (FolderPath, FolderPat
     let up = |names: &[String]| FolderPath::new(names[..names.len() - same].iter().cloned());
     (up(from), up(to))
 }
+
+#[cfg(test)]
+mod tests;
