@@ -16,6 +16,7 @@ mod ferry;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cut;
 mod folders;
 mod known;
 mod plain;

@@ -141,6 +141,8 @@ pub async fn append_bodies(
             Ok(select_rows(upload.rows, list_from.unwrap_or(1)))
         }
         Err(failure) => {
+            // A message may be written in part: whatever came behind it would be the rest of it.
+            upload.session.abandon();
             upload.hear_out(&failure).await;
             Err(failure)
         }

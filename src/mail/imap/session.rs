@@ -63,6 +63,8 @@ pub struct Session {
     id: Option<Vec<u8>>,
     /// What the server wants its users to see (RFC 9051 §7.1).
     alert: Option<String>,
+    /// Whether nothing may be said any more, since a command is written in part.
+    abandoned: bool,
 }
 
 /// The tag of a command under way.
@@ -97,6 +99,7 @@ impl Session {
             introduction: None,
             id: None,
             alert: None,
+            abandoned: false,
         }
     }
 
@@ -487,8 +490,16 @@ impl Session {
         self.inner.get_mut().channel().note_carried(bytes, waited);
     }
 
+    /// Says nothing any more: a command was written in part and will not be completed.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
     /// Ends the session politely, without waiting long.
     pub async fn close(&mut self) {
+        if self.abandoned {
+            return;
+        }
         let _ = timeout(LOGOUT_TIMEOUT, self.run("LOGOUT", |_| Ok(()))).await;
     }
 }

@@ -205,12 +205,16 @@ impl Session {
         let (mut flags, mut date) = (Vec::new(), None);
         for value in arguments.get(1..).unwrap_or_default() {
             match value {
-                Value::List(_) => flags = value.words(),
-                Value::Text(_) => date = Some(value.text()),
+                Value::List(_) if flags.is_empty() && date.is_none() => flags = value.words(),
+                Value::Text(_) if date.is_none() => date = Some(value.text()),
                 Value::Literal(bytes) => {
                     messages.push((std::mem::take(&mut flags), date.take(), bytes.clone()));
                 }
+                _ => return Err("BAD that is no message".to_owned()),
             }
+        }
+        if !flags.is_empty() || date.is_some() {
+            return Err("BAD something is behind the message".to_owned());
         }
         if messages.is_empty() || messages.len() > 1 && !self.shared.offers("MULTIAPPEND") {
             return Err("BAD that is no message".to_owned());
