@@ -188,3 +188,49 @@ fn only_the_command_layer_sees_async_imap_and_only_the_manifest_reads_yaml() {
         }
     }
 }
+
+/// Nothing may be decided by the words of a sentence, ours or a server's: a failure has a class and a code for that, and
+/// `mail::words` is the one place that knows servers' words.
+#[test]
+fn nobody_looks_into_the_words_of_a_failure() {
+    let looks = [
+        "contains(",
+        "starts_with(",
+        "ends_with(",
+        "find(",
+        "matches(",
+        "eq(",
+        "eq_ignore_ascii_case(",
+        "split_once(",
+    ];
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    for path in sources(&source) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        // `mail::tls` reads names of a certificate out of a sentence of its own, as evidence; nothing is decided by them.
+        let is_tls = path.ends_with("mail/tls.rs");
+        if is_tls || name.ends_with("tests") || path.parent().unwrap().ends_with("tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        // A chain of calls may be broken over lines.
+        let product: String =
+            code(text.split("#[cfg(test)]").next().unwrap()).map(|(_, line)| line).collect();
+        for field in [".what", ".sentence()", ".hint"] {
+            for (at, _) in product.match_indices(field) {
+                let behind = &product[at + field.len()..];
+                let behind =
+                    behind.trim_start_matches(".to_ascii_lowercase()").trim_start_matches(".to_lowercase()");
+                let compares = behind.trim_start().starts_with("==") || behind.trim_start().starts_with("!=");
+                let calls = looks
+                    .iter()
+                    .any(|look| behind.strip_prefix('.').is_some_and(|rest| rest.starts_with(look)));
+                if compares || calls {
+                    let around: String = product[at..].chars().take(70).collect();
+                    found.push(format!("{}: {around}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "a class or a code decides, not words:\n{}", found.join("\n"));
+}

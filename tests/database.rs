@@ -19,7 +19,7 @@ use ferry::{Ferry, Manifest, assert_equation, figure, files, server};
 use mailferry::discovery::LoginGuard;
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::sqlite::SqliteStore;
-use mailferry::ledger::{Known, Ledger, NewRow, Settled, Store};
+use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled, Store};
 use mailferry::local::guard::DurableGuard;
 use mailferry::mail::credentials::Login;
 use mailferry::model::failure::{Class, Failure};
@@ -89,7 +89,7 @@ async fn fill(ledger: &dyn Ledger) {
             .then(|| (folder.clone(), Arrival { uidvalidity: 9, uid: 1 + u32::try_from(at).unwrap() })),
         verdict,
         replaces: None,
-        refused: None,
+        refused: Refused::default(),
     };
     let settled: Vec<_> = fates.into_iter().enumerate().map(settled).collect();
     ledger.settle(&settled, None).await.unwrap();

@@ -82,12 +82,14 @@ pub struct Violation {
     pub what: String,
     /// What to do.
     pub hint: Option<String>,
+    /// Whether nobody knows the field, so that another one is missing perhaps.
+    pub is_unknown_field: bool,
 }
 
 impl Violation {
     /// A violation at a place.
     pub fn new(path: Path, what: impl Into<String>) -> Self {
-        Self { path, what: what.into(), hint: None }
+        Self { path, what: what.into(), hint: None, is_unknown_field: false }
     }
 
     /// Says what to do.
@@ -302,7 +304,7 @@ pub fn unknown_field<'a>(path: Path, name: &str, known: impl Iterator<Item = &'a
         what.push_str(near);
         what.push('?');
     }
-    let violation = Violation::new(path, what);
+    let violation = Violation { is_unknown_field: true, ..Violation::new(path, what) };
     if known.is_empty() { violation } else { violation.hint(format!("known here: {}", known.join(", "))) }
 }
 

@@ -37,6 +37,15 @@ pub struct Known {
     pub subject: Option<String>,
 }
 
+/// Why a message was refused, in a form that later passes can hold against what is the case then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// What exactly the refusal was, where it is one of the known things.
+    pub code: Option<FailureCode>,
+    /// The limit under which it was refused, in bytes, where there was one.
+    pub limit: Option<u64>,
+}
+
 /// A message that is to be remembered for the first time.
 #[derive(Debug, Clone)]
 pub struct NewRow {
@@ -92,19 +101,10 @@ pub struct Settled {
     pub destination: Option<(FolderPath, Arrival)>,
     /// The verdict.
     pub verdict: Verdict,
+    /// Why it was refused, where it was.
+    pub refused: Refused,
     /// The row under a void locator that this one takes the place of; it is forgotten in the same step.
     pub replaces: Option<RowId>,
-    /// Why it was refused, for a verdict of [`Verdict::Quarantined`].
-    pub refused: Option<Refused>,
-}
-
-/// Why a message was refused, as far as it decides whether it is worth trying again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Refused {
-    /// What exactly it was, where that is one of the known things.
-    pub code: Option<FailureCode>,
-    /// The limit that it is over, in bytes, where the server tells one.
-    pub limit: Option<u64>,
 }
 
 /// Messages that were about to be sent to a folder, and how the folder stood before.

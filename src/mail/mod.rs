@@ -11,6 +11,7 @@ mod host;
 pub(crate) mod http;
 pub mod imap;
 pub mod network;
+pub(crate) mod notice;
 pub mod oauth;
 pub mod patience;
 pub mod pop3;
@@ -92,9 +93,16 @@ pub struct Listed {
     pub flags: Option<Flags>,
 }
 
-/// One step of a message's way. For each message: `Begin`, any number of `Chunk`s, then `End`; or `Missing` alone.
+/// One step of a message's way. For each message: `Begin`, any number of `Chunk`s, then `End`; or `Missing` alone. `Held` may
+/// come before either.
 #[derive(Debug)]
 pub enum BodyEvent {
+    /// A message is coming and is held back until it is known whether it can be passed on. If the session ends now, it ended
+    /// at this message.
+    Held {
+        /// The caller's number for the message.
+        key: u64,
+    },
     /// A message begins. `size` is exact: just so many bytes follow in chunks.
     Begin {
         /// The caller's number for the message.
@@ -205,6 +213,8 @@ pub enum Appended {
         key: u64,
         /// Why.
         failure: Failure,
+        /// The limit in bytes that it is over, where the server tells one.
+        limit: Option<u64>,
     },
 }
 
@@ -313,8 +323,9 @@ pub trait Destination: Send {
         self.list_from(from).await
     }
 
-    /// Adds and removes flags of messages in the open folder.
-    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()>;
+    /// Adds and removes flags of messages in the open folder. Flags that the server does not take come back; the others are
+    /// kept.
+    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<Flags>;
 
     /// Removes messages of the open folder for good, and no others. Refused where the server cannot (no UIDPLUS).
     async fn expunge(&mut self, uids: &[u32]) -> Result<()>;

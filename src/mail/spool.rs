@@ -5,7 +5,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use crate::mail::{BodyEvent, BodySender};
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::text::printable;
 
 /// Bytes of a message that are kept in memory.
 const MEMORY_MAX: usize = 1024 * 1024;
@@ -25,6 +26,11 @@ impl Spool {
     /// Bytes so far.
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// What came so far, as long as it is small.
+    pub(crate) fn head(&self) -> &[u8] {
+        if self.file.is_some() { &[] } else { &self.memory }
     }
 
     pub(crate) async fn push(&mut self, bytes: &[u8]) -> Result<()> {
@@ -82,8 +88,13 @@ pub(crate) async fn send(bodies: &BodySender, event: BodyEvent) -> Result<()> {
     bodies.send(event).await.map_err(gone)
 }
 
+/// No message's fault, and nothing that another session could do better: the mailbox waits until it is mended.
 fn unusable(error: &std::io::Error) -> Failure {
-    Failure::configuration("a large message cannot be kept in the temporary directory")
+    let directory = std::env::temp_dir();
+    let what =
+        format!("a message cannot be kept in the temporary directory {}: {error}", directory.display());
+    Failure::configuration(printable(&what))
+        .code(FailureCode::NoSpool)
         .hint("make room there, or point TMPDIR to a directory that may be written")
         .caused_by(error)
 }
@@ -113,7 +124,7 @@ mod tests {
                         seen.extend_from_slice(&chunk);
                     }
                     BodyEvent::End { date } => ended = date.is_none(),
-                    BodyEvent::Missing { .. } => panic!("nothing is missing"),
+                    other => panic!("{other:?}"),
                 }
             }
             delivery.await.unwrap().unwrap();

@@ -45,9 +45,13 @@ impl Meaning {
             | F::MechanismRefused => Class::Refused,
             F::WrongCredentials => Class::Credentials,
             F::Full => Class::Quota,
-            F::TooLarge | F::DateRefused | F::FlagRefused | F::NothingCame | F::NoticeCame | F::NotSeen => {
-                Class::Message
-            }
+            F::TooLarge
+            | F::ContentRefused
+            | F::DateRefused
+            | F::FlagRefused
+            | F::NothingCame
+            | F::NoticeCame
+            | F::NotSeen => Class::Message,
             F::Locked | F::TooManySessions | F::DaySpent | F::LimitSpent => Class::Throttled,
             F::NotUnderstood | F::WrongState | F::ServerFault | F::Garbled => Class::Protocol,
             F::MissingSecret | F::NoToken | F::NoSpool => Class::Configuration,
@@ -255,6 +259,29 @@ const ROWS: &[Row] = {
                 "too many*keyword",
                 "too many*flag",
                 "deleted flag",
+            ],
+        ),
+        row(
+            OnlyAt(Storing),
+            F::ContentRefused,
+            "Cyrus (message contains NUL characters, bare newlines, invalid header), Dovecot (zero byte message), Courier, virus scanners",
+            &[
+                "message contains",
+                "zero byte",
+                "empty message",
+                "nul character",
+                "bare newline",
+                "bare lf",
+                "non-ascii",
+                "invalid header",
+                "invalid message",
+                "malformed message",
+                "message is malformed",
+                "header/body separator",
+                "line too long",
+                "lines too long",
+                "line is too long",
+                "virus",
             ],
         ),
         row(
@@ -515,6 +542,8 @@ mod tests {
             (Login, "Unable to lock maildrop", F::Locked),
             (Other, "Timeout while waiting for lock", F::Locked),
             (Other, "Rate limit hit.", F::TryLater),
+            (Storing, "Can't save a zero byte message", F::ContentRefused),
+            (Storing, "Message contains NUL characters", F::ContentRefused),
             (Storing, "Message too large", F::TooLarge),
             (
                 Storing,
@@ -562,8 +591,6 @@ mod tests {
             (Login, "The mailbox does not exist"),
             (Login, "The user account is locked"),
             (Storing, "APPEND failed"),
-            (Storing, "Can't save a zero byte message"),
-            (Storing, "Message contains NUL characters"),
             (Naming, "CREATE failed"),
             (Other, "that name is invalid"),
             (Other, ""),

@@ -274,6 +274,8 @@ pub enum FailureCode {
     Full,
     /// The message is larger than the server takes.
     TooLarge,
+    /// The server does not take what is in the message: bytes or headers of a kind.
+    ContentRefused,
     /// The server does not take this arrival date.
     DateRefused,
     /// The server does not take one of the flags.
@@ -329,7 +331,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 35] = [
+    const ALL: [Self; 36] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -339,6 +341,7 @@ impl FailureCode {
         Self::NotConnected,
         Self::Full,
         Self::TooLarge,
+        Self::ContentRefused,
         Self::DateRefused,
         Self::FlagRefused,
         Self::Locked,

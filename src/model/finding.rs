@@ -216,6 +216,8 @@ codes! {
     LabelsAreFolders: Advisory, Nothing, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
     /// Messages stand in several folders at the source, and each is carried once.
     CarriedOnce: Advisory, Nothing, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
+    /// Messages are marked as deleted at the source and not removed yet; they are carried without the mark.
+    MarkedForRemoval: Advisory, Nothing, "Nothing; have them removed at the source before they are carried if nobody wants them.";
     /// A mailbox holds nothing.
     MailboxEmpty: Advisory, Nothing, "Make sure that it is the right mailbox and the right server.";
     /// Mailboxes at the destination hold mail already, which stays.

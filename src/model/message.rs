@@ -11,6 +11,9 @@ use super::folder::FolderPath;
 /// Flags and keywords of a message (RFC 9051 §2.3.2). System flags are kept in their registered spelling; `\Recent` is a
 /// session's own and is never kept.
 ///
+/// Each is an atom, with a backslash before it or without: whatever else a server, a list or a ledger spells as a flag is
+/// none and is left out, with [`Self::UNREADABLE`] in its place, so that nothing of it can ever become part of a command.
+///
 /// Kept as one text, as [`fmt::Display`] writes it: no flag holds a blank, and a listing holds many of these.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<String>", into = "Vec<String>")]
@@ -28,9 +31,19 @@ impl From<Flags> for Vec<String> {
     }
 }
 
-const SYSTEM_FLAGS: [&str; 5] = ["\\Answered", "\\Deleted", "\\Draft", "\\Flagged", "\\Seen"];
+const SYSTEM_FLAGS: [&str; 5] = ["\\Answered", Flags::DELETED, "\\Draft", "\\Flagged", "\\Seen"];
+
+/// The longest flag that is kept, in bytes.
+const FLAG_MAX: usize = 255;
+/// The most flags of one message that are kept.
+const FLAGS_MAX: usize = 500;
 
 impl Flags {
+    /// The mark of a message that its user wants removed. What it means is for its own server to carry out.
+    pub const DELETED: &str = "\\Deleted";
+    /// Is there in place of flags that are no atoms, too long, or too many. No server knows it and none is sent it.
+    pub const UNREADABLE: &str = "\\Unreadable";
+
     /// The flags and keywords in alphabetical order, system flags first.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.split(' ').filter(|flag| !flag.is_empty())
@@ -59,22 +72,57 @@ impl Flags {
         self.iter().filter(|flag| keep(flag)).collect()
     }
 
+    /// The flags that may be given to a copy: keywords, and the system flags that an RFC knows but for [`Self::DELETED`].
+    #[must_use]
+    pub fn writable(&self) -> Self {
+        self.filter(is_writable)
+    }
+
+    /// The flags without keywords.
+    #[must_use]
+    pub fn without_keywords(&self) -> Self {
+        self.filter(|flag| flag.starts_with('\\'))
+    }
+
     /// Parses what [`fmt::Display`] wrote.
     pub fn parse(text: &str) -> Self {
         text.split(' ').filter(|t| !t.is_empty()).collect()
     }
 }
 
+/// Whether a flag may be given to a copy.
+pub fn is_writable(flag: &str) -> bool {
+    !flag.starts_with('\\') || (flag != Flags::DELETED && SYSTEM_FLAGS.contains(&flag))
+}
+
+/// Whether a word is a flag of RFC 9051 §9: an atom, perhaps with a backslash before it. A closing square bracket is taken
+/// as well, for servers give keywords such names.
+fn is_flag(word: &str) -> bool {
+    let atom = word.strip_prefix('\\').unwrap_or(word);
+    let is_atom_char = |b: u8| b.is_ascii_graphic() && !b"(){}%*\"\\".contains(&b);
+    !atom.is_empty() && word.len() <= FLAG_MAX && atom.bytes().all(is_atom_char)
+}
+
 impl<'a> FromIterator<&'a str> for Flags {
     fn from_iter<I: IntoIterator<Item = &'a str>>(flags: I) -> Self {
         let spell = |flag: &'a str| {
+            if !is_flag(flag) {
+                return Self::UNREADABLE;
+            }
             SYSTEM_FLAGS.iter().find(|known| known.eq_ignore_ascii_case(flag)).copied().unwrap_or(flag)
         };
-        let flags = flags.into_iter().flat_map(|flag| flag.split(' ')).filter(|flag| !flag.is_empty());
-        let mut flags: Vec<&str> =
-            flags.filter(|flag| !flag.eq_ignore_ascii_case("\\Recent")).map(spell).collect();
+        let flags = flags.into_iter().filter(|flag| !flag.eq_ignore_ascii_case("\\Recent"));
+        let mut flags: Vec<&str> = flags.map(spell).collect();
         flags.sort_unstable();
         flags.dedup();
+        if flags.len() > FLAGS_MAX {
+            // Those of the system come last, and are not what there is too much of.
+            let keywords =
+                flags.iter().filter(|flag| !flag.starts_with('\\')).take(FLAGS_MAX - SYSTEM_FLAGS.len());
+            let system = flags.iter().filter(|flag| SYSTEM_FLAGS.contains(flag));
+            flags = keywords.chain(system).copied().chain([Self::UNREADABLE]).collect();
+            flags.sort_unstable();
+        }
         Self(flags.join(" ").into())
     }
 }
@@ -228,6 +276,7 @@ impl Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn dates_keep_second_and_zone() {
@@ -245,5 +294,62 @@ mod tests {
         assert_eq!(Flags::parse(&flags.to_string()), flags);
         assert_eq!(flags.minus(&Flags::parse("\\Seen")).to_string(), "$Label1");
         assert!(flags.minus(&Flags::parse("\\Seen $label1")).is_empty(), "keywords have no case");
+    }
+
+    #[test]
+    fn what_is_no_atom_is_no_flag() {
+        for word in [
+            "a b",
+            "",
+            "\\",
+            "\r\n\r\nX DELETE Folder\r\n",
+            "a\r\nb",
+            "a(b",
+            "a)",
+            "a{5}",
+            "a\"b",
+            "50%",
+            "a*",
+            "\\*",
+            "caf\u{e9}",
+            "a\u{0}b",
+            "a\\b",
+            "a\tb",
+            &"x".repeat(256),
+        ] {
+            let flags: Flags = [word, "$Label1"].into_iter().collect();
+            assert_eq!(flags.to_string(), "$Label1 \\Unreadable", "{word:?}");
+        }
+        for word in ["$Label1", "a:b", "odd]word", "[x", "\\$NOTJUNK", "NonJunk", "a.b-c_d+e"] {
+            let flags: Flags = [word].into_iter().collect();
+            assert_eq!(flags.to_string(), word);
+        }
+    }
+
+    #[test]
+    fn what_is_written_to_a_copy_is_a_keyword_or_a_flag_of_an_rfc_and_no_mark_of_removal() {
+        let flags = Flags::parse("\\Seen \\Deleted \\$NOTJUNK \\Indexed $Label1 \\Unreadable");
+        assert_eq!(flags.writable().to_string(), "$Label1 \\Seen");
+        assert_eq!(flags.without_keywords().writable().to_string(), "\\Seen");
+    }
+
+    #[test]
+    fn a_message_has_no_more_flags_than_can_be_kept() {
+        let many: Vec<String> = (0..2000).map(|n| format!("k{n}")).chain(["\\Seen".to_owned()]).collect();
+        let flags = Flags::from(many);
+        assert!(flags.iter().count() <= FLAGS_MAX && flags.has("\\Seen") && flags.has(Flags::UNREADABLE));
+        assert_eq!(Flags::parse(&flags.to_string()), flags);
+    }
+
+    proptest! {
+        #[test]
+        fn flags_are_safe_in_a_command_and_read_themselves_back(
+            words in proptest::collection::vec("[\\PC\r\n\0]{0,12}", 0..8),
+        ) {
+            let flags: Flags = words.iter().map(String::as_str).collect();
+            let text = flags.to_string();
+            prop_assert!(text.bytes().all(|b| b == b' ' || (b.is_ascii_graphic() && !b"(){}%*\"".contains(&b))), "{text:?}");
+            prop_assert_eq!(Flags::parse(&text), flags);
+        }
     }
 }

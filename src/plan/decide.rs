@@ -440,5 +440,6 @@ fn end(
 /// Names the mailbox in front of its failure, unless the failure does so already.
 fn place_mailbox(failure: &Failure, stood: &Stood) -> Failure {
     let address = stood.mailbox.source.to_string();
-    if failure.sentence().starts_with(&address) { failure.clone() } else { failure.clone().at(address) }
+    let is_named = failure.place.first().is_some_and(|place| place.starts_with(&address));
+    if is_named { failure.clone() } else { failure.clone().at(address) }
 }

@@ -32,14 +32,13 @@ impl Manners {
     /// Exchange Online, as its users report.
     pub const EXCHANGE_ONLINE: Self = Self { flags_afterwards: true, sends_receipts: true };
 
-    /// The flags that a message shall have of those that it has at the source.
+    /// The flags that a message shall have of those that it has at the source. A mark of removal is carried nowhere: the
+    /// message is there all the same, and whether it goes is for its user to say anew.
     #[must_use]
     pub fn wanted(self, flags: Flags) -> Flags {
-        if self.sends_receipts {
-            flags.filter(|flag| !flag.eq_ignore_ascii_case(RECEIPT_ANSWERED))
-        } else {
-            flags
-        }
+        let is_answered = |flag: &str| self.sends_receipts && flag.eq_ignore_ascii_case(RECEIPT_ANSWERED);
+        let is_wanted = |flag: &str| flag != Flags::DELETED && !is_answered(flag);
+        if flags.iter().all(is_wanted) { flags } else { flags.filter(is_wanted) }
     }
 
     /// Those of them that go with the message.
@@ -143,6 +142,7 @@ impl FolderPass<'_> {
         }
         for (missing, mut uids) in groups {
             uids.sort_unstable();
+            // The list shows what was refused, or only said to be kept.
             self.destination.store_flags(&uids, &Flags::parse(&missing), &Flags::default()).await?;
         }
         let wanted: HashMap<u32, &Flags> = cases.iter().map(|case| (case.uid, &case.wanted)).collect();
@@ -236,6 +236,7 @@ mod tests {
         let flags = || Flags::parse("\\Flagged \\Seen $MDNSent $Label1");
         let plain = Manners::default();
         assert_eq!(plain.at_once(plain.wanted(flags())), flags());
+        assert_eq!(plain.wanted(Flags::parse("\\Deleted \\Seen")).to_string(), "\\Seen");
         let exchange = Manners::EXCHANGE_ONLINE;
         assert_eq!(exchange.wanted(flags()).to_string(), "$Label1 \\Flagged \\Seen");
         assert_eq!(exchange.at_once(exchange.wanted(flags())).to_string(), "$Label1 \\Seen");

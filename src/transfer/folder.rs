@@ -12,7 +12,7 @@ use super::progress::MailboxProgress;
 use super::recognise::{is_elsewhere, is_unbound};
 use super::settle::Barrier;
 use super::{PassOutcome, Rules};
-use crate::ledger::{Cursor, Ledger, NewRow, Row, RowId, Settled, protocol_of};
+use crate::ledger::{Cursor, Ledger, NewRow, Refused, Row, RowId, Settled, protocol_of};
 use crate::mail::{Destination, FolderState, Listed, Source};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
@@ -282,6 +282,7 @@ impl FolderPass<'_> {
             self.outcome.sent += copied.sent;
             self.outcome.bytes += copied.bytes;
             self.outcome.recognised += copied.recognised.len() as u64;
+            self.outcome.marked += copied.marked;
             let mut failure = copied.failure.take();
             if failure.is_none() {
                 failure = self.excuse_refusals(&mut copied, arrived).await;
@@ -368,7 +369,7 @@ impl FolderPass<'_> {
             let change = FlagChange {
                 row: recognised.row,
                 add: self.rules.manners.wanted(flags.minus(before)).iter().chain(mark.iter()).collect(),
-                remove: before.minus(&flags),
+                remove: self.rules.manners.wanted(before.minus(&flags)),
                 all: flags,
             };
             if !change.add.is_empty() || !change.remove.is_empty() {
@@ -404,7 +405,9 @@ impl FolderPass<'_> {
         }
         for ((add, remove), mut uids) in groups {
             uids.sort_unstable();
-            self.destination.store_flags(&uids, &Flags::parse(&add), &Flags::parse(&remove)).await?;
+            let (add, remove) = (Flags::parse(&add), Flags::parse(&remove));
+            let refused = self.destination.store_flags(&uids, &add, &remove).await?;
+            self.keywords_lost.extend(refused.iter().map(str::to_owned));
         }
         self.outcome.flags_updated += saved.len() as u64;
         self.ledger.save_flags(&saved).await
@@ -466,15 +469,15 @@ pub(super) fn settled(id: RowId, destination: Option<(FolderPath, Arrival)>, ver
         destination,
         verdict,
         replaces: None,
-        refused: None,
+        refused: Refused::default(),
     }
 }
 
 /// The flags that the destination can keep.
 pub(super) fn keep_flags(flags: &Flags, permanent: Option<&BTreeSet<String>>) -> Flags {
     match permanent {
-        None => flags.clone(),
-        Some(kept) => flags.filter(|flag| kept.iter().any(|k| k.eq_ignore_ascii_case(flag))),
+        None => flags.writable(),
+        Some(kept) => flags.writable().filter(|flag| kept.iter().any(|k| k.eq_ignore_ascii_case(flag))),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod pipeline;
 mod places;
 pub mod progress;
 pub mod recognise;
+mod refusals;
 pub mod settle;
 pub mod verify;
 
@@ -134,6 +135,8 @@ const JUDGED_BY: &str = "rules";
 const KEYWORDS_LOST: &str = "keywordsLost";
 /// The ledger's fact that counts the messages for which a read receipt may still be sent, in all passes.
 const RECEIPTS_OPEN: &str = "receiptsOpen";
+/// The ledger's fact that counts the messages that were carried without their mark of removal, in all passes.
+const MARKED: &str = "markedForRemoval";
 /// The ledger's fact that tells of labels, as of the last pass that listed the mailbox.
 const LABELS: &str = "labels";
 /// The most keywords that a finding names.
@@ -158,6 +161,8 @@ pub struct PassOutcome {
     pub flags_mended: u64,
     /// Arrivals that ask for a read receipt which the destination may still send.
     pub receipts_open: u64,
+    /// Messages that were carried without the mark of removal that they have at the source.
+    pub marked: u64,
     /// Arrivals whose size was checked.
     pub sizes_checked: u64,
     /// Arrivals that were read back and compared by digest.
@@ -281,15 +286,13 @@ pub async fn sync_mailbox_in_lanes(
     if lost.join(" ") != before {
         ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
     }
-    let receipts: u64 = ledger.fact(RECEIPTS_OPEN).await?.and_then(|n| n.parse().ok()).unwrap_or_default();
-    let receipts = receipts + outcome.receipts_open;
-    if outcome.receipts_open > 0 {
-        ledger.save_fact(RECEIPTS_OPEN, &receipts.to_string()).await?;
-    }
+    let receipts = add_up(ledger, RECEIPTS_OPEN, outcome.receipts_open).await?;
+    let marked = add_up(ledger, MARKED, outcome.marked).await?;
     let tally = remember_labels(ledger, listed_whole.then_some(carried.tallies)).await?;
     outcome.findings.extend(find_labels(&sources, &tally));
     outcome.counts = ledger.counts().await?;
     outcome.findings.extend(find_receipts(receipts));
+    outcome.findings.extend(find_marked(marked));
     outcome.findings.extend(late.tell(destination).await?);
     outcome.findings.extend(find_in_ledger(&outcome.counts, ledger.count_altered().await?, &lost));
     if let Some(failure) = carried.failed {
@@ -380,10 +383,29 @@ impl PassOutcome {
         self.flags_updated += other.flags_updated;
         self.flags_mended += other.flags_mended;
         self.receipts_open += other.receipts_open;
+        self.marked += other.marked;
         self.sizes_checked += other.sizes_checked;
         self.digests_checked += other.digests_checked;
         self.findings.extend(other.findings);
     }
+}
+
+/// Adds to a fact that counts something in all passes.
+async fn add_up(ledger: &dyn Ledger, fact: &str, more: u64) -> Result<u64> {
+    let before: u64 = ledger.fact(fact).await?.and_then(|n| n.parse().ok()).unwrap_or_default();
+    if more > 0 {
+        ledger.save_fact(fact, &(before + more).to_string()).await?;
+    }
+    Ok(before + more)
+}
+
+/// What a person is told of messages that their user has marked for removal.
+fn find_marked(marked: u64) -> Option<Finding> {
+    (marked > 0).then(|| {
+        let words = counted(marked, "message is marked", "messages are marked");
+        let text = format!("{words} as deleted at the source and arrived without the mark.");
+        Finding::of_domain(Code::MarkedForRemoval, text)
+    })
 }
 
 /// What a person is told of receipts that may still be sent.

@@ -4,7 +4,7 @@
 //! While there is anything to recognise, the tap holds each message until it knows what it is; otherwise bytes go
 //! straight through.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -12,16 +12,20 @@ use tokio::sync::mpsc;
 use super::candidates::Candidates;
 use super::pace::Pace;
 use super::progress::MailboxProgress;
-use crate::ledger::{Known, RowId, Settled};
+use super::refusals::{self, Form, Refusal};
+use crate::ledger::{Known, Refused, RowId, Settled};
 use crate::mail::spool::Spool;
 use crate::mail::{
     Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Present,
     Source, Wanted,
 };
-use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
-use crate::model::identity::{Hazard, Hazards, Identity, IdentityHasher};
+use crate::model::identity::{Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
+
+/// From this size on, in bytes, a message is told as altered that is listed with more than ten times what was handed out.
+const LISTED_FAR_LARGER: u64 = 32 * 1024;
 
 /// One message to copy.
 #[derive(Debug, Clone)]
@@ -83,6 +87,10 @@ pub struct Copied {
     pub present: Option<(u32, Vec<Present>)>,
     /// Whether the destination answered for every message that was sent to it, so that none is in doubt.
     pub all_answered: bool,
+    /// The message that was coming from the source last and did not come to its end: where the session ended, it ended there.
+    pub under_way: Option<RowId>,
+    /// Messages at the destination now that their user has marked for removal at the source. The mark is not carried.
+    pub marked: u64,
     /// Why the window could not be finished.
     pub failure: Option<Failure>,
 }
@@ -102,7 +110,8 @@ pub struct Sending<'a> {
     pub progress: &'a MailboxProgress,
 }
 
-/// Copies one window. Never fails as a whole: what is certain is in the result, beside the failure.
+/// Copies one window. Never fails as a whole: what is certain is in the result, beside the failure. What the destination
+/// refuses for a keyword or a date is sent again without.
 pub async fn copy_window(
     source: &mut dyn Source,
     destination: &mut dyn Destination,
@@ -111,95 +120,153 @@ pub async fn copy_window(
     candidates: &mut Candidates,
     sending: Sending<'_>,
 ) -> Copied {
-    let Sending { list_from, keep_flags, judge, pace, progress } = sending;
-    let works: HashMap<u64, &Work> = window.iter().map(|work| (work.key(), work)).collect();
-    let wanted: Vec<Wanted> = window
-        .iter()
-        .map(|w| Wanted { key: w.key(), locator: w.listed.locator.clone(), size: w.listed.size })
-        .collect();
-    let (to_tap, from_source) = mpsc::channel(BODY_QUEUE);
-    let (to_destination, from_tap) = mpsc::channel(BODY_QUEUE);
-    let (report, mut outcomes) = mpsc::unbounded_channel();
-    let dates: Mutex<HashMap<u64, InternalDate>> = Mutex::default();
-
-    let listed = |key: u64| works.get(&key).map(|work| &work.listed);
-    let envelope = |key: u64| {
-        let learned = dates.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
-        Envelope {
-            flags: listed(key).and_then(|l| l.flags.as_ref()).map(keep_flags).unwrap_or_default(),
-            date: listed(key).and_then(|l| l.date).or(learned),
-        }
-    };
+    let mut forms: HashMap<RowId, Form> = HashMap::new();
     let mut copied = Copied::default();
-    let mut tap =
-        Tap { works: &works, dates: &dates, candidates, copied: &mut copied, judge, pace, progress };
-    let append = async {
-        // The queue goes with the append, so that the tap learns when nobody takes its messages any more.
-        let mut from_tap = from_tap;
-        let appended = match list_from {
-            Some(from) => {
-                let listed = destination.append_and_list(folder, &mut from_tap, &envelope, &report, from);
-                listed.await.map(|present| Some((from, present)))
-            }
-            None => destination.append(folder, &mut from_tap, &envelope, &report).await.map(|()| None),
-        };
-        drop(report);
-        appended
-    };
-    let (fetched, tapped, appended) =
-        tokio::join!(source.fetch(&wanted, to_tap), tap.run(from_source, to_destination), append);
-
-    let mut refusals = Vec::new();
-    while let Ok(outcome) = outcomes.try_recv() {
-        match outcome {
-            Appended::Stored { key, arrival } => {
-                let row = key.cast_signed();
-                let passed = copied.passed.get(&row);
-                copied.sent += 1;
-                copied.bytes += passed.map_or(0, |p| p.size);
-                let destination = arrival.map(|arrival| (folder.clone(), arrival));
-                let mut settled = settle(row, passed, destination, Verdict::Delivered);
-                settled.flags = listed(key).and_then(|l| l.flags.clone());
-                copied.settled.push(settled);
-            }
-            Appended::Refused { key, failure } => refusals.push((key.cast_signed(), failure)),
+    let mut refused = Vec::new();
+    let mut again: Option<Vec<Work>> = None;
+    loop {
+        let works = again.as_deref().unwrap_or(window);
+        let attempt = Attempt { folder, works, forms: &forms, sending };
+        refused.extend(attempt.run(source, destination, candidates, &mut copied).await);
+        if copied.failure.is_some() || !copied.all_answered {
+            break;
         }
+        let known: HashMap<RowId, &Work> = window.iter().map(|work| (work.row, work)).collect();
+        let others = refusals::other_forms(&mut refused, &known, &forms, &copied);
+        if others.is_empty() {
+            break;
+        }
+        let works: Vec<Work> = window.iter().filter(|work| others.contains_key(&work.row)).cloned().collect();
+        sending.progress.expect(works.len() as u64, works.iter().map(|work| work.listed.size).sum());
+        again = Some(works);
+        forms.extend(others);
     }
-    let mut failure = None;
-    for (row, refused) in refusals {
-        let passed = copied.passed.get(&row);
-        let long = passed.is_some_and(|passed| passed.hazards.has(Hazard::VeryLongLine));
-        let harmless = match refused.class {
-            Class::Message => true,
-            // A command that is not understood for one message among others that were taken is that message's fault, and
-            // so it is for one with a line that servers are known to stumble over (Exchange: "Command Argument Error").
-            Class::Protocol => copied.sent > 0 || long,
-            _ => false,
-        };
-        if harmless {
-            let because = if long { "; it holds a line of more than 9,900 bytes" } else { "" };
-            let why = format!("{}{because}", refused.sentence());
-            copied.settled.push(settle(row, passed, None, Verdict::Quarantined(why)));
-        } else {
-            failure = Some(refused);
-        }
-    }
-    copied.all_answered = appended.is_ok();
-    let appended = appended.map(|present| copied.present = present);
-    // The destination's own failure says more than the broken queue that it leaves at the source.
-    copied.failure = match (appended, fetched, tapped) {
-        (Err(at_destination), Err(at_source), _) if at_destination.is(FailureCode::SourceBrokeOff) => {
-            Some(at_source)
-        }
-        (Err(at_destination), _, _) => Some(at_destination),
-        (Ok(()), Err(at_source), _) => Some(at_source),
-        (Ok(()), Ok(()), Err(between)) => Some(between),
-        (Ok(()), Ok(()), Ok(())) => failure,
-    };
+    let failure = refusals::judge(refused, &mut copied);
+    copied.failure = copied.failure.take().or(failure);
+    copied.marked = count_marked(window, &copied);
     copied
 }
 
-fn settle(
+/// How many of the messages that are at the destination now have the mark of removal at the source.
+fn count_marked(window: &[Work], copied: &Copied) -> u64 {
+    let is_marked = |work: &&Work| work.listed.flags.as_ref().is_some_and(|flags| flags.has(Flags::DELETED));
+    let marked: HashSet<RowId> = window.iter().filter(is_marked).map(|work| work.row).collect();
+    let is_there = |settled: &&Settled| settled.verdict.is_delivered() && marked.contains(&settled.id);
+    copied.settled.iter().filter(is_there).count() as u64
+}
+
+/// One attempt at some messages.
+struct Attempt<'a> {
+    folder: &'a FolderPath,
+    works: &'a [Work],
+    forms: &'a HashMap<RowId, Form>,
+    sending: Sending<'a>,
+}
+
+impl Attempt<'_> {
+    /// Carries it out, adds what became of it to `copied`, and returns what was refused.
+    async fn run(
+        &self,
+        source: &mut dyn Source,
+        destination: &mut dyn Destination,
+        candidates: &mut Candidates,
+        copied: &mut Copied,
+    ) -> Vec<Refusal> {
+        let Sending { list_from, keep_flags, judge, pace, progress } = self.sending;
+        let works: HashMap<u64, &Work> = self.works.iter().map(|work| (work.key(), work)).collect();
+        let wanted: Vec<Wanted> = self
+            .works
+            .iter()
+            .map(|w| Wanted { key: w.key(), locator: w.listed.locator.clone(), size: w.listed.size })
+            .collect();
+        let (to_tap, from_source) = mpsc::channel(BODY_QUEUE);
+        let (to_destination, from_tap) = mpsc::channel(BODY_QUEUE);
+        let (report, mut outcomes) = mpsc::unbounded_channel();
+        let dates: Mutex<HashMap<u64, InternalDate>> = Mutex::default();
+
+        let listed = |key: u64| works.get(&key).map(|work| &work.listed);
+        let form = |key: u64| self.forms.get(&key.cast_signed()).copied().unwrap_or_default();
+        let envelope = |key: u64| {
+            let learned = dates.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+            let flags = listed(key).and_then(|l| l.flags.as_ref()).map(keep_flags).unwrap_or_default();
+            let date = listed(key).and_then(|l| l.date).or(learned);
+            Envelope { flags: form(key).flags(flags), date: form(key).date(date) }
+        };
+        let mut tap = Tap { works: &works, dates: &dates, candidates, copied, judge, pace, progress };
+        let append = async {
+            // The queue goes with the append, so that the tap learns when nobody takes its messages any more.
+            let mut from_tap = from_tap;
+            let appended = match list_from {
+                Some(from) => {
+                    let listed =
+                        destination.append_and_list(self.folder, &mut from_tap, &envelope, &report, from);
+                    listed.await.map(|present| Some((from, present)))
+                }
+                None => {
+                    destination.append(self.folder, &mut from_tap, &envelope, &report).await.map(|()| None)
+                }
+            };
+            drop(report);
+            appended
+        };
+        let (fetched, tapped, appended) =
+            tokio::join!(source.fetch(&wanted, to_tap), tap.run(from_source, to_destination), append);
+
+        let mut refusals: Vec<Refusal> = Vec::new();
+        while let Ok(outcome) = outcomes.try_recv() {
+            match outcome {
+                Appended::Stored { key, arrival } => {
+                    let row = key.cast_signed();
+                    let passed = copied.passed.get(&row);
+                    copied.sent += 1;
+                    copied.bytes += passed.map_or(0, |p| p.size);
+                    let destination = arrival.map(|arrival| (self.folder.clone(), arrival));
+                    let verdict = verdict_of(form(key), listed(key), passed);
+                    let mut settled = settle(row, passed, destination, verdict);
+                    settled.flags = listed(key).and_then(|l| l.flags.clone());
+                    copied.settled.push(settled);
+                    for refusal in &mut refusals {
+                        refusal.passed_by = true;
+                    }
+                }
+                Appended::Refused { key, failure, limit } => {
+                    refusals.push(Refusal { row: key.cast_signed(), failure, limit, passed_by: false });
+                }
+            }
+        }
+        copied.all_answered = appended.is_ok();
+        let appended = appended.map(|present| copied.present = present.or(copied.present.take()));
+        // The destination's own failure says more than the broken queue that it leaves at the source, unless it is the broken
+        // queue that the source or the tap has left to it.
+        copied.failure = match (appended, fetched, tapped) {
+            (Err(at_destination), fetched, tapped) if at_destination.is(FailureCode::SourceBrokeOff) => {
+                Some(fetched.err().or(tapped.err()).unwrap_or(at_destination))
+            }
+            (Err(at_destination), _, _) => Some(at_destination),
+            (Ok(()), Err(at_source), _) => Some(at_source),
+            (Ok(()), Ok(()), tapped) => tapped.err(),
+        };
+        refusals
+    }
+}
+
+/// What a copy is that the destination took.
+fn verdict_of(form: Form, listed: Option<&Listed>, passed: Option<&Passed>) -> Verdict {
+    let verdict =
+        form.verdict(listed.and_then(|listed| listed.date).or(passed.and_then(|passed| passed.date)));
+    if let (Verdict::Delivered, Some(listed), Some(passed)) = (&verdict, listed, passed)
+        && listed.size >= LISTED_FAR_LARGER
+        && passed.size < listed.size / 10
+    {
+        return Verdict::DeliveredAltered(format!(
+            "the source lists it with {} bytes and handed out {}",
+            listed.size, passed.size
+        ));
+    }
+    verdict
+}
+
+pub(super) fn settle(
     row: RowId,
     passed: Option<&Passed>,
     destination: Option<(FolderPath, crate::model::message::Arrival)>,
@@ -213,8 +280,8 @@ fn settle(
         flags: None,
         destination,
         verdict,
+        refused: Refused::default(),
         replaces: None,
-        refused: None,
     }
 }
 
@@ -242,7 +309,9 @@ impl Tap<'_> {
     async fn run(&mut self, mut from_source: BodyReceiver, to_destination: BodySender) -> Result<()> {
         while let Some(event) = from_source.recv().await {
             match event {
+                BodyEvent::Held { key } => self.copied.under_way = Some(key.cast_signed()),
                 BodyEvent::Begin { key, size } => {
+                    self.copied.under_way = Some(key.cast_signed());
                     let Some(work) = self.works.get(&key).copied() else {
                         return Err(Failure::internal("a message came that nobody asked for"));
                     };
@@ -256,6 +325,7 @@ impl Tap<'_> {
                     if !passed {
                         return Ok(());
                     }
+                    self.copied.under_way = None;
                 }
                 BodyEvent::Missing { key, failure } => self.miss(key.cast_signed(), failure),
                 BodyEvent::Chunk(_) | BodyEvent::End { .. } => {
@@ -268,11 +338,14 @@ impl Tap<'_> {
 
     fn miss(&mut self, row: RowId, failure: Option<Failure>) {
         self.progress.finish_message();
+        self.copied.under_way = None;
         match failure {
             None => self.copied.vanished.push(row),
             Some(failure) => {
                 let verdict = Verdict::Quarantined(format!("the source {}", failure.sentence()));
-                self.copied.settled.push(settle(row, None, None, verdict));
+                let mut settled = settle(row, None, None, verdict);
+                settled.refused.code = failure.code;
+                self.copied.settled.push(settled);
             }
         }
     }
@@ -364,7 +437,11 @@ impl Tap<'_> {
                         self.dates.lock().unwrap_or_else(PoisonError::into_inner).insert(work.key(), learned);
                     }
                     self.pace.wait(passed.size).await;
-                    return Ok(spool.deliver(work.key(), to_destination).await.is_ok());
+                    let delivered = spool.deliver(work.key(), to_destination).await;
+                    return match delivered {
+                        Err(failure) if !to_destination.is_closed() => Err(failure),
+                        delivered => Ok(delivered.is_ok()),
+                    };
                 }
                 _ => return Ok(false),
             }

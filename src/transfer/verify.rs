@@ -144,7 +144,7 @@ pub async fn read_identities(
                         identities.push((uid, hasher.finish()));
                     }
                 }
-                BodyEvent::Missing { .. } => {}
+                BodyEvent::Missing { .. } | BodyEvent::Held { .. } => {}
             }
         }
         Ok(identities)

@@ -57,7 +57,7 @@ pub(super) async fn name_messages(
 mod tests {
     use super::*;
     use crate::ledger::sqlite::SqliteStore;
-    use crate::ledger::{NewRow, Settled, Store};
+    use crate::ledger::{NewRow, Refused, Settled, Store};
     use crate::model::folder::FolderPath;
     use crate::model::message::{Flags, Locator};
 
@@ -84,7 +84,7 @@ mod tests {
             destination: None,
             verdict,
             replaces: None,
-            refused: None,
+            refused: Refused::default(),
         };
         let settled = [
             settle(5_989, Verdict::DeliveredAltered("cut".into())),

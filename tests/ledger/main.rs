@@ -23,7 +23,9 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
-use mailferry::ledger::{Cursor, Foreign, Known, Ledger, LoginMark, NewRow, Renaming, RowId, Settled, Store};
+use mailferry::ledger::{
+    Cursor, Foreign, Known, Ledger, LoginMark, NewRow, Refused, Renaming, RowId, Settled, Store,
+};
 use mailferry::mail::tls::Trust;
 use mailferry::model::failure::{Class, Failure};
 use mailferry::model::folder::FolderPath;
@@ -145,7 +147,7 @@ fn settled(id: RowId, verdict: Verdict, arrival: Option<Arrival>) -> Settled {
         destination: arrival.map(|arrival| (folder(), arrival)),
         verdict,
         replaces: None,
-        refused: None,
+        refused: Refused::default(),
     }
 }
 

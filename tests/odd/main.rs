@@ -18,8 +18,10 @@ mod support;
 
 mod cut;
 mod folders;
+mod items;
 mod known;
 mod plain;
 mod pop3;
+mod refusals;
 mod sessions;
 mod world;

@@ -247,7 +247,7 @@ impl Destination for Troubled<'_> {
         }
         self.inner.append(path, bodies, envelope, outcomes).await
     }
-    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()> {
+    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<Flags> {
         self.inner.store_flags(uids, add, remove).await
     }
     async fn expunge(&mut self, uids: &[u32]) -> Result<()> {

@@ -266,7 +266,7 @@ impl Destination for Brittle {
         drop(unheard);
         Err(Failure::new(Class::Unreachable, "the connection broke"))
     }
-    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()> {
+    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<Flags> {
         self.0.store_flags(uids, add, remove).await
     }
     async fn expunge(&mut self, uids: &[u32]) -> Result<()> {

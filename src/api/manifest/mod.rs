@@ -80,9 +80,8 @@ impl Origin {
     /// The first of several violations by its line; the others are its causes, so that one run shows them all with -v.
     fn fail_first(&self, mut found: Vec<Violation>) -> Result<()> {
         // A misspelt field is also a missing one; the spelling is what a person must see.
-        let is_misspelt = |violation: &Violation| violation.what.starts_with("unknown field");
         found.sort_by_key(|violation| {
-            (!is_misspelt(violation), self.lines.of(&violation.path), violation.path.clone())
+            (!violation.is_unknown_field, self.lines.of(&violation.path), violation.path.clone())
         });
         let mut failures = found.into_iter().map(|violation| self.fail(violation));
         let Some(mut first) = failures.next() else { return Ok(()) };

@@ -12,7 +12,7 @@ use self::reading::{Content, read_destination, read_source};
 use super::clock::SystemClock;
 use super::workers::Tools;
 use crate::discovery::Clock;
-use crate::ledger::{Ledger, Row, RowId, Settled};
+use crate::ledger::{Ledger, Refused, Row, RowId, Settled};
 use crate::mail::{Destination, Folder, Listed, Present, Source, Wanted};
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Failure, Place, Result};
@@ -480,6 +480,6 @@ fn altered(row: &Row, reason: String) -> Settled {
         destination: row.destination.clone(),
         verdict: Verdict::DeliveredAltered(reason),
         replaces: None,
-        refused: None,
+        refused: Refused::default(),
     }
 }

@@ -72,7 +72,7 @@ async fn take_in(mut bodies: BodyReceiver) -> HashMap<u64, Content> {
                     contents.insert(key, Content { digest, size, canonical, subject });
                 }
             }
-            BodyEvent::Missing { .. } => {}
+            BodyEvent::Missing { .. } | BodyEvent::Held { .. } => {}
         }
     }
     contents

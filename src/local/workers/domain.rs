@@ -9,7 +9,7 @@ use crate::local::clock::SystemClock;
 use crate::local::preflight::look_ahead;
 use crate::mail::credentials::Credentials;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
-use crate::model::failure::{Failure, Place, Result};
+use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::text::counted;
 use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
@@ -34,10 +34,10 @@ impl Tools {
                     .at(|| self.place_in(at, ".mailboxes.configMapRef"))?;
                 read_csv(&text, &place)?
             }
-            Mailboxes::Discover(_) => {
-                self.check_references(at)?;
-                self.discover_rows(at)?
-            }
+            Mailboxes::Discover(_) => self
+                .check_references(at)
+                .and_then(|()| self.discover_rows(at))
+                .map_err(|failure| failure.code(FailureCode::MissingSecret))?,
         };
         plan_mailboxes(self.spec(), domain, &rows).at(|| self.place_in(at, ".mailboxes"))
     }
@@ -152,7 +152,7 @@ pub fn unreadable_domain(
 ) -> Result<DomainDiscovery> {
     let now = SystemClock.now();
     let code = match listed {
-        Err(unlisted) if !unlisted.what.contains("Secret") => Code::MailboxListMissing,
+        Err(unlisted) if !unlisted.is(FailureCode::MissingSecret) => Code::MailboxListMissing,
         _ => Code::CredentialsMissing,
     };
     let mailbox = |planned: &PlannedMailbox| MailboxDiscovery {

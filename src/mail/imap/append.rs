@@ -5,16 +5,18 @@
 //! costs a server several times what the message itself does. Such a command is atomic, so one bad message fails its
 //! neighbours: after a refusal each message of the batch is sent alone, from memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use super::body::garbled;
+use super::command::check_line;
 use super::folders::{Access, Row, check_count, list_command_from, open_command, read_listed, select_rows};
 use super::names::quote;
-use super::refusal::explain;
 use super::session::{Session, Tag};
 use super::tokens::{Status, StatusText};
 use super::wire::Event;
@@ -22,6 +24,8 @@ use crate::mail::{Appended, BodyEvent, BodyReceiver, Envelope};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::message::Arrival;
 
+/// The extension by which messages share a command.
+const MULTIAPPEND: &str = "MULTIAPPEND";
 /// Commands that may be unanswered. With the bounds of a batch this is what is in doubt after a cut (FAULTS §0.1).
 const WINDOW_COMMANDS: usize = 16;
 /// Batches among them: the next is on its way while the server works on this one.
@@ -90,6 +94,8 @@ struct Upload<'a> {
     open: Option<Tag>,
     /// Messages of refused batches, to be sent alone.
     again: VecDeque<Message>,
+    /// Those of them that have no answer yet: if all are taken, it was not them.
+    doubted: HashSet<u64>,
     /// Whether messages may share a command.
     batches: bool,
     /// The command that opens the folder anew behind the last message, so that the list shows what arrived.
@@ -119,7 +125,7 @@ pub async fn append_bodies(
     session.compress_if_slow().await?;
     let waited = session.waited();
     let limit = session.facts().capabilities.values("APPENDLIMIT").find_map(|v| v.parse::<u64>().ok());
-    let batches = session.offers("MULTIAPPEND");
+    let batches = session.offers(MULTIAPPEND);
     let mut upload = Upload {
         session,
         folder: quote(wire_name),
@@ -128,6 +134,7 @@ pub async fn append_bodies(
         bytes: 0,
         open: None,
         again: VecDeque::new(),
+        doubted: HashSet::new(),
         batches,
         reopen: None,
         closed: None,
@@ -144,6 +151,9 @@ pub async fn append_bodies(
             // A message may be written in part: whatever came behind it would be the rest of it.
             upload.session.abandon();
             upload.hear_out(&failure).await;
+            if upload.in_flight.values().any(|batch| batch.messages.len() > 1) {
+                upload.session.suspect(MULTIAPPEND);
+            }
             Err(failure)
         }
     }
@@ -165,18 +175,17 @@ impl Upload<'_> {
                 continue;
             };
             if let Some(limit) = limit.filter(|limit| size > *limit) {
-                let failure = Failure::new(
-                    Class::Message,
-                    format!("larger than the server takes ({size} of {limit} bytes)"),
-                );
-                self.report(Appended::Refused { key, failure });
+                let what = format!("larger than the server takes ({size} of {limit} bytes)");
+                let failure = Failure::new(Class::Message, what).code(FailureCode::TooLarge);
+                self.report(Appended::Refused { key, failure, limit: Some(limit) });
                 skip_message(bodies).await?;
                 continue;
             }
             let envelope = envelope(key);
             let date = envelope.date.map(|date| format!(" \"{date}\"")).unwrap_or_default();
-            let message =
-                Message { key, size, head: format!("({}){date}", envelope.flags), kept: Vec::new() };
+            let head = format!("({}){date}", envelope.flags.writable());
+            check_line(head.as_bytes())?;
+            let message = Message { key, size, head, kept: Vec::new() };
             passed += size;
             self.take(message, bodies).await?;
         }
@@ -223,7 +232,19 @@ impl Upload<'_> {
         }
     }
 
-    fn report(&self, outcome: Appended) {
+    fn report(&mut self, outcome: Appended) {
+        match &outcome {
+            Appended::Stored { key, .. } => {
+                if self.doubted.remove(key) && self.doubted.is_empty() {
+                    // Each was taken by itself: it is commands with several that the server does not take.
+                    self.session.forgo(MULTIAPPEND);
+                    self.batches = false;
+                }
+            }
+            // It was this one.
+            Appended::Refused { key, .. } if self.doubted.contains(key) => self.doubted.clear(),
+            Appended::Refused { .. } => {}
+        }
         // Nobody listens once the engine has given up; the ledger settles such messages.
         let _ = self.outcomes.send(outcome);
     }
@@ -257,9 +278,15 @@ impl Upload<'_> {
         if reception == Reception::Refused {
             return skip_message(bodies).await;
         }
+        let mut written = false;
         while let Some(chunk) = self.next_chunk(bodies).await? {
             if reception == Reception::GoOn {
+                // Small messages are written in one piece.
+                if written {
+                    self.check_unanswered(&tag, &message)?;
+                }
                 self.session.write(&chunk).await?;
+                written = true;
             }
             if shares {
                 message.kept.push(chunk);
@@ -372,11 +399,9 @@ impl Upload<'_> {
         }
     }
 
+    /// Reads one event. A server may ask for a literal that was sent without waiting, all the same.
     async fn read_answer(&mut self) -> Result<()> {
-        if self.read_answer_or_go_on(None).await? == Some(Reception::GoOn) {
-            return Err(Failure::protocol("asks to go on with a literal that was sent already"));
-        }
-        Ok(())
+        self.read_answer_or_go_on(None).await.map(drop)
     }
 
     /// Reads one event. `announced` is the message that waits to go on, with its command.
@@ -384,32 +409,55 @@ impl Upload<'_> {
         &mut self,
         announced: Option<(&Tag, &Message)>,
     ) -> Result<Option<Reception>> {
-        match self.session.next_event().await? {
+        let event = self.session.next_event().await?;
+        self.take_event(event, announced)
+    }
+
+    /// Looks whether the command of a message was answered before all of it was written. What is still to come of the message
+    /// would then be taken for commands, so the session ends; what the server said of the message counts.
+    fn check_unanswered(&mut self, tag: &Tag, message: &Message) -> Result<()> {
+        while let Some(event) = self.session.next_event().now_or_never() {
+            self.take_event(event?, Some((tag, message)))?;
+            if !self.in_flight.contains_key(tag.as_bytes()) {
+                return Err(Failure::new(Class::Unreachable, "answered an APPEND before it had the message")
+                    .code(FailureCode::Garbled));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the server said.
+    fn take_event(&mut self, event: Event, announced: Option<(&Tag, &Message)>) -> Result<Option<Reception>> {
+        match event {
             Event::Continue(_) => return Ok(Some(Reception::GoOn)),
             Event::Tagged { tag, status, rest } if self.reopen.as_ref().is_some_and(|open| *open == *tag) => {
                 self.reopen = None;
                 if status != Status::Ok {
-                    self.closed = Some(explain("SELECT", status, &StatusText::parse(&rest)));
+                    self.closed = Some(self.session.refusal("SELECT", status, &StatusText::parse(&rest)));
                 }
             }
             Event::Tagged { tag, status, rest } if self.list.as_ref().is_some_and(|list| *list == *tag) => {
                 self.list = None;
                 if status != Status::Ok && self.closed.is_none() {
-                    return Err(explain("UID FETCH", status, &StatusText::parse(&rest)));
+                    return Err(self.session.refusal("UID FETCH", status, &StatusText::parse(&rest)));
                 }
             }
             Event::Tagged { tag, status, rest } => {
                 let Some(batch) = self.in_flight.remove(&tag) else {
-                    return Err(Failure::protocol("answered an APPEND that was not given"));
+                    return Err(garbled("answered an APPEND that was not given"));
                 };
                 self.bytes -= batch.bytes;
                 let said = StatusText::parse(&rest);
                 let waiting = announced.filter(|(announced, _)| **announced == *tag).map(|(_, m)| m);
                 if status != Status::Ok {
-                    return Ok(self.refuse(batch, waiting, &explain("APPEND", status, &said)));
+                    let failure = self.session.refusal("APPEND", status, &said);
+                    return Ok(self.refuse(batch, waiting, &failure));
                 }
                 if waiting.is_some() {
-                    return Err(Failure::protocol("confirmed an APPEND before it had the message"));
+                    return Err(garbled("confirmed an APPEND before it had the message"));
+                }
+                if batch.messages.len() > 1 {
+                    self.session.trust(MULTIAPPEND);
                 }
                 let arrivals = read_arrivals(&said, batch.messages.len());
                 for (at, message) in batch.messages.into_iter().enumerate() {
@@ -422,7 +470,7 @@ impl Upload<'_> {
             }
             Event::Untagged(_) => {}
             Event::BodyBegin { .. } | Event::BodyChunk(_) => {
-                return Err(Failure::protocol("sent a message while taking one"));
+                return Err(garbled("sent a message while taking one"));
             }
         }
         Ok(None)
@@ -442,9 +490,12 @@ impl Upload<'_> {
             self.refused = true;
             let keys = batch.messages.iter().chain(waiting).map(|message| message.key);
             for key in keys.collect::<Vec<_>>() {
-                self.report(Appended::Refused { key, failure: failure.clone() });
+                self.report(Appended::Refused { key, failure: failure.clone(), limit: None });
             }
         } else {
+            if failure.class != Class::Quota {
+                self.doubted.extend(batch.messages.iter().chain(waiting).map(|message| message.key));
+            }
             self.again.extend(batch.messages);
         }
         waiting.map(|_| if final_word { Reception::Refused } else { Reception::Again })

@@ -1,13 +1,21 @@
 //! Streams whole messages out of the open folder: ranges of UIDs by byte budget, two commands in flight, each body passed
 //! on in pieces as it comes.
+//!
+//! Every message that is asked for ends in one event. Servers answer in the order of the UIDs, so a message counts as come
+//! only under its own UID and in its turn; whatever comes otherwise is let go by. One that did not come is looked up, asked
+//! for once more, alone, and then named, so that an odd one costs nobody else anything. How a body itself is received, and
+//! what is held back until it is judged, is in [`super::body`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
-use super::session::{Session, Tag, read_fetch, split_numbered};
+use super::body::{Asked, Body, Given, HANDS_OUT_NOTHING, InFlight, Stop, garbled, skip};
+use super::session::{Session, read_fetch, split_numbered};
 use super::tokens::{Status, StatusText, Value, read_values, write_number_set};
 use super::wire::Event;
 use crate::mail::{BodyEvent, BodySender};
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 
 /// Bytes that one FETCH command asks for, so that a refusal concerns few messages.
 const COMMAND_BYTES: u64 = 4 * 1024 * 1024;
@@ -15,6 +23,12 @@ const COMMAND_BYTES: u64 = 4 * 1024 * 1024;
 const COMMAND_MESSAGES: usize = 200;
 /// FETCH commands in flight: the next answer is on its way while this one is read.
 const COMMANDS_IN_FLIGHT: usize = 2;
+/// So many messages refused one after another, without a word that is about one of them, are no longer their own trouble.
+const REFUSED_IN_A_ROW: usize = 3;
+/// The code of an answer that a server cut short (RFC 9738).
+const MESSAGE_LIMIT: &str = "MESSAGELIMIT";
+/// What a message is taken to have where nobody asked for its size, in bytes.
+const SIZE_ASSUMED: u64 = 64 * 1024;
 
 /// A message to fetch from the open folder.
 #[derive(Debug, Clone, Copy)]
@@ -23,117 +37,349 @@ pub struct WantedUid {
     pub key: u64,
     /// Its UID.
     pub uid: u32,
-    /// The size that the listing announced, in bytes.
-    pub size: u64,
+    /// The size that the listing announced, in bytes; `None` where nobody asked.
+    pub size: Option<u64>,
 }
 
 /// Fetches messages and passes them on. A message that is gone, or that the server cannot read, is passed on as
 /// [`BodyEvent::Missing`].
 ///
 /// # Errors
-/// Those of the session. A receiver that went away ends the fetch without an error: it knows why.
+/// Those of the session; of what was asked for, nothing behind the message at which it ended was passed on. One that leaves
+/// the session usable when the server refuses one message after another. A receiver that went away ends the fetch without an
+/// error: it knows why.
 pub async fn fetch_bodies(session: &mut Session, wanted: &[WantedUid], bodies: &BodySender) -> Result<()> {
     session.compress_if_slow().await?;
-    let mut queue: VecDeque<Vec<WantedUid>> = batch(wanted).into();
-    // From the first body on the server is at work and the way is full, so what is waited for are bytes.
-    let (mut passed, mut since) = (0, None);
-    let mut in_flight: VecDeque<(Tag, Vec<WantedUid>)> = VecDeque::new();
-    let mut keys: HashMap<u32, u64> = wanted.iter().map(|w| (w.uid, w.key)).collect();
-    loop {
-        while in_flight.len() < COMMANDS_IN_FLIGHT {
-            let Some(batch) = queue.pop_front() else { break };
-            let mut uids: Vec<u32> = batch.iter().map(|w| w.uid).collect();
-            uids.sort_unstable();
-            let command = format!("UID FETCH {} (UID BODY.PEEK[])", write_number_set(&uids));
-            in_flight.push_back((session.send(&command).await?, batch));
-        }
-        if in_flight.is_empty() {
-            if let Some(since) = since {
-                session.note_carried(passed, since);
-            }
-            return Ok(());
-        }
-        match session.next_event().await? {
-            Event::BodyBegin { prefix, size } => {
-                since.get_or_insert(session.waited());
-                passed += size;
-                // Servers answer in turn, so a body without a UID belongs to the command in front.
-                let alone = in_flight.front().filter(|(_, batch)| batch.len() == 1);
-                let uid = uid_in(&prefix).or_else(|| alone.map(|(_, batch)| batch[0].uid));
-                let Some(uid) = uid else {
-                    // The UID comes after the body: let this body pass by and ask for each message alone from now on.
-                    skip_body(session, size).await?;
-                    let late = in_flight
-                        .iter_mut()
-                        .flat_map(|(_, batch)| batch.drain(..))
-                        .chain(queue.drain(..).flatten());
-                    queue = late.filter(|w| keys.contains_key(&w.uid)).map(|w| vec![w]).collect();
-                    continue;
-                };
-                let Some(key) = keys.remove(&uid) else {
-                    // Nobody asked for it, or it came twice.
-                    skip_body(session, size).await?;
-                    continue;
-                };
-                if bodies.send(BodyEvent::Begin { key, size }).await.is_err() {
-                    return Ok(());
-                }
-                pass_body(session, size, uid, bodies).await?;
-            }
-            Event::Untagged(line) => {
-                if let Some((key, content)) = read_inline(&line, &mut keys)? {
-                    pass_inline(key, content, bodies).await;
-                }
-            }
-            Event::Tagged { tag: theirs, status, rest } => {
-                let Some(at) = in_flight.iter().position(|(tag, _)| *tag == *theirs) else {
-                    return Err(Failure::protocol("ended a command that was not given"));
-                };
-                let Some((_, batch)) = in_flight.remove(at) else { continue };
-                let missing: Vec<WantedUid> =
-                    batch.into_iter().filter(|w| keys.contains_key(&w.uid)).collect();
-                let failure = (status != Status::Ok)
-                    .then(|| super::refusal::explain("UID FETCH", status, &StatusText::parse(&rest)));
-                match failure {
-                    // Whoever is asked for a pause must not ask for each message instead.
-                    Some(failure) if missing.is_empty() || failure.class == Class::Throttled => {
-                        return Err(failure);
-                    }
-                    // One unreadable message must not take its neighbours along.
-                    Some(_) if missing.len() > 1 => queue.extend(missing.into_iter().map(|w| vec![w])),
-                    Some(failure) if failure.class == Class::Unreachable => return Err(failure),
-                    failure => {
-                        for message in missing {
-                            keys.remove(&message.uid);
-                            let failure = failure.clone().map(|f| Failure { class: Class::Message, ..f });
-                            let _ = bodies.send(BodyEvent::Missing { key: message.key, failure }).await;
-                        }
-                    }
-                }
-            }
-            Event::BodyChunk(_) | Event::Continue(_) => {
-                return Err(Failure::protocol("answered UID FETCH out of turn"));
-            }
-        }
+    let mut fetch = Fetch {
+        session,
+        bodies,
+        alone: wanted.len() == 1,
+        open: HashMap::with_capacity(wanted.len()),
+        queue: VecDeque::new(),
+        in_flight: VecDeque::new(),
+        asked_again: HashSet::new(),
+        absent: Vec::new(),
+        odd: HashMap::new(),
+        refused: Vec::new(),
+        passed: 0,
+        since: None,
+    };
+    match fetch.run(wanted).await {
+        Ok(()) | Err(Stop::Unheard) => Ok(()),
+        Err(Stop::Failed(failure)) => Err(failure),
     }
 }
 
-fn batch(wanted: &[WantedUid]) -> Vec<Vec<WantedUid>> {
-    let mut batches: Vec<Vec<WantedUid>> = Vec::new();
+struct Fetch<'a> {
+    session: &'a mut Session,
+    bodies: &'a BodySender,
+    /// Whether one message is wanted in all.
+    alone: bool,
+    /// Messages that nothing was said of yet, by their UIDs.
+    open: HashMap<u32, WantedUid>,
+    /// What is still to be asked for: the UIDs of each command, in ascending order.
+    queue: VecDeque<Vec<u32>>,
+    in_flight: InFlight,
+    /// Messages that were asked for once more, alone.
+    asked_again: HashSet<u32>,
+    /// Messages whose command ended with OK and that did not come.
+    absent: Vec<u32>,
+    /// What came in place of messages.
+    odd: HashMap<u32, &'static str>,
+    /// Messages that were refused since the last one came, and not told of yet.
+    refused: Vec<(WantedUid, Failure)>,
+    /// Bytes of bodies that passed, since the first of them: from then on the server is at work and the way is full.
+    passed: u64,
+    since: Option<Duration>,
+}
+
+impl Fetch<'_> {
+    async fn run(&mut self, wanted: &[WantedUid]) -> Result<(), Stop> {
+        let mut asked = Vec::with_capacity(wanted.len());
+        for message in wanted {
+            if message.uid == 0 {
+                self.name(*message, "lists it with the UID 0, by which nobody can ask for a message").await?;
+                continue;
+            }
+            match self.open.entry(message.uid) {
+                Entry::Vacant(place) => asked.push(*place.insert(*message)),
+                Entry::Occupied(_) => {
+                    self.name(*message, "gives its UID to another message as well").await?;
+                }
+            }
+        }
+        self.queue = batch(asked);
+        loop {
+            self.send().await?;
+            if self.in_flight.is_empty() {
+                if self.absent.is_empty() {
+                    break;
+                }
+                self.look_up().await?;
+                continue;
+            }
+            match self.session.next_event().await? {
+                Event::BodyBegin { prefix, size } => self.receive(&prefix, size).await?,
+                Event::Untagged(line) => self.read_inline(&line).await?,
+                Event::Tagged { tag, status, rest } => {
+                    self.end(&tag, status, &StatusText::parse(&rest)).await?;
+                }
+                Event::BodyChunk(_) | Event::Continue(_) => {
+                    return Err(garbled("answered UID FETCH out of turn").into());
+                }
+            }
+        }
+        self.tell_refused().await?;
+        if let Some(since) = self.since {
+            self.session.note_carried(self.passed, since);
+        }
+        Ok(())
+    }
+
+    /// Keeps as many commands in flight as may be. What is asked for alone has no other beside it, so that whatever comes
+    /// can only be about it.
+    async fn send(&mut self) -> Result<(), Stop> {
+        while self.in_flight.len() < COMMANDS_IN_FLIGHT {
+            let is_busy_with_one = self.in_flight.iter().any(|asked| asked.uids.len() == 1);
+            let is_one = self.queue.front().is_some_and(|uids| uids.len() == 1);
+            if !self.in_flight.is_empty() && (is_busy_with_one || is_one) {
+                break;
+            }
+            let Some(uids) = self.queue.pop_front() else { break };
+            let command = format!("UID FETCH {} (UID BODY.PEEK[])", write_number_set(&uids));
+            let tag = self.session.send(&command).await?;
+            self.in_flight.push_back(Asked { tag, uids, next: 0 });
+        }
+        Ok(())
+    }
+
+    /// The message with such a UID, if it is its turn. What comes out of turn may be another message under its UID, and is
+    /// asked for again like what did not come.
+    fn turn_of(&mut self, uid: u32) -> Option<WantedUid> {
+        let asked = self.in_flight.front_mut()?;
+        let at = asked.uids.binary_search(&uid).ok()?;
+        let is_its_turn = at == asked.next;
+        asked.next = asked.next.max(at + 1);
+        self.open.get(&uid).copied().filter(|_| is_its_turn)
+    }
+
+    /// The message that is asked for alone.
+    fn only(&self) -> Option<WantedUid> {
+        let [uid] = self.in_flight.front()?.uids[..] else { return None };
+        self.open.get(&uid).copied()
+    }
+
+    async fn receive(&mut self, prefix: &[u8], size: u64) -> Result<(), Stop> {
+        self.since.get_or_insert(self.session.waited());
+        self.passed += size;
+        let told = uid_in(prefix);
+        let message = match told {
+            Some(uid) => self.turn_of(uid),
+            None => self.only().and_then(|only| self.turn_of(only.uid)),
+        };
+        let Some(message) = message else {
+            if told.is_none() {
+                // The UID comes behind the body: only what is asked for alone can be told apart.
+                let rest: Vec<u32> = self.queue.drain(..).flatten().collect();
+                self.queue = rest.into_iter().map(|uid| vec![uid]).collect();
+            }
+            // Nobody asked for it, or it came before.
+            if let Some(only) = self.only() {
+                self.odd.insert(only.uid, "hands out another message in its place");
+            }
+            return Ok(skip(self.session, size).await?);
+        };
+        let body = Body { message, size, told: told.is_some(), alone: self.alone };
+        let Self { session, in_flight, bodies, .. } = self;
+        match body.receive(session, in_flight, bodies).await? {
+            Given::Passed => self.note_come(message.uid).await,
+            Given::Another(why) => {
+                self.odd.insert(message.uid, why);
+                Ok(())
+            }
+            Given::Notice(failure) => {
+                self.note_come(message.uid).await?;
+                self.miss(message.key, Some(failure)).await
+            }
+        }
+    }
+
+    /// Notes that something came for a message.
+    async fn note_come(&mut self, uid: u32) -> Result<(), Stop> {
+        self.open.remove(&uid);
+        // The server does hand out messages, so those that it refused before were refused for what they are.
+        self.tell_refused().await
+    }
+
+    /// A body that came as a quoted string instead of a literal. NIL is no message.
+    async fn read_inline(&mut self, line: &[u8]) -> Result<(), Stop> {
+        // `* BYE FETCH failed` is no FETCH response. Neither is what cannot be read: what was asked for and did not come is
+        // asked for again.
+        let Some((_, word, rest)) = split_numbered(line) else { return Ok(()) };
+        let Ok(attributes) = read_fetch(rest) else { return Ok(()) };
+        if !word.eq_ignore_ascii_case(b"FETCH") {
+            return Ok(());
+        }
+        let mut uid = None;
+        let mut content = None;
+        for (name, value) in attributes {
+            match (name.as_str(), value) {
+                ("UID", value) => uid = value.number::<u32>(),
+                ("BODY[]" | "RFC822", Value::Text(bytes)) => content = Some(bytes),
+                ("BODY[]" | "RFC822", _) => content = Some(Vec::new()),
+                _ => {}
+            }
+        }
+        let Some(content) = content else { return Ok(()) };
+        let Some(message) = uid.and_then(|uid| self.turn_of(uid)) else { return Ok(()) };
+        if content.is_empty() && message.size != Some(0) {
+            self.odd.insert(message.uid, HANDS_OUT_NOTHING);
+            return Ok(());
+        }
+        let size = content.len() as u64;
+        self.tell(BodyEvent::Begin { key: message.key, size }).await?;
+        if size > 0 {
+            self.tell(BodyEvent::Chunk(content.into())).await?;
+        }
+        self.tell(BodyEvent::End { date: None }).await?;
+        self.note_come(message.uid).await
+    }
+
+    /// A command has ended.
+    async fn end(&mut self, theirs: &[u8], status: Status, said: &StatusText) -> Result<(), Stop> {
+        let Some(Asked { mut uids, .. }) = self.in_flight.pop_front_if(|asked| asked.tag == *theirs) else {
+            return Err(garbled("ended a command that was not given").into());
+        };
+        let asked = uids.len();
+        uids.retain(|uid| self.open.contains_key(uid));
+        if status == Status::Ok {
+            // What was cut short is gone on with.
+            if said.code == MESSAGE_LIMIT && uids.len() < asked && !uids.is_empty() {
+                self.queue.push_front(uids);
+            } else {
+                self.absent.extend(uids);
+            }
+            return Ok(());
+        }
+        let failure = self.session.refusal("UID FETCH", status, said);
+        let is_of_the_session = failure.class == Class::Throttled || failure.is(FailureCode::ConnectionEnded);
+        if is_of_the_session {
+            return Err(failure.into());
+        }
+        match uids[..] {
+            // All that it was about came.
+            [] => {}
+            [uid] if self.asked_again.insert(uid) => self.queue.push_front(uids),
+            [uid] => self.refuse(uid, failure).await?,
+            // One unreadable message must not take its neighbours along.
+            _ => {
+                let second = uids.split_off(uids.len().div_ceil(2));
+                self.queue.push_front(second);
+                self.queue.push_front(uids);
+            }
+        }
+        Ok(())
+    }
+
+    /// A message was refused for the second time.
+    async fn refuse(&mut self, uid: u32, failure: Failure) -> Result<(), Stop> {
+        let Some(message) = self.open.remove(&uid) else { return Ok(()) };
+        if failure.code.is_some_and(|code| code != FailureCode::TryLater) {
+            return self.miss(message.key, Some(Failure { class: Class::Message, ..failure })).await;
+        }
+        self.refused.push((message, failure));
+        if self.refused.len() < REFUSED_IN_A_ROW {
+            return Ok(());
+        }
+        let (_, first) = self.refused.remove(0);
+        let what = format!("refuses one message after another: {}", first.what);
+        let failure = Failure { what, class: Class::Unreachable, hint: None, ..first };
+        Err(failure.code(FailureCode::ServerFault).into())
+    }
+
+    /// Tells of the messages that were refused each for itself.
+    async fn tell_refused(&mut self) -> Result<(), Stop> {
+        for (message, failure) in std::mem::take(&mut self.refused) {
+            self.miss(message.key, Some(Failure { class: Class::Message, ..failure })).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks up messages that did not come: those that the server no longer lists are gone, the others are asked for once
+    /// more, alone, and named after that.
+    async fn look_up(&mut self) -> Result<(), Stop> {
+        let mut absent = std::mem::take(&mut self.absent);
+        absent.sort_unstable();
+        let mut listed = HashSet::new();
+        let command = format!("UID FETCH {} (UID RFC822.SIZE FLAGS)", write_number_set(&absent));
+        let note = |line: &[u8]| {
+            if let Some((_, word, rest)) = split_numbered(line)
+                && word.eq_ignore_ascii_case(b"FETCH")
+            {
+                listed.extend(read_fetch(rest).ok().and_then(|attributes| uid_of(&attributes)));
+            }
+            Ok(())
+        };
+        let is_whole = match self.session.run(&command, note).await {
+            Ok(said) => said.code != MESSAGE_LIMIT,
+            Err(failure) if failure.leaves_the_session() => false,
+            Err(failure) => return Err(failure.into()),
+        };
+        for uid in absent {
+            let Some(message) = self.open.get(&uid).copied() else { continue };
+            if is_whole && !listed.contains(&uid) {
+                self.open.remove(&uid);
+                self.miss(message.key, None).await?;
+            } else if self.asked_again.insert(uid) {
+                self.queue.push_back(vec![uid]);
+            } else {
+                self.open.remove(&uid);
+                let why = self.odd.get(&uid).copied().unwrap_or(HANDS_OUT_NOTHING);
+                self.name(message, why).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on why nothing came for a message that the server lists.
+    async fn name(&mut self, message: WantedUid, why: &str) -> Result<(), Stop> {
+        let failure = Failure::new(Class::Message, why).code(FailureCode::NothingCame);
+        self.miss(message.key, Some(failure)).await
+    }
+
+    async fn miss(&mut self, key: u64, failure: Option<Failure>) -> Result<(), Stop> {
+        self.tell(BodyEvent::Missing { key, failure }).await
+    }
+
+    async fn tell(&mut self, event: BodyEvent) -> Result<(), Stop> {
+        self.bodies.send(event).await.map_err(|_| Stop::Unheard)
+    }
+}
+
+/// Parts the messages into commands.
+fn batch(mut wanted: Vec<WantedUid>) -> VecDeque<Vec<u32>> {
+    wanted.sort_unstable_by_key(|message| message.uid);
+    let mut batches: VecDeque<Vec<u32>> = VecDeque::new();
     let mut bytes = 0;
     for message in wanted {
-        match batches.last_mut() {
-            Some(last) if last.len() < COMMAND_MESSAGES && bytes + message.size <= COMMAND_BYTES => {
-                last.push(*message);
+        let size = message.size.unwrap_or(SIZE_ASSUMED);
+        match batches.back_mut() {
+            Some(last) if last.len() < COMMAND_MESSAGES && bytes + size <= COMMAND_BYTES => {
+                last.push(message.uid);
             }
             _ => {
-                batches.push(vec![*message]);
+                batches.push_back(vec![message.uid]);
                 bytes = 0;
             }
         }
-        bytes += message.size;
+        bytes += size;
     }
     batches
+}
+
+/// The UID among the attributes of a FETCH response.
+fn uid_of(attributes: &[(String, Value)]) -> Option<u32> {
+    attributes.iter().find_map(|(name, value)| if name == "UID" { value.number() } else { None })
 }
 
 /// The UID in `12 FETCH (UID 5 BODY[]`.
@@ -144,71 +390,6 @@ fn uid_in(prefix: &[u8]) -> Option<u32> {
     values.get(at + 1)?.number()
 }
 
-async fn pass_body(session: &mut Session, size: u64, uid: u32, bodies: &BodySender) -> Result<()> {
-    let mut left = size;
-    while left > 0 {
-        let Event::BodyChunk(chunk) = session.next_event().await? else {
-            return Err(Failure::protocol("broke a message off"));
-        };
-        left = left.saturating_sub(chunk.len() as u64);
-        if bodies.send(BodyEvent::Chunk(chunk)).await.is_err() {
-            return Err(Failure::new(Class::Unreachable, "nobody takes the message any more"));
-        }
-    }
-    // The rest of the line may still say that these were another message's bytes.
-    let Event::Untagged(line) = session.next_event().await? else {
-        return Err(Failure::protocol("broke a FETCH response off"));
-    };
-    if let Some((_, _, rest)) = split_numbered(&line) {
-        for (name, value) in read_fetch(rest)? {
-            if name == "UID" && value.number() != Some(uid) {
-                return Err(Failure::protocol(format!("sent another message in place of UID {uid}")));
-            }
-        }
-    }
-    let _ = bodies.send(BodyEvent::End { date: None }).await;
-    Ok(())
-}
-
-async fn skip_body(session: &mut Session, size: u64) -> Result<()> {
-    let mut left = size;
-    while left > 0 {
-        let Event::BodyChunk(chunk) = session.next_event().await? else {
-            return Err(Failure::protocol("broke a message off"));
-        };
-        left = left.saturating_sub(chunk.len() as u64);
-    }
-    // What follows the body belongs to the same response.
-    session.next_event().await.map(drop)
-}
-
-/// A body that came as a quoted string instead of a literal. NIL is no message: it stays among the missing.
-fn read_inline(line: &[u8], keys: &mut HashMap<u32, u64>) -> Result<Option<(u64, Vec<u8>)>> {
-    // `* BYE FETCH failed` is no FETCH response.
-    let Some((_, word, rest)) = split_numbered(line) else { return Ok(None) };
-    if !word.eq_ignore_ascii_case(b"FETCH") {
-        return Ok(None);
-    }
-    let mut uid = None;
-    let mut content = None;
-    for (name, value) in read_fetch(rest)? {
-        match (name.as_str(), value) {
-            ("UID", value) => uid = value.number::<u32>(),
-            ("BODY[]", Value::Text(bytes)) => content = Some(bytes),
-            _ => {}
-        }
-    }
-    Ok(match (uid, content) {
-        (Some(uid), Some(content)) => keys.remove(&uid).map(|key| (key, content)),
-        _ => None,
-    })
-}
-
-async fn pass_inline(key: u64, content: Vec<u8>, bodies: &BodySender) {
-    let size = content.len() as u64;
-    let _ = bodies.send(BodyEvent::Begin { key, size }).await;
-    if size > 0 {
-        let _ = bodies.send(BodyEvent::Chunk(content.into())).await;
-    }
-    let _ = bodies.send(BodyEvent::End { date: None }).await;
-}
+#[cfg(test)]
+#[path = "bodies_tests.rs"]
+mod tests;

@@ -113,12 +113,23 @@ impl Command {
             .code(FailureCode::NameRefused)
             .hint("rename the folder at the server"));
         }
-        let splits = |part: &Part| matches!(part, Part::Text(text) if text.iter().any(|byte| matches!(byte, b'\r' | b'\n' | b'\0')));
-        if self.parts.iter().any(splits) {
-            return Err(Failure::internal("a command would be split by a line break in a name"));
-        }
-        Ok(())
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Text(text) => check_line(text),
+            Part::Literal(_) => Ok(()),
+        })
     }
+}
+
+/// What everything passes that is written to a server, literals excepted: one line stays one line, whatever a name or a flag
+/// in it came from.
+///
+/// # Errors
+/// [`Class::Internal`] when it would be split.
+pub(super) fn check_line(text: &[u8]) -> Result<()> {
+    if text.iter().any(|byte| matches!(byte, b'\r' | b'\n' | b'\0')) {
+        return Err(Failure::internal("a command would be split by a line break in a name"));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Command {

@@ -16,7 +16,7 @@ use crate::mail::{
     Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Survey,
 };
 use crate::model::evidence::ServerFacts;
-use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::message::Flags;
 
@@ -74,6 +74,24 @@ impl ImapDestination {
             .zip(places)
             .map(|(ended, at)| ended.map(drop).at(|| path(at).to_string()))
             .collect())
+    }
+
+    /// Adds or removes flags of a few messages; says why where the server does not take one of the flags.
+    async fn store(&mut self, uids: &[u32], sign: char, flags: &Flags) -> Result<Option<Failure>> {
+        let command = format!("UID STORE {} {sign}FLAGS.SILENT ({flags})", write_number_set(uids));
+        match self.session.run(&command, |_| Ok(())).await {
+            Ok(_) => Ok(None),
+            // A refusal without a known reason is about what was asked.
+            Err(failure)
+                if matches!(
+                    failure.code,
+                    None | Some(FailureCode::FlagRefused | FailureCode::NotUnderstood)
+                ) && failure.leaves_the_session() =>
+            {
+                Ok(Some(failure))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 }
 
@@ -184,9 +202,8 @@ impl Destination for ImapDestination {
     }
 
     async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()> {
-        // Their sizes are not at hand; one budget's worth of unknown bodies per command is small enough.
         let wanted: Vec<WantedUid> =
-            uids.iter().map(|uid| WantedUid { key: u64::from(*uid), uid: *uid, size: 64 * 1024 }).collect();
+            uids.iter().map(|uid| WantedUid { key: u64::from(*uid), uid: *uid, size: None }).collect();
         fetch_bodies(&mut self.session, &wanted, &bodies).await
     }
 
@@ -215,17 +232,26 @@ impl Destination for ImapDestination {
         Ok(appended.await.at(|| path.to_string())?.into_iter().map(present).collect())
     }
 
-    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<()> {
-        for (sign, flags) in [('+', add), ('-', remove)] {
+    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<Flags> {
+        let mut refused: Vec<String> = Vec::new();
+        for (sign, flags) in [('+', add.writable()), ('-', remove.writable())] {
             if flags.is_empty() {
                 continue;
             }
             for part in uids.chunks(UIDS_PER_COMMAND) {
-                let command = format!("UID STORE {} {sign}FLAGS.SILENT ({flags})", write_number_set(part));
-                self.session.run(&command, |_| Ok(())).await?;
+                let Some(failure) = self.store(part, sign, &flags).await? else { continue };
+                tracing::debug!(%flags, failure = %failure.sentence(), "asks for each flag by itself");
+                for flag in flags.iter() {
+                    if refused.iter().any(|known| known == flag) {
+                        continue;
+                    }
+                    if self.store(part, sign, &Flags::parse(flag)).await?.is_some() {
+                        refused.push(flag.to_owned());
+                    }
+                }
             }
         }
-        Ok(())
+        Ok(refused.into())
     }
 
     async fn expunge(&mut self, uids: &[u32]) -> Result<()> {

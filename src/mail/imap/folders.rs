@@ -330,7 +330,12 @@ fn read_row(rest: &[u8]) -> Result<Option<Row>> {
         match name.as_str() {
             "UID" => uid = value.number(),
             "RFC822.SIZE" => size = value.number(),
-            "FLAGS" => flags = value.list().map(|list| list.iter().filter_map(Value::text).collect()),
+            // What is no text is no flag, and is noticed as such.
+            "FLAGS" => {
+                flags = value
+                    .list()
+                    .map(|list| list.iter().map(|flag| flag.text().unwrap_or_default()).collect());
+            }
             "INTERNALDATE" => date = value.text().and_then(InternalDate::parse),
             ATTRIBUTE => labels = Some(read_labels(&value)?),
             _ => {}

@@ -18,6 +18,7 @@
 pub mod account;
 pub mod append;
 pub mod bodies;
+mod body;
 pub mod command;
 pub mod destination;
 pub mod flight;

@@ -99,9 +99,13 @@ fn meaning_of(asked: Asked, command: &str, said: &StatusText) -> Option<Meaning>
         // Gmail means the day by it as well.
         "OVERQUOTA" if words.is_none_or(|words| words.code != F::DaySpent) => is(F::Full),
         // A session that was let in once is not refused, but must begin anew: with a new token, or the next login tells.
-        "EXPIRED" if asked != Asked::Login => is(F::TryLater),
+        "EXPIRED" if asked != Asked::Login => is(F::ConnectionEnded),
         "AUTHENTICATIONFAILED" | "AUTHORIZATIONFAILED" | "EXPIRED" => is(F::WrongCredentials),
         "PRIVACYREQUIRED" => Some(Meaning { class: Class::Tls, code: F::MechanismRefused }),
+        // The folder is open: where a server cannot find it for a moment, it can later (Kopano).
+        "NONEXISTENT" | "TRYCREATE" if command == "APPEND" => {
+            Some(Meaning { class: Class::Unreachable, code: F::NoSuchFolder })
+        }
         "NONEXISTENT" | "TRYCREATE" => is(F::NoSuchFolder),
         "ALREADYEXISTS" => is(F::FolderExists),
         "TOOBIG" => is(F::TooLarge),
@@ -228,7 +232,13 @@ mod tests {
             ("CREATE", "NO [LIMIT] Too many mailboxes", Class::Refused, None),
             ("CREATE", "NO [NOPERM] no", Class::Refused, Some(F::NoPermission)),
             ("CREATE", "NO [OVERQUOTA] no", Class::Quota, Some(F::Full)),
-            ("APPEND", "NO [TRYCREATE] APPEND error finding folder", Class::Refused, Some(F::NoSuchFolder)),
+            (
+                "APPEND",
+                "NO [TRYCREATE] APPEND error finding folder",
+                Class::Unreachable,
+                Some(F::NoSuchFolder),
+            ),
+            ("APPEND", "NO Message contains NUL characters", Class::Message, Some(F::ContentRefused)),
             ("APPEND", "NO [LIMIT] Mailbox is over quota", Class::Quota, Some(F::Full)),
             ("APPEND", "NO [TOOBIG] no", Class::Message, Some(F::TooLarge)),
             ("APPEND", "NO [CANNOT] APPEND Contains Deleted flag", Class::Message, Some(F::FlagRefused)),

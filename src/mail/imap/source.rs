@@ -159,10 +159,12 @@ impl Source for ImapSource {
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {
         let (path, _) = self.open.as_ref().ok_or_else(no_folder)?;
         let uid_of = |w: &Wanted| match w.locator {
-            Locator::Imap { uid, .. } => Some(WantedUid { key: w.key, uid, size: w.size }),
-            Locator::Pop3 { .. } => None,
+            Locator::Imap { uid, .. } => Ok(WantedUid { key: w.key, uid, size: Some(w.size) }),
+            Locator::Pop3 { .. } => {
+                Err(Failure::internal("a message of another protocol was asked for by IMAP"))
+            }
         };
-        let uids: Vec<WantedUid> = wanted.iter().filter_map(uid_of).collect();
+        let uids = wanted.iter().map(uid_of).collect::<Result<Vec<WantedUid>>>()?;
         fetch_bodies(&mut self.session, &uids, &bodies).await.at(|| path.to_string())
     }
 
