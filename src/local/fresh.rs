@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::workers::Tools;
 use crate::api::destination::Microsoft365Destination;
 use crate::api::domain::DomainSpec;
-use crate::model::evidence::{DomainDiscovery, Outcome};
+use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, Outcome};
 use crate::model::failure::{FailureCode, Result};
 use crate::model::fidelity::Weights;
 use crate::model::finding::{Code, Hold};
@@ -95,9 +95,16 @@ pub(super) fn still_holds<'a>(
     (SignedDuration::ZERO..holds).contains(&age)
         && discovery.failure.is_none()
         && !discovery.mailboxes.is_empty()
-        && discovery.mailboxes.iter().all(|mailbox| mailbox.endpoint.is_some() && mailbox.failure.is_none())
+        && discovery.mailboxes.iter().all(is_read_at_its_best)
         && !discovery.findings.iter().any(|finding| is_asked_again(finding.code))
         && records.all(|record| record.failure.is_none())
+}
+
+/// Whether a mailbox is read at the first server that it was tried at. What another one refused it may take by now, and it
+/// may carry more.
+fn is_read_at_its_best(mailbox: &MailboxDiscovery) -> bool {
+    let refused = mailbox.attempts.iter().any(|attempt| attempt.failure.is_some());
+    mailbox.endpoint.is_some() && mailbox.failure.is_none() && !refused
 }
 
 /// Whether a person may have mended since what discovery found, at a server and not in the manifest.
@@ -117,21 +124,21 @@ fn is_asked_again(code: Code) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::evidence::{Evidence, Grade, MailboxDiscovery, Signal};
+    use crate::model::endpoint::Endpoint;
+    use crate::model::evidence::{Attempt, Evidence, Grade, Signal};
     use crate::model::failure::{Class, Failure};
     use crate::model::finding::Finding;
+    use crate::model::protocol::{Protocol, Tls};
+
+    fn server(protocol: Protocol) -> Endpoint {
+        Endpoint::new(protocol, "mail.a.test", protocol.default_port(Tls::Implicit), Tls::Implicit)
+    }
 
     fn seen() -> DomainDiscovery {
         let at = Timestamp::UNIX_EPOCH;
-        let endpoint = Some(crate::model::endpoint::Endpoint::new(
-            crate::model::protocol::Protocol::Imap,
-            "imap.a.test",
-            993,
-            crate::model::protocol::Tls::Implicit,
-        ));
         let mailbox = MailboxDiscovery {
             address: "anna@a.test".parse().unwrap(),
-            endpoint,
+            endpoint: Some(server(Protocol::Pop3)),
             overridden: false,
             attempts: Vec::new(),
             size: None,
@@ -160,6 +167,12 @@ mod tests {
             with(|d| d.failure = Some(Failure::new(Class::Unreachable, "away"))),
             with(|d| d.mailboxes[0].endpoint = None),
             with(|d| d.mailboxes[0].failure = Some(Failure::new(Class::Credentials, "refused"))),
+            with(|d| {
+                // It is read by POP3, and IMAP may let it in by now.
+                let failure = Some(Failure::new(Class::Credentials, "refused"));
+                let refused = Attempt { endpoint: server(Protocol::Imap), failure, by_token: false };
+                d.mailboxes[0].attempts.push(refused);
+            }),
             with(|d| d.mailboxes.clear()),
             with(|d| d.findings.push(Finding::of_domain(Code::DestinationMailboxClosed, "closed"))),
             with(|d| d.findings.push(Finding::of_domain(Code::DestinationUnasked, "away"))),
