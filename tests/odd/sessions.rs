@@ -126,6 +126,9 @@ fn a_session_that_ends_at_an_extension_twice_goes_on_without() {
 #[test]
 fn a_server_hears_our_name_before_any_folder_is_opened() {
     let (source, destination) = pair(Store::standard());
+    source
+        .on("CAPABILITY", Reaction::replace(" ID", ""))
+        .on("GREETING", Reaction::say("* OK [CAPABILITY IMAP4rev1 ID] ready\r\n"));
     let named: Arc<Mutex<BTreeSet<usize>>> = Arc::default();
     source.bend(move |command| match command.verb.as_str() {
         "ID" => {

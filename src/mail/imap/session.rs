@@ -109,9 +109,11 @@ impl Session {
     /// # Errors
     /// Those of the connection.
     pub(super) async fn begin(&mut self, capabilities: Capabilities) -> Result<()> {
+        // Some offer it before the login alone.
+        let hears_names = self.offers("ID");
         self.facts.capabilities = capabilities;
         self.may_compress = self.offers("COMPRESS=DEFLATE");
-        if self.offers("ID") {
+        if hears_names || self.offers("ID") {
             // Its answer comes with that of the next command.
             self.introduction = Some(self.send(ID).await?);
             if !self.takes_several() {

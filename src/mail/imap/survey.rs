@@ -75,6 +75,27 @@ struct Told {
     delimiter: Option<char>,
 }
 
+impl Told {
+    /// Where the server does not tell its prefix, one that everything but the Inbox has is the prefix.
+    fn guess_prefix(&mut self) {
+        let Some(delimiter) = self.spelling.delimiter.or(self.delimiter) else { return };
+        let prefix = format!("INBOX{delimiter}");
+        let is_below = |name: &[u8]| {
+            name.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+        };
+        let mut others = self
+            .listed
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !name.eq_ignore_ascii_case(b"INBOX"))
+            .peekable();
+        if others.peek().is_some() && others.all(|name| is_below(name)) {
+            self.spelling.personal = vec![prefix.clone()];
+            self.spelling.prefix = prefix;
+        }
+    }
+}
+
 /// Asks for the folders of a mailbox.
 ///
 /// # Errors
@@ -93,7 +114,8 @@ pub async fn survey_mailbox(session: &mut Session) -> Result<(Spelling, Survey)>
 async fn ask(session: &mut Session, way: Way) -> Result<Told> {
     let mut asks = vec![Ask::new("LIST \"\" \"\""), Ask::new(PLAINLY), way.ask(session)];
     if session.offers("NAMESPACE") {
-        asks.push(Ask::new("NAMESPACE"));
+        // A refusal that passes would change how all names are read.
+        asks.push(Ask::new("NAMESPACE").or(Some(Command::from("NAMESPACE"))));
     }
     let mut told = Told::default();
     let mut plain: BTreeSet<Vec<u8>> = BTreeSet::new();
@@ -135,8 +157,11 @@ async fn ask(session: &mut Session, way: Way) -> Result<Told> {
         .await?;
     let mut ended = ended.into_iter();
     let (delimiter, listed, besides, namespace) = (ended.next(), ended.next(), ended.next(), ended.next());
-    if matches!(namespace, Some(Err(_))) {
-        session.forgo("NAMESPACE");
+    if let Some(Err(failure)) = &namespace {
+        if failure.is(FailureCode::NotUnderstood) {
+            session.forgo("NAMESPACE");
+        }
+        told.guess_prefix();
     }
     for failure in [delimiter, besides.clone(), namespace].into_iter().flatten().filter_map(Result::err) {
         if !failure.leaves_the_session() {
@@ -264,4 +289,40 @@ pub(super) fn read_list(line: &[u8]) -> Result<Option<Listing>> {
 /// Lists folders that a pattern names, without their attributes.
 pub(super) fn ask_for_names(pattern: &str) -> Ask {
     Ask::new(Command::new("LIST \"\" ").name(pattern.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_that_is_not_told_is_seen_in_the_names() {
+        let prefix = |names: &[&str]| {
+            let listed = names.iter().map(|name| (name.as_bytes().to_vec(), Vec::new())).collect();
+            let mut told = Told { listed, delimiter: Some('.'), ..Told::default() };
+            told.guess_prefix();
+            told.spelling.prefix
+        };
+        assert_eq!(prefix(&["INBOX", "INBOX.Sent", "Inbox.Work"]), "INBOX.");
+        assert_eq!(prefix(&["INBOX", "INBOX.Sent", "Work"]), "");
+        assert_eq!(prefix(&["INBOX"]), "");
+    }
+
+    #[test]
+    fn lines_of_lists_are_read_tolerantly() {
+        let read = |line: &str| read_list(line.as_bytes()).ok().flatten();
+        let name = |line: &str| read(line).map(|(_, _, name)| String::from_utf8(name).unwrap());
+        for (line, expected) in [
+            (r#"LIST (\HasNoChildren) "/" "a b""#, Some("a b")),
+            (r#"list NIL NIL a"#, Some("a")),
+            ("LIST () \"/\" {3}\r\na\r\n", Some("a\r\n")),
+            (r#"LIST () "/" NIL"#, Some("NIL")),
+            (r#"LSUB () / x"#, Some("x")),
+            ("LIST", None),
+            (r#"LIST (() "/" x"#, None),
+            (r#"STATUS x (MESSAGES 1)"#, None),
+        ] {
+            assert_eq!(name(line).as_deref(), expected, "{line}");
+        }
+    }
 }
