@@ -139,7 +139,8 @@ impl Fetch<'_> {
     /// Keeps as many commands in flight as may be. What is asked for alone has no other beside it, so that whatever comes
     /// can only be about it.
     async fn send(&mut self) -> Result<(), Stop> {
-        while self.in_flight.len() < COMMANDS_IN_FLIGHT {
+        let at_once = if self.session.takes_several() { COMMANDS_IN_FLIGHT } else { 1 };
+        while self.in_flight.len() < at_once {
             let is_busy_with_one = self.in_flight.iter().any(|asked| asked.uids.len() == 1);
             let is_one = self.queue.front().is_some_and(|uids| uids.len() == 1);
             if !self.in_flight.is_empty() && (is_busy_with_one || is_one) {
