@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mailferry::ledger::sqlite::SqliteLedger;
-use mailferry::ledger::{Known, Ledger, NewRow, Settled};
+use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled};
 use mailferry::mail::imap::session::{read_fetch, split_numbered};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::{Digest, IdentityHasher};
@@ -122,7 +122,7 @@ fn ledgers() {
                     destination: Some((folder.clone(), Arrival { uidvalidity: 9, uid })),
                     verdict: Verdict::Delivered,
                     replaces: None,
-                    refused: None,
+                    refused: Refused::default(),
                 })
                 .collect();
             ledger.settle(&settled, Some(intent)).await.unwrap();

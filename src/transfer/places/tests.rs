@@ -129,7 +129,7 @@ impl Destination for Fake {
     ) -> Result<()> {
         unimplemented!()
     }
-    async fn store_flags(&mut self, _uids: &[u32], _add: &Flags, _remove: &Flags) -> Result<()> {
+    async fn store_flags(&mut self, _uids: &[u32], _add: &Flags, _remove: &Flags) -> Result<Flags> {
         unimplemented!()
     }
     async fn expunge(&mut self, _uids: &[u32]) -> Result<()> {
