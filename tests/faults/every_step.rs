@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
 use crate::orders::{Orders, start};
-use crate::proxy::{Harm, Moment, Plan, Proxy, Way, without_uidplus};
+use crate::proxy::{Harm, Moment, Plan, Proxy, Way, without_top, without_uidplus};
 use crate::stage::{BASE, Stage, expunge, letter, new_server, old_server, small_mailbox, together};
 use crate::support::compare::{Account, differences};
 use crate::support::dovecot::Builder;
@@ -26,6 +26,8 @@ enum Between {
     Nothing,
     /// No UIDPLUS at the destination, not even in the answers to APPEND.
     NoUidplus,
+    /// No TOP at a POP3 source, so that messages are read by RETR.
+    NoTop,
     /// A message is expunged at the source when the first body is asked for.
     Expunging,
 }
@@ -168,6 +170,7 @@ async fn orders(stage: &Arc<Stage>, situation: &Situation, play: &str) -> (Vec<O
     let proxy = match situation.between {
         Between::Nothing => None,
         Between::NoUidplus => Some(Proxy::editing(stage.destination.imap(), without_uidplus).await),
+        Between::NoTop => Some(Proxy::editing(stage.source.pop3(), without_top).await),
         Between::Expunging => {
             let (stage_there, name) = (Arc::clone(stage), play.to_owned());
             let act = move || expunge(&mut stage_there.at_source(&name), "INBOX", 2);
@@ -410,6 +413,43 @@ fn situations() -> Vec<Situation> {
             name: "pop3",
             prepare: |stage| {
                 inbox_for_pop3(stage);
+                Vec::new()
+            },
+            orders: |stage, play| vec![stage.by_pop3(play)],
+            ..Situation::default()
+        },
+        Situation {
+            name: "pop3_by_retr",
+            prepare: |stage| {
+                inbox_for_pop3(stage);
+                Vec::new()
+            },
+            orders: |stage, play| vec![stage.by_pop3(play)],
+            between: Between::NoTop,
+            // A server that was still handing out a message may keep RETR's mark; RSET came too late.
+            tolerated: |line| line.ends_with("not {\"\\\\seen\"}"),
+            ..Situation::default()
+        },
+        Situation {
+            name: "pop3_delta",
+            prepare: |stage| {
+                inbox_for_pop3(stage);
+                block_on(&stage.by_pop3(BASE));
+                let mut old = stage.at_source(BASE);
+                old.append(&letter("INBOX", &[], "new since", 900)).unwrap();
+                old.append(&letter("INBOX", &[], "and a large one", 90_000)).unwrap();
+                Vec::new()
+            },
+            orders: |stage, play| vec![stage.by_pop3(play)],
+            tolerated: |line| line.contains("INTERNALDATE"),
+            ..Situation::default()
+        },
+        Situation {
+            name: "pop3_ledger_lost",
+            prepare: |stage| {
+                inbox_for_pop3(stage);
+                block_on(&stage.by_pop3(BASE));
+                std::fs::remove_file(stage.ledger(BASE)).unwrap();
                 Vec::new()
             },
             orders: |stage, play| vec![stage.by_pop3(play)],

@@ -344,3 +344,8 @@ pub fn without_uidplus(line: &[u8]) -> Option<Vec<u8>> {
     }
     text.contains(" UIDPLUS").then(|| text.replace(" UIDPLUS", "").into_bytes())
 }
+
+/// Takes TOP out of what a POP3 server says that it can do.
+pub fn without_top(line: &[u8]) -> Option<Vec<u8>> {
+    (line == b"TOP\r\n").then(Vec::new)
+}

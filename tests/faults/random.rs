@@ -43,8 +43,9 @@ fn mail(pop3: bool) -> impl Iterator<Item = Message> {
 }
 
 /// Words that servers and clients say, at which harm may be done.
-const TO_SERVER: [&str; 5] = ["APPEND", "FETCH", "STORE", "TOP ", "\r\n\r\n"];
-const TO_CLIENT: [&str; 6] = ["APPENDUID", "Append completed", "BODY[] {", "+ OK", " OK ", "+OK"];
+const TO_SERVER: [&str; 8] = ["APPEND", "FETCH", "STORE", "TOP ", "RETR ", "RSET", "UIDL", "\r\n\r\n"];
+const TO_CLIENT: [&str; 7] =
+    ["APPENDUID", "Append completed", "BODY[] {", "+ OK", " OK ", "+OK", "\r\n.\r\n"];
 
 fn plan(dice: &mut Dice, bytes: u64, at_source: bool, harm: Harm) -> Plan {
     // The weight of mail goes from the source to us, and from us to the destination.
@@ -167,7 +168,7 @@ impl Story {
 /// Plays one story and returns how many faults it had.
 async fn play(stages: &[Arc<Stage>; 2], bytes: u64, seed: u64) -> u64 {
     let mut dice = Dice::new(seed);
-    let pop3 = dice.below(6) == 0;
+    let pop3 = dice.below(3) == 0;
     let stage = Arc::clone(&stages[usize::from(pop3)]);
     let uidplus = dice.below(3) > 0;
     // Where answers are edited on their way they must be readable.

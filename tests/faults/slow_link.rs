@@ -11,7 +11,7 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compress, Compression, FlushCompress};
 use tokio::task::spawn_blocking;
 
-use crate::hostile::{UIDS, asked, body, date, listen_to};
+use crate::hostile::{UIDS, body, date, listen_to};
 use crate::orders::Orders;
 use crate::proxy::{Proxy, Way};
 use crate::stage::{Stage, letter, new_server, old_server};
@@ -132,6 +132,16 @@ fn bomb(stream: &mut TcpStream, size: usize) -> io::Result<()> {
     (0..size).try_for_each(|_| stream.write_all(&one))
 }
 
+/// The UIDs of `UID FETCH 1:2,3 (…)`.
+fn asked(command: &str) -> Vec<usize> {
+    let set = command.split(' ').nth(2).unwrap_or_default();
+    let range = |part: &str| {
+        let (from, to) = part.split_once(':').unwrap_or((part, part));
+        from.parse::<usize>().unwrap()..=to.parse::<usize>().unwrap_or(3)
+    };
+    set.split(',').flat_map(range).filter(|uid| UIDS.contains(uid)).collect()
+}
+
 /// One client of the hostile server; ends when the client goes or the trick is played.
 fn converse(mut stream: TcpStream, trick: Trick) -> io::Result<()> {
     let reader = |from: Box<dyn Read>| BufReader::new(from);
@@ -216,11 +226,10 @@ async fn what_a_server_deflates_is_bounded_as_if_it_had_not() {
     let stage = spawn_blocking(|| Arc::new(Stage::start(old_server(), new_server()))).await.unwrap();
     let mut played = tokio::task::JoinSet::new();
     for trick in TRICKS {
-        let stage = Arc::clone(&stage);
         let name = trick.to_string();
         let user = name.to_ascii_lowercase();
         let orders = Orders { source: hostile_server(trick), slow: true, ..stage.orders(&user) };
-        played.spawn(async move { (trick, listen_to(&stage, &name, orders).await) });
+        played.spawn(async move { (trick, listen_to(&name, orders).await) });
     }
     while let Some(done) = played.join_next().await {
         let (trick, (arrived, peak)) =

@@ -25,7 +25,9 @@ use crate::model::secret::Secret;
 use crate::model::text::{printable, printable_bytes};
 
 /// The most messages that one maildrop may list.
-pub(super) const MESSAGES_MAX: usize = 2_000_000;
+pub(super) const MESSAGES_MAX: usize = 1_000_000;
+/// The largest size that LIST is taken at its word for, in bytes: larger ones are cut to it, so that sums stay numbers.
+const SIZE_MAX: u64 = 1 << 40;
 /// The most lines of CAPA.
 const CAPABILITIES_MAX: usize = 200;
 /// The longest unique id that is kept as it is, in bytes; RFC 1939 says 70.
@@ -326,7 +328,7 @@ impl Session {
         let mut lines = Lines::default();
         let size = |rest: &[u8]| {
             let text = std::str::from_utf8(rest).ok()?;
-            text.split_ascii_whitespace().next()?.parse().ok()
+            text.split_ascii_whitespace().next()?.parse().ok().map(|size: u64| size.min(SIZE_MAX))
         };
         let take = |line: &[u8]| lines.take(line, |number, rest| Some(Entry { number, size: size(rest)? }));
         self.wire.listing(MESSAGES_MAX, take).await?;
