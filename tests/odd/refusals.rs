@@ -208,3 +208,17 @@ fn a_destination_that_takes_messages_one_by_one_alone_gets_them_so_from_then_on(
     assert!((1..=5).contains(&several.count()), "asked plainly once it failed");
     assert_eq!(destination.store().count(), 24);
 }
+
+#[test]
+fn a_missing_temporary_directory_stops_the_mailbox_and_gives_no_message_up() {
+    let (source, destination) = (Script::pop3(Store::standard()), Script::imap(Store::empty()));
+    source.store().folder("INBOX").letter(2).bytes =
+        format!("{}{}", letter("two"), "and so on\r\n".repeat(200_000)).into_bytes();
+    let mut world = World::pop3(&source, &destination);
+    world.ferry = world.ferry.env("TMPDIR", "/there/is/no/such/directory");
+    let first = world.run();
+    assert_eq!((first.ended.code, first.counts.3), (23, 0), "{first:#?}");
+    first.expect_told("/there/is/no/such/directory").expect_told("TMPDIR");
+    world.ferry = world.ferry.env("TMPDIR", &std::env::temp_dir().display().to_string());
+    world.run().expect(0, (3, 3, 0, 0, 0));
+}
