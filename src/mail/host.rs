@@ -33,6 +33,8 @@ struct Offers {
     failing: BTreeSet<&'static str>,
     /// Extensions at which a session ended: once may be chance.
     suspected: BTreeSet<&'static str>,
+    /// Extensions that were tried without harm before anything depended on them.
+    proven: BTreeSet<&'static str>,
 }
 
 impl Host {
@@ -94,6 +96,16 @@ impl Host {
         if !offers.suspected.insert(word) {
             offers.failing.insert(word);
         }
+    }
+
+    /// Whether the server at a port was seen to do what an extension says.
+    pub(super) fn is_proven(&self, port: u16, word: &str) -> bool {
+        self.offers().get(&port).is_some_and(|offers| offers.proven.contains(word))
+    }
+
+    /// The server at a port does what an extension says.
+    pub(super) fn note_proven(&self, port: u16, word: &'static str) {
+        self.offers().entry(port).or_default().proven.insert(word);
     }
 
     /// The extensions that the server at a port was seen to fail at.

@@ -449,6 +449,16 @@ impl Channel {
         self.host.note_working(self.port, word);
     }
 
+    /// Whether the server was seen to do what an extension says, in whichever session.
+    pub fn is_proven(&self, word: &str) -> bool {
+        self.host.is_proven(self.port, word)
+    }
+
+    /// Tells the server's other sessions that it does what an extension says.
+    pub fn note_proven(&self, word: &'static str) {
+        self.host.note_proven(self.port, word);
+    }
+
     /// Tells the server's other sessions that this one ended at an extension; the second time in a row it counts as failing.
     pub fn note_suspected(&self, word: &'static str) {
         self.host.note_suspected(self.port, word);

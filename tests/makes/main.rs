@@ -8,6 +8,8 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod altered;
+mod commands;
 #[path = "../ferry/mod.rs"]
 mod ferry;
 mod make;

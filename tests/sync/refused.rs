@@ -141,8 +141,9 @@ fn play(mut answer: impl FnMut(&str, &str) -> Option<String> + Send + 'static) -
         while stream.read_line(&mut line).await.unwrap() > 0 {
             let (tag, words) = line.trim_end().split_once(' ').unwrap();
             if let Some((_, size)) = words.strip_suffix("+}").and_then(|it| it.rsplit_once('{')) {
-                let mut message = vec![0; size.parse::<usize>().unwrap() + 2];
+                let mut message = vec![0; size.parse().unwrap()];
                 stream.read_exact(&mut message).await.unwrap();
+                stream.read_line(&mut String::new()).await.unwrap();
             }
             let Some(said) = answer(tag, words) else { break };
             stream.write_all(said.as_bytes()).await.unwrap();
@@ -199,7 +200,7 @@ async fn what_was_refused_before_the_server_went_away_is_heard() {
     let ended = ended.unwrap_err();
     assert!(ended.what.contains("Too many errors"), "{ended}");
     let refused = answered.into_iter().map(|outcome| {
-        let Appended::Refused { key, failure } = outcome else { panic!("{outcome:?}") };
+        let Appended::Refused { key, failure, .. } = outcome else { panic!("{outcome:?}") };
         assert!(failure.what.contains("Not this one"), "{failure}");
         key
     });

@@ -123,6 +123,7 @@ pub async fn append_bodies(
     list_from: Option<u32>,
 ) -> Result<Vec<Row>> {
     session.compress_if_slow().await?;
+    session.try_literals().await?;
     let waited = session.waited();
     let limit = session.facts().capabilities.values("APPENDLIMIT").find_map(|v| v.parse::<u64>().ok());
     let batches = session.offers(MULTIAPPEND);
@@ -338,7 +339,11 @@ impl Upload<'_> {
 
     /// Waits until one more command may be in flight.
     async fn make_room(&mut self, size: u64, shares: bool) -> Result<()> {
-        let window = if shares { WINDOW_BATCHES } else { WINDOW_COMMANDS };
+        let window = match shares {
+            _ if !self.session.takes_several() => 1,
+            true => WINDOW_BATCHES,
+            false => WINDOW_COMMANDS,
+        };
         let room = if shares { BATCH_BYTES } else { size };
         while !self.in_flight.is_empty()
             && (self.in_flight.len() >= window || self.bytes + room > WINDOW_BYTES)

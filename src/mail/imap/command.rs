@@ -57,6 +57,13 @@ impl Command {
         self
     }
 
+    /// Goes on with a literal.
+    #[must_use]
+    pub(super) fn literal(mut self, bytes: &[u8]) -> Self {
+        self.parts.push(Part::Literal(bytes.to_vec()));
+        self
+    }
+
     /// The same with a name that is no ASCII as a literal, where there is one.
     pub fn with_literal(prefix: &str, wire_name: &[u8], rest: &str) -> Option<Self> {
         let command =

@@ -179,6 +179,16 @@ impl Session {
         self.inner.get_ref().channel().note_working(word);
     }
 
+    /// Whether the server was seen to do what an extension says, in whichever session.
+    pub(super) fn is_proven(&self, word: &str) -> bool {
+        self.inner.get_ref().channel().is_proven(word)
+    }
+
+    /// Tells every session with this server that it does what an extension says.
+    pub(super) fn prove(&mut self, word: &'static str) {
+        self.inner.get_ref().channel().note_proven(word);
+    }
+
     /// The session ended at a command with an extension.
     pub(super) fn suspect(&mut self, word: &'static str) {
         self.inner.get_ref().channel().note_suspected(word);

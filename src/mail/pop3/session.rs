@@ -36,6 +36,7 @@ const UIDL_MAX: usize = 255;
 const AUTH_LINE_MAX: usize = 255;
 /// The command that asks for capabilities.
 const CAPA: &str = "CAPA";
+const UTF8: &str = "UTF8";
 /// Several commands at a time.
 pub(super) const PIPELINING: &str = "PIPELINING";
 /// How long the answer to QUIT is waited for.
@@ -184,12 +185,25 @@ impl Session {
             return Err(Failure::configuration("a user name or password holds a line end or NUL character")
                 .hint("write the Secret again without it; `echo -n` adds no line end"));
         }
+        self.take_utf8().await?;
         match &login.proof {
             Proof::Password(password) => self.log_in_with_password(login, password).await?,
             Proof::Token(bearer) => self.log_in_with_token(login, bearer).await?,
         }
         // RFC 2449 §5: some capabilities are announced only in the TRANSACTION state.
         self.ask_capabilities().await
+    }
+
+    /// Says that messages may have letters beyond ASCII in their headers (RFC 6856 §2), where the server wants to hear it: it
+    /// may put a notice in the place of such a message otherwise.
+    async fn take_utf8(&mut self) -> Result<()> {
+        if self.has(UTF8) {
+            self.send(UTF8).await?;
+            if !matches!(self.wire.status().await?, Status::Ok(_)) {
+                self.wire.channel().note_failing(UTF8);
+            }
+        }
+        Ok(())
     }
 
     fn offers(&self, mechanism: &str) -> bool {
