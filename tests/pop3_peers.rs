@@ -121,7 +121,7 @@ async fn a_server_that_wants_the_sasl_response_apart_gets_it() {
 async fn a_server_without_uidl_is_refused_with_a_way_out() {
     let peer = Script::pop3(Store::standard());
     peer.without("UIDL");
-    let failure = log_in(&peer).await.unwrap().list().await.unwrap_err();
+    let failure = log_in(&peer).await.unwrap().list(None).await.unwrap_err();
     assert_eq!(failure.class, Class::Refused);
     assert!(failure.hint.unwrap().contains("IMAP"));
 }
@@ -141,7 +141,7 @@ async fn of_listings_what_is_pop3_is_taken_and_nothing_else_there_is_refused() {
         let say = |lines: &str| Reaction::say(format!("+OK\r\n{lines}\r\n.\r\n"));
         peer.on("UIDL", say(uidl)).on("LIST", say(list));
         let mut source = log_in(&peer).await.unwrap();
-        let outcome = source.list().await.map(|all| all.len()).map_err(|failure| failure.class);
+        let outcome = source.list(None).await.map(|all| all.messages.len()).map_err(|failure| failure.class);
         assert_eq!(outcome, listed.ok_or(Class::Protocol), "{uidl:?} {list:?}");
         assert_eq!(source.unlisted(), unlisted, "{uidl:?} {list:?}");
     }
@@ -163,7 +163,7 @@ async fn a_short_top_is_made_good_by_retr_and_the_order_stays() {
     peer.on("TOP 2", Reaction::say("+OK\r\n2\r\n.\r\n")).on("TOP 3", Reaction::err("line count"));
     peer.on("RETR 3", Reaction::err("[SYS/PERM] damaged"));
     let mut source = log_in(&peer).await.unwrap();
-    let listed = source.list().await.unwrap();
+    let listed = source.list(None).await.unwrap().messages;
     let (words, outcome) = fetch(&mut source, &wanted(&listed)).await;
     outcome.unwrap();
     assert_eq!(words, ["0=1\r\n!", "1=.2\r\n!", "2 Some(Refused)", "3=4444444\r\n!"]);
@@ -181,7 +181,7 @@ async fn every_retr_is_followed_by_a_reset_of_the_marks_that_it_leaves() {
         let peer = Script::pop3(maildrop(&["1\r\n", "2\r\n", "3\r\n"]));
         peer.capabilities(capabilities);
         let mut source = log_in(&peer).await.unwrap();
-        let listed = source.list().await.unwrap();
+        let listed = source.list(None).await.unwrap().messages;
         let (words, outcome) = fetch(&mut source, &wanted(&listed)).await;
         outcome.unwrap();
         assert_eq!(words.len(), 3);
@@ -197,7 +197,7 @@ async fn a_cut_in_mid_message_delivers_nothing_of_it() {
     let peer = Script::pop3(maildrop(&["1\r\n"]));
     peer.capabilities("UIDL, USER").on("RETR", Reaction::edit(|answer| answer.cut(6)));
     let mut source = log_in(&peer).await.unwrap();
-    let listed = source.list().await.unwrap();
+    let listed = source.list(None).await.unwrap().messages;
     let (words, outcome) = fetch(&mut source, &wanted(&listed)).await;
     assert_eq!((words.len(), outcome.unwrap_err().class), (0, Class::Unreachable));
     let (_, outcome) = fetch(&mut source, &wanted(&listed)).await;

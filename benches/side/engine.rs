@@ -27,7 +27,7 @@ use mailferry::transfer::flags::Manners;
 use mailferry::transfer::lanes::{Lane, MoreLanes};
 use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
-use mailferry::transfer::{PassOutcome, Rules, sync_mailbox, sync_mailbox_in_lanes};
+use mailferry::transfer::{Ends, PassOutcome, Rules, sync_mailbox, sync_mailbox_in_lanes};
 
 use crate::Job;
 
@@ -95,6 +95,8 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
         daily: None,
         neighbours: Neighbours::default(),
         manners: Manners::default(),
+        ends: Ends::default(),
+        leave_refused: false,
     };
     let progress = MailboxProgress::default();
     let open_new = async { ImapDestination::new(new.log_in().await?).await };
@@ -122,7 +124,7 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
 pub async fn read_maildrop(job: &Job) -> Result<usize> {
     let old = Side::new(Protocol::Pop3, job.source, job)?;
     let mut source = Pop3Source::log_in(&old.network, &old.trust, &old.endpoint, &old.login).await?;
-    let listed = source.list().await?;
+    let listed = source.list(None).await?.messages;
     let wanted: Vec<Wanted> = (0..)
         .zip(listed)
         .map(|(key, message)| Wanted { key, locator: message.locator, size: message.size })

@@ -110,7 +110,7 @@ fn ledgers() {
         last += WINDOW;
         runtime.block_on(async {
             let rows = ledger.insert(&window(first)).await.unwrap();
-            let intent = ledger.begin_intent(&folder, 9, first, &rows).await.unwrap();
+            let intent = ledger.begin_intent(&folder, &folder, 9, first, &rows).await.unwrap();
             let settled: Vec<Settled> = (first..)
                 .zip(rows)
                 .map(|(uid, id)| Settled {

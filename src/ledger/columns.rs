@@ -2,10 +2,23 @@
 
 use crate::model::folder::FolderPath;
 use crate::model::message::Locator;
+use crate::model::protocol::Protocol;
 
 /// The columns of a row, in the order that both readers take them.
 pub(super) const COLUMNS: &str = "id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, \
-                       message_id, subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone";
+                       message_id, subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone, code, bound, \
+                       attempts, announced";
+
+/// As [`COLUMNS`] for a file of format 1, which nobody has carried with this version yet.
+pub(super) const COLUMNS_1: &str = "id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, \
+                       message_id, subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone, NULL, NULL, 0, NULL";
+
+/// The protocol column of a message that its server counts and does not list.
+pub(super) const UNLISTED: &str = "UNLISTED";
+
+/// The most rows of one folder that stand for messages which its server counts and does not list: a server may count
+/// billions.
+pub(super) const UNLISTED_MAX: u64 = 10_000;
 
 /// Folder paths are kept as JSON arrays, so that no delimiter can be mistaken for part of a name.
 pub(super) fn write_path(path: &FolderPath) -> String {
@@ -33,5 +46,40 @@ pub(super) fn write_locator(locator: &Locator) -> Parts {
         Locator::Pop3 { uidl } => {
             Parts { protocol: "POP3", folder, uidvalidity: 0, uid: 0, uidl: uidl.clone() }
         }
+        Locator::Unlisted { number, .. } => {
+            Parts { protocol: UNLISTED, folder, uidvalidity: 0, uid: *number, uidl: String::new() }
+        }
+    }
+}
+
+/// The column of a [`Space`]'s protocol.
+pub(super) fn write_protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Imap => "IMAP",
+        Protocol::Pop3 => "POP3",
+    }
+}
+
+/// The two columns by which messages of a folder are ordered.
+pub(super) fn write_place(locator: &Locator) -> (u32, &str) {
+    match locator {
+        Locator::Imap { uid, .. } => (*uid, ""),
+        Locator::Pop3 { uidl } => (0, uidl),
+        Locator::Unlisted { number, .. } => (*number, ""),
+    }
+}
+
+/// Reads the locator of a row.
+pub(super) fn read_locator(
+    protocol: &str,
+    folder: &str,
+    uidvalidity: u32,
+    uid: u32,
+    uidl: String,
+) -> Locator {
+    match protocol {
+        "POP3" => Locator::Pop3 { uidl },
+        UNLISTED => Locator::Unlisted { folder: read_path(folder), number: uid },
+        _ => Locator::Imap { folder: read_path(folder), uidvalidity, uid },
     }
 }

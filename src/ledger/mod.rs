@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 
-use crate::model::failure::{FailureCode, Result};
+use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
@@ -45,6 +45,36 @@ pub struct Refused {
     /// The limit under which it was refused, in bytes, where there was one.
     pub limit: Option<u64>,
 }
+
+/// The places of a folder that its source can list now. Whatever else the ledger knows of the folder was seen by another
+/// protocol or under another UIDVALIDITY, and can never be listed again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Space {
+    /// The folder.
+    pub folder: FolderPath,
+    /// How it is read.
+    pub protocol: Protocol,
+    /// Its UIDVALIDITY; 0 for POP3, which has none.
+    pub uidvalidity: u32,
+}
+
+impl Space {
+    /// Whether a message could be listed at this place.
+    pub fn holds(&self, locator: &Locator) -> bool {
+        match locator {
+            Locator::Imap { folder, uidvalidity, .. } => {
+                self.protocol == Protocol::Imap && *uidvalidity == self.uidvalidity && *folder == self.folder
+            }
+            Locator::Pop3 { .. } => self.protocol == Protocol::Pop3 && self.folder.is_inbox(),
+            Locator::Unlisted { .. } => false,
+        }
+    }
+}
+
+/// Attempts at a message that ended its session from which on it is tried alone.
+pub const ALONE_FROM: u32 = 2;
+/// Attempts from which on it is named and left.
+pub const NAMED_FROM: u32 = 4;
 
 /// A message that is to be remembered for the first time.
 #[derive(Debug, Clone)]
@@ -80,6 +110,12 @@ pub struct Row {
     pub destination: Option<(FolderPath, Arrival)>,
     /// What became of it.
     pub verdict: Verdict,
+    /// Why it was refused, where it was.
+    pub refused: Refused,
+    /// How often sessions ended at it, weighed: two for an end at this very message, one for an end among several.
+    pub attempts: u32,
+    /// The size that the source announced when it listed the message last, in bytes; `None` where nobody kept it.
+    pub announced: Option<u64>,
     /// Whether the source no longer lists it.
     pub gone: bool,
 }
@@ -112,6 +148,8 @@ pub struct Settled {
 pub struct Intent {
     /// The intent's number.
     pub id: i64,
+    /// The source folder that the messages are of.
+    pub source: FolderPath,
     /// The destination folder.
     pub folder: FolderPath,
     /// Its UIDVALIDITY before the first byte.
@@ -129,10 +167,12 @@ pub struct Cursor {
     pub uidvalidity: u32,
     /// The source's UIDNEXT.
     pub uidnext: Option<u32>,
-    /// Messages at the source.
-    pub messages: u32,
+    /// Messages at the source, where it told.
+    pub messages: Option<u32>,
     /// The source's HIGHESTMODSEQ.
     pub highest_modseq: Option<u64>,
+    /// The destination folder.
+    pub destination: FolderPath,
     /// UIDVALIDITY of the destination folder.
     pub destination_uidvalidity: u32,
     /// UIDs of the destination below this one are known: ours, or seen as present.
@@ -166,13 +206,51 @@ pub trait Ledger: Send + Sync {
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>>;
     /// Keeps how far a source folder has come.
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()>;
-    /// All messages of a source folder, whatever protocol or UIDVALIDITY they were seen by.
+    /// All messages of a source folder, whatever protocol or UIDVALIDITY they were seen by. Their number bounds the memory
+    /// that this takes: a pass asks for pages.
     async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>>;
+    /// Messages of a folder in the order of their locators: those behind `after` and not behind `upto`, at most `limit`.
+    async fn rows_in(
+        &self,
+        space: &Space,
+        after: Option<&Locator>,
+        upto: Option<&Locator>,
+        limit: usize,
+    ) -> Result<Vec<Row>>;
+    /// The messages of a folder with these UIDs, as far as they are known, in ascending order.
+    async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>>;
+    /// The rows with these numbers, as far as they are there, in ascending order.
+    async fn rows_of(&self, ids: &[RowId]) -> Result<Vec<Row>>;
+    /// How many messages of a folder were listed when it was listed last.
+    async fn count_in(&self, space: &Space) -> Result<u64>;
+    /// How many messages of a source folder are at the destination and still listed.
+    async fn count_copied(&self, folder: &FolderPath) -> Result<u64>;
+    /// Forgets what a folder's other name spaces hold that never arrived, and brings the rest: delivered messages whose
+    /// locators can never be listed again.
+    async fn part_void(&self, space: &Space) -> Result<Vec<Row>>;
+    /// Messages of a folder that wait to be carried, in the order in which they were remembered: those behind the row
+    /// `after`, at most `limit`.
+    async fn work(&self, space: &Space, after: RowId, limit: usize) -> Result<Vec<Row>>;
+    /// The messages of a folder that wait and were remembered last, at most `limit`, in the order of [`Self::work`].
+    async fn newest_work(&self, space: &Space, limit: usize) -> Result<Vec<Row>>;
+    /// Messages of a folder that were refused and are still listed, as [`Self::work`].
+    async fn refused(&self, space: &Space, after: RowId, limit: usize) -> Result<Vec<Row>>;
+    /// Delivered messages of a folder whose place at the destination nobody knows.
+    async fn unbound(&self, folder: &FolderPath) -> Result<Vec<Row>>;
+    /// How many messages of the mailbox were delivered and are no longer where they were, as far as passes noticed.
+    async fn count_unbound(&self) -> Result<u64>;
+    /// Whether messages of a source folder were seen in a destination folder under another UIDVALIDITY than this one.
+    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool>;
+    /// Source folders with messages that wait or were refused.
+    async fn unfinished(&self) -> Result<BTreeSet<FolderPath>>;
+    /// The canonical digests of all messages that are not of these folders, each with how many have it.
+    async fn identities(&self, except: &BTreeSet<FolderPath>) -> Result<HashMap<Digest, u32>>;
     /// Remembers messages; their numbers come back in the same order.
     async fn insert(&self, rows: &[NewRow]) -> Result<Vec<RowId>>;
-    /// Makes it durable that messages are about to be sent.
+    /// Makes it durable that messages of a source folder are about to be sent to a destination folder.
     async fn begin_intent(
         &self,
+        source: &FolderPath,
         folder: &FolderPath,
         uidvalidity: u32,
         uidnext: u32,
@@ -189,16 +267,26 @@ pub trait Ledger: Send + Sync {
     async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()>;
     /// Messages at the destination that are not ours and that no row has taken over yet.
     async fn foreign(&self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>>;
+    /// Forgets messages of that kind that are no longer at the destination.
+    async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()>;
     /// Keeps the flags that were carried over.
     async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()>;
+    /// Keeps the sizes that the source announces.
+    async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()>;
+    /// Adds to the attempts at messages at which a session ended.
+    async fn add_attempts(&self, rows: &[RowId], weight: u32) -> Result<()>;
+    /// Keeps how many messages of a folder its source counts and does not list: each becomes a refused row of its own.
+    async fn keep_unlisted(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()>;
     /// Marks messages that the source no longer lists; those that were never carried are forgotten.
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()>;
+    /// Takes that mark away from messages that the source lists again.
+    async fn mark_listed(&self, rows: &[RowId]) -> Result<()>;
     /// Forgets rows whose locators are void because another row took over what they stood for.
     async fn forget(&self, rows: &[RowId]) -> Result<()>;
-    /// Voids the IMAP locators of rows: their UIDs name other messages now, under the same UIDVALIDITY. They become UIDs
-    /// under UIDVALIDITY 0, which no server has.
+    /// Voids the locators of rows: their UIDs or unique-ids name other messages now. They become UIDs under UIDVALIDITY
+    /// 0, which no server has.
     async fn detach(&self, rows: &[RowId]) -> Result<()>;
-    /// Puts delivered rows back to `Pending`, for what is no longer at the destination.
+    /// Puts rows back to `Pending`: delivered ones that are no longer at the destination, and refused ones.
     async fn reopen(&self, rows: &[RowId]) -> Result<()>;
     /// Forgets where everything of a destination folder is that was seen under another UIDVALIDITY than this one.
     async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()>;
@@ -207,6 +295,13 @@ pub trait Ledger: Send + Sync {
     /// A folder of the source, of the destination or one of each is called differently, and is the same folder: all that is
     /// known of it is known under its new name, in one step. Nothing must be known of a source folder of that name yet.
     async fn rename_folder(&self, source: Option<&Renaming>, destination: Option<&Renaming>) -> Result<()>;
+    /// Forgets every place at the destination and all that was in doubt there, because it is another mailbox now: what was
+    /// delivered is to be carried again, and what it is stays known. Rows whose message the source no longer lists go.
+    async fn void_destination(&self) -> Result<()>;
+    /// Comes back with why once the claim is lost, so that what is under way can stop; otherwise it never comes back.
+    async fn lost(&self) -> Failure {
+        std::future::pending().await
+    }
     /// Counts by verdict.
     async fn counts(&self) -> Result<MessageCounts>;
     /// Counts the delivered messages that the destination changed.
@@ -217,12 +312,4 @@ pub trait Ledger: Send + Sync {
     async fn fact(&self, name: &str) -> Result<Option<String>>;
     /// Keeps a fact of this mailbox as a whole.
     async fn save_fact(&self, name: &str, value: &str) -> Result<()>;
-}
-
-/// The protocol of a locator.
-pub fn protocol_of(locator: &Locator) -> Protocol {
-    match locator {
-        Locator::Imap { .. } => Protocol::Imap,
-        Locator::Pop3 { .. } => Protocol::Pop3,
-    }
 }

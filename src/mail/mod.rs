@@ -57,8 +57,8 @@ pub struct FolderState {
     pub uidvalidity: u32,
     /// The next UID; `None` when the server does not tell.
     pub uidnext: Option<u32>,
-    /// Messages in the folder.
-    pub messages: u32,
+    /// Messages in the folder; `None` when the server does not tell, which is never the same as none.
+    pub messages: Option<u32>,
     /// HIGHESTMODSEQ (RFC 7162), where the server keeps one.
     pub highest_modseq: Option<u64>,
     /// Flags and keywords that can be kept (PERMANENTFLAGS); `None` when any can.
@@ -85,12 +85,60 @@ pub struct Survey {
 pub struct Listed {
     /// Where it is.
     pub locator: Locator,
+    /// Its place in the folder: older messages come first.
+    pub place: u32,
     /// The size that the server announces, in bytes.
     pub size: u64,
     /// Its arrival date, where the protocol tells one.
     pub date: Option<InternalDate>,
     /// Its flags; `None` where the protocol has none.
     pub flags: Option<Flags>,
+}
+
+/// A part of the list of a folder.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Messages in the order of their locators, each once.
+    pub messages: Vec<Listed>,
+    /// Behind which place the list goes on; `None` where it ends here.
+    pub next: Option<Locator>,
+    /// With the end of the list: how many messages the server counts in the folder beyond those that it listed.
+    pub unlisted: u64,
+}
+
+/// A point from which on changes of a folder may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since {
+    /// The folder's UIDVALIDITY at that point.
+    pub uidvalidity: u32,
+    /// Its UIDNEXT.
+    pub uidnext: u32,
+    /// Its HIGHESTMODSEQ (RFC 7162).
+    pub modseq: u64,
+    /// How many messages of it are known since then.
+    pub known: u64,
+}
+
+/// Which of the known messages of a folder are no longer there.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// None of them went.
+    None,
+    /// All that are known went but these, in the order of their locators.
+    AllBut(Vec<Locator>),
+}
+
+/// How a folder changed.
+#[derive(Debug)]
+pub struct Changes {
+    /// Messages that came, in the order of their locators.
+    pub fresh: Vec<Listed>,
+    /// Known messages whose flags may be others now.
+    pub flags: Vec<(Locator, Flags)>,
+    /// Those of them that were told with their dates and sizes, which tell whether they are still the same messages.
+    pub listed: Vec<Listed>,
+    /// Messages that went.
+    pub gone: Gone,
 }
 
 /// One step of a message's way. For each message: `Begin`, any number of `Chunk`s, then `End`; or `Missing` alone. `Held` may
@@ -162,16 +210,25 @@ pub trait Source: Send {
     /// Opens a folder for reading only.
     async fn open(&mut self, folder: &Folder) -> Result<FolderState>;
 
-    /// Lists all messages of the open folder.
-    async fn list(&mut self) -> Result<Vec<Listed>>;
+    /// Lists the messages of the open folder behind a locator, or from the beginning, as far as one page goes.
+    async fn list(&mut self, after: Option<&Locator>) -> Result<Listing>;
 
-    /// Opens a folder and lists it, in one turn where the protocol lets that be.
-    async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Vec<Listed>)> {
+    /// Opens a folder and lists the first page of it, in one turn where the protocol lets that be.
+    async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Listing)> {
         let state = self.open(folder).await?;
-        Ok((state, self.list().await?))
+        Ok((state, self.list(None).await?))
     }
 
-    /// What the last list told of labels, where folders are labels; a message that stands in several folders is then listed
+    /// Opens a folder and tells what changed in it; `None` where the server cannot tell, so that the whole must be listed.
+    async fn open_changed(
+        &mut self,
+        folder: &Folder,
+        _since: &Since,
+    ) -> Result<(FolderState, Option<Changes>)> {
+        Ok((self.open(folder).await?, None))
+    }
+
+    /// What the list told of labels once it came to its end, where folders are labels; a message that stands in several folders is then listed
     /// in one of them.
     fn take_tally(&mut self) -> Option<LabelTally> {
         None

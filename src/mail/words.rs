@@ -51,9 +51,12 @@ impl Meaning {
             | F::FlagRefused
             | F::NothingCame
             | F::NoticeCame
-            | F::NotSeen => Class::Message,
+            | F::NotSeen
+            | F::NotListed => Class::Message,
             F::Locked | F::TooManySessions | F::DaySpent | F::LimitSpent => Class::Throttled,
-            F::NotUnderstood | F::WrongState | F::ServerFault | F::Garbled => Class::Protocol,
+            F::NotUnderstood | F::WrongState | F::ServerFault | F::Garbled | F::NoLastingNames => {
+                Class::Protocol
+            }
             F::MissingSecret | F::NoToken | F::NoSpool => Class::Configuration,
             F::TryLater
             | F::Silent

@@ -314,6 +314,10 @@ pub enum FailureCode {
     NothingCame,
     /// The server handed out a notice of its own in place of the message.
     NoticeCame,
+    /// The server gives the folder no UIDVALIDITY, so its messages have no lasting names.
+    NoLastingNames,
+    /// The server counts the message and does not list it.
+    NotListed,
     /// The server said that it stored the message, and does not list it.
     NotSeen,
     /// Sessions end at this message, each time.
@@ -331,7 +335,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 36] = [
+    const ALL: [Self; 38] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -361,7 +365,9 @@ impl FailureCode {
         Self::SourceBrokeOff,
         Self::NothingCame,
         Self::NoticeCame,
+        Self::NotListed,
         Self::NotSeen,
+        Self::NoLastingNames,
         Self::EndsSessions,
         Self::NoSpool,
         Self::NoSuchHost,
@@ -507,6 +513,7 @@ impl Failure {
                     | FailureCode::NameRefused
                     | FailureCode::NoInferiors
                     | FailureCode::NoPermission
+                    | FailureCode::NoLastingNames
                     | FailureCode::NotUnderstood
                     | FailureCode::WrongState
                     | FailureCode::ServerFault,

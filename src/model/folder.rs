@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// A folder's place in the hierarchy: its names from the root down, in Unicode. `INBOX` is always written so.
 /// Cheap to clone: every message of a listing names its folder.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+///
+/// The default is the path without names, above all folders, which names none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Vec<String>", into = "Vec<String>")]
 pub struct FolderPath(Arc<[String]>);
 

@@ -188,13 +188,28 @@ pub enum Locator {
         /// What UIDL said: 1 to 70 printable ASCII characters.
         uidl: String,
     },
+    /// A message that the server counts and does not list: nobody can name it, so it has a number of ours.
+    Unlisted {
+        /// The folder.
+        folder: FolderPath,
+        /// Its number among those of the folder.
+        number: u32,
+    },
 }
 
 impl Locator {
+    /// The UIDVALIDITY under which it was seen; 0 where there is none.
+    pub fn uidvalidity(&self) -> u32 {
+        match self {
+            Self::Imap { uidvalidity, .. } => *uidvalidity,
+            Self::Pop3 { .. } | Self::Unlisted { .. } => 0,
+        }
+    }
+
     /// The folder the message is in.
     pub fn folder(&self) -> FolderPath {
         match self {
-            Self::Imap { folder, .. } => folder.clone(),
+            Self::Imap { folder, .. } | Self::Unlisted { folder, .. } => folder.clone(),
             Self::Pop3 { .. } => FolderPath::inbox(),
         }
     }
@@ -205,6 +220,7 @@ impl fmt::Display for Locator {
         match self {
             Self::Imap { folder, uid, .. } => write!(f, "{folder}: UID {uid}"),
             Self::Pop3 { uidl } => write!(f, "INBOX: UIDL {uidl}"),
+            Self::Unlisted { folder, number } => write!(f, "{folder}: unlisted message {number}"),
         }
     }
 }
@@ -228,6 +244,8 @@ pub enum Verdict {
     DeliveredAltered(String),
     /// A rule of the manifest leaves it out.
     Excluded(String),
+    /// Another folder of the mailbox holds it; its own folder only shows it (RFC 6154). It is not counted.
+    Shown,
     /// It cannot be carried; the reason names why.
     Quarantined(String),
     /// It is still to be carried.
@@ -241,6 +259,7 @@ impl Verdict {
             Self::Delivered => "Delivered",
             Self::DeliveredAltered(_) => "DeliveredAltered",
             Self::Excluded(_) => "Excluded",
+            Self::Shown => "Shown",
             Self::Quarantined(_) => "Quarantined",
             Self::Pending => "Pending",
         }
@@ -250,7 +269,7 @@ impl Verdict {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::DeliveredAltered(why) | Self::Excluded(why) | Self::Quarantined(why) => Some(why),
-            Self::Delivered | Self::Pending => None,
+            Self::Delivered | Self::Shown | Self::Pending => None,
         }
     }
 
@@ -261,6 +280,7 @@ impl Verdict {
             "Delivered" => Self::Delivered,
             "DeliveredAltered" => Self::DeliveredAltered(why),
             "Excluded" => Self::Excluded(why),
+            "Shown" => Self::Shown,
             "Quarantined" => Self::Quarantined(why),
             "Pending" => Self::Pending,
             _ => return None,

@@ -25,14 +25,18 @@ pub struct MessageCounts {
 }
 
 impl MessageCounts {
-    /// Counts `n` messages with a verdict.
+    /// Counts `n` messages with a verdict. One that its folder only shows is counted where it is.
     pub fn add(&mut self, verdict: &Verdict, n: u64) {
+        if *verdict == Verdict::Shown {
+            return;
+        }
         self.source += n;
         match verdict {
             Verdict::Delivered | Verdict::DeliveredAltered(_) => self.copied += n,
             Verdict::Excluded(_) => self.excluded += n,
             Verdict::Quarantined(_) => self.failed += n,
             Verdict::Pending => self.pending += n,
+            Verdict::Shown => {}
         }
     }
 

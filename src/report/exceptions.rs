@@ -90,7 +90,7 @@ impl Exceptions {
             Verdict::Quarantined(_) => self.quarantined.push(row),
             Verdict::DeliveredAltered(_) => self.altered.push(row),
             Verdict::Excluded(_) => self.excluded.push(row),
-            Verdict::Delivered | Verdict::Pending => {}
+            Verdict::Delivered | Verdict::Shown | Verdict::Pending => {}
         }
     }
 

@@ -44,6 +44,10 @@ impl From<&Locator> for MessageSource {
                 let uidl = Some(uidl.clone());
                 Self { protocol: Protocol::Pop3, folder, uidvalidity: None, uid: None, uidl }
             }
+            // Nobody can name it.
+            Locator::Unlisted { .. } => {
+                Self { protocol: Protocol::Imap, folder, uidvalidity: None, uid: None, uidl: None }
+            }
         }
     }
 }

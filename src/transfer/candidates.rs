@@ -29,6 +29,8 @@ pub struct Candidate {
 pub struct Candidates {
     by_canonical: HashMap<Digest, VecDeque<Candidate>>,
     left: usize,
+    /// For a folder that only shows messages: how many of each the other folders hold.
+    shown: Option<HashMap<Digest, u32>>,
 }
 
 impl Candidates {
@@ -38,9 +40,20 @@ impl Candidates {
         self.left += 1;
     }
 
+    /// Says what other folders of the mailbox hold, for a folder that only shows it.
+    pub fn show(&mut self, held: HashMap<Digest, u32>) {
+        self.shown = Some(held);
+    }
+
+    /// Whether another folder holds a message that this folder shows.
+    pub fn take_shown(&mut self, known: &Known) -> bool {
+        let held = self.shown.as_mut().and_then(|shown| shown.get_mut(&known.canonical));
+        held.filter(|left| **left > 0).map(|left| *left -= 1).is_some()
+    }
+
     /// Whether nothing can be recognised any more.
     pub fn is_empty(&self) -> bool {
-        self.left == 0
+        self.left == 0 && self.shown.is_none()
     }
 
     /// Takes the best candidate for a message: byte-identical ones before others, our own rows before foreign ones.

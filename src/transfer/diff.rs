@@ -1,9 +1,9 @@
-//! Compares a folder's listing with what the ledger knows of it. Pure.
+//! Compares a part of a folder's list with what the ledger knows of that part. Pure.
 
 use std::collections::HashMap;
 
-use crate::ledger::{Cursor, Row, RowId};
-use crate::mail::{FolderState, Listed};
+use crate::ledger::{Row, RowId};
+use crate::mail::Listed;
 use crate::model::message::{Flags, Locator, Verdict};
 
 /// A message whose flags at the source are not those that were carried over.
@@ -11,6 +11,9 @@ use crate::model::message::{Flags, Locator, Verdict};
 pub struct FlagChange {
     /// The row's number.
     pub row: RowId,
+    /// The message's UID in the destination folder and that folder's UIDVALIDITY, as the ledger had them; `None` where they
+    /// were learned later.
+    pub at: Option<(u32, u32)>,
     /// Flags that are new at the source.
     pub add: Flags,
     /// Flags that are gone at the source.
@@ -19,82 +22,77 @@ pub struct FlagChange {
     pub all: Flags,
 }
 
-/// What is to be done about a folder.
+impl FlagChange {
+    /// How the flags of a delivered message changed, if they did.
+    pub fn of(row: &Row, now: Flags) -> Option<Self> {
+        let (add, remove) = (now.minus(&row.flags), row.flags.minus(&now));
+        let at = row.destination.as_ref().map(|(_, arrival)| (arrival.uidvalidity, arrival.uid));
+        let changed = !add.is_empty() || !remove.is_empty();
+        changed.then_some(Self { row: row.id, at, add, remove, all: now })
+    }
+}
+
+/// What is to be done about a part of a folder.
 #[derive(Debug, Default)]
 pub struct Diff {
     /// Messages that the ledger does not know.
     pub fresh: Vec<Listed>,
-    /// Messages that the ledger knows and that were not carried yet, with the flags that the ledger remembers.
+    /// Messages that wait, with the flags that the ledger remembers.
     pub pending: Vec<(RowId, Listed, Flags)>,
     /// Messages that a rule leaves out, as they are listed now.
     pub excluded: Vec<(RowId, Listed)>,
     /// Delivered messages with changed flags.
     pub flags: Vec<FlagChange>,
-    /// Rows whose message the source no longer lists.
+    /// Rows whose message is not listed and was when the folder was listed before.
     pub gone: Vec<RowId>,
-    /// Rows whose locators can never be listed again: another protocol, or a UIDVALIDITY that changed.
-    pub void: Vec<Row>,
+    /// Rows whose message is listed again.
+    pub back: Vec<RowId>,
+    /// Sizes that the source announces and that nobody kept yet.
+    pub announced: Vec<(RowId, u64)>,
+    /// Rows whose UID names another message now: its size is another one, which cannot change (RFC 9051 §2.3.4).
+    pub replaced: Vec<RowId>,
+    /// Whether a UID names a message with another arrival date, which cannot change either: then all UIDs were given anew.
+    pub renumbered: bool,
 }
 
-/// Whether a server gave its UIDs anew without a new UIDVALIDITY, which it must never do (RFC 9051 §2.3.1.1): its UIDNEXT
-/// went back, or a UID that the ledger knows is that of a message with another arrival date, which cannot change either.
-pub fn is_renumbered(
-    cursor: Option<&Cursor>,
-    state: &FolderState,
-    rows: &[Row],
-    listing: &[Listed],
-    reachable: impl Fn(&Locator) -> bool,
-) -> bool {
-    if state.uidvalidity == 0 {
-        return false;
-    }
-    let before = cursor.filter(|cursor| cursor.uidvalidity == state.uidvalidity).and_then(|c| c.uidnext);
-    if before.zip(state.uidnext).is_some_and(|(before, now)| now < before) {
-        return true;
-    }
-    let dates: HashMap<&Locator, i64> = rows
-        .iter()
-        .filter(|row| reachable(&row.locator))
-        .filter_map(|row| Some((&row.locator, row.date?.unix)))
-        .collect();
-    let other = |listed: &Listed| {
-        let known = dates.get(&listed.locator).zip(listed.date);
-        known.is_some_and(|(before, now)| *before != now.unix)
-    };
-    listing.iter().any(other)
-}
-
-/// Compares a complete listing with the ledger's rows. `reachable` tells whether a row's locator could be in such a
-/// listing at all.
-pub fn compare(rows: Vec<Row>, listing: Vec<Listed>, reachable: impl Fn(&Locator) -> bool) -> Diff {
+/// Compares a part of a list with the ledger's rows of that part, both in the order of locators.
+pub fn compare(rows: Vec<Row>, listing: Vec<Listed>) -> Diff {
     let mut diff = Diff::default();
     let mut known: HashMap<Locator, Row> = HashMap::with_capacity(rows.len());
     for row in rows {
-        if reachable(&row.locator) {
-            known.insert(row.locator.clone(), row);
-        } else {
-            diff.void.push(row);
-        }
+        known.insert(row.locator.clone(), row);
     }
     for listed in listing {
         let Some(row) = known.remove(&listed.locator) else {
             diff.fresh.push(listed);
             continue;
         };
+        if row.date.zip(listed.date).is_some_and(|(before, now)| before.unix != now.unix) {
+            diff.renumbered = true;
+        }
+        match row.announced {
+            Some(before) if before != listed.size => {
+                diff.replaced.push(row.id);
+                diff.fresh.push(listed);
+                continue;
+            }
+            Some(_) => {}
+            None => diff.announced.push((row.id, listed.size)),
+        }
+        if row.gone {
+            diff.back.push(row.id);
+        }
         match row.verdict {
             Verdict::Pending => diff.pending.push((row.id, listed, row.flags)),
             Verdict::Excluded(_) => diff.excluded.push((row.id, listed)),
-            Verdict::Quarantined(_) => {}
+            // The pass takes refused messages up again by itself.
+            Verdict::Quarantined(_) | Verdict::Shown => {}
             Verdict::Delivered | Verdict::DeliveredAltered(_) => {
-                if let Some(flags) = listed.flags {
-                    let (add, remove) = (flags.minus(&row.flags), row.flags.minus(&flags));
-                    if !add.is_empty() || !remove.is_empty() {
-                        diff.flags.push(FlagChange { row: row.id, add, remove, all: flags });
-                    }
-                }
+                diff.flags.extend(listed.flags.and_then(|flags| FlagChange::of(&row, flags)));
             }
         }
     }
+    diff.fresh.sort_by_key(|listed| listed.place);
     diff.gone = known.into_values().filter(|row| !row.gone).map(|row| row.id).collect();
     diff.gone.sort_unstable();
     diff
@@ -103,75 +101,78 @@ pub fn compare(rows: Vec<Row>, listing: Vec<Listed>, reachable: impl Fn(&Locator
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Refused;
     use crate::model::folder::FolderPath;
     use crate::model::message::InternalDate;
 
-    fn at(uidvalidity: u32, uid: u32) -> Locator {
-        Locator::Imap { folder: FolderPath::inbox(), uidvalidity, uid }
+    fn at(uid: u32) -> Locator {
+        Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 5, uid }
     }
 
-    fn row(id: RowId, locator: Locator, flags: &str, verdict: Verdict) -> Row {
-        let flags = Flags::parse(flags);
-        Row { id, locator, size: 1, date: None, flags, known: None, destination: None, verdict, gone: false }
+    fn row(id: RowId, uid: u32, flags: &str, verdict: Verdict) -> Row {
+        Row {
+            id,
+            locator: at(uid),
+            size: 1,
+            date: None,
+            flags: Flags::parse(flags),
+            known: None,
+            destination: None,
+            verdict,
+            refused: Refused::default(),
+            attempts: 0,
+            announced: Some(1),
+            gone: false,
+        }
     }
 
     fn listed(uid: u32, flags: &str) -> Listed {
-        Listed { locator: at(5, uid), size: 1, date: None, flags: Some(Flags::parse(flags)) }
+        Listed { locator: at(uid), place: uid, size: 1, date: None, flags: Some(Flags::parse(flags)) }
     }
 
     #[test]
     fn uids_that_name_other_messages_are_noticed() {
         let date = |unix| Some(InternalDate { unix, offset_minutes: 0 });
-        let cursor = |uidvalidity, uidnext| Cursor { uidvalidity, uidnext, ..Cursor::default() };
-        let state = |uidvalidity, uidnext| FolderState { uidvalidity, uidnext, ..FolderState::default() };
-        let rows = [
-            Row { date: date(100), ..row(1, at(5, 1), "", Verdict::Delivered) },
-            Row { gone: true, date: date(200), ..row(2, at(5, 2), "", Verdict::Delivered) },
-            row(3, at(5, 3), "", Verdict::Pending),
-            Row { date: date(400), ..row(4, at(4, 4), "", Verdict::Delivered) },
-        ];
-        for (before, now, uid, listed_date, expected) in [
-            (cursor(5, Some(4)), state(5, Some(4)), 1, date(100), false),
-            (cursor(5, Some(4)), state(5, Some(9)), 1, date(100), false),
-            (cursor(5, Some(4)), state(5, Some(4)), 1, date(101), true),
-            (cursor(5, Some(4)), state(5, Some(4)), 1, None, false),
-            // It went and another one has its UID.
-            (cursor(5, Some(4)), state(5, Some(4)), 2, date(201), true),
-            (cursor(5, Some(4)), state(5, Some(4)), 3, date(1), false),
-            // What was seen under another UIDVALIDITY says nothing.
-            (cursor(5, Some(4)), state(5, Some(4)), 4, date(1), false),
-            (cursor(5, Some(4)), state(5, Some(3)), 1, date(100), true),
-            (cursor(4, Some(4)), state(5, Some(3)), 1, date(100), false),
-            (cursor(5, None), state(5, Some(3)), 1, date(100), false),
-            (cursor(5, Some(4)), state(5, None), 1, date(100), false),
-            (cursor(0, Some(4)), state(0, Some(3)), 1, date(101), false),
+        for (before, now, sizes, renumbered, replaced) in [
+            (date(100), date(100), (1, 1), false, 0),
+            (date(100), date(101), (1, 1), true, 0),
+            (date(100), None, (1, 1), false, 0),
+            (None, date(1), (1, 1), false, 0),
+            (date(100), date(100), (1, 2), false, 1),
         ] {
-            let listing = [Listed { date: listed_date, ..listed(uid, "") }];
-            let reachable = |locator: &Locator| matches!(locator, Locator::Imap { uidvalidity: 5, .. });
-            let found = is_renumbered(Some(&before), &now, &rows, &listing, reachable);
-            assert_eq!(found, expected, "{before:?} {now:?} {listing:?}");
+            let rows =
+                vec![Row { date: before, announced: Some(sizes.0), ..row(1, 1, "", Verdict::Delivered) }];
+            let listing = vec![Listed { date: now, size: sizes.1, ..listed(1, "") }];
+            let diff = compare(rows, listing);
+            assert_eq!((diff.renumbered, diff.replaced.len()), (renumbered, replaced), "{before:?} {now:?}");
+            assert_eq!(diff.fresh.len(), replaced, "it is carried as the message that it is");
         }
+    }
+
+    #[test]
+    fn a_size_that_nobody_kept_is_kept_and_proves_nothing() {
+        let rows = vec![Row { announced: None, size: 9, ..row(1, 1, "", Verdict::Delivered) }];
+        let diff = compare(rows, vec![listed(1, "")]);
+        assert_eq!((diff.announced, diff.replaced.len()), (vec![(1, 1)], 0));
     }
 
     #[test]
     fn each_message_ends_in_one_place() {
         let rows = vec![
-            row(1, at(5, 1), "\\Seen NonJunk", Verdict::Delivered),
-            row(2, at(5, 2), "", Verdict::Pending),
-            row(3, at(5, 3), "", Verdict::Delivered),
-            row(4, at(4, 9), "", Verdict::Delivered),
-            row(5, Locator::Pop3 { uidl: "x".into() }, "", Verdict::Delivered),
-            row(6, at(5, 6), "", Verdict::Excluded("rule".into())),
-            row(7, at(5, 7), "", Verdict::Quarantined("refused".into())),
+            row(1, 1, "\\Seen NonJunk", Verdict::Delivered),
+            row(2, 2, "", Verdict::Pending),
+            row(3, 3, "", Verdict::Delivered),
+            row(6, 6, "", Verdict::Excluded("rule".into())),
+            row(7, 7, "", Verdict::Quarantined("refused".into())),
+            Row { gone: true, ..row(9, 9, "", Verdict::Delivered) },
         ];
         let listing =
-            vec![listed(1, "$New nonjunk"), listed(2, ""), listed(6, ""), listed(7, ""), listed(8, "")];
-        let diff = compare(rows, listing, |l| matches!(l, Locator::Imap { uidvalidity: 5, .. }));
-        assert_eq!(diff.fresh.iter().map(|l| l.locator.clone()).collect::<Vec<_>>(), [at(5, 8)]);
+            [(1, "$New nonjunk"), (2, ""), (6, ""), (7, ""), (8, ""), (9, "")].map(|(u, f)| listed(u, f));
+        let diff = compare(rows, listing.to_vec());
+        assert_eq!(diff.fresh.iter().map(|l| l.locator.clone()).collect::<Vec<_>>(), [at(8)]);
         assert_eq!(diff.pending.iter().map(|p| p.0).collect::<Vec<_>>(), [2]);
         assert_eq!(diff.excluded.iter().map(|p| p.0).collect::<Vec<_>>(), [6]);
-        assert_eq!(diff.gone, [3]);
-        assert_eq!(diff.void.iter().map(|r| r.id).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!((diff.gone, diff.back), (vec![3], vec![9]));
         let [change] = &diff.flags[..] else { panic!("{:?}", diff.flags) };
         assert_eq!(
             (change.row, change.add.to_string(), change.remove.to_string()),

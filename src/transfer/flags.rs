@@ -197,9 +197,10 @@ impl FolderPass<'_> {
         if unproven.rows.is_empty() {
             return Ok(());
         }
-        let rows = self.ledger.rows(&self.plan.source.path).await?;
+        let ids: Vec<RowId> = unproven.rows.iter().copied().collect();
+        let rows = self.ledger.rows_of(&ids).await?;
         let mut open: HashMap<u32, (Flags, bool)> = HashMap::new();
-        for row in rows.iter().filter(|row| unproven.rows.contains(&row.id) && row.verdict.is_delivered()) {
+        for row in rows.iter().filter(|row| row.verdict.is_delivered()) {
             let Some((folder, arrival)) = &row.destination else { continue };
             if *folder == self.plan.destination && arrival.uidvalidity == arrived.uidvalidity {
                 let asks = unproven.receipts.contains(&row.id);

@@ -1,33 +1,24 @@
 //! One pass over one folder: what is new, changed or gone at the source is brought to the destination, and the ledger
-//! knows of every step before it is taken.
+//! knows of every step before it is taken. First the ledger is brought in step with the source's list (`listing.rs`), then
+//! what waits in the ledger is carried (`carrying.rs`): so no folder is ever in memory as a whole.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use super::candidates::Candidates;
-use super::diff::{Diff, FlagChange, compare, is_renumbered};
+use super::diff::FlagChange;
 use super::mapping::FolderPlan;
-use super::pipeline::{Sending, Work, copy_window};
 use super::progress::MailboxProgress;
-use super::recognise::{is_elsewhere, is_unbound};
 use super::settle::Barrier;
 use super::{PassOutcome, Rules};
-use crate::ledger::{Cursor, Ledger, NewRow, Refused, Row, RowId, Settled, protocol_of};
-use crate::mail::{Destination, FolderState, Listed, Source};
-use crate::model::failure::{Class, Failure, Result};
+use crate::ledger::{Cursor, Ledger, NewRow, Refused, RowId, Settled, Space};
+use crate::mail::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
+use crate::model::failure::{Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::label::LabelTally;
-use crate::model::message::{Arrival, Flags, Locator, Verdict};
-use crate::model::protocol::Protocol;
-
-/// Messages of one intent: what may be in doubt after a crash is looked for among at most so many.
-const WINDOW_MESSAGES: usize = 500;
-/// Messages that are remembered in one transaction: this keeps what a crash repeats, and what is in memory twice, small.
-const ROWS_AT_ONCE: usize = 1000;
-/// Announced bytes of one intent; one larger message makes an intent of its own.
-const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+use crate::model::message::{Arrival, Flags, Verdict};
 
 /// One folder's pass and all it needs.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the folder")]
 pub struct FolderPass<'a> {
     /// Where mail is read from.
     pub source: &'a mut dyn Source,
@@ -45,8 +36,10 @@ pub struct FolderPass<'a> {
     pub same_rules: bool,
     /// Whether folders of the source are labels, so that a message may be listed in another one than before.
     pub labelled: bool,
-    /// Whether the destination folder stands already.
-    pub stands: bool,
+    /// Whether the destination folder is there already.
+    pub made: bool,
+    /// Whether messages of the folder wait or were refused.
+    pub unfinished: bool,
     /// Set when the pass shall end at the next good place.
     pub halt: &'a AtomicBool,
     /// The mailbox's outcome, added to.
@@ -55,6 +48,27 @@ pub struct FolderPass<'a> {
     pub keywords_lost: &'a mut BTreeSet<String>,
     /// What the list of each folder told of labels, added to.
     pub tallies: &'a mut BTreeMap<FolderPath, LabelTally>,
+}
+
+/// What opening the source folder brought beside its state.
+pub(super) enum Told {
+    /// The first page of its list.
+    Page(Listing),
+    /// What changed in it.
+    Changes(Changes),
+    /// Nothing more.
+    Nothing,
+}
+
+/// What the source's list came to.
+#[derive(Debug, Default)]
+pub(super) struct Reconciled {
+    /// Flags that changed at the source.
+    pub(super) flags: Vec<FlagChange>,
+    /// Messages that are listed no longer.
+    pub(super) gone: Vec<RowId>,
+    /// Flags that messages in doubt have now, where the ledger holds those that a copy may have as well.
+    pub(super) now: HashMap<RowId, Flags>,
 }
 
 impl FolderPass<'_> {
@@ -66,86 +80,73 @@ impl FolderPass<'_> {
         let plan = self.plan;
         self.progress.enter_phase(&plan.source.path.to_string());
         if let Some(why) = &plan.excluded {
-            let state = self.source.open(&plan.source).await?;
-            return self.exclude(&state, why).await;
+            return self.exclude(why).await;
         }
         let cursor = self.ledger.cursor(&plan.source.path).await?;
-        if !self.stands {
-            self.destination.ensure_folder(&plan.destination, plan.source.subscribed).await?;
-        }
-        // A folder that was carried before may turn out to be unchanged, so that no list is needed.
-        let open = async {
-            if cursor.is_some() {
-                self.source.open(&plan.source).await.map(|state| (state, None))
-            } else {
-                self.source.open_and_list(&plan.source).await.map(|(state, list)| (state, Some(list)))
-            }
-        };
-        let (opened, arrived) = tokio::join!(open, self.destination.open(&plan.destination));
-        let ((state, listing), arrived) = (opened?, arrived?);
-        let in_doubt = barrier.concerns(&plan.destination);
-        let unchanged = |cursor: &Cursor| is_unchanged(cursor, &state, &arrived);
-        if !in_doubt && self.same_rules && cursor.as_ref().is_some_and(unchanged) {
+        let is_gone = plan.is_gone_at_destination() && !barrier.concerns(&plan.source.path);
+        if is_gone && !self.has_news(cursor.as_ref()).await? {
             return Ok(());
         }
-        let mut rows = self.ledger.rows(&plan.source.path).await?;
-        let moved = cursor.as_ref().is_some_and(|c| c.destination_uidvalidity != arrived.uidvalidity)
-            || rows.iter().any(|row| is_elsewhere(row, &plan.destination, arrived.uidvalidity));
-        if moved {
-            self.ledger.forget_arrivals(&plan.destination, arrived.uidvalidity).await?;
-            rows = self.ledger.rows(&plan.source.path).await?;
+        if !self.made {
+            let made = self.destination.ensure_folder(&plan.destination, plan.source.subscribed).await;
+            made.map_err(|failure| failure.side(Side::Destination))?;
         }
-        let unbound = rows.iter().any(is_unbound);
-        let mut scanned = cursor.as_ref().filter(|_| !moved).map_or(1, |c| c.destination_scanned.max(1));
-        if let Some(from) = barrier.scan_from(&plan.destination, arrived.uidvalidity) {
-            scanned = scanned.min(from);
+        let since = self.since(cursor.as_ref()).await?;
+        let open = open_source(self.source, plan, cursor.is_some(), since.as_ref());
+        let (opened, arrived) = tokio::join!(open, self.destination.open(&plan.destination));
+        let (state, told) = opened.map_err(|failure| failure.side(Side::Source))?;
+        let arrived = arrived.map_err(|failure| failure.side(Side::Destination))?;
+        let in_doubt = barrier.concerns(&plan.source.path);
+        let unchanged = cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, plan, &state, &arrived));
+        if !in_doubt && self.same_rules && !self.unfinished && unchanged {
+            return Ok(());
         }
 
-        let listing = match listing {
-            Some(listing) => listing,
-            None => self.source.list().await?,
-        };
-        if let Some(tally) = self.source.take_tally() {
-            self.tallies.insert(plan.source.path.clone(), tally);
+        let space = self.space(&state);
+        let known = cursor.as_ref().filter(|cursor| cursor.destination == plan.destination);
+        let mut scanned = known
+            .filter(|cursor| cursor.destination_uidvalidity == arrived.uidvalidity)
+            .map_or(1, |cursor| cursor.destination_scanned.max(1));
+        if in_doubt {
+            self.look_into_doubts(barrier, &arrived).await?;
+            scanned = scanned.min(barrier.scan_from(plan, &arrived).unwrap_or(scanned));
         }
-        if is_renumbered(cursor.as_ref(), &state, &rows, &listing, |locator| is_reachable(locator, &state)) {
-            tracing::info!(
-                folder = %plan.source.path,
-                "the source gave its UIDs anew under the same UIDVALIDITY: its messages are recognised by what they are"
-            );
-            let void = rows.iter().filter(|row| is_reachable(&row.locator, &state)).map(|row| row.id);
-            self.ledger.detach(&void.collect::<Vec<_>>()).await?;
-            rows = self.ledger.rows(&plan.source.path).await?;
+        let rebuilt = known.is_some_and(|cursor| cursor.destination_uidvalidity != arrived.uidvalidity)
+            || self.ledger.is_elsewhere(&plan.source.path, &plan.destination, arrived.uidvalidity).await?;
+        if rebuilt {
+            self.ledger.forget_arrivals(&plan.destination, arrived.uidvalidity).await?;
         }
-        let arrived_before = rows.iter().filter(|row| row.verdict.is_delivered() && !row.gone).count();
-        let left_out = self.find_left_out(&rows);
-        let mut diff = compare(rows, listing, |locator| is_reachable(locator, &state));
-        self.forget_void(&mut diff.void).await?;
-        let mut work = self.plan_work(&mut diff).await?;
-        if let Some(most) = self.rules.most_per_folder {
-            keep_newest(&mut work, (most as usize).saturating_sub(arrived_before));
+        if rebuilt || !self.ledger.unbound(&plan.source.path).await?.is_empty() {
+            self.scan_destination(scanned, &arrived).await?;
+            scanned = arrived.uidnext.unwrap_or(1);
+            self.rebind(&arrived).await?;
         }
-        if moved || unbound || !work.is_empty() || !diff.void.is_empty() {
+
+        let doubtful = barrier.rows(&plan.source.path);
+        // Large futures, each of which is there for a moment only.
+        let reconciled = Box::pin(self.reconcile(&space, &state, cursor.as_ref(), told, &doubtful)).await?;
+        let void = self.ledger.part_void(&space).await?;
+        let works = self.has_work(&space).await?;
+        if works || !void.is_empty() {
             self.scan_destination(scanned, &arrived).await?;
             scanned = arrived.uidnext.unwrap_or(1);
         }
-        if moved || unbound {
-            let lost = self.rebind(&arrived).await?;
-            if moved {
-                work.extend(self.carry_again(lost, &mut diff.void, &state).await?);
-            }
-        }
-        let mut candidates = self.gather_candidates(&diff.void, &arrived).await?;
-        let mut changes = diff.flags;
+        let mut candidates = if works || !void.is_empty() {
+            self.gather_candidates(&void, barrier, &arrived).await?
+        } else {
+            super::candidates::Candidates::default()
+        };
+        let Reconciled { flags: mut changes, gone, now } = reconciled;
         for change in &mut changes {
             for flags in [&mut change.add, &mut change.remove] {
                 *flags = self.rules.manners.wanted(std::mem::take(flags));
             }
         }
-        self.copy(work, &arrived, &mut candidates, &mut changes).await?;
+        let in_doubt = (&doubtful, &now);
+        Box::pin(self.carry(&space, &arrived, &mut candidates, &mut changes, in_doubt)).await?;
         self.carry_flags(changes, &arrived).await?;
         self.prove_flags(&arrived).await?;
-        self.let_go(diff.gone, &left_out).await?;
+        self.let_go(gone).await?;
         let unmatched: Vec<RowId> = candidates.into_rows().collect();
         self.ledger.mark_gone(&unmatched).await?;
         let cursor = Cursor {
@@ -153,264 +154,159 @@ impl FolderPass<'_> {
             uidnext: state.uidnext,
             messages: state.messages,
             highest_modseq: state.highest_modseq,
+            destination: plan.destination.clone(),
             destination_uidvalidity: arrived.uidvalidity,
             destination_scanned: scanned,
         };
         self.ledger.save_cursor(&plan.source.path, &cursor).await
     }
 
+    /// The places that the source can list now.
+    pub(super) fn space(&self, state: &FolderState) -> Space {
+        let protocol = self.source.facts().endpoint.protocol;
+        Space { folder: self.plan.source.path.clone(), protocol, uidvalidity: state.uidvalidity }
+    }
+
+    /// The point from which on changes may be asked for; `None` where the whole folder must be looked through.
+    async fn since(&mut self, cursor: Option<&Cursor>) -> Result<Option<Since>> {
+        let Some(cursor) = cursor.filter(|_| self.same_rules && !self.labelled) else { return Ok(None) };
+        let Some((uidnext, modseq)) = cursor.uidnext.zip(cursor.highest_modseq) else { return Ok(None) };
+        let protocol = self.source.facts().endpoint.protocol;
+        let space =
+            Space { folder: self.plan.source.path.clone(), protocol, uidvalidity: cursor.uidvalidity };
+        let known = self.ledger.count_in(&space).await?;
+        Ok(Some(Since { uidvalidity: cursor.uidvalidity, uidnext, modseq, known }))
+    }
+
+    async fn has_work(&mut self, space: &Space) -> Result<bool> {
+        Ok(!self.ledger.work(space, 0, 1).await?.is_empty()
+            || !self.rules.leave_refused && !self.ledger.refused(space, 0, 1).await?.is_empty())
+    }
+
+    /// Whether anything new must go to a folder that a user removed at the destination. If not, what the source lists now is
+    /// noted, and the folder stays removed.
+    async fn has_news(&mut self, cursor: Option<&Cursor>) -> Result<bool> {
+        let opened = self.source.open_and_list(&self.plan.source).await;
+        let (state, listing) = opened.map_err(|failure| failure.side(Side::Source))?;
+        let space = self.space(&state);
+        let told = Told::Page(listing);
+        let reconciled = self.reconcile(&space, &state, cursor, told, &BTreeSet::new()).await?;
+        if self.has_work(&space).await? {
+            return Ok(true);
+        }
+        self.let_go(reconciled.gone).await?;
+        Ok(false)
+    }
+
     /// Counts the messages of a folder that is left out as a whole.
-    async fn exclude(&mut self, state: &FolderState, why: &str) -> Result<()> {
-        let rows = self.ledger.rows(&self.plan.source.path).await?;
-        let left_out = self.find_left_out(&rows);
-        let mut diff = compare(rows, self.source.list().await?, |locator| is_reachable(locator, state));
-        self.forget_void(&mut diff.void).await?;
+    async fn exclude(&mut self, why: &str) -> Result<()> {
+        let opened = self.source.open_and_list(&self.plan.source).await;
+        let (state, listing) = opened.map_err(|failure| failure.side(Side::Source))?;
+        let space = self.space(&state);
+        let told = Told::Page(listing);
+        let reconciled = self.reconcile(&space, &state, None, told, &BTreeSet::new()).await?;
+        self.ledger.part_void(&space).await?;
         if self.labelled {
-            self.let_go(std::mem::take(&mut diff.gone), &left_out).await?;
+            self.let_go(reconciled.gone).await?;
         }
         let verdict = Verdict::Excluded(why.to_owned());
-        let fresh: Vec<NewRow> = diff.fresh.iter().map(|listed| new_row(listed, verdict.clone())).collect();
-        self.ledger.insert(&fresh).await?;
-        let pending: Vec<Settled> =
-            diff.pending.iter().map(|(row, ..)| settled(*row, None, verdict.clone())).collect();
-        self.ledger.settle(&pending, None).await
-    }
-
-    /// Messages that were counted here and not carried. Where folders are labels, another folder may carry or count them
-    /// now, and none may be counted twice.
-    fn find_left_out(&self, rows: &[Row]) -> BTreeSet<RowId> {
-        let is_left_out = |row: &&Row| self.labelled && matches!(row.verdict, Verdict::Excluded(_));
-        rows.iter().filter(is_left_out).map(|row| row.id).collect()
-    }
-
-    /// Notes that the source no longer lists some messages here.
-    async fn let_go(&mut self, gone: Vec<RowId>, left_out: &BTreeSet<RowId>) -> Result<()> {
-        let (counted, known): (Vec<RowId>, Vec<RowId>) =
-            gone.into_iter().partition(|row| left_out.contains(row));
-        self.ledger.forget(&counted).await?;
-        self.ledger.mark_gone(&known).await
-    }
-
-    /// Forgets rows under void locators that stand for nothing: what they named is listed anew under another locator.
-    async fn forget_void(&mut self, void: &mut Vec<Row>) -> Result<()> {
-        let stands = |row: &Row| {
-            row.known.is_some() && !matches!(row.verdict, Verdict::Pending | Verdict::Excluded(_))
-        };
-        let forgotten: Vec<RowId> = void.iter().filter(|row| !stands(row)).map(|row| row.id).collect();
-        void.retain(stands);
-        self.ledger.forget(&forgotten).await
-    }
-
-    /// Remembers what is new, and finds what is to be copied now.
-    async fn plan_work(&mut self, diff: &mut Diff) -> Result<Vec<Work>> {
-        let mut work: Vec<Work> = Vec::new();
-        let mut fresh = std::mem::take(&mut diff.fresh).into_iter();
-        while !fresh.as_slice().is_empty() {
-            let chunk = &fresh.as_slice()[..fresh.len().min(ROWS_AT_ONCE)];
-            let rows: Vec<NewRow> =
-                chunk.iter().map(|l| new_row(l, self.rules.judge(l.size, l.date))).collect();
-            let ids = self.ledger.insert(&rows).await?;
-            let wanted =
-                ids.into_iter().zip(&mut fresh).zip(&rows).filter(|(_, row)| row.verdict == Verdict::Pending);
-            work.extend(wanted.map(|((row, listed), _)| Work { row, listed, tried: Flags::default() }));
+        loop {
+            let page = self.ledger.work(&space, 0, super::listing::ROWS_AT_ONCE).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let left_out: Vec<Settled> =
+                page.iter().map(|row| settled(row.id, None, verdict.clone())).collect();
+            self.ledger.settle(&left_out, None).await?;
         }
-        let mut reopened = Vec::new();
-        for (row, listed) in &diff.excluded {
-            if self.rules.judge(listed.size, listed.date) == Verdict::Pending {
-                reopened.push(*row);
-                work.push(Work { row: *row, listed: listed.clone(), tried: Flags::default() });
-            }
-        }
-        self.ledger.reopen(&reopened).await?;
-        let mut excluded = Vec::new();
-        let mut tried_anew = Vec::new();
-        for (row, listed, tried) in &diff.pending {
-            match self.rules.judge(listed.size, listed.date) {
-                Verdict::Pending => {
-                    let now = listed.flags.clone().unwrap_or_default();
-                    if !now.minus(tried).is_empty() {
-                        tried_anew.push((*row, tried.iter().chain(now.iter()).collect()));
-                    }
-                    work.push(Work { row: *row, listed: listed.clone(), tried: tried.clone() });
-                }
-                verdict => excluded.push(settled(*row, None, verdict)),
-            }
-        }
-        self.ledger.settle(&excluded, None).await?;
-        // If this attempt is cut off too, the next one knows all the flags that a copy may have.
-        if !tried_anew.is_empty() {
-            self.ledger.save_flags(&tried_anew).await?;
-        }
-        Ok(work)
     }
 
-    /// Copies everything in windows, each under an intent of its own.
-    async fn copy(
-        &mut self,
-        work: Vec<Work>,
-        arrived: &FolderState,
-        candidates: &mut Candidates,
-        changes: &mut Vec<FlagChange>,
-    ) -> Result<()> {
-        let folder = &self.plan.destination;
-        self.progress.expect(work.len() as u64, work.iter().map(|w| w.listed.size).sum());
-        let permanent = arrived.permanent_flags.clone();
-        let manners = self.rules.manners;
-        let kept = move |flags: &Flags| manners.wanted(keep_flags(flags, permanent.as_ref()));
-        let keep_flags = |flags: &Flags| manners.at_once(kept(flags));
-        let mut uidnext = arrived.uidnext.unwrap_or(1);
-        let rules = self.rules;
-        let judge = move |size, date| rules.judge(size, date);
-        for window in windows(&work) {
-            if self.halt.load(Ordering::Relaxed) {
-                return Err(Failure::new(Class::Interrupted, "stopped because another session failed"));
+    /// Notes that the source no longer lists some messages here. Where folders are labels, another folder may carry or count
+    /// those that were counted here and not carried, and none may be counted twice.
+    async fn let_go(&mut self, gone: Vec<RowId>) -> Result<()> {
+        for part in gone.chunks(super::listing::ROWS_AT_ONCE) {
+            if self.labelled {
+                let rows = self.ledger.rows_of(part).await?;
+                let counted = rows.iter().filter(|row| matches!(row.verdict, Verdict::Excluded(_)));
+                self.ledger.forget(&counted.map(|row| row.id).collect::<Vec<_>>()).await?;
             }
-            if let Some(daily) = &self.rules.daily {
-                daily.spend(self.ledger, window.iter().map(|w| w.listed.size).sum()).await?;
-            }
-            let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
-            let intent = self.ledger.begin_intent(folder, arrived.uidvalidity, uidnext, &rows).await?;
-            let sending = Sending {
-                list_from: arrived.uidnext.map(|_| uidnext),
-                keep_flags: &keep_flags,
-                judge: &judge,
-                pace: &rules.pace,
-                progress: self.progress,
-            };
-            let mut copied =
-                copy_window(self.source, self.destination, folder, window, candidates, sending).await;
-            self.outcome.sent += copied.sent;
-            self.outcome.bytes += copied.bytes;
-            self.outcome.recognised += copied.recognised.len() as u64;
-            self.outcome.marked += copied.marked;
-            let mut failure = copied.failure.take();
-            if failure.is_none() {
-                failure = self.excuse_refusals(&mut copied, arrived).await;
-            }
-            if failure.is_none() {
-                failure = self.locate(&mut copied, arrived, uidnext).await.err();
-            }
-            if failure.is_none() {
-                match self.check(&mut copied, arrived, uidnext).await {
-                    Ok(checked) => {
-                        self.outcome.sizes_checked += checked.sizes;
-                        self.outcome.digests_checked += checked.digests;
-                        failure = self.mend_flags(window, &copied, &checked, arrived).await.err();
-                    }
-                    Err(broken) => failure = Some(broken),
-                }
-            }
-            if failure.is_some() {
-                self.note_unproven(window, &copied).await?;
-            }
-            self.note_window(window, &copied, changes, &kept, arrived);
-            self.ledger.settle(&copied.settled, copied.all_answered.then_some(intent)).await?;
-            self.ledger.mark_gone(&copied.vanished).await?;
-            if let Some(failure) = failure {
-                return Err(failure.at(folder.to_string()));
-            }
-            let highest =
-                copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid).max();
-            uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid + 1));
+            self.ledger.mark_gone(part).await?;
         }
         Ok(())
     }
 
-    /// A folder that was removed while it was filled takes no message: that is no message's fault, and the next pass makes
-    /// it anew.
-    async fn excuse_refusals(
-        &mut self,
-        copied: &mut super::pipeline::Copied,
-        arrived: &FolderState,
-    ) -> Option<Failure> {
-        let is_refused = |settled: &Settled| matches!(settled.verdict, Verdict::Quarantined(_));
-        if !copied.settled.iter().any(is_refused) {
-            return None;
-        }
-        let folder = &self.plan.destination;
-        // STATUS alone may speak of what the session still holds open.
-        let still_there = match self.destination.list_folders().await {
-            Ok(listed) if listed.iter().any(|other| other.path == *folder) => {
-                self.destination.status(folder).await.map(|now| now.uidvalidity == arrived.uidvalidity)
-            }
-            Ok(_) => Ok(false),
-            Err(failure) => Err(failure),
-        };
-        match still_there {
-            Ok(true) => None,
-            Err(failure) if failure.class != Class::Refused => Some(failure),
-            Ok(false) | Err(_) => {
-                copied.settled.retain(|settled| !is_refused(settled));
-                let what = "the folder was removed at the destination while it was being filled";
-                Some(Failure::new(Class::Refused, what).hint("the next pass makes it again and goes on"))
-            }
-        }
-    }
-
-    /// Notes findings and the flags that recognised messages still need.
-    fn note_window(
-        &mut self,
-        window: &[Work],
-        copied: &super::pipeline::Copied,
-        changes: &mut Vec<FlagChange>,
-        keep: &dyn Fn(&Flags) -> Flags,
-        arrived: &FolderState,
-    ) {
-        let listed: HashMap<RowId, &Listed> = window.iter().map(|w| (w.row, &w.listed)).collect();
-        for flags in listed.values().filter_map(|l| l.flags.as_ref()) {
-            let lost = self.rules.manners.wanted(flags.minus(&keep(flags)));
-            self.keywords_lost.extend(lost.iter().map(str::to_owned));
-        }
-        for recognised in &copied.recognised {
-            let Some(flags) = listed.get(&recognised.row).and_then(|l| l.flags.clone()) else { continue };
-            let before = &recognised.flags;
-            let asks = copied.passed.get(&recognised.row).is_some_and(|passed| passed.asks_receipt);
-            let mark = self.receipt_mark(asks, arrived);
-            let change = FlagChange {
-                row: recognised.row,
-                add: self.rules.manners.wanted(flags.minus(before)).iter().chain(mark.iter()).collect(),
-                remove: self.rules.manners.wanted(before.minus(&flags)),
-                all: flags,
-            };
-            if !change.add.is_empty() || !change.remove.is_empty() {
-                changes.push(change);
-            }
-        }
-    }
-
     /// Carries changed flags over, grouped so that equal changes cost one command.
     async fn carry_flags(&mut self, changes: Vec<FlagChange>, arrived: &FolderState) -> Result<()> {
-        if changes.is_empty() {
-            return Ok(());
+        for part in changes.chunks(super::listing::ROWS_AT_ONCE) {
+            self.carry_some_flags(part, arrived).await?;
         }
-        let arrivals: HashMap<RowId, u32> = self
-            .ledger
-            .rows(&self.plan.source.path)
-            .await?
-            .into_iter()
-            .filter_map(|row| {
-                let (folder, arrival) = row.destination?;
-                let here = folder == self.plan.destination && arrival.uidvalidity == arrived.uidvalidity;
-                here.then_some((row.id, arrival.uid))
-            })
+        Ok(())
+    }
+
+    /// As [`Self::carry_flags`] for as many as are looked up at once.
+    pub(super) async fn carry_some_flags(
+        &mut self,
+        changes: &[FlagChange],
+        arrived: &FolderState,
+    ) -> Result<()> {
+        // Where a message is may have been learned since its change was noticed.
+        let unplaced: Vec<RowId> = changes
+            .iter()
+            .filter(|change| change.at.is_none_or(|(uidvalidity, _)| uidvalidity != arrived.uidvalidity))
+            .map(|change| change.row)
             .collect();
+        let mut places: HashMap<RowId, u32> = HashMap::new();
+        for row in self.ledger.rows_of(&unplaced).await? {
+            if let Some((folder, arrival)) = row.destination
+                && folder == self.plan.destination
+                && arrival.uidvalidity == arrived.uidvalidity
+            {
+                places.insert(row.id, arrival.uid);
+            }
+        }
         let mut groups: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
         let mut saved = Vec::new();
         for change in changes {
-            let Some(uid) = arrivals.get(&change.row) else { continue };
+            let at = change.at.filter(|(uidvalidity, _)| *uidvalidity == arrived.uidvalidity);
+            let Some(uid) = at.map(|(_, uid)| uid).or_else(|| places.get(&change.row).copied()) else {
+                continue;
+            };
             let add = keep_flags(&change.add, arrived.permanent_flags.as_ref());
             self.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
-            groups.entry((add.to_string(), change.remove.to_string())).or_default().push(*uid);
-            saved.push((change.row, change.all));
+            groups.entry((add.to_string(), change.remove.to_string())).or_default().push(uid);
+            saved.push((change.row, change.all.clone()));
         }
         for ((add, remove), mut uids) in groups {
             uids.sort_unstable();
             let (add, remove) = (Flags::parse(&add), Flags::parse(&remove));
-            let refused = self.destination.store_flags(&uids, &add, &remove).await?;
+            let stored = self.destination.store_flags(&uids, &add, &remove).await;
+            let refused = stored.map_err(|failure| failure.side(Side::Destination))?;
             self.keywords_lost.extend(refused.iter().map(str::to_owned));
         }
         self.outcome.flags_updated += saved.len() as u64;
         self.ledger.save_flags(&saved).await
+    }
+}
+
+/// Opens the source folder: one that was never carried is listed in the same turn, one that was is asked for changes where
+/// that may be.
+async fn open_source(
+    source: &mut dyn Source,
+    plan: &FolderPlan,
+    was_carried: bool,
+    since: Option<&Since>,
+) -> Result<(FolderState, Told)> {
+    match since {
+        Some(since) => {
+            let (state, changes) = source.open_changed(&plan.source, since).await?;
+            Ok((state, changes.map_or(Told::Nothing, Told::Changes)))
+        }
+        // It may turn out to be unchanged, so that no list is needed.
+        None if was_carried => Ok((source.open(&plan.source).await?, Told::Nothing)),
+        None => {
+            let (state, listing) = source.open_and_list(&plan.source).await?;
+            Ok((state, Told::Page(listing)))
+        }
     }
 }
 
@@ -419,14 +315,20 @@ impl FolderPass<'_> {
 /// How many messages the destination holds is left out on purpose. It belongs to its users from the first pass on: what
 /// they removed or moved there is not brought back by a pass that does look into the folder either, so a smaller number
 /// would only cost that look. `mailferry verify` is what counts there.
-pub(super) fn is_unchanged(cursor: &Cursor, state: &FolderState, arrived: &FolderState) -> bool {
+pub(super) fn is_unchanged(
+    cursor: &Cursor,
+    plan: &FolderPlan,
+    state: &FolderState,
+    arrived: &FolderState,
+) -> bool {
     is_as_listed(cursor, state)
+        && cursor.destination == plan.destination
         && cursor.destination_uidvalidity == arrived.uidvalidity
         // UIDs never go back while the UIDVALIDITY stays; where they do, the folder is looked into.
         && arrived.uidnext.is_none_or(|next| next >= cursor.destination_scanned)
 }
 
-/// Whether a folder of the source stands as it stood when it was listed.
+/// Whether a folder of the source is as it was when it was listed.
 pub(super) fn is_as_listed(cursor: &Cursor, state: &FolderState) -> bool {
     state.highest_modseq.is_some()
         && cursor.highest_modseq == state.highest_modseq
@@ -435,21 +337,7 @@ pub(super) fn is_as_listed(cursor: &Cursor, state: &FolderState) -> bool {
         && cursor.messages == state.messages
 }
 
-pub(super) fn is_reachable(locator: &Locator, state: &FolderState) -> bool {
-    match locator {
-        Locator::Imap { uidvalidity, .. } => *uidvalidity == state.uidvalidity,
-        // A POP3 drop has no UIDVALIDITY; an IMAP folder always has one.
-        Locator::Pop3 { .. } => protocol_of(locator) == Protocol::Pop3 && state.uidvalidity == 0,
-    }
-}
-
-/// Leaves the newest of what is to be copied; sources list the oldest first, and the ledger remembers them in that order.
-fn keep_newest(work: &mut Vec<Work>, most: usize) {
-    work.sort_unstable_by_key(|work| work.row);
-    work.drain(..work.len().saturating_sub(most));
-}
-
-fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {
+pub(super) fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {
     NewRow {
         locator: listed.locator.clone(),
         size: listed.size,
@@ -479,24 +367,4 @@ pub(super) fn keep_flags(flags: &Flags, permanent: Option<&BTreeSet<String>>) ->
         None => flags.writable(),
         Some(kept) => flags.writable().filter(|flag| kept.iter().any(|k| k.eq_ignore_ascii_case(flag))),
     }
-}
-
-/// Parts the work into windows by count and bytes.
-fn windows(work: &[Work]) -> Vec<&[Work]> {
-    let mut windows = Vec::new();
-    let mut start = 0;
-    let mut bytes = 0;
-    for (at, message) in work.iter().enumerate() {
-        let full = at - start >= WINDOW_MESSAGES || bytes + message.listed.size > WINDOW_BYTES;
-        if full && at > start {
-            windows.push(&work[start..at]);
-            start = at;
-            bytes = 0;
-        }
-        bytes += message.listed.size;
-    }
-    if start < work.len() {
-        windows.push(&work[start..]);
-    }
-    windows
 }

@@ -121,8 +121,10 @@ pub(super) struct Pass<'a> {
     pub(super) same_rules: bool,
     /// Whether folders of the source are labels.
     pub(super) labelled: bool,
-    /// Destination folders that stand.
+    /// Destination folders that are there.
     pub(super) made: &'a BTreeSet<FolderPath>,
+    /// Source folders with messages that wait or were refused.
+    pub(super) unfinished: &'a BTreeSet<FolderPath>,
     /// Late copies that stay.
     pub(super) late: &'a Late<'a>,
 }
@@ -139,7 +141,7 @@ pub(super) struct Carried {
     pub(super) failed: Option<Failure>,
 }
 
-/// All source folders that go to one destination folder, and what is in doubt there.
+/// All source folders that go to one destination folder, or of which something may be in one, and what is in doubt there.
 struct Work<'a> {
     plans: Vec<&'a FolderPlan>,
     messages: u64,
@@ -148,7 +150,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn is_doubtful(&self) -> bool {
-        self.plans.first().is_some_and(|plan| self.barrier.concerns(&plan.destination))
+        self.plans.iter().any(|plan| self.barrier.concerns(&plan.source.path))
     }
 }
 
@@ -184,10 +186,13 @@ impl Pass<'_> {
         source: &mut dyn Source,
         destination: &mut dyn Destination,
         openings: Openings<'_>,
-        folders: Vec<(&FolderPlan, u32)>,
-        barrier: Barrier,
+        folders: Vec<(&FolderPlan, Option<u32>)>,
+        mut barrier: Barrier,
     ) -> Result<Carried> {
-        let work = share_out(folders, barrier);
+        // Folders that only show what others hold come when those are through.
+        let (views, folders): (Vec<_>, Vec<_>) = folders.into_iter().partition(|(plan, _)| plan.view);
+        let views = share_out(views, &mut barrier);
+        let work = share_out(folders, &mut barrier);
         let board = Board { queue: Mutex::new(work), left: Mutex::default(), halt: AtomicBool::new(false) };
         let carried = self.run_lanes(source, destination, openings, &board).await?;
         let mut all = Carried::default();
@@ -202,10 +207,13 @@ impl Pass<'_> {
         if !left.is_empty() {
             let mut barrier = Barrier::raise(self.ledger, destination).await?;
             for plans in left {
-                let part = plans.first().map(|plan| barrier.part(&plan.destination)).unwrap_or_default();
+                let part = barrier.part(&plans.iter().map(|plan| &plan.source.path).collect());
                 let work = Work { plans, messages: 0, barrier: part };
                 self.carry_work(work, source, destination, &board.halt, &mut all).await?;
             }
+        }
+        for work in views {
+            self.carry_work(work, source, destination, &board.halt, &mut all).await?;
         }
         Ok(all)
     }
@@ -331,9 +339,9 @@ impl Pass<'_> {
     ) -> Result<()> {
         let Work { plans, mut barrier, .. } = work;
         for plan in plans {
-            if barrier.concerns(&plan.destination) {
-                self.progress.enter_phase("waiting for the destination to stand still");
-                barrier.wait(&plan.destination, destination, self.rules.settle).await?;
+            if barrier.concerns(&plan.source.path) {
+                self.progress.enter_phase("waiting until nothing more arrives at the destination");
+                barrier.wait(&plan.source.path, destination, self.rules.settle).await?;
             }
             let mut pass = FolderPass {
                 source,
@@ -344,21 +352,24 @@ impl Pass<'_> {
                 plan,
                 same_rules: self.same_rules,
                 labelled: self.labelled,
-                stands: self.made.contains(&plan.destination),
+                made: self.made.contains(&plan.destination),
+                unfinished: self.unfinished.contains(&plan.source.path),
                 halt,
                 outcome: &mut carried.outcome,
                 keywords_lost: &mut carried.keywords_lost,
                 tallies: &mut carried.tallies,
             };
-            match pass.run(&barrier).await {
+            match Box::pin(pass.run(&barrier)).await {
                 Ok(()) => {
                     carried.outcome.folders += 1;
                     let neighbours = &self.rules.neighbours;
-                    barrier.lower(&plan.destination, destination, self.ledger, neighbours, self.late).await?;
+                    let source = &plan.source.path;
+                    barrier.lower(source, destination, self.ledger, neighbours, self.late).await?;
                 }
-                // The session is still good; one bad folder must not stop the mailbox.
-                Err(failure) if matches!(failure.class, Class::Refused | Class::Message) => {
+                // The session can still be used; one bad folder must not stop the mailbox.
+                Err(failure) if failure.leaves_the_session() => {
                     let failure = failure.at(plan.source.path.to_string());
+                    tracing::info!(failure = %failure.sentence(), "a folder is left; goes on with the others");
                     carried.failed.get_or_insert(failure);
                 }
                 Err(failure) => return Err(failure),
@@ -369,18 +380,32 @@ impl Pass<'_> {
 }
 
 /// Puts together what goes to one destination folder, the largest first. Folders with messages in doubt come last, so that
-/// the others do not wait for them.
-fn share_out<'a>(folders: Vec<(&'a FolderPlan, u32)>, mut barrier: Barrier) -> VecDeque<Work<'a>> {
-    let mut places: BTreeMap<&FolderPath, usize> = BTreeMap::new();
-    let mut work: Vec<Work<'a>> = Vec::new();
+/// the others do not wait for them. Where messages of a folder are in doubt in another one than it goes to now, because the
+/// mapping changed, all that concerns either is one piece of work.
+fn share_out<'a>(folders: Vec<(&'a FolderPlan, Option<u32>)>, barrier: &mut Barrier) -> VecDeque<Work<'a>> {
+    let mut pieces: Vec<(BTreeSet<FolderPath>, Work<'a>)> = Vec::new();
     for (plan, messages) in folders {
-        let at = *places.entry(&plan.destination).or_insert_with(|| {
-            let barrier = barrier.part(&plan.destination);
-            work.push(Work { plans: Vec::new(), messages: 0, barrier });
-            work.len() - 1
-        });
-        work[at].plans.push(plan);
-        work[at].messages += u64::from(messages);
+        let mut places = BTreeSet::from([plan.destination.clone()]);
+        places.extend(barrier.folders(&plan.source.path));
+        let mut whole =
+            Work { plans: Vec::new(), messages: messages.unwrap_or(0).into(), barrier: Barrier::default() };
+        let mut apart = Vec::with_capacity(pieces.len() + 1);
+        for (theirs, work) in pieces {
+            if theirs.is_disjoint(&places) {
+                apart.push((theirs, work));
+            } else {
+                places.extend(theirs);
+                whole.plans.extend(work.plans);
+                whole.messages += work.messages;
+            }
+        }
+        whole.plans.push(plan);
+        apart.push((places, whole));
+        pieces = apart;
+    }
+    let mut work: Vec<Work<'a>> = pieces.into_iter().map(|(_, work)| work).collect();
+    for piece in &mut work {
+        piece.barrier = barrier.part(&piece.plans.iter().map(|plan| &plan.source.path).collect());
     }
     work.sort_by_key(|work| (work.is_doubtful(), std::cmp::Reverse(work.messages)));
     work.into()

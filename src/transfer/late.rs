@@ -15,7 +15,7 @@ use crate::model::folder::FolderPath;
 use crate::model::text::counted;
 
 /// The ledger's fact that lists them, as JSON.
-const LATE_COPIES: &str = "lateCopies";
+pub(super) const LATE_COPIES: &str = "lateCopies";
 /// The most folders, and the most copies of each, that the finding names.
 const NAMED: usize = 10;
 

@@ -217,6 +217,8 @@ mod tests {
             daily: None,
             neighbours: Neighbours::default(),
             manners: Manners::default(),
+            ends: crate::transfer::Ends::default(),
+            leave_refused: false,
         }
     }
 

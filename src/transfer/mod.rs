@@ -8,6 +8,7 @@
 
 pub mod atlas;
 pub mod candidates;
+mod carrying;
 pub mod daily;
 pub mod diff;
 pub mod flags;
@@ -15,6 +16,7 @@ pub mod folder;
 pub mod lanes;
 mod late;
 mod layout;
+mod listing;
 pub mod mapping;
 mod moved;
 pub mod names;
@@ -35,9 +37,10 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
-use crate::ledger::{Cursor, Ledger, RowId, protocol_of};
+use crate::ledger::{Cursor, Ledger, Row, RowId, Space};
 use crate::mail::{Destination, Folder, Source, Survey};
-use crate::model::failure::{Failure, Result};
+use crate::model::endpoint::Endpoint;
+use crate::model::failure::{Failure, Result, Side};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::label::LabelTally;
@@ -82,6 +85,28 @@ pub struct Rules {
     pub neighbours: Neighbours,
     /// What is known of the destination that it does not tell by itself.
     pub manners: Manners,
+    /// Whose mailboxes these are.
+    pub ends: Ends,
+    /// Whether refused messages are left as they are: this goes on with a pass that broke off, which tried them. Some servers
+    /// end a session after ten refusals, and would end each that begins with them.
+    pub leave_refused: bool,
+}
+
+/// Whose mailbox is read and whose is written: the host, who logs in, and the mailbox, for each. A ledger speaks of these
+/// two alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// Where mail is read; empty where nobody said.
+    pub source: String,
+    /// Where mail is written; empty where nobody said.
+    pub destination: String,
+}
+
+impl Ends {
+    /// One end, as the ledger keeps it: the server, the name that is sent to it, and the mailbox.
+    pub fn describe(endpoint: &Endpoint, login: &str, mailbox: &str) -> String {
+        format!("{} as {login}: {mailbox}", endpoint.address().to_ascii_lowercase())
+    }
 }
 
 impl Rules {
@@ -131,6 +156,8 @@ impl Rules {
 
 /// The ledger's fact that tells by which rules its messages were judged.
 const JUDGED_BY: &str = "rules";
+/// The ledger's facts that tell whose mailboxes it is about.
+const ENDS: [&str; 2] = ["source", "destination"];
 /// The ledger's fact that lists the keywords that the destination did not keep, in all passes.
 const KEYWORDS_LOST: &str = "keywordsLost";
 /// The ledger's fact that counts the messages for which a read receipt may still be sent, in all passes.
@@ -178,25 +205,21 @@ async fn forget_vanished_folders(
     protocol: Protocol,
     ledger: &dyn Ledger,
 ) -> Result<()> {
-    if ledger.counts().await?.pending == 0 {
-        return Ok(());
-    }
     let listed: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.source.path).collect();
-    let mut after = 0;
-    loop {
-        let page = ledger.page(after, 1000).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.id;
-        let vanished: Vec<RowId> = page
-            .iter()
-            .filter(|row| row.verdict == Verdict::Pending && protocol_of(&row.locator) == protocol)
-            .filter(|row| !listed.contains(&row.locator.folder()))
-            .map(|row| row.id)
-            .collect();
-        if !vanished.is_empty() {
-            ledger.mark_gone(&vanished).await?;
+    for folder in ledger.unfinished().await? {
+        if listed.contains(&folder) {
+            continue;
         }
+        let is_vanished = |row: &&Row| {
+            let space = Space { folder: folder.clone(), protocol, uidvalidity: row.locator.uidvalidity() };
+            row.verdict == Verdict::Pending && space.holds(&row.locator)
+        };
+        let rows = ledger.rows(&folder).await?;
+        let vanished: Vec<RowId> = rows.iter().filter(is_vanished).map(|row| row.id).collect();
+        ledger.mark_gone(&vanished).await?;
+        ledger.keep_unlisted(&folder, 0, "").await?;
     }
+    Ok(())
 }
 
 /// Carries one mailbox once, with one session at each side.
@@ -226,19 +249,23 @@ pub async fn sync_mailbox_in_lanes(
     rules: &Rules,
     progress: &MailboxProgress,
 ) -> Result<PassOutcome> {
+    recognise_ends(&rules.ends, ledger).await?;
     let (sources, destinations) = tokio::join!(source.survey(), destination.survey());
-    let (sources, mut destinations) = (sources?, destinations?);
+    let sources = sources.map_err(|failure| failure.side(Side::Source))?;
+    let mut destinations = destinations.map_err(|failure| failure.side(Side::Destination))?;
     let mut cursors = ledger.cursors().await?;
     let surveys = (&sources, &mut destinations);
     let mut layout = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors).await?;
     let barrier = Barrier::raise(ledger, destination).await?;
+    let unfinished = ledger.unfinished().await?;
     let fingerprint = rules.fingerprint(sources.homes.as_deref());
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&fingerprint);
     let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
 
     let is_still = |plan: &FolderPlan| {
         same_rules
-            && !barrier.concerns(&plan.destination)
+            && !barrier.concerns(&plan.source.path)
+            && !unfinished.contains(&plan.source.path)
             && is_still(plan, &sources, &destinations, cursors.get(&plan.source.path))
     };
     let plans = &layout.plans;
@@ -265,7 +292,7 @@ pub async fn sync_mailbox_in_lanes(
         if still {
             outcome.folders += 1;
         } else {
-            changed.push((plan, sources.states.get(&plan.source.path).map_or(0, |state| state.messages)));
+            changed.push((plan, sources.states.get(&plan.source.path).and_then(|state| state.messages)));
         }
     }
     let same_rules = same_rules && !relist;
@@ -275,7 +302,10 @@ pub async fn sync_mailbox_in_lanes(
     }
     let late = Late::load(ledger).await?;
     let labelled = sources.homes.is_some();
-    let pass = lanes::Pass { ledger, rules, progress, same_rules, labelled, made: &made, late: &late };
+    let made = &made;
+    let (late_copies, unfinished) = (&late, &unfinished);
+    let pass =
+        lanes::Pass { ledger, rules, progress, same_rules, labelled, made, late: late_copies, unfinished };
     let carried = pass.carry(source, destination, openings, changed, barrier).await?;
     outcome.add(carried.outcome);
     forget_vanished_folders(plans, source.facts().endpoint.protocol, ledger).await?;
@@ -294,7 +324,12 @@ pub async fn sync_mailbox_in_lanes(
     outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(find_marked(marked));
     outcome.findings.extend(late.tell(destination).await?);
-    outcome.findings.extend(find_in_ledger(&outcome.counts, ledger.count_altered().await?, &lost));
+    outcome.findings.extend(find_in_ledger(
+        &outcome.counts,
+        ledger.count_altered().await?,
+        ledger.count_unbound().await?,
+        &lost,
+    ));
     if let Some(failure) = carried.failed {
         return Err(failure);
     }
@@ -303,6 +338,34 @@ pub async fn sync_mailbox_in_lanes(
         ledger.save_fact(JUDGED_BY, &fingerprint).await?;
     }
     Ok(outcome)
+}
+
+/// Holds the ledger's two mailboxes against those of this pass. Another destination voids every place there and every cursor,
+/// so that all goes to the new one, where it is recognised if it is there; another source voids the cursors, so that its
+/// list is held against what is known.
+async fn recognise_ends(ends: &Ends, ledger: &dyn Ledger) -> Result<()> {
+    let [source, destination] = ENDS;
+    let mut known = Vec::with_capacity(2);
+    for (name, now) in [(source, &ends.source), (destination, &ends.destination)] {
+        let before = ledger.fact(name).await?.filter(|before| !before.is_empty());
+        known.push(before.is_none_or(|before| before == *now || now.is_empty()));
+    }
+    if !known[1] {
+        tracing::info!("the destination is another mailbox than before: all is carried to it");
+        ledger.void_destination().await?;
+        for fact in [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES] {
+            ledger.save_fact(fact, "").await?;
+        }
+    } else if !known[0] {
+        tracing::info!("the source is another mailbox than before: its list is held against what is known");
+        ledger.forget_cursors().await?;
+    }
+    for (name, now) in [(source, &ends.source), (destination, &ends.destination)] {
+        if !now.is_empty() && ledger.fact(name).await?.as_ref() != Some(now) {
+            ledger.save_fact(name, now).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a folder changed between the beginning of the pass and its list. Where folders are labels, a message may then
@@ -370,7 +433,7 @@ fn is_still(plan: &FolderPlan, sources: &Survey, destinations: &Survey, cursor: 
     else {
         return false;
     };
-    plan.excluded.is_none() && cursor.is_some_and(|cursor| folder::is_unchanged(cursor, state, arrived))
+    plan.excluded.is_none() && cursor.is_some_and(|cursor| folder::is_unchanged(cursor, plan, state, arrived))
 }
 
 impl PassOutcome {
@@ -420,7 +483,12 @@ fn find_receipts(open: u64) -> Option<Finding> {
 }
 
 /// What the ledger's counts tell a person, whichever pass it happened in.
-fn find_in_ledger(counts: &MessageCounts, altered: u64, keywords_lost: &[String]) -> Vec<Finding> {
+fn find_in_ledger(
+    counts: &MessageCounts,
+    altered: u64,
+    removed: u64,
+    keywords_lost: &[String],
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if counts.failed > 0 {
         let text = format!(
@@ -435,6 +503,12 @@ fn find_in_ledger(counts: &MessageCounts, altered: u64, keywords_lost: &[String]
             counted(altered, "message", "messages")
         );
         findings.push(Finding::of_domain(Code::MessagesAltered, text));
+    }
+    if removed > 0 {
+        let words = counted(removed, "message was", "messages were");
+        let text =
+            format!("{words} carried and removed at the destination since; nothing of it is sent again.");
+        findings.push(Finding::of_domain(Code::ArrivalsRemoved, text));
     }
     if !keywords_lost.is_empty() {
         let named = &keywords_lost[..keywords_lost.len().min(KEYWORDS_NAMED)];

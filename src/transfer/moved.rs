@@ -96,7 +96,7 @@ async fn recognise<'a>(
     carried: &BTreeMap<&FolderPath, Vec<Row>>,
     cursors: &HashMap<FolderPath, Cursor>,
 ) -> Result<Option<&'a FolderPath>> {
-    if state.messages == 0 {
+    if state.messages == Some(0) {
         // An empty folder shows nothing but its numbers.
         let stood = |path: &&&FolderPath| {
             let same = |cursor: &Cursor| cursor.uidnext.is_some() && cursor.uidnext == state.uidnext;
@@ -107,10 +107,11 @@ async fn recognise<'a>(
     }
     let listing = async {
         source.open(folder).await?;
-        source.list().await
+        source.list(None).await
     };
-    let listed = match listing.await {
-        Ok(listed) => listed,
+    // The first page of a large folder is enough.
+    let (listed, next) = match listing.await {
+        Ok(page) => (page.messages, page.next),
         Err(failure) if failure.leaves_the_session() => return Ok(None),
         Err(failure) => return Err(failure),
     };
@@ -123,7 +124,11 @@ async fn recognise<'a>(
     let mut best: Option<(usize, &FolderPath)> = None;
     for path in alike {
         let (mut common, mut same) = (0, 0);
-        let rows = carried[*path].iter().filter(|row| !row.gone);
+        let is_on_page = |row: &&Row| match (&row.locator, &next) {
+            (Locator::Imap { uid, .. }, Some(Locator::Imap { uid: last, .. })) => uid <= last,
+            _ => true,
+        };
+        let rows = carried[*path].iter().filter(|row| !row.gone).filter(is_on_page);
         let before = rows.clone().count();
         for row in rows {
             let Locator::Imap { uidvalidity, uid, .. } = row.locator else { continue };

@@ -19,7 +19,7 @@ use crate::mail::{
     Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Present,
     Source, Wanted,
 };
-use crate::model::failure::{Failure, FailureCode, Result};
+use crate::model::failure::{Failure, FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
@@ -36,6 +36,10 @@ pub struct Work {
     pub listed: Listed,
     /// The flags that an earlier attempt may have given a copy.
     pub tried: Flags,
+    /// How often sessions ended at it, weighed.
+    pub attempts: u32,
+    /// What it is, where its bytes have passed before.
+    pub known: Option<Known>,
 }
 
 impl Work {
@@ -79,6 +83,8 @@ pub struct Copied {
     pub recognised: Vec<Recognised>,
     /// Messages that the source no longer has.
     pub vanished: Vec<RowId>,
+    /// Messages of which the destination was given something.
+    pub begun: Vec<RowId>,
     /// Messages that were sent and acknowledged.
     pub sent: u64,
     /// Their bytes.
@@ -142,7 +148,20 @@ pub async fn copy_window(
         forms.extend(others);
     }
     let failure = refusals::judge(refused, &mut copied);
+    let failure = failure.map(|failure| failure.side(Side::Destination));
     copied.failure = copied.failure.take().or(failure);
+    let at_source = copied.failure.as_ref().is_some_and(|failure| failure.side == Some(Side::Source));
+    if at_source && copied.under_way.is_none() {
+        // It said nothing of the one that was due next.
+        let told: HashSet<RowId> = copied
+            .passed
+            .keys()
+            .copied()
+            .chain(copied.settled.iter().map(|settled| settled.id))
+            .chain(copied.vanished.iter().copied())
+            .collect();
+        copied.under_way = window.iter().map(|work| work.row).find(|row| !told.contains(row));
+    }
     copied.marked = count_marked(window, &copied);
     copied
 }
@@ -234,6 +253,8 @@ impl Attempt<'_> {
                 }
             }
         }
+        let appended = appended.map_err(|failure| failure.side(Side::Destination));
+        let fetched = fetched.map_err(|failure| failure.side(Side::Source));
         copied.all_answered = appended.is_ok();
         let appended = appended.map(|present| copied.present = present.or(copied.present.take()));
         // The destination's own failure says more than the broken queue that it leaves at the source, unless it is the broken
@@ -372,6 +393,7 @@ impl Tap<'_> {
         to_destination: &BodySender,
     ) -> Result<bool> {
         let mut hasher = IdentityHasher::new();
+        self.copied.begun.push(work.row);
         if to_destination.send(BodyEvent::Begin { key: work.key(), size }).await.is_err() {
             return Ok(false);
         }
@@ -420,6 +442,10 @@ impl Tap<'_> {
                         self.copied.settled.push(settle(work.row, Some(&passed), None, excluded));
                         return Ok(true);
                     }
+                    if self.candidates.take_shown(&passed.known) {
+                        self.copied.settled.push(settle(work.row, Some(&passed), None, Verdict::Shown));
+                        return Ok(true);
+                    }
                     if let Some(candidate) = self.candidates.take(&passed.known) {
                         let mut settled =
                             settle(work.row, Some(&passed), candidate.destination, candidate.verdict);
@@ -437,6 +463,7 @@ impl Tap<'_> {
                         self.dates.lock().unwrap_or_else(PoisonError::into_inner).insert(work.key(), learned);
                     }
                     self.pace.wait(passed.size).await;
+                    self.copied.begun.push(work.row);
                     let delivered = spool.deliver(work.key(), to_destination).await;
                     return match delivered {
                         Err(failure) if !to_destination.is_closed() => Err(failure),

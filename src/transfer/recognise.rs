@@ -1,33 +1,61 @@
 //! What lies at the destination already, and what was carried under a name that is void now: how a folder's pass finds
-//! messages again instead of sending them twice.
+//! messages again instead of sending them twice, and how it finds out where they went.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::candidates::{Candidate, Candidates};
-use super::folder::{FolderPass, is_reachable, settled};
-use super::pipeline::{Copied, Work, known_from};
-use super::verify::{Checked, check_arrivals, read_identities};
-use crate::ledger::{Foreign, Row, RowId};
-use crate::mail::{FolderState, Listed};
-use crate::model::failure::{Place, Result};
+use super::folder::{FolderPass, settled};
+use super::pipeline::{Copied, Passed, known_from};
+use super::settle::Barrier;
+use super::verify::{Checked, check_arrivals, explain_difference, is_same_letter, read_identities};
+use crate::ledger::{Foreign, Refused, Row, RowId, Settled};
+use crate::mail::FolderState;
+use crate::model::failure::{FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
-use crate::model::message::{Arrival, Flags, Verdict};
+use crate::model::identity::{Hazards, Identity};
+use crate::model::message::{Arrival, InternalDate, Verdict};
+use crate::model::record::Depth;
 
 /// Messages read back at once to learn what they are.
 const READ_BACK: usize = 200;
+/// The reason of messages that the destination said to have stored and does not list.
+const NOT_SEEN: &str = "the destination said that it stored the message, and does not list it";
 
 impl FolderPass<'_> {
-    /// Learns what lies in the destination folder that this ledger did not put there.
+    /// Learns what lies in the destination folder that this ledger did not put there, and forgets what no longer does: what
+    /// was once seen there is looked at again before it stands for anything.
     pub(super) async fn scan_destination(&mut self, from: u32, arrived: &FolderState) -> Result<()> {
-        let folder = &self.plan.destination;
-        if arrived.messages == 0 {
-            return Ok(());
+        let folder = self.plan.destination.clone();
+        let foreign = self.ledger.foreign(&folder, arrived.uidvalidity).await?;
+        if arrived.messages == Some(0) {
+            let gone: Vec<u32> = foreign.iter().map(|message| message.uid).collect();
+            return self.ledger.forget_foreign(&folder, arrived.uidvalidity, &gone).await;
         }
-        let present = self.destination.list_from(from).await.at(|| folder.to_string())?;
-        let mut known = self.ledger.claimed(folder, arrived.uidvalidity).await?;
-        known.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
-        let unknown: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !known.contains(uid)).collect();
-        let unknown = self.rules.neighbours.spare(folder, arrived.uidvalidity, unknown, |uid| *uid).await?;
+        let from = foreign.iter().map(|message| message.uid).min().map_or(from, |uid| uid.min(from));
+        self.learn_foreign(&folder, arrived.uidvalidity, from, &foreign).await?;
+        self.progress.enter_phase(&self.plan.source.path.to_string());
+        Ok(())
+    }
+
+    /// Looks through the open destination folder from a UID on.
+    async fn learn_foreign(
+        &mut self,
+        folder: &FolderPath,
+        uidvalidity: u32,
+        from: u32,
+        foreign: &[Foreign],
+    ) -> Result<()> {
+        let listed = self.destination.list_from(from).await.at(|| folder.to_string());
+        let present: BTreeSet<u32> = listed?.iter().map(|message| message.uid).collect();
+        let gone = foreign.iter().map(|message| message.uid).filter(|uid| !present.contains(uid));
+        let gone: Vec<u32> = gone.filter(|uid| *uid >= from).collect();
+        if !gone.is_empty() {
+            self.ledger.forget_foreign(folder, uidvalidity, &gone).await?;
+        }
+        let mut known = self.ledger.claimed(folder, uidvalidity).await?;
+        known.extend(foreign.iter().map(|message| message.uid));
+        let unknown: Vec<u32> = present.difference(&known).copied().collect();
+        let unknown = self.rules.neighbours.spare(folder, uidvalidity, unknown, |uid| *uid).await?;
         for part in unknown.chunks(READ_BACK) {
             self.progress.enter_phase(&format!("looking at what {folder} holds already"));
             let found: Vec<Foreign> = read_identities(self.destination, part)
@@ -35,87 +63,121 @@ impl FolderPass<'_> {
                 .into_iter()
                 .map(|(uid, identity)| Foreign { uid, known: known_from(&identity) })
                 .collect();
-            self.ledger.keep_foreign(folder, arrived.uidvalidity, &found).await?;
+            self.ledger.keep_foreign(folder, uidvalidity, &found).await?;
         }
-        self.progress.enter_phase(&self.plan.source.path.to_string());
         Ok(())
     }
 
-    /// What lies in the destination folder and is nobody's: neither this mailbox's nor a neighbour's.
-    async fn foreign(&mut self, arrived: &FolderState) -> Result<Vec<Foreign>> {
-        let folder = &self.plan.destination;
-        let foreign = self.ledger.foreign(folder, arrived.uidvalidity).await?;
-        self.rules.neighbours.spare(folder, arrived.uidvalidity, foreign, |message| message.uid).await
+    /// What lies in a destination folder and is nobody's: neither this mailbox's nor a neighbour's.
+    async fn foreign(&mut self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>> {
+        let foreign = self.ledger.foreign(folder, uidvalidity).await?;
+        self.rules.neighbours.spare(folder, uidvalidity, foreign, |message| message.uid).await
     }
 
-    /// Finds delivered messages again whose place at the destination is not known: the folder got another UIDVALIDITY, or
-    /// the server did not say where they went. Returns those that are not there.
-    pub(super) async fn rebind(&mut self, arrived: &FolderState) -> Result<Vec<Row>> {
-        let folder = &self.plan.destination;
+    /// Finds delivered messages again whose place at the destination is not known, because the folder got another
+    /// UIDVALIDITY. Those that are not there were removed by somebody, and are left alone.
+    pub(super) async fn rebind(&mut self, arrived: &FolderState) -> Result<()> {
+        let folder = self.plan.destination.clone();
         let mut present: HashMap<_, Vec<u32>> = HashMap::new();
-        for foreign in self.foreign(arrived).await?.into_iter().rev() {
+        for foreign in self.foreign(&folder, arrived.uidvalidity).await?.into_iter().rev() {
             present.entry(foreign.known.canonical).or_default().push(foreign.uid);
         }
         let mut found = Vec::new();
-        let mut lost = Vec::new();
-        for row in self.ledger.rows(&self.plan.source.path).await?.into_iter().filter(is_unbound) {
-            match row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop()) {
-                Some(uid) => found.push(settled(
-                    row.id,
-                    Some((folder.clone(), Arrival { uidvalidity: arrived.uidvalidity, uid })),
-                    row.verdict,
-                )),
-                None => lost.push(row),
+        for row in self.ledger.unbound(&self.plan.source.path).await? {
+            if let Some(uid) = row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop()) {
+                let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid };
+                found.push(settled(row.id, Some((folder.clone(), arrival)), row.verdict));
             }
         }
-        self.ledger.settle(&found, None).await?;
-        Ok(lost)
+        self.ledger.settle(&found, None).await
     }
 
-    /// Puts messages back to work that were delivered and are no longer at the destination. Those under void locators
-    /// cannot be fetched: they are forgotten, and carried under the locator by which they are listed now.
-    pub(super) async fn carry_again(
-        &mut self,
-        lost: Vec<Row>,
-        void: &mut Vec<Row>,
-        state: &FolderState,
-    ) -> Result<Vec<Work>> {
-        let (reachable, unreachable): (Vec<Row>, Vec<Row>) =
-            lost.into_iter().partition(|row| is_reachable(&row.locator, state));
-        let unreachable: BTreeSet<RowId> = unreachable.iter().map(|row| row.id).collect();
-        void.retain(|row| !unreachable.contains(&row.id));
-        self.ledger.forget(&unreachable.into_iter().collect::<Vec<_>>()).await?;
-        let work: Vec<Work> = reachable
-            .into_iter()
-            .filter(|row| !row.gone)
-            .map(|row| Work {
-                row: row.id,
-                listed: Listed {
-                    locator: row.locator,
-                    size: row.size,
-                    date: row.date,
-                    flags: Some(row.flags),
-                },
-                tried: Flags::default(),
-            })
-            .collect();
-        self.ledger.reopen(&work.iter().map(|work| work.row).collect::<Vec<_>>()).await?;
-        Ok(work)
+    /// Looks for messages in doubt where they were sent to: those at a place that the destination told, and, where that is
+    /// another folder than this pass fills, whatever arrived there.
+    pub(super) async fn look_into_doubts(&mut self, barrier: &Barrier, arrived: &FolderState) -> Result<()> {
+        let source = self.plan.source.path.clone();
+        let ids: Vec<RowId> = barrier.rows(&source).into_iter().collect();
+        let mut away = false;
+        for folder in barrier.folders(&source) {
+            let here = folder == self.plan.destination;
+            let state = if here {
+                arrived.clone()
+            } else {
+                away = true;
+                match self.destination.open(&folder).await {
+                    Ok(state) => state,
+                    Err(failure) if failure.leaves_the_session() => FolderState::default(),
+                    Err(failure) => return Err(failure.side(Side::Destination)),
+                }
+            };
+            // Read for each folder, for what was found in one is no longer in doubt.
+            let told: Vec<Row> = (self.ledger.rows_of(&ids).await?.into_iter())
+                .filter(|row| row.verdict == Verdict::Pending)
+                .filter(|row| row.destination.as_ref().is_some_and(|(at, _)| *at == folder))
+                .collect();
+            self.confirm(told, &state).await?;
+            let from = barrier.scan_in(&source, &folder, &state).unwrap_or(1);
+            if !here && state.messages.is_some_and(|messages| messages > 0) {
+                let foreign = self.ledger.foreign(&folder, state.uidvalidity).await?;
+                let foreign: Vec<Foreign> = foreign.into_iter().filter(|f| f.uid >= from).collect();
+                self.learn_foreign(&folder, state.uidvalidity, from, &foreign).await?;
+            }
+        }
+        if away {
+            self.destination.open(&self.plan.destination).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks whether messages are where the destination said that they are. The folder is open.
+    async fn confirm(&mut self, told: Vec<Row>, state: &FolderState) -> Result<()> {
+        if told.is_empty() {
+            return Ok(());
+        }
+        let mut copied = Copied::default();
+        let mut settled_now: Vec<Settled> = Vec::new();
+        for row in told {
+            let at = row.destination.filter(|(_, arrival)| arrival.uidvalidity == state.uidvalidity);
+            match (row.known, at) {
+                (Some(known), Some(at)) => {
+                    let passed = Passed {
+                        known,
+                        size: row.size,
+                        date: row.date,
+                        hazards: Hazards::default(),
+                        asks_receipt: false,
+                    };
+                    copied.passed.insert(row.id, passed);
+                    copied.settled.push(settled(row.id, Some(at), Verdict::Delivered));
+                }
+                _ => settled_now.push(settled(row.id, None, Verdict::Pending)),
+            }
+        }
+        let checked = check_arrivals(self.destination, &mut copied, Depth::Full).await?;
+        self.outcome.sizes_checked += checked.sizes;
+        self.outcome.digests_checked += checked.digests;
+        let unseen: BTreeSet<RowId> = checked.unseen.into_iter().collect();
+        for settled in &mut copied.settled {
+            if unseen.contains(&settled.id) || checked.misplaced && unseen.is_empty() {
+                settled.verdict = Verdict::Pending;
+                settled.destination = None;
+            }
+        }
+        settled_now.extend(copied.settled);
+        self.ledger.settle(&settled_now, None).await
     }
 
     /// Gathers what a message to copy may turn out to be.
     pub(super) async fn gather_candidates(
         &mut self,
         void: &[Row],
+        barrier: &Barrier,
         arrived: &FolderState,
     ) -> Result<Candidates> {
-        let folder = &self.plan.destination;
         let mut candidates = Candidates::default();
-        let void: BTreeSet<RowId> = void.iter().map(|row| row.id).collect();
-        let rows =
-            if void.is_empty() { Vec::new() } else { self.ledger.rows(&self.plan.source.path).await? };
+        let ids: Vec<RowId> = void.iter().map(|row| row.id).collect();
         // Read again, for they may have been found at another place since.
-        for row in rows.into_iter().filter(|row| void.contains(&row.id)) {
+        for row in self.ledger.rows_of(&ids).await? {
             if let Some(known) = row.known {
                 let candidate = Candidate {
                     row: Some(row.id),
@@ -127,23 +189,72 @@ impl FolderPass<'_> {
                 candidates.add(known.canonical, candidate);
             }
         }
-        for foreign in self.foreign(arrived).await? {
-            let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid: foreign.uid };
-            let candidate = Candidate {
-                row: None,
-                destination: Some((folder.clone(), arrival)),
-                verdict: Verdict::Delivered,
-                flags: None,
-                exact: foreign.known.exact,
-            };
-            candidates.add(foreign.known.canonical, candidate);
+        let mut places = vec![(self.plan.destination.clone(), arrived.uidvalidity, 1)];
+        for folder in barrier.folders(&self.plan.source.path) {
+            if folder != self.plan.destination
+                && let Some((uidvalidity, from)) = barrier.place_of(&self.plan.source.path, &folder)
+            {
+                places.push((folder, uidvalidity, from));
+            }
+        }
+        for (folder, uidvalidity, from) in places {
+            for foreign in self.foreign(&folder, uidvalidity).await? {
+                if foreign.uid < from {
+                    continue;
+                }
+                let candidate = Candidate {
+                    row: None,
+                    destination: Some((folder.clone(), Arrival { uidvalidity, uid: foreign.uid })),
+                    verdict: Verdict::Delivered,
+                    flags: None,
+                    exact: foreign.known.exact,
+                };
+                candidates.add(foreign.known.canonical, candidate);
+            }
+        }
+        if self.plan.view {
+            candidates.show(self.find_shown().await?);
         }
         Ok(candidates)
     }
 
-    /// Checks what arrived. A server that tells a wrong place for one message is believed for none: the messages are looked
-    /// for by what they are.
+    /// How many of each message the other folders hold, less those that this one was found to show already.
+    async fn find_shown(&mut self) -> Result<HashMap<crate::model::identity::Digest, u32>> {
+        let path = &self.plan.source.path;
+        let mut held = self.ledger.identities(&BTreeSet::from([path.clone()])).await?;
+        for row in self.ledger.rows(path).await? {
+            if row.verdict == Verdict::Shown
+                && let Some(left) = row.known.and_then(|known| held.get_mut(&known.canonical))
+            {
+                *left = left.saturating_sub(1);
+            }
+        }
+        Ok(held)
+    }
+
+    /// Checks what arrived. A server that tells a wrong place for one message is trusted for none: the messages are looked
+    /// for by their content. What the list does not show did not arrive, whatever the server said.
     pub(super) async fn check(
+        &mut self,
+        copied: &mut Copied,
+        arrived: &FolderState,
+        uidnext: u32,
+    ) -> Result<Checked> {
+        let mut checked = self.check_places(copied, arrived, uidnext).await?;
+        let recognised: BTreeSet<RowId> = copied.recognised.iter().map(|recognised| recognised.row).collect();
+        let unseen: BTreeSet<RowId> = std::mem::take(&mut checked.unseen).into_iter().collect();
+        for settled in &mut copied.settled {
+            let sent = settled.verdict.is_delivered() && !recognised.contains(&settled.id);
+            if sent && (settled.destination.is_none() || unseen.contains(&settled.id)) {
+                settled.verdict = Verdict::Quarantined(NOT_SEEN.to_owned());
+                settled.refused = Refused { code: Some(FailureCode::NotSeen), limit: None };
+                settled.destination = None;
+            }
+        }
+        Ok(checked)
+    }
+
+    async fn check_places(
         &mut self,
         copied: &mut Copied,
         arrived: &FolderState,
@@ -155,13 +266,14 @@ impl FolderPass<'_> {
         };
         let mut told = Vec::new();
         for (at, settled) in copied.settled.iter().enumerate() {
-            if let (Verdict::Delivered, Some((_, arrival))) = (&settled.verdict, &settled.destination)
+            if let Some((_, arrival)) =
+                settled.destination.as_ref().filter(|_| settled.verdict.is_delivered())
                 && !copied.recognised.iter().any(|recognised| recognised.row == settled.id)
             {
-                told.push((at, arrival.clone()));
+                told.push((at, arrival.clone(), settled.verdict.clone()));
             }
         }
-        let mut misplaced = told.iter().any(|(_, arrival)| !could_be(arrival));
+        let mut misplaced = told.iter().any(|(_, arrival, _)| !could_be(arrival));
         let mut checked = Checked::default();
         if !misplaced {
             checked = check_arrivals(self.destination, copied, self.rules.depth).await?;
@@ -170,37 +282,32 @@ impl FolderPass<'_> {
         if !misplaced {
             return Ok(checked);
         }
-        for (at, _) in &told {
-            copied.settled[*at].verdict = Verdict::Delivered;
-            copied.settled[*at].destination = None;
+        // Whatever was found at those places says nothing of these messages.
+        for (at, _, verdict) in told {
+            copied.settled[at].verdict = verdict;
+            copied.settled[at].destination = None;
         }
         self.locate(copied, arrived, uidnext).await?;
-        // What cannot be found by its digest may have been altered: then the place it was told at may be right after all.
-        let found = copied.settled.iter().filter_map(|settled| settled.destination.as_ref());
-        let mut taken: BTreeSet<u32> = found.map(|(_, arrival)| arrival.uid).collect();
-        for (at, arrival) in told {
-            let settled = &mut copied.settled[at];
-            if settled.destination.is_none() && could_be(&arrival) && taken.insert(arrival.uid) {
-                settled.destination = Some((self.plan.destination.clone(), arrival));
-            }
-        }
         let again = check_arrivals(self.destination, copied, self.rules.depth).await?;
         Ok(Checked { sizes: checked.sizes + again.sizes, digests: checked.digests + again.digests, ..again })
     }
 
     /// Finds out where messages went when the server did not say so (no UIDPLUS). Otherwise they could not be told from
-    /// foreign ones later: a second, equal message would be taken for the first, and flags would find nobody.
+    /// foreign ones later: a second, equal message would be taken for the first, and flags would find nobody. A message that
+    /// the destination changed is found by what it did not change.
     pub(super) async fn locate(
         &mut self,
         copied: &mut Copied,
         arrived: &FolderState,
         uidnext: u32,
     ) -> Result<()> {
-        let folder = &self.plan.destination;
+        let folder = self.plan.destination.clone();
+        let recognised: BTreeSet<RowId> = copied.recognised.iter().map(|recognised| recognised.row).collect();
         let mut unknown: HashMap<_, Vec<usize>> = HashMap::new();
         for (at, settled) in copied.settled.iter().enumerate().rev() {
-            if let (Verdict::Delivered, None, Some(known)) =
-                (&settled.verdict, &settled.destination, &settled.known)
+            if let (true, None, Some(known)) =
+                (settled.verdict.is_delivered(), &settled.destination, &settled.known)
+                && !recognised.contains(&settled.id)
             {
                 unknown.entry(known.canonical).or_default().push(at);
             }
@@ -208,30 +315,40 @@ impl FolderPass<'_> {
         if unknown.is_empty() {
             return Ok(());
         }
-        let mut taken = self.ledger.claimed(folder, arrived.uidvalidity).await?;
-        taken.extend(self.ledger.foreign(folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
+        let mut taken = self.ledger.claimed(&folder, arrived.uidvalidity).await?;
+        taken.extend(self.ledger.foreign(&folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
         taken.extend(copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid));
         let present = self.destination.list_from(uidnext).await.at(|| folder.to_string())?;
+        let dates: HashMap<u32, Option<InternalDate>> =
+            present.iter().map(|present| (present.uid, present.date)).collect();
         let fresh: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !taken.contains(uid)).collect();
-        let fresh = self.rules.neighbours.spare(folder, arrived.uidvalidity, fresh, |uid| *uid).await?;
+        let fresh = self.rules.neighbours.spare(&folder, arrived.uidvalidity, fresh, |uid| *uid).await?;
+        let arrival = |uid| Some((folder.clone(), Arrival { uidvalidity: arrived.uidvalidity, uid }));
+        let mut others: Vec<(u32, Identity)> = Vec::new();
         for part in fresh.chunks(READ_BACK) {
             for (uid, identity) in read_identities(self.destination, part).await? {
-                if let Some(at) = unknown.get_mut(&identity.canonical).and_then(Vec::pop) {
-                    let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid };
-                    copied.settled[at].destination = Some((folder.clone(), arrival));
+                match unknown.get_mut(&identity.canonical).and_then(Vec::pop) {
+                    Some(at) => copied.settled[at].destination = arrival(uid),
+                    None => others.push((uid, identity)),
                 }
+            }
+        }
+        // In the order in which they were sent, which is that of their UIDs.
+        let mut missing: Vec<usize> = unknown.into_values().flatten().collect();
+        missing.sort_unstable();
+        for at in missing {
+            let settled = &mut copied.settled[at];
+            let Some(passed) = copied.passed.get(&settled.id) else { continue };
+            let like = |(uid, identity): &(u32, Identity)| {
+                is_same_letter(passed, identity, dates.get(uid).copied().flatten())
+            };
+            let Some(found) = others.iter().position(like) else { continue };
+            let (uid, identity) = others.remove(found);
+            settled.destination = arrival(uid);
+            if let Some(reason) = explain_difference(passed, &identity) {
+                settled.verdict = Verdict::DeliveredAltered(reason);
             }
         }
         Ok(())
     }
-}
-
-/// Whether a message was seen in this folder under another UIDVALIDITY, so that nobody knows its UID now.
-pub(super) fn is_elsewhere(row: &Row, folder: &FolderPath, uidvalidity: u32) -> bool {
-    row.destination.as_ref().is_some_and(|(at, arrival)| at == folder && arrival.uidvalidity != uidvalidity)
-}
-
-/// Whether a message is at the destination and nobody knows where.
-pub(super) fn is_unbound(row: &Row) -> bool {
-    row.verdict.is_delivered() && row.destination.is_none()
 }

@@ -297,11 +297,14 @@ mod tests {
             row,
             listed: Listed {
                 locator: locator(u32::try_from(row).unwrap()),
+                place: 0,
                 size: 1,
                 date: None,
                 flags: Some(Flags::parse(flags)),
             },
             tried: Flags::default(),
+            attempts: 0,
+            known: None,
         };
         let works = [work(1, "a:b"), work(2, "\\Seen")];
         let works: HashMap<RowId, &Work> = works.iter().map(|work| (work.row, work)).collect();

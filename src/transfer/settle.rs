@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::late::Late;
+use super::mapping::FolderPlan;
 use super::neighbours::Neighbours;
 use super::verify::read_identities;
-use crate::ledger::{Intent, Ledger, Row};
+use crate::ledger::{Intent, Ledger, Row, RowId};
 use crate::mail::{Destination, FolderState};
 use crate::model::failure::{Class, Result};
 use crate::model::folder::FolderPath;
@@ -44,38 +45,87 @@ impl Barrier {
                 doubt.intents.push(intent);
                 continue;
             }
-            let seen = destination.status(&intent.folder).await.unwrap_or_default();
+            let seen = look_at(&intent.folder, destination).await?;
             let folder = intent.folder.clone();
             barrier.doubts.insert(folder, Doubt { intents: vec![intent], seen, since: Instant::now() });
         }
         Ok(barrier)
     }
 
-    /// Takes the doubts about one folder out, for whoever carries that folder.
+    /// Takes the doubts about messages of some source folders out, for whoever carries those.
     #[must_use]
-    pub fn part(&mut self, folder: &FolderPath) -> Self {
-        Self { doubts: self.doubts.remove_entry(folder).into_iter().collect() }
-    }
-
-    /// Whether a destination folder has messages in doubt.
-    pub fn concerns(&self, folder: &FolderPath) -> bool {
-        self.doubts.contains_key(folder)
-    }
-
-    /// From which UID on the folder must be looked through for what arrived; `None` where nothing is in doubt.
-    pub fn scan_from(&self, folder: &FolderPath, uidvalidity: u32) -> Option<u32> {
-        let intents = &self.doubts.get(folder)?.intents;
-        if intents.iter().any(|intent| intent.uidvalidity != uidvalidity) {
-            return Some(1);
+    pub fn part(&mut self, sources: &BTreeSet<&FolderPath>) -> Self {
+        let mut part = Self::default();
+        for (folder, doubt) in &mut self.doubts {
+            let (theirs, others): (Vec<Intent>, Vec<Intent>) = std::mem::take(&mut doubt.intents)
+                .into_iter()
+                .partition(|intent| sources.contains(&intent.source));
+            doubt.intents = others;
+            if !theirs.is_empty() {
+                let doubt = Doubt { intents: theirs, seen: doubt.seen.clone(), since: doubt.since };
+                part.doubts.insert(folder.clone(), doubt);
+            }
         }
-        intents.iter().map(|intent| intent.uidnext).min()
+        part
     }
 
-    /// Waits until the folder has stood still for the settle time; every change starts the time anew.
+    /// The destination folders that messages of a source folder are in doubt in.
+    pub fn folders(&self, source: &FolderPath) -> Vec<FolderPath> {
+        let concerns = |doubt: &Doubt| doubt.intents.iter().any(|intent| intent.source == *source);
+        self.doubts.iter().filter(|(_, doubt)| concerns(doubt)).map(|(folder, _)| folder.clone()).collect()
+    }
+
+    /// Whether messages of a source folder are in doubt.
+    pub fn concerns(&self, source: &FolderPath) -> bool {
+        self.intents(source).next().is_some()
+    }
+
+    fn intents(&self, source: &FolderPath) -> impl Iterator<Item = &Intent> {
+        self.doubts.values().flat_map(|doubt| &doubt.intents).filter(move |intent| intent.source == *source)
+    }
+
+    /// The messages of a source folder that are in doubt.
+    pub fn rows(&self, source: &FolderPath) -> BTreeSet<RowId> {
+        self.intents(source).flat_map(|intent| intent.rows.iter().copied()).collect()
+    }
+
+    /// From which UID on the destination folder of a plan must be looked through for what arrived; `None` where nothing is in
+    /// doubt there.
+    pub fn scan_from(&self, plan: &FolderPlan, arrived: &FolderState) -> Option<u32> {
+        self.scan_in(&plan.source.path, &plan.destination, arrived)
+    }
+
+    /// UIDVALIDITY of a folder that messages of a source folder are in doubt in, and the first UID that they may have.
+    pub fn place_of(&self, source: &FolderPath, folder: &FolderPath) -> Option<(u32, u32)> {
+        let here = self.intents(source).filter(|intent| intent.folder == *folder);
+        here.map(|intent| (intent.uidvalidity, intent.uidnext.max(1))).min_by_key(|(_, from)| *from)
+    }
+
+    /// As [`Self::scan_from`], for any folder that messages of the source folder are in doubt in.
+    pub fn scan_in(&self, source: &FolderPath, folder: &FolderPath, arrived: &FolderState) -> Option<u32> {
+        let here = self.intents(source).filter(|intent| intent.folder == *folder);
+        here.map(|intent| if intent.uidvalidity == arrived.uidvalidity { intent.uidnext.max(1) } else { 1 })
+            .min()
+    }
+
+    /// Waits until the folders that messages of a source folder are in doubt in have not changed for the settle time; every
+    /// change starts the time anew.
     ///
     /// # Errors
     /// Those of the session.
     pub async fn wait(
+        &mut self,
+        source: &FolderPath,
+        destination: &mut dyn Destination,
+        settle: Duration,
+    ) -> Result<()> {
+        for folder in self.folders(source) {
+            self.wait_at(&folder, destination, settle).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_at(
         &mut self,
         folder: &FolderPath,
         destination: &mut dyn Destination,
@@ -84,7 +134,7 @@ impl Barrier {
         let Some(doubt) = self.doubts.get_mut(folder) else { return Ok(()) };
         loop {
             // Also when the time is over already: what other folders took of it, nobody looked at this one.
-            let now = destination.status(folder).await.unwrap_or_default();
+            let now = look_at(folder, destination).await?;
             if now != doubt.seen {
                 doubt.seen = now;
                 doubt.since = Instant::now();
@@ -95,24 +145,38 @@ impl Barrier {
         }
     }
 
-    /// Ends the doubt about a folder whose pass came to its end: late commits of our own are removed, the intents closed.
+    /// Ends the doubt about a source folder whose pass came to its end: late commits of our own are removed, the intents
+    /// closed. Those of other source folders stay, also where they concern the same destination folder.
     ///
     /// # Errors
     /// Those of the ledger and of the session.
     pub(super) async fn lower(
         &mut self,
-        folder: &FolderPath,
+        source: &FolderPath,
         destination: &mut dyn Destination,
         ledger: &dyn Ledger,
         neighbours: &Neighbours,
         late: &Late<'_>,
     ) -> Result<()> {
-        let Some(doubt) = self.doubts.remove(folder) else { return Ok(()) };
-        for intent in &doubt.intents {
-            remove_late_commits(intent, destination, ledger, neighbours, late).await?;
-            ledger.settle(&[], Some(intent.id)).await?;
+        for doubt in self.doubts.values_mut() {
+            let (theirs, others): (Vec<Intent>, Vec<Intent>) =
+                std::mem::take(&mut doubt.intents).into_iter().partition(|intent| intent.source == *source);
+            doubt.intents = others;
+            for intent in theirs {
+                remove_late_commits(&intent, destination, ledger, neighbours, late).await?;
+                ledger.settle(&[], Some(intent.id)).await?;
+            }
         }
+        self.doubts.retain(|_, doubt| !doubt.intents.is_empty());
         Ok(())
+    }
+}
+
+/// How a folder is now. One that is not there is like one without messages: nothing arrives in it.
+async fn look_at(folder: &FolderPath, destination: &mut dyn Destination) -> Result<FolderState> {
+    match destination.status(folder).await {
+        Err(failure) if failure.leaves_the_session() => Ok(FolderState::default()),
+        looked => looked,
     }
 }
 
@@ -126,10 +190,13 @@ async fn remove_late_commits(
     neighbours: &Neighbours,
     late: &Late<'_>,
 ) -> Result<()> {
-    let state = destination.open(&intent.folder).await?;
-    if state.uidvalidity != intent.uidvalidity {
-        return Ok(());
-    }
+    let state = match destination.open(&intent.folder).await {
+        Ok(state) if state.uidvalidity == intent.uidvalidity => state,
+        // Another folder under the same name, or none.
+        Ok(_) => return Ok(()),
+        Err(failure) if failure.leaves_the_session() => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
     let claimed = ledger.claimed(&intent.folder, state.uidvalidity).await?;
     let foreign = ledger.foreign(&intent.folder, state.uidvalidity).await?;
     let present = destination.list_from(intent.uidnext.max(1)).await?;
@@ -143,7 +210,7 @@ async fn remove_late_commits(
         return Ok(());
     }
     let there: BTreeSet<u32> = present.iter().map(|message| message.uid).collect();
-    let stands = |row: &Row| {
+    let is_there = |row: &Row| {
         row.destination.as_ref().is_some_and(|(folder, arrival)| {
             *folder == intent.folder
                 && arrival.uidvalidity == state.uidvalidity
@@ -151,15 +218,9 @@ async fn remove_late_commits(
         })
     };
     let mut ours: HashMap<Digest, usize> = HashMap::new();
-    let mut after = 0;
-    loop {
-        let page = ledger.page(after, 1000).await?;
-        let Some(last) = page.last() else { break };
-        after = last.id;
-        for row in page.iter().filter(|row| intent.rows.binary_search(&row.id).is_ok()) {
-            if let Some(known) = row.known.as_ref().filter(|_| stands(row)) {
-                *ours.entry(known.exact).or_default() += 1;
-            }
+    for row in &ledger.rows_of(&intent.rows).await? {
+        if let Some(known) = row.known.as_ref().filter(|_| is_there(row)) {
+            *ours.entry(known.exact).or_default() += 1;
         }
     }
     let mut copies = Vec::new();

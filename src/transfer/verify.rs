@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 use tokio::sync::mpsc;
 
 use super::pipeline::{Copied, Passed};
+use crate::ledger::RowId;
 use crate::mail::{BODY_QUEUE, BodyEvent, Destination, Present};
 use crate::model::failure::{Failure, Result};
 use crate::model::identity::{Hazard, Identity, IdentityHasher};
-use crate::model::message::{Flags, Verdict};
+use crate::model::message::{Flags, InternalDate, Verdict};
 use crate::model::record::Depth;
 
 /// One arrival in this many is read back at [`Depth::Sampled`].
@@ -22,8 +23,10 @@ pub struct Checked {
     pub sizes: u64,
     /// Messages read back.
     pub digests: u64,
-    /// Whether the destination told a place where the message is not: then none that it told is believed.
+    /// Whether the destination told a place where the message is not: then none that it told counts.
     pub misplaced: bool,
+    /// Messages that the list does not show at the place where they should be.
+    pub unseen: Vec<RowId>,
     /// The flags of what was sent, by UID.
     pub flags: HashMap<u32, Flags>,
 }
@@ -41,8 +44,8 @@ pub async fn check_arrivals(
     let mut twice = false;
     for (at, settled) in copied.settled.iter().enumerate() {
         let recognised = copied.recognised.iter().any(|r| r.row == settled.id);
-        if let (Verdict::Delivered, Some((_, arrival)), false) =
-            (&settled.verdict, &settled.destination, recognised)
+        if let (true, Some((_, arrival)), false) =
+            (settled.verdict.is_delivered(), &settled.destination, recognised)
             && let Some(passed) = copied.passed.get(&settled.id)
         {
             twice |= sent.insert(arrival.uid, (at, passed.clone())).is_some();
@@ -61,9 +64,11 @@ pub async fn check_arrivals(
         Some((_, listed)) => listed,
         None => destination.list_from(first).await?,
     };
+    let mut dates: HashMap<u32, Option<InternalDate>> = HashMap::new();
     for present in listed {
         let Some((at, passed)) = sent.get(&present.uid) else { continue };
         unseen.remove(&present.uid);
+        dates.insert(present.uid, present.date);
         checked.flags.insert(present.uid, present.flags.clone());
         checked.sizes += 1;
         let suspicious = present.size != passed.size
@@ -75,6 +80,7 @@ pub async fn check_arrivals(
         }
     }
     let mut others = false;
+    let mut strangers = Vec::new();
     let places: HashMap<u32, usize> = read_back.iter().copied().collect();
     let uids: Vec<u32> = read_back.iter().map(|(uid, _)| *uid).collect();
     for (uid, identity) in read_identities(destination, &uids).await? {
@@ -82,17 +88,32 @@ pub async fn check_arrivals(
         let (Some(at), Some((_, passed))) = (places.get(&uid), sent.get(&uid)) else { continue };
         others |= passed.known.canonical != identity.canonical
             && sent.values().any(|(_, other)| other.known.canonical == identity.canonical);
-        if let Some(reason) = explain_difference(passed, &identity) {
+        if passed.known.canonical != identity.canonical
+            && !is_same_letter(passed, &identity, dates.get(&uid).copied().flatten())
+        {
+            strangers.push(copied.settled[*at].id);
+        } else if let Some(reason) = explain_difference(passed, &identity) {
             copied.settled[*at].verdict = Verdict::DeliveredAltered(reason);
         }
     }
     // A message that somebody expunged at once is missing too; looking for it costs little.
-    checked.misplaced = twice || others || !unseen.is_empty();
+    checked.misplaced = twice || others || !unseen.is_empty() || !strangers.is_empty();
+    let rows = unseen.iter().filter_map(|uid| sent.get(uid)).map(|(at, _)| copied.settled[*at].id);
+    checked.unseen = rows.chain(strangers).collect();
     Ok(checked)
 }
 
+/// Whether bytes that differ may be those of a message that the destination changed: it has the same Message-ID, or none
+/// and the arrival date that it was given. Whatever else arrives meanwhile has neither.
+pub(super) fn is_same_letter(sent: &Passed, arrived: &Identity, date: Option<InternalDate>) -> bool {
+    match (&sent.known.message_id, &arrived.message_id) {
+        (Some(sent), Some(arrived)) => sent == arrived,
+        _ => sent.date.zip(date).is_some_and(|(sent, arrived)| sent.unix == arrived.unix),
+    }
+}
+
 /// What the destination changed, if it changed anything.
-fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<String> {
+pub(super) fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<String> {
     if sent.known.exact == arrived.exact && sent.size == arrived.size {
         return None;
     }

@@ -40,7 +40,7 @@ pub(super) async fn name_messages(
                 Verdict::Quarantined(_) => 0,
                 Verdict::DeliveredAltered(_) => 1,
                 Verdict::Excluded(_) => 2,
-                Verdict::Delivered | Verdict::Pending => continue,
+                Verdict::Delivered | Verdict::Shown | Verdict::Pending => continue,
             };
             if found[kind].len() < NAMED_MAX {
                 found[kind].push(row);

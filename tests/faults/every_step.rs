@@ -363,12 +363,14 @@ fn situations() -> Vec<Situation> {
             ..Situation::default()
         },
         Situation {
-            name: "a_folder_emptied_at_the_destination",
+            name: "a_folder_removed_at_the_destination",
             prepare: |stage| {
                 carried(stage);
                 stage.at_destination(BASE).delete("Archive/2019").unwrap();
                 Vec::new()
             },
+            // It was removed by its user, and nothing new must go there.
+            tolerated: |line| line.starts_with("Archive/2019: ") && line.ends_with("missing"),
             ..Situation::default()
         },
         Situation {

@@ -18,7 +18,7 @@ const PEAK_MAX: u64 = 128 * 1024;
 /// No lie is listened to for longer. Those that a silent server could tell longer are not played here.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// All that a destination may hear.
-const CARRYING: [&str; 18] = [
+const CARRYING: [&str; 19] = [
     "APPEND",
     "AUTHENTICATE",
     "CAPABILITY",
@@ -27,6 +27,7 @@ const CARRYING: [&str; 18] = [
     "EXAMINE",
     "ID",
     "LIST",
+    "NOOP",
     "LOGIN",
     "LOGOUT",
     "LSUB",

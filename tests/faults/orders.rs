@@ -26,7 +26,7 @@ use mailferry::model::secret::Secret;
 use mailferry::transfer::flags::Manners;
 use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
-use mailferry::transfer::{PassOutcome, Rules, sync_mailbox};
+use mailferry::transfer::{Ends, PassOutcome, Rules, sync_mailbox};
 use serde::{Deserialize, Serialize};
 
 /// The password of everybody.
@@ -87,6 +87,8 @@ impl Orders {
             daily: None,
             neighbours: Neighbours::new(Arc::new(self.store()), self.beside.clone()),
             manners: Manners::default(),
+            ends: Ends::default(),
+            leave_refused: false,
         }
     }
 

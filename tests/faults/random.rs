@@ -247,7 +247,7 @@ fn faults_at_random_lose_nothing_and_double_nothing() {
                     if alone.is_some() && next > 0 {
                         return;
                     }
-                    let had = play(&stages, bytes, alone.unwrap_or(20_261_123 + next)).await;
+                    let had = Box::pin(play(&stages, bytes, alone.unwrap_or(20_261_123 + next))).await;
                     faults.fetch_add(had, Ordering::SeqCst);
                 }
             });

@@ -20,7 +20,7 @@ async fn what_was_told_survives_a_crash_of_the_database() {
     let place = Place::Database(Arc::clone(&postgres), postgres.database());
     let ledger = place.ledger().await;
     let ids = ledger.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
-    let intent = ledger.begin_intent(&folder(), 9, 1, &ids).await.unwrap();
+    let intent = ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &ids).await.unwrap();
     postgres.crash();
     let failure = ledger.settle(&[], Some(intent)).await.unwrap_err();
     assert_eq!(failure.class, Class::Unreachable, "{failure:?}");
@@ -134,7 +134,7 @@ async fn databases_that_cannot_be_used_are_named_with_their_remedy() {
 
     postgres.sql(&database, "UPDATE mailferry.format SET version = 7");
     let failure = refused_database(good.clone()).await;
-    assert!(failure.what.contains("newer Mailferry (format 7, this one knows 1)"), "{failure}");
+    assert!(failure.what.contains("newer Mailferry (format 7, this one knows 2)"), "{failure}");
 }
 
 #[tokio::test]

@@ -156,8 +156,9 @@ async fn everything_is_there_again_after_it_was_closed(place: Place) {
     let cursor = Cursor {
         uidvalidity: 7,
         uidnext: Some(u32::MAX),
-        messages: 3,
+        messages: Some(3),
         highest_modseq: Some(u64::MAX - 1),
+        destination: folder(),
         destination_uidvalidity: 9,
         destination_scanned: 101,
     };
@@ -175,7 +176,7 @@ async fn everything_is_there_again_after_it_was_closed(place: Place) {
             },
         ];
         let ids = ledger.insert(&rows).await.unwrap();
-        let intent = ledger.begin_intent(&folder(), 9, 100, &ids).await.unwrap();
+        let intent = ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, 100, &ids).await.unwrap();
         ledger.settle(&[settled(ids[0], Verdict::Delivered, Some(arrival.clone()))], None).await.unwrap();
         assert_eq!(ledger.open_intents().await.unwrap()[0].id, intent);
         ledger.save_cursor(&folder(), &cursor).await.unwrap();
@@ -218,7 +219,7 @@ async fn a_step_is_whole_or_not_at_all(place: Place) {
     let twice = [new_row(2, Verdict::Pending), new_row(1, Verdict::Pending)];
     ledger.insert(&twice).await.unwrap_err();
     assert_eq!(ledger.rows(&folder()).await.unwrap().len(), 1);
-    let intent = ledger.begin_intent(&folder(), 9, 1, &first).await.unwrap();
+    let intent = ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &first).await.unwrap();
     ledger
         .settle(&[settled(first[0], Verdict::Quarantined("refused".into()), None)], Some(intent))
         .await
@@ -280,11 +281,12 @@ async fn a_folder_that_is_called_differently_keeps_all_that_is_known_of_it(place
     let ids =
         ledger.insert(&[new_row(1, Verdict::Pending), new_row(2, Verdict::Pending), beside]).await.unwrap();
     let arrival = Arrival { uidvalidity: 9, uid: 100 };
-    ledger.begin_intent(&folder(), 9, 100, &ids).await.unwrap();
+    ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, 100, &ids).await.unwrap();
     let arrived = |id| settled(id, Verdict::Delivered, Some(arrival.clone()));
     ledger.settle(&[arrived(ids[0]), arrived(ids[2])], None).await.unwrap();
     ledger.keep_foreign(&folder(), 9, &[Foreign { uid: 5, known: known(8) }]).await.unwrap();
-    let cursor = Cursor { uidvalidity: 7, messages: 2, destination_uidvalidity: 9, ..Cursor::default() };
+    let cursor =
+        Cursor { uidvalidity: 7, messages: Some(2), destination_uidvalidity: 9, ..Cursor::default() };
     ledger.save_cursor(&folder(), &cursor).await.unwrap();
 
     ledger.rename_folder(Some(&renaming(folder(), "Source")), None).await.unwrap();
@@ -346,7 +348,7 @@ async fn mailboxes_do_not_see_each_other(place: Place) {
     let rows = [1, 2].map(|uid| new_row(uid, Verdict::Pending));
     let (hers, his) = (anna.insert(&rows).await.unwrap(), bob.insert(&rows).await.unwrap());
     let arrival = Arrival { uidvalidity: 9, uid: 1 };
-    let intent = anna.begin_intent(&folder(), 9, 1, &hers).await.unwrap();
+    let intent = anna.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &hers).await.unwrap();
     anna.settle(&[settled(hers[0], Verdict::Delivered, Some(arrival))], None).await.unwrap();
     anna.keep_foreign(&folder(), 9, &[Foreign { uid: 2, known: known(1) }]).await.unwrap();
     anna.save_cursor(&folder(), &Cursor::default()).await.unwrap();
@@ -359,7 +361,7 @@ async fn mailboxes_do_not_see_each_other(place: Place) {
     assert_eq!(bob.fact("a").await.unwrap(), None);
     assert_eq!(bob.counts().await.unwrap().pending, 2);
     // Whatever he forgets is not hers.
-    let theirs = bob.begin_intent(&folder(), 9, 1, &his).await.unwrap();
+    let theirs = bob.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &his).await.unwrap();
     bob.settle(&[], Some(theirs)).await.unwrap();
     bob.forget(&his).await.unwrap();
     bob.forget_cursors().await.unwrap();
@@ -432,7 +434,8 @@ async fn large_steps_tell_how_fast_it_is(place: Place) {
     let begun = Instant::now();
     for (at, window) in ids.chunks(WINDOW).enumerate() {
         let first = u32::try_from(at * WINDOW).unwrap();
-        let intent = ledger.begin_intent(&folder(), 9, first + 1, window).await.unwrap();
+        let intent =
+            ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, first + 1, window).await.unwrap();
         let arrived: Vec<Settled> = (first + 1..)
             .zip(window)
             .map(|(uid, id)| settled(*id, Verdict::Delivered, Some(Arrival { uidvalidity: 9, uid })))
@@ -482,7 +485,7 @@ async fn files_that_cannot_be_trusted_are_refused_and_left_as_they_are() {
         (copy, bytes)
     };
     // The version is at byte 60 of a database's header.
-    let (newer, bytes) = damage("newer", &|bytes| bytes[60..64].copy_from_slice(&2_u32.to_be_bytes()));
+    let (newer, bytes) = damage("newer", &|bytes| bytes[60..64].copy_from_slice(&3_u32.to_be_bytes()));
     let failure = refused(&newer);
     assert!(failure.what.contains("newer Mailferry"), "{}", failure.what);
     assert_eq!(fs::read(&newer).unwrap(), bytes);

@@ -276,3 +276,92 @@ fn a_folder_that_a_user_renames_at_the_destination_is_followed_and_told() {
     assert_eq!(destination.store().folder("My work").letter(2).flags, ["\\Seen"]);
     world.verify(&[]).expect(0, (6, 6, 0, 0, 0));
 }
+
+#[test]
+fn a_folder_that_a_user_removes_at_the_destination_takes_new_mail_and_no_other() {
+    let source = Script::imap(standard_and(&["Work/2020"]));
+    let destination = Script::imap(Store::empty());
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (6, 6, 0, 0, 0));
+    destination.store().folders.retain(|folder| !folder.name.starts_with(b"Work"));
+    destination.forget();
+    // Flags that change have nowhere to go.
+    source.store().folder("Work").set_flags(2, &["\\Seen"]);
+    for _ in 0..2 {
+        world.run().expect(0, (6, 6, 0, 0, 0)).expect_told("FolderGoneAtDestination");
+        assert_eq!((destination.count("APPEND"), destination.count("CREATE")), (0, 0));
+    }
+    source.store().folder("Work").add(&[], letter("one more"));
+    world.run().expect(0, (7, 7, 0, 0, 0));
+    let some = [("INBOX", &["one", "two", "three"][..]), ("Work", &["one more"])];
+    assert_eq!((lies_in(&destination), destination.count("APPEND")), (lying(&some), 1));
+    world.run().expect(0, (7, 7, 0, 0, 0));
+    assert_eq!(destination.count("APPEND"), 1);
+    // It is known what is missing, and it comes when it is asked for.
+    let verified = world.verify(&["--repair"]);
+    assert_eq!(verified.ended.code, 22, "{verified:#?}");
+    world.run().expect(0, (7, 7, 0, 0, 0));
+    let lies = lies_in(&destination);
+    assert_eq!((lies["Work"].len(), lies["Work/2020"].len()), (3, 1), "{lies:?}");
+    world.verify(&[]).expect(0, (7, 7, 0, 0, 0));
+}
+
+/// The standard mailbox on a server that shows all of it in one folder, with one letter that no other folder holds, and
+/// what is flagged in another one.
+fn with_views() -> Store {
+    let mut store = Store::standard();
+    let all: Vec<String> = ["one", "two", "three", "four", "five", "archived"].map(letter).into();
+    let view = store.make("All Mail");
+    view.attributes.push("\\All".to_owned());
+    for bytes in all {
+        view.add(&[], bytes);
+    }
+    let view = store.make("Starred");
+    view.attributes.push("\\Flagged".to_owned());
+    for name in ["two", "archived"] {
+        view.add(&["\\Flagged"], letter(name));
+    }
+    store
+}
+
+#[test]
+fn what_a_view_shows_arrives_once() {
+    let source = Script::imap(with_views());
+    let destination = Script::imap(Store::empty());
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (6, 6, 0, 0, 0));
+    let lies = lies_in(&destination);
+    let mut subjects: Vec<&String> = lies.values().flatten().collect();
+    subjects.sort();
+    assert_eq!(subjects, ["archived", "five", "four", "one", "three", "two"], "{lies:?}");
+    assert_eq!((lies["INBOX"].len(), lies["Work"].len()), (3, 2));
+    destination.forget();
+    world.run().expect(0, (6, 6, 0, 0, 0));
+    assert_eq!(destination.count("APPEND"), 0);
+    for folder in ["Work", "All Mail"] {
+        source.store().folder(folder).add(&[], letter("one more"));
+    }
+    world.run().expect(0, (7, 7, 0, 0, 0));
+    assert_eq!(destination.count("APPEND"), 1);
+    world.verify(&[]).expect(0, (7, 7, 0, 0, 0));
+}
+
+#[test]
+fn a_real_server_renames_with_the_source_and_is_followed() {
+    let source = Script::imap(standard_and(&["Work/2020"]));
+    let destination = real(Disk::Sdbox);
+    let world = World::between("IMAP", source.address(), destination.imap());
+    world.run().expect(0, (6, 6, 0, 0, 0));
+    for (from, to) in [("Work", "Customers"), ("Work/2020", "Customers/2020")] {
+        source.store().folder(from).name = to.into();
+    }
+    world.run().expect(0, (6, 6, 0, 0, 0));
+    let lies = lies_at(&mut destination.mailbox(NEW));
+    assert_eq!((lies.len(), place_of(&lies, "Work/2020")), (3, "Customers/2020"), "{lies:?}");
+    destination.mailbox(NEW).command("RENAME Customers Mine").unwrap();
+    source.store().folder("Customers/2020").add(&[], letter("one more"));
+    world.run().expect(0, (7, 7, 0, 0, 0)).expect_told("FolderGoneAtDestination");
+    let lies = lies_at(&mut destination.mailbox(NEW));
+    assert_eq!((lies.len(), lies["Mine"].len(), lies["Mine/2020"].len()), (3, 2, 2), "{lies:?}");
+    world.verify(&[]).expect(0, (7, 7, 0, 0, 0));
+}

@@ -16,10 +16,12 @@ mod ferry;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod books;
 mod cut;
 mod folders;
 mod items;
 mod known;
+mod places;
 mod plain;
 mod pop3;
 mod refusals;

@@ -75,11 +75,21 @@ impl Account {
     pub fn messages(&self) -> usize {
         self.folders.values().map(Vec::len).sum()
     }
+
+    /// The same without `\Deleted`.
+    pub fn without_marks_of_removal(mut self) -> Self {
+        for row in self.folders.values_mut().flatten() {
+            row.flags.remove("\\deleted");
+        }
+        self
+    }
 }
 
-/// Where `destination` is not what `source` is, one line each; empty when nothing differs.
+/// Where `destination` is not what `source` is, one line each; empty when nothing differs. A mark of removal at the
+/// source is carried nowhere.
 pub fn differences(source: &Account, destination: &Account) -> Vec<String> {
     let mut lines = Vec::new();
+    let source = source.clone().without_marks_of_removal();
     let none = Vec::new();
     let folders: BTreeSet<_> = source.folders.keys().chain(destination.folders.keys()).collect();
     for folder in folders {

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use mailferry::model::finding::Code;
+use mailferry::transfer::PassOutcome;
+
 use crate::cut::{cut_pass, size_of};
 use crate::rig::{ANNA, Rig, letter, new_server, old_server};
 use crate::support::corpus::{Corpus, Message};
@@ -124,32 +127,48 @@ async fn folders_made_anew_on_both_sides_are_recognised() {
     survive_recreation(true, true).await;
 }
 
-#[tokio::test]
-async fn folders_made_anew_on_both_sides_and_emptied_at_the_destination_are_filled_again() {
-    let rig = Rig::with_mail(35, 300);
-    rig.pass().await;
-    rig.at_source().recreate(FOLDER);
-    rig.at_destination().delete(FOLDER).unwrap();
-    rig.pass().await;
-    rig.assert_same();
-    rig.assert_idle().await;
+/// Messages of a folder that a user removed at the destination are left alone, and a person is told how many.
+fn assert_left_alone(rig: &Rig, outcome: &PassOutcome, folder: &str, held: usize) {
+    let told = outcome.findings.iter().find(|finding| finding.code == Code::ArrivalsRemoved);
+    let told = told.unwrap_or_else(|| panic!("nobody is told: {outcome:?}"));
+    assert!(told.message.contains(&format!("{held} message")), "{told:?}");
+    let account = rig.at_destination().read_all();
+    assert!(account.folders.get(folder).is_none_or(Vec::is_empty), "{:?}", account.folders.get(folder));
+    let others: Vec<String> = rig.differences().into_iter().filter(|line| !line.contains(folder)).collect();
+    assert!(others.is_empty(), "{others:#?}");
 }
 
 #[tokio::test]
-async fn a_destination_folder_that_was_deleted_is_filled_again() {
+async fn what_a_user_removed_is_not_sent_again_because_the_source_gave_other_uids() {
+    let rig = Rig::with_mail(35, 300);
+    rig.pass().await;
+    let held = rig.at_source().read_all().folders[FOLDER].len();
+    rig.at_source().recreate(FOLDER);
+    rig.at_destination().delete(FOLDER).unwrap();
+    let outcome = rig.pass().await;
+    assert_eq!((outcome.sent, outcome.counts.pending), (0, 0), "{outcome:?}");
+    assert_left_alone(&rig, &outcome, FOLDER, held);
+    assert_eq!(rig.pass().await.sent, 0);
+}
+
+#[tokio::test]
+async fn a_destination_folder_that_a_user_removed_takes_new_mail_and_no_other() {
     let rig = Rig::with_mail(36, 200);
     rig.pass().await;
+    let held = rig.at_source().read_all().folders[FOLDER].len();
     rig.at_destination().delete(FOLDER).unwrap();
-    // One of its messages is expunged at the source at the same time.
-    let mut old = rig.at_source();
-    old.select(FOLDER).unwrap();
-    old.command("STORE 1 +FLAGS (\\Deleted)").unwrap();
-    old.command("EXPUNGE").unwrap();
-    drop(old);
     let outcome = rig.pass().await;
-    rig.assert_same();
-    assert!(outcome.counts.pending == 0 && outcome.sent > 0, "{outcome:?}");
-    rig.assert_idle().await;
+    assert_eq!(outcome.sent, 0, "{outcome:?}");
+    rig.at_source().append(&letter(FOLDER, &[], "one more")).unwrap();
+    let outcome = rig.pass().await;
+    assert_eq!((outcome.sent, outcome.counts.pending), (1, 0), "{outcome:?}");
+    let account = rig.at_destination().read_all();
+    assert_eq!(account.folders[FOLDER].len(), 1);
+    let told = outcome.findings.iter().any(|finding| {
+        finding.code == Code::ArrivalsRemoved && finding.message.contains(&format!("{held} message"))
+    });
+    assert!(told, "{outcome:?}");
+    assert_eq!(rig.pass().await.sent, 0);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn new_mail_flags_and_folders_follow_and_expunged_mail_stays() {
     drop(old);
 
     let outcome = rig.pass().await;
-    assert_eq!(outcome.sent, 2, "{outcome:?}");
+    assert_eq!(outcome.sent, 2, "{outcome:?} {:?}", rig.differences());
     assert_eq!(outcome.counts.copied, 202);
     let differences = differences(&rig.at_source().read_all(), &rig.at_destination().read_all());
     assert_eq!(differences.len(), 1, "only the expunged message: {differences:#?}");

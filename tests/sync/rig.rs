@@ -23,7 +23,7 @@ use mailferry::model::secret::Secret;
 use mailferry::transfer::flags::Manners;
 use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
-use mailferry::transfer::{PassOutcome, Rules, sync_mailbox};
+use mailferry::transfer::{Ends, PassOutcome, Rules, sync_mailbox};
 use tempfile::TempDir;
 
 use crate::support::compare::{Account, differences};
@@ -73,6 +73,8 @@ pub fn all_rules() -> Rules {
         daily: None,
         neighbours: Neighbours::default(),
         manners: Manners::default(),
+        ends: Ends::default(),
+        leave_refused: false,
     }
 }
 

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::FromSql;
 
-use crate::ledger::columns::{read_path, write_locator, write_path};
-use crate::ledger::{Known, NewRow, Row, RowId, Settled};
+use crate::ledger::columns::{read_locator, read_path, write_locator, write_path};
+use crate::ledger::{Known, NewRow, Refused, Row, RowId, Settled};
+use crate::model::failure::FailureCode;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
 
 /// Text as PostgreSQL takes it: NUL is the one character that it cannot hold, and no server may stop a mailbox by it.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
@@ -37,11 +38,7 @@ pub(super) fn digest(row: &SqlRow, at: usize) -> Result<Option<Digest>, String> 
 }
 
 pub(super) fn read_row(row: &SqlRow) -> Result<Row, String> {
-    let locator = if get::<&str>(row, 1)? == "POP3" {
-        Locator::Pop3 { uidl: get(row, 5)? }
-    } else {
-        Locator::Imap { folder: read_path(get(row, 2)?), uidvalidity: number(row, 3)?, uid: number(row, 4)? }
-    };
+    let locator = read_locator(get(row, 1)?, get(row, 2)?, number(row, 3)?, number(row, 4)?, get(row, 5)?);
     let offset_minutes = get::<Option<i32>>(row, 8)?.unwrap_or(0);
     let known = match (digest(row, 10)?, digest(row, 11)?) {
         (Some(exact), Some(canonical)) => {
@@ -67,6 +64,12 @@ pub(super) fn read_row(row: &SqlRow) -> Result<Row, String> {
         destination,
         verdict: Verdict::from_parts(word, get(row, 18)?).ok_or_else(|| format!("no verdict: {word}"))?,
         gone: get(row, 19)?,
+        refused: Refused {
+            code: get::<Option<&str>>(row, 20)?.and_then(FailureCode::from_word),
+            limit: get::<Option<i64>>(row, 21)?.map(i64::cast_unsigned),
+        },
+        attempts: number(row, 22)?,
+        announced: get::<Option<i64>>(row, 23)?.map(i64::cast_unsigned),
     })
 }
 
@@ -124,6 +127,8 @@ pub(super) struct SettledColumns<'a> {
     pub(super) folders: Vec<Option<String>>,
     pub(super) uidvalidities: Vec<Option<i64>>,
     pub(super) uids: Vec<Option<i64>>,
+    pub(super) codes: Vec<Option<String>>,
+    pub(super) limits: Vec<Option<i64>>,
     /// Rows that others of these take the place of.
     pub(super) replaced: Vec<RowId>,
 }
@@ -148,6 +153,8 @@ impl<'a> SettledColumns<'a> {
             columns.folders.push(row.destination.as_ref().map(|(folder, _)| write_path(folder)));
             columns.uidvalidities.push(arrival.map(|arrival| arrival.uidvalidity.into()));
             columns.uids.push(arrival.map(|arrival| arrival.uid.into()));
+            columns.codes.push(row.refused.code.map(|code| code.to_string()));
+            columns.limits.push(row.refused.limit.map(narrow));
             columns.replaced.extend(row.replaces);
         }
         columns

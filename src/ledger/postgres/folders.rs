@@ -7,9 +7,15 @@ use crate::model::failure::Result;
 /// `$2` becomes `$3` at the source, `$4` becomes `$5` at the destination. What another folder of the new name had left there
 /// stays, for nobody looks at the old name any more.
 const RENAME: &str = "WITH \
-    cursors AS (UPDATE mailferry.cursor old SET folder = $3 WHERE old.ledger = $1 AND old.folder = $2 AND NOT EXISTS \
-        (SELECT 1 FROM mailferry.cursor new WHERE new.ledger = $1 AND new.folder = $3)), \
-    intents AS (UPDATE mailferry.intent SET folder = $5 WHERE ledger = $1 AND folder = $4), \
+    cursors AS (UPDATE mailferry.cursor old SET \
+        folder = CASE WHEN old.folder = $2::text AND NOT EXISTS \
+            (SELECT 1 FROM mailferry.cursor new WHERE new.ledger = $1 AND new.folder = $3) THEN $3::text ELSE old.folder END, \
+        dst_folder = CASE WHEN old.dst_folder = $4::text THEN $5::text ELSE old.dst_folder END \
+        WHERE old.ledger = $1 AND (old.folder = $2 OR old.dst_folder = $4)), \
+    intents AS (UPDATE mailferry.intent SET \
+        folder = CASE WHEN folder = $4::text THEN $5::text ELSE folder END, \
+        source = CASE WHEN source = $2::text THEN $3::text ELSE source END \
+        WHERE ledger = $1 AND (folder = $4 OR source = $2)), \
     foreigners AS (UPDATE mailferry.foreign_message old SET folder = $5 WHERE old.ledger = $1 AND old.folder = $4 \
         AND NOT EXISTS (SELECT 1 FROM mailferry.foreign_message new WHERE new.ledger = $1 AND new.folder = $5 \
             AND new.uidvalidity = old.uidvalidity AND new.uid = old.uid)) \

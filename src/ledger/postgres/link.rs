@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::net::lookup_host;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::ToSql;
@@ -98,6 +98,8 @@ pub(super) struct Link {
     pub(super) client: Client,
     prepared: Mutex<HashMap<String, Statement>>,
     place: String,
+    /// Closes when the connection ends.
+    ended: watch::Receiver<()>,
 }
 
 impl Link {
@@ -110,9 +112,9 @@ impl Link {
         let mut last = Failure::new(Class::Unreachable, "has no address");
         for address in options.resolve().await? {
             match timeout(CONNECT_TIMEOUT, connect(options, address)).await {
-                Ok(Ok(mut client)) => {
+                Ok(Ok((mut client, ended))) => {
                     schema::prepare(&mut client).await?;
-                    return Ok(Self { client, prepared: Mutex::default(), place: options.place() });
+                    return Ok(Self { client, prepared: Mutex::default(), place: options.place(), ended });
                 }
                 // What a server decided, another address of the same name decides no differently.
                 Ok(Err(failure)) if failure.class != Class::Unreachable => return Err(failure),
@@ -124,6 +126,15 @@ impl Link {
             }
         }
         Err(last)
+    }
+
+    /// Comes back once the connection has ended, and with it the claim that it holds.
+    pub(super) async fn lost(&self) -> Failure {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+        Failure::new(Class::Unreachable, "the connection ended, and with it the claim on this mailbox")
+            .hint("see whether the database is overloaded or was restarted; it is tried again by itself")
+            .at(self.place.clone())
     }
 
     /// A failure of this connection.
@@ -162,7 +173,7 @@ impl Link {
     }
 }
 
-async fn connect(options: &Options, address: IpAddr) -> Result<Client> {
+async fn connect(options: &Options, address: IpAddr) -> Result<(Client, watch::Receiver<()>)> {
     let mut config = Config::new();
     config
         .host(&options.host)
@@ -177,27 +188,31 @@ async fn connect(options: &Options, address: IpAddr) -> Result<Client> {
         .keepalives_idle(KEEPALIVE)
         .keepalives_interval(KEEPALIVE / 3)
         .keepalives_retries(3);
-    let client = if let Some(tls) = &options.tls {
+    let (client, ended) = if let Some(tls) = &options.tls {
         config.ssl_mode(SslMode::Require);
         let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
         let (client, connection) = config.connect(tls).await.map_err(|e| explain(&e))?;
-        drive(connection);
-        client
+        (client, drive(connection))
     } else {
         config.ssl_mode(SslMode::Disable);
         let (client, connection) = config.connect(NoTls).await.map_err(|e| explain(&e))?;
-        drive(connection);
-        client
+        (client, drive(connection))
     };
     client.batch_execute(SESSION).await.map_err(|e| explain(&e))?;
-    Ok(client)
+    Ok((client, ended))
 }
 
-/// Lets a connection do its work until its client goes. How it ends, the client's next call says.
-fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static) {
+/// Lets a connection do its work until its client goes. How it ends, the client's next call says; that it has ended, the
+/// receiver.
+fn drive(
+    connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+) -> watch::Receiver<()> {
+    let (alive, ended) = watch::channel(());
     tokio::spawn(async move {
+        let _alive = alive;
         if let Err(error) = connection.await {
             tracing::debug!(error = %printable(&error.to_string()), "a connection to the ledger's database ended");
         }
     });
+    ended
 }

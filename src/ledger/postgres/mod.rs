@@ -5,6 +5,7 @@ mod columns;
 mod failing;
 mod folders;
 mod link;
+mod pages;
 mod schema;
 mod store;
 
@@ -19,11 +20,14 @@ pub use self::store::PostgresStore;
 use self::columns::{Inserted, SettledColumns, digest, narrow, number, read_row, text};
 use self::link::Link;
 use self::store::Spare;
-use super::columns::{COLUMNS, read_path, write_path};
-use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Renaming, Row, RowId, Settled};
+use super::columns::{COLUMNS, UNLISTED, read_path, write_path};
+use super::{
+    Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
+};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
-use crate::model::message::{Flags, Verdict};
+use crate::model::identity::Digest;
+use crate::model::message::{Flags, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 
 /// The longest folder that can be told apart in an index, in bytes as JSON: PostgreSQL takes 2,700 for a whole key.
@@ -58,7 +62,8 @@ impl PostgresLedger {
     /// A ledger whose claim `link` holds.
     async fn claimed(link: Link, id: i64) -> Result<Self> {
         let sql = "SELECT greatest((SELECT max(id) FROM mailferry.message WHERE ledger = $1), \
-             (SELECT max(message) FROM mailferry.intent_message WHERE ledger = $1), 0), \
+             (SELECT max(message) FROM mailferry.intent_message WHERE ledger = $1), \
+             (SELECT last_row FROM mailferry.ledger WHERE id = $1), 0), \
              coalesce((SELECT max(id) FROM mailferry.intent WHERE ledger = $1), 0)";
         let rows = link.query(sql, &[&id]).await?;
         let last = |at: usize| rows.first().and_then(|row| row.try_get::<_, i64>(at).ok());
@@ -86,6 +91,11 @@ impl PostgresLedger {
         }
     }
 
+    /// Takes numbers for so many rows, each used once; brings the first.
+    fn number_rows(&self, count: i64) -> Result<i64> {
+        Ok(self.writer()?.1.fetch_add(count, Ordering::Relaxed) + 1)
+    }
+
     /// Changes something.
     async fn write(&self, sql: &str, values: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Result<()> {
         let link = self.writer()?.0;
@@ -101,6 +111,13 @@ impl PostgresLedger {
         values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Vec<tokio_postgres::Row>> {
         self.link()?.query(sql, values).await
+    }
+
+    /// Reads one number.
+    async fn count(&self, sql: &str, values: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Result<u64> {
+        let rows = self.read(sql, values).await?;
+        let counts = self.collect(&rows, |row| row.try_get::<_, i64>(0).map_err(|e| e.to_string()))?;
+        Ok(counts.first().map_or(0, |count| count.cast_unsigned()))
     }
 
     /// Reads what a query brought.
@@ -127,43 +144,48 @@ fn key(folder: &FolderPath) -> Result<String> {
 
 fn read_cursor(row: &tokio_postgres::Row) -> Result<Cursor, String> {
     let modseq: Option<i64> = row.try_get(3).map_err(|e| e.to_string())?;
-    let uidnext: Option<i64> = row.try_get(1).map_err(|e| e.to_string())?;
+    let optional = |at: usize| -> Result<Option<u32>, String> {
+        let value: Option<i64> = row.try_get(at).map_err(|e| e.to_string())?;
+        value.map(u32::try_from).transpose().map_err(|e| e.to_string())
+    };
+    let destination: Option<&str> = row.try_get(6).map_err(|e| e.to_string())?;
     Ok(Cursor {
         uidvalidity: number(row, 0)?,
-        uidnext: uidnext.map(u32::try_from).transpose().map_err(|e| e.to_string())?,
-        messages: number(row, 2)?,
+        uidnext: optional(1)?,
+        messages: optional(2)?,
         highest_modseq: modseq.map(i64::cast_unsigned),
         destination_uidvalidity: number(row, 4)?,
         destination_scanned: number(row, 5)?,
+        destination: destination.map(read_path).unwrap_or_default(),
     })
 }
 
 #[async_trait]
 impl Ledger for PostgresLedger {
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
-        let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned FROM mailferry.cursor \
-             WHERE ledger = $1 AND folder = $2";
+        let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder \
+             FROM mailferry.cursor WHERE ledger = $1 AND folder = $2";
         let rows = self.read(sql, &[&self.id, &key(folder)?]).await?;
         let mut cursors = self.collect(&rows, read_cursor)?;
         Ok(cursors.pop())
     }
 
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
-        let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, folder \
+        let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder, folder \
              FROM mailferry.cursor WHERE ledger = $1";
         let rows = self.read(sql, &[&self.id]).await?;
         let cursors = self.collect(&rows, |row| {
-            let folder: &str = row.try_get(6).map_err(|e| e.to_string())?;
+            let folder: &str = row.try_get(7).map_err(|e| e.to_string())?;
             Ok((read_path(folder), read_cursor(row)?))
         })?;
         Ok(cursors.into_iter().collect())
     }
 
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
-        let sql = "INSERT INTO mailferry.cursor VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-             ON CONFLICT (ledger, folder) DO UPDATE SET uidvalidity = excluded.uidvalidity, uidnext = excluded.uidnext, \
+        let sql = "INSERT INTO mailferry.cursor (ledger, folder, uidvalidity, uidnext, messages, modseq, dst_uidvalidity, \
+             dst_scanned, dst_folder) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (ledger, folder) DO UPDATE SET uidvalidity = excluded.uidvalidity, uidnext = excluded.uidnext, \
              messages = excluded.messages, modseq = excluded.modseq, dst_uidvalidity = excluded.dst_uidvalidity, \
-             dst_scanned = excluded.dst_scanned";
+             dst_scanned = excluded.dst_scanned, dst_folder = excluded.dst_folder";
         self.write(
             sql,
             &[
@@ -171,35 +193,129 @@ impl Ledger for PostgresLedger {
                 &key(folder)?,
                 &i64::from(cursor.uidvalidity),
                 &cursor.uidnext.map(i64::from),
-                &i64::from(cursor.messages),
+                &cursor.messages.map(i64::from),
                 &cursor.highest_modseq.map(u64::cast_signed),
                 &i64::from(cursor.destination_uidvalidity),
                 &i64::from(cursor.destination_scanned),
+                &key(&cursor.destination)?,
             ],
         )
         .await
     }
 
     async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND folder = $2 ORDER BY id");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND folder = $2 AND protocol <> '{UNLISTED}' \
+             ORDER BY id"
+        );
         let rows = self.read(&sql, &[&self.id, &key(folder)?]).await?;
         self.collect(&rows, read_row)
     }
 
+    async fn rows_in(
+        &self,
+        space: &Space,
+        after: Option<&Locator>,
+        upto: Option<&Locator>,
+        limit: usize,
+    ) -> Result<Vec<Row>> {
+        self.find_rows_in(space, after, upto, limit).await
+    }
+
+    async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
+        self.find_rows_at(space, uids).await
+    }
+
+    async fn rows_of(&self, ids: &[RowId]) -> Result<Vec<Row>> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND id = ANY($2) ORDER BY id");
+        let rows = self.read(&sql, &[&self.id, &ids]).await?;
+        self.collect(&rows, read_row)
+    }
+
+    async fn count_in(&self, space: &Space) -> Result<u64> {
+        self.count_rows_in(space).await
+    }
+
+    async fn count_copied(&self, folder: &FolderPath) -> Result<u64> {
+        let sql = "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND folder = $2 \
+             AND verdict IN ('Delivered', 'DeliveredAltered') AND NOT gone";
+        self.count(sql, &[&self.id, &key(folder)?]).await
+    }
+
+    async fn part_void(&self, space: &Space) -> Result<Vec<Row>> {
+        self.part_void_of(space).await
+    }
+
+    async fn work(&self, space: &Space, after: RowId, limit: usize) -> Result<Vec<Row>> {
+        self.find_open(space, &Verdict::Pending, after, limit).await
+    }
+
+    async fn newest_work(&self, space: &Space, limit: usize) -> Result<Vec<Row>> {
+        self.find_newest(space, limit).await
+    }
+
+    async fn refused(&self, space: &Space, after: RowId, limit: usize) -> Result<Vec<Row>> {
+        self.find_open(space, &Verdict::Quarantined(String::new()), after, limit).await
+    }
+
+    async fn unbound(&self, folder: &FolderPath) -> Result<Vec<Row>> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND folder = $2 AND dst_uid IS NULL \
+             AND verdict IN ('Delivered', 'DeliveredAltered') ORDER BY id"
+        );
+        let rows = self.read(&sql, &[&self.id, &key(folder)?]).await?;
+        self.collect(&rows, read_row)
+    }
+
+    async fn count_unbound(&self) -> Result<u64> {
+        self.count(
+            "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND dst_uid IS NULL \
+             AND verdict IN ('Delivered', 'DeliveredAltered')",
+            &[&self.id],
+        )
+        .await
+    }
+
+    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool> {
+        let found = self
+            .count(
+                "SELECT count(*) FROM (SELECT 1 FROM mailferry.message WHERE ledger = $1 AND dst_folder = $2 \
+                 AND dst_uidvalidity <> $3 AND folder = $4 AND dst_uid IS NOT NULL LIMIT 1) AS found",
+                &[&self.id, &key(at)?, &i64::from(uidvalidity), &key(folder)?],
+            )
+            .await?;
+        Ok(found > 0)
+    }
+
+    async fn unfinished(&self) -> Result<BTreeSet<FolderPath>> {
+        let sql = format!(
+            "SELECT DISTINCT folder FROM mailferry.message WHERE ledger = $1 AND NOT gone \
+             AND verdict IN ('Pending', 'Quarantined') AND protocol <> '{UNLISTED}'"
+        );
+        let rows = self.read(&sql, &[&self.id]).await?;
+        let read = |row: &tokio_postgres::Row| row.try_get(0).map(read_path).map_err(|e| e.to_string());
+        Ok(self.collect(&rows, read)?.into_iter().collect())
+    }
+
+    async fn identities(&self, except: &BTreeSet<FolderPath>) -> Result<HashMap<Digest, u32>> {
+        self.count_identities(except).await
+    }
+
     async fn insert(&self, rows: &[NewRow]) -> Result<Vec<RowId>> {
-        let (_, last_row, _) = self.writer()?;
         let count = i64::try_from(rows.len()).unwrap_or(i64::MAX);
-        let first = last_row.fetch_add(count, Ordering::Relaxed) + 1;
+        let first = self.number_rows(count)?;
         let ids: Vec<RowId> = (first..first + count).collect();
         let c = Inserted::of(rows);
         for row in rows {
             key(&row.locator.folder())?;
         }
-        let sql = "INSERT INTO mailferry.message (ledger, id, protocol, folder, uidvalidity, uid, uidl, size, date, \
-             date_offset, flags, verdict, reason) SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::text[], \
-             $5::bigint[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::int[], $11::text[], $12::text[], \
-             $13::text[])";
+        let sql = "WITH numbered AS (UPDATE mailferry.ledger SET last_row = greatest(last_row, $14) WHERE id = $1) \
+             INSERT INTO mailferry.message (ledger, id, protocol, folder, uidvalidity, uid, uidl, size, date, \
+             date_offset, flags, verdict, reason, announced) SELECT $1, *, size FROM unnest($2::bigint[], $3::text[], \
+             $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::int[], $11::text[], \
+             $12::text[], $13::text[]) AS given (id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, \
+             flags, verdict, reason)";
         self.write(
             sql,
             &[
@@ -216,6 +332,7 @@ impl Ledger for PostgresLedger {
                 &c.flags,
                 &c.verdicts,
                 &c.reasons,
+                &(first + count - 1),
             ],
         )
         .await?;
@@ -224,6 +341,7 @@ impl Ledger for PostgresLedger {
 
     async fn begin_intent(
         &self,
+        source: &FolderPath,
         folder: &FolderPath,
         uidvalidity: u32,
         uidnext: u32,
@@ -231,10 +349,12 @@ impl Ledger for PostgresLedger {
     ) -> Result<i64> {
         let (_, _, last_intent) = self.writer()?;
         let intent = last_intent.fetch_add(1, Ordering::Relaxed) + 1;
-        let sql = "WITH made AS (INSERT INTO mailferry.intent VALUES ($1, $2, $3, $4, $5)) \
+        let sql = "WITH made AS (INSERT INTO mailferry.intent (ledger, id, folder, uidvalidity, uidnext, source) \
+             VALUES ($1, $2, $3, $4, $5, $7)) \
              INSERT INTO mailferry.intent_message SELECT $1, $2, unnest($6::bigint[])";
         let (uidvalidity, uidnext) = (i64::from(uidvalidity), i64::from(uidnext));
-        self.write(sql, &[&self.id, &intent, &key(folder)?, &uidvalidity, &uidnext, &rows]).await?;
+        let (folder, source) = (key(folder)?, key(source)?);
+        self.write(sql, &[&self.id, &intent, &folder, &uidvalidity, &uidnext, &rows, &source]).await?;
         Ok(intent)
     }
 
@@ -245,8 +365,8 @@ impl Ledger for PostgresLedger {
         let c = SettledColumns::of(settled);
         let sql = "WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], \
              $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::int[], $12::text[], $13::text[], $14::bigint[], \
-             $15::bigint[]) AS given (id, verdict, reason, exact, canonical, message_id, subject, size, date, \
-             date_offset, flags, dst_folder, dst_uidvalidity, dst_uid)), \
+             $15::bigint[], $18::text[], $19::bigint[]) AS given (id, verdict, reason, exact, canonical, message_id, \
+             subject, size, date, date_offset, flags, dst_folder, dst_uidvalidity, dst_uid, code, bound)), \
              replaced AS (DELETE FROM mailferry.message WHERE ledger = $1 AND id = ANY($16::bigint[])), \
              adopted AS (DELETE FROM mailferry.foreign_message AS f USING given AS g WHERE f.ledger = $1 \
              AND f.folder = g.dst_folder AND f.uidvalidity = g.dst_uidvalidity AND f.uid = g.dst_uid), \
@@ -255,8 +375,9 @@ impl Ledger for PostgresLedger {
              canonical = coalesce(g.canonical, m.canonical), message_id = coalesce(g.message_id, m.message_id), \
              subject = coalesce(g.subject, m.subject), size = coalesce(g.size, m.size), date = coalesce(g.date, m.date), \
              date_offset = coalesce(g.date_offset, m.date_offset), flags = coalesce(g.flags, m.flags), \
-             dst_folder = g.dst_folder, dst_uidvalidity = g.dst_uidvalidity, dst_uid = g.dst_uid \
-             FROM given AS g WHERE m.ledger = $1 AND m.id = g.id";
+             dst_folder = g.dst_folder, dst_uidvalidity = g.dst_uidvalidity, dst_uid = g.dst_uid, code = g.code, \
+             bound = g.bound, attempts = CASE g.verdict WHEN 'Pending' THEN m.attempts \
+             WHEN 'Quarantined' THEN greatest(m.attempts, $20) ELSE 0 END FROM given AS g WHERE m.ledger = $1 AND m.id = g.id";
         self.write(
             sql,
             &[
@@ -277,6 +398,9 @@ impl Ledger for PostgresLedger {
                 &c.uids,
                 &c.replaced,
                 &ended,
+                &c.codes,
+                &c.limits,
+                &i64::from(NAMED_FROM),
             ],
         )
         .await
@@ -284,7 +408,7 @@ impl Ledger for PostgresLedger {
 
     async fn open_intents(&self) -> Result<Vec<Intent>> {
         let sql = "SELECT id, folder, uidvalidity, uidnext, ARRAY(SELECT message FROM mailferry.intent_message AS m \
-             WHERE m.ledger = i.ledger AND m.intent = i.id ORDER BY message) FROM mailferry.intent AS i \
+             WHERE m.ledger = i.ledger AND m.intent = i.id ORDER BY message), source FROM mailferry.intent AS i \
              WHERE ledger = $1 ORDER BY id";
         let rows = self.read(sql, &[&self.id]).await?;
         self.collect(&rows, |row| {
@@ -295,6 +419,7 @@ impl Ledger for PostgresLedger {
                 uidvalidity: number(row, 2)?,
                 uidnext: number(row, 3)?,
                 rows: row.try_get(4).map_err(words)?,
+                source: read_path(row.try_get(5).map_err(words)?),
             })
         })
     }
@@ -339,6 +464,13 @@ impl Ledger for PostgresLedger {
         })
     }
 
+    async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()> {
+        let uids: Vec<i64> = uids.iter().map(|uid| i64::from(*uid)).collect();
+        let sql = "DELETE FROM mailferry.foreign_message \
+             WHERE ledger = $1 AND folder = $2 AND uidvalidity = $3 AND uid = ANY($4)";
+        self.write(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity), &uids]).await
+    }
+
     async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
         let ids: Vec<RowId> = rows.iter().map(|(id, _)| *id).collect();
         let flags: Vec<String> =
@@ -348,10 +480,31 @@ impl Ledger for PostgresLedger {
         self.write(sql, &[&self.id, &ids, &flags]).await
     }
 
+    async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()> {
+        let (ids, sizes): (Vec<RowId>, Vec<i64>) = rows.iter().map(|(id, size)| (*id, narrow(*size))).unzip();
+        let sql = "UPDATE mailferry.message AS m SET announced = given.size \
+             FROM unnest($2::bigint[], $3::bigint[]) AS given (id, size) WHERE m.ledger = $1 AND m.id = given.id";
+        self.write(sql, &[&self.id, &ids, &sizes]).await
+    }
+
+    async fn add_attempts(&self, rows: &[RowId], weight: u32) -> Result<()> {
+        let sql = "UPDATE mailferry.message SET attempts = attempts + $3 WHERE ledger = $1 AND id = ANY($2)";
+        self.write(sql, &[&self.id, &rows, &i64::from(weight)]).await
+    }
+
+    async fn keep_unlisted(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()> {
+        self.keep_unlisted_of(folder, messages, why).await
+    }
+
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
         let sql = "WITH forgotten AS (DELETE FROM mailferry.message \
              WHERE ledger = $1 AND id = ANY($2) AND verdict = 'Pending') \
              UPDATE mailferry.message SET gone = true WHERE ledger = $1 AND id = ANY($2) AND verdict <> 'Pending'";
+        self.write(sql, &[&self.id, &rows]).await
+    }
+
+    async fn mark_listed(&self, rows: &[RowId]) -> Result<()> {
+        let sql = "UPDATE mailferry.message SET gone = false WHERE ledger = $1 AND id = ANY($2)";
         self.write(sql, &[&self.id, &rows]).await
     }
 
@@ -361,13 +514,13 @@ impl Ledger for PostgresLedger {
     }
 
     async fn detach(&self, rows: &[RowId]) -> Result<()> {
-        let sql = "UPDATE mailferry.message SET uidvalidity = 0, uid = id \
-             WHERE ledger = $1 AND id = ANY($2) AND protocol = 'IMAP'";
+        let sql = "UPDATE mailferry.message SET protocol = 'IMAP', uidvalidity = 0, uid = id, \
+             uidl = '' WHERE ledger = $1 AND id = ANY($2)";
         self.write(sql, &[&self.id, &rows]).await
     }
 
     async fn reopen(&self, rows: &[RowId]) -> Result<()> {
-        let sql = "UPDATE mailferry.message SET verdict = 'Pending', reason = NULL, dst_folder = NULL, \
+        let sql = "UPDATE mailferry.message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, dst_folder = NULL, \
              dst_uidvalidity = NULL, dst_uid = NULL WHERE ledger = $1 AND id = ANY($2) AND NOT gone";
         self.write(sql, &[&self.id, &rows]).await
     }
@@ -386,6 +539,17 @@ impl Ledger for PostgresLedger {
 
     async fn rename_folder(&self, source: Option<&Renaming>, destination: Option<&Renaming>) -> Result<()> {
         self.rename(source, destination).await
+    }
+
+    async fn void_destination(&self) -> Result<()> {
+        self.void_arrivals().await
+    }
+
+    async fn lost(&self) -> Failure {
+        match self.link() {
+            Ok(link) => link.lost().await,
+            Err(failure) => failure,
+        }
     }
 
     async fn counts(&self) -> Result<MessageCounts> {
@@ -408,9 +572,7 @@ impl Ledger for PostgresLedger {
 
     async fn count_altered(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND verdict = 'DeliveredAltered'";
-        let rows = self.read(sql, &[&self.id]).await?;
-        let counts = self.collect(&rows, |row| row.try_get::<_, i64>(0).map_err(|e| e.to_string()))?;
-        Ok(counts.first().map_or(0, |count| count.cast_unsigned()))
+        self.count(sql, &[&self.id]).await
     }
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {

@@ -1,4 +1,5 @@
-//! Our tables in the database: made on the first connection, refused when a newer version made them.
+//! Our tables in the database: made on the first connection, brought to this version's format, refused when a newer version
+//! made them.
 
 use tokio_postgres::Client;
 
@@ -7,16 +8,19 @@ use crate::ledger::store::new_salt;
 use crate::model::failure::{Failure, Result};
 
 /// The format of the tables, in `mailferry.format`.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 /// The advisory lock under which tables are made: `MFry` and one.
 const MAKING: i64 = 0x4d46_7279_0000_0001;
 
 const SCHEMA: &str = include_str!("schema.sql");
+/// What brings the tables of each format to the next, beginning with the first.
+const UPGRADES: [&str; 1] = [include_str!("upgrade.sql")];
 
-/// Makes our tables if there are none.
+/// Makes our tables if there are none, and brings older ones to this format.
 pub(super) async fn prepare(client: &mut Client) -> Result<()> {
     if let Some(version) = find_version(client).await? {
-        return accept(version);
+        accept(version)?;
+        return if version < VERSION { upgrade(client).await } else { Ok(()) };
     }
     let encoding: String = {
         let row = client.query_one("SHOW server_encoding", &[]).await.map_err(|e| explain(&e))?;
@@ -51,6 +55,29 @@ pub(super) async fn prepare(client: &mut Client) -> Result<()> {
         Some(version) => accept(version),
         None => Err(Failure::internal("the tables are not there although they were made")),
     }
+}
+
+/// Brings the tables to this format: wholly, or not at all when the process ends in the middle.
+async fn upgrade(client: &mut Client) -> Result<()> {
+    let upgraded = async {
+        let transaction = client.transaction().await?;
+        transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MAKING]).await?;
+        // Somebody else may have been quicker.
+        let version: i32 =
+            transaction.query_one("SELECT max(version) FROM mailferry.format", &[]).await?.try_get(0)?;
+        for step in UPGRADES.iter().skip(usize::try_from(version.max(1) - 1).unwrap_or(usize::MAX)) {
+            transaction.batch_execute(step).await?;
+            crate::steps::reach();
+        }
+        transaction.execute("UPDATE mailferry.format SET version = $1", &[&VERSION]).await?;
+        crate::steps::reach();
+        transaction.commit().await?;
+        crate::steps::reach();
+        Ok(())
+    };
+    upgraded.await.map_err(|e: tokio_postgres::Error| {
+        explain(&e).hint("the tables of the ledgers are to be brought to a newer format: give the user of the database the right to alter them")
+    })
 }
 
 async fn find_version(client: &Client) -> Result<Option<i32>> {

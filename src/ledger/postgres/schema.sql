@@ -5,6 +5,8 @@ CREATE TABLE mailferry.ledger (
   id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   scope TEXT NOT NULL,
   mailbox TEXT NOT NULL,
+  -- The last number that a row was given: none is used twice, also when the row is gone.
+  last_row BIGINT NOT NULL DEFAULT 0,
   UNIQUE (scope, mailbox)
 );
 CREATE TABLE mailferry.message (
@@ -29,17 +31,24 @@ CREATE TABLE mailferry.message (
   verdict TEXT NOT NULL,
   reason TEXT,
   gone BOOLEAN NOT NULL DEFAULT false,
+  code TEXT,
+  bound BIGINT,
+  attempts BIGINT NOT NULL DEFAULT 0,
+  announced BIGINT,
   PRIMARY KEY (ledger, id),
   UNIQUE (ledger, folder, protocol, uidvalidity, uid, uidl)
 );
 CREATE INDEX message_arrival ON mailferry.message (ledger, dst_folder, dst_uidvalidity, dst_uid)
   WHERE dst_uid IS NOT NULL;
+CREATE INDEX message_open ON mailferry.message (ledger, folder, id)
+  WHERE verdict IN ('Pending', 'Quarantined') AND NOT gone;
 CREATE TABLE mailferry.intent (
   ledger BIGINT NOT NULL REFERENCES mailferry.ledger (id) ON DELETE CASCADE,
   id BIGINT NOT NULL,
   folder TEXT NOT NULL,
   uidvalidity BIGINT NOT NULL,
   uidnext BIGINT NOT NULL,
+  source TEXT NOT NULL DEFAULT '[]',
   PRIMARY KEY (ledger, id)
 );
 CREATE TABLE mailferry.intent_message (
@@ -64,10 +73,11 @@ CREATE TABLE mailferry.cursor (
   folder TEXT COLLATE "C" NOT NULL,
   uidvalidity BIGINT NOT NULL,
   uidnext BIGINT,
-  messages BIGINT NOT NULL,
+  messages BIGINT,
   modseq BIGINT,
   dst_uidvalidity BIGINT NOT NULL,
   dst_scanned BIGINT NOT NULL,
+  dst_folder TEXT,
   PRIMARY KEY (ledger, folder)
 );
 CREATE TABLE mailferry.fact (

@@ -2,22 +2,15 @@
 
 use rusqlite::Row as SqlRow;
 
-use crate::ledger::columns::read_path;
-use crate::ledger::{Known, Row};
+use crate::ledger::columns::{read_locator, read_path};
+use crate::ledger::{Known, Refused, Row};
+use crate::model::failure::FailureCode;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
 
 pub(super) fn read_row(sql: &SqlRow<'_>) -> rusqlite::Result<Row> {
-    let protocol: String = sql.get(1)?;
-    let locator = if protocol == "POP3" {
-        Locator::Pop3 { uidl: sql.get(5)? }
-    } else {
-        Locator::Imap {
-            folder: read_path(&sql.get::<_, String>(2)?),
-            uidvalidity: sql.get(3)?,
-            uid: sql.get(4)?,
-        }
-    };
+    let (protocol, folder): (String, String) = (sql.get(1)?, sql.get(2)?);
+    let locator = read_locator(&protocol, &folder, sql.get(3)?, sql.get(4)?, sql.get(5)?);
     let date = sql.get::<_, Option<i64>>(7)?.map(|unix| (unix, sql.get::<_, Option<i32>>(8)));
     let date = match date {
         Some((unix, offset)) => Some(InternalDate { unix, offset_minutes: offset?.unwrap_or(0) }),
@@ -56,5 +49,11 @@ pub(super) fn read_row(sql: &SqlRow<'_>) -> rusqlite::Result<Row> {
         destination,
         verdict,
         gone: sql.get(19)?,
+        refused: Refused {
+            code: sql.get::<_, Option<String>>(20)?.and_then(|word| FailureCode::from_word(&word)),
+            limit: sql.get(21)?,
+        },
+        attempts: sql.get(22)?,
+        announced: sql.get(23)?,
     })
 }

@@ -16,6 +16,8 @@ pub(super) struct Kind {
     /// The schema's version, in `PRAGMA user_version`.
     version: i64,
     schema: &'static str,
+    /// What brings a file of the version before to this one; run in one transaction.
+    upgrades: &'static [&'static str],
     settings: &'static str,
     /// What to do about a file that cannot be trusted.
     remedy: &'static str,
@@ -25,8 +27,9 @@ pub(super) struct Kind {
 pub(super) const LEDGER: Kind = Kind {
     name: "ledger",
     application: 0x4d46_7279,
-    version: 1,
+    version: 2,
     schema: include_str!("schema.sql"),
+    upgrades: &[include_str!("upgrade.sql")],
     settings: "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
     remedy: "move the file away and run again: what has arrived is recognised at the destination, nothing is sent twice",
 };
@@ -38,6 +41,7 @@ pub(super) const LOGINS: Kind = Kind {
     application: 0x4d46_6c67,
     version: 1,
     schema: include_str!("logins.sql"),
+    upgrades: &[],
     settings: "PRAGMA journal_mode = TRUNCATE; PRAGMA synchronous = FULL;",
     remedy: "move the file away and run again: refused passwords are then counted from the beginning",
 };
@@ -56,12 +60,37 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path, kind: &Kind) -> 
         }
         return Ok(Ok(()));
     }
-    if let Err(failure) = inspect(connection, path, kind)? {
-        return Ok(Err(failure));
+    let version = match inspect(connection, path, kind)? {
+        Ok(version) => version,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
+    if sound != "ok" {
+        return Ok(Err(unusable(path, "is damaged", kind)));
     }
     // Not before all is known to be well: the journal's mode is written into the file.
     connection.execute_batch(kind.settings)?;
+    upgrade(connection, version, kind)?;
     Ok(Ok(()))
+}
+
+/// Brings a file of an older version to this one: wholly, or not at all when the process ends in the middle.
+fn upgrade(connection: &mut Connection, version: i64, kind: &Kind) -> rusqlite::Result<()> {
+    if version >= kind.version {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Somebody else may have been quicker.
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    for step in kind.upgrades.iter().skip(usize::try_from(version.max(1) - 1).unwrap_or(usize::MAX)) {
+        transaction.execute_batch(step)?;
+        crate::steps::reach();
+    }
+    transaction.pragma_update(None, "user_version", kind.version)?;
+    crate::steps::reach();
+    transaction.commit()?;
+    crate::steps::reach();
+    Ok(())
 }
 
 /// Whether nothing was ever written to a file.
@@ -69,8 +98,9 @@ pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |r| r.get(0))
 }
 
-/// Refuses a file that is not ours, too new or damaged.
-pub(super) fn inspect(connection: &Connection, path: &Path, kind: &Kind) -> rusqlite::Result<Result<()>> {
+/// Refuses a file that is not ours or too new; returns its version. Whether it is sound is looked at when it is opened to
+/// be written, not by everybody who looks: that takes as long as the file is large.
+pub(super) fn inspect(connection: &Connection, path: &Path, kind: &Kind) -> rusqlite::Result<Result<i64>> {
     let application: i64 = connection.query_row("PRAGMA application_id", [], |r| r.get(0))?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |r| r.get(0))?;
     if application != kind.application {
@@ -84,11 +114,7 @@ pub(super) fn inspect(connection: &Connection, path: &Path, kind: &Kind) -> rusq
         ))
         .hint("use the newer version that wrote it")));
     }
-    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
-    if sound != "ok" {
-        return Ok(Err(unusable(path, "is damaged", kind)));
-    }
-    Ok(Ok(()))
+    Ok(Ok(version))
 }
 
 fn unusable(path: &Path, what: &str, kind: &Kind) -> Failure {

@@ -4,6 +4,7 @@ mod columns;
 mod file;
 mod folders;
 mod logins;
+mod pages;
 mod store;
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,12 +19,14 @@ pub use self::store::SqliteStore;
 
 use self::columns::read_row;
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
-use super::columns::{COLUMNS, read_path, write_locator, write_path};
-use super::{Cursor, Foreign, Intent, Known, Ledger, NewRow, Renaming, Row, RowId, Settled};
+use super::columns::{COLUMNS, COLUMNS_1, UNLISTED, UNLISTED_MAX, read_path, write_locator, write_path};
+use super::{
+    Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
+};
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Flags, Verdict};
+use crate::model::message::{Flags, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 
 /// A ledger in a file.
@@ -31,6 +34,8 @@ use crate::model::progress::MessageCounts;
 pub struct SqliteLedger {
     open: Arc<Mutex<Open>>,
     path: PathBuf,
+    /// The columns of a row in the file's format.
+    columns: &'static str,
 }
 
 /// The lock goes after the connection, and both only when no transaction runs any more on a thread of its own.
@@ -55,7 +60,7 @@ impl SqliteLedger {
         let broken = |e: rusqlite::Error| damaged(path, &e, &LEDGER);
         let mut connection = Connection::open(path).map_err(broken)?;
         prepare(&mut connection, path, &LEDGER).map_err(broken)??;
-        Ok(Self::of(connection, claim, path))
+        Ok(Self::of(connection, claim, path, COLUMNS))
     }
 
     /// Opens a ledger to look at; `None` for one that is just being made.
@@ -65,13 +70,15 @@ impl SqliteLedger {
         if is_empty(&connection).map_err(broken)? {
             return Ok(None);
         }
-        inspect(&connection, path, &LEDGER).map_err(broken)??;
+        let version = inspect(&connection, path, &LEDGER).map_err(broken)??;
         connection.pragma_update(None, "query_only", true).map_err(broken)?;
-        Ok(Some(Self::of(connection, None, path)))
+        let columns = if version < 2 { COLUMNS_1 } else { COLUMNS };
+        Ok(Some(Self::of(connection, None, path, columns)))
     }
 
-    fn of(connection: Connection, claim: Option<File>, path: &Path) -> Self {
-        Self { open: Arc::new(Mutex::new(Open { connection, _claim: claim })), path: path.to_owned() }
+    fn of(connection: Connection, claim: Option<File>, path: &Path, columns: &'static str) -> Self {
+        let open = Arc::new(Mutex::new(Open { connection, _claim: claim }));
+        Self { open, path: path.to_owned(), columns }
     }
 
     /// Runs a transaction on a thread that may block.
@@ -109,6 +116,7 @@ fn read_cursor(r: &rusqlite::Row<'_>) -> rusqlite::Result<Cursor> {
         highest_modseq: r.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
         destination_uidvalidity: r.get(4)?,
         destination_scanned: r.get(5)?,
+        destination: r.get::<_, Option<String>>(6)?.map_or_else(FolderPath::default, |text| read_path(&text)),
     })
 }
 
@@ -118,7 +126,7 @@ impl Ledger for SqliteLedger {
         let folder = write_path(folder);
         self.transact(move |t| {
             t.query_row(
-                "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned FROM cursor WHERE folder = ?1",
+                "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder FROM cursor WHERE folder = ?1",
                 [folder],
                 read_cursor,
             )
@@ -129,8 +137,8 @@ impl Ledger for SqliteLedger {
 
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
         self.transact(|t| {
-            t.prepare("SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, folder FROM cursor")?
-                .query_map([], |r| Ok((read_path(&r.get::<_, String>(6)?), read_cursor(r)?)))?
+            t.prepare("SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder, folder FROM cursor")?
+                .query_map([], |r| Ok((read_path(&r.get::<_, String>(7)?), read_cursor(r)?)))?
                 .collect()
         })
         .await
@@ -140,7 +148,7 @@ impl Ledger for SqliteLedger {
         let (folder, cursor) = (write_path(folder), cursor.clone());
         self.transact(move |t| {
             t.execute(
-                "INSERT OR REPLACE INTO cursor VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT OR REPLACE INTO cursor VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 params![
                     folder,
                     cursor.uidvalidity,
@@ -148,7 +156,8 @@ impl Ledger for SqliteLedger {
                     cursor.messages,
                     cursor.highest_modseq.map(u64::cast_signed),
                     cursor.destination_uidvalidity,
-                    cursor.destination_scanned
+                    cursor.destination_scanned,
+                    write_path(&cursor.destination)
                 ],
             )
             .map(drop)
@@ -157,21 +166,110 @@ impl Ledger for SqliteLedger {
     }
 
     async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>> {
-        let folder = write_path(folder);
+        let (folder, columns) = (write_path(folder), self.columns);
         self.transact(move |t| {
-            t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE folder = ?1 ORDER BY id"))?
-                .query_map([folder], read_row)?
-                .collect()
+            let sql = format!(
+                "SELECT {columns} FROM message WHERE folder = ?1 AND protocol <> '{UNLISTED}' ORDER BY id"
+            );
+            t.prepare_cached(&sql)?.query_map([folder], read_row)?.collect()
         })
         .await
+    }
+
+    async fn rows_in(
+        &self,
+        space: &Space,
+        after: Option<&Locator>,
+        upto: Option<&Locator>,
+        limit: usize,
+    ) -> Result<Vec<Row>> {
+        let (space, after, upto) = (space.clone(), after.cloned(), upto.cloned());
+        self.transact(move |t| pages::rows_in(t, &space, after.as_ref(), upto.as_ref(), limit)).await
+    }
+
+    async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
+        let (space, uids) = (space.clone(), uids.to_vec());
+        self.transact(move |t| pages::rows_at(t, &space, &uids)).await
+    }
+
+    async fn rows_of(&self, ids: &[RowId]) -> Result<Vec<Row>> {
+        let ids = ids.to_vec();
+        self.transact(move |t| pages::rows_of(t, &ids)).await
+    }
+
+    async fn count_in(&self, space: &Space) -> Result<u64> {
+        let space = space.clone();
+        self.transact(move |t| pages::count_in(t, &space)).await
+    }
+
+    async fn count_copied(&self, folder: &FolderPath) -> Result<u64> {
+        let folder = write_path(folder);
+        self.transact(move |t| {
+            t.query_row(
+                "SELECT count(*) FROM message WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') AND gone = 0",
+                [folder],
+                |r| r.get(0),
+            )
+        })
+        .await
+    }
+
+    async fn part_void(&self, space: &Space) -> Result<Vec<Row>> {
+        let space = space.clone();
+        self.transact(move |t| pages::part_void(t, &space)).await
+    }
+
+    async fn work(&self, space: &Space, after: RowId, limit: usize) -> Result<Vec<Row>> {
+        let space = space.clone();
+        self.transact(move |t| pages::open(t, &space, &Verdict::Pending, after, limit)).await
+    }
+
+    async fn newest_work(&self, space: &Space, limit: usize) -> Result<Vec<Row>> {
+        let space = space.clone();
+        self.transact(move |t| pages::newest_work(t, &space, limit)).await
+    }
+
+    async fn refused(&self, space: &Space, after: RowId, limit: usize) -> Result<Vec<Row>> {
+        let space = space.clone();
+        let refused = Verdict::Quarantined(String::new());
+        self.transact(move |t| pages::open(t, &space, &refused, after, limit)).await
+    }
+
+    async fn unbound(&self, folder: &FolderPath) -> Result<Vec<Row>> {
+        let folder = write_path(folder);
+        self.transact(move |t| pages::unbound(t, &folder)).await
+    }
+
+    async fn count_unbound(&self) -> Result<u64> {
+        self.transact(pages::count_unbound).await
+    }
+
+    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool> {
+        let (folder, at) = (write_path(folder), write_path(at));
+        self.transact(move |t| {
+            t.prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM message WHERE dst_folder = ?1 AND dst_uidvalidity <> ?2 AND folder = ?3)",
+            )?
+            .query_row(params![at, uidvalidity, folder], |r| r.get(0))
+        })
+        .await
+    }
+
+    async fn unfinished(&self) -> Result<BTreeSet<FolderPath>> {
+        self.transact(pages::unfinished).await
+    }
+
+    async fn identities(&self, except: &BTreeSet<FolderPath>) -> Result<HashMap<Digest, u32>> {
+        let except: BTreeSet<String> = except.iter().map(write_path).collect();
+        self.transact(move |t| pages::identities(t, &except)).await
     }
 
     async fn insert(&self, rows: &[NewRow]) -> Result<Vec<RowId>> {
         let rows = rows.to_vec();
         self.transact(move |t| {
             let mut insert = t.prepare_cached(
-                "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, verdict, reason) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, verdict, \
+                 reason, announced) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?6)",
             )?;
             let mut ids = Vec::with_capacity(rows.len());
             for row in rows {
@@ -198,16 +296,17 @@ impl Ledger for SqliteLedger {
 
     async fn begin_intent(
         &self,
+        source: &FolderPath,
         folder: &FolderPath,
         uidvalidity: u32,
         uidnext: u32,
         rows: &[RowId],
     ) -> Result<i64> {
-        let (folder, rows) = (write_path(folder), rows.to_vec());
+        let (source, folder, rows) = (write_path(source), write_path(folder), rows.to_vec());
         self.transact(move |t| {
             t.execute(
-                "INSERT INTO intent (folder, uidvalidity, uidnext) VALUES (?1, ?2, ?3)",
-                params![folder, uidvalidity, uidnext],
+                "INSERT INTO intent (folder, uidvalidity, uidnext, source) VALUES (?1, ?2, ?3, ?4)",
+                params![folder, uidvalidity, uidnext, source],
             )?;
             let intent = t.last_insert_rowid();
             let mut insert = t.prepare_cached("INSERT INTO intent_message VALUES (?1, ?2)")?;
@@ -226,7 +325,9 @@ impl Ledger for SqliteLedger {
                 "UPDATE message SET verdict = ?2, reason = ?3, exact = coalesce(?4, exact), canonical = coalesce(?5, canonical), \
                  message_id = coalesce(?6, message_id), subject = coalesce(?7, subject), size = coalesce(?8, size), \
                  date = coalesce(?9, date), date_offset = coalesce(?10, date_offset), flags = coalesce(?14, flags), \
-                 dst_folder = ?11, dst_uidvalidity = ?12, dst_uid = ?13 WHERE id = ?1",
+                 dst_folder = ?11, dst_uidvalidity = ?12, dst_uid = ?13, code = ?15, bound = ?16, \
+                 attempts = CASE ?2 WHEN 'Pending' THEN attempts WHEN 'Quarantined' THEN max(attempts, ?17) ELSE 0 END \
+                 WHERE id = ?1",
             )?;
             let mut adopt =
                 t.prepare_cached("DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 AND uid = ?3")?;
@@ -252,7 +353,10 @@ impl Ledger for SqliteLedger {
                     folder,
                     arrival.map(|a| a.uidvalidity),
                     arrival.map(|a| a.uid),
-                    row.flags.map(|flags| flags.to_string())
+                    row.flags.map(|flags| flags.to_string()),
+                    row.refused.code.map(|code| code.to_string()),
+                    row.refused.limit,
+                    NAMED_FROM
                 ])?;
                 if let Some(arrival) = arrival {
                     adopt.execute(params![folder, arrival.uidvalidity, arrival.uid])?;
@@ -269,13 +373,14 @@ impl Ledger for SqliteLedger {
     async fn open_intents(&self) -> Result<Vec<Intent>> {
         self.transact(|t| {
             let mut intents: Vec<Intent> = t
-                .prepare("SELECT id, folder, uidvalidity, uidnext FROM intent ORDER BY id")?
+                .prepare("SELECT id, folder, uidvalidity, uidnext, source FROM intent ORDER BY id")?
                 .query_map([], |r| {
                     Ok(Intent {
                         id: r.get(0)?,
                         folder: read_path(&r.get::<_, String>(1)?),
                         uidvalidity: r.get(2)?,
                         uidnext: r.get(3)?,
+                        source: read_path(&r.get::<_, String>(4)?),
                         rows: Vec::new(),
                     })
                 })?
@@ -340,6 +445,20 @@ impl Ledger for SqliteLedger {
         .await
     }
 
+    async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()> {
+        let (folder, uids) = (write_path(folder), uids.to_vec());
+        self.transact(move |t| {
+            let mut forget = t.prepare_cached(
+                "DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 AND uid = ?3",
+            )?;
+            for uid in uids {
+                forget.execute(params![folder, uidvalidity, uid])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
         let rows = rows.to_vec();
         self.transact(move |t| {
@@ -350,6 +469,35 @@ impl Ledger for SqliteLedger {
             Ok(())
         })
         .await
+    }
+
+    async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()> {
+        let rows = rows.to_vec();
+        self.transact(move |t| {
+            let mut update = t.prepare_cached("UPDATE message SET announced = ?2 WHERE id = ?1")?;
+            for (id, size) in rows {
+                update.execute(params![id, size])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn add_attempts(&self, rows: &[RowId], weight: u32) -> Result<()> {
+        let rows = rows.to_vec();
+        self.transact(move |t| {
+            let mut update = t.prepare_cached("UPDATE message SET attempts = attempts + ?2 WHERE id = ?1")?;
+            for id in rows {
+                update.execute(params![id, weight])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn keep_unlisted(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()> {
+        let (folder, why, messages) = (write_path(folder), why.to_owned(), messages.min(UNLISTED_MAX));
+        self.transact(move |t| pages::keep_unlisted(t, &folder, messages, &why)).await
     }
 
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
@@ -363,6 +511,10 @@ impl Ledger for SqliteLedger {
         .await
     }
 
+    async fn mark_listed(&self, rows: &[RowId]) -> Result<()> {
+        self.for_each(rows, &["UPDATE message SET gone = 0 WHERE id = ?1"]).await
+    }
+
     async fn forget(&self, rows: &[RowId]) -> Result<()> {
         self.for_each(rows, &["DELETE FROM message WHERE id = ?1"]).await
     }
@@ -371,15 +523,15 @@ impl Ledger for SqliteLedger {
         // Under its own number each row is alone.
         self.for_each(
             rows,
-            &["UPDATE message SET uidvalidity = 0, uid = id WHERE id = ?1 AND protocol = 'IMAP'"],
+            &["UPDATE message SET protocol = 'IMAP', uidvalidity = 0, uid = id, uidl = '' WHERE id = ?1"],
         )
         .await
     }
 
     async fn reopen(&self, rows: &[RowId]) -> Result<()> {
         self.for_each(rows, &[
-            "UPDATE message SET verdict = 'Pending', reason = NULL, dst_folder = NULL, dst_uidvalidity = NULL, dst_uid = NULL \
-             WHERE id = ?1 AND gone = 0",
+            "UPDATE message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, dst_folder = NULL, \
+             dst_uidvalidity = NULL, dst_uid = NULL WHERE id = ?1 AND gone = 0",
         ])
         .await
     }
@@ -408,6 +560,10 @@ impl Ledger for SqliteLedger {
         self.rename(source, destination).await
     }
 
+    async fn void_destination(&self) -> Result<()> {
+        self.transact(pages::void_destination).await
+    }
+
     async fn counts(&self) -> Result<MessageCounts> {
         self.transact(|t| {
             let mut counts = MessageCounts::default();
@@ -432,8 +588,9 @@ impl Ledger for SqliteLedger {
     }
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {
+        let columns = self.columns;
         self.transact(move |t| {
-            t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id > ?1 ORDER BY id LIMIT ?2"))?
+            t.prepare_cached(&format!("SELECT {columns} FROM message WHERE id > ?1 ORDER BY id LIMIT ?2"))?
                 .query_map(params![after, limit], read_row)?
                 .collect()
         })

@@ -1,6 +1,7 @@
--- A mailbox's ledger. A change here is a new version in file.rs.
+-- A mailbox's ledger. A change here is a new version in file.rs, with an upgrade from the version before.
 CREATE TABLE message (
-  id INTEGER PRIMARY KEY,
+  -- No number is used twice, also when the row is gone.
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   protocol TEXT NOT NULL,
   folder TEXT NOT NULL,
   uidvalidity INTEGER NOT NULL,
@@ -20,14 +21,20 @@ CREATE TABLE message (
   verdict TEXT NOT NULL,
   reason TEXT,
   gone INTEGER NOT NULL DEFAULT 0,
+  code TEXT,
+  bound INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  announced INTEGER,
   UNIQUE (folder, protocol, uidvalidity, uid, uidl)
 );
 CREATE INDEX message_arrival ON message (dst_folder, dst_uidvalidity, dst_uid);
+CREATE INDEX message_open ON message (folder, id) WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0;
 CREATE TABLE intent (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   folder TEXT NOT NULL,
   uidvalidity INTEGER NOT NULL,
-  uidnext INTEGER NOT NULL
+  uidnext INTEGER NOT NULL,
+  source TEXT NOT NULL
 );
 CREATE TABLE intent_message (
   intent INTEGER NOT NULL REFERENCES intent (id) ON DELETE CASCADE,
@@ -47,9 +54,10 @@ CREATE TABLE cursor (
   folder TEXT PRIMARY KEY,
   uidvalidity INTEGER NOT NULL,
   uidnext INTEGER,
-  messages INTEGER NOT NULL,
+  messages INTEGER,
   modseq INTEGER,
   dst_uidvalidity INTEGER NOT NULL,
-  dst_scanned INTEGER NOT NULL
+  dst_scanned INTEGER NOT NULL,
+  dst_folder TEXT
 ) WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

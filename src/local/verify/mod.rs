@@ -175,7 +175,8 @@ impl Check<'_> {
         let known = self.destination.list_folders().await?;
         let (present, permanent, uidvalidity) = if known.iter().any(|folder| folder.path == *path) {
             let state = self.destination.open(path).await?;
-            let listed = if state.messages == 0 { Vec::new() } else { self.destination.list_from(1).await? };
+            let listed =
+                if state.messages == Some(0) { Vec::new() } else { self.destination.list_from(1).await? };
             (listed, state.permanent_flags, state.uidvalidity)
         } else {
             self.found.figures.differing += 1;
@@ -250,13 +251,21 @@ impl Check<'_> {
                 rows.insert(row.locator.clone(), row);
             }
             self.source.open(folder).await?;
-            for listed in self.source.list().await? {
-                let row = rows.remove(&listed.locator);
-                let left_out = row
-                    .as_ref()
-                    .is_some_and(|row| matches!(row.verdict, Verdict::Excluded(_) | Verdict::Quarantined(_)));
-                if !left_out {
-                    expected.push(Expected { folder: at, listed, row, content: None });
+            let mut after: Option<Locator> = None;
+            loop {
+                let page = self.source.list(after.as_ref()).await?;
+                for listed in page.messages {
+                    let row = rows.remove(&listed.locator);
+                    let left_out = row.as_ref().is_some_and(|row| {
+                        matches!(row.verdict, Verdict::Excluded(_) | Verdict::Shown | Verdict::Quarantined(_))
+                    });
+                    if !left_out {
+                        expected.push(Expected { folder: at, listed, row, content: None });
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
                 }
             }
         }

@@ -115,6 +115,8 @@ impl Tools {
         let rules = Rules {
             neighbours: Neighbours::new(Arc::clone(&self.store), beside),
             daily: self.daily_limit(endpoint),
+            ends: self.ends(at, planned, endpoint)?,
+            leave_refused: record.attempts > 1,
             ..self.rules()?
         };
         progress.enter_phase("logging in");

@@ -37,10 +37,10 @@ use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
 use crate::model::provider::{Kind, by_host};
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::transfer::Rules;
 use crate::transfer::flags::Manners;
 use crate::transfer::neighbours::Neighbours;
 use crate::transfer::pace::Pace;
+use crate::transfer::{Ends, Rules};
 
 /// All that a task of one migration needs; cheap to clone.
 #[derive(Clone)]
@@ -267,6 +267,23 @@ impl Tools {
             daily: None,
             neighbours: Neighbours::default(),
             manners: self.manners(),
+            ends: Ends::default(),
+            leave_refused: false,
+        })
+    }
+
+    /// Whose mailbox is read and whose is written.
+    ///
+    /// # Errors
+    /// Those of the Secrets.
+    fn ends(&self, at: usize, planned: &PlannedMailbox, endpoint: &Endpoint) -> Result<Ends> {
+        let (source, _) = self.source_access(at, planned).at(|| "source".to_owned())?;
+        let (destination, ..) = self.destination_access(planned).at(|| "destination".to_owned())?;
+        let name = |login: &Login| login.authzid.clone().unwrap_or_else(|| login.user.clone());
+        let to = self.spec().destination.endpoint();
+        Ok(Ends {
+            source: Ends::describe(endpoint, &name(&source), &planned.source.to_string()),
+            destination: Ends::describe(&to, &name(&destination), &planned.destination.to_string()),
         })
     }
 }

@@ -275,23 +275,34 @@ impl Upload<'_> {
             self.send_again().await?;
             self.make_room(message.size, shares).await?;
         }
-        let (tag, reception) = self.begin(&message).await?;
+        let (tag, mut reception) = self.begin(&message).await?;
         if reception == Reception::Refused {
             return skip_message(bodies).await;
         }
+        let announced = reception == Reception::GoOn;
         let mut written = false;
         while let Some(chunk) = self.next_chunk(bodies).await? {
+            // Small messages are written in one piece.
+            if written && reception == Reception::GoOn {
+                reception = self.hear_early_answer(&tag, &message)?.unwrap_or(Reception::GoOn);
+            }
             if reception == Reception::GoOn {
-                // Small messages are written in one piece.
-                if written {
-                    self.check_unanswered(&tag, &message)?;
-                }
                 self.session.write(&chunk).await?;
                 written = true;
+            } else if announced {
+                // A literal ends where it was announced to end, whatever was answered (RFC 9051 §4.3), and a server that
+                // takes the rest for commands must find none in it.
+                self.session.write(&vec![b' '; chunk.len()]).await?;
             }
             if shares {
                 message.kept.push(chunk);
             }
+        }
+        if announced && reception != Reception::GoOn {
+            self.session.write(b"\r\n").await?;
+        }
+        if reception == Reception::Refused {
+            return Ok(());
         }
         if reception == Reception::Again {
             self.again.push_back(message);
@@ -418,17 +429,15 @@ impl Upload<'_> {
         self.take_event(event, announced)
     }
 
-    /// Looks whether the command of a message was answered before all of it was written. What is still to come of the message
-    /// would then be taken for commands, so the session ends; what the server said of the message counts.
-    fn check_unanswered(&mut self, tag: &Tag, message: &Message) -> Result<()> {
+    /// Looks whether the command of a message was answered before all of it was written, and how.
+    fn hear_early_answer(&mut self, tag: &Tag, message: &Message) -> Result<Option<Reception>> {
         while let Some(event) = self.session.next_event().now_or_never() {
-            self.take_event(event?, Some((tag, message)))?;
+            let reception = self.take_event(event?, Some((tag, message)))?;
             if !self.in_flight.contains_key(tag.as_bytes()) {
-                return Err(Failure::new(Class::Unreachable, "answered an APPEND before it had the message")
-                    .code(FailureCode::Garbled));
+                return Ok(reception);
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Takes in what the server said.

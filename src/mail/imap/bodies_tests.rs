@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
@@ -95,23 +96,25 @@ fn answer(tag: &str, uids: &[u32], tricks: &BTreeMap<u32, Trick>) -> (String, bo
         match tricks.get(&uid).copied().unwrap_or(Trick::Gone) {
             Trick::Good | Trick::Long => text += &good,
             Trick::SilenceInCompany if alone => text += &good,
-            Trick::Nil => text += &format!("* {uid} FETCH (UID {uid} BODY[] NIL)\r\n"),
-            Trick::Empty => text += &format!("* {uid} FETCH (UID {uid} BODY[] \"\")\r\n"),
-            Trick::Zero => text += &format!("* {uid} FETCH (UID {uid} BODY[] {{0}}\r\n)\r\n"),
+            Trick::Nil => write!(text, "* {uid} FETCH (UID {uid} BODY[] NIL)\r\n").unwrap(),
+            Trick::Empty => write!(text, "* {uid} FETCH (UID {uid} BODY[] \"\")\r\n").unwrap(),
+            Trick::Zero => write!(text, "* {uid} FETCH (UID {uid} BODY[] {{0}}\r\n)\r\n").unwrap(),
             Trick::Silence | Trick::SilenceInCompany | Trick::Gone => {}
             Trick::Under(places) => text += &body(uid, uid + places, uid),
-            Trick::NoUid => text += &format!("* {uid} FETCH (BODY[] {{{size}}}\r\n{whole})\r\n"),
-            Trick::LateUid => text += &format!("* {uid} FETCH (BODY[] {{{size}}}\r\n{whole} UID {uid})\r\n"),
+            Trick::NoUid => write!(text, "* {uid} FETCH (BODY[] {{{size}}}\r\n{whole})\r\n").unwrap(),
+            Trick::LateUid => {
+                write!(text, "* {uid} FETCH (BODY[] {{{size}}}\r\n{whole} UID {uid})\r\n").unwrap();
+            }
             Trick::Twice => text += &[good.as_str(), good.as_str()].concat(),
             Trick::Unasked(places) => {
                 text += &body(uid + places, uid + places, uid + places);
                 text += &good;
             }
-            Trick::Quoted => text += &format!("* {uid} FETCH (UID {uid} BODY[] \"letter {uid}\")\r\n"),
+            Trick::Quoted => write!(text, "* {uid} FETCH (UID {uid} BODY[] \"letter {uid}\")\r\n").unwrap(),
             Trick::No => return (format!("{text}{tag} NO it will not\r\n"), true),
             Trick::Fault => return (format!("{text}{tag} NO [SERVERBUG] it broke\r\n"), true),
             Trick::Short => {
-                text += &format!("* {uid} FETCH (UID {uid} BODY[] {{{}}}\r\n{whole})\r\n", size - 20)
+                write!(text, "* {uid} FETCH (UID {uid} BODY[] {{{}}}\r\n{whole})\r\n", size - 20).unwrap();
             }
             Trick::Closes => {
                 text += &good[..good.len() - 30];

@@ -7,7 +7,7 @@ use super::labels::{ATTRIBUTE, EXTENSION, Spelled, read_labels};
 use super::session::{Session, read_fetch, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_values};
 use crate::mail::FolderState;
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::message::{Flags, InternalDate};
 
 /// How a folder is opened.
@@ -54,7 +54,7 @@ pub fn open_command(session: &Session, folder: &str, access: Access) -> String {
 }
 
 /// As [`open_command`], for a name as the server wrote it, with what is asked where the server does not take it so.
-fn ask_to_open(session: &Session, wire_name: &[u8], access: Access) -> Ask {
+pub(super) fn ask_to_open(session: &Session, wire_name: &[u8], access: Access) -> Ask {
     let verb = format!("{} ", access.verb());
     let plain = Command::new(verb.clone()).name(wire_name);
     if keeps_modseq(session) && wire_name.is_ascii() {
@@ -68,11 +68,11 @@ pub(super) fn keeps_modseq(session: &Session) -> bool {
     (session.offers("CONDSTORE") || session.offers("QRESYNC")) && !session.fails_at("CONDSTORE")
 }
 
-fn check_opened(state: FolderState) -> Result<FolderState> {
+/// Refuses a folder whose messages have no lasting names.
+pub fn check_opened(state: FolderState) -> Result<FolderState> {
     if state.uidvalidity == 0 {
-        return Err(Failure::protocol(
-            "gives the folder no UIDVALIDITY, so its messages have no lasting names",
-        ));
+        let what = "gives the folder no UIDVALIDITY, so its messages have no lasting names";
+        return Err(Failure::protocol(what).code(FailureCode::NoLastingNames));
     }
     Ok(state)
 }
@@ -89,7 +89,7 @@ pub async fn open_and_list_folders(
     mut row: impl FnMut(usize, Row) -> Result<()> + Send,
 ) -> Result<Vec<Result<FolderState>>> {
     let mut asks = Vec::with_capacity(2 * wire_names.len());
-    let list = list_command_of_all(session);
+    let list = list_messages_command(session, 1, None);
     for name in wire_names {
         asks.push(ask_to_open(session, name, Access::Read));
         asks.push(Ask::new(list.clone()).following());
@@ -119,9 +119,9 @@ pub async fn open_and_list_folders(
         opened.push(match (open, list) {
             (Some(Err(failure)), _) => Err(failure),
             // There is nothing that `1:*` could name, and some servers say so with a NO.
-            (_, Some(Err(failure))) if state.messages > 0 => Err(failure),
+            (_, Some(Err(failure))) if state.messages != Some(0) => Err(failure),
             _ => check_opened(state).and_then(|state| {
-                check_complete(rows, (state.messages as usize).saturating_sub(expunged))?;
+                check_complete(rows, (state.messages.unwrap_or(0) as usize).saturating_sub(expunged))?;
                 Ok(state)
             }),
         });
@@ -129,10 +129,11 @@ pub async fn open_and_list_folders(
     Ok(opened)
 }
 
-fn read_opened(line: &[u8], state: &mut FolderState) {
+/// Takes in what a server says while it opens a folder.
+pub fn read_opened(line: &[u8], state: &mut FolderState) {
     if let Some((count, word, _)) = split_numbered(line) {
         if word.eq_ignore_ascii_case(b"EXISTS") {
-            state.messages = count;
+            state.messages = Some(count);
         }
         return;
     }
@@ -190,7 +191,7 @@ pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>>
     let pairs = values.last().and_then(Value::list).unwrap_or_default();
     for pair in pairs.chunks_exact(2) {
         match pair[0].text().unwrap_or_default().to_ascii_uppercase().as_str() {
-            "MESSAGES" => state.messages = pair[1].number().unwrap_or(0),
+            "MESSAGES" => state.messages = pair[1].number(),
             "UIDNEXT" => state.uidnext = pair[1].number(),
             "UIDVALIDITY" => state.uidvalidity = pair[1].number().unwrap_or(0),
             "HIGHESTMODSEQ" => state.highest_modseq = pair[1].number(),
@@ -229,10 +230,10 @@ pub async fn list_messages(
     state: &FolderState,
     mut pick: impl FnMut(Row) -> Result<Option<Row>> + Send,
 ) -> Result<Vec<Row>> {
-    if state.messages == 0 {
+    if state.messages == Some(0) {
         return Ok(Vec::new());
     }
-    let list = list_command_of_all(session);
+    let list = list_messages_command(session, 1, None);
     let mut rows: Vec<Row> = Vec::new();
     let (mut uids, mut expunged) = (Vec::new(), 0);
     session
@@ -247,7 +248,7 @@ pub async fn list_messages(
         .await?;
     uids.sort_unstable();
     uids.dedup();
-    check_complete(uids.len(), (state.messages as usize).saturating_sub(expunged))?;
+    check_complete(uids.len(), (state.messages.unwrap_or(0) as usize).saturating_sub(expunged))?;
     Ok(select_rows(rows, 1))
 }
 
@@ -265,12 +266,12 @@ pub fn list_command_from(from: u32) -> String {
     format!("UID FETCH {from}:* (UID FLAGS INTERNALDATE RFC822.SIZE)")
 }
 
-/// The command that lists the whole open folder, with the labels of its messages where the server has any.
-fn list_command_of_all(session: &Session) -> String {
-    if session.offers(EXTENSION) {
-        return format!("UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE {ATTRIBUTE})");
-    }
-    list_command_from(1)
+/// The command that lists a range of the open folder, to its end where `to` is `None`; with the labels of the messages where
+/// the server has any.
+pub fn list_messages_command(session: &Session, from: u32, to: Option<u32>) -> String {
+    let labels = if session.offers(EXTENSION) { format!(" {ATTRIBUTE}") } else { String::new() };
+    let to = to.map_or_else(|| "*".to_owned(), |to| to.to_string());
+    format!("UID FETCH {from}:{to} (UID FLAGS INTERNALDATE RFC822.SIZE{labels})")
 }
 
 /// The message that a response to a listing FETCH shows; counts the expunged.

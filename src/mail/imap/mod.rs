@@ -11,6 +11,7 @@
 //!   is what is given, and [`flight`] several at once, asked again plainly where a server fails at what it offers.
 //! - [`survey`] lists the folders of a mailbox; [`folders`] opens one and lists what is in it.
 //! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
+//! - [`listing`] lists the open folder, page by page or what changed in it.
 //! - [`literals`] tries literals that do not wait, before mail goes by them.
 //! - [`account`] asks what a server tells of itself and of the account.
 //! - [`labels`] decides which of its folders a message of Gmail is carried from.
@@ -25,6 +26,7 @@ pub mod destination;
 pub mod flight;
 pub mod folders;
 pub mod labels;
+pub mod listing;
 mod literals;
 pub mod login;
 pub mod names;

@@ -125,7 +125,7 @@ mod tests {
             prefix in prop::sample::select(vec!["", "INBOX.", "INBOX/", "~/"]),
         ) {
             let mut spelling = spelling(if dotted { '.' } else { '/' }, prefix);
-            let named = name_folders(&mut spelling, wires.iter().map(|wire| wire.as_bytes()));
+            let named = name_folders(&mut spelling, wires.iter().map(String::as_bytes));
             let mut seen = HashMap::new();
             for (wire, named) in &named {
                 let text = std::str::from_utf8(wire).unwrap();

@@ -169,7 +169,7 @@ pub async fn list_inbox(session: &mut Session) -> Result<Option<Vec<(u32, u64)>>
     let (mut state, mut recent) = (FolderState::default(), 0);
     let opened = session.run("EXAMINE INBOX", |line| {
         match split_numbered(line) {
-            Some((count, word, _)) if word.eq_ignore_ascii_case(b"EXISTS") => state.messages = count,
+            Some((count, word, _)) if word.eq_ignore_ascii_case(b"EXISTS") => state.messages = Some(count),
             Some((count, word, _)) if word.eq_ignore_ascii_case(b"RECENT") => recent = count,
             _ => {}
         }

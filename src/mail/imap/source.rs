@@ -1,16 +1,24 @@
 //! An IMAP mailbox that mail is read from. Folders are opened with EXAMINE and bodies taken with PEEK, so nothing at the
 //! source changes, not even a flag.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::bodies::{WantedUid, fetch_bodies};
-use super::folders::{Access, Row, list_messages, open_and_list_folders, open_folder, select_rows};
+use super::command::Ask;
+use super::folders::{
+    Access, Row, ask_to_open, check_count, check_opened, keeps_modseq, list_messages_command, open_folder,
+    read_listed, read_opened,
+};
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
+use super::listing::{self, PAGE, Page, Progress, begin_list, end_list, list_page, lowest_processed};
 use super::session::Session;
 use super::survey::survey_mailbox;
-use crate::mail::{BodySender, Folder, FolderState, Listed, Source, Survey, Wanted};
+use crate::mail::{
+    BodySender, Changes, Folder, FolderState, Gone, Listed, Listing, Since, Source, Survey, Wanted,
+};
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Failure, Place, Result};
 use crate::model::folder::FolderPath;
@@ -32,8 +40,19 @@ pub struct ImapSource {
     known: Known,
     /// What the server said at the beginning, until somebody asks.
     surveyed: Option<Survey>,
-    open: Option<(FolderPath, FolderState)>,
+    open: Option<Open>,
+    /// How many messages each folder was said to hold when all were listed.
+    sizes: HashMap<FolderPath, u32>,
     tally: Option<LabelTally>,
+}
+
+/// The open folder.
+#[derive(Debug)]
+struct Open {
+    path: FolderPath,
+    uidvalidity: u32,
+    progress: Progress,
+    sieve: Option<Sieve>,
 }
 
 impl ImapSource {
@@ -51,13 +70,14 @@ impl ImapSource {
     /// Those of the session.
     pub async fn with_labels(mut session: Session, rule: LabelRule) -> Result<Self> {
         let (known, survey) = learn(&mut session, &rule).await?;
-        Ok(Self { session, rule, known, surveyed: Some(survey), open: None, tally: None })
+        let sizes = sizes_of(&survey);
+        Ok(Self { session, rule, known, surveyed: Some(survey), open: None, sizes, tally: None })
     }
 
     /// Takes over one more session of a mailbox that is known; costs no turn.
     pub fn beside(session: Session, known: Known) -> Self {
         let rule = LabelRule::default();
-        Self { session, rule, known, surveyed: None, open: None, tally: None }
+        Self { session, rule, known, surveyed: None, open: None, sizes: HashMap::new(), tally: None }
     }
 
     /// What further sessions of the mailbox need to know.
@@ -65,8 +85,61 @@ impl ImapSource {
         &self.known
     }
 
-    fn sieve(&self, folder: &FolderPath) -> Option<Sieve> {
-        self.known.homes.as_ref().map(|homes| homes.sieve(folder))
+    /// Notes that a folder is open and that its list begins.
+    fn begin(&mut self, folder: &Folder, state: &FolderState) {
+        self.open = Some(Open {
+            path: folder.path.clone(),
+            uidvalidity: state.uidvalidity,
+            progress: Progress::of(state),
+            sieve: self.known.homes.as_ref().map(|homes| homes.sieve(&folder.path)),
+        });
+    }
+
+    /// Keeps what a list told of labels, once it has come to its end.
+    fn finish(&mut self, listing: &Listing) {
+        if listing.next.is_none() {
+            let sieve = self.open.as_mut().and_then(|open| open.sieve.take());
+            self.tally = sieve.map(Sieve::into_tally);
+        }
+    }
+
+    /// Opens a folder and lists it in one flight.
+    async fn open_and_list_at_once(&mut self, folder: &Folder) -> Result<(FolderState, Listing)> {
+        let open = ask_to_open(&self.session, &folder.wire_name, Access::Read);
+        let list = list_messages_command(&self.session, 1, None);
+        let asks = [open, Ask::new(list).following()];
+        let mut state = FolderState::default();
+        let mut rows: Vec<Row> = Vec::new();
+        let ended = self.session.ask_all(&asks, |at, line| {
+            if at == 0 {
+                read_opened(line, &mut state);
+                return Ok(());
+            }
+            rows.extend(read_listed(line, &mut 0)?);
+            check_count(rows.len())
+        });
+        let mut ended = ended.await?.into_iter();
+        if let Some(opened) = ended.next() {
+            opened?;
+        }
+        let state = check_opened(state)?;
+        self.begin(folder, &state);
+        let open = self.open.as_mut().ok_or_else(no_folder)?;
+        let page = match ended.next() {
+            // There is nothing that `1:*` could name, and some servers say so with a NO.
+            Some(Err(failure)) if state.messages != Some(0) => return Err(failure),
+            Some(Ok(said)) if lowest_processed(&said).is_some() => {
+                // The server has a limit: page by page it says how far it came.
+                list_page(&mut self.session, &mut open.progress, 1).await?
+            }
+            _ => {
+                let rows = begin_list(&mut open.progress, rows);
+                end_list(&mut self.session, &mut open.progress, rows, 1).await?
+            }
+        };
+        let listing = open.take(page)?;
+        self.finish(&listing);
+        Ok((state, listing))
     }
 }
 
@@ -86,12 +159,31 @@ fn pick(sieve: Option<&mut Sieve>, row: Row) -> Result<Option<Row>> {
     }
 }
 
-fn listed(path: &FolderPath, uidvalidity: u32, row: Row) -> Listed {
-    Listed {
-        locator: Locator::Imap { folder: path.clone(), uidvalidity, uid: row.uid },
-        size: row.size,
-        date: row.date,
-        flags: Some(row.flags),
+fn sizes_of(survey: &Survey) -> HashMap<FolderPath, u32> {
+    let sizes = survey.states.iter().filter_map(|(path, state)| Some((path.clone(), state.messages?)));
+    sizes.collect()
+}
+
+impl Open {
+    fn locate(&self, uid: u32) -> Locator {
+        Locator::Imap { folder: self.path.clone(), uidvalidity: self.uidvalidity, uid }
+    }
+
+    fn listed(&self, row: Row) -> Listed {
+        let flags = Some(row.flags);
+        Listed { locator: self.locate(row.uid), place: row.uid, size: row.size, date: row.date, flags }
+    }
+
+    /// The messages of a page that are carried from this folder.
+    fn take(&mut self, page: Page) -> Result<Listing> {
+        let last = page.rows.last().map(|row| row.uid).filter(|_| !page.complete);
+        let mut messages = Vec::with_capacity(page.rows.len());
+        for row in page.rows {
+            if let Some(row) = pick(self.sieve.as_mut(), row)? {
+                messages.push(self.listed(row));
+            }
+        }
+        Ok(Listing { messages, next: last.map(|uid| self.locate(uid)), unlisted: page.unlisted })
     }
 }
 
@@ -111,6 +203,7 @@ impl Source for ImapSource {
         }
         let (known, survey) = learn(&mut self.session, &self.rule).await?;
         self.known = known;
+        self.sizes = sizes_of(&survey);
         Ok(survey)
     }
 
@@ -119,37 +212,58 @@ impl Source for ImapSource {
         let state = open_folder(&mut self.session, &folder.wire_name, Access::Read)
             .await
             .at(|| folder.path.to_string())?;
-        self.open = Some((folder.path.clone(), state.clone()));
+        self.begin(folder, &state);
         Ok(state)
     }
 
-    async fn list(&mut self) -> Result<Vec<Listed>> {
-        let (path, state) = self.open.as_ref().ok_or_else(no_folder)?;
-        let mut sieve = self.sieve(path);
-        let listed_rows = list_messages(&mut self.session, state, |row| pick(sieve.as_mut(), row)).await;
-        let rows = listed_rows.at(|| path.to_string())?;
-        self.tally = sieve.map(Sieve::into_tally);
-        Ok(rows.into_iter().map(|row| listed(path, state.uidvalidity, row)).collect())
+    async fn list(&mut self, after: Option<&Locator>) -> Result<Listing> {
+        let open = self.open.as_mut().ok_or_else(no_folder)?;
+        let from = match after {
+            Some(Locator::Imap { uid, .. }) => uid.saturating_add(1),
+            _ => 1,
+        };
+        let page = list_page(&mut self.session, &mut open.progress, from).await;
+        let listing = page.and_then(|page| open.take(page)).at(|| open.path.to_string())?;
+        self.finish(&listing);
+        Ok(listing)
     }
 
-    async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Vec<Listed>)> {
+    async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Listing)> {
+        // What may be large is not asked for before its size is known.
+        if self.sizes.get(&folder.path).is_some_and(|messages| *messages > PAGE) {
+            let state = self.open(folder).await?;
+            return Ok((state, self.list(None).await?));
+        }
         self.open = None;
-        let mut rows = Vec::new();
-        let mut sieve = self.sieve(&folder.path);
-        let names = [folder.wire_name.as_slice()];
-        let opened = open_and_list_folders(&mut self.session, &names, |_, row| {
-            rows.extend(pick(sieve.as_mut(), row)?);
-            Ok(())
+        self.open_and_list_at_once(folder).await.at(|| folder.path.to_string())
+    }
+
+    async fn open_changed(
+        &mut self,
+        folder: &Folder,
+        since: &Since,
+    ) -> Result<(FolderState, Option<Changes>)> {
+        if self.known.homes.is_some() || !keeps_modseq(&self.session) {
+            return Ok((self.open(folder).await?, None));
+        }
+        self.open = None;
+        let opened = async {
+            let open = ask_to_open(&self.session, &folder.wire_name, Access::Read);
+            let (state, changed) = listing::open_changed(&mut self.session, open, since).await?;
+            Ok((check_opened(state)?, changed))
+        };
+        let (state, news) = opened.await.at(|| folder.path.to_string())?;
+        self.begin(folder, &state);
+        let open = self.open.as_ref().ok_or_else(no_folder)?;
+        let changes = news.map(|told| Changes {
+            fresh: told.fresh.into_iter().map(|row| open.listed(row)).collect(),
+            flags: told.flags.into_iter().map(|(uid, flags)| (open.locate(uid), flags)).collect(),
+            listed: told.known.into_iter().map(|row| open.listed(row)).collect(),
+            gone: told.present.map_or(Gone::None, |present| {
+                Gone::AllBut(present.into_iter().map(|uid| open.locate(uid)).collect())
+            }),
         });
-        let opened = opened.await.at(|| folder.path.to_string())?.pop().ok_or_else(no_folder)?;
-        let state = opened.at(|| folder.path.to_string())?;
-        self.open = Some((folder.path.clone(), state.clone()));
-        self.tally = sieve.map(Sieve::into_tally);
-        let rows = select_rows(rows, 1);
-        Ok((
-            state.clone(),
-            rows.into_iter().map(|row| listed(&folder.path, state.uidvalidity, row)).collect(),
-        ))
+        Ok((state, changes))
     }
 
     fn take_tally(&mut self) -> Option<LabelTally> {
@@ -157,10 +271,10 @@ impl Source for ImapSource {
     }
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {
-        let (path, _) = self.open.as_ref().ok_or_else(no_folder)?;
+        let path = &self.open.as_ref().ok_or_else(no_folder)?.path;
         let uid_of = |w: &Wanted| match w.locator {
             Locator::Imap { uid, .. } => Ok(WantedUid { key: w.key, uid, size: Some(w.size) }),
-            Locator::Pop3 { .. } => {
+            Locator::Pop3 { .. } | Locator::Unlisted { .. } => {
                 Err(Failure::internal("a message of another protocol was asked for by IMAP"))
             }
         };

@@ -314,13 +314,13 @@ mod tests {
         let name = |line: &str| read(line).map(|(_, _, name)| String::from_utf8(name).unwrap());
         for (line, expected) in [
             (r#"LIST (\HasNoChildren) "/" "a b""#, Some("a b")),
-            (r#"list NIL NIL a"#, Some("a")),
+            ("list NIL NIL a", Some("a")),
             ("LIST () \"/\" {3}\r\na\r\n", Some("a\r\n")),
             (r#"LIST () "/" NIL"#, Some("NIL")),
-            (r#"LSUB () / x"#, Some("x")),
+            ("LSUB () / x", Some("x")),
             ("LIST", None),
             (r#"LIST (() "/" x"#, None),
-            (r#"STATUS x (MESSAGES 1)"#, None),
+            ("STATUS x (MESSAGES 1)", None),
         ] {
             assert_eq!(name(line).as_deref(), expected, "{line}");
         }

@@ -412,6 +412,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -520,7 +522,7 @@ mod tests {
         ] {
             theirs.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
             match wire.read(&mut [0; 100]).await {
-                Ok(_) => heard.push_str(&format!("{:?}\n", wire.take_event())),
+                Ok(_) => writeln!(heard, "{:?}", wire.take_event()).unwrap(),
                 Err(error) => heard.push_str(&error.to_string()),
             }
         }

@@ -17,7 +17,7 @@ use crate::mail::network::Network;
 use crate::mail::spool::{Spool, send};
 use crate::mail::tls::Trust;
 use crate::mail::words::Asked as At;
-use crate::mail::{BodyEvent, BodySender, Folder, FolderState, Listed, Source, Wanted};
+use crate::mail::{BodyEvent, BodySender, Folder, FolderState, Listed, Listing, Source, Wanted};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
@@ -209,7 +209,7 @@ impl Pop3Source {
     fn entry(&self, locator: &Locator) -> Option<Entry> {
         match locator {
             Locator::Pop3 { uidl } => self.drop.as_ref()?.get(uidl).cloned(),
-            Locator::Imap { .. } => None,
+            Locator::Imap { .. } | Locator::Unlisted { .. } => None,
         }
     }
 
@@ -394,20 +394,27 @@ impl Source for Pop3Source {
         self.broken |= stat.is_err();
         let (messages, _) = stat.at(|| place)?;
         self.counted = messages;
-        Ok(FolderState { messages, ..FolderState::default() })
+        Ok(FolderState { messages: Some(messages), ..FolderState::default() })
     }
 
-    async fn list(&mut self) -> Result<Vec<Listed>> {
+    /// A maildrop is listed whole: POP3 has no means to ask for a part.
+    async fn list(&mut self, after: Option<&Locator>) -> Result<Listing> {
+        if after.is_some() {
+            return Ok(Listing::default());
+        }
         let place = self.place();
         let entries = self.list_unplaced().await;
         self.broken |= entries.is_err();
         let list = |(uidl, entry): (String, Entry)| Listed {
             locator: Locator::Pop3 { uidl },
+            place: entry.number,
             size: entry.size,
             date: None,
             flags: None,
         };
-        Ok(entries.at(|| place)?.into_iter().map(list).collect())
+        let mut messages: Vec<Listed> = entries.at(|| place)?.into_iter().map(list).collect();
+        messages.sort_by(|a, b| a.locator.cmp(&b.locator));
+        Ok(Listing { messages, next: None, unlisted: self.unlisted.into() })
     }
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {

@@ -21,6 +21,7 @@ use crate::transfer::mapping::plan_folders;
 use crate::transfer::neighbours::Neighbours;
 
 /// What a server takes, and what it says where it does not.
+#[allow(clippy::struct_excessive_bools, reason = "each is a way of its own")]
 #[derive(Debug, Clone)]
 struct Ways {
     /// Names that differ in case or Unicode form are one; says so, or says OK and makes nothing.
@@ -151,6 +152,8 @@ fn no_rules() -> Rules {
         daily: None,
         neighbours: Neighbours::default(),
         manners: Manners::default(),
+        ends: crate::transfer::Ends::default(),
+        leave_refused: false,
     }
 }
 

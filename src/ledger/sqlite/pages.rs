@@ -1,0 +1,215 @@
+//! Questions about many rows: pages of a folder in the order of its locators, what is left to do, and steps that concern a
+//! folder or the whole mailbox. Each runs in the transaction that it is given.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rusqlite::{Transaction, params};
+
+use super::columns::read_row;
+use crate::ledger::columns::{COLUMNS, UNLISTED, read_path, write_path, write_place, write_protocol};
+use crate::ledger::{Row, RowId, Space};
+use crate::model::failure::FailureCode;
+use crate::model::folder::FolderPath;
+use crate::model::identity::Digest;
+use crate::model::message::{Locator, Verdict};
+
+/// The rows of a name space.
+const IN_SPACE: &str = "folder = ?1 AND protocol = ?2 AND uidvalidity = ?3";
+
+fn bound(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+pub(super) fn rows_in(
+    t: &Transaction<'_>,
+    space: &Space,
+    after: Option<&Locator>,
+    upto: Option<&Locator>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Row>> {
+    let (after_uid, after_uidl) = after.map_or((-1, ""), |at| {
+        let (uid, uidl) = write_place(at);
+        (i64::from(uid), uidl)
+    });
+    let (upto_uid, upto_uidl) = upto.map_or((i64::MAX, ""), |at| {
+        let (uid, uidl) = write_place(at);
+        (i64::from(uid), uidl)
+    });
+    let sql = format!(
+        "SELECT {COLUMNS} FROM message WHERE {IN_SPACE} AND (uid, uidl) > (?4, ?5) AND (uid, uidl) <= (?6, ?7) \
+         ORDER BY uid, uidl LIMIT ?8"
+    );
+    let protocol = write_protocol(space.protocol);
+    t.prepare_cached(&sql)?
+        .query_map(
+            params![
+                write_path(&space.folder),
+                protocol,
+                space.uidvalidity,
+                after_uid,
+                after_uidl,
+                upto_uid,
+                upto_uidl,
+                bound(limit)
+            ],
+            read_row,
+        )?
+        .collect()
+}
+
+pub(super) fn rows_at(t: &Transaction<'_>, space: &Space, uids: &[u32]) -> rusqlite::Result<Vec<Row>> {
+    let sql = format!("SELECT {COLUMNS} FROM message WHERE {IN_SPACE} AND uid = ?4 AND uidl = ''");
+    let mut select = t.prepare_cached(&sql)?;
+    let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
+    let mut found = Vec::with_capacity(uids.len());
+    for uid in uids {
+        let rows = select.query_map(params![folder, protocol, space.uidvalidity, uid], read_row)?;
+        for row in rows {
+            found.push(row?);
+        }
+    }
+    found.sort_by(|a, b| a.locator.cmp(&b.locator));
+    Ok(found)
+}
+
+pub(super) fn rows_of(t: &Transaction<'_>, ids: &[RowId]) -> rusqlite::Result<Vec<Row>> {
+    let mut select = t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))?;
+    let mut found = Vec::with_capacity(ids.len());
+    for id in ids {
+        for row in select.query_map([id], read_row)? {
+            found.push(row?);
+        }
+    }
+    found.sort_by_key(|row| row.id);
+    Ok(found)
+}
+
+pub(super) fn count_in(t: &Transaction<'_>, space: &Space) -> rusqlite::Result<u64> {
+    let sql = format!("SELECT count(*) FROM message WHERE {IN_SPACE} AND gone = 0");
+    let protocol = write_protocol(space.protocol);
+    t.query_row(&sql, params![write_path(&space.folder), protocol, space.uidvalidity], |r| r.get(0))
+}
+
+pub(super) fn part_void(t: &Transaction<'_>, space: &Space) -> rusqlite::Result<Vec<Row>> {
+    let others =
+        format!("folder = ?1 AND NOT (protocol = ?2 AND uidvalidity = ?3) AND protocol <> '{UNLISTED}'");
+    let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
+    t.execute(
+        &format!(
+            "DELETE FROM message WHERE {others} AND (canonical IS NULL OR verdict IN ('Pending', 'Excluded', 'Shown'))"
+        ),
+        params![folder, protocol, space.uidvalidity],
+    )?;
+    t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE {others} ORDER BY id"))?
+        .query_map(params![folder, protocol, space.uidvalidity], read_row)?
+        .collect()
+}
+
+/// Rows with a verdict that leaves something to do.
+pub(super) fn open(
+    t: &Transaction<'_>,
+    space: &Space,
+    verdict: &Verdict,
+    after: RowId,
+    limit: usize,
+) -> rusqlite::Result<Vec<Row>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM message WHERE folder = ?1 AND verdict IN ('Pending', 'Quarantined') AND gone = 0 \
+         AND id > ?4 AND protocol = ?2 AND uidvalidity = ?3 AND verdict = ?5 ORDER BY id LIMIT ?6"
+    );
+    let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
+    let values = params![folder, protocol, space.uidvalidity, after, verdict.word(), bound(limit)];
+    t.prepare_cached(&sql)?.query_map(values, read_row)?.collect()
+}
+
+pub(super) fn newest_work(t: &Transaction<'_>, space: &Space, limit: usize) -> rusqlite::Result<Vec<Row>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM message WHERE {IN_SPACE} AND verdict = 'Pending' AND gone = 0 ORDER BY id DESC LIMIT ?4"
+    );
+    let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
+    let mut rows: Vec<Row> = t
+        .prepare_cached(&sql)?
+        .query_map(params![folder, protocol, space.uidvalidity, bound(limit)], read_row)?
+        .collect::<rusqlite::Result<_>>()?;
+    rows.reverse();
+    Ok(rows)
+}
+
+pub(super) fn unbound(t: &Transaction<'_>, folder: &str) -> rusqlite::Result<Vec<Row>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM message WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') \
+         AND dst_uid IS NULL ORDER BY id"
+    );
+    t.prepare_cached(&sql)?.query_map([folder], read_row)?.collect()
+}
+
+pub(super) fn count_unbound(t: &Transaction<'_>) -> rusqlite::Result<u64> {
+    // The index by arrival holds them at its beginning.
+    t.query_row(
+        "SELECT count(*) FROM message WHERE dst_uid IS NULL AND verdict IN ('Delivered', 'DeliveredAltered')",
+        [],
+        |r| r.get(0),
+    )
+}
+
+pub(super) fn unfinished(t: &Transaction<'_>) -> rusqlite::Result<BTreeSet<FolderPath>> {
+    let sql = format!(
+        "SELECT DISTINCT folder FROM message WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0 \
+         AND protocol <> '{UNLISTED}'"
+    );
+    t.prepare(&sql)?.query_map([], |r| Ok(read_path(&r.get::<_, String>(0)?)))?.collect()
+}
+
+pub(super) fn identities(
+    t: &Transaction<'_>,
+    except: &BTreeSet<String>,
+) -> rusqlite::Result<HashMap<Digest, u32>> {
+    let mut counts = HashMap::new();
+    let mut select =
+        t.prepare("SELECT folder, canonical FROM message WHERE canonical IS NOT NULL AND verdict <> 'Shown' AND gone = 0")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        if !except.contains(row.get_ref(0)?.as_str()?) {
+            *counts.entry(Digest(row.get(1)?)).or_insert(0) += 1;
+        }
+    }
+    Ok(counts)
+}
+
+pub(super) fn keep_unlisted(
+    t: &Transaction<'_>,
+    folder: &str,
+    messages: u64,
+    why: &str,
+) -> rusqlite::Result<()> {
+    t.execute(
+        "DELETE FROM message WHERE folder = ?1 AND protocol = ?2 AND uid > ?3",
+        params![folder, UNLISTED, messages],
+    )?;
+    let known: u64 = t.query_row(
+        "SELECT count(*) FROM message WHERE folder = ?1 AND protocol = ?2",
+        params![folder, UNLISTED],
+        |r| r.get(0),
+    )?;
+    let mut insert = t.prepare_cached(
+        "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, flags, verdict, reason, code) \
+         VALUES (?1, ?2, 0, ?3, '', 0, '', 'Quarantined', ?4, ?5)",
+    )?;
+    for number in known + 1..=messages {
+        insert.execute(params![UNLISTED, folder, number, why, FailureCode::NotListed.to_string()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn void_destination(t: &Transaction<'_>) -> rusqlite::Result<()> {
+    t.execute_batch(
+        "DELETE FROM message WHERE gone = 1;
+         UPDATE message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, attempts = 0,
+           dst_folder = NULL, dst_uidvalidity = NULL, dst_uid = NULL
+           WHERE verdict IN ('Delivered', 'DeliveredAltered', 'Pending')
+           OR (verdict = 'Quarantined' AND protocol <> 'UNLISTED');
+         DELETE FROM intent;
+         DELETE FROM foreign_message;
+         DELETE FROM cursor;",
+    )
+}

@@ -1,0 +1,57 @@
+-- From format 1 to format 2, in one transaction: numbers that are used once, reasons that later passes can judge, attempts,
+-- and the source folder of each intent.
+ALTER TABLE message RENAME TO message_1;
+DROP INDEX message_arrival;
+CREATE TABLE message (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  protocol TEXT NOT NULL,
+  folder TEXT NOT NULL,
+  uidvalidity INTEGER NOT NULL,
+  uid INTEGER NOT NULL,
+  uidl TEXT NOT NULL,
+  size INTEGER NOT NULL,
+  date INTEGER,
+  date_offset INTEGER,
+  flags TEXT NOT NULL,
+  exact BLOB,
+  canonical BLOB,
+  message_id TEXT,
+  subject TEXT,
+  dst_folder TEXT,
+  dst_uidvalidity INTEGER,
+  dst_uid INTEGER,
+  verdict TEXT NOT NULL,
+  reason TEXT,
+  gone INTEGER NOT NULL DEFAULT 0,
+  code TEXT,
+  bound INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  announced INTEGER,
+  UNIQUE (folder, protocol, uidvalidity, uid, uidl)
+);
+INSERT INTO message (id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, message_id,
+  subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone)
+  SELECT id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, message_id,
+  subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone FROM message_1;
+DROP TABLE message_1;
+CREATE INDEX message_arrival ON message (dst_folder, dst_uidvalidity, dst_uid);
+CREATE INDEX message_open ON message (folder, id) WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0;
+-- Intents are few, and none lasts longer than the next pass: their numbers need not be unique for ever.
+ALTER TABLE intent ADD COLUMN source TEXT NOT NULL DEFAULT '[]';
+UPDATE intent SET source = coalesce((SELECT m.folder FROM intent_message AS i JOIN message AS m ON m.id = i.message
+  WHERE i.intent = intent.id LIMIT 1), '[]');
+ALTER TABLE cursor RENAME TO cursor_1;
+CREATE TABLE cursor (
+  folder TEXT PRIMARY KEY,
+  uidvalidity INTEGER NOT NULL,
+  uidnext INTEGER,
+  messages INTEGER,
+  modseq INTEGER,
+  dst_uidvalidity INTEGER NOT NULL,
+  dst_scanned INTEGER NOT NULL,
+  dst_folder TEXT
+) WITHOUT ROWID;
+INSERT INTO cursor SELECT c.folder, uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned,
+  (SELECT m.dst_folder FROM message AS m WHERE m.folder = c.folder AND m.dst_folder IS NOT NULL ORDER BY m.id DESC LIMIT 1)
+  FROM cursor_1 AS c;
+DROP TABLE cursor_1;

@@ -1,0 +1,355 @@
+//! Carries what waits in the ledger for one folder, in windows, each under an intent of its own. Messages at which sessions
+//! ended before go last, and those that were refused are tried once more: each alone, so that one odd message costs
+//! nobody else anything.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::Ordering;
+
+use super::candidates::Candidates;
+use super::diff::FlagChange;
+use super::folder::{FolderPass, keep_flags, settled};
+use super::listing::ROWS_AT_ONCE;
+use super::pipeline::{Copied, Sending, Work, copy_window};
+use crate::ledger::{ALONE_FROM, NAMED_FROM, Refused, Row, RowId, Settled, Space};
+use crate::mail::{FolderState, Listed};
+use crate::model::failure::{Class, Failure, FailureCode, Result, Side, Spoils};
+use crate::model::message::{Flags, Verdict};
+use crate::model::protocol::Protocol;
+
+/// Messages of one intent: what may be in doubt after a crash is looked for among at most so many.
+const WINDOW_MESSAGES: usize = 500;
+/// Messages of one intent where a session ended at one of them, and nobody knows at which.
+const WINDOW_SUSPECTS: usize = 10;
+/// Announced bytes of one intent; one larger message makes an intent of its own.
+const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What is common to the windows of a folder.
+struct Carrying<'a> {
+    space: &'a Space,
+    arrived: &'a FolderState,
+    doubtful: &'a BTreeSet<RowId>,
+    /// Flags of messages in doubt, where the ledger holds those that a copy may have as well.
+    now: &'a HashMap<RowId, Flags>,
+    /// The UID from which on the next message arrives.
+    uidnext: u32,
+    /// Messages that were refused by now, which are not tried twice in a pass.
+    refused: HashSet<RowId>,
+}
+
+impl FolderPass<'_> {
+    /// Carries everything that waits: what is ordinary first, then what sessions ended at, then what was refused.
+    pub(super) async fn carry(
+        &mut self,
+        space: &Space,
+        arrived: &FolderState,
+        candidates: &mut Candidates,
+        changes: &mut Vec<FlagChange>,
+        (doubtful, now): (&BTreeSet<RowId>, &HashMap<RowId, Flags>),
+    ) -> Result<()> {
+        let uidnext = arrived.uidnext.unwrap_or(1);
+        let mut carrying = Carrying { space, arrived, doubtful, now, uidnext, refused: HashSet::new() };
+        let mut suspects: Vec<Work> = Vec::new();
+        if let Some(most) = self.rules.most_per_folder {
+            let before = self.ledger.count_copied(&space.folder).await?;
+            let most = usize::try_from(u64::from(most).saturating_sub(before)).unwrap_or(usize::MAX);
+            let rows = self.ledger.newest_work(space, most).await?;
+            self.carry_rows(rows, &mut carrying, candidates, changes, &mut suspects).await?;
+        } else {
+            let mut after = 0;
+            loop {
+                let rows = self.ledger.work(space, after, ROWS_AT_ONCE).await?;
+                let Some(last) = rows.last() else { break };
+                after = last.id;
+                self.carry_rows(rows, &mut carrying, candidates, changes, &mut suspects).await?;
+            }
+        }
+        let (alone, few): (Vec<Work>, Vec<Work>) =
+            suspects.into_iter().partition(|work| work.attempts >= ALONE_FROM);
+        for window in few.chunks(WINDOW_SUSPECTS) {
+            self.carry_window(window, &mut carrying, candidates, changes).await?;
+        }
+        for window in alone.chunks(1) {
+            self.carry_window(window, &mut carrying, candidates, changes).await?;
+        }
+        if self.rules.leave_refused {
+            return Ok(());
+        }
+        self.carry_refused(&mut carrying, candidates, changes).await
+    }
+
+    /// Carries the ordinary ones of some rows, and puts the others aside.
+    async fn carry_rows(
+        &mut self,
+        rows: Vec<Row>,
+        carrying: &mut Carrying<'_>,
+        candidates: &mut Candidates,
+        changes: &mut Vec<FlagChange>,
+        suspects: &mut Vec<Work>,
+    ) -> Result<()> {
+        self.progress.expect(rows.len() as u64, rows.iter().map(|row| row.size).sum());
+        let mut ordinary = Vec::with_capacity(rows.len());
+        for row in rows {
+            let work = carrying.work_of(row);
+            if work.attempts == 0 { ordinary.push(work) } else { suspects.push(work) }
+        }
+        for window in windows(&ordinary) {
+            self.carry_window(window, carrying, candidates, changes).await?;
+        }
+        Ok(())
+    }
+
+    /// Tries once more what was refused before, unless the reason still holds.
+    async fn carry_refused(
+        &mut self,
+        carrying: &mut Carrying<'_>,
+        candidates: &mut Candidates,
+        changes: &mut Vec<FlagChange>,
+    ) -> Result<()> {
+        let limits = &self.destination.facts().capabilities;
+        let limit = limits.values("APPENDLIMIT").find_map(|limit| limit.parse::<u64>().ok());
+        let mut after = 0;
+        loop {
+            let rows = self.ledger.refused(carrying.space, after, ROWS_AT_ONCE).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.id;
+            for row in rows.into_iter().filter(|row| !still_holds(row, limit)) {
+                if carrying.refused.contains(&row.id) {
+                    continue;
+                }
+                self.ledger.reopen(&[row.id]).await?;
+                self.progress.expect(1, row.size);
+                let work = carrying.work_of(row);
+                self.carry_window(&[work], carrying, candidates, changes).await?;
+            }
+        }
+    }
+
+    /// Copies one window under an intent of its own.
+    async fn carry_window(
+        &mut self,
+        window: &[Work],
+        carrying: &mut Carrying<'_>,
+        candidates: &mut Candidates,
+        changes: &mut Vec<FlagChange>,
+    ) -> Result<()> {
+        let (folder, arrived, uidnext) = (&self.plan.destination, carrying.arrived, carrying.uidnext);
+        let permanent = arrived.permanent_flags.clone();
+        let manners = self.rules.manners;
+        let kept = move |flags: &Flags| manners.wanted(keep_flags(flags, permanent.as_ref()));
+        let keep_flags = |flags: &Flags| manners.at_once(kept(flags));
+        let rules = self.rules;
+        let judge = move |size, date| rules.judge(size, date);
+        if self.halt.load(Ordering::Relaxed) {
+            return Err(Failure::new(Class::Interrupted, "stopped because another session failed"));
+        }
+        if let Some(daily) = &self.rules.daily {
+            daily.spend(self.ledger, window.iter().map(|w| w.listed.size).sum()).await?;
+        }
+        let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
+        let source = &self.plan.source.path;
+        let intent = self.ledger.begin_intent(source, folder, arrived.uidvalidity, uidnext, &rows).await?;
+        let sending = Sending {
+            list_from: arrived.uidnext.map(|_| uidnext),
+            keep_flags: &keep_flags,
+            judge: &judge,
+            pace: &rules.pace,
+            progress: self.progress,
+        };
+        let copying = copy_window(self.source, self.destination, folder, window, candidates, sending);
+        let mut copied = tokio::select! {
+            copied = copying => copied,
+            // Somebody else may carry the mailbox by now: nothing more may be sent. The sessions go with this pass.
+            lost = self.ledger.lost() => return Err(lost),
+        };
+        self.outcome.sent += copied.sent;
+        self.outcome.bytes += copied.bytes;
+        self.outcome.recognised += copied.recognised.len() as u64;
+        self.outcome.marked += copied.marked;
+        let mut failure = copied.failure.take();
+        if failure.is_none() {
+            failure = self.excuse_refusals(&mut copied, arrived).await;
+        }
+        // An arrival counts once it was seen, whatever else went wrong, as long as the destination still answers.
+        let mut seen = false;
+        if copied.all_answered {
+            match self.prove(window, &mut copied, arrived, uidnext).await {
+                Ok(()) => seen = true,
+                Err(broken) => failure = failure.or(Some(broken)),
+            }
+        }
+        if !seen {
+            self.note_unproven(window, &copied).await?;
+            leave_in_doubt(&mut copied);
+        }
+        self.note_window(window, &copied, changes, &kept, arrived);
+        let ended = (copied.all_answered && seen).then_some(intent);
+        self.ledger.settle(&copied.settled, ended).await?;
+        carrying.refused.extend(copied.settled.iter().filter(|s| is_refused(s)).map(|s| s.id));
+        self.ledger.mark_gone(&copied.vanished).await?;
+        if let Some(failure) = failure {
+            self.count_attempts(window, &copied, &failure).await?;
+            return Err(failure.at(folder.to_string()));
+        }
+        let highest = copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid).max();
+        carrying.uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid + 1));
+        Ok(())
+    }
+
+    /// Finds what arrived, checks it, and brings its flags in order.
+    async fn prove(
+        &mut self,
+        window: &[Work],
+        copied: &mut Copied,
+        arrived: &FolderState,
+        uidnext: u32,
+    ) -> Result<()> {
+        if copied.present.is_none() {
+            // It was not opened anew behind the last message, and what is open may show itself as it was before.
+            self.destination.open(&self.plan.destination).await?;
+        }
+        self.locate(copied, arrived, uidnext).await?;
+        let checked = self.check(copied, arrived, uidnext).await?;
+        self.outcome.sizes_checked += checked.sizes;
+        self.outcome.digests_checked += checked.digests;
+        self.mend_flags(window, copied, &checked, arrived).await
+    }
+
+    /// Counts that a session ended at some messages. One at which sessions end each time is named, so that the others go on.
+    async fn count_attempts(&mut self, window: &[Work], copied: &Copied, failure: &Failure) -> Result<()> {
+        let by_peer = matches!(failure.class, Class::Unreachable | Class::Protocol);
+        if failure.spoils() != Spoils::Session || !by_peer {
+            return Ok(());
+        }
+        let answered: BTreeSet<RowId> = copied.settled.iter().map(|settled| settled.id).collect();
+        let suspects: Vec<RowId> = match failure.side {
+            Some(Side::Source) => copied.under_way.into_iter().collect(),
+            _ => copied.begun.iter().copied().filter(|row| !answered.contains(row)).collect(),
+        };
+        let weight = if suspects.len() == 1 { ALONE_FROM } else { 1 };
+        self.ledger.add_attempts(&suspects, weight).await?;
+        let ([work], [suspect]) = (window, suspects.as_slice()) else { return Ok(()) };
+        if work.row != *suspect || work.attempts + weight < NAMED_FROM {
+            return Ok(());
+        }
+        let side = failure.side.unwrap_or(Side::Destination);
+        let why =
+            format!("the session with the {side} ends at this message each time: {}", failure.sentence());
+        let named = Settled {
+            refused: Refused { code: Some(FailureCode::EndsSessions), limit: None },
+            ..settled(*suspect, None, Verdict::Quarantined(why))
+        };
+        // Its intent stays open: whether a copy arrived all the same is looked for before it is tried again.
+        self.ledger.settle(&[named], None).await
+    }
+
+    /// A folder that was removed while it was filled takes no message: that is no message's fault, and the next pass makes
+    /// it anew.
+    async fn excuse_refusals(&mut self, copied: &mut Copied, arrived: &FolderState) -> Option<Failure> {
+        if !copied.settled.iter().any(is_refused) {
+            return None;
+        }
+        let folder = &self.plan.destination;
+        // STATUS alone may speak of what the session still holds open.
+        let still_there = match self.destination.list_folders().await {
+            Ok(listed) if listed.iter().any(|other| other.path == *folder) => {
+                self.destination.status(folder).await.map(|now| now.uidvalidity == arrived.uidvalidity)
+            }
+            Ok(_) => Ok(false),
+            Err(failure) => Err(failure),
+        };
+        match still_there {
+            Ok(true) => None,
+            Err(failure) if !failure.leaves_the_session() => Some(failure.side(Side::Destination)),
+            Ok(false) | Err(_) => {
+                copied.settled.retain(|settled| !is_refused(settled));
+                let what = "the folder was removed at the destination while it was being filled";
+                let failure = Failure::new(Class::Refused, what).code(FailureCode::NoSuchFolder);
+                Some(failure.side(Side::Destination).hint("the next pass makes it again and goes on"))
+            }
+        }
+    }
+
+    /// Notes findings and the flags that recognised messages still need.
+    fn note_window(
+        &mut self,
+        window: &[Work],
+        copied: &Copied,
+        changes: &mut Vec<FlagChange>,
+        keep: &dyn Fn(&Flags) -> Flags,
+        arrived: &FolderState,
+    ) {
+        let listed: HashMap<RowId, &Listed> = window.iter().map(|w| (w.row, &w.listed)).collect();
+        for flags in listed.values().filter_map(|l| l.flags.as_ref()) {
+            let lost = self.rules.manners.wanted(flags.minus(&keep(flags)));
+            self.keywords_lost.extend(lost.iter().map(str::to_owned));
+        }
+        for recognised in &copied.recognised {
+            let Some(flags) = listed.get(&recognised.row).and_then(|l| l.flags.clone()) else { continue };
+            let before = &recognised.flags;
+            let asks = copied.passed.get(&recognised.row).is_some_and(|passed| passed.asks_receipt);
+            let mark = self.receipt_mark(asks, arrived);
+            let change = FlagChange {
+                row: recognised.row,
+                at: None,
+                add: self.rules.manners.wanted(flags.minus(before)).iter().chain(mark.iter()).collect(),
+                remove: self.rules.manners.wanted(before.minus(&flags)),
+                all: flags,
+            };
+            if !change.add.is_empty() || !change.remove.is_empty() {
+                changes.push(change);
+            }
+        }
+    }
+}
+
+fn is_refused(settled: &Settled) -> bool {
+    matches!(settled.verdict, Verdict::Quarantined(_))
+}
+
+impl Carrying<'_> {
+    /// A row as it is to be copied.
+    fn work_of(&self, row: Row) -> Work {
+        // POP3 has no flags, and a copy that is recognised keeps those that it has.
+        let flags = (self.space.protocol != Protocol::Pop3)
+            .then(|| self.now.get(&row.id).cloned().unwrap_or_else(|| row.flags.clone()));
+        let tried = if self.doubtful.contains(&row.id) { row.flags } else { Flags::default() };
+        let listed = Listed { locator: row.locator, place: 0, size: row.size, date: row.date, flags };
+        Work { row: row.id, listed, tried, attempts: row.attempts, known: row.known }
+    }
+}
+
+/// Whether the reason for which a message was refused is the case still: it is over a limit, which the destination tells
+/// again.
+fn still_holds(row: &Row, limit: Option<u64>) -> bool {
+    row.refused.code == Some(FailureCode::TooLarge) && limit.is_some_and(|limit| row.size > limit)
+}
+
+/// Nobody saw these arrivals: they wait, with the places at which the destination says that they are.
+fn leave_in_doubt(copied: &mut Copied) {
+    let recognised: BTreeSet<RowId> = copied.recognised.iter().map(|recognised| recognised.row).collect();
+    for settled in &mut copied.settled {
+        if settled.verdict.is_delivered() && !recognised.contains(&settled.id) {
+            settled.verdict = Verdict::Pending;
+        }
+    }
+}
+
+/// Parts the work into windows by count and bytes.
+fn windows(work: &[Work]) -> Vec<&[Work]> {
+    let mut windows = Vec::new();
+    let mut start = 0;
+    let mut bytes = 0;
+    for (at, message) in work.iter().enumerate() {
+        let full = at - start >= WINDOW_MESSAGES || bytes + message.listed.size > WINDOW_BYTES;
+        if full && at > start {
+            windows.push(&work[start..at]);
+            start = at;
+            bytes = 0;
+        }
+        bytes += message.listed.size;
+    }
+    if start < work.len() {
+        windows.push(&work[start..]);
+    }
+    windows
+}

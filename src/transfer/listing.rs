@@ -1,0 +1,342 @@
+//! Brings the ledger in step with the list of a source folder, page by page: what is new becomes a row that waits, what
+//! changed is noted, what went is marked. The source's own count is held against its list, and what it counts and does not
+//! list is a refused row of its own.
+
+use std::collections::BTreeSet;
+
+use super::diff::{Diff, FlagChange, compare};
+use super::folder::{FolderPass, Reconciled, Told, new_row, settled};
+use crate::ledger::{Cursor, NewRow, RowId, Settled, Space};
+use crate::mail::{Changes, FolderState, Gone, Listed};
+use crate::model::failure::{Result, Side};
+use crate::model::message::{Flags, Locator, Verdict};
+
+/// Rows of the ledger that are looked at and written in one transaction: this keeps what a crash repeats, and what is in
+/// memory twice, small.
+pub(super) const ROWS_AT_ONCE: usize = 1000;
+/// Changed flags that are kept until the list has come to its end. Beyond that they are carried before: a list that turns out
+/// to be of other messages then has changed the flags of some.
+const CHANGES_MAX: usize = 50_000;
+/// The reason of messages that are counted and not listed.
+const UNLISTED: &str = "the server counts this message in the folder and does not list it";
+
+/// One run through a list.
+#[derive(Default)]
+struct Run {
+    reconciled: Reconciled,
+    /// Locator up to which the ledger's rows were compared.
+    compared: Option<Locator>,
+    /// Messages that the server counts beyond its list.
+    unlisted: u64,
+    /// Whether all UIDs turned out to be given anew.
+    renumbered: bool,
+}
+
+impl FolderPass<'_> {
+    /// Brings the ledger in step with the source folder. Rows in doubt keep the flags that a copy may have.
+    pub(super) async fn reconcile(
+        &mut self,
+        space: &Space,
+        state: &FolderState,
+        cursor: Option<&Cursor>,
+        told: Told,
+        doubtful: &BTreeSet<RowId>,
+    ) -> Result<Reconciled> {
+        if has_gone_back(cursor, state) {
+            self.renumber(space).await?;
+        }
+        let first = match told {
+            Told::Changes(changes) => {
+                if let Some(reconciled) = self.take_changes(space, state, changes, doubtful).await? {
+                    return Ok(reconciled);
+                }
+                None
+            }
+            Told::Page(listing) => Some(listing),
+            Told::Nothing => None,
+        };
+        let mut run = self.go_through(space, first, doubtful).await?;
+        if run.renumbered {
+            self.renumber(space).await?;
+            run = self.go_through(space, None, doubtful).await?;
+        }
+        // A message that is known and not shown this time is not lost to us; only what nobody ever saw is.
+        let unlisted = run.unlisted.saturating_sub(run.reconciled.gone.len() as u64);
+        if run.unlisted > 0 {
+            // The list is not whole, so absence proves nothing.
+            run.reconciled.gone.clear();
+        }
+        self.ledger.keep_unlisted(&self.plan.source.path, unlisted, UNLISTED).await?;
+        if let Some(tally) = self.source.take_tally() {
+            self.tallies.insert(self.plan.source.path.clone(), tally);
+        }
+        Ok(run.reconciled)
+    }
+
+    /// Voids all UIDs of a folder: they name other messages now.
+    async fn renumber(&mut self, space: &Space) -> Result<()> {
+        tracing::info!(
+            folder = %self.plan.source.path,
+            "the source gave its UIDs anew under the same UIDVALIDITY: its messages are recognised by their content"
+        );
+        loop {
+            let rows = self.ledger.rows_in(space, None, None, ROWS_AT_ONCE).await?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            self.ledger.detach(&rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+        }
+    }
+
+    /// Goes through the whole list once.
+    async fn go_through(
+        &mut self,
+        space: &Space,
+        first: Option<crate::mail::Listing>,
+        doubtful: &BTreeSet<RowId>,
+    ) -> Result<Run> {
+        let mut run = Run::default();
+        let mut listing = match first {
+            Some(listing) => listing,
+            None => self.list(None).await?,
+        };
+        loop {
+            let next = listing.next.take();
+            run.unlisted = listing.unlisted;
+            self.compare_page(space, listing.messages, next.as_ref(), doubtful, &mut run).await?;
+            if run.renumbered {
+                return Ok(run);
+            }
+            let Some(after) = next else { return Ok(run) };
+            listing = self.list(Some(&after)).await?;
+        }
+    }
+
+    async fn list(&mut self, after: Option<&Locator>) -> Result<crate::mail::Listing> {
+        self.source.list(after).await.map_err(|failure| failure.side(Side::Source))
+    }
+
+    /// Compares a page, which ends at `upto` or with the list, with the ledger's rows of the same stretch.
+    async fn compare_page(
+        &mut self,
+        space: &Space,
+        page: Vec<Listed>,
+        upto: Option<&Locator>,
+        doubtful: &BTreeSet<RowId>,
+        run: &mut Run,
+    ) -> Result<()> {
+        let mut page = page.into_iter().peekable();
+        loop {
+            let rows = self.ledger.rows_in(space, run.compared.as_ref(), upto, ROWS_AT_ONCE).await?;
+            // As far as these rows go; the last stretch goes to the end of the page.
+            let end =
+                if rows.len() < ROWS_AT_ONCE { None } else { rows.last().map(|row| row.locator.clone()) };
+            let mut listed = Vec::new();
+            while let Some(next) = page.next_if(|next| end.as_ref().is_none_or(|end| next.locator <= *end)) {
+                listed.push(next);
+            }
+            let diff = compare(rows, listed);
+            if diff.renumbered {
+                run.renumbered = true;
+                return Ok(());
+            }
+            self.keep(diff, doubtful, &mut run.reconciled).await?;
+            let Some(end) = end else {
+                run.compared = upto.cloned();
+                return Ok(());
+            };
+            run.compared = Some(end);
+        }
+    }
+
+    /// Writes down what a comparison found.
+    async fn keep(
+        &mut self,
+        diff: Diff,
+        doubtful: &BTreeSet<RowId>,
+        reconciled: &mut Reconciled,
+    ) -> Result<()> {
+        let Diff { fresh, pending, excluded, flags, gone, back, announced, replaced, .. } = diff;
+        if !replaced.is_empty() {
+            self.ledger.detach(&replaced).await?;
+        }
+        for part in fresh.chunks(ROWS_AT_ONCE) {
+            let rows: Vec<NewRow> = part
+                .iter()
+                .map(|listed| new_row(listed, self.rules.judge(listed.size, listed.date)))
+                .collect();
+            self.ledger.insert(&rows).await?;
+        }
+        self.judge_again(&pending, &excluded).await?;
+        let mut tried = Vec::new();
+        for (row, listed, before) in pending {
+            let now = listed.flags.unwrap_or_default();
+            if doubtful.contains(&row) {
+                // If this attempt is cut off too, the next one knows all the flags that a copy may have.
+                if !now.minus(&before).is_empty() {
+                    tried.push((row, before.iter().chain(now.iter()).collect::<Flags>()));
+                }
+                reconciled.now.insert(row, now);
+            } else if now != before {
+                tried.push((row, now));
+            }
+        }
+        if !tried.is_empty() {
+            self.ledger.save_flags(&tried).await?;
+        }
+        if !announced.is_empty() {
+            self.ledger.save_announced(&announced).await?;
+        }
+        if !back.is_empty() {
+            self.ledger.mark_listed(&back).await?;
+        }
+        reconciled.flags.extend(flags);
+        reconciled.gone.extend(gone);
+        self.spill_flags(reconciled).await
+    }
+
+    /// Messages that wait may be left out by now, and such that were left out may be wanted.
+    async fn judge_again(
+        &mut self,
+        pending: &[(RowId, Listed, Flags)],
+        excluded: &[(RowId, Listed)],
+    ) -> Result<()> {
+        let judge = |listed: &Listed| self.rules.judge(listed.size, listed.date);
+        let wanted = excluded.iter().filter(|(_, listed)| judge(listed) == Verdict::Pending);
+        let wanted: Vec<RowId> = wanted.map(|(row, _)| *row).collect();
+        if !wanted.is_empty() {
+            self.ledger.reopen(&wanted).await?;
+        }
+        let left_out: Vec<Settled> = pending
+            .iter()
+            .map(|(row, listed, _)| (row, judge(listed)))
+            .filter(|(_, verdict)| *verdict != Verdict::Pending)
+            .map(|(row, verdict)| settled(*row, None, verdict))
+            .collect();
+        if left_out.is_empty() { Ok(()) } else { self.ledger.settle(&left_out, None).await }
+    }
+
+    /// Carries flags over before the list has come to its end, where they are too many to be kept.
+    async fn spill_flags(&mut self, reconciled: &mut Reconciled) -> Result<()> {
+        while reconciled.flags.len() > CHANGES_MAX {
+            let part: Vec<FlagChange> = reconciled.flags.drain(..ROWS_AT_ONCE).collect();
+            let arrived = self.destination.open(&self.plan.destination).await;
+            let arrived = arrived.map_err(|failure| failure.side(Side::Destination))?;
+            self.carry_some_flags(&part, &arrived).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what the source says that changed; `None` where it does not add up to what the source says it holds.
+    async fn take_changes(
+        &mut self,
+        space: &Space,
+        state: &FolderState,
+        changes: Changes,
+        doubtful: &BTreeSet<RowId>,
+    ) -> Result<Option<Reconciled>> {
+        let mut reconciled = Reconciled::default();
+        let uids = |locators: &mut dyn Iterator<Item = &Locator>| -> Vec<u32> {
+            let uid = |locator: &Locator| match locator {
+                Locator::Imap { uid, .. } => Some(*uid),
+                Locator::Pop3 { .. } | Locator::Unlisted { .. } => None,
+            };
+            let mut uids: Vec<u32> = locators.filter_map(uid).collect();
+            // A server may tell of one message twice.
+            uids.sort_unstable();
+            uids.dedup();
+            uids
+        };
+        let fresh = changes.fresh.len() as u64;
+        if let Gone::AllBut(present) = &changes.gone {
+            reconciled.gone = self.find_gone(space, present).await?;
+        }
+        let known = self.ledger.count_in(space).await?;
+        let left = (known + fresh).checked_sub(reconciled.gone.len() as u64);
+        if left != state.messages.map(u64::from) {
+            return Ok(None);
+        }
+        for part in changes.listed.chunks(ROWS_AT_ONCE) {
+            let rows = self.ledger.rows_at(space, &uids(&mut part.iter().map(|l| &l.locator))).await?;
+            let seen = compare(rows, part.to_vec());
+            if seen.renumbered || !seen.replaced.is_empty() {
+                // The UIDs name other messages: only the whole list tells which.
+                return Ok(None);
+            }
+        }
+        for part in changes.flags.chunks(ROWS_AT_ONCE) {
+            let rows = self.ledger.rows_at(space, &uids(&mut part.iter().map(|(at, _)| at))).await?;
+            for row in rows {
+                let Some((_, now)) = part.iter().rev().find(|(at, _)| *at == row.locator) else { continue };
+                match row.verdict {
+                    Verdict::Delivered | Verdict::DeliveredAltered(_) => {
+                        reconciled.flags.extend(FlagChange::of(&row, now.clone()));
+                    }
+                    Verdict::Pending if doubtful.contains(&row.id) => {
+                        let tried: Flags = row.flags.iter().chain(now.iter()).collect();
+                        self.ledger.save_flags(&[(row.id, tried)]).await?;
+                        reconciled.now.insert(row.id, now.clone());
+                    }
+                    Verdict::Pending | Verdict::Quarantined(_) => {
+                        self.ledger.save_flags(&[(row.id, now.clone())]).await?;
+                    }
+                    Verdict::Excluded(_) | Verdict::Shown => {}
+                }
+            }
+        }
+        let fresh = compare(
+            self.ledger.rows_at(space, &uids(&mut changes.fresh.iter().map(|l| &l.locator))).await?,
+            changes.fresh,
+        );
+        self.keep(Diff { gone: Vec::new(), ..fresh }, doubtful, &mut reconciled).await?;
+        Ok(Some(reconciled))
+    }
+
+    /// The rows of a folder whose messages are not among those that are there.
+    async fn find_gone(&mut self, space: &Space, present: &[Locator]) -> Result<Vec<RowId>> {
+        let mut gone = Vec::new();
+        let mut after: Option<Locator> = None;
+        let mut present = present.iter().peekable();
+        loop {
+            let rows = self.ledger.rows_in(space, after.as_ref(), None, ROWS_AT_ONCE).await?;
+            let Some(last) = rows.last() else { return Ok(gone) };
+            after = Some(last.locator.clone());
+            for row in rows.iter().filter(|row| !row.gone) {
+                while present.next_if(|at| **at < row.locator).is_some() {}
+                if present.peek().is_none_or(|at| **at != row.locator) {
+                    gone.push(row.id);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a server's UIDNEXT went back under the same UIDVALIDITY, which it must never do (RFC 9051 §2.3.1.1): then its UIDs
+/// name other messages.
+fn has_gone_back(cursor: Option<&Cursor>, state: &FolderState) -> bool {
+    let before = cursor.filter(|cursor| cursor.uidvalidity == state.uidvalidity).and_then(|c| c.uidnext);
+    state.uidvalidity != 0 && before.zip(state.uidnext).is_some_and(|(before, now)| now < before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uidnext_that_went_back_voids_the_uids() {
+        let cursor = |uidvalidity, uidnext| Cursor { uidvalidity, uidnext, ..Cursor::default() };
+        let state = |uidvalidity, uidnext| FolderState { uidvalidity, uidnext, ..FolderState::default() };
+        for (before, now, expected) in [
+            (cursor(5, Some(4)), state(5, Some(4)), false),
+            (cursor(5, Some(4)), state(5, Some(9)), false),
+            (cursor(5, Some(4)), state(5, Some(3)), true),
+            (cursor(4, Some(4)), state(5, Some(3)), false),
+            (cursor(5, None), state(5, Some(3)), false),
+            (cursor(5, Some(4)), state(5, None), false),
+            (cursor(0, Some(4)), state(0, Some(3)), false),
+        ] {
+            assert_eq!(has_gone_back(Some(&before), &now), expected, "{before:?} {now:?}");
+        }
+        assert!(!has_gone_back(None, &state(5, Some(1))));
+    }
+}
