@@ -160,7 +160,8 @@ impl Fetch<'_> {
         let asked = self.in_flight.front_mut()?;
         let at = asked.uids.binary_search(&uid).ok()?;
         let is_its_turn = at == asked.next;
-        asked.next = asked.next.max(at + 1);
+        // From then on nothing tells which message comes, if one is missing or comes under another's UID.
+        asked.next = if is_its_turn { at + 1 } else { usize::MAX };
         self.open.get(&uid).copied().filter(|_| is_its_turn)
     }
 
