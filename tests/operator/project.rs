@@ -201,7 +201,7 @@ impl Project {
                 "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\nstringData: {data}\n"
             );
         };
-        secret("new", "{username: nobody@new.test, password: own-secret}");
+        secret("new", "{masterUser: nobody, masterPassword: own-secret}");
         for Expected { domain, mailboxes, .. } in DOMAINS {
             let name = domain.trim_end_matches(".test");
             if domain == "master.test" {

@@ -132,9 +132,12 @@ async fn ask(session: &mut Session, way: Way) -> Result<Told> {
                 }
             } else {
                 match read_list(line) {
-                    Ok(Some((attributes, delimiter, name))) => match (at, way) {
-                        (0, _) => told.spelling.delimiter = told.spelling.delimiter.or(delimiter),
-                        (2, Way::Plain) => drop(told.subscribed.insert(name)),
+                    // A server may carry out both lists at once (Dovecot does), so the word tells which one speaks.
+                    Ok(Some((_, _, name))) if word.eq_ignore_ascii_case(b"LSUB") => {
+                        told.subscribed.insert(name);
+                    }
+                    Ok(Some((attributes, delimiter, name))) => match at {
+                        0 => told.spelling.delimiter = told.spelling.delimiter.or(delimiter),
                         _ => {
                             told.delimiter = told.delimiter.or(delimiter);
                             if at == 1 {
@@ -175,9 +178,11 @@ async fn ask(session: &mut Session, way: Way) -> Result<Told> {
         _ => {}
     }
     if way != Way::Plain && matches!(besides, Some(Ok(_))) {
-        let with_options: BTreeSet<&Vec<u8>> =
-            told.listed.iter().skip(plain.len()).map(|(name, _)| name).collect();
-        if plain.iter().any(|name| !with_options.contains(name)) {
+        let mut shown: HashMap<&Vec<u8>, usize> = HashMap::new();
+        for (name, _) in &told.listed {
+            *shown.entry(name).or_default() += 1;
+        }
+        if plain.iter().any(|name| shown.get(name).is_none_or(|times| *times < 2)) {
             session.forgo("LIST-EXTENDED");
         }
     }
