@@ -136,16 +136,16 @@ async fn ask(session: &mut Session, way: Way) -> Result<Told> {
                     Ok(Some((_, _, name))) if word.eq_ignore_ascii_case(b"LSUB") => {
                         told.subscribed.insert(name);
                     }
-                    Ok(Some((attributes, delimiter, name))) => match at {
-                        0 => told.spelling.delimiter = told.spelling.delimiter.or(delimiter),
-                        _ => {
-                            told.delimiter = told.delimiter.or(delimiter);
-                            if at == 1 {
-                                plain.insert(name.clone());
-                            }
-                            told.listed.push((name, attributes));
+                    Ok(Some((_, delimiter, _))) if at == 0 => {
+                        told.spelling.delimiter = told.spelling.delimiter.or(delimiter);
+                    }
+                    Ok(Some((attributes, delimiter, name))) => {
+                        told.delimiter = told.delimiter.or(delimiter);
+                        if at == 1 {
+                            plain.insert(name.clone());
                         }
-                    },
+                        told.listed.push((name, attributes));
+                    }
                     Err(_) if told.unreadable.len() < UNREADABLE_MAX => {
                         told.unreadable.push(cut(&printable_bytes(line), UNREADABLE_LENGTH));
                     }
