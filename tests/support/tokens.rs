@@ -324,7 +324,10 @@ impl State {
         let encode = |part: Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
         let head = encode(json!({"alg": "HS256", "typ": "JWT"}));
         let end = now + i64::try_from(lifetime).unwrap();
-        let claims = json!({"sub": subject, "iat": now, "exp": end, "jti": number.to_string()});
+        // Entra ID dates a token five minutes back, since those who check it have clocks of their own: Dovecot's time() may lag
+        // by a tick, and to it a token of this very second would not have been issued yet.
+        let issued = now - 300;
+        let claims = json!({"sub": subject, "iat": issued, "exp": end, "jti": number.to_string()});
         let text = format!("{head}.{}", encode(claims));
         let token = format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(hmac(&self.key, text.as_bytes())));
         let mut document = json!({"token_type": "Bearer", "access_token": token, "expires_in": lifetime});
