@@ -2,7 +2,6 @@
 //! does besides discovery and reports.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,11 +22,9 @@ use mailferry::model::failure::Result;
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
-use mailferry::transfer::flags::Manners;
 use mailferry::transfer::lanes::{Lane, MoreLanes};
-use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
-use mailferry::transfer::{Ends, PassOutcome, Rules, sync_mailbox, sync_mailbox_in_lanes};
+use mailferry::transfer::{PassOutcome, Rules, sync_mailbox, sync_mailbox_in_lanes};
 
 use crate::Job;
 
@@ -83,21 +80,7 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
     let ledger = store.claim("bench").await?;
     let old = Side::new(protocol, job.source, job)?;
     let new = Side::new(Protocol::Imap, job.destination, job)?;
-    let rules = Rules {
-        folders: Vec::new(),
-        exclude: Rules::exclude_patterns(&[])?,
-        max_message_bytes: None,
-        most_per_folder: None,
-        since: None,
-        depth: Depth::Sampled,
-        settle: Duration::from_secs(10),
-        pace: Arc::default(),
-        daily: None,
-        neighbours: Neighbours::default(),
-        manners: Manners::default(),
-        ends: Ends::default(),
-        leave_refused: false,
-    };
+    let rules = Rules { depth: Depth::Sampled, settle: Duration::from_secs(10), ..Rules::default() };
     let progress = MailboxProgress::default();
     let open_new = async { ImapDestination::new(new.log_in().await?).await };
     if protocol == Protocol::Pop3 {

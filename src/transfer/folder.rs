@@ -78,10 +78,11 @@ impl FolderPass<'_> {
     /// Those of the sessions and of the ledger; the next pass goes on where this one stopped.
     pub async fn run(&mut self, barrier: &Barrier) -> Result<()> {
         let plan = self.plan;
-        self.progress.enter_phase(&plan.source.path.to_string());
         if let Some(why) = &plan.excluded {
             return self.exclude(why).await;
         }
+        // A server may take minutes for a huge folder.
+        self.progress.enter_phase(&format!("opening {}", plan.source.path));
         let cursor = self.ledger.cursor(&plan.source.path).await?;
         let is_gone = plan.is_gone_at_destination() && !barrier.concerns(&plan.source.path);
         if is_gone && !self.has_news(cursor.as_ref()).await? {
@@ -96,6 +97,7 @@ impl FolderPass<'_> {
         let (opened, arrived) = tokio::join!(open, self.destination.open(&plan.destination));
         let (state, told) = opened.map_err(|failure| failure.side(Side::Source))?;
         let arrived = arrived.map_err(|failure| failure.side(Side::Destination))?;
+        self.progress.enter_phase(&plan.source.path.to_string());
         let in_doubt = barrier.concerns(&plan.source.path);
         let unchanged = cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, plan, &state, &arrived));
         if !in_doubt && self.same_rules && !self.unfinished && unchanged {

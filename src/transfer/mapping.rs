@@ -184,11 +184,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::record::Depth;
-    use crate::transfer::flags::Manners;
     use crate::transfer::names::Signs;
-    use crate::transfer::neighbours::Neighbours;
-    use std::time::Duration;
 
     fn folder(path: &str, special_use: Option<SpecialUse>) -> Folder {
         let path = FolderPath::from_slashes(path);
@@ -204,21 +200,11 @@ mod tests {
 
     fn rules(folders: &[(&str, &str)], exclude: &[&str]) -> Rules {
         let path = FolderPath::from_slashes;
+        let patterns: Vec<String> = exclude.iter().map(|p| (*p).to_owned()).collect();
         Rules {
             folders: folders.iter().map(|(from, to)| (path(from), path(to))).collect(),
-            exclude: Rules::exclude_patterns(&exclude.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>())
-                .unwrap(),
-            max_message_bytes: None,
-            most_per_folder: None,
-            since: None,
-            depth: Depth::Sizes,
-            settle: Duration::ZERO,
-            pace: std::sync::Arc::default(),
-            daily: None,
-            neighbours: Neighbours::default(),
-            manners: Manners::default(),
-            ends: crate::transfer::Ends::default(),
-            leave_refused: false,
+            exclude: Rules::exclude_patterns(&patterns).unwrap(),
+            ..Rules::default()
         }
     }
 

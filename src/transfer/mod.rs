@@ -40,7 +40,7 @@ use jiff::Timestamp;
 use crate::ledger::{Cursor, Ledger, Row, RowId, Space};
 use crate::mail::{Destination, Folder, Source, Survey};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Failure, Result, Side};
+use crate::model::failure::{Class, Failure, Result, Side};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::label::LabelTally;
@@ -106,6 +106,27 @@ impl Ends {
     /// One end, as the ledger keeps it: the server, the name that is sent to it, and the mailbox.
     pub fn describe(endpoint: &Endpoint, login: &str, mailbox: &str) -> String {
         format!("{} as {login}: {mailbox}", endpoint.address().to_ascii_lowercase())
+    }
+}
+
+/// Nothing is left out or called differently, only sizes are checked, and nothing is waited for.
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            folders: Vec::new(),
+            exclude: GlobSet::empty(),
+            max_message_bytes: None,
+            since: None,
+            most_per_folder: None,
+            depth: Depth::Sizes,
+            settle: Duration::ZERO,
+            pace: Arc::default(),
+            daily: None,
+            neighbours: Neighbours::default(),
+            manners: Manners::default(),
+            ends: Ends::default(),
+            leave_refused: false,
+        }
     }
 }
 
@@ -330,7 +351,7 @@ pub async fn sync_mailbox_in_lanes(
         ledger.count_unbound().await?,
         &lost,
     ));
-    if let Some(failure) = carried.failed {
+    if let Some(failure) = carried.failed.or_else(|| find_unread_folders(&sources)) {
         return Err(failure);
     }
     let in_between = labelled && has_moved(plans, &sources, &ledger.cursors().await?);
@@ -338,6 +359,18 @@ pub async fn sync_mailbox_in_lanes(
         ledger.save_fact(JUDGED_BY, &fingerprint).await?;
     }
     Ok(outcome)
+}
+
+/// Lines of the source's list of folders that cannot be read: each may be a folder, so the mailbox is not through.
+fn find_unread_folders(sources: &Survey) -> Option<Failure> {
+    let first = sources.unreadable.first()?;
+    let more = match sources.unreadable.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let what = format!("sent a line of its list of folders that cannot be read: {first}{more}");
+    let hint = "have the server's operator mend the folder that it stands for; the others were carried";
+    Some(Failure::new(Class::Refused, what).side(Side::Source).hint(hint))
 }
 
 /// Holds the ledger's two mailboxes against those of this pass. Another destination voids every place there and every cursor,

@@ -23,10 +23,9 @@ use mailferry::model::folder::FolderPath;
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
-use mailferry::transfer::flags::Manners;
 use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
-use mailferry::transfer::{Ends, PassOutcome, Rules, sync_mailbox};
+use mailferry::transfer::{PassOutcome, Rules, sync_mailbox};
 use serde::{Deserialize, Serialize};
 
 /// The password of everybody.
@@ -77,18 +76,10 @@ impl Orders {
         let path = |text: &String| FolderPath::from_slashes(text);
         Rules {
             folders: self.folders.iter().map(|(from, to)| (path(from), path(to))).collect(),
-            exclude: Rules::exclude_patterns(&[]).unwrap(),
-            max_message_bytes: None,
-            most_per_folder: None,
-            since: None,
             depth: Depth::Full,
             settle: Duration::from_millis(self.settle_ms),
-            pace: Arc::default(),
-            daily: None,
             neighbours: Neighbours::new(Arc::new(self.store()), self.beside.clone()),
-            manners: Manners::default(),
-            ends: Ends::default(),
-            leave_refused: false,
+            ..Rules::default()
         }
     }
 

@@ -158,6 +158,20 @@ fn a_folder_that_cannot_be_opened_stops_no_other() {
 }
 
 #[test]
+fn a_line_of_the_list_of_folders_that_cannot_be_read_is_told_and_the_others_arrive() {
+    let (source, destination) = pair(Store::standard());
+    let odd = "* LIST (\\HasNoChildren) \"/\" (\"Offers\")\r\n";
+    source.on("LIST  *", Reaction::edit(move |answer| answer.before_last(odd)));
+    let world = World::imap(&source, &destination);
+    for _ in 0..2 {
+        let outcome = world.run();
+        assert_eq!(outcome.ended.code, 22, "{outcome:#?}");
+        assert_eq!(lies_in(&destination), lying(&ALL), "{outcome:#?}");
+        outcome.expect_told("FoldersUnreadable").expect_told("Offers");
+    }
+}
+
+#[test]
 fn a_folder_at_which_sessions_end_is_left_out_of_the_measuring() {
     let (source, destination) = pair(Store::standard());
     source.on("EXAMINE Work", Reaction::close());

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mailferry::ledger::sqlite::SqliteLedger;
@@ -20,10 +19,8 @@ use mailferry::model::failure::{Class, Result};
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::Depth;
 use mailferry::model::secret::Secret;
-use mailferry::transfer::flags::Manners;
-use mailferry::transfer::neighbours::Neighbours;
 use mailferry::transfer::progress::MailboxProgress;
-use mailferry::transfer::{Ends, PassOutcome, Rules, sync_mailbox};
+use mailferry::transfer::{PassOutcome, Rules, sync_mailbox};
 use tempfile::TempDir;
 
 use crate::support::compare::{Account, differences};
@@ -61,21 +58,7 @@ pub fn new_user() -> User {
 
 /// Rules that leave nothing out and check every byte.
 pub fn all_rules() -> Rules {
-    Rules {
-        folders: Vec::new(),
-        exclude: Rules::exclude_patterns(&[]).unwrap(),
-        max_message_bytes: None,
-        most_per_folder: None,
-        since: None,
-        depth: Depth::Full,
-        settle: Duration::from_secs(2),
-        pace: Arc::default(),
-        daily: None,
-        neighbours: Neighbours::default(),
-        manners: Manners::default(),
-        ends: Ends::default(),
-        leave_refused: false,
-    }
+    Rules { depth: Depth::Full, settle: Duration::from_secs(2), ..Rules::default() }
 }
 
 /// A letter with the given subject and body in a folder.

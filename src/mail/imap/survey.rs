@@ -146,7 +146,10 @@ async fn ask(session: &mut Session, way: Way) -> Result<Told> {
                         }
                         told.listed.push((name, attributes));
                     }
-                    Err(_) if told.unreadable.len() < UNREADABLE_MAX => {
+                    // A subscription that cannot be read loses no folder.
+                    Err(_)
+                        if word.eq_ignore_ascii_case(b"LIST") && told.unreadable.len() < UNREADABLE_MAX =>
+                    {
                         told.unreadable.push(cut(&printable_bytes(line), UNREADABLE_LENGTH));
                     }
                     Ok(None) | Err(_) => {}

@@ -2,7 +2,6 @@
 //! all of them where they are.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
@@ -13,12 +12,9 @@ use crate::mail::imap::names::encode_utf7;
 use crate::mail::{Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
 use crate::model::evidence::ServerFacts;
 use crate::model::message::Flags;
-use crate::model::record::Depth;
 use crate::transfer::Rules;
 use crate::transfer::atlas::Atlas;
-use crate::transfer::flags::Manners;
 use crate::transfer::mapping::plan_folders;
-use crate::transfer::neighbours::Neighbours;
 
 /// What a server takes, and what it says where it does not.
 #[allow(clippy::struct_excessive_bools, reason = "each is a way of its own")]
@@ -70,6 +66,17 @@ impl Fake {
     }
 }
 
+fn folder(path: &FolderPath) -> Folder {
+    Folder {
+        path: path.clone(),
+        twin_of: None,
+        wire_name: Vec::new(),
+        special_use: None,
+        selectable: true,
+        subscribed: false,
+    }
+}
+
 #[async_trait]
 impl Destination for Fake {
     fn facts(&self) -> &ServerFacts {
@@ -79,14 +86,6 @@ impl Destination for Fake {
         Some('/')
     }
     async fn list_folders(&mut self) -> Result<Vec<Folder>> {
-        let folder = |path: &FolderPath| Folder {
-            path: path.clone(),
-            twin_of: None,
-            wire_name: Vec::new(),
-            special_use: None,
-            selectable: true,
-            subscribed: false,
-        };
         Ok(self.folders.values().map(folder).collect())
     }
     async fn ensure_folder(&mut self, path: &FolderPath, _subscribe: bool) -> Result<()> {
@@ -139,42 +138,16 @@ impl Destination for Fake {
     async fn close(&mut self) {}
 }
 
-fn no_rules() -> Rules {
-    Rules {
-        folders: Vec::new(),
-        exclude: Rules::exclude_patterns(&[]).unwrap(),
-        max_message_bytes: None,
-        most_per_folder: None,
-        since: None,
-        depth: Depth::Sizes,
-        settle: Duration::ZERO,
-        pace: std::sync::Arc::default(),
-        daily: None,
-        neighbours: Neighbours::default(),
-        manners: Manners::default(),
-        ends: crate::transfer::Ends::default(),
-        leave_refused: false,
-    }
-}
-
 /// One pass: what each source folder is called at the destination.
 async fn pass(
     fake: &mut Fake,
     paths: &BTreeSet<FolderPath>,
     atlas: &mut Atlas,
 ) -> BTreeMap<FolderPath, FolderPath> {
-    let folder = |path: &FolderPath| Folder {
-        path: path.clone(),
-        twin_of: None,
-        wire_name: Vec::new(),
-        special_use: None,
-        selectable: true,
-        subscribed: false,
-    };
     let sources: Vec<Folder> = paths.iter().map(folder).collect();
     let listed = fake.list_folders().await.unwrap();
     let names = NameRules::new(Some('/'), |name| encode_utf7(name).len());
-    let mut plans = plan_folders(&sources, &listed, false, &names, &no_rules(), atlas);
+    let mut plans = plan_folders(&sources, &listed, false, &names, &Rules::default(), atlas);
     let made = make_folders(&mut plans, &names, &listed, fake).await.unwrap();
     let mut went = BTreeMap::new();
     for plan in &plans {
