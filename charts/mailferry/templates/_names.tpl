@@ -1,5 +1,5 @@
 {{/*
-Names, labels and the checks that no schema can make. What is defined here is used by every template.
+Names, labels and the checks that no schema can make. Every template uses these definitions.
 */}}
 
 {{/*

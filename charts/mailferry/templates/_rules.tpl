@@ -1,5 +1,5 @@
 {{/*
-What the operator may do: the one list, for the ClusterRole or for the Role of each namespace. Every rule says why it is
+The rights of the operator: the one list, for the ClusterRole or for the Role of each namespace. Every rule says why it is
 there. There is no rule about Secrets, and no wildcard. Kubernetes lets nobody grant what they do not hold themselves, so
 what the workers' Roles grant is a part of this list.
 */}}
