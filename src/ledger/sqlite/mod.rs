@@ -359,28 +359,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn open_intents(&self) -> Result<Vec<Intent>> {
-        self.transact(|t| {
-            let mut intents: Vec<Intent> = t
-                .prepare("SELECT id, folder, uidvalidity, uidnext, source FROM intent ORDER BY id")?
-                .query_map([], |r| {
-                    Ok(Intent {
-                        id: r.get(0)?,
-                        folder: read_path(&r.get::<_, String>(1)?),
-                        uidvalidity: r.get(2)?,
-                        uidnext: r.get(3)?,
-                        source: read_path(&r.get::<_, String>(4)?),
-                        rows: Vec::new(),
-                    })
-                })?
-                .collect::<rusqlite::Result<_>>()?;
-            let mut rows =
-                t.prepare("SELECT message FROM intent_message WHERE intent = ?1 ORDER BY message")?;
-            for intent in &mut intents {
-                intent.rows = rows.query_map([intent.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
-            }
-            Ok(intents)
-        })
-        .await
+        self.transact(pages::open_intents).await
     }
 
     async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>> {

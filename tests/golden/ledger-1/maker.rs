@@ -38,7 +38,9 @@ const FACTS: &str = "SELECT name, value FROM {}fact WHERE {of} ORDER BY name";
 fn letter(folder: &str, flags: &[&str], subject: &str, bytes: usize, more: &str) -> Message {
     let id = blake3::hash(subject.as_bytes()).to_hex()[..12].to_owned();
     let id = if subject == "anonymous" { String::new() } else { format!("Message-ID: <{id}@old.test>\r\n") };
-    let mut text = format!("{more}From: a@old.test\r\nTo: b@old.test\r\n{id}Subject: {subject}\r\n\r\nThis is {subject}.\r\n");
+    let mut text = format!(
+        "{more}From: a@old.test\r\nTo: b@old.test\r\n{id}Subject: {subject}\r\n\r\nThis is {subject}.\r\n"
+    );
     text.push_str(&"0123456789 abcdef\r\n".repeat(bytes.saturating_sub(text.len()) / 19));
     let day = 1 + blake3::hash(subject.as_bytes()).as_bytes()[0] % 28;
     Message {
@@ -110,10 +112,17 @@ impl Play {
         self.old.stop();
         self.new.stop();
         for (name, home) in self.homes() {
-            sh(&format!("rm -rf '{0}/{name}'; mkdir -p '{0}'; cp -a '{1}' '{0}/{name}'", to.display(), home.display()));
+            sh(&format!(
+                "rm -rf '{0}/{name}'; mkdir -p '{0}'; cp -a '{1}' '{0}/{name}'",
+                to.display(),
+                home.display()
+            ));
         }
         if let Some((postgres, database)) = &self.database {
-            postgres.sql("postgres", &format!("CREATE DATABASE {database}_saved TEMPLATE {database} OWNER {USER}"));
+            postgres.sql(
+                "postgres",
+                &format!("CREATE DATABASE {database}_saved TEMPLATE {database} OWNER {USER}"),
+            );
         }
         self.old.start();
         self.new.start();
@@ -128,7 +137,10 @@ impl Play {
         if let Some((postgres, database)) = &self.database {
             postgres.disconnect(database);
             postgres.sql("postgres", &format!("DROP DATABASE {database}"));
-            postgres.sql("postgres", &format!("CREATE DATABASE {database} TEMPLATE {database}_saved OWNER {USER}"));
+            postgres.sql(
+                "postgres",
+                &format!("CREATE DATABASE {database} TEMPLATE {database}_saved OWNER {USER}"),
+            );
         }
         self.old.start();
         self.new.start();
@@ -137,7 +149,8 @@ impl Play {
     /// The rows that a question brings, columns parted by `|`.
     fn ask(&self, mailbox: &str, question: &str) -> Vec<String> {
         let text = if let Some((postgres, database)) = &self.database {
-            let of = format!("ledger = (SELECT id FROM mailferry.ledger WHERE mailbox LIKE 'move-{mailbox}-%')");
+            let of =
+                format!("ledger = (SELECT id FROM mailferry.ledger WHERE mailbox LIKE 'move-{mailbox}-%')");
             let sql = question
                 .replace("{exact}", "encode(exact, 'hex')")
                 .replace("{canonical}", "encode(canonical, 'hex')")
@@ -153,8 +166,15 @@ impl Play {
                 .replace("{of}", "true")
                 .replace("{}", "");
             let copy = tempfile::tempdir().unwrap();
-            sh(&format!("cp '{}/test/move/mailboxes/'move-{mailbox}-* '{}'", self.ferry.state().display(), copy.path().display()));
-            let file = ferry::files(copy.path()).into_iter().find(|f| f.extension().is_some_and(|e| e == "sqlite")).unwrap();
+            sh(&format!(
+                "cp '{}/test/move/mailboxes/'move-{mailbox}-* '{}'",
+                self.ferry.state().display(),
+                copy.path().display()
+            ));
+            let file = ferry::files(copy.path())
+                .into_iter()
+                .find(|f| f.extension().is_some_and(|e| e == "sqlite"))
+                .unwrap();
             let output = Command::new("sqlite3").arg(file).arg(sql).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap()
@@ -223,9 +243,17 @@ fn make(name: &str, postgres: Option<Arc<Postgres>>) {
     if let Some((postgres, database)) = &database {
         let port = postgres.address().port().to_string();
         let ca = postgres.ca().pem();
-        manifest = manifest.secret("ledger-db", &[
-            ("host", "localhost"), ("port", &port), ("username", USER), ("password", PASSWORD), ("database", database), ("ca.crt", ca),
-        ]);
+        manifest = manifest.secret(
+            "ledger-db",
+            &[
+                ("host", "localhost"),
+                ("port", &port),
+                ("username", USER),
+                ("password", PASSWORD),
+                ("database", database),
+                ("ca.crt", ca),
+            ],
+        );
         ledger = "  ledger: {postgres: {credentialsRef: {name: ledger-db}}}\n";
     }
     let text = manifest.text().replace("  stage: Sync\n", &format!("  stage: Sync\n{ledger}"));
@@ -261,7 +289,8 @@ fn make(name: &str, postgres: Option<Arc<Postgres>>) {
             play.restore(saved.path());
             continue;
         }
-        let uid_next = |folder: &str| play.new.mailbox(ANNA.1).uid_next().get(folder).map_or(0, |(_, next)| *next);
+        let uid_next =
+            |folder: &str| play.new.mailbox(ANNA.1).uid_next().get(folder).map_or(0, |(_, next)| *next);
         let intents = play.ask("anna", INTENTS);
         let pending = play.ask("anna", "SELECT id FROM {}message WHERE {of} AND verdict = 'Pending'").len();
         println!("{name}: step {step}: {intents:?}, {pending} pending; {}", uid_next("INBOX"));
