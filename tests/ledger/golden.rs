@@ -23,7 +23,7 @@ pub(crate) const SCOPE: &str = "test/move";
 /// The mailboxes of the migration: the first is read by IMAP, the other by POP3.
 pub(crate) const MAILBOXES: [&str; 2] = ["anna", "paul"];
 
-/// What a kill left, in a directory of one's own: `state`, the mail of both servers, and `ledger.sql` where the ledgers
+/// A kill's leavings, in a directory of one's own: `state`, the mail of both servers, and `ledger.sql` where the ledgers
 /// were in a database.
 pub(crate) struct Golden {
     directory: TempDir,
@@ -61,7 +61,7 @@ impl Golden {
         self.database.as_ref()
     }
 
-    /// What a mailbox's ledger is called.
+    /// The name of a mailbox's ledger.
     pub(crate) fn key(mailbox: &str) -> String {
         let names = fs::read_to_string(kept("keys.txt")).unwrap();
         let key = names.lines().find(|key| key.starts_with(&format!("move-{mailbox}-")));
@@ -107,13 +107,13 @@ impl Golden {
         }
     }
 
-    /// What the build that was killed reported of each message afterwards.
+    /// The report of messages that the build which was killed made afterwards.
     pub(crate) fn report(&self) -> Vec<serde_json::Value> {
         let text = fs::read_to_string(kept(&format!("{}/report.json", self.name()))).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// What the ledger of a mailbox held when it was made, read without any code of ours: line by line, columns parted
+    /// All that the ledger of a mailbox held when it was made, read without any code of ours: line by line, columns parted
     /// by `|`.
     fn told(&self, mailbox: &str) -> Vec<String> {
         let text = fs::read_to_string(kept(&format!("{}/told.txt", self.name()))).unwrap();
@@ -192,7 +192,7 @@ fn line_of(row: &Row) -> String {
     .join("|")
 }
 
-/// What today's build says of a ledger, in the words of `told.txt`.
+/// All that today's build says of a ledger, in the words of `told.txt`.
 async fn tell(golden: &Golden, mailbox: &str, ledger: &dyn Ledger) -> Vec<String> {
     let mut text = format!("{mailbox}: messages\n");
     for row in ledger.page(0, 1_000).await.unwrap() {

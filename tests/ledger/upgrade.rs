@@ -105,8 +105,8 @@ async fn claim_as_ordered() {
     mailferry::steps::write_count();
 }
 
-/// Claims in a process of its own, which dies at a step; how many steps there were, if it lived.
-fn claim_apart(golden: &Golden, mailbox: &str, die_at: Option<u64>) -> Option<u64> {
+/// A process of its own that claims a mailbox's ledger.
+fn claiming(golden: &Golden, mailbox: &str) -> Command {
     let mut orders = vec![Golden::key(mailbox)];
     match golden.database() {
         None => orders.push(golden.path("state/test/move/mailboxes").display().to_string()),
@@ -114,14 +114,20 @@ fn claim_apart(golden: &Golden, mailbox: &str, die_at: Option<u64>) -> Option<u6
             orders.extend([postgres.address().port().to_string(), database.clone()]);
         }
     }
-    let steps = golden.path("steps");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "upgrade::claim_as_ordered", "--test-threads=1"])
         .env(ORDERS, serde_json::to_string(&orders).unwrap())
-        .env("MAILFERRY_STEPS_FILE", &steps)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    command
+}
+
+/// Claims in a process that dies at a step; how many steps there were, if it lived.
+fn claim_apart(golden: &Golden, mailbox: &str, die_at: Option<u64>) -> Option<u64> {
+    let steps = golden.path("steps");
+    let mut command = claiming(golden, mailbox);
+    command.env("MAILFERRY_STEPS_FILE", &steps);
     if let Some(step) = die_at {
         command.env("MAILFERRY_DIE_AT", step.to_string());
     }
@@ -159,6 +165,34 @@ async fn a_kill_at_any_step_leaves_format_1_or_today_s() {
             "{formats:?}"
         );
     }
+}
+
+/// Between two steps a large ledger is written for a while, far beyond what is kept in memory.
+#[tokio::test]
+async fn a_kill_in_the_midst_of_writing_leaves_format_1() {
+    const MORE: usize = 60_000;
+    let golden = Golden::sqlite();
+    golden.change(
+        "anna",
+        &format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {MORE}) \
+             INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, flags, subject, verdict) \
+             SELECT 'IMAP', '[\"Much\"]', 7, n, '', n, '', 'a subject as long as most are', 'Pending' FROM n"
+        ),
+    );
+    let (before, log) = (columns(&golden), golden.file("anna").with_extension("sqlite-wal"));
+    let mut child = claiming(&golden, "anna").spawn().unwrap();
+    while std::fs::metadata(&log).map_or(0, |log| log.len()) < 1 << 20 {
+        assert!(child.try_wait().unwrap().is_none(), "it was too quick");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    assert_eq!((golden.format("anna"), columns(&golden)), (1, before));
+    let ledger = golden.claim("anna").await;
+    assert_eq!(ledger.rows(&FolderPath::new(["Much"])).await.unwrap().len(), MORE);
+    assert_eq!(golden.format("anna"), 2);
 }
 
 /// Tables and columns, as the store itself lists them.
