@@ -9,6 +9,7 @@
 mod ferry;
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -317,4 +318,48 @@ async fn the_questions_of_the_page_have_answers() {
         println!("{question}{answer}\n");
         assert!(!answer.is_empty(), "no answer to {question}");
     }
+}
+
+/// The page names each column of both stores, and no other.
+#[tokio::test]
+async fn the_columns_of_the_page_are_those_of_the_tables() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ledger.md")).unwrap();
+    let section = page.split("\n## Tables and columns\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    // The table of messages names its columns in the first cell of each row, the other one tables there and columns in the second.
+    let words =
+        |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let (message, others) = section.split_once("**The others:**").unwrap();
+    let mut named = BTreeSet::new();
+    for row in message.lines().filter(|line| line.starts_with("| `")) {
+        named.extend(words(row.split('|').nth(1).unwrap()).iter().map(|column| format!("message.{column}")));
+    }
+    for row in others.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').collect();
+        let tables = words(cells[1]);
+        for (table, columns) in tables.iter().zip(cells[2].split(';')) {
+            named.extend(words(columns).iter().map(|column| format!("{table}.{column}")));
+        }
+    }
+
+    let postgres = Postgres::shared();
+    let database = postgres.database();
+    let store = PostgresStore::open(options(&postgres, &database), "contoso-mail/contoso").await.unwrap();
+    drop(store);
+    let sql = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'mailferry' \
+               AND (column_name <> 'ledger' OR table_name = 'ledger')";
+    let there: BTreeSet<String> = postgres.sql(&database, sql).lines().map(str::to_owned).collect();
+    assert_eq!(named, there);
+
+    let directory = tempfile::tempdir().unwrap();
+    let store = SqliteStore::new(directory.path(), directory.path().join("logins.sqlite"));
+    store.claim("anna").await.unwrap();
+    let file = rusqlite::Connection::open(directory.path().join("anna.sqlite")).unwrap();
+    let sql = "SELECT m.name || '.' || c.name FROM sqlite_schema AS m JOIN pragma_table_info(m.name) AS c \
+               WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%'";
+    let mut select = file.prepare(sql).unwrap();
+    let there: BTreeSet<String> =
+        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let alone = ["ledger.", "format.", "login.", "login_salt."];
+    let in_files = named.into_iter().filter(|column| !alone.iter().any(|table| column.starts_with(table)));
+    assert_eq!(in_files.collect::<BTreeSet<_>>(), there);
 }

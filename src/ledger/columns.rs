@@ -4,14 +4,23 @@ use crate::model::folder::FolderPath;
 use crate::model::message::Locator;
 use crate::model::protocol::Protocol;
 
+/// The columns of a row that every format has.
+macro_rules! columns_of_all {
+    () => {
+        "id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, message_id, subject, \
+         dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone"
+    };
+}
+
 /// The columns of a row, in the order that both readers take them.
-pub(super) const COLUMNS: &str = "id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, \
-                       message_id, subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone, code, bound, \
-                       attempts, announced";
+pub(super) const COLUMNS: &str = concat!(columns_of_all!(), ", code, bound, attempts, announced");
 
 /// As [`COLUMNS`] for a file of format 1, which nobody has carried with this version yet.
-pub(super) const COLUMNS_1: &str = "id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, \
-                       message_id, subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone, NULL, NULL, 0, NULL";
+pub(super) const COLUMNS_1: &str = concat!(columns_of_all!(), ", NULL, NULL, 0, NULL");
+
+/// The columns of a cursor, in the order that both readers take them.
+pub(super) const CURSOR: &str =
+    "uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder";
 
 /// The protocol column of a message that its server counts and does not list.
 pub(super) const UNLISTED: &str = "UNLISTED";

@@ -1,5 +1,6 @@
 //! Proves the ledgers, each test on every store: what a ledger was told is there after it was closed, whoever carries a
-//! mailbox is alone with it, and what cannot be trusted is refused by name. [`database`] has what concerns PostgreSQL alone.
+//! mailbox is alone with it, and what cannot be trusted is refused by name. [`database`] has what concerns PostgreSQL alone,
+//! [`upgrade`] and [`taken_over`] ledgers of the format before.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,10 +9,15 @@
     reason = "a test stops at the first surprise, in its small functions as well"
 )]
 
+#[path = "../ferry/mod.rs"]
+mod ferry;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod database;
+mod golden;
+mod taken_over;
+mod upgrade;
 
 use std::cell::Cell;
 use std::fs;
@@ -46,13 +52,19 @@ enum Place {
 /// How a test logs in to a database: over TLS.
 fn options(postgres: &Postgres, database: &str) -> Options {
     let trust = Trust::with_authorities(&[postgres.ca().pem().to_owned()]).unwrap();
+    let tls = Some(Arc::clone(trust.config()));
+    Options { tls, ..options_in_the_clear(postgres.address().port(), database) }
+}
+
+/// As [`options`], for one who does not have the server's authority at hand.
+fn options_in_the_clear(port: u16, database: &str) -> Options {
     Options {
         host: "localhost".to_owned(),
-        port: postgres.address().port(),
+        port,
         database: database.to_owned(),
         username: USER.to_owned(),
         password: Secret::new(PASSWORD),
-        tls: Some(Arc::clone(trust.config())),
+        tls: None,
         // The server listens on one of the addresses that the name has.
         vet: Arc::new(|_: IpAddr| Ok(())),
     }

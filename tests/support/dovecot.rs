@@ -21,6 +21,7 @@ use std::fs::{self, Permissions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -376,6 +377,19 @@ impl Dovecot {
     /// Where a user's mail lies on the disk, for what no protocol would let in.
     pub fn home(&self, user: &str) -> PathBuf {
         self.root.join("data").join(user)
+    }
+
+    /// Gives a user the mail that lay on another server's disk, UIDs and dates included; nobody may have been there yet.
+    pub fn move_in(&self, user: &str, home: &Path) {
+        let own = self.home(user);
+        let _ = fs::remove_dir_all(&own);
+        let run = |command: &mut Command| {
+            assert!(command.status().is_ok_and(|status| status.success()), "{command:?}");
+        };
+        run(Command::new("cp").arg("-pR").arg(home).arg(&own));
+        if process::is_root() {
+            run(Command::new("chown").arg("-R").arg(format!("{0}:{0}", self.uid)).arg(&own));
+        }
     }
 
     /// Gives the UIDs of a Maildir's Inbox anew from 1 on, in the reverse order, under the UIDVALIDITY that it has: what no

@@ -1,4 +1,4 @@
-//! How rows lie in the columns of the table: read one by one, written column by column.
+//! How rows and cursors lie in the columns of their tables: read one by one, written column by column.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::FromSql;
 
 use crate::ledger::columns::{read_locator, read_path, write_locator, write_path};
-use crate::ledger::{Known, NewRow, Refused, Row, RowId, Settled};
+use crate::ledger::{Cursor, Known, NewRow, Refused, Row, RowId, Settled};
 use crate::model::failure::FailureCode;
 use crate::model::identity::Digest;
 use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
@@ -70,6 +70,21 @@ pub(super) fn read_row(row: &SqlRow) -> Result<Row, String> {
         },
         attempts: number(row, 22)?,
         announced: get::<Option<i64>>(row, 23)?.map(i64::cast_unsigned),
+    })
+}
+
+pub(super) fn read_cursor(row: &SqlRow) -> Result<Cursor, String> {
+    let optional = |at: usize| -> Result<Option<u32>, String> {
+        get::<Option<i64>>(row, at)?.map(u32::try_from).transpose().map_err(|e| e.to_string())
+    };
+    Ok(Cursor {
+        uidvalidity: number(row, 0)?,
+        uidnext: optional(1)?,
+        messages: optional(2)?,
+        highest_modseq: get::<Option<i64>>(row, 3)?.map(i64::cast_unsigned),
+        destination_uidvalidity: number(row, 4)?,
+        destination_scanned: number(row, 5)?,
+        destination: get::<Option<&str>>(row, 6)?.map(read_path).unwrap_or_default(),
     })
 }
 

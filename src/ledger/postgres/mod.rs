@@ -17,10 +17,10 @@ use async_trait::async_trait;
 pub use self::link::{Options, Vet};
 pub use self::store::PostgresStore;
 
-use self::columns::{Inserted, SettledColumns, digest, narrow, number, read_row, text};
+use self::columns::{Inserted, SettledColumns, digest, narrow, number, read_cursor, read_row, text};
 use self::link::Link;
 use self::store::Spare;
-use super::columns::{COLUMNS, UNLISTED, read_path, write_path};
+use super::columns::{COLUMNS, CURSOR, UNLISTED, read_path, write_path};
 use super::{
     Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
 };
@@ -142,38 +142,18 @@ fn key(folder: &FolderPath) -> Result<String> {
     Ok(key)
 }
 
-fn read_cursor(row: &tokio_postgres::Row) -> Result<Cursor, String> {
-    let modseq: Option<i64> = row.try_get(3).map_err(|e| e.to_string())?;
-    let optional = |at: usize| -> Result<Option<u32>, String> {
-        let value: Option<i64> = row.try_get(at).map_err(|e| e.to_string())?;
-        value.map(u32::try_from).transpose().map_err(|e| e.to_string())
-    };
-    let destination: Option<&str> = row.try_get(6).map_err(|e| e.to_string())?;
-    Ok(Cursor {
-        uidvalidity: number(row, 0)?,
-        uidnext: optional(1)?,
-        messages: optional(2)?,
-        highest_modseq: modseq.map(i64::cast_unsigned),
-        destination_uidvalidity: number(row, 4)?,
-        destination_scanned: number(row, 5)?,
-        destination: destination.map(read_path).unwrap_or_default(),
-    })
-}
-
 #[async_trait]
 impl Ledger for PostgresLedger {
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
-        let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder \
-             FROM mailferry.cursor WHERE ledger = $1 AND folder = $2";
-        let rows = self.read(sql, &[&self.id, &key(folder)?]).await?;
+        let sql = format!("SELECT {CURSOR} FROM mailferry.cursor WHERE ledger = $1 AND folder = $2");
+        let rows = self.read(&sql, &[&self.id, &key(folder)?]).await?;
         let mut cursors = self.collect(&rows, read_cursor)?;
         Ok(cursors.pop())
     }
 
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
-        let sql = "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder, folder \
-             FROM mailferry.cursor WHERE ledger = $1";
-        let rows = self.read(sql, &[&self.id]).await?;
+        let sql = format!("SELECT {CURSOR}, folder FROM mailferry.cursor WHERE ledger = $1");
+        let rows = self.read(&sql, &[&self.id]).await?;
         let cursors = self.collect(&rows, |row| {
             let folder: &str = row.try_get(7).map_err(|e| e.to_string())?;
             Ok((read_path(folder), read_cursor(row)?))
@@ -182,12 +162,14 @@ impl Ledger for PostgresLedger {
     }
 
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
-        let sql = "INSERT INTO mailferry.cursor (ledger, folder, uidvalidity, uidnext, messages, modseq, dst_uidvalidity, \
-             dst_scanned, dst_folder) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (ledger, folder) DO UPDATE SET uidvalidity = excluded.uidvalidity, uidnext = excluded.uidnext, \
+        let sql = format!(
+            "INSERT INTO mailferry.cursor (ledger, folder, {CURSOR}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (ledger, folder) DO UPDATE SET uidvalidity = excluded.uidvalidity, uidnext = excluded.uidnext, \
              messages = excluded.messages, modseq = excluded.modseq, dst_uidvalidity = excluded.dst_uidvalidity, \
-             dst_scanned = excluded.dst_scanned, dst_folder = excluded.dst_folder";
+             dst_scanned = excluded.dst_scanned, dst_folder = excluded.dst_folder"
+        );
         self.write(
-            sql,
+            &sql,
             &[
                 &self.id,
                 &key(folder)?,
@@ -407,9 +389,12 @@ impl Ledger for PostgresLedger {
     }
 
     async fn open_intents(&self) -> Result<Vec<Intent>> {
+        // A worker of format 1 that went on while another one upgraded told no source: it is that of its messages.
         let sql = "SELECT id, folder, uidvalidity, uidnext, ARRAY(SELECT message FROM mailferry.intent_message AS m \
-             WHERE m.ledger = i.ledger AND m.intent = i.id ORDER BY message), source FROM mailferry.intent AS i \
-             WHERE ledger = $1 ORDER BY id";
+             WHERE m.ledger = i.ledger AND m.intent = i.id ORDER BY message), CASE source WHEN '[]' THEN coalesce( \
+             (SELECT m.folder FROM mailferry.intent_message AS w JOIN mailferry.message AS m ON m.ledger = w.ledger \
+             AND m.id = w.message WHERE w.ledger = i.ledger AND w.intent = i.id LIMIT 1), source) ELSE source END \
+             FROM mailferry.intent AS i WHERE ledger = $1 ORDER BY id";
         let rows = self.read(sql, &[&self.id]).await?;
         self.collect(&rows, |row| {
             let words = |e: tokio_postgres::Error| e.to_string();

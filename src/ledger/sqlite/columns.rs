@@ -1,10 +1,11 @@
-//! How rows lie in the columns of the table.
+//! How rows and cursors lie in the columns of their tables.
 
 use rusqlite::Row as SqlRow;
 
 use crate::ledger::columns::{read_locator, read_path};
-use crate::ledger::{Known, Refused, Row};
+use crate::ledger::{Cursor, Known, Refused, Row};
 use crate::model::failure::FailureCode;
+use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
 
@@ -55,5 +56,17 @@ pub(super) fn read_row(sql: &SqlRow<'_>) -> rusqlite::Result<Row> {
         },
         attempts: sql.get(22)?,
         announced: sql.get(23)?,
+    })
+}
+
+pub(super) fn read_cursor(r: &SqlRow<'_>) -> rusqlite::Result<Cursor> {
+    Ok(Cursor {
+        uidvalidity: r.get(0)?,
+        uidnext: r.get(1)?,
+        messages: r.get(2)?,
+        highest_modseq: r.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+        destination_uidvalidity: r.get(4)?,
+        destination_scanned: r.get(5)?,
+        destination: r.get::<_, Option<String>>(6)?.map_or_else(FolderPath::default, |text| read_path(&text)),
     })
 }

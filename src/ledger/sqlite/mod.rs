@@ -13,13 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params};
 
 pub use self::store::SqliteStore;
 
-use self::columns::read_row;
+use self::columns::{read_cursor, read_row};
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
-use super::columns::{COLUMNS, COLUMNS_1, UNLISTED, UNLISTED_MAX, read_path, write_locator, write_path};
+use super::columns::{
+    COLUMNS, COLUMNS_1, CURSOR, UNLISTED, UNLISTED_MAX, read_path, write_locator, write_path,
+};
 use super::{
     Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
 };
@@ -108,36 +110,20 @@ impl SqliteLedger {
     }
 }
 
-fn read_cursor(r: &rusqlite::Row<'_>) -> rusqlite::Result<Cursor> {
-    Ok(Cursor {
-        uidvalidity: r.get(0)?,
-        uidnext: r.get(1)?,
-        messages: r.get(2)?,
-        highest_modseq: r.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
-        destination_uidvalidity: r.get(4)?,
-        destination_scanned: r.get(5)?,
-        destination: r.get::<_, Option<String>>(6)?.map_or_else(FolderPath::default, |text| read_path(&text)),
-    })
-}
-
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
         let folder = write_path(folder);
         self.transact(move |t| {
-            t.query_row(
-                "SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder FROM cursor WHERE folder = ?1",
-                [folder],
-                read_cursor,
-            )
-            .optional()
+            t.query_row(&format!("SELECT {CURSOR} FROM cursor WHERE folder = ?1"), [folder], read_cursor)
+                .optional()
         })
         .await
     }
 
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
         self.transact(|t| {
-            t.prepare("SELECT uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder, folder FROM cursor")?
+            t.prepare(&format!("SELECT {CURSOR}, folder FROM cursor"))?
                 .query_map([], |r| Ok((read_path(&r.get::<_, String>(7)?), read_cursor(r)?)))?
                 .collect()
         })
@@ -148,7 +134,9 @@ impl Ledger for SqliteLedger {
         let (folder, cursor) = (write_path(folder), cursor.clone());
         self.transact(move |t| {
             t.execute(
-                "INSERT OR REPLACE INTO cursor VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                &format!(
+                    "INSERT OR REPLACE INTO cursor (folder, {CURSOR}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                ),
                 params![
                     folder,
                     cursor.uidvalidity,
@@ -371,28 +359,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn open_intents(&self) -> Result<Vec<Intent>> {
-        self.transact(|t| {
-            let mut intents: Vec<Intent> = t
-                .prepare("SELECT id, folder, uidvalidity, uidnext, source FROM intent ORDER BY id")?
-                .query_map([], |r| {
-                    Ok(Intent {
-                        id: r.get(0)?,
-                        folder: read_path(&r.get::<_, String>(1)?),
-                        uidvalidity: r.get(2)?,
-                        uidnext: r.get(3)?,
-                        source: read_path(&r.get::<_, String>(4)?),
-                        rows: Vec::new(),
-                    })
-                })?
-                .collect::<rusqlite::Result<_>>()?;
-            let mut rows =
-                t.prepare("SELECT message FROM intent_message WHERE intent = ?1 ORDER BY message")?;
-            for intent in &mut intents {
-                intent.rows = rows.query_map([intent.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
-            }
-            Ok(intents)
-        })
-        .await
+        self.transact(pages::open_intents).await
     }
 
     async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>> {
@@ -460,39 +427,17 @@ impl Ledger for SqliteLedger {
     }
 
     async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
-        let rows = rows.to_vec();
-        self.transact(move |t| {
-            let mut update = t.prepare_cached("UPDATE message SET flags = ?2 WHERE id = ?1")?;
-            for (id, flags) in rows {
-                update.execute(params![id, flags.to_string()])?;
-            }
-            Ok(())
-        })
-        .await
+        let flags = rows.iter().map(|(id, flags)| (*id, flags.to_string())).collect();
+        self.set_each(flags, "UPDATE message SET flags = ?2 WHERE id = ?1").await
     }
 
     async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()> {
-        let rows = rows.to_vec();
-        self.transact(move |t| {
-            let mut update = t.prepare_cached("UPDATE message SET announced = ?2 WHERE id = ?1")?;
-            for (id, size) in rows {
-                update.execute(params![id, size])?;
-            }
-            Ok(())
-        })
-        .await
+        self.set_each(rows.to_vec(), "UPDATE message SET announced = ?2 WHERE id = ?1").await
     }
 
     async fn add_attempts(&self, rows: &[RowId], weight: u32) -> Result<()> {
-        let rows = rows.to_vec();
-        self.transact(move |t| {
-            let mut update = t.prepare_cached("UPDATE message SET attempts = attempts + ?2 WHERE id = ?1")?;
-            for id in rows {
-                update.execute(params![id, weight])?;
-            }
-            Ok(())
-        })
-        .await
+        let weights = rows.iter().map(|id| (*id, weight)).collect();
+        self.set_each(weights, "UPDATE message SET attempts = attempts + ?2 WHERE id = ?1").await
     }
 
     async fn keep_unlisted(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()> {
@@ -615,6 +560,22 @@ impl Ledger for SqliteLedger {
 }
 
 impl SqliteLedger {
+    /// Runs a statement once for each row number and what belongs to it, in one transaction.
+    async fn set_each<T: ToSql + Send + 'static>(
+        &self,
+        rows: Vec<(RowId, T)>,
+        statement: &'static str,
+    ) -> Result<()> {
+        self.transact(move |t| {
+            let mut statement = t.prepare_cached(statement)?;
+            for (row, value) in rows {
+                statement.execute(params![row, value])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Runs statements once for each row number, in one transaction.
     async fn for_each(&self, rows: &[RowId], statements: &'static [&'static str]) -> Result<()> {
         let rows = rows.to_vec();

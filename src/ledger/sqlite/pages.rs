@@ -7,7 +7,7 @@ use rusqlite::{Transaction, params};
 
 use super::columns::read_row;
 use crate::ledger::columns::{COLUMNS, UNLISTED, read_path, write_path, write_place, write_protocol};
-use crate::ledger::{Row, RowId, Space};
+use crate::ledger::{Intent, Row, RowId, Space};
 use crate::model::failure::FailureCode;
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
@@ -174,6 +174,27 @@ pub(super) fn identities(
         }
     }
     Ok(counts)
+}
+
+pub(super) fn open_intents(t: &Transaction<'_>) -> rusqlite::Result<Vec<Intent>> {
+    let mut intents: Vec<Intent> = t
+        .prepare("SELECT id, folder, uidvalidity, uidnext, source FROM intent ORDER BY id")?
+        .query_map([], |r| {
+            Ok(Intent {
+                id: r.get(0)?,
+                folder: read_path(&r.get::<_, String>(1)?),
+                uidvalidity: r.get(2)?,
+                uidnext: r.get(3)?,
+                source: read_path(&r.get::<_, String>(4)?),
+                rows: Vec::new(),
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut rows = t.prepare("SELECT message FROM intent_message WHERE intent = ?1 ORDER BY message")?;
+    for intent in &mut intents {
+        intent.rows = rows.query_map([intent.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(intents)
 }
 
 pub(super) fn keep_unlisted(

@@ -1,5 +1,6 @@
 -- From format 1 to format 2, in one transaction: numbers that are used once, reasons that later passes can judge, attempts,
--- and the source folder of each intent.
+-- and the source folder of each intent. The tables are written out and not taken from schema.sql, which goes on to later
+-- formats while this stays as it is.
 ALTER TABLE message RENAME TO message_1;
 DROP INDEX message_arrival;
 CREATE TABLE message (
@@ -34,10 +35,17 @@ INSERT INTO message (id, protocol, folder, uidvalidity, uid, uidl, size, date, d
   SELECT id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, message_id,
   subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone FROM message_1;
 DROP TABLE message_1;
+-- An intent may name messages that are forgotten: their numbers are not given to others either.
+DELETE FROM sqlite_sequence WHERE name = 'message';
+INSERT INTO sqlite_sequence (name, seq) SELECT 'message', max(
+  coalesce((SELECT max(id) FROM message), 0), coalesce((SELECT max(message) FROM intent_message), 0));
 CREATE INDEX message_arrival ON message (dst_folder, dst_uidvalidity, dst_uid);
 CREATE INDEX message_open ON message (folder, id) WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0;
 -- Intents are few, and none lasts longer than the next pass: their numbers need not be unique for ever.
 ALTER TABLE intent ADD COLUMN source TEXT NOT NULL DEFAULT '[]';
+-- Where all messages of an intent are forgotten nothing is in doubt, and no source folder would ever end it.
+DELETE FROM intent WHERE NOT EXISTS (SELECT 1 FROM intent_message AS i JOIN message AS m ON m.id = i.message
+  WHERE i.intent = intent.id);
 UPDATE intent SET source = coalesce((SELECT m.folder FROM intent_message AS i JOIN message AS m ON m.id = i.message
   WHERE i.intent = intent.id LIMIT 1), '[]');
 ALTER TABLE cursor RENAME TO cursor_1;

@@ -1,0 +1,351 @@
+//! Ledgers of format 1 are brought to today's format: all of them or nothing, whatever kills the process meanwhile.
+//! [`golden`](crate::golden) has ledgers that a build with format 1 wrote.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use mailferry::ledger::postgres::PostgresStore;
+use mailferry::ledger::sqlite::SqliteStore;
+use mailferry::ledger::{Space, Store};
+use mailferry::model::failure::{Class, Failure};
+use mailferry::model::folder::FolderPath;
+use mailferry::model::message::Verdict;
+use mailferry::model::protocol::Protocol;
+use rusqlite::Connection;
+
+use crate::golden::{Golden, MAILBOXES, SCOPE, assert_as_told};
+use crate::{Place, new_row, options, options_in_the_clear};
+
+#[tokio::test]
+async fn everything_in_a_ledger_of_format_1_means_what_it_meant() {
+    for golden in [Golden::sqlite(), Golden::postgres()] {
+        for mailbox in MAILBOXES {
+            assert_eq!(golden.format(mailbox), 1);
+        }
+        assert_as_told(&golden).await;
+        let anna = golden.claim("anna").await;
+        let counts = anna.counts().await.unwrap();
+        assert_eq!(
+            (counts.source, counts.excluded, counts.failed),
+            (counts.copied + counts.pending + 2, 1, 1)
+        );
+        // What passes ask for by page and by kind is there as well.
+        let inbox = FolderPath::inbox();
+        let told = golden.told_of("anna", "messages");
+        let uidvalidity = told.iter().find(|row| row[1] == "[\"INBOX\"]").unwrap()[2].parse().unwrap();
+        let space = Space { folder: inbox.clone(), protocol: Protocol::Imap, uidvalidity };
+        let in_doubt = &anna.open_intents().await.unwrap()[0].rows;
+        let waiting = anna.work(&space, 0, 100).await.unwrap();
+        assert_eq!(&waiting.iter().map(|row| row.id).collect::<Vec<_>>(), in_doubt);
+        let refused = anna.refused(&space, 0, 100).await.unwrap();
+        assert_eq!(refused.len(), 1);
+        assert!(
+            matches!(&refused[0].verdict, Verdict::Quarantined(why) if why.contains("APPEND")),
+            "{refused:?}"
+        );
+        assert!(anna.unfinished().await.unwrap().contains(&inbox));
+        assert_eq!(
+            anna.count_copied(&FolderPath::from_slashes("Archive/2019")).await.unwrap(),
+            1,
+            "one is gone"
+        );
+    }
+}
+
+/// Somebody who only looks changes nothing: perhaps the build of before is still carrying.
+#[tokio::test]
+async fn a_file_of_format_1_can_be_looked_at_and_stays_as_it_is() {
+    let golden = Golden::sqlite();
+    for mailbox in MAILBOXES {
+        // The kill left a log beside the file, which belongs to it: whoever opens it puts it in.
+        assert_eq!(golden.format(mailbox), 1);
+        let file = golden.file(mailbox);
+        let before = std::fs::read(&file).unwrap();
+        let looked_at = golden.store().await.find(&Golden::key(mailbox)).await.unwrap().unwrap();
+        let rows = looked_at.page(0, 1_000).await.unwrap();
+        let told = golden.told_of(mailbox, "messages");
+        assert_eq!(rows.len(), told.len());
+        let (first, columns) = (&rows[0], &told[0]);
+        assert_eq!(
+            (first.size.to_string(), first.verdict.word()),
+            (columns[5].clone(), columns[16].as_str())
+        );
+        let counts = looked_at.counts().await.unwrap();
+        assert!(counts.balances() && counts.source == rows.len() as u64, "{counts:?}");
+        let (there, arrival) = first.destination.as_ref().unwrap();
+        assert!(looked_at.claimed(there, arrival.uidvalidity).await.unwrap().contains(&arrival.uid));
+        assert!(looked_at.fact("rules").await.unwrap().is_some());
+        looked_at.save_fact("rules", "").await.unwrap_err();
+        drop(looked_at);
+        assert_eq!(std::fs::read(&file).unwrap(), before, "{mailbox}");
+        assert_eq!(golden.format(mailbox), 1);
+    }
+}
+
+const ORDERS: &str = "MAILFERRY_TEST_UPGRADE";
+
+/// The process that [`a_kill_at_any_step_leaves_format_1_or_today_s`] kills: it claims a ledger where the environment says, and
+/// is idle otherwise.
+#[tokio::test]
+async fn claim_as_ordered() {
+    let Ok(orders) = std::env::var(ORDERS) else { return };
+    let orders: Vec<String> = serde_json::from_str(&orders).unwrap();
+    let store: Box<dyn Store> = match &orders[..] {
+        [_, mailboxes] => {
+            Box::new(SqliteStore::new(mailboxes, PathBuf::from(mailboxes).join("logins.sqlite")))
+        }
+        [_, port, database] => {
+            let to = options_in_the_clear(port.parse().unwrap(), database);
+            Box::new(PostgresStore::open(to, SCOPE).await.unwrap())
+        }
+        other => panic!("{other:?}"),
+    };
+    drop(store.claim(&orders[0]).await.unwrap());
+    mailferry::steps::write_count();
+}
+
+/// A process of its own that claims a mailbox's ledger.
+fn claiming(golden: &Golden, mailbox: &str) -> Command {
+    let mut orders = vec![Golden::key(mailbox)];
+    match golden.database() {
+        None => orders.push(golden.path("state/test/move/mailboxes").display().to_string()),
+        Some((postgres, database)) => {
+            orders.extend([postgres.address().port().to_string(), database.clone()]);
+        }
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "upgrade::claim_as_ordered", "--test-threads=1"])
+        .env(ORDERS, serde_json::to_string(&orders).unwrap())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+/// Claims in a process that dies at a step; how many steps there were, if it lived.
+fn claim_apart(golden: &Golden, mailbox: &str, die_at: Option<u64>) -> Option<u64> {
+    let steps = golden.path("steps");
+    let mut command = claiming(golden, mailbox);
+    command.env("MAILFERRY_STEPS_FILE", &steps);
+    if let Some(step) = die_at {
+        command.env("MAILFERRY_DIE_AT", step.to_string());
+    }
+    let status = command.status().unwrap();
+    let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
+    assert_eq!(killed, die_at.is_some(), "{status:?}");
+    (!killed).then(|| std::fs::read_to_string(steps).unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_kill_at_any_step_leaves_format_1_or_today_s() {
+    for make in [Golden::sqlite, Golden::postgres] {
+        let whole = make();
+        let before = columns(&whole);
+        let steps = claim_apart(&whole, "anna", None).unwrap();
+        let after = columns(&whole);
+        assert_ne!(before, after);
+        let mut formats = Vec::new();
+        for step in 1..=steps {
+            let golden = make();
+            claim_apart(&golden, "anna", Some(step));
+            let format = golden.format("anna");
+            assert_eq!(
+                columns(&golden),
+                if format == 1 { before.clone() } else { after.clone() },
+                "step {step}"
+            );
+            formats.push(format);
+            // The next one who opens it goes on, and nothing is lost.
+            assert_as_told(&golden).await;
+        }
+        // Two before the commit; what comes after it is the claim's own.
+        assert!(
+            formats.len() >= 3 && formats[..2] == [1, 1] && formats[2..].iter().all(|format| *format == 2),
+            "{formats:?}"
+        );
+    }
+}
+
+/// Between two steps a large ledger is written for a while, far beyond what is kept in memory.
+#[tokio::test]
+async fn a_kill_in_the_midst_of_writing_leaves_format_1() {
+    const MORE: usize = 60_000;
+    let golden = Golden::sqlite();
+    golden.change(
+        "anna",
+        &format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {MORE}) \
+             INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, flags, subject, verdict) \
+             SELECT 'IMAP', '[\"Much\"]', 7, n, '', n, '', 'a subject as long as most are', 'Pending' FROM n"
+        ),
+    );
+    let (before, log) = (columns(&golden), golden.file("anna").with_extension("sqlite-wal"));
+    let mut child = claiming(&golden, "anna").spawn().unwrap();
+    while std::fs::metadata(&log).map_or(0, |log| log.len()) < 1 << 20 {
+        assert!(child.try_wait().unwrap().is_none(), "it was too quick");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    child.kill().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+    assert_eq!((golden.format("anna"), columns(&golden)), (1, before));
+    let ledger = golden.claim("anna").await;
+    assert_eq!(ledger.rows(&FolderPath::new(["Much"])).await.unwrap().len(), MORE);
+    assert_eq!(golden.format("anna"), 2);
+}
+
+/// Tables and columns, as the store itself lists them.
+fn columns(golden: &Golden) -> Vec<String> {
+    match golden.database() {
+        None => columns_of_file(&Connection::open(golden.file("anna")).unwrap()),
+        Some((postgres, database)) => columns_of_database(|sql| postgres.sql(database, sql)),
+    }
+}
+
+fn columns_of_file(file: &Connection) -> Vec<String> {
+    let sql = "SELECT m.name || '.' || c.name || ' ' || c.type || ' ' || c.\"notnull\" || ' ' || c.pk FROM sqlite_schema AS m \
+               JOIN pragma_table_info(m.name) AS c WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite%' UNION ALL \
+               SELECT coalesce(sql, name) FROM sqlite_schema WHERE type = 'index' ORDER BY 1";
+    let mut select = file.prepare(sql).unwrap();
+    select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+fn columns_of_database(ask: impl Fn(&str) -> String) -> Vec<String> {
+    let sql = "SELECT table_name || '.' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' || \
+               coalesce(column_default, '') || ' ' || coalesce(collation_name, '') FROM information_schema.columns \
+               WHERE table_schema = 'mailferry' UNION ALL \
+               SELECT indexdef FROM pg_indexes WHERE schemaname = 'mailferry' ORDER BY 1";
+    ask(sql).lines().map(str::to_owned).collect()
+}
+
+/// A ledger that was brought to today's format has the columns and indexes of one that was made in it.
+#[tokio::test]
+async fn after_the_upgrade_a_ledger_is_as_one_that_is_new() {
+    let golden = Golden::sqlite();
+    golden.claim("anna").await;
+    let fresh = tempfile::tempdir().unwrap();
+    let file = fresh.path().join("fresh.sqlite");
+    drop(mailferry::ledger::sqlite::SqliteLedger::open(&file).unwrap());
+    assert_eq!(columns(&golden), columns_of_file(&Connection::open(&file).unwrap()));
+
+    let golden = Golden::postgres();
+    golden.claim("anna").await;
+    let place = Place::postgres();
+    place.ledger().await;
+    let Place::Database(postgres, database) = &place else { panic!() };
+    assert_eq!(columns(&golden), columns_of_database(|sql| postgres.sql(database, sql)));
+}
+
+/// An intent of a kill may name a message that is forgotten; if another got its number it would be taken for that one.
+#[tokio::test]
+async fn numbers_that_an_intent_names_are_given_to_nobody() {
+    for golden in [Golden::sqlite(), Golden::postgres()] {
+        let named = "(SELECT max(message) FROM {}intent_message)";
+        golden.change("anna", &format!("DELETE FROM {{}}message WHERE id >= {named}"));
+        let ledger = golden.claim("anna").await;
+        let last = *ledger.open_intents().await.unwrap()[0].rows.last().unwrap();
+        assert!(ledger.rows_of(&[last]).await.unwrap().is_empty());
+        let fresh = ledger.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
+        assert!(fresh[0] > last, "{} after {last}", fresh[0]);
+    }
+}
+
+/// Nothing is in doubt about messages that are forgotten, and nobody would ever end such an intent.
+#[tokio::test]
+async fn an_intent_whose_messages_are_all_forgotten_is_over() {
+    for golden in [Golden::sqlite(), Golden::postgres()] {
+        golden.change("anna", "DELETE FROM {}message WHERE id IN (SELECT message FROM {}intent_message)");
+        let ledger = golden.claim("anna").await;
+        assert!(ledger.open_intents().await.unwrap().is_empty());
+    }
+}
+
+/// A worker of the build before may go on while another one of today's upgrades the database. If it is killed then, its
+/// intent names no source folder; messages that nobody holds to be in doubt would be sent twice.
+#[tokio::test]
+async fn an_intent_of_a_worker_of_the_build_before_is_that_of_its_messages() {
+    let golden = Golden::postgres();
+    drop(golden.claim("anna").await);
+    // As that build writes them: by the place of the columns.
+    golden.change(
+        "anna",
+        "INSERT INTO {}intent SELECT ledger, id + 1, folder, uidvalidity, uidnext FROM {}intent; \
+         INSERT INTO {}intent_message SELECT ledger, intent + 1, message FROM {}intent_message;",
+    );
+    let ledger = golden.claim("anna").await;
+    let intents = ledger.open_intents().await.unwrap();
+    assert_eq!(intents.len(), 2);
+    assert_eq!((&intents[1].source, &intents[1].rows), (&FolderPath::inbox(), &intents[0].rows));
+}
+
+/// A worker of the build before may be writing while another one of today's upgrades: its statements take the tables one
+/// after the other.
+#[tokio::test]
+async fn an_upgrade_waits_for_those_who_are_writing() {
+    let golden = Golden::postgres();
+    let (postgres, database) = golden.database().unwrap();
+    let (server, name) = (std::sync::Arc::clone(postgres), database.clone());
+    let writing = std::thread::spawn(move || {
+        server.sql(
+            &name,
+            "BEGIN; LOCK TABLE mailferry.message IN ROW EXCLUSIVE MODE; SELECT pg_sleep(2); \
+             LOCK TABLE mailferry.ledger IN ROW SHARE MODE; COMMIT",
+        )
+    });
+    let holds = "SELECT count(*) FROM pg_locks WHERE relation = 'mailferry.message'::regclass AND mode = 'RowExclusiveLock'";
+    while postgres.sql(database, holds) == "0" {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    golden.claim("anna").await;
+    writing.join().unwrap();
+    assert_eq!(golden.format("anna"), 2);
+}
+
+async fn refused(golden: &Golden) -> Vec<Failure> {
+    match golden.database() {
+        None => {
+            let store = golden.store().await;
+            let key = Golden::key("anna");
+            vec![store.claim(&key).await.err().unwrap(), store.find(&key).await.err().unwrap()]
+        }
+        Some((postgres, database)) => {
+            vec![PostgresStore::open(options(postgres, database), SCOPE).await.err().unwrap()]
+        }
+    }
+}
+
+/// There is no way back: what a newer build wrote is refused by name, and not touched.
+#[tokio::test]
+async fn a_newer_format_is_refused_and_left_as_it_is() {
+    let golden = Golden::sqlite();
+    golden.claim("anna").await;
+    golden.change("anna", "ALTER TABLE message ADD COLUMN later TEXT; PRAGMA user_version = 3;");
+    let file = golden.file("anna");
+    let before = std::fs::read(&file).unwrap();
+    for failure in refused(&golden).await {
+        assert_eq!(failure.class, Class::Configuration, "{failure:?}");
+        assert!(
+            failure.what.ends_with("was written by a newer Mailferry (format 3, this one knows 2)"),
+            "{failure}"
+        );
+        assert!(failure.what.starts_with(file.to_str().unwrap()) && failure.hint.is_some(), "{failure}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+
+    let golden = Golden::postgres();
+    golden.claim("anna").await;
+    golden.change("anna", "ALTER TABLE {}message ADD COLUMN later TEXT; UPDATE {}format SET version = 3;");
+    let (postgres, database) = golden.database().unwrap();
+    let content = || {
+        let rows = "SELECT md5(string_agg(m::text, '|' ORDER BY ledger, id)) FROM mailferry.message AS m";
+        (postgres.sql(database, rows), columns(&golden), golden.format("anna"))
+    };
+    let before = content();
+    for failure in refused(&golden).await {
+        assert_eq!(failure.class, Class::Configuration, "{failure:?}");
+        assert!(failure.what.contains("newer Mailferry (format 3, this one knows 2)"), "{failure}");
+        assert!(failure.hint.is_some(), "{failure}");
+    }
+    assert_eq!(content(), before);
+}
