@@ -127,10 +127,11 @@ impl Making<'_> {
                 // The name is taken by what cannot hold mail.
                 (Some(false), _) => refused.push(Refused { at, said: Some(FailureCode::NameReserved) }),
                 // Where it is not listed at all, opening it will tell.
-                (Some(true), _) | (None, None) => self.note(at),
+                (Some(true), _) => self.settle(at).await?,
+                (None, None) => self.note(at),
                 (None, Some(twin)) if !self.is_anothers(twin, at) => {
                     self.rename(at, twin);
-                    self.note(at);
+                    self.settle(at).await?;
                 }
                 (None, Some(_)) => {
                     let number = |n| self.names.spell(&path, n);
@@ -151,6 +152,19 @@ impl Making<'_> {
             }
         }
         Ok((again, refused))
+    }
+
+    /// Notes a folder that is listed, and subscribes to one that was there already when it was to be made: another session
+    /// may have been quicker, or this one before it was killed.
+    async fn settle(&mut self, at: usize) -> Result<()> {
+        self.note(at);
+        if !self.plans[at].source.subscribed {
+            return Ok(());
+        }
+        match self.destination.ensure_folder(&self.plans[at].destination, true).await {
+            Err(failure) if !failure.leaves_the_session() => Err(failure),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Whether another folder is planned to this very name.

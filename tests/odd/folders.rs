@@ -203,6 +203,16 @@ fn a_subscription_that_is_refused_stops_no_mail() {
 }
 
 #[test]
+fn a_folder_that_is_there_when_it_is_to_be_made_is_subscribed_to() {
+    let source = Script::imap(Store::standard());
+    let destination = Script::imap(Store::empty());
+    // Another session was quicker.
+    destination.on("CREATE Work", Reaction::replace("OK", "NO [ALREADYEXISTS]"));
+    World::imap(&source, &destination).run().expect(0, (5, 5, 0, 0, 0));
+    assert!(source.store().folder("Work").subscribed && destination.store().folder("Work").subscribed);
+}
+
+#[test]
 fn a_folder_that_is_renamed_at_the_source_is_renamed_at_the_destination() {
     let source = Script::imap(standard_and(&["Work/2020", "Work/2020/Q1"]));
     let destination = Script::imap(Store::empty());
