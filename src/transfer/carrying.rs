@@ -10,6 +10,7 @@ use super::diff::FlagChange;
 use super::folder::{FolderPass, keep_flags, settled};
 use super::listing::ROWS_AT_ONCE;
 use super::pipeline::{Copied, Sending, Work, copy_window};
+use super::refusals::{IN_A_ROW, Left};
 use crate::ledger::{ALONE_FROM, NAMED_FROM, Refused, Row, RowId, Settled, Space};
 use crate::mail::{FolderState, Listed};
 use crate::model::failure::{Class, Failure, FailureCode, Result, Side, Spoils};
@@ -34,10 +35,19 @@ struct Carrying<'a> {
     uidnext: u32,
     /// Messages that were refused by now, which are not tried twice in a pass.
     refused: HashSet<RowId>,
+    /// Those that earlier passes know as refused, and that are tried once more.
+    again: HashSet<RowId>,
+    /// How many were refused one after another, each alone in its window, for no reason of their own.
+    in_a_row: usize,
+    /// Why messages are left for the next pass, where any are.
+    put_off: Option<Failure>,
+    /// Whether the destination takes no more into this folder for now.
+    ended: bool,
 }
 
 impl FolderPass<'_> {
-    /// Carries everything that waits: what is ordinary first, then what sessions ended at, then what was refused.
+    /// Carries everything that waits: what is ordinary first, then what sessions ended at, then what was refused. Comes back
+    /// with why messages are left, where the destination does not take some for now.
     pub(super) async fn carry(
         &mut self,
         space: &Space,
@@ -45,9 +55,19 @@ impl FolderPass<'_> {
         candidates: &mut Candidates,
         changes: &mut Vec<FlagChange>,
         (doubtful, now): (&BTreeSet<RowId>, &HashMap<RowId, Flags>),
-    ) -> Result<()> {
-        let uidnext = arrived.uidnext.unwrap_or(1);
-        let mut carrying = Carrying { space, arrived, doubtful, now, uidnext, refused: HashSet::new() };
+    ) -> Result<Option<Failure>> {
+        let mut carrying = Carrying {
+            space,
+            arrived,
+            doubtful,
+            now,
+            uidnext: arrived.uidnext.unwrap_or(1),
+            refused: HashSet::new(),
+            again: HashSet::new(),
+            in_a_row: 0,
+            put_off: None,
+            ended: false,
+        };
         let mut suspects: Vec<Work> = Vec::new();
         if let Some(most) = self.rules.most_per_folder {
             let before = self.ledger.count_copied(&space.folder).await?;
@@ -71,10 +91,10 @@ impl FolderPass<'_> {
         for window in alone.chunks(1) {
             self.carry_window(window, &mut carrying, candidates, changes).await?;
         }
-        if self.rules.leave_refused {
-            return Ok(());
+        if !self.rules.leave_refused {
+            self.carry_refused(&mut carrying, candidates, changes).await?;
         }
-        self.carry_refused(&mut carrying, candidates, changes).await
+        Ok(carrying.put_off)
     }
 
     /// Carries the ordinary ones of some rows, and puts the others aside.
@@ -113,10 +133,14 @@ impl FolderPass<'_> {
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.id;
             for row in rows.into_iter().filter(|row| !still_holds(row, limit)) {
+                if carrying.ended {
+                    return Ok(());
+                }
                 if carrying.refused.contains(&row.id) {
                     continue;
                 }
                 self.ledger.reopen(&[row.id]).await?;
+                carrying.again.insert(row.id);
                 self.progress.expect(1, row.size);
                 let work = carrying.work_of(row);
                 self.carry_window(&[work], carrying, candidates, changes).await?;
@@ -124,7 +148,7 @@ impl FolderPass<'_> {
         }
     }
 
-    /// Copies one window under an intent of its own.
+    /// Copies one window under an intent of its own, unless the destination takes no more.
     async fn carry_window(
         &mut self,
         window: &[Work],
@@ -132,6 +156,9 @@ impl FolderPass<'_> {
         candidates: &mut Candidates,
         changes: &mut Vec<FlagChange>,
     ) -> Result<()> {
+        if carrying.ended {
+            return Ok(());
+        }
         let (folder, arrived, uidnext) = (&self.plan.destination, carrying.arrived, carrying.uidnext);
         let permanent = arrived.permanent_flags.clone();
         let manners = self.rules.manners;
@@ -191,7 +218,48 @@ impl FolderPass<'_> {
             return Err(failure.at(folder.to_string()));
         }
         let highest = copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid).max();
-        carrying.uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid + 1));
+        carrying.uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid.saturating_add(1)));
+        if copied.sent > 0 {
+            carrying.in_a_row = 0;
+        }
+        self.weigh(window, copied.left, carrying).await
+    }
+
+    /// Decides what waits for a refusal that is no message's own trouble. One that is refused again and again is named, so that
+    /// nothing waits for it for ever; the next pass tries it once more.
+    async fn weigh(&mut self, window: &[Work], left: Left, carrying: &mut Carrying<'_>) -> Result<()> {
+        let Some(failure) = left.failure else { return Ok(()) };
+        let attempts: HashMap<RowId, u32> = window.iter().map(|work| (work.row, work.attempts)).collect();
+        let (named, waiting): (Vec<_>, Vec<_>) = left.suspects.into_iter().partition(|(row, _)| {
+            carrying.again.contains(row) || attempts.get(row).is_some_and(|before| before + 1 >= NAMED_FROM)
+        });
+        let known = named.iter().all(|(row, _)| carrying.again.contains(row));
+        let waiting: Vec<RowId> = waiting.into_iter().map(|(row, _)| row).collect();
+        self.ledger.add_attempts(&waiting, 1).await?;
+        let all_named = waiting.is_empty() && !named.is_empty() && failure.class != Class::Quota;
+        carrying.refused.extend(named.iter().map(|(row, _)| *row));
+        let named: Vec<Settled> = named
+            .into_iter()
+            .map(|(row, failure)| Settled {
+                refused: Refused { code: failure.code, limit: None },
+                ..settled(row, None, Verdict::Quarantined(failure.sentence()))
+            })
+            .collect();
+        self.ledger.settle(&named, None).await?;
+        let failure = failure.at(self.plan.destination.to_string());
+        let alone = window.len() == 1;
+        carrying.in_a_row += usize::from(alone && !left.goes_on);
+        // Whoever asks for a pause, or has no room, is given nothing more.
+        let stops = matches!(failure.class, Class::Throttled | Class::Quota) && !left.goes_on;
+        carrying.ended = stops || !left.goes_on && (!alone || carrying.in_a_row >= IN_A_ROW);
+        // Where the rest of the folder waits for it too, somebody must hear of it.
+        if all_named && (known || !carrying.ended) {
+            return Ok(());
+        }
+        if stops {
+            return Err(failure);
+        }
+        carrying.put_off.get_or_insert(failure);
         Ok(())
     }
 

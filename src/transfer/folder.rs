@@ -12,7 +12,7 @@ use super::settle::Barrier;
 use super::{PassOutcome, Rules};
 use crate::ledger::{Cursor, Ledger, NewRow, Refused, RowId, Settled, Space};
 use crate::mail::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
-use crate::model::failure::{Result, Side};
+use crate::model::failure::{Failure, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::label::LabelTally;
 use crate::model::message::{Arrival, Flags, Verdict};
@@ -71,26 +71,42 @@ pub(super) struct Reconciled {
     pub(super) now: HashMap<RowId, Flags>,
 }
 
+/// How far a folder came.
+#[derive(Debug)]
+pub enum Ran {
+    /// To its end.
+    Through,
+    /// To its end, but for messages that the destination does not take for now.
+    PutOff(Failure),
+    /// The destination does not have it, and nothing of it was carried.
+    NotMade(Failure),
+}
+
 impl FolderPass<'_> {
     /// Carries the folder once.
     ///
     /// # Errors
     /// Those of the sessions and of the ledger; the next pass goes on where this one stopped.
-    pub async fn run(&mut self, barrier: &Barrier) -> Result<()> {
+    pub async fn run(&mut self, barrier: &Barrier) -> Result<Ran> {
         let plan = self.plan;
         if let Some(why) = &plan.excluded {
-            return self.exclude(why).await;
+            return self.exclude(why).await.map(|()| Ran::Through);
         }
         // A server may take minutes for a huge folder.
         self.progress.enter_phase(&format!("opening {}", plan.source.path));
         let cursor = self.ledger.cursor(&plan.source.path).await?;
         let is_gone = plan.is_gone_at_destination() && !barrier.concerns(&plan.source.path);
         if is_gone && !self.has_news(cursor.as_ref()).await? {
-            return Ok(());
+            return Ok(Ran::Through);
         }
         if !self.made {
-            let made = self.destination.ensure_folder(&plan.destination, plan.source.subscribed).await;
-            made.map_err(|failure| failure.side(Side::Destination))?;
+            let wanted = [(plan.destination.clone(), plan.source.subscribed)];
+            let made = self.destination.ensure_folders(&wanted).await;
+            let made = made.map_err(|failure| failure.side(Side::Destination))?;
+            // Whatever the reason, the session answered, and other folders may be there.
+            if let Some(failure) = made.into_iter().find_map(Result::err) {
+                return Ok(Ran::NotMade(failure.side(Side::Destination)));
+            }
         }
         let since = self.since(cursor.as_ref()).await?;
         let open = open_source(self.source, plan, cursor.is_some(), since.as_ref());
@@ -101,7 +117,7 @@ impl FolderPass<'_> {
         let in_doubt = barrier.concerns(&plan.source.path);
         let unchanged = cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, plan, &state, &arrived));
         if !in_doubt && self.same_rules && !self.unfinished && unchanged {
-            return Ok(());
+            return Ok(Ran::Through);
         }
 
         let space = self.space(&state);
@@ -145,7 +161,7 @@ impl FolderPass<'_> {
             }
         }
         let in_doubt = (&doubtful, &now);
-        Box::pin(self.carry(&space, &arrived, &mut candidates, &mut changes, in_doubt)).await?;
+        let put_off = Box::pin(self.carry(&space, &arrived, &mut candidates, &mut changes, in_doubt)).await?;
         self.carry_flags(changes, &arrived).await?;
         self.prove_flags(&arrived).await?;
         self.let_go(gone).await?;
@@ -160,7 +176,8 @@ impl FolderPass<'_> {
             destination_uidvalidity: arrived.uidvalidity,
             destination_scanned: scanned,
         };
-        self.ledger.save_cursor(&plan.source.path, &cursor).await
+        self.ledger.save_cursor(&plan.source.path, &cursor).await?;
+        Ok(put_off.map_or(Ran::Through, Ran::PutOff))
     }
 
     /// The places that the source can list now.

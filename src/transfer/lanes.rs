@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::folder::FolderPass;
+use super::folder::{FolderPass, Ran};
 use super::late::Late;
 use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
@@ -359,20 +359,23 @@ impl Pass<'_> {
                 keywords_lost: &mut carried.keywords_lost,
                 tallies: &mut carried.tallies,
             };
-            match Box::pin(pass.run(&barrier)).await {
-                Ok(()) => {
+            let left = match Box::pin(pass.run(&barrier)).await {
+                Ok(Ran::NotMade(failure)) => Some(failure),
+                Ok(ran) => {
                     carried.outcome.folders += 1;
                     let neighbours = &self.rules.neighbours;
                     let source = &plan.source.path;
                     barrier.lower(source, destination, self.ledger, neighbours, self.late).await?;
+                    if let Ran::PutOff(failure) = ran { Some(failure) } else { None }
                 }
                 // The session can still be used; one bad folder must not stop the mailbox.
-                Err(failure) if failure.leaves_the_session() => {
-                    let failure = failure.at(plan.source.path.to_string());
-                    tracing::info!(failure = %failure.sentence(), "a folder is left; goes on with the others");
-                    carried.failed.get_or_insert(failure);
-                }
+                Err(failure) if failure.leaves_the_session() => Some(failure),
                 Err(failure) => return Err(failure),
+            };
+            if let Some(failure) = left {
+                let failure = failure.at(plan.source.path.to_string());
+                tracing::info!(failure = %failure.sentence(), "a folder is left; goes on with the others");
+                carried.failed.get_or_insert(failure);
             }
         }
         Ok(())

@@ -217,6 +217,8 @@ pub struct PassOutcome {
     pub digests_checked: u64,
     /// What a person should know of this mailbox.
     pub findings: Vec<Finding>,
+    /// Why a folder, or some of its messages, could not be carried, while the others were.
+    pub left: Option<Failure>,
 }
 
 /// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. What another
@@ -257,12 +259,27 @@ pub async fn sync_mailbox(
     sync_mailbox_in_lanes(source, destination, &lanes::OneLane, ledger, rules, progress).await
 }
 
+/// As [`carry_mailbox`], where nothing that was left counts as done.
+///
+/// # Errors
+/// As [`carry_mailbox`], and [`PassOutcome::left`].
+pub async fn sync_mailbox_in_lanes(
+    source: &mut dyn Source,
+    destination: &mut dyn Destination,
+    more: &dyn MoreLanes,
+    ledger: &dyn Ledger,
+    rules: &Rules,
+    progress: &MailboxProgress,
+) -> Result<PassOutcome> {
+    let mut outcome = carry_mailbox(source, destination, more, ledger, rules, progress).await?;
+    outcome.left.take().map_or(Ok(outcome), Err)
+}
+
 /// Carries one mailbox once, several folders at a time where `more` opens further sessions.
 ///
 /// # Errors
 /// The first failure of a session as a whole; what was done until then is in the ledger, and the next call goes on.
-/// A folder that fails alone is named in the returned failure after the others were carried.
-pub async fn sync_mailbox_in_lanes(
+pub async fn carry_mailbox(
     source: &mut dyn Source,
     destination: &mut dyn Destination,
     more: &dyn MoreLanes,
@@ -351,8 +368,9 @@ pub async fn sync_mailbox_in_lanes(
         ledger.count_unbound().await?,
         &lost,
     ));
-    if let Some(failure) = carried.failed.or_else(|| find_unread_folders(&sources)) {
-        return Err(failure);
+    outcome.left = carried.failed.or_else(|| find_unread_folders(&sources));
+    if outcome.left.is_some() {
+        return Ok(outcome);
     }
     let in_between = labelled && has_moved(plans, &sources, &ledger.cursors().await?);
     if !same_rules && !in_between {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::candidates::Candidates;
 use super::pace::Pace;
 use super::progress::MailboxProgress;
-use super::refusals::{self, Form, Refusal};
+use super::refusals::{self, Form, Left, Refusal};
 use crate::ledger::{Known, Refused, RowId, Settled};
 use crate::mail::spool::Spool;
 use crate::mail::{
@@ -99,6 +99,8 @@ pub struct Copied {
     pub marked: u64,
     /// Why the window could not be finished.
     pub failure: Option<Failure>,
+    /// Messages that the destination refused and that wait.
+    pub(super) left: Left,
 }
 
 /// How the messages of a window are sent.
@@ -147,9 +149,9 @@ pub async fn copy_window(
         again = Some(works);
         forms.extend(others);
     }
-    let failure = refusals::judge(refused, &mut copied);
-    let failure = failure.map(|failure| failure.side(Side::Destination));
-    copied.failure = copied.failure.take().or(failure);
+    let mut left = refusals::judge(refused, &mut copied);
+    left.failure = left.failure.map(|failure| failure.side(Side::Destination));
+    copied.left = left;
     let at_source = copied.failure.as_ref().is_some_and(|failure| failure.side == Some(Side::Source));
     if at_source && copied.under_way.is_none() {
         // It said nothing of the one that was due next.

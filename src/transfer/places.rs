@@ -30,7 +30,7 @@ pub(super) struct Made {
 /// its plan says so. A refusal concerns one folder, whose own pass names it.
 ///
 /// # Errors
-/// A failure that is about more than names: of the session, or a full mailbox.
+/// A failure of the session.
 pub(super) async fn make_folders(
     plans: &mut [FolderPlan],
     names: &NameRules,
@@ -80,8 +80,8 @@ impl Making<'_> {
                 Err(failure) if is_about_the_name(&failure) => {
                     refused.push(Refused { at, said: failure.code });
                 }
-                Err(failure) if failure.leaves_the_session() => {}
-                Err(failure) => return Err(failure),
+                // It is this folder's own, which its pass tells; the others are made.
+                Err(_) => {}
             }
         }
         let mut moved: Vec<(FolderPath, FolderPath)> = Vec::new();

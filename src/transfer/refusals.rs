@@ -11,7 +11,7 @@ use crate::model::identity::Hazard;
 use crate::model::message::{Flags, InternalDate, Verdict};
 
 /// So many messages refused one after another are the destination's trouble where it took no other.
-const IN_A_ROW: usize = 3;
+pub(super) const IN_A_ROW: usize = 3;
 /// And so many where it took others before.
 const IN_A_ROW_AFTER_OTHERS: usize = 10;
 
@@ -94,7 +94,7 @@ impl Form {
             (_, Some(F::FlagRefused)) => (true, false),
             (_, Some(F::DateRefused)) => (false, true),
             // Nobody said what it was.
-            (Class::Message, None) | (Class::Protocol, Some(F::NotUnderstood)) => (true, self.is_odd(date)),
+            (Class::Message, None) | (Class::Protocol, Some(F::NotUnderstood)) => (true, is_odd(date)),
             _ => return None,
         };
         let mut form = self;
@@ -103,12 +103,6 @@ impl Form {
             form.day = next;
         }
         (form != self).then_some(form)
-    }
-
-    /// Whether a date is one of those that servers stumble over, and was not changed yet.
-    fn is_odd(self, date: Option<InternalDate>) -> bool {
-        let is_odd = |date: InternalDate| date.unix < EARLY[1].unix || date.unix > LATE.unix;
-        self.day == Day::Own && date.is_some_and(is_odd)
     }
 
     /// The date that is nearest to one and was not tried yet; at last none.
@@ -127,6 +121,11 @@ impl Form {
             last => days.into_iter().skip_while(|day| *day != last).nth(1),
         }
     }
+}
+
+/// Whether a date is one of those that servers stumble over.
+fn is_odd(date: Option<InternalDate>) -> bool {
+    date.is_some_and(|date| date.unix < EARLY[1].unix || date.unix > LATE.unix)
 }
 
 /// Takes those of the refused messages out that are worth sending in another form, and says in which.
@@ -149,17 +148,30 @@ pub(super) fn other_forms(
     again
 }
 
-/// Settles what was refused for good. What is nobody's own trouble stays pending, and the failure that is returned says why.
-pub(super) fn judge(refused: Vec<Refusal>, copied: &mut Copied) -> Option<Failure> {
+/// What refusals that settle no message come to.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Why messages are left, where any are.
+    pub(super) failure: Option<Failure>,
+    /// Whether the destination took others after each of them, so that those behind them need not wait.
+    pub(super) goes_on: bool,
+    /// Those of them at which the trouble may lie all the same, each with why: too few for one of the destination's.
+    pub(super) suspects: Vec<(RowId, Failure)>,
+}
+
+/// Settles what was refused for good, and those that others passed by: they are tried again by the next pass. What is
+/// nobody's own trouble stays pending.
+pub(super) fn judge(refused: Vec<Refusal>, copied: &mut Copied) -> Left {
     let nothing_taken = copied.sent == 0 && copied.recognised.is_empty();
     let (wordless, told): (Vec<Refusal>, Vec<Refusal>) = refused.into_iter().partition(is_wordless);
     let in_a_row = wordless.iter().filter(|refusal| !refusal.passed_by).count();
     let of_the_destination = in_a_row >= if nothing_taken { IN_A_ROW } else { IN_A_ROW_AFTER_OTHERS };
-    let mut failure = None;
+    let mut left = Left { goes_on: true, ..Left::default() };
     for refusal in wordless {
         if of_the_destination && !refusal.passed_by {
             let what = format!("refuses one message after another: {}", refusal.failure.what);
-            failure.get_or_insert_with(|| {
+            left.goes_on = false;
+            left.failure.get_or_insert_with(|| {
                 let failure = Failure { what, class: Class::Unreachable, ..refusal.failure.clone() };
                 failure.code(FailureCode::ServerFault).hint("they are sent again by the next pass")
             });
@@ -168,20 +180,32 @@ pub(super) fn judge(refused: Vec<Refusal>, copied: &mut Copied) -> Option<Failur
         }
     }
     for refusal in told {
-        let harmless = match refusal.failure.class {
+        let own = match refusal.failure.class {
             Class::Message => true,
             // A command that is not understood for one message among others that were taken is that message's fault, and
             // so it is for one with a line that servers are known to stumble over (Exchange: "Command Argument Error").
             Class::Protocol => copied.sent > 0 || has_long_line(refusal.row, copied),
-            _ => false,
+            // Room that is missing may be found, and others are no larger.
+            Class::Quota => false,
+            // Others were taken after it, so neither rights nor names nor the login are in the way.
+            class => refusal.passed_by && !class.is_retryable(),
         };
-        if harmless {
+        if own {
             quarantine(refusal, copied);
+            continue;
+        }
+        left.goes_on &= refusal.passed_by;
+        if refusal.failure.class == Class::Quota {
+            left.failure = Some(refusal.failure);
         } else {
-            failure = Some(refusal.failure);
+            left.failure.get_or_insert_with(|| refusal.failure.clone());
+            left.suspects.push((refusal.row, refusal.failure));
         }
     }
-    failure
+    if left.suspects.len() >= IN_A_ROW && !left.goes_on {
+        left.suspects.clear();
+    }
+    left
 }
 
 fn is_wordless(refusal: &Refusal) -> bool {
@@ -215,8 +239,8 @@ mod tests {
 
     fn judged(refused: Vec<Refusal>, sent: u64) -> (usize, Option<(Class, Option<FailureCode>)>) {
         let mut copied = Copied { sent, ..Copied::default() };
-        let failure = judge(refused, &mut copied);
-        (copied.settled.len(), failure.map(|failure| (failure.class, failure.code)))
+        let left = judge(refused, &mut copied);
+        (copied.settled.len(), left.failure.map(|failure| (failure.class, failure.code)))
     }
 
     #[test]
@@ -267,6 +291,36 @@ mod tests {
         assert_eq!(tried("05-May-2075 00:00:00 +0000"), ["01-Jan-2038 00:00:00 +0000", "none"]);
         assert_eq!(tried("05-May-2020 10:00:00 +1400"), ["04-May-2020 20:00:00 +0000", "none"]);
         assert_eq!(tried("05-May-2020 10:00:00 +0000"), ["none"]);
+    }
+
+    #[test]
+    fn an_odd_date_is_suspected_until_nothing_is_left_of_it() {
+        let wordless = Failure::new(Class::Message, "");
+        let steps = |text: &str| {
+            let date = InternalDate::parse(text);
+            let next = |form: &Form| form.other(&wordless, &Flags::default(), date);
+            std::iter::successors(next(&Form::default()), next).count()
+        };
+        assert_eq!(steps("01-Jan-1970 00:00:00 +0000"), 3);
+        assert_eq!(steps("05-May-2075 00:00:00 +0000"), 2);
+        assert_eq!(steps("05-May-2020 10:00:00 +0200"), 0);
+    }
+
+    #[test]
+    fn a_refusal_for_another_reason_is_the_messages_where_others_passed_it_by() {
+        use FailureCode as F;
+        let left = |refused: Vec<Refusal>| {
+            let mut copied = Copied { sent: 1, ..Copied::default() };
+            let left = judge(refused, &mut copied);
+            (copied.settled.len(), left.failure.is_some(), left.goes_on, left.suspects.len())
+        };
+        let one = |class, code, passed_by| vec![refusal(1, class, Some(code), passed_by)];
+        assert_eq!(left(one(Class::Refused, F::NoPermission, true)), (1, false, true, 0));
+        assert_eq!(left(one(Class::Refused, F::NoPermission, false)), (0, true, false, 1));
+        assert_eq!(left(one(Class::Unreachable, F::TryLater, true)), (0, true, true, 1));
+        assert_eq!(left(one(Class::Quota, F::Full, true)), (0, true, true, 0));
+        let many = (1..5).map(|row| refusal(row, Class::Unreachable, Some(F::TryLater), false)).collect();
+        assert_eq!(left(many), (0, true, false, 0), "the destination's trouble");
     }
 
     #[test]

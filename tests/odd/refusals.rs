@@ -1,5 +1,7 @@
 //! Destinations that refuse messages: for now, for good, or for something that goes with a message.
 
+use std::thread;
+
 use crate::support::script::store::letter;
 use crate::support::script::{Reaction, Script, Store};
 use crate::world::{World, lies_in, lying};
@@ -32,6 +34,60 @@ fn what_is_refused_for_now_arrives_by_the_next_pass() {
         assert_eq!((first.counts.0, first.counts.3), (5, 0), "nothing is given up: {first:#?}");
         world.run().expect(0, (5, 5, 0, 0, 0));
         expect_everything(&destination);
+    }
+}
+
+#[test]
+fn one_message_that_is_refused_in_whatever_words_is_named_and_no_other_waits_for_it() {
+    let refusals = [
+        "NO [NOPERM] not this one",
+        "NO [CONTACTADMIN] ask somebody",
+        "NO [ALREADYEXISTS] it is here",
+        "NO [PRIVACYREQUIRED] not so",
+        "NO [SERVERBUG] it broke",
+        "NO [UNAVAILABLE] later",
+        "BAD no",
+    ];
+    // Some are tried again in the same run, later each time.
+    thread::scope(|scope| {
+        for refusal in refusals {
+            scope.spawn(move || refuse_one_message(refusal));
+        }
+    });
+}
+
+fn refuse_one_message(refusal: &'static str) {
+    let (source, destination) = (standard(), Script::imap(Store::empty()));
+    destination.bend(move |command| {
+        let odd = command.verb == "APPEND" && command.has("Subject: two");
+        odd.then(|| Reaction::say(format!("{{tag}} {refusal}\r\n")))
+    });
+    let world = World::imap(&source, &destination);
+    let mut last = world.run();
+    assert_eq!(last.counts.1, 4, "{refusal}: {last:#?}");
+    for _ in 0..3 {
+        last = world.run();
+    }
+    last.expect(0, (5, 4, 0, 1, 0)).expect_told("MessagesQuarantined");
+    destination.straighten();
+    world.run().expect(0, (5, 5, 0, 0, 0));
+    expect_everything(&destination);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_for_now_stops_no_other() {
+    for refusal in ["[UNAVAILABLE] later", "[OVERQUOTA] no room"] {
+        let source = Script::imap(Store::standard());
+        source.store().make("Offers: new").add(&[], letter("six"));
+        let destination = Script::imap(Store::empty());
+        destination.on("CREATE Work", Reaction::no(refusal));
+        destination.on("CREATE Offers: new", Reaction::no("[CANNOT] no colons"));
+        let world = World::imap(&source, &destination);
+        let first = world.run();
+        assert!(first.ended.code != 0 && first.counts.1 == 4, "{refusal}: {first:#?}");
+        first.expect_told(refusal).expect_told("FolderRenamed");
+        destination.straighten();
+        world.run().expect(0, (6, 6, 0, 0, 0));
     }
 }
 

@@ -30,7 +30,7 @@ use crate::transfer::daily::{self, DailyLimit};
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
 use crate::transfer::progress::MailboxProgress;
-use crate::transfer::{Rules, sync_mailbox_in_lanes};
+use crate::transfer::{Rules, carry_mailbox};
 
 impl Tools {
     /// Carries one mailbox once and says how it went.
@@ -134,9 +134,8 @@ impl Tools {
         };
         tls.clone_from(&destination.facts().tls);
         let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
-        let outcome =
-            sync_mailbox_in_lanes(&mut *source, &mut destination, &lanes, &*ledger, &rules, progress).await;
-        if let Err(failure) = &outcome {
+        let outcome = carry_mailbox(&mut *source, &mut destination, &lanes, &*ledger, &rules, progress).await;
+        if let Some(failure) = outcome.as_ref().map_or_else(Some, |outcome| outcome.left.as_ref()) {
             self.note_end(endpoint, failure);
         }
         tokio::join!(source.close(), destination.close());
@@ -153,7 +152,7 @@ impl Tools {
         record.digests_checked += outcome.digests_checked;
         record.findings = outcome.findings;
         record.findings.extend(channel);
-        Ok(())
+        outcome.left.map_or(Ok(()), Err)
     }
 }
 
