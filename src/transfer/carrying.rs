@@ -184,6 +184,7 @@ impl FolderPass<'_> {
         self.note_window(window, &copied, changes, &kept, arrived);
         let ended = (copied.all_answered && seen).then_some(intent);
         self.ledger.settle(&copied.settled, ended).await?;
+        self.outcome.fresh.note(&copied);
         carrying.refused.extend(copied.settled.iter().filter(|s| is_refused(s)).map(|s| s.id));
         self.ledger.mark_gone(&copied.vanished).await?;
         if let Some(failure) = failure {

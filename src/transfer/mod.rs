@@ -6,6 +6,7 @@
 //! waits until the destination stands still, and what arrived is recognised by what it is. The engine knows protocols only
 //! through the traits of `mail`.
 
+mod alias;
 pub mod atlas;
 pub mod candidates;
 mod carrying;
@@ -49,6 +50,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
+use alias::Fresh;
 use daily::DailyLimit;
 use flags::Manners;
 use lanes::MoreLanes;
@@ -107,6 +109,12 @@ impl Ends {
     pub fn describe(endpoint: &Endpoint, login: &str, mailbox: &str) -> String {
         format!("{} as {login}: {mailbox}", endpoint.address().to_ascii_lowercase())
     }
+
+    /// Server and mailbox of an end as [`Self::describe`] writes it.
+    pub(crate) fn parts(end: &str) -> Option<(&str, &str)> {
+        let (server, rest) = end.split_once(" as ")?;
+        Some((server, rest.rsplit_once(": ")?.1))
+    }
 }
 
 impl Rules {
@@ -157,7 +165,9 @@ impl Rules {
 /// The ledger's fact that tells by which rules its messages were judged.
 const JUDGED_BY: &str = "rules";
 /// The ledger's facts that tell whose mailboxes it is about.
-const ENDS: [&str; 2] = ["source", "destination"];
+const ENDS: [&str; 2] = ["source", DESTINATION];
+/// The second of them.
+const DESTINATION: &str = "destination";
 /// The ledger's fact that lists the keywords that the destination did not keep, in all passes.
 const KEYWORDS_LOST: &str = "keywordsLost";
 /// The ledger's fact that counts the messages for which a read receipt may still be sent, in all passes.
@@ -196,6 +206,8 @@ pub struct PassOutcome {
     pub digests_checked: u64,
     /// What a person should know of this mailbox.
     pub findings: Vec<Finding>,
+    /// Some of the rows that were sent in this pass.
+    pub(crate) fresh: Fresh,
 }
 
 /// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. What another
@@ -256,6 +268,7 @@ pub async fn sync_mailbox_in_lanes(
     let mut cursors = ledger.cursors().await?;
     let surveys = (&sources, &mut destinations);
     let mut layout = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors).await?;
+    alias::note_inbox(ledger, rules, &destinations, destination).await?;
     let barrier = Barrier::raise(ledger, destination).await?;
     let unfinished = ledger.unfinished().await?;
     let fingerprint = rules.fingerprint(sources.homes.as_deref());
@@ -324,6 +337,9 @@ pub async fn sync_mailbox_in_lanes(
     outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(find_marked(marked));
     outcome.findings.extend(late.tell(destination).await?);
+    let fresh = std::mem::take(&mut outcome.fresh);
+    let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
+    outcome.findings.extend(Box::pin(look.run(fresh, destination)).await?);
     outcome.findings.extend(find_in_ledger(
         &outcome.counts,
         ledger.count_altered().await?,
@@ -353,7 +369,9 @@ async fn recognise_ends(ends: &Ends, ledger: &dyn Ledger) -> Result<()> {
     if !known[1] {
         tracing::info!("the destination is another mailbox than before: all is carried to it");
         ledger.void_destination().await?;
-        for fact in [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES] {
+        for fact in
+            [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES, alias::SENT, alias::FOUND]
+        {
             ledger.save_fact(fact, "").await?;
         }
     } else if !known[0] {
@@ -450,6 +468,7 @@ impl PassOutcome {
         self.sizes_checked += other.sizes_checked;
         self.digests_checked += other.digests_checked;
         self.findings.extend(other.findings);
+        self.fresh.add(other.fresh);
     }
 }
 

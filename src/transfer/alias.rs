@@ -1,0 +1,441 @@
+//! Two destination addresses that are one mailbox, which nobody declared: an alias at the destination.
+//!
+//! It is told only where it is proved, since mailboxes that a script made in the same second are alike: equal UIDVALIDITYs,
+//! equal UIDs, equal letters. Two observations prove it together, both of messages that one of the two mailboxes holds at
+//! the source and the other does not:
+//!
+//! 1. A message that another mailbox of the migration has sent lies here, at the very UID that its ledger has for it.
+//! 2. A message that this mailbox has sent lies there, at the very UID that this ledger has for it, as a login with the other
+//!    address shows.
+//!
+//! UIDs only grow. So whichever of the two came later, its way led into both mailboxes after the other was there, and
+//! neither ledger can have sent it to both.
+//!
+//! The question is asked at the end of a pass that sent something, and only of a mailbox whose Inbox has the same UIDVALIDITY
+//! at the same server: else it costs no turn. Both may be carried at once: each writes down what it has sent before it asks,
+//! so whoever ends last sees the other.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::lanes::MoreLanes;
+use super::neighbours::{Neighbours, Own};
+use super::pipeline::Copied;
+use super::verify::read_identities;
+use super::{DESTINATION, Ends, Rules};
+use crate::ledger::{Ledger, Row, RowId, Store};
+use crate::mail::{Destination, Survey};
+use crate::model::failure::{Failure, Result};
+use crate::model::finding::{Code, Finding};
+use crate::model::folder::FolderPath;
+use crate::model::message::Verdict;
+use crate::model::text::counted;
+
+/// The ledger's fact that tells where the Inbox is that its mailbox arrives in: the server, and the Inbox's UIDVALIDITY.
+const INBOX: &str = "inbox";
+/// The ledger's fact that lists some of the rows that were sent, and not found at the destination, as JSON.
+pub(super) const SENT: &str = "sent";
+/// The ledger's fact that lists mailboxes that are, or may be, the same as this one, as JSON.
+pub(super) const FOUND: &str = "aliases";
+/// Rows of one folder that are listed; the latest.
+const SENT_MAX: usize = 50;
+/// Folders of which rows are listed.
+const SENT_FOLDERS_MAX: usize = 50;
+/// Mailboxes that are asked about. Where more are alike, the server's UIDVALIDITYs tell nothing.
+const ALIKE_MAX: usize = 200;
+/// Messages that are read at either side to prove it.
+const PROOFS: usize = 3;
+
+/// A folder at the destination, and its UIDVALIDITY.
+type Spot = (FolderPath, u32);
+
+/// What a folder shows: size and time of arrival by UID; `None` where it is not that folder.
+type Shown = Option<HashMap<u32, (u64, Option<i64>)>>;
+
+/// Rows that a pass has sent, by the folder that they went to; the latest of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fresh(BTreeMap<FolderPath, VecDeque<RowId>>);
+
+impl Fresh {
+    /// Adds what a window has sent. Messages that were found at the destination are left out: others have put them there.
+    pub(super) fn note(&mut self, copied: &Copied) {
+        let recognised: BTreeSet<RowId> = copied.recognised.iter().map(|recognised| recognised.row).collect();
+        for settled in &copied.settled {
+            let Some((folder, _)) = &settled.destination else { continue };
+            if settled.verdict == Verdict::Delivered && !recognised.contains(&settled.id) {
+                keep_latest(self.0.entry(folder.clone()).or_default(), [settled.id]);
+            }
+        }
+    }
+
+    /// Adds what another session of the same pass has sent.
+    pub(super) fn add(&mut self, other: Self) {
+        for (folder, rows) in other.0 {
+            keep_latest(self.0.entry(folder).or_default(), rows);
+        }
+    }
+}
+
+fn keep_latest(rows: &mut VecDeque<RowId>, more: impl IntoIterator<Item = RowId>) {
+    rows.extend(more);
+    let over = rows.len().saturating_sub(SENT_MAX);
+    rows.drain(..over);
+}
+
+/// Rows that were sent to one folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SentTo {
+    folder: FolderPath,
+    rows: VecDeque<RowId>,
+}
+
+/// Another mailbox of the migration that is, or may be, the same at the destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Alias {
+    /// What its ledger is called in the store.
+    key: String,
+    /// Its address at the destination.
+    mailbox: String,
+    folder: FolderPath,
+    uidvalidity: u32,
+    /// What the other one has sent and was seen here.
+    theirs: u32,
+    /// What was sent here and was seen at the other one; `None` while nobody could look.
+    ours: Option<u32>,
+}
+
+/// Says in the ledger where the Inbox is that the mailbox arrives in. Costs a turn only where the survey does not tell it, and
+/// the first time.
+///
+/// # Errors
+/// Those of the ledger and of the session.
+pub(super) async fn note_inbox(
+    ledger: &dyn Ledger,
+    rules: &Rules,
+    survey: &Survey,
+    destination: &mut dyn Destination,
+) -> Result<()> {
+    let Some(own) = &rules.neighbours.own else { return Ok(()) };
+    let before = ledger.fact(INBOX).await?.filter(|before| !before.is_empty());
+    let inbox = FolderPath::inbox();
+    let uidvalidity = match survey.states.get(&inbox) {
+        Some(state) => state.uidvalidity,
+        None if before.as_ref().is_some_and(|before| before.starts_with(&format!("{} ", own.server))) => {
+            return Ok(());
+        }
+        None => match destination.status(&inbox).await {
+            Ok(state) => state.uidvalidity,
+            Err(failure) if failure.leaves_the_session() => return Ok(()),
+            Err(failure) => return Err(failure),
+        },
+    };
+    let now = format!("{} {uidvalidity}", own.server);
+    if before.as_ref() == Some(&now) { Ok(()) } else { ledger.save_fact(INBOX, &now).await }
+}
+
+/// A look at the end of a pass.
+pub(super) struct Look<'a> {
+    pub(super) ledger: &'a dyn Ledger,
+    pub(super) neighbours: &'a Neighbours,
+    pub(super) more: &'a dyn MoreLanes,
+}
+
+/// Messages that may prove it, all in one folder.
+struct Suspicion {
+    mailbox: String,
+    spot: Spot,
+    theirs: Vec<Row>,
+    ours: Vec<Row>,
+}
+
+impl Look<'_> {
+    /// Looks for other mailboxes that are the same one, and says which are known.
+    ///
+    /// # Errors
+    /// Those of the ledger and of the session. Failures with another mailbox are none of this one's.
+    pub(super) async fn run(&self, fresh: Fresh, destination: &mut dyn Destination) -> Result<Vec<Finding>> {
+        let (Some(store), Some(own)) = (self.neighbours.store.clone(), self.neighbours.own.clone()) else {
+            return Ok(Vec::new());
+        };
+        let sent = !fresh.0.is_empty();
+        if sent {
+            self.remember(fresh).await?;
+        }
+        let before: Vec<Alias> = read(self.ledger, FOUND).await?;
+        if before.is_empty() && !sent {
+            return Ok(Vec::new());
+        }
+        let alike = self.find_alike(&*store, &own).await?;
+        let mut found = before.clone();
+        found.retain(|alias| alike.contains(&alias.key));
+        let asks = sent || found.iter().any(|alias| alias.ours.is_none());
+        let mut lists = BTreeMap::new();
+        for key in alike.iter().take(ALIKE_MAX).filter(|_| asks) {
+            if found.iter().any(|alias| alias.key == *key && alias.ours.is_some()) {
+                continue;
+            }
+            found.retain(|alias| alias.key != *key);
+            let suspected = self.suspect(&*store, &own, key).await.unwrap_or_else(|failure| {
+                tracing::info!(failure = %failure.sentence(), "another mailbox's ledger cannot be looked at");
+                Vec::new()
+            });
+            for suspicion in suspected {
+                if let Some(alias) = self.prove(&*store, key, suspicion, destination, &mut lists).await? {
+                    found.push(alias);
+                    break;
+                }
+            }
+        }
+        let mut findings = Vec::new();
+        let mut still = Vec::new();
+        for alias in found {
+            let Some(ledger) = store.find(&alias.key).await? else { continue };
+            if mailbox_of(&*ledger, &own).await?.as_ref() != Some(&alias.mailbox) {
+                continue;
+            }
+            if alias.ours.is_some() {
+                findings.push(describe(&own, &alias, self.count_shared(&*ledger).await?));
+            }
+            still.push(alias);
+        }
+        if still != before {
+            write(self.ledger, FOUND, &still).await?;
+        }
+        Ok(findings)
+    }
+
+    /// The ledgers of other mailboxes whose Inbox is at the same server and has the same UIDVALIDITY, but for declared ones.
+    async fn find_alike(&self, store: &dyn Store, own: &Own) -> Result<BTreeSet<String>> {
+        let Some(inbox) = self.ledger.fact(INBOX).await? else { return Ok(BTreeSet::new()) };
+        let all = store.facts(INBOX).await?.into_iter();
+        let alike = all.filter(|(key, at)| {
+            at.as_ref() == Some(&inbox) && *key != own.key && !self.neighbours.keys.contains(key)
+        });
+        Ok(alike.map(|(key, _)| key).collect())
+    }
+
+    /// Adds to the list of what was sent.
+    async fn remember(&self, fresh: Fresh) -> Result<()> {
+        let mut all: Vec<SentTo> = read(self.ledger, SENT).await?;
+        for (folder, rows) in fresh.0 {
+            match all.iter_mut().find(|sent| sent.folder == folder) {
+                Some(before) => keep_latest(&mut before.rows, rows),
+                None => all.push(SentTo { folder, rows }),
+            }
+        }
+        let over = all.len().saturating_sub(SENT_FOLDERS_MAX);
+        all.drain(..over);
+        write(self.ledger, SENT, &all).await
+    }
+
+    /// Holds the ledgers against each other: messages of folders that both have sent to, which only one of them knows.
+    async fn suspect(&self, store: &dyn Store, own: &Own, key: &str) -> Result<Vec<Suspicion>> {
+        let Some(ledger) = store.find(key).await? else { return Ok(Vec::new()) };
+        let Some(mailbox) = mailbox_of(&*ledger, own).await? else { return Ok(Vec::new()) };
+        let (mut ours, mut theirs) = (sent_rows(self.ledger).await?, sent_rows(&*ledger).await?);
+        ours.retain(|spot, _| theirs.contains_key(spot));
+        let mut suspicions = Vec::new();
+        for (spot, ours) in ours {
+            let theirs = theirs.remove(&spot).unwrap_or_default();
+            let theirs = spare(self.ledger, &spot, theirs).await?;
+            let ours = spare(&*ledger, &spot, ours).await?;
+            if !theirs.is_empty() && !ours.is_empty() {
+                suspicions.push(Suspicion { mailbox: mailbox.clone(), spot, theirs, ours: latest(ours) });
+            }
+        }
+        Ok(suspicions)
+    }
+
+    /// Looks into both mailboxes.
+    async fn prove(
+        &self,
+        store: &dyn Store,
+        key: &str,
+        suspicion: Suspicion,
+        destination: &mut dyn Destination,
+        lists: &mut BTreeMap<Spot, (u32, Shown)>,
+    ) -> Result<Option<Alias>> {
+        let Suspicion { mailbox, spot, theirs, ours } = suspicion;
+        let from = theirs.iter().filter_map(uid_of).min().unwrap_or(1);
+        if lists.get(&spot).is_none_or(|(listed_from, _)| *listed_from > from) {
+            lists.insert(spot.clone(), (from, list(destination, &spot, from).await?));
+        }
+        let listed = lists.get(&spot).and_then(|(_, listed)| listed.as_ref());
+        let Some(theirs) = listed.and_then(|listed| find_listed(listed, theirs)) else { return Ok(None) };
+        destination.open(&spot.0).await?;
+        let Some(seen) = find_shown(destination, &theirs).await? else { return Ok(None) };
+        let alias = Alias {
+            key: key.to_owned(),
+            mailbox,
+            folder: spot.0.clone(),
+            uidvalidity: spot.1,
+            theirs: seen,
+            ours: None,
+        };
+        let looked = async {
+            let Some(mut other) = self.more.open_other(&alias.mailbox).await? else { return Ok(Some(None)) };
+            let shown = look_for(&mut *other, &spot, ours.clone()).await;
+            other.close().await;
+            let Some(shown) = shown? else { return Ok(None) };
+            // It may be sending now what this one has as well, and to the same UID of a mailbox of its own.
+            let Some(ledger) = store.find(key).await? else { return Ok(None) };
+            if ledger.open_intents().await?.iter().any(|intent| intent.folder == spot.0) {
+                return Ok(Some(None));
+            }
+            let still = spare(&*ledger, &spot, ours).await?;
+            let is_ours = still.iter().any(|row| uid_of(row) == Some(shown));
+            Ok::<_, Failure>(is_ours.then_some(Some(shown)))
+        };
+        match looked.await {
+            Ok(ours) => Ok(ours.map(|ours| Alias { ours, ..alias })),
+            Err(failure) => {
+                tracing::info!(failure = %failure.sentence(), mailbox = alias.mailbox, "it cannot be looked into");
+                Ok(None)
+            }
+        }
+    }
+
+    /// How many messages at the destination stand for one of each.
+    async fn count_shared(&self, theirs: &dyn Ledger) -> Result<u64> {
+        let mut spots: BTreeSet<Spot> = BTreeSet::new();
+        for cursor in self.ledger.cursors().await?.into_values() {
+            spots.insert((cursor.destination, cursor.destination_uidvalidity));
+        }
+        let mut shared = 0;
+        for (folder, uidvalidity) in spots {
+            let ours = self.ledger.claimed(&folder, uidvalidity).await?;
+            shared += theirs.claimed(&folder, uidvalidity).await?.intersection(&ours).count() as u64;
+        }
+        Ok(shared)
+    }
+}
+
+/// Leaves out of rows that were sent to a folder those that another ledger may have sent there as well.
+async fn spare(other: &dyn Ledger, spot: &Spot, mut rows: Vec<Row>) -> Result<Vec<Row>> {
+    let claimed = other.claimed(&spot.0, spot.1).await?;
+    rows.retain(|row| uid_of(row).is_some_and(|uid| !claimed.contains(&uid)));
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    let held = other.identities(&BTreeSet::new()).await?;
+    rows.retain(|row| row.known.as_ref().is_some_and(|known| !held.contains_key(&known.canonical)));
+    Ok(rows)
+}
+
+/// The address at the destination that another mailbox of the same server is carried to; `None` where that is the same one.
+async fn mailbox_of(ledger: &dyn Ledger, own: &Own) -> Result<Option<String>> {
+    let end = ledger.fact(DESTINATION).await?.unwrap_or_default();
+    let other = Ends::parts(&end)
+        .filter(|(server, mailbox)| *server == own.server && !mailbox.eq_ignore_ascii_case(&own.mailbox));
+    Ok(other.map(|(_, mailbox)| mailbox.to_owned()))
+}
+
+/// What a ledger has sent, as far as it keeps that in mind, and where it lies as it was sent.
+async fn sent_rows(ledger: &dyn Ledger) -> Result<BTreeMap<Spot, Vec<Row>>> {
+    let listed: Vec<SentTo> = read(ledger, SENT).await?;
+    let ids: Vec<RowId> = listed.into_iter().flat_map(|sent| sent.rows).collect();
+    let mut sent: BTreeMap<Spot, Vec<Row>> = BTreeMap::new();
+    for row in ledger.rows_of(&ids).await? {
+        if let (Verdict::Delivered, Some((folder, arrival))) = (&row.verdict, &row.destination) {
+            sent.entry((folder.clone(), arrival.uidvalidity)).or_default().push(row);
+        }
+    }
+    Ok(sent)
+}
+
+fn uid_of(row: &Row) -> Option<u32> {
+    row.destination.as_ref().map(|(_, arrival)| arrival.uid)
+}
+
+fn latest(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort_unstable_by_key(uid_of);
+    rows.split_off(rows.len().saturating_sub(PROOFS))
+}
+
+/// Opens a folder and lists it from a UID on.
+async fn list(destination: &mut dyn Destination, spot: &Spot, from: u32) -> Result<Shown> {
+    let state = match destination.open(&spot.0).await {
+        Ok(state) => state,
+        Err(failure) if failure.leaves_the_session() => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    if state.uidvalidity != spot.1 {
+        return Ok(None);
+    }
+    let shown = destination.list_from(from).await?.into_iter();
+    Ok(Some(shown.map(|it| (it.uid, (it.size, it.date.map(|date| date.unix)))).collect()))
+}
+
+/// The last of some rows that a folder lists at their UIDs, with their sizes and dates. One that is another message there
+/// speaks against all.
+fn find_listed(listed: &HashMap<u32, (u64, Option<i64>)>, rows: Vec<Row>) -> Option<Vec<Row>> {
+    let mut found = Vec::new();
+    for row in rows {
+        let Some((size, date)) = uid_of(&row).and_then(|uid| listed.get(&uid)) else { continue };
+        if *size != row.size || row.date.map(|date| date.unix).zip(*date).is_some_and(|(a, b)| a != b) {
+            return None;
+        }
+        found.push(row);
+    }
+    (!found.is_empty()).then(|| latest(found))
+}
+
+/// Reads rows in the open folder at their UIDs: the UID of one whose bytes are those that were sent. One with others speaks
+/// against all.
+async fn find_shown(destination: &mut dyn Destination, rows: &[Row]) -> Result<Option<u32>> {
+    let wanted: BTreeMap<u32, &Row> = rows.iter().filter_map(|row| Some((uid_of(row)?, row))).collect();
+    let uids: Vec<u32> = wanted.keys().copied().collect();
+    let mut shown = None;
+    for (uid, identity) in read_identities(destination, &uids).await? {
+        let known = wanted.get(&uid).and_then(|row| row.known.as_ref());
+        if known.is_none_or(|known| known.exact != identity.exact) {
+            return Ok(None);
+        }
+        shown = Some(uid);
+    }
+    Ok(shown)
+}
+
+/// Looks for rows in another mailbox.
+async fn look_for(other: &mut dyn Destination, spot: &Spot, rows: Vec<Row>) -> Result<Option<u32>> {
+    let from = rows.iter().filter_map(uid_of).min().unwrap_or(1);
+    let listed = list(other, spot, from).await?;
+    let Some(rows) = listed.and_then(|listed| find_listed(&listed, rows)) else { return Ok(None) };
+    find_shown(other, &rows).await
+}
+
+/// What a person is told.
+fn describe(own: &Own, alias: &Alias, shared: u64) -> Finding {
+    let once = match shared {
+        0 => String::new(),
+        _ => format!(" {} there once for both of them.", counted(shared, "message lies", "messages lie")),
+    };
+    let text = format!(
+        "{} and {} are one mailbox at the destination: what is sent to one of them arrives in the other too, as seen in \
+         {}.{once}",
+        own.mailbox, alias.mailbox, alias.folder
+    );
+    Finding::of_domain(Code::DestinationAlias, text)
+}
+
+/// Reads a fact that is a list.
+async fn read<T: DeserializeOwned + Default>(ledger: &dyn Ledger, fact: &str) -> Result<T> {
+    let Some(text) = ledger.fact(fact).await?.filter(|text| !text.is_empty()) else {
+        return Ok(T::default());
+    };
+    serde_json::from_str(&text)
+        .map_err(|e| Failure::internal(format!("the ledger's fact \"{fact}\" cannot be read")).caused_by(&e))
+}
+
+/// Keeps a fact that is a list.
+async fn write<T: Serialize + Sync>(ledger: &dyn Ledger, fact: &str, list: &[T]) -> Result<()> {
+    let text = if list.is_empty() {
+        String::new()
+    } else {
+        serde_json::to_string(list)
+            .map_err(|e| Failure::internal(format!("\"{fact}\" cannot be written down")).caused_by(&e))?
+    };
+    ledger.save_fact(fact, &text).await
+}
