@@ -24,9 +24,9 @@ use super::lanes::MoreLanes;
 use super::neighbours::{Neighbours, Own};
 use super::pipeline::Copied;
 use super::verify::read_identities;
-use super::{DESTINATION, Ends, Rules};
+use super::{DESTINATION, Ends};
 use crate::ledger::{Ledger, Row, RowId, Store};
-use crate::mail::{Destination, Survey};
+use crate::mail::Destination;
 use crate::model::failure::{Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
@@ -35,14 +35,13 @@ use crate::model::text::counted;
 
 /// The ledger's fact that tells where the Inbox is that its mailbox arrives in: the server, and the Inbox's UIDVALIDITY.
 const INBOX: &str = "inbox";
-/// The ledger's fact that lists some of the rows that were sent, and not found at the destination, as JSON.
-pub(super) const SENT: &str = "sent";
+/// The beginning of the ledger's facts that list some of the rows that were sent to a folder, as JSON; the folder follows. Each
+/// folder has one of its own, since several sessions may send to different ones.
+const SENT: &str = "sent ";
 /// The ledger's fact that lists mailboxes that are, or may be, the same as this one, as JSON.
 pub(super) const FOUND: &str = "aliases";
 /// Rows of one folder that are listed; the latest.
 const SENT_MAX: usize = 50;
-/// Folders of which rows are listed.
-const SENT_FOLDERS_MAX: usize = 50;
 /// Mailboxes that are asked about. Where more are alike, the server's UIDVALIDITYs tell nothing.
 const ALIKE_MAX: usize = 200;
 /// Messages that are read at either side to prove it.
@@ -54,40 +53,11 @@ type Spot = (FolderPath, u32);
 /// What a folder shows: size and time of arrival by UID; `None` where it is not that folder.
 type Shown = Option<HashMap<u32, (u64, Option<i64>)>>;
 
-/// Rows that a pass has sent, by the folder that they went to; the latest of each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Fresh(BTreeMap<FolderPath, VecDeque<RowId>>);
-
-impl Fresh {
-    /// Adds what a window has sent. Messages that were found at the destination are left out: others have put them there.
-    pub(super) fn note(&mut self, copied: &Copied) {
-        let recognised: BTreeSet<RowId> = copied.recognised.iter().map(|recognised| recognised.row).collect();
-        for settled in &copied.settled {
-            let Some((folder, _)) = &settled.destination else { continue };
-            if settled.verdict == Verdict::Delivered && !recognised.contains(&settled.id) {
-                keep_latest(self.0.entry(folder.clone()).or_default(), [settled.id]);
-            }
-        }
-    }
-
-    /// Adds what another session of the same pass has sent.
-    pub(super) fn add(&mut self, other: Self) {
-        for (folder, rows) in other.0 {
-            keep_latest(self.0.entry(folder).or_default(), rows);
-        }
-    }
-}
-
-fn keep_latest(rows: &mut VecDeque<RowId>, more: impl IntoIterator<Item = RowId>) {
-    rows.extend(more);
-    let over = rows.len().saturating_sub(SENT_MAX);
-    rows.drain(..over);
-}
-
-/// Rows that were sent to one folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct SentTo {
-    folder: FolderPath,
+/// Rows that were sent to one folder; the latest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Sent {
+    /// Where, by UIDVALIDITY.
+    uidvalidity: u32,
     rows: VecDeque<RowId>,
 }
 
@@ -106,33 +76,40 @@ struct Alias {
     ours: Option<u32>,
 }
 
-/// Says in the ledger where the Inbox is that the mailbox arrives in. Costs a turn only where the survey does not tell it, and
-/// the first time.
+/// Keeps in the ledger which messages of a window were sent. Those that were found at the destination are left out, for others
+/// have put them there; but for those that this mailbox was about to send when a session ended.
 ///
 /// # Errors
-/// Those of the ledger and of the session.
-pub(super) async fn note_inbox(
+/// Those of the ledger.
+pub(super) async fn note_sent(
     ledger: &dyn Ledger,
-    rules: &Rules,
-    survey: &Survey,
-    destination: &mut dyn Destination,
+    copied: &Copied,
+    doubtful: &BTreeSet<RowId>,
 ) -> Result<()> {
-    let Some(own) = &rules.neighbours.own else { return Ok(()) };
-    let before = ledger.fact(INBOX).await?.filter(|before| !before.is_empty());
-    let inbox = FolderPath::inbox();
-    let uidvalidity = match survey.states.get(&inbox) {
-        Some(state) => state.uidvalidity,
-        None if before.as_ref().is_some_and(|before| before.starts_with(&format!("{} ", own.server))) => {
-            return Ok(());
+    let found: BTreeSet<RowId> = copied.recognised.iter().map(|recognised| recognised.row).collect();
+    let mut fresh: BTreeMap<Spot, VecDeque<RowId>> = BTreeMap::new();
+    for settled in &copied.settled {
+        let Some((folder, arrival)) = &settled.destination else { continue };
+        if settled.verdict == Verdict::Delivered
+            && (!found.contains(&settled.id) || doubtful.contains(&settled.id))
+        {
+            fresh.entry((folder.clone(), arrival.uidvalidity)).or_default().push_back(settled.id);
         }
-        None => match destination.status(&inbox).await {
-            Ok(state) => state.uidvalidity,
-            Err(failure) if failure.leaves_the_session() => return Ok(()),
-            Err(failure) => return Err(failure),
-        },
-    };
-    let now = format!("{} {uidvalidity}", own.server);
-    if before.as_ref() == Some(&now) { Ok(()) } else { ledger.save_fact(INBOX, &now).await }
+    }
+    for ((folder, uidvalidity), rows) in fresh {
+        let name = name_sent(&folder);
+        let before =
+            read::<Option<Sent>>(ledger, &name).await?.filter(|sent| sent.uidvalidity == uidvalidity);
+        let mut all = before.map(|sent| sent.rows).unwrap_or_default();
+        all.extend(rows);
+        all.drain(..all.len().saturating_sub(SENT_MAX));
+        write(ledger, &name, &Sent { uidvalidity, rows: all }).await?;
+    }
+    Ok(())
+}
+
+fn name_sent(folder: &FolderPath) -> String {
+    format!("{SENT}{folder}")
 }
 
 /// A look at the end of a pass.
@@ -155,22 +132,23 @@ impl Look<'_> {
     ///
     /// # Errors
     /// Those of the ledger and of the session. Failures with another mailbox are none of this one's.
-    pub(super) async fn run(&self, fresh: Fresh, destination: &mut dyn Destination) -> Result<Vec<Finding>> {
+    pub(super) async fn run(
+        &self,
+        carried_some: bool,
+        destination: &mut dyn Destination,
+    ) -> Result<Vec<Finding>> {
         let (Some(store), Some(own)) = (self.neighbours.store.clone(), self.neighbours.own.clone()) else {
             return Ok(Vec::new());
         };
-        let sent = !fresh.0.is_empty();
-        if sent {
-            self.remember(fresh).await?;
-        }
         let before: Vec<Alias> = read(self.ledger, FOUND).await?;
-        if before.is_empty() && !sent {
+        if before.is_empty() && !carried_some {
             return Ok(Vec::new());
         }
+        self.note_inbox(&own).await?;
         let alike = self.find_alike(&*store, &own).await?;
         let mut found = before.clone();
         found.retain(|alias| alike.contains(&alias.key));
-        let asks = sent || found.iter().any(|alias| alias.ours.is_none());
+        let asks = carried_some || found.iter().any(|alias| alias.ours.is_none());
         let mut lists = BTreeMap::new();
         for key in alike.iter().take(ALIKE_MAX).filter(|_| asks) {
             if found.iter().any(|alias| alias.key == *key && alias.ours.is_some()) {
@@ -206,6 +184,19 @@ impl Look<'_> {
         Ok(findings)
     }
 
+    /// Says in the ledger where the Inbox is that the mailbox arrives in.
+    async fn note_inbox(&self, own: &Own) -> Result<()> {
+        let spots = self.spots().await?;
+        let Some((_, uidvalidity)) = spots.iter().find(|(folder, _)| folder.is_inbox()) else {
+            return Ok(());
+        };
+        let now = format!("{} {uidvalidity}", own.server);
+        if self.ledger.fact(INBOX).await?.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        self.ledger.save_fact(INBOX, &now).await
+    }
+
     /// The ledgers of other mailboxes whose Inbox is at the same server and has the same UIDVALIDITY, but for declared ones.
     async fn find_alike(&self, store: &dyn Store, own: &Own) -> Result<BTreeSet<String>> {
         let Some(inbox) = self.ledger.fact(INBOX).await? else { return Ok(BTreeSet::new()) };
@@ -216,31 +207,14 @@ impl Look<'_> {
         Ok(alike.map(|(key, _)| key).collect())
     }
 
-    /// Adds to the list of what was sent.
-    async fn remember(&self, fresh: Fresh) -> Result<()> {
-        let mut all: Vec<SentTo> = read(self.ledger, SENT).await?;
-        for (folder, rows) in fresh.0 {
-            match all.iter_mut().find(|sent| sent.folder == folder) {
-                Some(before) => keep_latest(&mut before.rows, rows),
-                None => all.push(SentTo { folder, rows }),
-            }
-        }
-        let over = all.len().saturating_sub(SENT_FOLDERS_MAX);
-        all.drain(..over);
-        write(self.ledger, SENT, &all).await
-    }
-
     /// Holds the ledgers against each other: messages of folders that both have sent to, which only one of them knows.
     async fn suspect(&self, store: &dyn Store, own: &Own, key: &str) -> Result<Vec<Suspicion>> {
         let Some(ledger) = store.find(key).await? else { return Ok(Vec::new()) };
         let Some(mailbox) = mailbox_of(&*ledger, own).await? else { return Ok(Vec::new()) };
-        let (mut ours, mut theirs) = (sent_rows(self.ledger).await?, sent_rows(&*ledger).await?);
-        ours.retain(|spot, _| theirs.contains_key(spot));
         let mut suspicions = Vec::new();
-        for (spot, ours) in ours {
-            let theirs = theirs.remove(&spot).unwrap_or_default();
-            let theirs = spare(self.ledger, &spot, theirs).await?;
-            let ours = spare(&*ledger, &spot, ours).await?;
+        for spot in self.spots().await? {
+            let theirs = spare(self.ledger, &spot, sent_rows(&*ledger, &spot).await?).await?;
+            let ours = spare(&*ledger, &spot, sent_rows(self.ledger, &spot).await?).await?;
             if !theirs.is_empty() && !ours.is_empty() {
                 suspicions.push(Suspicion { mailbox: mailbox.clone(), spot, theirs, ours: latest(ours) });
             }
@@ -297,14 +271,16 @@ impl Look<'_> {
         }
     }
 
+    /// The folders that the mailbox is carried to.
+    async fn spots(&self) -> Result<BTreeSet<Spot>> {
+        let cursors = self.ledger.cursors().await?.into_values();
+        Ok(cursors.map(|cursor| (cursor.destination, cursor.destination_uidvalidity)).collect())
+    }
+
     /// How many messages at the destination stand for one of each.
     async fn count_shared(&self, theirs: &dyn Ledger) -> Result<u64> {
-        let mut spots: BTreeSet<Spot> = BTreeSet::new();
-        for cursor in self.ledger.cursors().await?.into_values() {
-            spots.insert((cursor.destination, cursor.destination_uidvalidity));
-        }
         let mut shared = 0;
-        for (folder, uidvalidity) in spots {
+        for (folder, uidvalidity) in self.spots().await? {
             let ours = self.ledger.claimed(&folder, uidvalidity).await?;
             shared += theirs.claimed(&folder, uidvalidity).await?.intersection(&ours).count() as u64;
         }
@@ -332,17 +308,20 @@ async fn mailbox_of(ledger: &dyn Ledger, own: &Own) -> Result<Option<String>> {
     Ok(other.map(|(_, mailbox)| mailbox.to_owned()))
 }
 
-/// What a ledger has sent, as far as it keeps that in mind, and where it lies as it was sent.
-async fn sent_rows(ledger: &dyn Ledger) -> Result<BTreeMap<Spot, Vec<Row>>> {
-    let listed: Vec<SentTo> = read(ledger, SENT).await?;
-    let ids: Vec<RowId> = listed.into_iter().flat_map(|sent| sent.rows).collect();
-    let mut sent: BTreeMap<Spot, Vec<Row>> = BTreeMap::new();
-    for row in ledger.rows_of(&ids).await? {
-        if let (Verdict::Delivered, Some((folder, arrival))) = (&row.verdict, &row.destination) {
-            sent.entry((folder.clone(), arrival.uidvalidity)).or_default().push(row);
-        }
+/// What a ledger has sent to a folder, as far as it keeps that in mind, and it lies there as it was sent.
+async fn sent_rows(ledger: &dyn Ledger, spot: &Spot) -> Result<Vec<Row>> {
+    let Some(sent) = read::<Option<Sent>>(ledger, &name_sent(&spot.0)).await? else { return Ok(Vec::new()) };
+    if sent.uidvalidity != spot.1 {
+        return Ok(Vec::new());
     }
-    Ok(sent)
+    let rows: Vec<RowId> = sent.rows.into_iter().collect();
+    let mut rows = ledger.rows_of(&rows).await?;
+    rows.retain(|row| {
+        let at = row.destination.as_ref();
+        row.verdict == Verdict::Delivered
+            && at.is_some_and(|(folder, arrival)| *folder == spot.0 && arrival.uidvalidity == spot.1)
+    });
+    Ok(rows)
 }
 
 fn uid_of(row: &Row) -> Option<u32> {
@@ -412,15 +391,18 @@ fn describe(own: &Own, alias: &Alias, shared: u64) -> Finding {
         0 => String::new(),
         _ => format!(" {} there once for both of them.", counted(shared, "message lies", "messages lie")),
     };
+    // Whichever of the two says it, it is the same sentence.
+    let mut both = [&own.mailbox, &alias.mailbox];
+    both.sort_unstable();
     let text = format!(
-        "{} and {} are one mailbox at the destination: what is sent to one of them arrives in the other too, as seen in \
-         {}.{once}",
-        own.mailbox, alias.mailbox, alias.folder
+        "{} and {} are one mailbox at the destination: mail that is sent to one of them arrives in the other too, as seen \
+         in {}.{once}",
+        both[0], both[1], alias.folder
     );
     Finding::of_domain(Code::DestinationAlias, text)
 }
 
-/// Reads a fact that is a list.
+/// Reads a fact that is JSON.
 async fn read<T: DeserializeOwned + Default>(ledger: &dyn Ledger, fact: &str) -> Result<T> {
     let Some(text) = ledger.fact(fact).await?.filter(|text| !text.is_empty()) else {
         return Ok(T::default());
@@ -429,13 +411,9 @@ async fn read<T: DeserializeOwned + Default>(ledger: &dyn Ledger, fact: &str) ->
         .map_err(|e| Failure::internal(format!("the ledger's fact \"{fact}\" cannot be read")).caused_by(&e))
 }
 
-/// Keeps a fact that is a list.
-async fn write<T: Serialize + Sync>(ledger: &dyn Ledger, fact: &str, list: &[T]) -> Result<()> {
-    let text = if list.is_empty() {
-        String::new()
-    } else {
-        serde_json::to_string(list)
-            .map_err(|e| Failure::internal(format!("\"{fact}\" cannot be written down")).caused_by(&e))?
-    };
+/// Keeps a fact as JSON.
+async fn write<T: Serialize + Sync>(ledger: &dyn Ledger, fact: &str, value: &T) -> Result<()> {
+    let text = serde_json::to_string(value)
+        .map_err(|e| Failure::internal(format!("\"{fact}\" cannot be written down")).caused_by(&e))?;
     ledger.save_fact(fact, &text).await
 }

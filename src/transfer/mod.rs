@@ -50,7 +50,6 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
-use alias::Fresh;
 use daily::DailyLimit;
 use flags::Manners;
 use lanes::MoreLanes;
@@ -206,8 +205,6 @@ pub struct PassOutcome {
     pub digests_checked: u64,
     /// What a person should know of this mailbox.
     pub findings: Vec<Finding>,
-    /// Some of the rows that were sent in this pass.
-    pub(crate) fresh: Fresh,
 }
 
 /// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. What another
@@ -268,7 +265,6 @@ pub async fn sync_mailbox_in_lanes(
     let mut cursors = ledger.cursors().await?;
     let surveys = (&sources, &mut destinations);
     let mut layout = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors).await?;
-    alias::note_inbox(ledger, rules, &destinations, destination).await?;
     let barrier = Barrier::raise(ledger, destination).await?;
     let unfinished = ledger.unfinished().await?;
     let fingerprint = rules.fingerprint(sources.homes.as_deref());
@@ -337,9 +333,9 @@ pub async fn sync_mailbox_in_lanes(
     outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(find_marked(marked));
     outcome.findings.extend(late.tell(destination).await?);
-    let fresh = std::mem::take(&mut outcome.fresh);
+    let carried_some = outcome.sent + outcome.recognised > 0;
     let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
-    outcome.findings.extend(Box::pin(look.run(fresh, destination)).await?);
+    outcome.findings.extend(Box::pin(look.run(carried_some, destination)).await?);
     outcome.findings.extend(find_in_ledger(
         &outcome.counts,
         ledger.count_altered().await?,
@@ -369,9 +365,7 @@ async fn recognise_ends(ends: &Ends, ledger: &dyn Ledger) -> Result<()> {
     if !known[1] {
         tracing::info!("the destination is another mailbox than before: all is carried to it");
         ledger.void_destination().await?;
-        for fact in
-            [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES, alias::SENT, alias::FOUND]
-        {
+        for fact in [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES, alias::FOUND] {
             ledger.save_fact(fact, "").await?;
         }
     } else if !known[0] {
@@ -468,7 +462,6 @@ impl PassOutcome {
         self.sizes_checked += other.sizes_checked;
         self.digests_checked += other.digests_checked;
         self.findings.extend(other.findings);
-        self.fresh.add(other.fresh);
     }
 }
 

@@ -2,15 +2,24 @@
 //! and it is told. Two mailboxes that are only alike are not told of.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::ferry::{Ferry, Manifest, csv, figure, server};
+use mailferry::ledger::sqlite::SqliteLedger;
+use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled};
+use mailferry::model::folder::FolderPath;
+use mailferry::model::identity::Digest;
+use mailferry::model::message::{Arrival, Flags, Locator, Verdict};
+
+use crate::ferry::{Ferry, Manifest, csv, figure, files, server};
 use crate::support::corpus::Message;
 use crate::support::dns::Dns;
 use crate::support::dovecot::{Builder, Dovecot, LOOPBACK, User};
-use crate::support::script::PASSWORD;
-use crate::world::{ADMIN, lies_at};
+use crate::support::script::bend::Reaction;
+use crate::support::script::store::{self, Store};
+use crate::support::script::{PASSWORD, Script};
+use crate::world::{ADMIN, World, lies_at, lies_in};
 
 const OLD: [&str; 2] = ["anna@old.test", "info@old.test"];
 const NEW: [&str; 2] = ["anna@new.test", "info@new.test"];
@@ -18,8 +27,8 @@ const NEW: [&str; 2] = ["anna@new.test", "info@new.test"];
 /// A letter as both servers keep it.
 fn letter(folder: &str, subject: &str) -> Message {
     let bytes = format!(
-        "From: a@a.test\r\nTo: b@a.test\r\nMessage-ID: <{}@a.test>\r\nSubject: {subject}\r\n\r\n{}\r\n",
-        blake3::hash(subject.as_bytes()).to_hex(),
+        "From: a@a.test\r\nTo: b@a.test\r\nMessage-ID: {}\r\nSubject: {subject}\r\n\r\n{}\r\n",
+        id_of(subject),
         "filling ".repeat(400)
     );
     Message {
@@ -28,6 +37,10 @@ fn letter(folder: &str, subject: &str) -> Message {
         internal_date: "07-Mar-2019 08:15:42 +0100".to_owned(),
         bytes: bytes.into_bytes(),
     }
+}
+
+fn id_of(subject: &str) -> String {
+    format!("<{}@a.test>", blake3::hash(subject.as_bytes()).to_hex())
 }
 
 /// The subjects of a mailbox's own letters and of those that both hold.
@@ -93,7 +106,9 @@ impl Pair {
         let lies = lies_at(&mut self.new.mailbox(NEW[0]));
         for who in ["anna", "info"] {
             for (folder, subject) in subjects(who, self.own) {
-                let there = lies.get(folder).into_iter().flatten().filter(|lying| **lying == subject).count();
+                let id = id_of(&subject);
+                let there =
+                    lies.get(folder).into_iter().flatten().filter(|lying| lying.contains(&id)).count();
                 let most = if subject.starts_with("all") { 2 } else { 1 };
                 assert!((1..=most).contains(&there), "{there} of {subject} in {folder}: {lies:#?}");
             }
@@ -190,4 +205,82 @@ fn mailboxes_that_are_only_alike_are_not_told_of() {
     assert_eq!(pair.run(), [""; 0]);
     let uids = NEW.map(|name| pair.new.mailbox(name).uid_next()["INBOX"].0);
     assert_eq!(uids[0], uids[1], "they are alike");
+}
+
+/// Another mailbox of the migration has a message at this UID of the destination's Inbox, says its ledger.
+#[tokio::main]
+async fn claim(world: &World, uidvalidity: u32, uid: u32) {
+    let ours = files(&world.ferry.state());
+    let ours = ours.iter().find(|path| {
+        path.to_string_lossy().contains("anna") && path.extension().is_some_and(|it| it == "sqlite")
+    });
+    let ours = ours.expect("a ledger");
+    let end = SqliteLedger::open(ours).unwrap().fact("destination").await.unwrap().expect("a destination");
+    let theirs = SqliteLedger::open(&ours.with_file_name("move-info.sqlite")).unwrap();
+    theirs.save_fact("destination", &end.replace(NEW[0], NEW[1])).await.unwrap();
+    let row = NewRow {
+        locator: Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 7, uid: 7 },
+        size: 1,
+        date: None,
+        flags: Flags::default(),
+        verdict: Verdict::Pending,
+    };
+    let id = theirs.insert(&[row]).await.unwrap()[0];
+    let digest = Digest([7; 32]);
+    let settled = Settled {
+        id,
+        known: Some(Known { exact: digest, canonical: digest, message_id: None, subject: None }),
+        size: None,
+        date: None,
+        flags: None,
+        destination: Some((FolderPath::inbox(), Arrival { uidvalidity, uid })),
+        verdict: Verdict::Delivered,
+        refused: Refused::default(),
+        replaces: None,
+    };
+    theirs.settle(&[settled], None).await.unwrap();
+}
+
+#[test]
+fn a_late_copy_stays_where_another_mailbox_claims_its_place() {
+    // The copy gets the UID 4.
+    for claimed in [None, Some(3), Some(4)] {
+        let (source, destination) = (Script::imap(Store::standard()), Arc::new(Script::imap(Store::empty())));
+        let world = World::imap(&source, &destination);
+        world.run().expect(0, (5, 5, 0, 0, 0));
+        if let Some(uid) = claimed {
+            let uidvalidity = destination.store().folder("INBOX").uidvalidity;
+            claim(&world, uidvalidity, uid);
+        }
+        source.store().folder("INBOX").add(&[], store::letter("late"));
+        let late = Arc::downgrade(&destination);
+        destination.bend(move |command| {
+            let ours = command.is("APPEND") && command.has("Subject: late");
+            if ours && command.times > 0 {
+                // It was sent before, nobody has seen it, and now it comes.
+                let server = late.upgrade().expect("the server");
+                let mut store = server.store();
+                let inbox = store.folder("INBOX");
+                if inbox.letters.len() == 3 {
+                    inbox.add(&[], store::letter("late"));
+                }
+            }
+            (ours && command.times == 0).then(Reaction::close)
+        });
+        let outcome = world.run();
+        outcome.expect(0, (6, 6, 0, 0, 0));
+        let copies = lies_in(&destination)["INBOX"].iter().filter(|subject| *subject == "late").count();
+        let stays = claimed == Some(4);
+        assert_eq!(copies, if stays { 2 } else { 1 }, "{claimed:?}: {outcome:#?}");
+        let told = outcome.findings.iter().any(|finding| {
+            finding.starts_with("LateCopies")
+                && finding.contains("another mailbox")
+                && finding.contains("UID 4")
+        });
+        assert_eq!(told, stays, "{claimed:?}: {outcome:#?}");
+        assert_eq!(destination.count("UID EXPUNGE 4"), usize::from(!stays), "{claimed:?}");
+        // It is said as long as it is so.
+        let again = world.run();
+        assert_eq!(again.tells("LateCopies"), stays, "{claimed:?}: {again:#?}");
+    }
 }
