@@ -417,3 +417,50 @@ async fn write<T: Serialize + Sync>(ledger: &dyn Ledger, fact: &str, value: &T) 
         .map_err(|e| Failure::internal(format!("\"{fact}\" cannot be written down")).caused_by(&e))?;
     ledger.save_fact(fact, &text).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::identity::Digest;
+    use crate::model::message::{Arrival, Flags, InternalDate, Locator};
+
+    fn row(uid: u32, size: u64, date: Option<i64>) -> Row {
+        Row {
+            id: uid.into(),
+            locator: Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 1, uid },
+            size,
+            date: date.map(|unix| InternalDate { unix, offset_minutes: 0 }),
+            flags: Flags::default(),
+            known: Some(crate::ledger::Known {
+                exact: Digest([1; 32]),
+                canonical: Digest([1; 32]),
+                message_id: None,
+                subject: None,
+            }),
+            destination: Some((FolderPath::inbox(), Arrival { uidvalidity: 7, uid })),
+            verdict: Verdict::Delivered,
+            refused: crate::ledger::Refused::default(),
+            attempts: 0,
+            announced: None,
+            gone: false,
+        }
+    }
+
+    #[test]
+    fn one_other_message_at_a_uid_speaks_against_all() {
+        let listed = HashMap::from([(4, (100, Some(5))), (5, (200, Some(6))), (6, (300, None))]);
+        let found = |rows: Vec<Row>| find_listed(&listed, rows).map(|rows| rows.iter().map(uid_of).collect());
+        let both: Option<Vec<_>> = Some(vec![Some(4), Some(6)]);
+        assert_eq!(found(vec![row(6, 300, Some(9)), row(4, 100, Some(5)), row(9, 1, None)]), both);
+        assert_eq!(found(vec![row(4, 100, Some(5)), row(5, 201, Some(6))]), None, "another size");
+        assert_eq!(found(vec![row(4, 100, Some(5)), row(5, 200, Some(7))]), None, "another date");
+        assert_eq!(found(vec![row(9, 1, None)]), None, "none of them is there");
+    }
+
+    #[test]
+    fn an_end_is_taken_apart_as_it_is_put_together() {
+        let end = "imap.new.test:993 as a: b as c*admin: anna@new.test";
+        assert_eq!(Ends::parts(end), Some(("imap.new.test:993", "anna@new.test")));
+        assert_eq!(Ends::parts(""), None);
+    }
+}
