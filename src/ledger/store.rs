@@ -22,6 +22,9 @@ pub trait Store: Send + Sync {
     /// it.
     async fn find(&self, mailbox: &str) -> Result<Option<Box<dyn Ledger>>>;
 
+    /// Every ledger of the migration that there is, with a fact of it; `None` where it has none, or cannot be read.
+    async fn facts(&self, name: &str) -> Result<Vec<(String, Option<String>)>>;
+
     /// What makes the keys of [`LoginMark`]s useless elsewhere: 32 random bytes, the same for all who use the store.
     async fn salt(&self) -> Result<[u8; 32]>;
 

@@ -144,8 +144,10 @@ codes! {
     ReadReceiptsAsked: Warning, Nothing, "Have the tenant's users send none (Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend), or tell them before they open old mail.";
     /// The destination changed some messages while storing them.
     MessagesAltered: Warning, Nothing, "See the reasons in the report; the originals are at the source.";
-    /// The destination stored some messages a second time, late, and offers no way to remove single ones.
-    LateCopies: Warning, Nothing, "Remove the copies that the finding names in a mail program, or leave them; nothing is missing.";
+    /// The destination stored some messages a second time, late, and they could not be removed, or not safely.
+    LateCopies: Warning, Nothing, "Remove the copies that the finding names in a mail program, unless another mailbox may own them, or leave them; nothing is missing.";
+    /// Two destination addresses of the migration are one mailbox.
+    DestinationAlias: Warning, Nothing, "Give both mailboxes the same destination address if they belong together; else have the alias taken away at the destination, or correct the address in the list.";
     /// An authorization server replaced a refresh token, and nothing here may keep the new one beyond the process.
     RefreshTokenReplaced: Warning, Nothing, "Use an application or a service account, or put a fresh refresh token into the Secret when a login is refused.";
     /// Messages of an earlier run are no longer at the destination.

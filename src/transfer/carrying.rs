@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
+use super::alias;
 use super::candidates::Candidates;
 use super::diff::FlagChange;
 use super::folder::{FolderPass, keep_flags, settled};
@@ -211,6 +212,9 @@ impl FolderPass<'_> {
         self.note_window(window, &copied, changes, &kept, arrived);
         let ended = (copied.all_answered && seen).then_some(intent);
         self.ledger.settle(&copied.settled, ended).await?;
+        if self.rules.neighbours.own.is_some() {
+            alias::note_sent(self.ledger, &copied, carrying.doubtful).await?;
+        }
         carrying.refused.extend(copied.settled.iter().filter(|s| is_refused(s)).map(|s| s.id));
         self.ledger.mark_gone(&copied.vanished).await?;
         if let Some(failure) = failure {

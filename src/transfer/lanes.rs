@@ -46,6 +46,14 @@ pub trait MoreLanes: Send + Sync {
     /// Those of the login. The pass goes on with the sessions that it has.
     async fn open(&self) -> Result<Option<Lane>>;
 
+    /// A session with another mailbox at the destination; `None` when there can be none now.
+    ///
+    /// # Errors
+    /// Those of the login.
+    async fn open_other(&self, _mailbox: &str) -> Result<Option<Box<dyn Destination>>> {
+        Ok(None)
+    }
+
     /// Hears why a further session ended before its work did.
     fn ended(&self, _failure: &Failure) {}
 

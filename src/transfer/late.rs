@@ -1,5 +1,5 @@
-//! Late copies that could not be removed: the server stored a message a second time after it had been sent again, and
-//! offers no way to remove single messages (no UIDPLUS, RFC 4315). They stay in the ledger and in the findings of every
+//! Late copies that are not removed: the server stored a message a second time after it had been sent again, and either
+//! offers no way to remove single messages (no UIDPLUS, RFC 4315), or the copy may be another mailbox's message. They stay in the ledger and in the findings of every
 //! pass until they are gone, so that no message is double without a word about it.
 
 use std::collections::BTreeSet;
@@ -19,12 +19,24 @@ pub(super) const LATE_COPIES: &str = "lateCopies";
 /// The most folders, and the most copies of each, that the finding names.
 const NAMED: usize = 10;
 
+/// Why late copies stay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Stays {
+    /// The server cannot remove single messages.
+    #[default]
+    CannotBeRemoved,
+    /// The ledger of another mailbox of the migration knows a message at this place.
+    MayBeAnothers,
+}
+
 /// Late copies in one destination folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct LateCopies {
     folder: FolderPath,
     uidvalidity: u32,
     uids: BTreeSet<u32>,
+    #[serde(default)]
+    why: Stays,
 }
 
 /// All that are known of a mailbox; several sessions of it may note some at the same time.
@@ -51,14 +63,22 @@ impl<'a> Late<'a> {
     ///
     /// # Errors
     /// Those of the ledger.
-    pub(super) async fn note(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()> {
+    pub(super) async fn note(
+        &self,
+        folder: &FolderPath,
+        uidvalidity: u32,
+        uids: &[u32],
+        why: Stays,
+    ) -> Result<()> {
         let mut known = self.known.lock().await;
-        let same = |late: &&mut LateCopies| late.folder == *folder && late.uidvalidity == uidvalidity;
+        let same = |late: &&mut LateCopies| {
+            late.folder == *folder && late.uidvalidity == uidvalidity && late.why == why
+        };
         if let Some(late) = known.iter_mut().find(same) {
             late.uids.extend(uids);
         } else {
             let uids = uids.iter().copied().collect();
-            known.push(LateCopies { folder: folder.clone(), uidvalidity, uids });
+            known.push(LateCopies { folder: folder.clone(), uidvalidity, uids, why });
         }
         self.save(&known).await
     }
@@ -123,18 +143,38 @@ pub(super) async fn follow(ledger: &dyn Ledger, from: &FolderPath, to: &FolderPa
 
 /// What a person is told.
 fn find(late: &[LateCopies]) -> Finding {
+    let (anothers, stuck): (Vec<&LateCopies>, Vec<&LateCopies>) =
+        late.iter().partition(|late| late.why == Stays::MayBeAnothers);
+    let mut text = Vec::new();
+    if !stuck.is_empty() {
+        text.push(format!(
+            "The destination stored {}, long after the connection broke, and cannot remove single messages: {}.",
+            count(&stuck),
+            name(&stuck)
+        ));
+    }
+    if !anothers.is_empty() {
+        text.push(format!(
+            "The destination stored {}, long after the connection broke, and nothing was removed, since another mailbox \
+             of the migration may own what lies there: {}.",
+            count(&anothers),
+            name(&anothers)
+        ));
+    }
+    Finding::of_domain(Code::LateCopies, text.join(" "))
+}
+
+fn count(late: &[&LateCopies]) -> String {
     let copies: usize = late.iter().map(|late| late.uids.len()).sum();
+    format!("{} a second time", counted(copies as u64, "message", "messages"))
+}
+
+fn name(late: &[&LateCopies]) -> String {
     let named = late.iter().take(NAMED).map(|late| {
         let uids: Vec<String> = late.uids.iter().take(NAMED).map(ToString::to_string).collect();
         let more = if late.uids.len() > NAMED { " and more" } else { "" };
         format!("{} (UID {}{more})", late.folder, uids.join(", "))
     });
-    let named = named.collect::<Vec<_>>().join("; ");
     let more = if late.len() > NAMED { "; and more folders" } else { "" };
-    let text = format!(
-        "The destination stored {} a second time, long after the connection broke, and cannot remove single messages: \
-         {named}{more}.",
-        counted(copies as u64, "message", "messages")
-    );
-    Finding::of_domain(Code::LateCopies, text)
+    format!("{}{more}", named.collect::<Vec<_>>().join("; "))
 }

@@ -6,6 +6,7 @@
 //! waits until the destination stands still, and what arrived is recognised by what it is. The engine knows protocols only
 //! through the traits of `mail`.
 
+mod alias;
 pub mod atlas;
 pub mod candidates;
 mod carrying;
@@ -107,6 +108,12 @@ impl Ends {
     pub fn describe(endpoint: &Endpoint, login: &str, mailbox: &str) -> String {
         format!("{} as {login}: {mailbox}", endpoint.address().to_ascii_lowercase())
     }
+
+    /// Server and mailbox of an end as [`Self::describe`] writes it.
+    pub(crate) fn parts(end: &str) -> Option<(&str, &str)> {
+        let (server, rest) = end.split_once(" as ")?;
+        Some((server, rest.rsplit_once(": ")?.1))
+    }
 }
 
 /// Nothing is left out or called differently, only sizes are checked, and nothing is waited for.
@@ -178,7 +185,9 @@ impl Rules {
 /// The ledger's fact that tells by which rules its messages were judged.
 const JUDGED_BY: &str = "rules";
 /// The ledger's facts that tell whose mailboxes it is about.
-const ENDS: [&str; 2] = ["source", "destination"];
+const ENDS: [&str; 2] = ["source", DESTINATION];
+/// The second of them.
+const DESTINATION: &str = "destination";
 /// The ledger's fact that lists the keywords that the destination did not keep, in all passes.
 const KEYWORDS_LOST: &str = "keywordsLost";
 /// The ledger's fact that counts the messages for which a read receipt may still be sent, in all passes.
@@ -362,6 +371,9 @@ pub async fn carry_mailbox(
     outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(find_marked(marked));
     outcome.findings.extend(late.tell(destination).await?);
+    let carried_some = outcome.sent + outcome.recognised > 0;
+    let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
+    outcome.findings.extend(Box::pin(look.run(carried_some, destination)).await?);
     outcome.findings.extend(find_in_ledger(
         &outcome.counts,
         ledger.count_altered().await?,
@@ -404,7 +416,7 @@ async fn recognise_ends(ends: &Ends, ledger: &dyn Ledger) -> Result<()> {
     if !known[1] {
         tracing::info!("the destination is another mailbox than before: all is carried to it");
         ledger.void_destination().await?;
-        for fact in [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES] {
+        for fact in [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES, alias::FOUND] {
             ledger.save_fact(fact, "").await?;
         }
     } else if !known[0] {

@@ -2,19 +2,35 @@
 //! is theirs: this mailbox takes none of it for its own, and removes none of it.
 //!
 //! Their ledgers are opened for each question and closed again, since dozens of mailboxes may arrive in one.
+//!
+//! A mailbox of the migration with another address at the destination may still arrive in the same mailbox, by an alias that
+//! nobody told of. So all ledgers of the migration are asked before anything is removed, and only then: it is rare.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::ledger::Store;
+use super::{DESTINATION, Ends};
+use crate::ledger::{Intent, Store};
 use crate::model::failure::{Place, Result};
 use crate::model::folder::FolderPath;
 
 /// The ledgers of the neighbours; the default is that there are none.
 #[derive(Clone, Default)]
 pub struct Neighbours {
-    store: Option<Arc<dyn Store>>,
-    keys: Vec<String>,
+    pub(super) store: Option<Arc<dyn Store>>,
+    pub(super) keys: Vec<String>,
+    pub(super) own: Option<Own>,
+}
+
+/// The mailbox among all of its migration.
+#[derive(Clone)]
+pub(super) struct Own {
+    /// What its ledger is called in the store.
+    pub(super) key: String,
+    /// The destination's server.
+    pub(super) server: String,
+    /// Its address there.
+    pub(super) mailbox: String,
 }
 
 impl std::fmt::Debug for Neighbours {
@@ -26,7 +42,48 @@ impl std::fmt::Debug for Neighbours {
 impl Neighbours {
     /// The ledgers that a store keeps under these keys, as far as there are any yet.
     pub fn new(store: Arc<dyn Store>, keys: Vec<String>) -> Self {
-        Self { store: Some(store), keys }
+        Self { store: Some(store), keys, own: None }
+    }
+
+    /// Says what the mailbox's own ledger is called in the store, and where it is carried to, so that it can be told from
+    /// all the others of the migration.
+    #[must_use]
+    pub fn among_all(mut self, key: String, destination: &str) -> Self {
+        self.own = Ends::parts(destination).map(|(server, mailbox)| Own {
+            key,
+            server: server.to_owned(),
+            mailbox: mailbox.to_owned(),
+        });
+        self
+    }
+
+    /// Which of some messages of a destination folder another mailbox of the migration at the same server may own, whatever
+    /// its address there: those that its ledger claims or has seen, and all where it is about to send. The declared ones
+    /// are not asked: [`Self::spare`] leaves theirs out. Who cannot be asked may own anything.
+    pub(super) async fn owned_elsewhere(
+        &self,
+        folder: &FolderPath,
+        uidvalidity: u32,
+        uids: &[u32],
+    ) -> BTreeSet<u32> {
+        let all = || uids.iter().copied().collect();
+        let (false, Some(store), Some(own)) = (uids.is_empty(), &self.store, &self.own) else {
+            return BTreeSet::new();
+        };
+        let Ok(others) = store.facts(DESTINATION).await else { return all() };
+        let mut owned = BTreeSet::new();
+        for (key, end) in others {
+            let elsewhere =
+                end.as_deref().and_then(Ends::parts).is_some_and(|(server, _)| server != own.server);
+            if key == own.key || self.keys.contains(&key) || elsewhere {
+                continue;
+            }
+            match known_at(&**store, &key, folder, uidvalidity).await {
+                Ok(Some(theirs)) => owned.extend(uids.iter().filter(|uid| theirs.contains(uid))),
+                Ok(None) | Err(_) => return all(),
+            }
+        }
+        owned
     }
 
     /// The UIDs of a destination folder that belong to neighbours.
@@ -67,4 +124,24 @@ impl Neighbours {
         }
         Ok(messages)
     }
+}
+
+/// The messages of a destination folder that a ledger claims or has seen; `None` while any may be its own.
+async fn known_at(
+    store: &dyn Store,
+    key: &str,
+    folder: &FolderPath,
+    uidvalidity: u32,
+) -> Result<Option<BTreeSet<u32>>> {
+    let Some(ledger) = store.find(key).await? else { return Ok(Some(BTreeSet::new())) };
+    // Before the claims: what is settled between the two questions is in one of the answers.
+    let here = |intent: &Intent| intent.folder == *folder && intent.uidvalidity == uidvalidity;
+    if ledger.open_intents().await?.iter().any(here) {
+        return Ok(None);
+    }
+    // Also before them, for what is taken over moves from the one to the other.
+    let mut known: BTreeSet<u32> =
+        ledger.foreign(folder, uidvalidity).await?.iter().map(|message| message.uid).collect();
+    known.extend(ledger.claimed(folder, uidvalidity).await?);
+    Ok(Some(known))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::late::Late;
+use super::late::{Late, Stays};
 use super::mapping::FolderPlan;
 use super::neighbours::Neighbours;
 use super::verify::read_identities;
@@ -181,7 +181,7 @@ async fn look_at(folder: &FolderPath, destination: &mut dyn Destination) -> Resu
 }
 
 /// Removes what came in after it had been sent again. Only messages that are byte for byte what this intent was about to
-/// send, that came after it, that no other ledger owns, and that are more than this ledger counts, are provably our own.
+/// send, that came after it, that no other ledger owns (not even one whose mailbox should be another), and that are more than this ledger counts, are provably our own.
 /// A message counts only while its own copy is seen to lie there: the last copy of anything is never removed.
 async fn remove_late_commits(
     intent: &Intent,
@@ -230,6 +230,13 @@ async fn remove_late_commits(
             copies.push(uid);
         }
     }
+    // Asked last: whoever put a message there or saw it before it was listed has written that down by now.
+    let (folder, uidvalidity) = (&intent.folder, state.uidvalidity);
+    let owned = neighbours.owned_elsewhere(folder, uidvalidity, &copies).await;
+    let (kept, copies): (Vec<u32>, Vec<u32>) = copies.into_iter().partition(|uid| owned.contains(uid));
+    if !kept.is_empty() {
+        late.note(folder, uidvalidity, &kept, Stays::MayBeAnothers).await?;
+    }
     if copies.is_empty() {
         return Ok(());
     }
@@ -237,7 +244,7 @@ async fn remove_late_commits(
         // A server without UIDPLUS cannot remove single messages. A late copy that stays is better than a mailbox that
         // never gets on.
         Err(failure) if failure.class == Class::Refused => {
-            late.note(&intent.folder, state.uidvalidity, &copies).await
+            late.note(folder, uidvalidity, &copies, Stays::CannotBeRemoved).await
         }
         done => done,
     }

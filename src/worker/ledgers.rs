@@ -52,6 +52,10 @@ impl Store for DeferredStore {
         self.store().await?.find(mailbox).await
     }
 
+    async fn facts(&self, name: &str) -> Result<Vec<(String, Option<String>)>> {
+        self.store().await?.facts(name).await
+    }
+
     async fn salt(&self) -> Result<[u8; 32]> {
         self.store().await?.salt().await
     }

@@ -356,7 +356,12 @@ async fn whoever_carries_a_mailbox_is_alone_with_it(place: Place) {
 
 async fn mailboxes_do_not_see_each_other(place: Place) {
     let store = place.store().await;
+    assert_eq!(store.facts("inbox").await.unwrap(), [], "there is none yet");
     let (anna, bob) = (store.claim(ANNA).await.unwrap(), store.claim("bob").await.unwrap());
+    anna.save_fact("inbox", "here 7").await.unwrap();
+    let mut facts = store.facts("inbox").await.unwrap();
+    facts.sort_unstable();
+    assert_eq!(facts, [("bob".to_owned(), None), (ANNA.to_owned(), Some("here 7".to_owned()))]);
     let rows = [1, 2].map(|uid| new_row(uid, Verdict::Pending));
     let (hers, his) = (anna.insert(&rows).await.unwrap(), bob.insert(&rows).await.unwrap());
     let arrival = Arrival { uidvalidity: 9, uid: 1 };

@@ -16,6 +16,7 @@ mod ferry;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aliases;
 mod books;
 mod cut;
 mod folders;

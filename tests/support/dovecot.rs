@@ -67,17 +67,30 @@ pub struct User {
     password: String,
     access: Access,
     quota: Option<u64>,
+    home: Option<String>,
 }
 
 impl User {
     /// A user who logs in as `name`, by every protocol.
     pub fn new(name: &str, password: &str) -> Self {
-        Self { name: name.to_owned(), password: password.to_owned(), access: Access::All, quota: None }
+        Self {
+            name: name.to_owned(),
+            password: password.to_owned(),
+            access: Access::All,
+            quota: None,
+            home: None,
+        }
     }
 
     /// Restricts the user to some protocol.
     pub fn only(mut self, access: Access) -> Self {
         self.access = access;
+        self
+    }
+
+    /// Lets the user into the mailbox of another: two names of one mailbox.
+    pub fn alias_of(mut self, other: &str) -> Self {
+        self.home = Some(other.to_owned());
         self
     }
 

@@ -124,6 +124,17 @@ impl Store for PostgresStore {
         Ok(Some(Box::new(PostgresLedger { session: Session::Looking(Some(link), self.spare.clone()), id })))
     }
 
+    async fn facts(&self, name: &str) -> Result<Vec<(String, Option<String>)>> {
+        let link = self.link().await?;
+        let sql = "SELECT l.mailbox, f.value FROM mailferry.ledger AS l \
+             LEFT JOIN mailferry.fact AS f ON f.ledger = l.id AND f.name = $2 WHERE l.scope = $1 ORDER BY l.mailbox";
+        let rows = link.query(sql, &[&self.scope, &name]).await?;
+        let read = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let facts = read.collect::<std::result::Result<_, _>>().map_err(|e| link.broken(&e))?;
+        self.spare.give_back(link);
+        Ok(facts)
+    }
+
     async fn salt(&self) -> Result<[u8; 32]> {
         let link = self.link().await?;
         let rows = link.query("SELECT salt FROM mailferry.login_salt", &[]).await?;

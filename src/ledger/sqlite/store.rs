@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags};
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{SqliteLedger, logins};
@@ -65,6 +66,13 @@ fn try_lock(path: &Path) -> Result<Option<File>> {
     }
 }
 
+/// A fact of a ledger that somebody may be writing to; `None` where there is none, or the file cannot be read.
+fn read_fact(path: &Path, name: &str) -> Option<String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).ok()?;
+    connection.query_row("SELECT value FROM fact WHERE name = ?1", [name], |row| row.get(0)).ok()
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn claim(&self, mailbox: &str) -> Result<Box<dyn Ledger>> {
@@ -86,6 +94,27 @@ impl Store for SqliteStore {
         let path = self.path(mailbox, "sqlite")?;
         let found = aside(move || if path.exists() { SqliteLedger::look(&path) } else { Ok(None) }).await?;
         Ok(found.map(|ledger| Box::new(ledger) as Box<dyn Ledger>))
+    }
+
+    async fn facts(&self, name: &str) -> Result<Vec<(String, Option<String>)>> {
+        let (mailboxes, name) = (self.mailboxes.clone(), name.to_owned());
+        aside(move || {
+            let mut facts = Vec::new();
+            let entries = match fs::read_dir(&mailboxes) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(facts),
+                entries => entries.map_err(|e| unusable(&mailboxes, &e))?,
+            };
+            for entry in entries {
+                let path = entry.map_err(|e| unusable(&mailboxes, &e))?.path();
+                let ledger = path.extension().is_some_and(|extension| extension == "sqlite");
+                if let Some(mailbox) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| ledger) {
+                    facts.push((mailbox.to_owned(), read_fact(&path, &name)));
+                }
+            }
+            facts.sort_unstable();
+            Ok(facts)
+        })
+        .await
     }
 
     async fn salt(&self) -> Result<[u8; 32]> {

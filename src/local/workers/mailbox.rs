@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::time::{Duration, sleep};
 
 use super::Tools;
 use crate::discovery::Clock;
@@ -31,6 +32,11 @@ use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
 use crate::transfer::progress::MailboxProgress;
 use crate::transfer::{Rules, carry_mailbox};
+
+/// How often a session with another mailbox at the destination is tried while the host's connections are all taken.
+const OTHER_TRIES: u32 = 10;
+/// How long it waits between two tries.
+const OTHER_PAUSE: Duration = Duration::from_millis(500);
 
 impl Tools {
     /// Carries one mailbox once and says how it went.
@@ -110,12 +116,14 @@ impl Tools {
         tls: &mut Option<TlsFacts>,
         progress: &MailboxProgress,
     ) -> Result<()> {
-        let ledger = self.store.claim(&self.key(&planned.source)).await?;
+        let key = self.key(&planned.source);
+        let ledger = self.store.claim(&key).await?;
         let beside = planned.beside.iter().map(|other| self.key(other)).collect();
+        let ends = self.ends(at, planned, endpoint)?;
         let rules = Rules {
-            neighbours: Neighbours::new(Arc::clone(&self.store), beside),
+            neighbours: Neighbours::new(Arc::clone(&self.store), beside).among_all(key, &ends.destination),
             daily: self.daily_limit(endpoint),
-            ends: self.ends(at, planned, endpoint)?,
+            ends,
             leave_refused: record.attempts > 1,
             ..self.rules()?
         };
@@ -195,6 +203,20 @@ impl MoreLanes for Lanes<'_> {
         let destination: Box<dyn Destination> =
             Box::new(ImapDestination::beside(destination, self.destination.clone()));
         Ok(Some((source, destination)))
+    }
+
+    async fn open_other(&self, mailbox: &str) -> Result<Option<Box<dyn Destination>>> {
+        let mailbox = mailbox.parse().map_err(Failure::configuration)?;
+        let (login, trust, _) = self.tools.destination_login(&mailbox)?;
+        let endpoint = self.tools.spec().destination.endpoint();
+        for _ in 0..OTHER_TRIES {
+            // Never in line: were all connections held by those who wait for one more, nobody could go on.
+            if let Some(session) = self.log_in(&endpoint, &login, &trust).await? {
+                return Ok(Some(Box::new(ImapDestination::new(session).await?)));
+            }
+            sleep(OTHER_PAUSE).await;
+        }
+        Ok(None)
     }
 
     fn ended(&self, failure: &Failure) {

@@ -200,11 +200,16 @@ impl Tools {
     /// How a mailbox logs in at the destination, whose certificates are believed there, and whether the password opens
     /// other mailboxes too.
     pub(super) fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
+        self.destination_login(&planned.destination)
+    }
+
+    /// As [`Self::destination_access`], by the mailbox's address there.
+    fn destination_login(&self, mailbox: &Address) -> Result<(Login, Trust, bool)> {
         let wanted = &self.spec().destination;
         let trust = self.trust(wanted.ca())?;
         let name = &wanted.credentials().name;
         let credentials = self.destination_credentials(&trust)?;
-        let address = planned.destination.to_string();
+        let address = mailbox.to_string();
         let login = credentials.login(&address, &address, false).ok_or_else(|| {
             Failure::configuration(format!("Secret \"{name}\" has no password for {address}"))
                 .hint("add a row to mailboxes.csv")

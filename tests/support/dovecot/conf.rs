@@ -172,7 +172,7 @@ pub fn password_line(name: &str, password: &str) -> String {
 
 /// A line of a passwd-file that says where a mailbox lies.
 pub fn user_line(user: &User, uid: u32, root: &Path) -> String {
-    let home = root.join("data").join(&user.name);
+    let home = root.join("data").join(user.home.as_ref().unwrap_or(&user.name));
     let quota = user.quota.map_or_else(String::new, |bytes| format!("userdb_quota_rule=*:storage={bytes}B"));
     format!("{}::{uid}:{uid}::{}::{quota}\n", user.name, home.display())
 }
