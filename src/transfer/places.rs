@@ -84,6 +84,16 @@ impl Making<'_> {
                 Err(_) => {}
             }
         }
+        if !refused.is_empty() {
+            // A server may refuse a folder and make it all the same.
+            let now = self.destination.list_folders().await?;
+            let there: BTreeSet<FolderPath> =
+                now.into_iter().filter(|folder| folder.selectable).map(|folder| folder.path).collect();
+            let is_there = |refused: &Refused| there.contains(&self.plans[refused.at].destination);
+            let (made, rest): (Vec<_>, Vec<_>) = refused.into_iter().partition(is_there);
+            fresh.extend(made.into_iter().map(|made| made.at));
+            refused = rest;
+        }
         let mut moved: Vec<(FolderPath, FolderPath)> = Vec::new();
         for _ in 0..LOOKS_MAX {
             refused.sort_by_key(|refused| self.plans[refused.at].destination.names().len());

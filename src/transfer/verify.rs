@@ -83,7 +83,8 @@ pub async fn check_arrivals(
     let mut strangers = Vec::new();
     let places: HashMap<u32, usize> = read_back.iter().copied().collect();
     let uids: Vec<u32> = read_back.iter().map(|(uid, _)| *uid).collect();
-    for (uid, identity) in read_identities(destination, &uids).await? {
+    let (identities, kept_back) = read_back_all(destination, &uids).await?;
+    for (uid, identity) in identities {
         checked.digests += 1;
         let (Some(at), Some((_, passed))) = (places.get(&uid), sent.get(&uid)) else { continue };
         others |= passed.known.canonical != identity.canonical
@@ -95,6 +96,10 @@ pub async fn check_arrivals(
         } else if let Some(reason) = explain_difference(passed, &identity) {
             copied.settled[*at].verdict = Verdict::DeliveredAltered(reason);
         }
+    }
+    for at in kept_back.iter().filter_map(|uid| places.get(uid)) {
+        let reason = "the destination lists it and hands nothing of it out, so that it could not be compared";
+        copied.settled[*at].verdict = Verdict::DeliveredAltered(reason.to_owned());
     }
     // A message that somebody expunged at once is missing too; looking for it costs little.
     checked.misplaced = twice || others || !unseen.is_empty() || !strangers.is_empty();
@@ -133,7 +138,8 @@ pub(super) fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<St
     Some(format!("the destination stored {} bytes of {} differently{causes}", arrived.size, sent.size))
 }
 
-/// Reads messages of the open folder back and tells what they are. UIDs that are gone are left out.
+/// Reads messages of the open folder back and tells what they are. UIDs that are gone are left out, and those of which
+/// nothing is handed out.
 ///
 /// # Errors
 /// Those of the session.
@@ -141,12 +147,20 @@ pub async fn read_identities(
     destination: &mut dyn Destination,
     uids: &[u32],
 ) -> Result<Vec<(u32, Identity)>> {
+    read_back_all(destination, uids).await.map(|(identities, _)| identities)
+}
+
+/// As [`read_identities`], with the UIDs of which nothing is handed out although they are there.
+async fn read_back_all(
+    destination: &mut dyn Destination,
+    uids: &[u32],
+) -> Result<(Vec<(u32, Identity)>, Vec<u32>)> {
     if uids.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Default::default());
     }
     let (sender, mut bodies) = mpsc::channel(BODY_QUEUE);
     let read = async {
-        let mut identities = Vec::with_capacity(uids.len());
+        let (mut identities, mut kept_back) = (Vec::with_capacity(uids.len()), Vec::new());
         let mut current: Option<(u32, IdentityHasher)> = None;
         while let Some(event) = bodies.recv().await {
             match event {
@@ -165,10 +179,11 @@ pub async fn read_identities(
                         identities.push((uid, hasher.finish()));
                     }
                 }
-                BodyEvent::Missing { .. } | BodyEvent::Held { .. } => {}
+                BodyEvent::Missing { key, failure: Some(_) } => kept_back.extend(u32::try_from(key)),
+                BodyEvent::Missing { failure: None, .. } | BodyEvent::Held { .. } => {}
             }
         }
-        Ok(identities)
+        Ok((identities, kept_back))
     };
     let (fetched, identities) = tokio::join!(destination.fetch(uids, sender), read);
     fetched?;

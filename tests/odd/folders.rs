@@ -213,6 +213,18 @@ fn a_folder_that_is_there_when_it_is_to_be_made_is_subscribed_to() {
 }
 
 #[test]
+fn a_folder_that_is_refused_and_made_all_the_same_is_filled() {
+    for refusal in ["NO", "NO [CANNOT]", "NO [SERVERBUG]"] {
+        let source = Script::imap(Store::standard());
+        let destination = Script::imap(Store::empty());
+        destination.on("CREATE Work", Reaction::replace("OK", refusal));
+        World::imap(&source, &destination).run().expect(0, (5, 5, 0, 0, 0));
+        let lies = lies_in(&destination);
+        assert_eq!(lies.keys().collect::<Vec<_>>(), ["INBOX", "Work"], "{refusal}");
+    }
+}
+
+#[test]
 fn a_folder_that_is_renamed_at_the_source_is_renamed_at_the_destination() {
     let source = Script::imap(standard_and(&["Work/2020", "Work/2020/Q1"]));
     let destination = Script::imap(Store::empty());

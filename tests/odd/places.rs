@@ -1,7 +1,7 @@
 //! Destinations that are not what the ledger remembers: another mailbox, mail that somebody removed, arrivals that nobody
 //! sees, doubts about a folder that mail goes to no longer.
 
-use crate::support::script::bend::Reaction;
+use crate::support::script::bend::{Answer, Reaction};
 use crate::support::script::store::letter;
 use crate::support::script::{Script, Store};
 use crate::world::{World, lies_in, lying, manifest};
@@ -44,6 +44,30 @@ fn a_corrected_destination_gets_everything() {
     let outcome = world.run();
     assert_eq!(outcome.counts, (5, 5, 0, 0, 0), "{outcome:#?}");
     assert_eq!(lies_in(&right), lying(&ALL));
+}
+
+#[test]
+fn an_arrival_that_is_not_handed_out_is_never_called_identical() {
+    let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));
+    destination.bend(|command| {
+        let nothing = |answer: &mut Answer| {
+            for response in &mut answer.responses {
+                let text = String::from_utf8_lossy(response).into_owned();
+                if let Some((head, _)) = text.split_once("BODY[] {") {
+                    *response = format!("{head}BODY[] NIL)\r\n").into_bytes();
+                }
+            }
+        };
+        command.wants_bodies().then(|| Reaction::edit(nothing))
+    });
+    let world = World::imap(&source, &destination);
+    let text = manifest("IMAP", source.address(), destination.address(), "").text();
+    world.ferry.write(&text.replacen("policy:", "policy:\n    verify: Full", 1));
+    world
+        .run()
+        .expect(0, (5, 5, 0, 0, 0))
+        .expect_told("MessagesAltered")
+        .expect_told("could not be compared");
 }
 
 #[test]
