@@ -1,4 +1,6 @@
-//! The embedded ledger: one SQLite file a mailbox. Writes are synchronous (fsync) before a call returns.
+//! The embedded ledger: one SQLite file a mailbox. A write is on the disk (fsync) before a call returns, except where a power
+//! cut may take it back, because the next pass finds it out again: messages that were listed, and their fates. An intent is
+//! always on the disk, and everything that was written before it.
 
 mod columns;
 mod file;
@@ -83,14 +85,32 @@ impl SqliteLedger {
         Self { open, path: path.to_owned(), columns }
     }
 
-    /// Runs a transaction on a thread that may block.
+    /// Runs a transaction on a thread that may block; what it writes is on the disk then.
     async fn transact<T: Send + 'static>(
         &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run("FULL", work).await
+    }
+
+    /// As [`Self::transact`], for what a power cut may take back: it comes to the disk with the next transaction that must.
+    /// After a kill it is there all the same.
+    async fn transact_loosely<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run("NORMAL", work).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        synchronous: &'static str,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         let open = Arc::clone(&self.open);
         let done = tokio::task::spawn_blocking(move || {
             let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.connection.pragma_update(None, "synchronous", synchronous)?;
             let before = open.connection.total_changes();
             let transaction = open.connection.transaction()?;
             let value = work(&transaction)?;
@@ -132,7 +152,7 @@ impl Ledger for SqliteLedger {
 
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
         let (folder, cursor) = (write_path(folder), cursor.clone());
-        self.transact(move |t| {
+        self.transact_loosely(move |t| {
             t.execute(
                 &format!(
                     "INSERT OR REPLACE INTO cursor (folder, {CURSOR}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
@@ -254,7 +274,7 @@ impl Ledger for SqliteLedger {
 
     async fn insert(&self, rows: &[NewRow]) -> Result<Vec<RowId>> {
         let rows = rows.to_vec();
-        self.transact(move |t| {
+        self.transact_loosely(move |t| {
             let mut insert = t.prepare_cached(
                 "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, verdict, \
                  reason, announced) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?6)",
@@ -308,7 +328,7 @@ impl Ledger for SqliteLedger {
 
     async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()> {
         let settled = settled.to_vec();
-        self.transact(move |t| {
+        self.transact_loosely(move |t| {
             let mut update = t.prepare_cached(
                 "UPDATE message SET verdict = ?2, reason = ?3, exact = coalesce(?4, exact), canonical = coalesce(?5, canonical), \
                  message_id = coalesce(?6, message_id), subject = coalesce(?7, subject), size = coalesce(?8, size), \
@@ -442,7 +462,7 @@ impl Ledger for SqliteLedger {
 
     async fn keep_unlisted(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()> {
         let (folder, why, messages) = (write_path(folder), why.to_owned(), messages.min(UNLISTED_MAX));
-        self.transact(move |t| pages::keep_unlisted(t, &folder, messages, &why)).await
+        self.transact_loosely(move |t| pages::keep_unlisted(t, &folder, messages, &why)).await
     }
 
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
@@ -566,7 +586,7 @@ impl SqliteLedger {
         rows: Vec<(RowId, T)>,
         statement: &'static str,
     ) -> Result<()> {
-        self.transact(move |t| {
+        self.transact_loosely(move |t| {
             let mut statement = t.prepare_cached(statement)?;
             for (row, value) in rows {
                 statement.execute(params![row, value])?;
@@ -579,7 +599,7 @@ impl SqliteLedger {
     /// Runs statements once for each row number, in one transaction.
     async fn for_each(&self, rows: &[RowId], statements: &'static [&'static str]) -> Result<()> {
         let rows = rows.to_vec();
-        self.transact(move |t| {
+        self.transact_loosely(move |t| {
             for statement in statements {
                 let mut statement = t.prepare_cached(statement)?;
                 for row in &rows {
