@@ -541,7 +541,11 @@ impl Failure {
     /// Names the place around the places named so far. A folder's name comes from a peer, so places are made printable.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.place.insert(0, super::text::printable(&place.into()));
+        let place = super::text::printable(&place.into());
+        // A folder is often called the same at both ends.
+        if self.place.first() != Some(&place) {
+            self.place.insert(0, place);
+        }
         self
     }
 

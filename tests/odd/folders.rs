@@ -200,6 +200,10 @@ fn a_subscription_that_is_refused_stops_no_mail() {
     destination.on("SUBSCRIBE", Reaction::no("[NOPERM] subscriptions are closed"));
     World::imap(&source, &destination).run().expect(0, (5, 5, 0, 0, 0));
     assert_eq!(lies_in(&destination).len(), 2);
+    // A session that ends at it is not given it again.
+    let destination = Script::imap(Store::empty());
+    destination.on("SUBSCRIBE", Reaction::close());
+    World::imap(&source, &destination).run().expect(0, (5, 5, 0, 0, 0));
 }
 
 #[test]

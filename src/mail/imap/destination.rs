@@ -22,6 +22,8 @@ use crate::model::message::Flags;
 
 /// UIDs that one STORE or EXPUNGE names, so that no command line grows without bound.
 const UIDS_PER_COMMAND: usize = 500;
+/// The command that not every server survives.
+const SUBSCRIBE: &str = "SUBSCRIBE";
 
 /// A logged-in session as a destination.
 #[derive(Debug)]
@@ -168,12 +170,19 @@ impl Destination for ImapDestination {
                 Ok(()) => drop(self.known.insert(wanted[*at].0.clone())),
             }
         }
+        if self.session.fails_at(SUBSCRIBE) {
+            return Ok(made);
+        }
         let unsubscribed = |at: &usize| {
             let (path, subscribe) = &wanted[*at];
             *subscribe && made[*at].is_ok() && !self.subscribed.contains(path)
         };
         let unsubscribed: Vec<usize> = (0..wanted.len()).filter(unsubscribed).collect();
-        for (at, ended) in unsubscribed.iter().zip(self.run_for("SUBSCRIBE", &unsubscribed, wanted).await?) {
+        let ended = self.run_for(SUBSCRIBE, &unsubscribed, wanted).await;
+        // Mail arrives without it, so a session that ends at it twice is not given it again.
+        let ended = ended.inspect_err(|_| self.session.suspect(SUBSCRIBE))?;
+        self.session.trust(SUBSCRIBE);
+        for (at, ended) in unsubscribed.iter().zip(ended) {
             match ended {
                 Ok(()) => drop(self.subscribed.insert(wanted[*at].0.clone())),
                 // Mail arrives without it.
