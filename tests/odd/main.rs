@@ -21,6 +21,7 @@ mod cut;
 mod folders;
 mod items;
 mod known;
+mod lines;
 mod places;
 mod plain;
 mod pop3;

@@ -54,7 +54,7 @@ pub struct Session {
     /// How long the server was waited for in all.
     waited: Duration,
     /// Commands given so far.
-    given: u32,
+    pub(super) given: u32,
     /// Commands under way for which a server may have to look through a folder, and whether it has begun to answer.
     looking: VecDeque<(Tag, bool)>,
     /// The ID that is not answered yet.
@@ -65,6 +65,8 @@ pub struct Session {
     alert: Option<String>,
     /// Whether nothing may be said any more, since a command is written in part.
     abandoned: bool,
+    /// What was said that belongs to nothing, and passed over.
+    pub(super) passed_over: u32,
 }
 
 /// The tag of a command under way.
@@ -100,6 +102,7 @@ impl Session {
             id: None,
             alert: None,
             abandoned: false,
+            passed_over: 0,
         }
     }
 
@@ -414,6 +417,10 @@ impl Session {
                     return Ok(None);
                 }
             }
+            Event::Noise(line) => {
+                self.pass_over(line)?;
+                return Ok(None);
+            }
             Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Continue(_) => {}
         }
         Ok(Some(event))
@@ -578,6 +585,7 @@ async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Result<Event>
                     wire.patience.hear(line.len(), belongs)?;
                 }
                 Some(Event::BodyChunk(chunk)) => wire.patience.earn(chunk.len()),
+                Some(Event::Noise(line)) => wire.patience.hear(line.len(), false)?,
                 None => {}
             }
             event.ok_or_else(|| Failure::internal("a response had no event behind it"))

@@ -65,6 +65,8 @@ pub enum Event {
     },
     /// Some bytes of the body, at most 64 KiB.
     BodyChunk(Bytes),
+    /// A line that is no response at all, made printable and short.
+    Noise(String),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -200,8 +202,9 @@ impl<S> Wire<S> {
             };
         }
         self.empty_lines = 0;
-        let Some((before, size)) = announced_literal(text) else {
-            let event = classify(text, self.cleaner.as_deref())?;
+        let announced = announced_literal(text).filter(|_| may_hold_a_literal(text));
+        let Some((before, size)) = announced else {
+            let event = classify(text, self.cleaner.as_deref());
             self.response.clear();
             return Ok(Some(event));
         };
@@ -281,6 +284,18 @@ fn announced_literal(line: &[u8]) -> Option<(usize, u64)> {
     Some((before, size))
 }
 
+/// Whether a response is data of a kind that may hold literals. The text of a status (resp-text, RFC 9051 §9) never does,
+/// whatever it ends with.
+fn may_hold_a_literal(response: &[u8]) -> bool {
+    let Some(rest) = after_star(response) else { return false };
+    let (word, rest) = split_blank(rest);
+    let is = |word: &[u8], names: &[&str]| names.iter().any(|it| word.eq_ignore_ascii_case(it.as_bytes()));
+    if word.iter().all(u8::is_ascii_digit) {
+        return is(split_blank(rest).0, &["FETCH"]);
+    }
+    is(word, &["LIST", "LSUB", "XLIST", "STATUS", "ID", "NAMESPACE", "QUOTA", "QUOTAROOT", "METADATA", "ACL"])
+}
+
 /// What stands before the literal, if that is a whole message: `12 FETCH (UID 5 BODY[] `.
 fn body_prefix(line: &[u8]) -> Option<&[u8]> {
     let prefix = after_star(line)?;
@@ -300,37 +315,31 @@ fn after_star(line: &[u8]) -> Option<&[u8]> {
 }
 
 /// Sorts a whole response.
-fn classify(text: &[u8], cleaner: Option<&Cleaner>) -> io::Result<Event> {
+fn classify(text: &[u8], cleaner: Option<&Cleaner>) -> Event {
     let clean =
         |said: &[u8]| cleaner.map_or_else(|| said.to_vec(), |cleaner| cleaner.clean(said).into_owned());
     if let Some(rest) = after_star(text) {
         let (word, said) = split_blank(rest);
-        return Ok(Event::Untagged(match Status::parse(word) {
+        return Event::Untagged(match Status::parse(word) {
             // Of what goes well, only what is meant for people is shown.
             Some(status) if status != Status::Ok || !said.starts_with(b"[") || is_alert(said) => {
                 [word, b" ", &clean(said)].concat()
             }
             _ => rest.to_vec(),
-        }));
+        });
     }
     let text = text.trim_ascii_start();
     if let Some(rest) = text.strip_prefix(b"+") {
-        return Ok(Event::Continue(rest.trim_ascii_start().to_vec()));
+        return Event::Continue(rest.trim_ascii_start().to_vec());
     }
     let (tag, rest) = split_blank(text);
     let (status, rest) = split_blank(rest);
     match Status::parse(status) {
         Some(status) if !tag.is_empty() && tag.len() <= 16 && tag.iter().all(u8::is_ascii_alphanumeric) => {
             let rest = if status == Status::Ok && !is_alert(rest) { rest.to_vec() } else { clean(rest) };
-            Ok(Event::Tagged { tag: tag.to_vec(), status, rest })
+            Event::Tagged { tag: tag.to_vec(), status, rest }
         }
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!(
-                "the server sent a line that is no IMAP response: {}",
-                crate::model::text::printable_bytes(&clean(&text[..text.len().min(200)]))
-            ),
-        )),
+        _ => Event::Noise(crate::model::text::printable_bytes(&clean(&text[..text.len().min(200)]))),
     }
 }
 
@@ -342,7 +351,7 @@ fn is_alert(said: &[u8]) -> bool {
 /// What async-imap reads in place of an event.
 fn standin(event: &Event) -> Bytes {
     match event {
-        Event::Untagged(_) | Event::BodyBegin { .. } | Event::BodyChunk(_) => {
+        Event::Untagged(_) | Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Noise(_) => {
             Bytes::from_static(b"* OK -\r\n")
         }
         Event::Tagged { tag, status, .. } => {
@@ -529,7 +538,7 @@ mod tests {
         let hunter = format!("{:?}", "hunter2".as_bytes());
         let hunter = hunter.trim_matches(['[', ']']);
         assert!(!heard.contains("hunter2") && !heard.contains(hunter), "{heard}");
-        assert!(heard.contains("no IMAP response: LOGIN a [hidden]"), "{heard}");
+        assert!(heard.contains("Noise(\"LOGIN a [hidden]\")"), "{heard}");
     }
 
     #[tokio::test]
