@@ -52,6 +52,8 @@ pub struct FolderPass<'a> {
 
 /// The ledger's fact that lists the source folders at which sessions ended while they were opened.
 pub(super) const ENDED_AT: &str = "endedAt";
+/// How many sessions may end at a folder until it is left alone.
+const ENDED_AT_MAX: usize = 2;
 
 /// What opening the source folder brought beside its state.
 pub(super) enum Told {
@@ -172,15 +174,15 @@ impl FolderPass<'_> {
         self.ledger.save_cursor(&plan.source.path, &cursor).await
     }
 
-    /// A session that ends while a folder is opened may have ended by chance. If that folder ended one before, it is the
-    /// folder's own trouble, as long as others were carried, and costs nothing but itself.
+    /// A session that ends while a folder is opened may have ended by chance, or at an extension. If that folder ended several
+    /// before, it is the folder's own trouble, as long as others were carried, and costs nothing but itself.
     async fn ended_at_opening(&mut self, failure: Failure) -> Result<Failure> {
         if failure.leaves_the_session() || !matches!(failure.class, Class::Unreachable | Class::Protocol) {
             return Ok(failure);
         }
         let path = self.plan.source.path.to_string();
         let before = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
-        if !before.lines().any(|line| line == path) {
+        if before.lines().filter(|line| *line == path).count() < ENDED_AT_MAX {
             self.ledger.save_fact(ENDED_AT, format!("{before}\n{path}").trim()).await?;
             return Ok(failure);
         }

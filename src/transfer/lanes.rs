@@ -221,6 +221,9 @@ impl Pass<'_> {
         for work in views {
             self.carry_work(work, source, destination, &board.halt, &mut all).await?;
         }
+        if all.failed.is_none() && !ended_at.is_empty() {
+            self.ledger.save_fact(ENDED_AT, "").await?;
+        }
         Ok(all)
     }
 

@@ -387,7 +387,13 @@ async fn search_all(session: &mut Session) -> Result<Option<Vec<u32>>> {
             Ok(Some(found))
         }
         Err(failure) if failure.leaves_the_session() => Ok(None),
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            // The plain form need not cost two more sessions.
+            if session.offers(ESEARCH) {
+                session.suspect(SEARCH);
+            }
+            Err(failure)
+        }
     }
 }
 
