@@ -11,8 +11,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::body::{Asked, Body, Given, HANDS_OUT_NOTHING, InFlight, Stop, garbled, skip};
-use super::session::{Session, read_fetch, split_numbered};
-use super::tokens::{Status, StatusText, Value, read_values, write_number_set};
+use super::session::{Session, split_numbered};
+use super::tokens::{Status, StatusText, Value, read_fetch, read_values, write_number_set};
 use super::wire::Event;
 use crate::mail::{BodyEvent, BodySender};
 use crate::model::failure::{Class, Failure, FailureCode, Result};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{Ask, Command};
 use super::labels::{ATTRIBUTE, EXTENSION, Spelled, read_labels};
-use super::session::{Session, read_fetch, split_numbered, split_word};
-use super::tokens::{StatusText, Value, leading_number, read_values};
+use super::session::{Session, split_numbered, split_word};
+use super::tokens::{StatusText, Value, leading_number, read_fetch, read_values};
 use crate::mail::FolderState;
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::message::{Flags, InternalDate};

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use super::command::Ask;
 use super::folders::{Parts, Row, check_count, list_messages_command, read_opened, select_rows};
-use super::session::{Session, read_fetch, split_numbered, split_word};
-use super::tokens::{StatusText, Value, read_number_set, write_number_set};
+use super::session::{Session, split_numbered, split_word};
+use super::tokens::{StatusText, Value, read_fetch, read_number_set, write_number_set};
 use crate::mail::FolderState;
 use crate::model::failure::Result;
 use crate::model::message::Flags;

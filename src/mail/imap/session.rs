@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{Ask, Command, Part};
 use super::refusal::explain;
-use super::tokens::{Status, StatusText, Value, read_values, split_blank};
+use super::tokens::{Status, StatusText, split_blank};
 use super::wire::{Event, Wire};
 use crate::mail::cleaning::Cleaner;
 use crate::mail::network::{Channel, SILENCE_MAX};
@@ -544,24 +544,6 @@ pub fn split_numbered(line: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let number = std::str::from_utf8(number).ok()?.parse().ok()?;
     let (word, rest) = split_word(rest);
     Some((number, word, rest))
-}
-
-/// The attributes of a FETCH response, by name.
-///
-/// # Errors
-/// [`Class::Protocol`] when they are no list of pairs.
-pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
-    let mut values = read_values(rest)?;
-    let Some(Value::List(attributes)) = values.pop() else {
-        let head = printable(&String::from_utf8_lossy(&rest[..rest.len().min(200)]));
-        return Err(Failure::protocol(format!("sent a FETCH response without attributes: {head}")));
-    };
-    let mut pairs = Vec::with_capacity(attributes.len() / 2);
-    let mut attributes = attributes.into_iter();
-    while let (Some(name), Some(value)) = (attributes.next(), attributes.next()) {
-        pairs.push((name.text().unwrap_or_default().to_ascii_uppercase(), value));
-    }
-    Ok(pairs)
 }
 
 async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Result<Event> {

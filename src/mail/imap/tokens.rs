@@ -176,6 +176,24 @@ impl Reader<'_> {
     }
 }
 
+/// The attributes of a FETCH response, by name.
+///
+/// # Errors
+/// [`crate::model::failure::Class::Protocol`] when they are no list of pairs.
+pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
+    let mut values = read_values(rest)?;
+    let Some(Value::List(attributes)) = values.pop() else {
+        let head = printable_bytes(&rest[..rest.len().min(200)]);
+        return Err(Failure::protocol(format!("sent a FETCH response without attributes: {head}")));
+    };
+    let mut pairs = Vec::with_capacity(attributes.len() / 2);
+    let mut attributes = attributes.into_iter();
+    while let (Some(name), Some(value)) = (attributes.next(), attributes.next()) {
+        pairs.push((name.text().unwrap_or_default().to_ascii_uppercase(), value));
+    }
+    Ok(pairs)
+}
+
 /// Splits text after its first word; any number of blanks and tabs part words.
 pub fn split_blank(text: &[u8]) -> (&[u8], &[u8]) {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
