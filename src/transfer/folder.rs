@@ -12,7 +12,7 @@ use super::settle::Barrier;
 use super::{PassOutcome, Rules};
 use crate::ledger::{Cursor, Ledger, NewRow, Refused, RowId, Settled, Space};
 use crate::mail::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
-use crate::model::failure::{Failure, Result, Side};
+use crate::model::failure::{Class, Failure, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::label::LabelTally;
 use crate::model::message::{Arrival, Flags, Verdict};
@@ -50,6 +50,11 @@ pub struct FolderPass<'a> {
     pub tallies: &'a mut BTreeMap<FolderPath, LabelTally>,
 }
 
+/// The ledger's fact that lists the source folders at which sessions ended while they were opened.
+pub(super) const ENDED_AT: &str = "endedAt";
+/// How many sessions may end at a folder until it is left alone.
+const ENDED_AT_MAX: usize = 2;
+
 /// What opening the source folder brought beside its state.
 pub(super) enum Told {
     /// The first page of its list.
@@ -67,6 +72,8 @@ pub(super) struct Reconciled {
     pub(super) flags: Vec<FlagChange>,
     /// Messages that are listed no longer.
     pub(super) gone: Vec<RowId>,
+    /// Whether the source counts messages that it did not list.
+    pub(super) is_part: bool,
     /// Flags that messages in doubt have now, where the ledger holds those that a copy may have as well.
     pub(super) now: HashMap<RowId, Flags>,
 }
@@ -111,7 +118,10 @@ impl FolderPass<'_> {
         let since = self.since(cursor.as_ref()).await?;
         let open = open_source(self.source, plan, cursor.is_some(), since.as_ref());
         let (opened, arrived) = tokio::join!(open, self.destination.open(&plan.destination));
-        let (state, told) = opened.map_err(|failure| failure.side(Side::Source))?;
+        let (state, told) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => return Err(self.ended_at_opening(failure.side(Side::Source)).await?),
+        };
         let arrived = arrived.map_err(|failure| failure.side(Side::Destination))?;
         self.progress.enter_phase(&plan.source.path.to_string());
         let in_doubt = barrier.concerns(&plan.source.path);
@@ -154,7 +164,7 @@ impl FolderPass<'_> {
         } else {
             super::candidates::Candidates::default()
         };
-        let Reconciled { flags: mut changes, gone, now } = reconciled;
+        let Reconciled { flags: mut changes, gone, is_part, now } = reconciled;
         for change in &mut changes {
             for flags in [&mut change.add, &mut change.remove] {
                 *flags = self.rules.manners.wanted(std::mem::take(flags));
@@ -171,13 +181,35 @@ impl FolderPass<'_> {
             uidvalidity: state.uidvalidity,
             uidnext: state.uidnext,
             messages: state.messages,
-            highest_modseq: state.highest_modseq,
+            // Without it, the next pass lists the folder whole.
+            highest_modseq: state.highest_modseq.filter(|_| !is_part),
             destination: plan.destination.clone(),
             destination_uidvalidity: arrived.uidvalidity,
             destination_scanned: scanned,
         };
         self.ledger.save_cursor(&plan.source.path, &cursor).await?;
         Ok(put_off.map_or(Ran::Through, Ran::PutOff))
+    }
+
+    /// A session that ends while a folder is opened may have ended by chance, or at an extension. If that folder ended several
+    /// before, it is the folder's own trouble, as long as others were carried, and costs nothing but itself.
+    async fn ended_at_opening(&mut self, failure: Failure) -> Result<Failure> {
+        if failure.leaves_the_session() || !matches!(failure.class, Class::Unreachable | Class::Protocol) {
+            return Ok(failure);
+        }
+        let path = self.plan.source.path.to_string();
+        let before = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
+        if before.lines().filter(|line| *line == path).count() < ENDED_AT_MAX {
+            self.ledger.save_fact(ENDED_AT, format!("{before}\n{path}").trim()).await?;
+            return Ok(failure);
+        }
+        if self.ledger.cursors().await?.keys().all(|other| *other == self.plan.source.path) {
+            return Ok(failure);
+        }
+        let what = format!("ends the session whenever it is opened: {}", failure.what);
+        Ok(Failure::new(Class::Refused, what)
+            .side(Side::Source)
+            .hint("have the server's operator mend the folder; the others were carried"))
     }
 
     /// The places that the source can list now.

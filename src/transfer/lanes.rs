@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::folder::{FolderPass, Ran};
+use super::folder::{ENDED_AT, FolderPass, Ran};
 use super::late::Late;
 use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
@@ -200,7 +200,13 @@ impl Pass<'_> {
         // Folders that only show what others hold come when those are through.
         let (views, folders): (Vec<_>, Vec<_>) = folders.into_iter().partition(|(plan, _)| plan.view);
         let views = share_out(views, &mut barrier);
-        let work = share_out(folders, &mut barrier);
+        let mut work = share_out(folders, &mut barrier);
+        // A folder at which sessions ended comes last, so that it takes no other along.
+        let ended_at = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
+        let has_ended = |work: &Work<'_>| {
+            work.plans.iter().any(|plan| ended_at.lines().any(|line| line == plan.source.path.to_string()))
+        };
+        work.make_contiguous().sort_by_key(has_ended);
         let board = Board { queue: Mutex::new(work), left: Mutex::default(), halt: AtomicBool::new(false) };
         let carried = self.run_lanes(source, destination, openings, &board).await?;
         let mut all = Carried::default();
@@ -222,6 +228,9 @@ impl Pass<'_> {
         }
         for work in views {
             self.carry_work(work, source, destination, &board.halt, &mut all).await?;
+        }
+        if all.failed.is_none() && !ended_at.is_empty() {
+            self.ledger.save_fact(ENDED_AT, "").await?;
         }
         Ok(all)
     }

@@ -63,8 +63,9 @@ impl FolderPass<'_> {
         // A message that is known and not shown this time is not lost to us; only what nobody ever saw is.
         let unlisted = run.unlisted.saturating_sub(run.reconciled.gone.len() as u64);
         if run.unlisted > 0 {
-            // The list is not whole, so absence proves nothing.
+            // The list is not whole, so absence proves nothing, and what changes is no measure of what is there.
             run.reconciled.gone.clear();
+            run.reconciled.is_part = true;
         }
         self.ledger.keep_unlisted(&self.plan.source.path, unlisted, UNLISTED).await?;
         if let Some(tally) = self.source.take_tally() {

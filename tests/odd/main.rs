@@ -22,6 +22,7 @@ mod cut;
 mod folders;
 mod items;
 mod known;
+mod lines;
 mod places;
 mod plain;
 mod pop3;

@@ -20,7 +20,7 @@ use crate::mail::tls::Trust;
 use crate::mail::{Destination, Source};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::TlsFacts;
-use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::failure::{Class, Failure, Place, Result, Side};
 use crate::model::finding::{Code, Finding};
 use crate::model::preset::by_imap_host;
 use crate::model::progress::MessageCounts;
@@ -66,7 +66,7 @@ impl Tools {
                 let left = hosts.into_iter().filter_map(|host| self.network.pause_left(host)).max();
                 failure.wait = failure.wait.max(left);
             }
-            if failure.class == Class::Quota {
+            if failure.class == Class::Quota && failure.side != Some(Side::Source) {
                 let full = Finding::about(Code::DestinationFull, &planned.destination, failure.what.clone());
                 record.findings.retain(|finding| finding.code != Code::DestinationFull);
                 record.findings.push(full);

@@ -483,7 +483,7 @@ impl Upload<'_> {
                 check_count(self.rows.len())?;
             }
             Event::Untagged(_) => {}
-            Event::BodyBegin { .. } | Event::BodyChunk(_) => {
+            Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Noise(_) => {
                 return Err(garbled("sent a message while taking one"));
             }
         }

@@ -11,8 +11,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::body::{Asked, Body, Given, HANDS_OUT_NOTHING, InFlight, Stop, garbled, skip};
-use super::session::{Session, read_fetch, split_numbered};
-use super::tokens::{Status, StatusText, Value, read_values, write_number_set};
+use super::session::{Session, split_numbered};
+use super::tokens::{Status, StatusText, Value, read_fetch, read_values, write_number_set};
 use super::wire::Event;
 use crate::mail::{BodyEvent, BodySender};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
@@ -124,7 +124,7 @@ impl Fetch<'_> {
                 Event::Tagged { tag, status, rest } => {
                     self.end(&tag, status, &StatusText::parse(&rest)).await?;
                 }
-                Event::BodyChunk(_) | Event::Continue(_) => {
+                Event::BodyChunk(_) | Event::Continue(_) | Event::Noise(_) => {
                     return Err(garbled("answered UID FETCH out of turn").into());
                 }
             }
@@ -313,7 +313,8 @@ impl Fetch<'_> {
         let mut absent = std::mem::take(&mut self.absent);
         absent.sort_unstable();
         let mut listed = HashSet::new();
-        let command = format!("UID FETCH {} (UID RFC822.SIZE FLAGS)", write_number_set(&absent));
+        // As they were listed: a server that shows them so has them, whatever it hands out.
+        let command = format!("UID FETCH {} (UID FLAGS INTERNALDATE RFC822.SIZE)", write_number_set(&absent));
         let note = |line: &[u8]| {
             if let Some((_, word, rest)) = split_numbered(line)
                 && word.eq_ignore_ascii_case(b"FETCH")

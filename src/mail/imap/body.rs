@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::bodies::WantedUid;
-use super::session::{Session, Tag, read_fetch, split_numbered};
+use super::session::{Session, Tag, split_numbered};
+use super::tokens::read_fetch;
 use super::wire::Event;
 use crate::mail::notice::is_notice;
 use crate::mail::spool::Spool;

@@ -18,6 +18,9 @@ use crate::model::failure::{Class, Failure, FailureCode, Result};
 /// Commands of one flight that may be unanswered; all of them fit into a socket's buffers.
 const COMMANDS_IN_FLIGHT: usize = 64;
 
+/// Lines that belong to nothing that a session passes over.
+const PASSED_OVER_MAX: u32 = 1000;
+
 /// How the commands of a flight ended.
 type Ended = Vec<Option<Result<StatusText>>>;
 
@@ -137,12 +140,9 @@ impl Session {
                         Err(self.refusal(asks[which].command.verb(), status, &said))
                     });
                 }
-                Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Continue(_) => {
-                    let verb = asks[at].command.verb();
-                    return Err(
-                        Failure::protocol(format!("answered {verb} out of turn")).code(FailureCode::Garbled)
-                    );
-                }
+                // Nobody asked for a message here, nor to be let go on: the answer itself may still come whole.
+                Event::BodyBegin { .. } | Event::Continue(_) => self.pass_over("out of turn")?,
+                Event::BodyChunk(_) | Event::Noise(_) => {}
             }
         }
     }
@@ -193,6 +193,20 @@ impl Session {
         let ask = [Ask::new(command.clone())];
         Box::pin(self.fly(&ask, &mut ended, &mut |_, line: &[u8]| untagged(at, line))).await?;
         Ok(ended.remove(0).unwrap_or_else(|| Err(Failure::internal("a command has no end"))))
+    }
+
+    /// Passes over what belongs to nothing that was asked. What it stood in the place of is missed where it is counted.
+    ///
+    /// # Errors
+    /// [`Class::Protocol`] for what a server greets with, which then speaks something else, and when there is no end to it.
+    pub(super) fn pass_over(&mut self, line: &str) -> Result<()> {
+        self.passed_over += 1;
+        if self.given == 0 || self.passed_over > PASSED_OVER_MAX {
+            let what = format!("the server sent a line that is no IMAP response: {line}");
+            return Err(Failure::protocol(what).code(FailureCode::Garbled));
+        }
+        tracing::debug!(line, "a line that belongs to no answer is passed over");
+        Ok(())
     }
 
     /// A session that ended at a command with an extension may have ended because of it.

@@ -1,11 +1,11 @@
 //! What both sides of a migration ask of one folder: to open it, how it stands, and which messages are in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{Ask, Command};
 use super::labels::{ATTRIBUTE, EXTENSION, Spelled, read_labels};
-use super::session::{Session, read_fetch, split_numbered, split_word};
-use super::tokens::{StatusText, Value, read_values};
+use super::session::{Session, split_numbered, split_word};
+use super::tokens::{StatusText, Value, leading_number, read_fetch, read_values};
 use crate::mail::FolderState;
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::message::{Flags, InternalDate};
@@ -96,6 +96,7 @@ pub async fn open_and_list_folders(
     }
     let mut states = vec![FolderState::default(); wire_names.len()];
     let mut counts = vec![(0_usize, 0_usize); wire_names.len()];
+    let mut parts: Vec<Parts> = wire_names.iter().map(|_| Parts::default()).collect();
     let ended = session
         .ask_all(&asks, |at, line| {
             let folder = at / 2;
@@ -104,7 +105,8 @@ pub async fn open_and_list_folders(
                 return Ok(());
             }
             let (rows, expunged) = &mut counts[folder];
-            if let Some(listed) = read_listed(line, expunged)? {
+            *expunged += usize::from(is_expunge(line));
+            if let Some(listed) = parts[folder].hear(line) {
                 *rows += 1;
                 check_count(*rows)?;
                 row(folder, listed)?;
@@ -112,6 +114,16 @@ pub async fn open_and_list_folders(
             Ok(())
         })
         .await?;
+    for (folder, rest) in parts.into_iter().enumerate() {
+        // News of a message that was listed is no message of its own; there is one for each that lacks in the count.
+        let counted = states[folder].messages.map_or(usize::MAX, |messages| messages as usize);
+        let (rows, expunged) = &mut counts[folder];
+        let lacking = counted.saturating_sub(*expunged).saturating_sub(*rows);
+        for listed in rest.into_rows().take(lacking) {
+            *rows += 1;
+            row(folder, listed)?;
+        }
+    }
     let mut ended = ended.into_iter();
     let mut opened = Vec::with_capacity(wire_names.len());
     for (state, (rows, expunged)) in states.into_iter().zip(counts) {
@@ -143,9 +155,10 @@ pub fn read_opened(line: &[u8], state: &mut FolderState) {
     }
     let said = StatusText::parse(rest);
     match said.code.as_str() {
-        "UIDVALIDITY" => state.uidvalidity = said.arguments.parse().unwrap_or(0),
-        "UIDNEXT" => state.uidnext = said.arguments.parse().ok(),
-        "HIGHESTMODSEQ" => state.highest_modseq = said.arguments.parse().ok(),
+        "UIDVALIDITY" => state.uidvalidity = leading_number(&said.arguments).unwrap_or(0),
+        // No UID is 0, so none can be the next (RFC 9051 §2.3.1.1).
+        "UIDNEXT" => state.uidnext = leading_number(&said.arguments).filter(|next| *next > 0),
+        "HIGHESTMODSEQ" => state.highest_modseq = leading_number(&said.arguments),
         "PERMANENTFLAGS" => {
             let flags = read_values(said.arguments.as_bytes()).unwrap_or_default();
             let flags = flags.first().and_then(Value::list).unwrap_or_default();
@@ -179,6 +192,27 @@ pub async fn status_folder(session: &mut Session, wire_name: &str) -> Result<Fol
     Ok(state)
 }
 
+/// How many messages STATUS counts in a folder, open or not; `None` where the server does not tell.
+///
+/// # Errors
+/// Those of the connection.
+pub async fn count_messages(session: &mut Session, wire_name: &[u8]) -> Result<Option<u32>> {
+    let mut messages = None;
+    let ask = Ask::new(Command::new("STATUS ").name(wire_name).then(" (MESSAGES)"));
+    let asks = [ask];
+    let ended = session.ask_all(&asks, |_, line| {
+        let (word, rest) = split_word(line);
+        if word.eq_ignore_ascii_case(b"STATUS")
+            && let Ok(Some((_, told))) = read_status(rest)
+        {
+            messages = told.messages;
+        }
+        Ok(())
+    });
+    ended.await?;
+    Ok(messages)
+}
+
 /// Reads `name (MESSAGES 3 UIDNEXT 4 ...)`, what follows the word STATUS.
 pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>> {
     let values = read_values(rest)?;
@@ -192,7 +226,7 @@ pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>>
     for pair in pairs.chunks_exact(2) {
         match pair[0].text().unwrap_or_default().to_ascii_uppercase().as_str() {
             "MESSAGES" => state.messages = pair[1].number(),
-            "UIDNEXT" => state.uidnext = pair[1].number(),
+            "UIDNEXT" => state.uidnext = pair[1].number().filter(|next| *next > 0),
             "UIDVALIDITY" => state.uidvalidity = pair[1].number().unwrap_or(0),
             "HIGHESTMODSEQ" => state.highest_modseq = pair[1].number(),
             _ => {}
@@ -216,6 +250,8 @@ pub struct Row {
     pub labels: Option<Spelled>,
 }
 
+/// The largest size that is believed, in bytes.
+const SIZE_MAX: u64 = 1 << 38;
 /// The most messages that one folder may list.
 const MESSAGES_MAX: usize = 20_000_000;
 
@@ -276,15 +312,18 @@ pub fn list_messages_command(session: &Session, from: u32, to: Option<u32>) -> S
 
 /// The message that a response to a listing FETCH shows; counts the expunged.
 pub fn read_listed(line: &[u8], expunged: &mut usize) -> Result<Option<Row>> {
+    *expunged += usize::from(is_expunge(line));
     match split_numbered(line) {
         // A FETCH without a size is the server's own news of a changed flag.
-        Some((_, word, rest)) if word.eq_ignore_ascii_case(b"FETCH") => read_row(rest),
-        Some((_, word, _)) if word.eq_ignore_ascii_case(b"EXPUNGE") => {
-            *expunged += 1;
-            Ok(None)
+        Some((_, word, rest)) if word.eq_ignore_ascii_case(b"FETCH") => {
+            Ok(read_part(read_fetch(rest)?).and_then(|(uid, part)| part.into_row(uid).ok()))
         }
         _ => Ok(None),
     }
+}
+
+fn is_expunge(line: &[u8]) -> bool {
+    split_numbered(line).is_some_and(|(_, word, _)| word.eq_ignore_ascii_case(b"EXPUNGE"))
 }
 
 /// Bounds what one folder may list.
@@ -321,29 +360,161 @@ pub fn select_rows(mut rows: Vec<Row>, from: u32) -> Vec<Row> {
     rows
 }
 
-fn read_row(rest: &[u8]) -> Result<Option<Row>> {
+/// What was said of a message so far.
+#[derive(Debug, Default)]
+struct Part {
+    size: Option<u64>,
+    flags: Option<Flags>,
+    date: Option<InternalDate>,
+    labels: Option<Spelled>,
+}
+
+impl Part {
+    /// The message, once its size and its flags were told.
+    fn into_row(self, uid: u32) -> std::result::Result<Row, Self> {
+        match self {
+            Self { size: Some(size), flags: Some(flags), date, labels } => {
+                Ok(Row { uid, size, flags, date, labels })
+            }
+            part => Err(part),
+        }
+    }
+}
+
+/// Messages of which a list told a part. What has a UID is a message, whatever else is said of it: servers tell the rest in
+/// another response, as something that cannot be read, or not at all.
+#[derive(Debug, Default)]
+pub struct Parts(BTreeMap<u32, Part>);
+
+impl Parts {
+    /// Hears a response to a listing FETCH, and gives back the message once its size and its flags were told. What cannot be
+    /// read names no message, and is missed in the folder's count.
+    pub fn hear(&mut self, line: &[u8]) -> Option<Row> {
+        let (_, word, rest) = split_numbered(line)?;
+        if !word.eq_ignore_ascii_case(b"FETCH") {
+            return None;
+        }
+        let (uid, told) = match read_fetch(rest) {
+            Ok(attributes) => read_part(attributes)?,
+            Err(_) => (uid_at_the_head(rest)?, Part::default()),
+        };
+        let before = self.0.remove(&uid).unwrap_or_default();
+        let part = Part {
+            size: told.size.or(before.size),
+            flags: told.flags.or(before.flags),
+            date: told.date.or(before.date),
+            labels: told.labels.or(before.labels),
+        };
+        match part.into_row(uid) {
+            Ok(row) => Some(row),
+            Err(part) => {
+                if self.0.len() < MESSAGES_MAX {
+                    self.0.insert(uid, part);
+                }
+                None
+            }
+        }
+    }
+
+    /// The UIDs of messages of a range of which something lacks, but for those that are known.
+    pub fn lacking(&self, from: u32, to: Option<u32>, known: &BTreeSet<u32>) -> Vec<u32> {
+        let uids = self.0.keys().copied().filter(|uid| *uid >= from && to.is_none_or(|to| *uid <= to));
+        uids.filter(|uid| !known.contains(uid)).collect()
+    }
+
+    /// Whether nothing lacks.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The messages, with no flags and a size of 0 where neither is known.
+    pub fn into_rows(self) -> impl Iterator<Item = Row> {
+        self.0.into_iter().map(|(uid, Part { size, flags, date, labels })| Row {
+            uid,
+            size: size.unwrap_or(0),
+            flags: flags.unwrap_or_default(),
+            date,
+            // One that stands nowhere else as far as anybody knows.
+            labels: Some(labels.unwrap_or_default()),
+        })
+    }
+}
+
+/// The UID at the head of a FETCH response that cannot be read to its end.
+fn uid_at_the_head(rest: &[u8]) -> Option<u32> {
+    let (name, rest) = split_word(rest.strip_prefix(b"(")?);
+    let end = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    let uid = name.eq_ignore_ascii_case(b"UID").then_some(&rest[..end])?;
+    std::str::from_utf8(uid).ok()?.parse().ok().filter(|uid| *uid > 0)
+}
+
+/// The UID of a message and what is said of it; what is no size, flags, date or labels lacks.
+fn read_part(attributes: Vec<(String, Value)>) -> Option<(u32, Part)> {
     let mut uid = None;
-    let mut size = None;
-    let mut flags = None;
-    let mut date = None;
-    let mut labels = None;
-    for (name, value) in read_fetch(rest)? {
+    let mut part = Part::default();
+    for (name, value) in attributes {
         match name.as_str() {
             "UID" => uid = value.number(),
-            "RFC822.SIZE" => size = value.number(),
+            // More than any message has is no size; sizes are added up.
+            "RFC822.SIZE" => part.size = value.number().filter(|size| *size <= SIZE_MAX),
             // What is no text is no flag, and is noticed as such.
             "FLAGS" => {
-                flags = value
+                part.flags = value
                     .list()
                     .map(|list| list.iter().map(|flag| flag.text().unwrap_or_default()).collect());
             }
-            "INTERNALDATE" => date = value.text().and_then(InternalDate::parse),
-            ATTRIBUTE => labels = Some(read_labels(&value)?),
+            "INTERNALDATE" => part.date = value.text().and_then(InternalDate::parse),
+            ATTRIBUTE => part.labels = read_labels(&value).ok(),
             _ => {}
         }
     }
-    Ok(match (uid, size, flags) {
-        (Some(uid), Some(size), Some(flags)) => Some(Row { uid, size, flags, date, labels }),
-        _ => None,
-    })
+    Some((uid?, part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_has_a_uid_is_a_message() {
+        let mut parts = Parts::default();
+        let whole = parts.hear(b"1 FETCH (UID 1 FLAGS (\\Seen) RFC822.SIZE 5)").unwrap();
+        assert_eq!((whole.uid, whole.size), (1, 5));
+        for (said, again) in [
+            ("2 FETCH (UID 2 FLAGS ())", "2 FETCH (UID 2 RFC822.SIZE 7)"),
+            ("2 FETCH (UID 2 FLAGS ( RFC822.SIZE 7)", "2 FETCH (UID 2 RFC822.SIZE 7 FLAGS ())"),
+        ] {
+            assert!(parts.hear(said.as_bytes()).is_none(), "{said}");
+            assert_eq!(parts.hear(again.as_bytes()).map(|row| row.size), Some(7), "{again}");
+        }
+        for (uid, size) in [(3, "NIL"), (4, "-5"), (5, "9223372036854775808"), (6, "18446744073709551616")] {
+            let line = format!("3 FETCH (UID {uid} FLAGS () RFC822.SIZE {size})");
+            assert!(parts.hear(line.as_bytes()).is_none(), "{line}");
+        }
+        for line in ["3 FETCH", "3 FETCH (UID", "3 FETCH (FLAGS ())", "3 FETCH (UID x", "3 EXISTS"] {
+            assert!(parts.hear(line.as_bytes()).is_none(), "{line}");
+        }
+        assert_eq!(parts.lacking(4, Some(6), &BTreeSet::from([5])), [4, 6]);
+        assert_eq!(
+            parts.into_rows().map(|row| (row.uid, row.size)).collect::<Vec<_>>(),
+            [(3, 0), (4, 0), (5, 0), (6, 0)]
+        );
+    }
+
+    #[test]
+    fn numbers_of_an_opened_folder_are_read_however_they_are_set() {
+        for lines in [
+            ["OK [UIDVALIDITY 7] so", "OK [UIDNEXT 4] next"],
+            ["OK [UIDVALIDITY 7]so", "OK [UIDNEXT 4]"],
+            ["OK [ uidvalidity  7 ] so", "OK [\tUIDNEXT\t4\t] next"],
+            ["OK [UIDVALIDITY 7.] so", "OK [UIDNEXT 4 "],
+        ] {
+            let mut state = FolderState::default();
+            lines.iter().for_each(|line| read_opened(line.as_bytes(), &mut state));
+            assert_eq!((state.uidvalidity, state.uidnext), (7, Some(4)), "{lines:?}");
+        }
+        let mut state = FolderState::default();
+        read_opened(b"OK [UIDNEXT 0] none", &mut state);
+        assert_eq!(state.uidnext, None);
+    }
 }

@@ -292,7 +292,7 @@ fn spell_keyword(kind: Kind, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::session::read_fetch;
+    use super::super::tokens::read_fetch;
     use super::*;
 
     fn mailbox(labels: Labels, exclude: &[&str]) -> Arc<Homes> {

@@ -1,18 +1,26 @@
 //! Lists of the open folder: whole, page by page, or only what changed. The server's own count of the folder is held against
 //! what it listed, so that a message which it counts and does not list is not lost without a word.
 
+use std::collections::BTreeSet;
+
 use super::command::Ask;
-use super::folders::{Row, check_count, list_messages_command, read_listed, read_opened, select_rows};
-use super::session::{Session, read_fetch, split_numbered, split_word};
-use super::tokens::{StatusText, Value, read_number_set};
+use super::folders::{Parts, Row, check_count, list_messages_command, read_opened, select_rows};
+use super::session::{Session, split_numbered, split_word};
+use super::tokens::{StatusText, Value, read_fetch, read_number_set, write_number_set};
 use crate::mail::FolderState;
 use crate::model::failure::Result;
 use crate::model::message::Flags;
 
+/// Extensions by which changes are asked for.
+pub const CHANGEDSINCE: &str = "CHANGEDSINCE";
+const SEARCH: &str = "SEARCH";
+const ESEARCH: &str = "ESEARCH";
 /// Messages of one page. With a hundred bytes a line this is a megabyte of the server's words.
 pub const PAGE: u32 = 10_000;
 /// The most messages that one search may bring.
 const FOUND_MAX: usize = 20_000_000;
+/// Messages that are asked for in one command because a list said too little of them.
+const LACKING_AT_ONCE: usize = 500;
 /// How often a server is asked for what it counts and did not list.
 const ASKED_AGAIN_MAX: u32 = 2;
 
@@ -50,6 +58,11 @@ impl Progress {
         }
     }
 
+    /// Messages that were listed so far.
+    pub fn listed(&self) -> u32 {
+        self.listed
+    }
+
     /// Messages that the server counts and has not listed.
     fn left(&self) -> u32 {
         self.exists.map_or(0, |exists| exists.saturating_sub(self.listed))
@@ -59,14 +72,14 @@ impl Progress {
     /// the folder fits.
     fn end_of_page(&self, from: u32) -> Option<u32> {
         let left = self.left();
-        let uidnext = self.uidnext.filter(|next| *next > from)?;
+        let uidnext = self.uidnext.filter(|next| *next > from.saturating_add(1))?;
         if self.exists.is_none() || left <= PAGE {
             return None;
         }
-        let span = u64::from(uidnext - from);
-        let width = (span * u64::from(PAGE) / u64::from(left)).max(u64::from(PAGE));
-        let to = u32::try_from(u64::from(from) + width - 1).ok()?;
-        (to < uidnext - 1).then_some(to)
+        let span = u64::from(uidnext.saturating_sub(from));
+        let width = (span.saturating_mul(u64::from(PAGE)) / u64::from(left)).max(u64::from(PAGE));
+        let to = u32::try_from(u64::from(from).saturating_add(width).saturating_sub(1)).ok()?;
+        (to < uidnext.saturating_sub(1)).then_some(to)
     }
 }
 
@@ -96,7 +109,7 @@ pub async fn list_page(session: &mut Session, progress: &mut Progress, from: u32
         progress.listed = progress.listed.saturating_add(u32::try_from(rows.len()).unwrap_or(u32::MAX));
         match to {
             // A stretch of UIDs without a message.
-            Some(to) if rows.is_empty() => from = to + 1,
+            Some(to) if rows.is_empty() => from = to.saturating_add(1),
             Some(_) => return Ok(Page { rows, complete: false, unlisted: 0 }),
             None => return end_list(session, progress, rows, from).await,
         }
@@ -125,11 +138,51 @@ pub async fn end_list(
     Ok(Page { rows, complete: true, unlisted: progress.left().into() })
 }
 
-/// Counts what the first flight of a folder listed.
-pub fn begin_list(progress: &mut Progress, rows: Vec<Row>) -> Vec<Row> {
-    let rows = distinct(rows, 1);
+/// Counts what the first flight of a folder listed, and completes it.
+///
+/// # Errors
+/// Those of the session.
+pub async fn begin_list(
+    session: &mut Session,
+    progress: &mut Progress,
+    rows: Vec<Row>,
+    parts: Parts,
+) -> Result<Vec<Row>> {
+    let rows = complete(session, distinct(rows, 1), parts, 1, None).await?;
     progress.listed = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-    rows
+    Ok(rows)
+}
+
+/// Asks once for what a list did not say of messages that it did name, flags and sizes apart, so that one that cannot be told
+/// does not hide the other. Then they are listed with what is known.
+async fn complete(
+    session: &mut Session,
+    mut rows: Vec<Row>,
+    mut parts: Parts,
+    from: u32,
+    to: Option<u32>,
+) -> Result<Vec<Row>> {
+    if parts.is_empty() {
+        return Ok(rows);
+    }
+    let known: BTreeSet<u32> = rows.iter().map(|row| row.uid).collect();
+    let lacking = parts.lacking(from, to, &known);
+    for some in lacking.chunks(LACKING_AT_ONCE) {
+        let set = write_number_set(some);
+        let asks = ["(UID RFC822.SIZE)", "(UID FLAGS INTERNALDATE)"]
+            .map(|attributes| Ask::new(format!("UID FETCH {set} {attributes}")));
+        // That one of them is refused is an answer too.
+        session
+            .ask_all(&asks, |_, line| {
+                rows.extend(parts.hear(line));
+                Ok(())
+            })
+            .await?;
+    }
+    let lacking: BTreeSet<u32> = parts.lacking(from, to, &known).into_iter().collect();
+    rows.extend(parts.into_rows().filter(|row| lacking.contains(&row.uid)));
+    rows.retain(|row| to.is_none_or(|to| row.uid <= to));
+    Ok(distinct(rows, from))
 }
 
 /// Rows in the order of their UIDs, each UID once, and none without one: UID 0 names no message (RFC 9051 §2.3.1.1).
@@ -146,13 +199,14 @@ async fn list_range(
     to: Option<u32>,
 ) -> Result<Vec<Row>> {
     let mut rows: Vec<Row> = Vec::new();
+    let mut parts = Parts::default();
     let mut upto = to;
     loop {
         let list = list_messages_command(session, from, upto);
         let listed = session
             .run(&list, |line| {
                 progress.hear(line);
-                rows.extend(read_listed(line, &mut 0)?);
+                rows.extend(parts.hear(line));
                 check_count(rows.len())
             })
             .await;
@@ -165,8 +219,8 @@ async fn list_range(
             Err(failure) => return Err(failure),
         };
         match lowest_processed(&said).filter(|lowest| *lowest > from) {
-            Some(lowest) if upto.is_none_or(|upto| lowest <= upto) => upto = Some(lowest - 1),
-            _ => return Ok(distinct(rows, from)),
+            Some(lowest) if upto.is_none_or(|upto| lowest <= upto) => upto = Some(lowest.saturating_sub(1)),
+            _ => return complete(session, distinct(rows, from), parts, from, to).await,
         }
     }
 }
@@ -204,16 +258,23 @@ pub async fn open_changed(
     since: &crate::mail::Since,
 ) -> Result<(FolderState, Option<Changed>)> {
     let mut asks = vec![open];
-    if since.uidnext > 1 {
-        let (last, modseq) = (since.uidnext - 1, since.modseq);
+    let last = since.uidnext.saturating_sub(1);
+    if last > 0 {
+        let modseq = since.modseq;
         // Dates and sizes show whether a UID still names the message that it named.
         let attributes = "(UID FLAGS INTERNALDATE RFC822.SIZE)";
-        asks.push(Ask::new(format!("UID FETCH 1:{last} {attributes} (CHANGEDSINCE {modseq})")).following());
+        let changed = format!("UID FETCH 1:{last} {attributes} (CHANGEDSINCE {modseq})");
+        // Where it is refused, or the session ends at it, the whole folder is listed.
+        asks.push(Ask::new(changed).or_without(CHANGEDSINCE, "NOOP").following());
     }
     asks.push(Ask::new(list_messages_command(session, since.uidnext, None)).following());
     let mut state = FolderState::default();
     let mut progress = Progress::default();
     let (mut fresh, mut flags, mut known) = (Vec::new(), Vec::new(), Vec::new());
+    let mut parts = Parts::default();
+    // Whether something was said that cannot be read: it may be what changed.
+    let mut odd = false;
+    let passed_over = session.passed_over;
     let ended = session.ask_all(&asks, |at, line| {
         if at == 0 {
             read_opened(line, &mut state);
@@ -221,11 +282,14 @@ pub async fn open_changed(
         }
         progress.hear(line);
         // A server may carry out both lists at once (Dovecot does), so each line is taken by its content.
-        match read_listed(line, &mut 0)? {
+        match parts.hear(line) {
             Some(row) if row.uid >= since.uidnext => fresh.push(row),
             listed => {
                 known.extend(listed);
-                flags.extend(read_flags(line)?.filter(|(uid, _)| *uid < since.uidnext));
+                match read_flags(line) {
+                    Some((uid, told)) => flags.extend((uid < since.uidnext).then_some((uid, told))),
+                    None => odd |= is_fetch(line),
+                }
             }
         }
         check_count(fresh.len().max(flags.len()))
@@ -241,10 +305,20 @@ pub async fn open_changed(
     // A folder that grew beyond what one answer holds is listed page by page.
     let limited =
         |said: &Result<StatusText>| said.as_ref().map_or(true, |said| lowest_processed(said).is_some());
-    if !same || ended.any(|said| limited(&said)) {
+    if !same
+        || odd
+        || passed_over != session.passed_over
+        || session.fails_at(CHANGEDSINCE)
+        || ended.any(|said| limited(&said))
+    {
         return Ok((state, None));
     }
     let fresh = distinct(fresh, since.uidnext);
+    // A new message of which too little is said is listed with the others.
+    let known_fresh = fresh.iter().map(|row| row.uid).collect();
+    if !parts.lacking(since.uidnext, None, &known_fresh).is_empty() {
+        return Ok((state, None));
+    }
     let Some(exists) = progress.exists.or(state.messages) else { return Ok((state, None)) };
     // UIDs that were given and are not listed may be those of messages that are gone again, or that were not shown.
     let next = fresh.last().map_or(since.uidnext, |row| row.uid.saturating_add(1));
@@ -252,38 +326,47 @@ pub async fn open_changed(
     if told_all && u64::from(exists) == since.known + fresh.len() as u64 {
         return Ok((state, Some(Changed { fresh, flags, known, present: None })));
     }
-    let present = search_all(session).await?;
+    let Some(present) = search_all(session).await? else { return Ok((state, None)) };
     // A later arrival would not be among what came.
     let whole = present.len() == exists as usize
-        && present.last().copied().unwrap_or(0) <= fresh.last().map_or(since.uidnext - 1, |row| row.uid);
+        && present.last().copied().unwrap_or(0) <= fresh.last().map_or(last, |row| row.uid);
     let changed = whole.then_some(Changed { fresh, flags, known, present: Some(present) });
     Ok((state, changed))
 }
 
-/// The UID and the flags in a FETCH response; `None` for other responses.
-fn read_flags(line: &[u8]) -> Result<Option<(u32, Flags)>> {
-    let Some((_, word, rest)) = split_numbered(line) else { return Ok(None) };
-    if !word.eq_ignore_ascii_case(b"FETCH") {
-        return Ok(None);
-    }
+fn is_fetch(line: &[u8]) -> bool {
+    split_numbered(line).is_some_and(|(_, word, _)| word.eq_ignore_ascii_case(b"FETCH"))
+}
+
+/// The UID and the flags in a FETCH response; `None` for other responses, and for one that cannot be read.
+fn read_flags(line: &[u8]) -> Option<(u32, Flags)> {
+    let (_, _, rest) = split_numbered(line).filter(|_| is_fetch(line))?;
     let (mut uid, mut flags) = (None, None);
-    for (name, value) in read_fetch(rest)? {
+    for (name, value) in read_fetch(rest).ok()? {
         match name.as_str() {
             "UID" => uid = value.number::<u32>(),
             "FLAGS" => flags = value.list().map(|list| list.iter().filter_map(Value::text).collect()),
             _ => {}
         }
     }
-    Ok(uid.zip(flags))
+    uid.zip(flags)
 }
 
-/// The UIDs of all messages of the open folder, ascending: as ranges where the server can (ESEARCH, RFC 4731).
-async fn search_all(session: &mut Session) -> Result<Vec<u32>> {
-    let brief = session.offers("ESEARCH");
-    let command = if brief { "UID SEARCH RETURN (ALL) ALL" } else { "UID SEARCH ALL" };
+/// The UIDs of all messages of the open folder, ascending: as ranges where the server can (ESEARCH, RFC 4731). `None` where it
+/// refuses: the folder's list tells as well.
+async fn search_all(session: &mut Session) -> Result<Option<Vec<u32>>> {
+    const PLAINLY: &str = "UID SEARCH ALL";
+    if session.fails_at(SEARCH) {
+        return Ok(None);
+    }
+    let ask = if session.offers(ESEARCH) {
+        Ask::new("UID SEARCH RETURN (ALL) ALL").or_without(ESEARCH, PLAINLY)
+    } else {
+        Ask::new(PLAINLY).or_without(SEARCH, "NOOP")
+    };
     let mut found: Vec<u32> = Vec::new();
-    session
-        .run(command, |line| {
+    let searched = session
+        .ask(ask, |line| {
             let (word, rest) = split_word(line);
             let text = std::str::from_utf8(rest).unwrap_or_default();
             if word.eq_ignore_ascii_case(b"SEARCH") {
@@ -295,10 +378,23 @@ async fn search_all(session: &mut Session) -> Result<Vec<u32>> {
             }
             check_count(found.len())
         })
-        .await?;
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
+        .await;
+    match searched {
+        Ok(_) if session.fails_at(SEARCH) => Ok(None),
+        Ok(_) => {
+            found.sort_unstable();
+            found.dedup();
+            Ok(Some(found))
+        }
+        Err(failure) if failure.leaves_the_session() => Ok(None),
+        Err(failure) => {
+            // The plain form need not cost two more sessions.
+            if session.offers(ESEARCH) {
+                session.suspect(SEARCH);
+            }
+            Err(failure)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::command::Command;
 use super::refusal::explain;
@@ -28,6 +28,8 @@ use crate::model::text::printable;
 
 /// The longest initial response that goes with its command, in bytes: servers bound their lines, and tokens are long.
 const FIRST_RESPONSE_MAX: usize = 6 * 1024;
+/// After how long a server is asked again that ended the connection in place of a greeting.
+const GREETED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long the end of a login is waited for after an untagged refusal that is about the password.
 const AFTER_A_REFUSAL: Duration = Duration::from_secs(3);
 /// How long it is waited for after any other untagged NO or BAD.
@@ -46,7 +48,20 @@ pub struct Greeted {
 /// [`Class::Unreachable`], [`Class::Tls`], or [`Class::Protocol`] for a peer that does not speak IMAP.
 pub async fn greet(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Result<Greeted> {
     let channel = network.connect(endpoint, trust).await?;
-    greet_channel(channel, endpoint, trust).await.at(|| endpoint.address())
+    match greet_channel(channel, endpoint, trust).await {
+        // One that says goodbye at once may be busy for a moment.
+        Err(failure)
+            if failure.class == Class::Unreachable
+                && failure.wait.is_none()
+                && !failure.is(FailureCode::Silent) =>
+        {
+            sleep(GREETED_AGAIN_AFTER).await;
+            let channel = network.connect(endpoint, trust).await?;
+            greet_channel(channel, endpoint, trust).await
+        }
+        greeted => greeted,
+    }
+    .at(|| endpoint.address())
 }
 
 /// As [`greet`], unless the host's limit of connections is reached: then `None`, without waiting.

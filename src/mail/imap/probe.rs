@@ -7,7 +7,7 @@ use std::sync::Arc;
 use globset::GlobSet;
 
 use super::account::ask_account;
-use super::folders::{list_messages, open_and_list_folders, status_folder};
+use super::folders::{count_messages, list_messages, open_and_list_folders, status_folder};
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
 use super::login::greet;
 use super::session::{Session, split_numbered};
@@ -18,7 +18,7 @@ use crate::mail::tls::Trust;
 use crate::mail::{Folder, FolderState};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{MailboxSize, Quota, ServerFacts};
-use crate::model::failure::{Class, Failure, Place, Result};
+use crate::model::failure::{Failure, Place, Result};
 use crate::model::message::InternalDate;
 
 /// Folders that are asked for in one flight.
@@ -114,6 +114,9 @@ pub async fn measure_mailbox(
         folder.selectable && !left_out
     };
     let folders: Vec<&Folder> = survey.folders.iter().filter(wanted).collect();
+    // A refusal that sounds like trouble of the server or the login, and the folders that were refused so.
+    let mut troubled: Vec<(&Folder, Failure)> = Vec::new();
+    let mut any_opened = !measuring.done.is_empty();
     for several in folders.chunks(if measuring.one_by_one { 1 } else { FOLDERS_AT_ONCE }) {
         let names: Vec<&[u8]> = several.iter().map(|folder| folder.wire_name.as_slice()).collect();
         let sieve = |folder: &&Folder| labelled.then(|| homes.sieve(&folder.path));
@@ -150,14 +153,46 @@ pub async fn measure_mailbox(
         };
         for ((opened, size), folder) in opened.into_iter().zip(sizes).zip(several) {
             match opened {
-                Err(failure) if matches!(failure.class, Class::Unreachable | Class::Throttled) => {
-                    return Err(failure.at(folder.path.to_string()));
+                Err(failure) if !failure.leaves_the_session() => troubled.push((folder, failure)),
+                opened => {
+                    any_opened |= opened.is_ok();
+                    let counted = survey.states.get(&folder.path).and_then(|state| state.messages);
+                    let counted = counted.filter(|counted| u64::from(*counted) > size.messages && !labelled);
+                    let opened = match counted {
+                        Some(_) => hold_against_status(session, folder, &size, opened).await?,
+                        None => opened,
+                    };
+                    measuring.take(folder, opened.map(|_| size));
                 }
-                opened => measuring.take(folder, opened.map(|_| size)),
             }
         }
     }
+    // It is the trouble of those folders alone if others can be opened.
+    for (folder, failure) in troubled {
+        if !any_opened {
+            return Err(failure.at(folder.path.to_string()));
+        }
+        measuring.take(folder, Err(failure));
+    }
     Ok(())
+}
+
+/// Whether STATUS still counts more in a folder than it lists.
+async fn hold_against_status(
+    session: &mut Session,
+    folder: &Folder,
+    size: &MailboxSize,
+    opened: Result<FolderState>,
+) -> Result<Result<FolderState>> {
+    let Ok(state) = opened else { return Ok(opened) };
+    let counted = count_messages(session, &folder.wire_name).await?.unwrap_or(0);
+    Ok(if u64::from(counted) > size.messages {
+        let what =
+            format!("lists {} of the {counted} messages that STATUS counts in the folder", size.messages);
+        Err(Failure::protocol(what))
+    } else {
+        Ok(state)
+    })
 }
 
 /// UIDs and sizes of all messages in the Inbox, opened for reading, in ascending order of the UIDs; `None` when one of them is

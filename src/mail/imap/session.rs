@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{Ask, Command, Part};
 use super::refusal::explain;
-use super::tokens::{Status, StatusText, Value, read_values, split_blank};
+use super::tokens::{Status, StatusText, split_blank};
 use super::wire::{Event, Wire};
 use crate::mail::cleaning::Cleaner;
 use crate::mail::network::{Channel, SILENCE_MAX};
@@ -54,7 +54,7 @@ pub struct Session {
     /// How long the server was waited for in all.
     waited: Duration,
     /// Commands given so far.
-    given: u32,
+    pub(super) given: u32,
     /// Commands under way for which a server may have to look through a folder, and whether it has begun to answer.
     looking: VecDeque<(Tag, bool)>,
     /// The ID that is not answered yet.
@@ -65,6 +65,8 @@ pub struct Session {
     alert: Option<String>,
     /// Whether nothing may be said any more, since a command is written in part.
     abandoned: bool,
+    /// What was said that belongs to nothing, and passed over.
+    pub(super) passed_over: u32,
 }
 
 /// The tag of a command under way.
@@ -100,6 +102,7 @@ impl Session {
             id: None,
             alert: None,
             abandoned: false,
+            passed_over: 0,
         }
     }
 
@@ -414,6 +417,10 @@ impl Session {
                     return Ok(None);
                 }
             }
+            Event::Noise(line) => {
+                self.pass_over(line)?;
+                return Ok(None);
+            }
             Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Continue(_) => {}
         }
         Ok(Some(event))
@@ -539,24 +546,6 @@ pub fn split_numbered(line: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     Some((number, word, rest))
 }
 
-/// The attributes of a FETCH response, by name.
-///
-/// # Errors
-/// [`Class::Protocol`] when they are no list of pairs.
-pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
-    let mut values = read_values(rest)?;
-    let Some(Value::List(attributes)) = values.pop() else {
-        let head = printable(&String::from_utf8_lossy(&rest[..rest.len().min(200)]));
-        return Err(Failure::protocol(format!("sent a FETCH response without attributes: {head}")));
-    };
-    let mut pairs = Vec::with_capacity(attributes.len() / 2);
-    let mut attributes = attributes.into_iter();
-    while let (Some(name), Some(value)) = (attributes.next(), attributes.next()) {
-        pairs.push((name.text().unwrap_or_default().to_ascii_uppercase(), value));
-    }
-    Ok(pairs)
-}
-
 async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Result<Event> {
     let mut patience = std::mem::take(&mut connection.get_mut().patience);
     let read = patience.wait(connection.read_response()).await;
@@ -578,6 +567,7 @@ async fn next_event(connection: &mut Connection<Wire<Channel>>) -> Result<Event>
                     wire.patience.hear(line.len(), belongs)?;
                 }
                 Some(Event::BodyChunk(chunk)) => wire.patience.earn(chunk.len()),
+                Some(Event::Noise(line)) => wire.patience.hear(line.len(), false)?,
                 None => {}
             }
             event.ok_or_else(|| Failure::internal("a response had no event behind it"))

@@ -3,33 +3,46 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::sleep;
 
 use super::bodies::{WantedUid, fetch_bodies};
 use super::command::Ask;
 use super::folders::{
-    Access, Row, ask_to_open, check_count, check_opened, keeps_modseq, list_messages_command, open_folder,
-    read_listed, read_opened,
+    Access, Parts, Row, ask_to_open, check_count, check_opened, count_messages, keeps_modseq,
+    list_messages_command, open_folder, read_opened,
 };
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
-use super::listing::{self, PAGE, Page, Progress, begin_list, end_list, list_page, lowest_processed};
+use super::listing::{
+    self, CHANGEDSINCE, PAGE, Page, Progress, begin_list, end_list, list_page, lowest_processed,
+};
 use super::session::Session;
 use super::survey::survey_mailbox;
 use crate::mail::{
     BodySender, Changes, Folder, FolderState, Gone, Listed, Listing, Since, Source, Survey, Wanted,
 };
 use crate::model::evidence::ServerFacts;
-use crate::model::failure::{Failure, Place, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::label::LabelTally;
 use crate::model::message::Locator;
+
+/// After how long a folder is opened again that was refused.
+const OPENED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How many other folders are opened to see whether it is one folder alone that is refused.
+const OTHERS_MAX: usize = 4;
 
 /// What further sessions of a mailbox need to know.
 #[derive(Debug, Clone)]
 pub struct Known {
     /// Where messages are at home; `None` where folders are no labels.
     homes: Option<Arc<Homes>>,
+    /// How many messages each folder was said to hold when all were listed.
+    sizes: Arc<HashMap<FolderPath, u32>>,
+    /// Some folders that can be opened, by their names on the wire.
+    some: Arc<[Vec<u8>]>,
 }
 
 /// A logged-in session as a source.
@@ -41,8 +54,6 @@ pub struct ImapSource {
     /// What the server said at the beginning, until somebody asks.
     surveyed: Option<Survey>,
     open: Option<Open>,
-    /// How many messages each folder was said to hold when all were listed.
-    sizes: HashMap<FolderPath, u32>,
     tally: Option<LabelTally>,
 }
 
@@ -50,6 +61,7 @@ pub struct ImapSource {
 #[derive(Debug)]
 struct Open {
     path: FolderPath,
+    wire_name: Vec<u8>,
     uidvalidity: u32,
     progress: Progress,
     sieve: Option<Sieve>,
@@ -70,14 +82,13 @@ impl ImapSource {
     /// Those of the session.
     pub async fn with_labels(mut session: Session, rule: LabelRule) -> Result<Self> {
         let (known, survey) = learn(&mut session, &rule).await?;
-        let sizes = sizes_of(&survey);
-        Ok(Self { session, rule, known, surveyed: Some(survey), open: None, sizes, tally: None })
+        Ok(Self { session, rule, known, surveyed: Some(survey), open: None, tally: None })
     }
 
     /// Takes over one more session of a mailbox that is known; costs no turn.
     pub fn beside(session: Session, known: Known) -> Self {
         let rule = LabelRule::default();
-        Self { session, rule, known, surveyed: None, open: None, sizes: HashMap::new(), tally: None }
+        Self { session, rule, known, surveyed: None, open: None, tally: None }
     }
 
     /// What further sessions of the mailbox need to know.
@@ -89,6 +100,7 @@ impl ImapSource {
     fn begin(&mut self, folder: &Folder, state: &FolderState) {
         self.open = Some(Open {
             path: folder.path.clone(),
+            wire_name: folder.wire_name.clone(),
             uidvalidity: state.uidvalidity,
             progress: Progress::of(state),
             sieve: self.known.homes.as_ref().map(|homes| homes.sieve(&folder.path)),
@@ -110,17 +122,20 @@ impl ImapSource {
         let asks = [open, Ask::new(list).following()];
         let mut state = FolderState::default();
         let mut rows: Vec<Row> = Vec::new();
+        let mut parts = Parts::default();
         let ended = self.session.ask_all(&asks, |at, line| {
             if at == 0 {
                 read_opened(line, &mut state);
                 return Ok(());
             }
-            rows.extend(read_listed(line, &mut 0)?);
+            rows.extend(parts.hear(line));
             check_count(rows.len())
         });
         let mut ended = ended.await?.into_iter();
-        if let Some(opened) = ended.next() {
-            opened?;
+        if let Some(Err(refused)) = ended.next() {
+            let state = self.open_again(folder, refused).await?;
+            self.begin(folder, &state);
+            return Ok((state, self.list(None).await?));
         }
         let state = check_opened(state)?;
         self.begin(folder, &state);
@@ -133,13 +148,55 @@ impl ImapSource {
                 list_page(&mut self.session, &mut open.progress, 1).await?
             }
             _ => {
-                let rows = begin_list(&mut open.progress, rows);
+                let rows = begin_list(&mut self.session, &mut open.progress, rows, parts).await?;
                 end_list(&mut self.session, &mut open.progress, rows, 1).await?
             }
         };
-        let listing = open.take(page)?;
+        let mut listing = open.take(page)?;
+        self.hold_against_status(&mut listing).await?;
         self.finish(&listing);
         Ok((state, listing))
+    }
+
+    /// Opens a folder again that was refused as if the server, the login or the whole mailbox had trouble: that passes, or it
+    /// is the folder's own if others can be opened, and is no reason to leave those.
+    async fn open_again(&mut self, folder: &Folder, refused: Failure) -> Result<FolderState> {
+        use FailureCode as F;
+        let concerns_all = refused.wait.is_some()
+            || refused.leaves_the_session()
+            || refused.code.is_some_and(|code| {
+                matches!(code, F::NotConnected | F::NeedsId | F::ConnectionEnded | F::Silent | F::Garbled)
+            });
+        if concerns_all {
+            return Err(refused);
+        }
+        sleep(OPENED_AGAIN_AFTER).await;
+        let wire_names = Arc::clone(&self.known.some);
+        let others = wire_names.iter().filter(|name| **name != folder.wire_name);
+        if let Ok(state) = open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
+            return Ok(state);
+        }
+        for other in others {
+            if open_folder(&mut self.session, other, Access::Read).await.is_ok() {
+                let hint =
+                    "others can be opened, so it is this folder's own trouble; the next run tries it again";
+                return Err(Failure::new(Class::Refused, refused.what).hint(hint));
+            }
+        }
+        Err(refused)
+    }
+
+    /// Holds a list that has come to its end against what STATUS counts, where that was more than is listed: it is asked
+    /// again, for messages may have gone meanwhile.
+    async fn hold_against_status(&mut self, listing: &mut Listing) -> Result<()> {
+        let Some(open) = self.open.as_ref().filter(|_| listing.next.is_none()) else { return Ok(()) };
+        let listed = open.progress.listed();
+        if self.known.sizes.get(&open.path).is_none_or(|messages| *messages <= listed) {
+            return Ok(());
+        }
+        let messages = count_messages(&mut self.session, &open.wire_name).await?.unwrap_or(0);
+        listing.unlisted = listing.unlisted.max(messages.saturating_sub(listed).into());
+        Ok(())
     }
 }
 
@@ -148,7 +205,9 @@ async fn learn(session: &mut Session, rule: &LabelRule) -> Result<(Known, Survey
     let (spelling, mut survey) = survey_mailbox(session).await?;
     let homes = session.offers(EXTENSION).then(|| Arc::new(Homes::new(rule, &spelling, &survey.folders)));
     survey.homes = homes.as_ref().map(|homes| homes.digest());
-    Ok((Known { homes }, survey))
+    let some = survey.folders.iter().filter(|folder| folder.selectable).take(OTHERS_MAX);
+    let some = some.map(|folder| folder.wire_name.clone()).collect();
+    Ok((Known { homes, sizes: Arc::new(sizes_of(&survey)), some }, survey))
 }
 
 /// The message as it is carried from the folder that the sieve is of.
@@ -203,15 +262,16 @@ impl Source for ImapSource {
         }
         let (known, survey) = learn(&mut self.session, &self.rule).await?;
         self.known = known;
-        self.sizes = sizes_of(&survey);
         Ok(survey)
     }
 
     async fn open(&mut self, folder: &Folder) -> Result<FolderState> {
         self.open = None;
-        let state = open_folder(&mut self.session, &folder.wire_name, Access::Read)
-            .await
-            .at(|| folder.path.to_string())?;
+        let state = match open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
+            Err(refused) => self.open_again(folder, refused).await,
+            opened => opened,
+        };
+        let state = state.at(|| folder.path.to_string())?;
         self.begin(folder, &state);
         Ok(state)
     }
@@ -223,14 +283,15 @@ impl Source for ImapSource {
             _ => 1,
         };
         let page = list_page(&mut self.session, &mut open.progress, from).await;
-        let listing = page.and_then(|page| open.take(page)).at(|| open.path.to_string())?;
+        let mut listing = page.and_then(|page| open.take(page)).at(|| open.path.to_string())?;
+        self.hold_against_status(&mut listing).await?;
         self.finish(&listing);
         Ok(listing)
     }
 
     async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Listing)> {
         // What may be large is not asked for before its size is known.
-        if self.sizes.get(&folder.path).is_some_and(|messages| *messages > PAGE) {
+        if self.known.sizes.get(&folder.path).is_some_and(|messages| *messages > PAGE) {
             let state = self.open(folder).await?;
             return Ok((state, self.list(None).await?));
         }
@@ -243,7 +304,7 @@ impl Source for ImapSource {
         folder: &Folder,
         since: &Since,
     ) -> Result<(FolderState, Option<Changes>)> {
-        if self.known.homes.is_some() || !keeps_modseq(&self.session) {
+        if self.known.homes.is_some() || !keeps_modseq(&self.session) || self.session.fails_at(CHANGEDSINCE) {
             return Ok((self.open(folder).await?, None));
         }
         self.open = None;
@@ -252,7 +313,11 @@ impl Source for ImapSource {
             let (state, changed) = listing::open_changed(&mut self.session, open, since).await?;
             Ok((check_opened(state)?, changed))
         };
-        let (state, news) = opened.await.at(|| folder.path.to_string())?;
+        let opened = match opened.await {
+            Err(refused) => self.open_again(folder, refused).await.map(|state| (state, None)),
+            opened => opened,
+        };
+        let (state, news) = opened.at(|| folder.path.to_string())?;
         self.begin(folder, &state);
         let open = self.open.as_ref().ok_or_else(no_folder)?;
         let changes = news.map(|told| Changes {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::command::{Ask, Command};
-use super::folders::{Access, keeps_modseq, open_folder, read_status};
+use super::folders::{Access, ask_to_open, keeps_modseq, open_folder, read_status};
 use super::labels::{EXTENSION, is_view};
 use super::names::Spelling;
 use super::paths::{Named, name_folders};
@@ -24,6 +24,8 @@ const FOLDERS_MAX: usize = 100_000;
 /// The most lines that could not be read that are kept, and how many bytes of each.
 const UNREADABLE_MAX: usize = 20;
 const UNREADABLE_LENGTH: usize = 120;
+/// The most folders that are subscribed to and not listed that are looked for.
+const HIDDEN_MAX: usize = 100;
 /// How a plain server is asked for its folders.
 const PLAINLY: &str = "LIST \"\" \"*\"";
 
@@ -194,7 +196,7 @@ async fn ask(session: &mut Session, way: Way) -> Result<Told> {
 
 /// Makes folders of what was said.
 async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)> {
-    let Told { mut spelling, mut listed, subscribed, states, unreadable, delimiter } = told;
+    let Told { mut spelling, mut listed, subscribed, states, mut unreadable, delimiter } = told;
     spelling.delimiter = spelling.delimiter.or(delimiter);
     let is_inbox = |name: &[u8]| name.eq_ignore_ascii_case(b"INBOX");
     let can_be_opened =
@@ -203,7 +205,18 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
         listed.retain(|(name, _)| !is_inbox(name));
         listed.push((b"INBOX".to_vec(), Vec::new()));
     }
+    let hidden = find_hidden(session, &spelling, &listed, &subscribed).await?;
+    listed.extend(hidden.into_iter().map(|name| (name, Vec::new())));
     let named = name_folders(&mut spelling, listed.iter().map(|(name, _)| name.as_slice()));
+    for (name, attributes) in &listed {
+        // Nothing but a prefix, or nothing at all: no path can stand for it.
+        let is_left = !named.contains_key(name) && !spelling.is_foreign(name) && is_selectable(attributes);
+        if is_left && unreadable.len() < UNREADABLE_MAX {
+            unreadable.push(format!("LIST \"{}\"", cut(&printable_bytes(name), UNREADABLE_LENGTH)));
+        }
+    }
+    unreadable.sort();
+    unreadable.dedup();
     let path_of = |name: &Vec<u8>| match named.get(name) {
         // The Inbox has no case (RFC 9051 §5.1).
         None if is_inbox(name) => Some(FolderPath::inbox()),
@@ -220,6 +233,30 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
         view.selectable = false;
     }
     Ok((spelling, Survey { folders, states, unreadable, homes: None }))
+}
+
+/// Folders that are subscribed to and in no list, as far as they can be opened: subscriptions outlive their folders.
+async fn find_hidden(
+    session: &mut Session,
+    spelling: &Spelling,
+    listed: &[(Vec<u8>, Vec<String>)],
+    subscribed: &BTreeSet<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>> {
+    let known: BTreeSet<&[u8]> = listed.iter().map(|(name, _)| name.as_slice()).collect();
+    let is_hidden = |name: &&Vec<u8>| {
+        !known.contains(name.as_slice())
+            && !name.eq_ignore_ascii_case(b"INBOX")
+            && spelling.to_path(name).is_some()
+    };
+    let hidden: Vec<&Vec<u8>> = subscribed.iter().filter(is_hidden).take(HIDDEN_MAX).collect();
+    let asks: Vec<Ask> = hidden.iter().map(|name| ask_to_open(session, name, Access::Read)).collect();
+    let ended = session.ask_all(&asks, |_, _| Ok(())).await?;
+    Ok(hidden
+        .into_iter()
+        .zip(ended)
+        .filter(|(_, ended)| ended.is_ok())
+        .map(|(name, _)| name.clone())
+        .collect())
 }
 
 /// Whether there is an Inbox that no list shows: every mailbox has one (RFC 9051 §5.1). One that is there and cannot be opened

@@ -176,6 +176,24 @@ impl Reader<'_> {
     }
 }
 
+/// The attributes of a FETCH response, by name.
+///
+/// # Errors
+/// [`crate::model::failure::Class::Protocol`] when they are no list of pairs.
+pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
+    let mut values = read_values(rest)?;
+    let Some(Value::List(attributes)) = values.pop() else {
+        let head = printable_bytes(&rest[..rest.len().min(200)]);
+        return Err(Failure::protocol(format!("sent a FETCH response without attributes: {head}")));
+    };
+    let mut pairs = Vec::with_capacity(attributes.len() / 2);
+    let mut attributes = attributes.into_iter();
+    while let (Some(name), Some(value)) = (attributes.next(), attributes.next()) {
+        pairs.push((name.text().unwrap_or_default().to_ascii_uppercase(), value));
+    }
+    Ok(pairs)
+}
+
 /// Splits text after its first word; any number of blanks and tabs part words.
 pub fn split_blank(text: &[u8]) -> (&[u8], &[u8]) {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
@@ -230,21 +248,32 @@ impl StatusText {
     /// Reads what follows the status word.
     pub fn parse(rest: &[u8]) -> Self {
         let rest = rest.trim_ascii();
-        let Some(inside) = rest.strip_prefix(b"[") else {
+        let Some(inside) = rest.strip_prefix(b"[").map(<[u8]>::trim_ascii_start) else {
             return Self { text: printable_bytes(rest), ..Self::default() };
         };
-        // PERMANENTFLAGS may hold brackets in odd keywords; the code ends at the last `]` that a blank or the end follows.
-        let end = (0..inside.len())
-            .find(|at| inside[*at] == b']' && matches!(inside.get(at + 1), None | Some(b' ')))
-            .unwrap_or(inside.len());
-        let code = String::from_utf8_lossy(&inside[..end]);
-        let (name, arguments) = code.split_once(' ').unwrap_or((&code, ""));
+        let name_ends = |byte: &u8| matches!(byte, b' ' | b'\t' | b']');
+        let name = &inside[..inside.iter().position(name_ends).unwrap_or(inside.len())];
+        // Keywords may hold brackets: the code ends where a blank or the end follows one. Others end at the first, whatever
+        // follows.
+        let has_keywords = name.eq_ignore_ascii_case(b"PERMANENTFLAGS");
+        let ends = |at: &usize| {
+            inside[*at] == b']' && (!has_keywords || matches!(inside.get(at + 1), None | Some(b' ' | b'\t')))
+        };
+        let end = (0..inside.len()).find(ends).unwrap_or(inside.len());
+        let code = &inside[..end];
+        let arguments = String::from_utf8_lossy(&code[name.len().min(end)..]);
         Self {
-            code: name.to_ascii_uppercase(),
+            code: String::from_utf8_lossy(name).to_ascii_uppercase(),
             arguments: arguments.trim().to_owned(),
             text: printable_bytes(inside.get(end + 1..).unwrap_or_default().trim_ascii()),
         }
     }
+}
+
+/// The number that a code's arguments begin with, whatever stands behind it.
+pub fn leading_number<N: std::str::FromStr>(text: &str) -> Option<N> {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    text[..end].parse().ok()
 }
 
 /// Reads a set of numbers such as `3,5:7`; at most `max` numbers.
@@ -254,7 +283,7 @@ pub fn read_number_set(text: &str, max: usize) -> Option<Vec<u32>> {
         let (from, to) = part.split_once(':').unwrap_or((part, part));
         let (from, to): (u32, u32) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
         let (from, to) = (from.min(to), from.max(to));
-        if numbers.len() + (to - from) as usize >= max {
+        if numbers.len().saturating_add((to - from) as usize) >= max {
             return None;
         }
         numbers.extend(from..=to);

@@ -33,6 +33,8 @@ const CORK_SIZE: usize = 64 * 1024;
 const RESPONSE_MAX: usize = 8 * 1024 * 1024;
 /// The longest literal that is not a body, in bytes.
 const LITERAL_MAX: u64 = 1024 * 1024;
+/// The longest literal that is let go by, in bytes.
+const PASSED_MAX: u64 = 64 * 1024 * 1024;
 /// The longest body, in bytes; no mail system in use stores larger messages.
 const BODY_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// The longest piece of a body in one event, in bytes.
@@ -65,13 +67,23 @@ pub enum Event {
     },
     /// Some bytes of the body, at most 64 KiB.
     BodyChunk(Bytes),
+    /// A line that is no response at all, made printable and short.
+    Noise(String),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Reading {
     Line,
-    Literal { left: u64 },
-    Body { left: u64 },
+    Literal {
+        left: u64,
+    },
+    /// A literal that is let go by.
+    Passing {
+        left: u64,
+    },
+    Body {
+        left: u64,
+    },
 }
 
 /// The transport. `S` is the secured channel.
@@ -155,6 +167,15 @@ impl<S> Wire<S> {
                     self.reading = Reading::Body { left: left - take as u64 };
                     return Ok(Some(Event::BodyChunk(self.incoming.split_to(take).freeze())));
                 }
+                Reading::Passing { left } => {
+                    let take = usize::try_from(left).unwrap_or(usize::MAX).min(self.incoming.len());
+                    self.incoming.advance(take);
+                    if (take as u64) < left {
+                        self.reading = Reading::Passing { left: left - take as u64 };
+                        return Ok(None);
+                    }
+                    self.reading = Reading::Line;
+                }
                 Reading::Literal { left } => {
                     let take = usize::try_from(left).unwrap_or(usize::MAX).min(self.incoming.len());
                     self.response.extend_from_slice(&self.incoming[..take]);
@@ -200,8 +221,9 @@ impl<S> Wire<S> {
             };
         }
         self.empty_lines = 0;
-        let Some((before, size)) = announced_literal(text) else {
-            let event = classify(text, self.cleaner.as_deref())?;
+        let announced = announced_literal(text).filter(|_| may_hold_a_literal(text));
+        let Some((before, size)) = announced else {
+            let event = classify(text, self.cleaner.as_deref());
             self.response.clear();
             return Ok(Some(event));
         };
@@ -214,6 +236,13 @@ impl<S> Wire<S> {
             self.response.extend_from_slice(b"{0}\r\n");
             self.reading = Reading::Body { left: size };
             return Ok(Some(Event::BodyBegin { prefix, size }));
+        }
+        if size > LITERAL_MAX && size <= PASSED_MAX {
+            // Nobody asked for it, whatever it is; the rest of the response may be what was asked for.
+            self.response.truncate(before);
+            self.response.extend_from_slice(b"{0}\r\n");
+            self.reading = Reading::Passing { left: size };
+            return Ok(None);
         }
         if size > LITERAL_MAX {
             return Err(excess("a literal of more than 1 MiB outside a message"));
@@ -281,6 +310,18 @@ fn announced_literal(line: &[u8]) -> Option<(usize, u64)> {
     Some((before, size))
 }
 
+/// Whether a response is data of a kind that may hold literals. The text of a status (resp-text, RFC 9051 §9) never does,
+/// whatever it ends with.
+fn may_hold_a_literal(response: &[u8]) -> bool {
+    let Some(rest) = after_star(response) else { return false };
+    let (word, rest) = split_blank(rest);
+    let is = |word: &[u8], names: &[&str]| names.iter().any(|it| word.eq_ignore_ascii_case(it.as_bytes()));
+    if word.iter().all(u8::is_ascii_digit) {
+        return is(split_blank(rest).0, &["FETCH"]);
+    }
+    is(word, &["LIST", "LSUB", "XLIST", "STATUS", "ID", "NAMESPACE", "QUOTA", "QUOTAROOT", "METADATA", "ACL"])
+}
+
 /// What stands before the literal, if that is a whole message: `12 FETCH (UID 5 BODY[] `.
 fn body_prefix(line: &[u8]) -> Option<&[u8]> {
     let prefix = after_star(line)?;
@@ -300,37 +341,31 @@ fn after_star(line: &[u8]) -> Option<&[u8]> {
 }
 
 /// Sorts a whole response.
-fn classify(text: &[u8], cleaner: Option<&Cleaner>) -> io::Result<Event> {
+fn classify(text: &[u8], cleaner: Option<&Cleaner>) -> Event {
     let clean =
         |said: &[u8]| cleaner.map_or_else(|| said.to_vec(), |cleaner| cleaner.clean(said).into_owned());
     if let Some(rest) = after_star(text) {
         let (word, said) = split_blank(rest);
-        return Ok(Event::Untagged(match Status::parse(word) {
+        return Event::Untagged(match Status::parse(word) {
             // Of what goes well, only what is meant for people is shown.
             Some(status) if status != Status::Ok || !said.starts_with(b"[") || is_alert(said) => {
                 [word, b" ", &clean(said)].concat()
             }
             _ => rest.to_vec(),
-        }));
+        });
     }
     let text = text.trim_ascii_start();
     if let Some(rest) = text.strip_prefix(b"+") {
-        return Ok(Event::Continue(rest.trim_ascii_start().to_vec()));
+        return Event::Continue(rest.trim_ascii_start().to_vec());
     }
     let (tag, rest) = split_blank(text);
     let (status, rest) = split_blank(rest);
     match Status::parse(status) {
         Some(status) if !tag.is_empty() && tag.len() <= 16 && tag.iter().all(u8::is_ascii_alphanumeric) => {
             let rest = if status == Status::Ok && !is_alert(rest) { rest.to_vec() } else { clean(rest) };
-            Ok(Event::Tagged { tag: tag.to_vec(), status, rest })
+            Event::Tagged { tag: tag.to_vec(), status, rest }
         }
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!(
-                "the server sent a line that is no IMAP response: {}",
-                crate::model::text::printable_bytes(&clean(&text[..text.len().min(200)]))
-            ),
-        )),
+        _ => Event::Noise(crate::model::text::printable_bytes(&clean(&text[..text.len().min(200)]))),
     }
 }
 
@@ -342,7 +377,7 @@ fn is_alert(said: &[u8]) -> bool {
 /// What async-imap reads in place of an event.
 fn standin(event: &Event) -> Bytes {
     match event {
-        Event::Untagged(_) | Event::BodyBegin { .. } | Event::BodyChunk(_) => {
+        Event::Untagged(_) | Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Noise(_) => {
             Bytes::from_static(b"* OK -\r\n")
         }
         Event::Tagged { tag, status, .. } => {
@@ -411,164 +446,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fmt::Write as _;
-
-    use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    /// Feeds a server's bytes in pieces and returns what async-imap would read, and the events.
-    async fn digest(server: &[u8], piece: usize) -> io::Result<(Vec<u8>, Vec<Event>)> {
-        let (mut theirs, ours) = tokio::io::duplex(1 << 20);
-        for part in server.chunks(piece) {
-            theirs.write_all(part).await?;
-        }
-        drop(theirs);
-        let mut wire = Wire::new(ours);
-        let mut read = Vec::new();
-        let mut events = Vec::new();
-        let mut buf = [0; 4096];
-        loop {
-            let n = wire.read(&mut buf).await?;
-            if n == 0 {
-                return Ok((read, events));
-            }
-            read.extend_from_slice(&buf[..n]);
-            events.extend(wire.take_event());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_streams_and_leaves_an_empty_literal_behind() {
-        let server =
-            b"* 12 FETCH (UID 5 BODY[] {6}\r\na{1}\r\n FLAGS (\\Seen))\r\nA1 OK [X y] done\r\n+ go\r\n";
-        for piece in [1, 7, 1000] {
-            let (read, events) = digest(server, piece).await.unwrap();
-            assert!(read.starts_with(b"* OK -\r\n") && read.ends_with(b"A1 OK -\r\n+ \r\n"));
-            let mut body = Vec::new();
-            let mut rest = Vec::new();
-            for event in &events {
-                match event {
-                    Event::BodyBegin { prefix, size } => {
-                        assert_eq!((prefix.as_slice(), *size), (&b"12 FETCH (UID 5 BODY[] "[..], 6));
-                    }
-                    Event::BodyChunk(chunk) => body.extend_from_slice(chunk),
-                    Event::Untagged(line) => rest.clone_from(line),
-                    _ => {}
-                }
-            }
-            assert_eq!(body, b"a{1}\r\n");
-            assert_eq!(rest, b"12 FETCH (UID 5 BODY[] {0}\r\n FLAGS (\\Seen))");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_literal_in_a_listing_stays_in_its_response() {
-        let (_, events) = digest(b"* LIST () \"/\" {4}\r\na\r\nb\r\n", 3).await.unwrap();
-        assert!(matches!(&events[..], [Event::Untagged(line)] if line == b"LIST () \"/\" {4}\r\na\r\nb"));
-    }
-
-    #[tokio::test]
-    async fn lines_are_read_as_servers_write_them() {
-        let server =
-            b"\r\n*  3 EXISTS\r\n \n*\t4\tRECENT\n\r\nA1  ok\t[X]  done\r\r\n* LIST () \"/\" {2}\r\r\nab\r\n\
-            *  3  fetch (UID 5  body[] {3}\r\nabc)\r\n* list () NIL x\r\n";
-        for piece in [1, 7, 1000] {
-            let (_, events) = digest(server, piece).await.unwrap();
-            let lines: Vec<String> = events
-                .iter()
-                .map(|event| match event {
-                    Event::Untagged(line) => String::from_utf8_lossy(line).into_owned(),
-                    Event::Tagged { tag, status, rest } => {
-                        format!("{tag:?} {status:?} {}", String::from_utf8_lossy(rest))
-                    }
-                    Event::BodyBegin { prefix, size } => {
-                        format!("{} {size}", String::from_utf8_lossy(prefix))
-                    }
-                    Event::BodyChunk(_) => "chunk".to_owned(),
-                    Event::Continue(_) => "+".to_owned(),
-                })
-                .filter(|line| line != "chunk")
-                .collect();
-            assert_eq!(
-                lines,
-                [
-                    "3 EXISTS",
-                    "4\tRECENT",
-                    "[65, 49] Ok [X]  done",
-                    "LIST () \"/\" {2}\r\nab",
-                    "3  fetch (UID 5  body[]  3",
-                    "3  fetch (UID 5  body[] {0}\r\n)",
-                    "list () NIL x",
-                ]
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn what_a_server_repeats_of_the_login_is_hidden() {
-        let login =
-            crate::mail::credentials::Login::own("a".into(), crate::model::secret::Secret::new("hunter2"));
-        let (mut theirs, ours) = tokio::io::duplex(1 << 20);
-        let mut wire = Wire::new(ours);
-        wire.cleaner = Some(Arc::new(Cleaner::of(&login)));
-        let mut heard = String::new();
-        for line in [
-            "A1 BAD unrecognized: LOGIN a hunter2",
-            "* NO [ALERT] not hunter2",
-            "* bye hunter2",
-            "* OK it was hunter2",
-            "LOGIN a hunter2",
-        ] {
-            theirs.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
-            match wire.read(&mut [0; 100]).await {
-                Ok(_) => writeln!(heard, "{:?}", wire.take_event()).unwrap(),
-                Err(error) => heard.push_str(&error.to_string()),
-            }
-        }
-        let hunter = format!("{:?}", "hunter2".as_bytes());
-        let hunter = hunter.trim_matches(['[', ']']);
-        assert!(!heard.contains("hunter2") && !heard.contains(hunter), "{heard}");
-        assert!(heard.contains("no IMAP response: LOGIN a [hidden]"), "{heard}");
-    }
-
-    #[tokio::test]
-    async fn last_words_are_heard_from_a_server_that_takes_no_more() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut server, _) = listener.accept().await.unwrap();
-        let mut wire = Wire::new(client);
-        wire.write_all(b"A1 APPEND INBOX {100000+}\r\n").await.unwrap();
-        wire.uncork().await.unwrap();
-        // What it has not read makes its end a reset.
-        server.readable().await.unwrap();
-        server.write_all(b"* BYE too much\r\n").await.unwrap();
-        drop(server);
-        while wire.uncork().await.is_ok() {
-            wire.write_all(b"more").await.unwrap();
-            tokio::task::yield_now().await;
-        }
-        let mut read = [0; 100];
-        assert!(wire.read(&mut read).await.unwrap() > 0);
-        assert!(matches!(wire.take_event(), Some(Event::Untagged(line)) if line == b"BYE too much"));
-        assert!(!matches!(wire.read(&mut read).await, Ok(1..)));
-    }
-
-    #[tokio::test]
-    async fn a_peer_cannot_make_us_hold_without_bound() {
-        let endless = vec![b'a'; RESPONSE_MAX + READ_SIZE];
-        for hostile in [
-            endless.as_slice(),
-            b"* LIST () \"/\" {18446744073709551616}\r\n",
-            b"* 1 FETCH (BODY[] {99999999999}\r\n",
-            b"HTTP/1.1 400 Bad Request\r\n",
-            &b"\r\n".repeat(EMPTY_LINES_MAX as usize + 1),
-        ] {
-            let (mut theirs, ours) = tokio::io::duplex(1 << 24);
-            theirs.write_all(hostile).await.unwrap();
-            let mut wire = Wire::new(ours);
-            let error = wire.read(&mut [0; 100]).await.unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        }
-    }
-}
+#[path = "wire_tests.rs"]
+mod tests;

@@ -177,7 +177,8 @@ fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDi
     let Some(size) = &mailbox.size else { return };
     let mut add = |code, text: String| found.push(Finding::about(code, &mailbox.address, text));
     let gigabytes = size.bytes.div_ceil(GIGABYTE);
-    if size.messages == 0 {
+    // What could not be read is not empty.
+    if size.messages == 0 && size.unread_folders == 0 {
         add(Code::MailboxEmpty, "The mailbox holds no message.".to_owned());
     }
     if size.bytes > LARGE {
