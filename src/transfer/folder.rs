@@ -67,6 +67,8 @@ pub(super) struct Reconciled {
     pub(super) flags: Vec<FlagChange>,
     /// Messages that are listed no longer.
     pub(super) gone: Vec<RowId>,
+    /// Messages that are not listed under the names that they had, and may be under others: unique ids do not last everywhere.
+    pub(super) absent: Vec<RowId>,
     /// Flags that messages in doubt have now, where the ledger holds those that a copy may have as well.
     pub(super) now: HashMap<RowId, Flags>,
 }
@@ -134,11 +136,11 @@ impl FolderPass<'_> {
             scanned = arrived.uidnext.unwrap_or(1);
         }
         let mut candidates = if works || !void.is_empty() {
-            self.gather_candidates(&void, barrier, &arrived).await?
+            self.gather_candidates(&void, &reconciled.absent, barrier, &arrived).await?
         } else {
             super::candidates::Candidates::default()
         };
-        let Reconciled { flags: mut changes, gone, now } = reconciled;
+        let Reconciled { flags: mut changes, gone, absent, now } = reconciled;
         for change in &mut changes {
             for flags in [&mut change.add, &mut change.remove] {
                 *flags = self.rules.manners.wanted(std::mem::take(flags));
@@ -149,7 +151,9 @@ impl FolderPass<'_> {
         self.carry_flags(changes, &arrived).await?;
         self.prove_flags(&arrived).await?;
         self.let_go(gone).await?;
-        let unmatched: Vec<RowId> = candidates.into_rows().collect();
+        // Absence alone says of those without a new name whether they are gone.
+        let absent: BTreeSet<RowId> = absent.into_iter().collect();
+        let unmatched: Vec<RowId> = candidates.into_rows().filter(|row| !absent.contains(row)).collect();
         self.ledger.mark_gone(&unmatched).await?;
         let cursor = Cursor {
             uidvalidity: state.uidvalidity,
