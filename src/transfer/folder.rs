@@ -150,6 +150,13 @@ impl FolderPass<'_> {
         Box::pin(self.carry(&space, &arrived, &mut candidates, &mut changes, in_doubt)).await?;
         self.carry_flags(changes, &arrived).await?;
         self.prove_flags(&arrived).await?;
+        if space.protocol == crate::model::protocol::Protocol::Pop3 {
+            let detached = void.iter().filter(|row| row.locator.uidvalidity() == 0 && !row.gone);
+            let old: Vec<RowId> = detached.map(|row| row.id).chain(absent.iter().copied()).collect();
+            // Another row has taken the place of those that are not there any more.
+            let left = self.ledger.rows_of(&old).await?.len();
+            self.outcome.renamed += old.len().saturating_sub(left) as u64;
+        }
         self.let_go(gone).await?;
         // Absence alone says of those without a new name whether they are gone.
         let absent: BTreeSet<RowId> = absent.into_iter().collect();

@@ -143,6 +143,7 @@ impl FolderPass<'_> {
                     let passed = Passed {
                         known,
                         size: row.size,
+                        bare_ends: 0,
                         date: row.date,
                         hazards: Hazards::default(),
                         asks_receipt: false,

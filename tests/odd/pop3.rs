@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::support::corpus::Message;
 use crate::support::dovecot::{Dovecot, LOOPBACK, User};
+use crate::support::script::bend::End;
 use crate::support::script::store::letter;
 use crate::support::script::{Answer, PASSWORD, Reaction, Script, Store};
 use crate::world::{ADMIN, ANNA, NEW, World, lies_in, lying};
@@ -263,10 +264,16 @@ fn hold(source: &Script, letters: &[(String, Vec<u8>)]) {
 fn carry_each_once(maildrops: &[&[(String, Vec<u8>)]], copied: &[u64], lie: &[&str]) {
     let (source, destination) = (Script::pop3(Store::standard()), Script::imap(Store::empty()));
     let world = World::pop3(&source, &destination);
+    let mut before = 0;
     for (at, (maildrop, copied)) in maildrops.iter().zip(copied).enumerate() {
         hold(&source, maildrop);
         let outcome = world.run();
         assert_eq!((outcome.ended.code, outcome.counts), (0, (*copied, *copied, 0, 0, 0)), "pass {at}");
+        // Some of what it holds was known under other ids.
+        let renamed = at > 0 && *copied < before + maildrop.len() as u64;
+        let told = outcome.findings.iter().any(|finding| finding.starts_with("UniqueIdsChange"));
+        assert!(told || !renamed, "pass {at}: {:?}", outcome.findings);
+        before = *copied;
     }
     let mut there = lies_in(&destination);
     for subjects in there.values_mut() {
@@ -331,4 +338,60 @@ fn unique_ids_that_several_messages_share_lose_and_double_nothing() {
         &[2, 2, 2],
         &["one", "one"],
     );
+}
+
+#[test]
+fn a_message_that_comes_shorter_than_it_is_listed_is_told() {
+    let cut = || {
+        Reaction::edit(|answer: &mut Answer| {
+            let end = answer.responses.pop().unwrap();
+            answer.responses.truncate(1 + answer.responses.len() / 2);
+            answer.responses.extend([b"-ERR disk error\r\n".to_vec(), end]);
+        })
+    };
+    let run = |times: usize, capabilities: &str| {
+        let (source, destination) = (Script::pop3(long_letters()), Script::imap(Store::empty()));
+        source.capabilities(capabilities);
+        source.on_first(times, "TOP 4", cut()).on_first(times, "RETR 4", cut());
+        let outcome = World::pop3(&source, &destination).run();
+        outcome.expect(0, (4, 4, 0, 0, 0));
+        outcome.tells("bytes and handed out")
+    };
+    for capabilities in
+        ["USER, UIDL, TOP, PIPELINING", "USER, UIDL, TOP", "USER, UIDL, PIPELINING", "USER, UIDL"]
+    {
+        assert!(run(9, capabilities), "{capabilities}");
+        // Without TOP, RETR is asked once more.
+        assert!(capabilities.contains("TOP") || !run(1, capabilities), "{capabilities}");
+    }
+}
+
+#[test]
+fn where_the_session_ends_at_top_messages_come_by_retr() {
+    for capabilities in ["USER, UIDL, TOP, PIPELINING", "USER, UIDL, TOP"] {
+        for which in ["TOP", "TOP 2", "TOP 4"] {
+            let (source, destination) = (Script::pop3(long_letters()), Script::imap(Store::empty()));
+            source.capabilities(capabilities).on(which, Reaction::close());
+            let world = World::pop3(&source, &destination);
+            let outcome = world.run();
+            outcome.expect(0, (4, 4, 0, 0, 0));
+            assert!(!outcome.rows.iter().any(|row| row["verdict"] != "Delivered"), "{which}: {outcome:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_behind_each_message_is_asked_for_the_next_one_anew() {
+    for capabilities in ["USER, UIDL, TOP, PIPELINING", "USER, UIDL, TOP", "USER, UIDL"] {
+        let (source, destination) = (Script::pop3(long_letters()), Script::imap(Store::empty()));
+        source.capabilities(capabilities);
+        for command in ["TOP", "RETR"] {
+            source.on(command, Reaction::edit(|answer| answer.end = End::Close));
+        }
+        let world = World::pop3(&source, &destination);
+        let outcome = world.run();
+        let heard: Vec<String> =
+            source.heard().iter().map(|it| format!("{} {}", it.connection, it.text)).collect();
+        assert_eq!(outcome.counts, (4, 4, 0, 0, 0), "{capabilities}: {heard:#?}");
+    }
 }
