@@ -16,6 +16,7 @@ pub mod oauth;
 pub mod patience;
 pub mod pop3;
 mod sasl;
+pub(crate) mod sizes;
 mod speed;
 pub(crate) mod spool;
 pub mod tls;

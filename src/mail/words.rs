@@ -61,6 +61,7 @@ impl Meaning {
             F::TryLater
             | F::Silent
             | F::ConnectionEnded
+            | F::SessionOver
             | F::SourceBrokeOff
             | F::EndsSessions
             | F::NoSuchHost

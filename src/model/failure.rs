@@ -306,6 +306,8 @@ pub enum FailureCode {
     Silent,
     /// The connection ended.
     ConnectionEnded,
+    /// The session had ended before the next thing was asked for, or may have.
+    SessionOver,
     /// What came is not the protocol, so that nothing on this connection can be told apart any more.
     Garbled,
     /// The source went away in the middle of a message, so that the destination could not be given the rest.
@@ -335,7 +337,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 38] = [
+    const ALL: [Self; 39] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -361,6 +363,7 @@ impl FailureCode {
         Self::ServerFault,
         Self::Silent,
         Self::ConnectionEnded,
+        Self::SessionOver,
         Self::Garbled,
         Self::SourceBrokeOff,
         Self::NothingCame,

@@ -214,6 +214,8 @@ codes! {
     DomainTakesNoMail: Advisory, Nothing, "Nothing, if only old mail is to be moved.";
     /// A server does not tell what changed, so each pass reads all flags.
     NoChangeTracking: Advisory, Nothing, "Nothing; later passes take longer.";
+    /// A POP3 server gave messages other unique ids than before, or several the same; they are recognised by their content.
+    UniqueIdsChange: Advisory, Nothing, "Nothing; later passes read such messages again. IMAP has lasting names, where the server offers it.";
     /// A server shows each label as a folder, and by the manifest a message is carried into one of them.
     LabelsAreFolders: Advisory, Nothing, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
     /// Messages stand in several folders at the source, and each is carried once.

@@ -171,6 +171,9 @@ impl fmt::Display for InternalDate {
     }
 }
 
+/// The sign that stands within the name of a message whose unique id others of the maildrop have as well.
+pub const SHARED: char = '\u{fffd}';
+
 /// Where a message is at the source. Stable as long as the server keeps its promises.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Locator {
@@ -185,7 +188,7 @@ pub enum Locator {
     },
     /// The unique id of a POP3 maildrop (RFC 1939 §7); POP3 has one folder, the Inbox.
     Pop3 {
-        /// What UIDL said: 1 to 70 printable ASCII characters.
+        /// What UIDL said: 1 to 70 printable ASCII characters. With [`SHARED`] in it where others have the same.
         uidl: String,
     },
     /// A message that the server counts and does not list: nobody can name it, so it has a number of ours.
@@ -204,6 +207,11 @@ impl Locator {
             Self::Imap { uidvalidity, .. } => *uidvalidity,
             Self::Pop3 { .. } | Self::Unlisted { .. } => 0,
         }
+    }
+
+    /// Whether the name is good for one session only: another message may have it in the next.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Pop3 { uidl } if uidl.chars().skip(1).any(|c| c == SHARED))
     }
 
     /// The folder the message is in.

@@ -289,7 +289,8 @@ impl FolderPass<'_> {
     /// Counts that a session ended at some messages. One at which sessions end each time is named, so that the others go on.
     async fn count_attempts(&mut self, window: &[Work], copied: &Copied, failure: &Failure) -> Result<()> {
         let by_peer = matches!(failure.class, Class::Unreachable | Class::Protocol);
-        if failure.spoils() != Spoils::Session || !by_peer {
+        let nobodys = failure.is(FailureCode::SessionOver);
+        if failure.spoils() != Spoils::Session || !by_peer || nobodys {
             return Ok(());
         }
         let answered: BTreeSet<RowId> = copied.settled.iter().map(|settled| settled.id).collect();
@@ -385,7 +386,9 @@ impl Carrying<'_> {
         let flags = (self.space.protocol != Protocol::Pop3)
             .then(|| self.now.get(&row.id).cloned().unwrap_or_else(|| row.flags.clone()));
         let tried = if self.doubtful.contains(&row.id) { row.flags } else { Flags::default() };
-        let listed = Listed { locator: row.locator, place: 0, size: row.size, date: row.date, flags };
+        // Once the bytes have passed, the row has their size, and what came is held against the list.
+        let size = row.announced.unwrap_or(row.size);
+        let listed = Listed { locator: row.locator, place: 0, size, date: row.date, flags };
         Work { row: row.id, listed, tried, attempts: row.attempts, known: row.known }
     }
 }

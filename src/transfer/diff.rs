@@ -1,6 +1,6 @@
 //! Compares a part of a folder's list with what the ledger knows of that part. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::ledger::{Row, RowId};
 use crate::mail::Listed;
@@ -45,13 +45,19 @@ pub struct Diff {
     pub flags: Vec<FlagChange>,
     /// Rows whose message is not listed and was when the folder was listed before.
     pub gone: Vec<RowId>,
+    /// As `gone`, where the message was not listed before either.
+    pub gone_before: Vec<RowId>,
+    /// Whether any row's message is listed.
+    pub any_listed: bool,
     /// Rows whose message is listed again.
     pub back: Vec<RowId>,
     /// Sizes that the source announces and that nobody kept yet.
     pub announced: Vec<(RowId, u64)>,
-    /// Rows whose UID names another message now: its size is another one, which cannot change (RFC 9051 §2.3.4).
+    /// Rows whose UID names another message now: its size is another one, which cannot change (RFC 9051 §2.3.4). Or their name
+    /// is one that several messages share.
     pub replaced: Vec<RowId>,
-    /// Whether a UID names a message with another arrival date, which cannot change either: then all UIDs were given anew.
+    /// Whether a UID names a message with another arrival date, which cannot change either: then all UIDs were given anew. So
+    /// were unique ids where one names a message now that has the size of another one's.
     pub renumbered: bool,
 }
 
@@ -62,6 +68,7 @@ pub fn compare(rows: Vec<Row>, listing: Vec<Listed>) -> Diff {
     for row in rows {
         known.insert(row.locator.clone(), row);
     }
+    let (mut sizes_left, mut sizes_now) = (BTreeSet::new(), Vec::new());
     for listed in listing {
         let Some(row) = known.remove(&listed.locator) else {
             diff.fresh.push(listed);
@@ -70,8 +77,18 @@ pub fn compare(rows: Vec<Row>, listing: Vec<Listed>) -> Diff {
         if row.date.zip(listed.date).is_some_and(|(before, now)| before.unix != now.unix) {
             diff.renumbered = true;
         }
+        if listed.locator.is_shared() {
+            diff.replaced.push(row.id);
+            diff.fresh.push(listed);
+            continue;
+        }
+        diff.any_listed = true;
         match row.announced {
             Some(before) if before != listed.size => {
+                if matches!(row.locator, Locator::Pop3 { .. }) {
+                    sizes_left.insert(before);
+                    sizes_now.push(listed.size);
+                }
                 diff.replaced.push(row.id);
                 diff.fresh.push(listed);
                 continue;
@@ -93,7 +110,16 @@ pub fn compare(rows: Vec<Row>, listing: Vec<Listed>) -> Diff {
         }
     }
     diff.fresh.sort_by_key(|listed| listed.place);
-    diff.gone = known.into_values().filter(|row| !row.gone).map(|row| row.id).collect();
+    for row in known.into_values() {
+        if row.gone {
+            diff.gone_before.push(row.id);
+        } else {
+            diff.gone.push(row.id);
+            sizes_left.extend(row.announced);
+        }
+    }
+    // Ids that are places in the maildrop move on when a message in front of them goes; some may meet an equal size.
+    diff.renumbered |= sizes_now.iter().any(|size| sizes_left.contains(size));
     diff.gone.sort_unstable();
     diff
 }
@@ -147,6 +173,33 @@ mod tests {
             assert_eq!((diff.renumbered, diff.replaced.len()), (renumbered, replaced), "{before:?} {now:?}");
             assert_eq!(diff.fresh.len(), replaced, "it is carried as the message that it is");
         }
+    }
+
+    #[test]
+    fn unique_ids_that_moved_on_are_noticed() {
+        let at = |id: &str| Locator::Pop3 { uidl: id.to_owned() };
+        let renumbered = |before: &[(&str, u64)], now: &[(&str, u64)]| {
+            let rows = (1..).zip(before).map(|(id, (name, size))| Row {
+                locator: at(name),
+                announced: Some(*size),
+                ..row(id, 1, "", Verdict::Delivered)
+            });
+            let listing =
+                now.iter().map(|(name, size)| Listed { locator: at(name), size: *size, ..listed(1, "") });
+            let diff = compare(rows.collect(), listing.collect());
+            (diff.renumbered, diff.replaced.len(), diff.fresh.len())
+        };
+        let before = [("1", 10), ("2", 10), ("3", 20)];
+        assert_eq!(renumbered(&before, &[("1", 10), ("2", 20)]), (true, 1, 1), "the first one went");
+        assert_eq!(
+            renumbered(&before, &[("1", 10), ("2", 11), ("3", 20)]),
+            (false, 1, 1),
+            "one is another one"
+        );
+        assert_eq!(renumbered(&before, &[("1", 24), ("2", 24), ("3", 34)]), (false, 3, 3), "all have grown");
+        assert_eq!(renumbered(&before, &[("4", 20)]), (false, 0, 1), "a new one");
+        let shared = [("a\u{fffd}1", 10), ("a\u{fffd}2", 10)];
+        assert_eq!(renumbered(&shared, &shared), (false, 2, 2), "which is which, nobody knows");
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(super) struct Reconciled {
     pub(super) gone: Vec<RowId>,
     /// Whether the source counts messages that it did not list.
     pub(super) is_part: bool,
+    /// Messages that are not listed under the names that they had, and may be under others: unique ids do not last everywhere.
+    pub(super) absent: Vec<RowId>,
     /// Flags that messages in doubt have now, where the ledger holds those that a copy may have as well.
     pub(super) now: HashMap<RowId, Flags>,
 }
@@ -160,11 +162,11 @@ impl FolderPass<'_> {
             scanned = arrived.uidnext.unwrap_or(1);
         }
         let mut candidates = if works || !void.is_empty() {
-            self.gather_candidates(&void, barrier, &arrived).await?
+            self.gather_candidates(&void, &reconciled.absent, barrier, &arrived).await?
         } else {
             super::candidates::Candidates::default()
         };
-        let Reconciled { flags: mut changes, gone, is_part, now } = reconciled;
+        let Reconciled { flags: mut changes, gone, is_part, absent, now } = reconciled;
         for change in &mut changes {
             for flags in [&mut change.add, &mut change.remove] {
                 *flags = self.rules.manners.wanted(std::mem::take(flags));
@@ -174,8 +176,17 @@ impl FolderPass<'_> {
         let put_off = Box::pin(self.carry(&space, &arrived, &mut candidates, &mut changes, in_doubt)).await?;
         self.carry_flags(changes, &arrived).await?;
         self.prove_flags(&arrived).await?;
+        if space.protocol == crate::model::protocol::Protocol::Pop3 {
+            let detached = void.iter().filter(|row| row.locator.uidvalidity() == 0 && !row.gone);
+            let old: Vec<RowId> = detached.map(|row| row.id).chain(absent.iter().copied()).collect();
+            // Another row has taken the place of those that are not there any more.
+            let left = self.ledger.rows_of(&old).await?.len();
+            self.outcome.renamed += old.len().saturating_sub(left) as u64;
+        }
         self.let_go(gone).await?;
-        let unmatched: Vec<RowId> = candidates.into_rows().collect();
+        // Absence alone says of those without a new name whether they are gone.
+        let absent: BTreeSet<RowId> = absent.into_iter().collect();
+        let unmatched: Vec<RowId> = candidates.into_rows().filter(|row| !absent.contains(row)).collect();
         self.ledger.mark_gone(&unmatched).await?;
         let cursor = Cursor {
             uidvalidity: state.uidvalidity,

@@ -2,7 +2,7 @@
 //! changed is noted, what went is marked. The source's own count is held against its list, and what it counts and does not
 //! list is a refused row of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::diff::{Diff, FlagChange, compare};
 use super::folder::{FolderPass, Reconciled, Told, new_row, settled};
@@ -10,6 +10,7 @@ use crate::ledger::{Cursor, NewRow, RowId, Settled, Space};
 use crate::mail::{Changes, FolderState, Gone, Listed};
 use crate::model::failure::{Result, Side};
 use crate::model::message::{Flags, Locator, Verdict};
+use crate::model::protocol::Protocol;
 
 /// Rows of the ledger that are looked at and written in one transaction: this keeps what a crash repeats, and what is in
 /// memory twice, small.
@@ -30,6 +31,12 @@ struct Run {
     unlisted: u64,
     /// Whether all UIDs turned out to be given anew.
     renumbered: bool,
+    /// Whether any row's message is listed.
+    any_listed: bool,
+    /// In a maildrop: the sizes of messages that no row is of, each with how many have it, and rows whose message was gone
+    /// before.
+    fresh_sizes: HashMap<u64, u32>,
+    gone_before: Vec<RowId>,
 }
 
 impl FolderPass<'_> {
@@ -60,6 +67,9 @@ impl FolderPass<'_> {
             self.renumber(space).await?;
             run = self.go_through(space, None, doubtful).await?;
         }
+        if space.protocol == Protocol::Pop3 && !run.fresh_sizes.is_empty() {
+            self.find_absent(&mut run).await?;
+        }
         // A message that is known and not shown this time is not lost to us; only what nobody ever saw is.
         let unlisted = run.unlisted.saturating_sub(run.reconciled.gone.len() as u64);
         if run.unlisted > 0 {
@@ -74,11 +84,35 @@ impl FolderPass<'_> {
         Ok(run.reconciled)
     }
 
+    /// Finds the rows of a maildrop whose messages may be listed under new unique ids. Those that were delivered are recognised
+    /// by their content later. Where no id is known any more, all were given anew, perhaps while the maildrop showed nothing:
+    /// then those that never arrived are judged anew under their new ids, and count once.
+    async fn find_absent(&mut self, run: &mut Run) -> Result<()> {
+        let absent = &mut run.reconciled.absent;
+        absent.extend(&run.reconciled.gone);
+        if run.any_listed {
+            return Ok(());
+        }
+        absent.append(&mut run.gone_before);
+        for part in absent.chunks(ROWS_AT_ONCE) {
+            let mut renamed = Vec::new();
+            for row in self.ledger.rows_of(part).await?.iter().filter(|row| !row.verdict.is_delivered()) {
+                let size = row.announced.unwrap_or(row.size);
+                if let Some(left) = run.fresh_sizes.get_mut(&size).filter(|left| **left > 0) {
+                    *left -= 1;
+                    renamed.push(row.id);
+                }
+            }
+            self.ledger.forget(&renamed).await?;
+        }
+        Ok(())
+    }
+
     /// Voids all UIDs of a folder: they name other messages now.
     async fn renumber(&mut self, space: &Space) -> Result<()> {
         tracing::info!(
             folder = %self.plan.source.path,
-            "the source gave its UIDs anew under the same UIDVALIDITY: its messages are recognised by their content"
+            "the source gave its UIDs or unique ids anew: its messages are recognised by their content"
         );
         loop {
             let rows = self.ledger.rows_in(space, None, None, ROWS_AT_ONCE).await?;
@@ -140,6 +174,13 @@ impl FolderPass<'_> {
             if diff.renumbered {
                 run.renumbered = true;
                 return Ok(());
+            }
+            run.any_listed |= diff.any_listed;
+            if space.protocol == Protocol::Pop3 {
+                run.gone_before.extend(&diff.gone_before);
+                for listed in &diff.fresh {
+                    *run.fresh_sizes.entry(listed.size).or_default() += 1;
+                }
             }
             self.keep(diff, doubtful, &mut run.reconciled).await?;
             let Some(end) = end else {

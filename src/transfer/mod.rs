@@ -194,6 +194,8 @@ const KEYWORDS_LOST: &str = "keywordsLost";
 const RECEIPTS_OPEN: &str = "receiptsOpen";
 /// The ledger's fact that counts the messages that were carried without their mark of removal, in all passes.
 const MARKED: &str = "markedForRemoval";
+/// The ledger's fact that counts how often a message was recognised because its unique id did not last, in all passes.
+const RENAMED: &str = "uniqueIdsChanged";
 /// The ledger's fact that tells of labels, as of the last pass that listed the mailbox.
 const LABELS: &str = "labels";
 /// The most keywords that a finding names.
@@ -220,6 +222,8 @@ pub struct PassOutcome {
     pub receipts_open: u64,
     /// Messages that were carried without the mark of removal that they have at the source.
     pub marked: u64,
+    /// Messages of a maildrop whose unique ids did not last, and that were recognised under others.
+    pub renamed: u64,
     /// Arrivals whose size was checked.
     pub sizes_checked: u64,
     /// Arrivals that were read back and compared by digest.
@@ -365,11 +369,13 @@ pub async fn carry_mailbox(
     }
     let receipts = add_up(ledger, RECEIPTS_OPEN, outcome.receipts_open).await?;
     let marked = add_up(ledger, MARKED, outcome.marked).await?;
+    let renamed = add_up(ledger, RENAMED, outcome.renamed).await?;
     let tally = remember_labels(ledger, listed_whole.then_some(carried.tallies)).await?;
     outcome.findings.extend(find_labels(&sources, &tally));
     outcome.counts = ledger.counts().await?;
     outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(find_marked(marked));
+    outcome.findings.extend(find_changed_ids(renamed));
     outcome.findings.extend(late.tell(destination).await?);
     let carried_some = outcome.sent + outcome.recognised > 0;
     let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
@@ -510,6 +516,7 @@ impl PassOutcome {
         self.flags_mended += other.flags_mended;
         self.receipts_open += other.receipts_open;
         self.marked += other.marked;
+        self.renamed += other.renamed;
         self.sizes_checked += other.sizes_checked;
         self.digests_checked += other.digests_checked;
         self.findings.extend(other.findings);
@@ -531,6 +538,15 @@ fn find_marked(marked: u64) -> Option<Finding> {
         let words = counted(marked, "message is marked", "messages are marked");
         let text = format!("{words} as deleted at the source and arrived without the mark.");
         Finding::of_domain(Code::MarkedForRemoval, text)
+    })
+}
+
+/// What a person is told of unique ids that did not last.
+fn find_changed_ids(renamed: u64) -> Option<Finding> {
+    (renamed > 0).then(|| {
+        let words = counted(renamed, "message was", "messages were");
+        let text = format!("Unique ids of the POP3 server do not last: {words} recognised by content.");
+        Finding::of_domain(Code::UniqueIdsChange, text)
     })
 }
 

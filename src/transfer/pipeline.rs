@@ -14,6 +14,7 @@ use super::pace::Pace;
 use super::progress::MailboxProgress;
 use super::refusals::{self, Form, Left, Refusal};
 use crate::ledger::{Known, Refused, RowId, Settled};
+use crate::mail::sizes::{self, Sizes};
 use crate::mail::spool::Spool;
 use crate::mail::{
     Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Present,
@@ -23,9 +24,6 @@ use crate::model::failure::{Failure, FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
-
-/// From this size on, in bytes, a message is told as altered that is listed with more than ten times what was handed out.
-const LISTED_FAR_LARGER: u64 = 32 * 1024;
 
 /// One message to copy.
 #[derive(Debug, Clone)]
@@ -55,6 +53,8 @@ pub struct Passed {
     pub known: Known,
     /// Its exact size in bytes.
     pub size: u64,
+    /// Its line feeds without a carriage return, which some servers list as two bytes.
+    pub bare_ends: u64,
     /// The date it was given.
     pub date: Option<InternalDate>,
     /// What servers are known to change about bytes like these.
@@ -233,6 +233,12 @@ impl Attempt<'_> {
         let (fetched, tapped, appended) =
             tokio::join!(source.fetch(&wanted, to_tap), tap.run(from_source, to_destination), append);
 
+        let mut sizes = Sizes::default();
+        for work in self.works {
+            if let Some(passed) = copied.passed.get(&work.row) {
+                sizes.add(passed.is_short(&work.listed));
+            }
+        }
         let mut refusals: Vec<Refusal> = Vec::new();
         while let Ok(outcome) = outcomes.try_recv() {
             match outcome {
@@ -242,7 +248,7 @@ impl Attempt<'_> {
                     copied.sent += 1;
                     copied.bytes += passed.map_or(0, |p| p.size);
                     let destination = arrival.map(|arrival| (self.folder.clone(), arrival));
-                    let verdict = verdict_of(form(key), listed(key), passed);
+                    let verdict = verdict_of(form(key), listed(key), passed, sizes);
                     let mut settled = settle(row, passed, destination, verdict);
                     settled.flags = listed(key).and_then(|l| l.flags.clone());
                     copied.settled.push(settled);
@@ -273,13 +279,20 @@ impl Attempt<'_> {
     }
 }
 
-/// What a copy is that the destination took.
-fn verdict_of(form: Form, listed: Option<&Listed>, passed: Option<&Passed>) -> Verdict {
+impl Passed {
+    /// Whether it lacks a part of the size that it is listed with.
+    fn is_short(&self, listed: &Listed) -> bool {
+        sizes::is_short(listed.size, self.size, self.bare_ends)
+    }
+}
+
+/// What a copy is that the destination took. One that came shorter than it is listed was asked for once more already.
+fn verdict_of(form: Form, listed: Option<&Listed>, passed: Option<&Passed>, sizes: Sizes) -> Verdict {
     let verdict =
         form.verdict(listed.and_then(|listed| listed.date).or(passed.and_then(|passed| passed.date)));
     if let (Verdict::Delivered, Some(listed), Some(passed)) = (&verdict, listed, passed)
-        && listed.size >= LISTED_FAR_LARGER
-        && passed.size < listed.size / 10
+        && passed.is_short(listed)
+        && sizes.condemn(listed.size, passed.size)
     {
         return Verdict::DeliveredAltered(format!(
             "the source lists it with {} bytes and handed out {}",
@@ -378,6 +391,7 @@ impl Tap<'_> {
         let passed = Passed {
             known: known_from(identity),
             size: identity.size,
+            bare_ends: identity.bare_ends,
             date,
             hazards: identity.hazards,
             asks_receipt: identity.asks_receipt,

@@ -143,6 +143,7 @@ impl FolderPass<'_> {
                     let passed = Passed {
                         known,
                         size: row.size,
+                        bare_ends: 0,
                         date: row.date,
                         hazards: Hazards::default(),
                         asks_receipt: false,
@@ -167,17 +168,22 @@ impl FolderPass<'_> {
         self.ledger.settle(&settled_now, None).await
     }
 
-    /// Gathers what a message to copy may turn out to be.
+    /// Gathers what a message to copy may turn out to be: under a name that is void, under one that is not listed any more, or
+    /// at the destination.
     pub(super) async fn gather_candidates(
         &mut self,
         void: &[Row],
+        absent: &[RowId],
         barrier: &Barrier,
         arrived: &FolderState,
     ) -> Result<Candidates> {
         let mut candidates = Candidates::default();
         let ids: Vec<RowId> = void.iter().map(|row| row.id).collect();
         // Read again, for they may have been found at another place since.
-        for row in self.ledger.rows_of(&ids).await? {
+        let mut rows = self.ledger.rows_of(&ids).await?;
+        let absent = self.ledger.rows_of(absent).await?;
+        rows.extend(absent.into_iter().filter(|row| row.verdict.is_delivered()));
+        for row in rows {
             if let Some(known) = row.known {
                 let candidate = Candidate {
                     row: Some(row.id),

@@ -203,3 +203,59 @@ fn a_keyword_with_a_line_break_becomes_no_command() {
         assert_eq!(flags, ["$Label1", "\\Seen"]);
     }
 }
+
+/// Announces and hands out so many bytes of the second message and no more.
+fn cut_short(answer: &mut Answer, keep: usize) {
+    if let Some(response) = answer.fetched(2) {
+        let text = String::from_utf8_lossy(response).into_owned();
+        let (_, literal) = text.split_once("}\r\n").unwrap();
+        *response = format!("* 2 FETCH (UID 2 BODY[] {{{keep}}}\r\n{})\r\n", &literal[..keep]).into_bytes();
+    }
+}
+
+#[test]
+fn a_message_that_comes_shorter_than_it_is_listed_is_asked_for_once_more_and_told() {
+    for (keep, times) in [(0.2, 1), (0.5, 1), (0.97, 1), (0.2, 9), (0.5, 9), (0.97, 9)] {
+        let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));
+        let large = format!("{}{}", letter("two"), "all of it\r\n".repeat(3000));
+        let cut = (1..=large.len() * 97 / 100).rfind(|at| *at as f64 <= large.len() as f64 * keep).unwrap();
+        source.store().folder("INBOX").letter(2).bytes = large.clone().into_bytes();
+        source.bend(move |command| {
+            let is_it = command.wants_bodies() && command.folder.as_deref() == Some("INBOX");
+            (is_it && command.times < times).then(|| Reaction::edit(move |answer| cut_short(answer, cut)))
+        });
+        let outcome = World::imap(&source, &destination).run();
+        outcome.expect(0, (5, 5, 0, 0, 0));
+        let told = format!("lists it with {} bytes and handed out {cut}", large.len());
+        // What 3,000 line ends can explain is not asked for again, and is told where the other sizes are right.
+        let came_whole = times == 1 && keep < 0.9;
+        assert_eq!(outcome.tells(&told), !came_whole, "{keep} {times}: {outcome:#?}");
+    }
+}
+
+#[test]
+fn sizes_that_are_guesses_are_no_news() {
+    let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));
+    for subject in ["six", "seven", "eight", "nine", "ten"] {
+        source.store().folder("INBOX").add(&[], format!("{}{}", letter(subject), "text\r\n".repeat(50)));
+    }
+    source.bend(|command| {
+        let lists = command.verb == "UID FETCH" && command.has("RFC822.SIZE");
+        let guess = |answer: &mut Answer| {
+            for response in &mut answer.responses {
+                let text = String::from_utf8_lossy(response).into_owned();
+                let Some((head, tail)) = text.split_once("RFC822.SIZE ") else { continue };
+                let end = tail.find([' ', ')']).unwrap();
+                let size: usize = tail[..end].parse().unwrap();
+                *response = format!("{head}RFC822.SIZE {}{}", size + size / 5, &tail[end..]).into_bytes();
+            }
+        };
+        lists.then(|| Reaction::edit(guess))
+    });
+    let outcome = World::imap(&source, &destination).run();
+    outcome.expect(0, (10, 10, 0, 0, 0));
+    assert!(!outcome.tells("handed out"), "{outcome:#?}");
+    // Three are asked for in vain, in each folder that is open at the same time.
+    let alone = source.heard().iter().filter(|it| it.wants_bodies() && !it.has(":") && !it.has(",")).count();
+    assert!(alone <= 8, "{alone}");
+}

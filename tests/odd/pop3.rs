@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::support::corpus::Message;
 use crate::support::dovecot::{Dovecot, LOOPBACK, User};
+use crate::support::script::bend::End;
 use crate::support::script::store::letter;
 use crate::support::script::{Answer, PASSWORD, Reaction, Script, Store};
 use crate::world::{ADMIN, ANNA, NEW, World, lies_in, lying};
@@ -236,4 +237,161 @@ fn a_unique_id_that_is_given_again_does_not_hide_another_message() {
     source.store().folder("INBOX").letter(new).uidl = Some(b"again".to_vec());
     world.run();
     assert_eq!(lies_in(&destination), lying(&[("INBOX", &["one", "two", "three", "another"])]));
+}
+
+/// A letter under a unique id.
+fn under(subject: &str, more: &str, id: &str) -> (String, Vec<u8>) {
+    (format!("{}{more}", letter(subject)), id.as_bytes().to_vec())
+}
+
+/// What the maildrop holds from now on.
+fn hold(source: &Script, letters: &[(String, Vec<u8>)]) {
+    let mut store = source.store();
+    let inbox = store.folder("INBOX");
+    while !inbox.letters.is_empty() {
+        let uid = inbox.letters[0].uid;
+        inbox.remove(uid);
+    }
+    for (text, id) in letters {
+        let uid = inbox.add(&[], text.clone());
+        inbox.letter(uid).uidl = Some(id.clone());
+    }
+}
+
+/// Runs over one maildrop after another, and stops the test unless each message arrives once and is counted once: all that
+/// was ever held, `copied` of them.
+#[track_caller]
+fn carry_each_once(maildrops: &[&[(String, Vec<u8>)]], copied: &[u64], lie: &[&str]) {
+    let (source, destination) = (Script::pop3(Store::standard()), Script::imap(Store::empty()));
+    let world = World::pop3(&source, &destination);
+    let mut before = 0;
+    for (at, (maildrop, copied)) in maildrops.iter().zip(copied).enumerate() {
+        hold(&source, maildrop);
+        let outcome = world.run();
+        assert_eq!((outcome.ended.code, outcome.counts), (0, (*copied, *copied, 0, 0, 0)), "pass {at}");
+        // Some of what it holds was known under other ids.
+        let renamed = at > 0 && *copied < before + maildrop.len() as u64;
+        let told = outcome.findings.iter().any(|finding| finding.starts_with("UniqueIdsChange"));
+        assert!(told || !renamed, "pass {at}: {:?}", outcome.findings);
+        before = *copied;
+    }
+    let mut there = lies_in(&destination);
+    for subjects in there.values_mut() {
+        subjects.sort();
+    }
+    assert_eq!(there, lying(&[("INBOX", lie)]));
+}
+
+#[test]
+fn unique_ids_that_change_double_nothing() {
+    let named = |ids: [&str; 4]| {
+        let subjects = ["four", "one", "three", "two"];
+        subjects.iter().zip(ids).map(|(subject, id)| under(subject, "", id)).collect::<Vec<_>>()
+    };
+    let (first, second) = (named(["a", "b", "c", "d"]), named(["e", "f", "g", "h"]));
+    let mut third = named(["i", "j", "k", "l"]);
+    third.push(under("zero", "", "m"));
+    let lie = ["four", "one", "three", "two", "zero"];
+    carry_each_once(&[&first, &second, &third], &[4, 4, 5], &lie);
+    // Some keep their ids, some do not; and a maildrop that shows nothing in between.
+    carry_each_once(&[&first, &named(["a", "b", "y", "z"]), &[], &third], &[4, 4, 4, 5], &lie);
+    // The ids are places.
+    let places =
+        [under("one", "", "1"), under("two", "", "2"), under("three", "", "3"), under("four", "", "4")];
+    let moved =
+        [under("two", "", "1"), under("three", "", "2"), under("four", "", "3"), under("zero", "", "4")];
+    carry_each_once(&[&places, &moved], &[4, 5], &lie);
+}
+
+#[test]
+fn unique_ids_that_several_messages_share_lose_and_double_nothing() {
+    let [one, two, onf] = [under("one", "", "u"), under("two", "more\r\n", "u"), under("onf", "", "u")];
+    let other = under("three", "", "u3");
+    carry_each_once(
+        &[&[one.clone(), two.clone(), other.clone()], &[two.clone(), other.clone()], &[two.clone()]],
+        &[3, 3, 3],
+        &["one", "three", "two"],
+    );
+    // A new one of the same size, in front of the one that had the id.
+    carry_each_once(
+        &[&[one.clone(), other.clone()], &[onf.clone(), one.clone(), other.clone()]],
+        &[2, 3],
+        &["one", "onf", "three"],
+    );
+    // One goes and another one of its size comes.
+    let tow = under("tow", "more\r\n", "u");
+    carry_each_once(
+        &[&[one.clone(), two.clone()], &[tow.clone(), onf.clone()]],
+        &[2, 4],
+        &["one", "onf", "tow", "two"],
+    );
+    // An id that is built like the name of the second of two.
+    let clash = under("three", "", "u#2");
+    carry_each_once(
+        &[&[one.clone(), onf.clone(), clash], &[one.clone(), onf.clone()]],
+        &[3, 3],
+        &["one", "onf", "three"],
+    );
+    // Two that are the same stay two.
+    carry_each_once(
+        &[&[one.clone(), one.clone()], &[one.clone(), one.clone()], &[one.clone()]],
+        &[2, 2, 2],
+        &["one", "one"],
+    );
+}
+
+#[test]
+fn a_message_that_comes_shorter_than_it_is_listed_is_told() {
+    let cut = || {
+        Reaction::edit(|answer: &mut Answer| {
+            let end = answer.responses.pop().unwrap();
+            answer.responses.truncate(1 + answer.responses.len() / 2);
+            answer.responses.extend([b"-ERR disk error\r\n".to_vec(), end]);
+        })
+    };
+    let run = |times: usize, capabilities: &str| {
+        let (source, destination) = (Script::pop3(long_letters()), Script::imap(Store::empty()));
+        source.capabilities(capabilities);
+        source.on_first(times, "TOP 4", cut()).on_first(times, "RETR 4", cut());
+        let outcome = World::pop3(&source, &destination).run();
+        outcome.expect(0, (4, 4, 0, 0, 0));
+        outcome.tells("bytes and handed out")
+    };
+    for capabilities in
+        ["USER, UIDL, TOP, PIPELINING", "USER, UIDL, TOP", "USER, UIDL, PIPELINING", "USER, UIDL"]
+    {
+        assert!(run(9, capabilities), "{capabilities}");
+        // Without TOP, RETR is asked once more.
+        assert!(capabilities.contains("TOP") || !run(1, capabilities), "{capabilities}");
+    }
+}
+
+#[test]
+fn where_the_session_ends_at_top_messages_come_by_retr() {
+    for capabilities in ["USER, UIDL, TOP, PIPELINING", "USER, UIDL, TOP"] {
+        for which in ["TOP", "TOP 2", "TOP 4"] {
+            let (source, destination) = (Script::pop3(long_letters()), Script::imap(Store::empty()));
+            source.capabilities(capabilities).on(which, Reaction::close());
+            let world = World::pop3(&source, &destination);
+            let outcome = world.run();
+            outcome.expect(0, (4, 4, 0, 0, 0));
+            assert!(!outcome.rows.iter().any(|row| row["verdict"] != "Delivered"), "{which}: {outcome:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_goes_behind_each_message_is_asked_for_the_next_one_anew() {
+    for capabilities in ["USER, UIDL, TOP, PIPELINING", "USER, UIDL, TOP", "USER, UIDL"] {
+        let (source, destination) = (Script::pop3(long_letters()), Script::imap(Store::empty()));
+        source.capabilities(capabilities);
+        for command in ["TOP", "RETR"] {
+            source.on(command, Reaction::edit(|answer| answer.end = End::Close));
+        }
+        let world = World::pop3(&source, &destination);
+        let outcome = world.run();
+        let heard: Vec<String> =
+            source.heard().iter().map(|it| format!("{} {}", it.connection, it.text)).collect();
+        assert_eq!(outcome.counts, (4, 4, 0, 0, 0), "{capabilities}: {heard:#?}");
+    }
 }

@@ -25,6 +25,11 @@ const COMMAND_MESSAGES: usize = 200;
 const COMMANDS_IN_FLIGHT: usize = 2;
 /// So many messages refused one after another, without a word that is about one of them, are no longer their own trouble.
 const REFUSED_IN_A_ROW: usize = 3;
+/// So many messages of a fetch that come shorter than they are listed are asked for once more. Where all come so again, the list
+/// is wrong, and none is any more.
+const SHORT_AGAIN: usize = 3;
+/// Said of a server whose list is wrong in that way.
+const SIZES_ARE_GUESSES: &str = "sizes are guesses";
 /// The code of an answer that a server cut short (RFC 9738).
 const MESSAGE_LIMIT: &str = "MESSAGELIMIT";
 /// What a message is taken to have where nobody asked for its size, in bytes.
@@ -59,6 +64,8 @@ pub async fn fetch_bodies(session: &mut Session, wanted: &[WantedUid], bodies: &
         in_flight: VecDeque::new(),
         asked_again: HashSet::new(),
         absent: Vec::new(),
+        short: 0,
+        short_again: 0,
         odd: HashMap::new(),
         refused: Vec::new(),
         passed: 0,
@@ -84,6 +91,10 @@ struct Fetch<'a> {
     asked_again: HashSet<u32>,
     /// Messages whose command ended with OK and that did not come.
     absent: Vec<u32>,
+    /// Messages that came shorter than they are listed and are asked for once more.
+    short: usize,
+    /// Those that came so again.
+    short_again: usize,
     /// What came in place of messages.
     odd: HashMap<u32, &'static str>,
     /// Messages that were refused since the last one came, and not told of yet.
@@ -191,10 +202,24 @@ impl Fetch<'_> {
             }
             return Ok(skip(self.session, size).await?);
         };
-        let body = Body { message, size, told: told.is_some(), alone: self.alone };
+        let asked_again = self.asked_again.contains(&message.uid);
+        let may_be_short =
+            asked_again || self.short >= SHORT_AGAIN || self.session.is_proven(SIZES_ARE_GUESSES);
+        let body = Body { message, size, told: told.is_some(), alone: self.alone, may_be_short };
+        if asked_again && message.size.is_some_and(|listed| listed > size) {
+            self.short_again += 1;
+            if self.short_again == SHORT_AGAIN {
+                self.session.prove(SIZES_ARE_GUESSES);
+            }
+        }
         let Self { session, in_flight, bodies, .. } = self;
         match body.receive(session, in_flight, bodies).await? {
             Given::Passed => self.note_come(message.uid).await,
+            Given::Short => {
+                self.short += 1;
+                self.odd.insert(message.uid, "hands out less of it than it lists");
+                Ok(())
+            }
             Given::Another(why) => {
                 self.odd.insert(message.uid, why);
                 Ok(())

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use memchr::memchr_iter;
 use tokio::time::timeout;
 
 use super::bodies::WantedUid;
@@ -12,6 +13,7 @@ use super::session::{Session, Tag, split_numbered};
 use super::tokens::read_fetch;
 use super::wire::Event;
 use crate::mail::notice::is_notice;
+use crate::mail::sizes::is_short;
 use crate::mail::spool::Spool;
 use crate::mail::{BodyEvent, BodySender};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
@@ -59,6 +61,8 @@ impl From<Failure> for Stop {
 pub(super) enum Given {
     /// The message; it was passed on.
     Passed,
+    /// Less than is listed; nothing was passed on.
+    Short,
     /// Not the message that was asked for; nothing was passed on.
     Another(&'static str),
     /// A notice of the server; nothing was passed on.
@@ -76,6 +80,8 @@ pub(super) struct Body {
     pub(super) told: bool,
     /// Whether it is all that is wanted.
     pub(super) alone: bool,
+    /// Whether it is taken although it is shorter than it is listed: it was asked for once more, or that is of no use here.
+    pub(super) may_be_short: bool,
 }
 
 impl Body {
@@ -127,11 +133,13 @@ impl Body {
         in_flight: &InFlight,
         bodies: &BodySender,
     ) -> Result<Given, Stop> {
-        let Self { message, size, .. } = self;
+        let Self { message, size, may_be_short, .. } = self;
         bodies.send(BodyEvent::Held { key: message.key }).await.map_err(|_| Stop::Unheard)?;
         let mut spool = Spool::default();
         let mut reading = Reading::new(message.uid, size, in_flight);
+        let mut lines = 0;
         while let Some(chunk) = reading.next(session).await? {
+            lines += memchr_iter(b'\n', &chunk).count() as u64;
             spool.push(&chunk).await?;
         }
         let uids = reading.end(session).await?;
@@ -148,6 +156,9 @@ impl Body {
             return Ok(Given::Notice(
                 failure.hint("open the message in a mail program, or forward it from there"),
             ));
+        }
+        if !may_be_short && message.size.is_some_and(|listed| is_short(listed, size, lines)) {
+            return Ok(Given::Short);
         }
         match spool.deliver(message.key, bodies).await {
             Ok(()) => Ok(Given::Passed),

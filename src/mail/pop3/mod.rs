@@ -1,6 +1,7 @@
 //! POP3 (RFC 1939) as a source: [`probe`] for discovery, [`Session`] for logins and sizes, [`Pop3Source`] for mail.
 //! Nothing here deletes, and reading avoids what marks a message as seen.
 
+mod names;
 mod session;
 mod source;
 mod wire;

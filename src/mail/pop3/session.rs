@@ -1,13 +1,14 @@
 //! One POP3 session: greeting, CAPA (RFC 2449), STLS (RFC 2595), login (RFC 1939, RFC 5034), and the questions that change
 //! nothing. There is no DELE here, and RETR only where it must be: see [`super::source`].
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::timeout;
 
+use super::names::{join, lasting_name};
 use super::wire::{Status, Wire, garbled, refusal};
 use crate::mail::cleaning::Cleaner;
 use crate::mail::credentials::{Login, Proof};
@@ -30,8 +31,6 @@ pub(super) const MESSAGES_MAX: usize = 1_000_000;
 const SIZE_MAX: u64 = 1 << 40;
 /// The most lines of CAPA.
 const CAPABILITIES_MAX: usize = 200;
-/// The longest unique id that is kept as it is, in bytes; RFC 1939 says 70.
-const UIDL_MAX: usize = 255;
 /// The longest AUTH command with an initial response, in bytes with its end (RFC 5034 §4).
 const AUTH_LINE_MAX: usize = 255;
 /// The command that asks for capabilities.
@@ -513,93 +512,5 @@ impl<T> Lines<T> {
             }
             None => Ok(self.read),
         }
-    }
-}
-
-/// The lasting name that a unique id stands for: the id, whatever letters it has. Of what is not text, or is very long, the
-/// digest is as good a name and can be kept everywhere.
-fn lasting_name(id: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(id).ok();
-    let text = text.filter(|text| text.len() <= UIDL_MAX && !text.chars().any(char::is_control));
-    let digest = || format!("\u{fffd}{}", blake3::hash(id).to_hex());
-    (!id.is_empty()).then(|| text.map_or_else(digest, str::to_owned))
-}
-
-/// Joins UIDL and LIST. RFC 1939 §7 lets a server give two identical messages the same id: the second of them in the
-/// maildrop becomes `id#2`, and so on. If one of them goes, the last number goes, which is right for identical messages.
-/// What only one of the two names, or one names twice, is counted and left out.
-fn join(mut ids: Vec<(u32, String)>, sizes: Vec<Entry>) -> (Vec<(String, Entry)>, u32) {
-    // The first of several with one number counts.
-    ids.sort_by_key(|(number, _)| *number);
-    ids.dedup_by_key(|(number, _)| *number);
-    let mut by_number: HashMap<u32, Entry> = HashMap::with_capacity(sizes.len());
-    for entry in sizes {
-        by_number.entry(entry.number).or_insert(entry);
-    }
-    let mut taken: HashSet<String> = ids.iter().map(|(_, id)| id.clone()).collect();
-    let mut counts: HashMap<String, u32> = HashMap::new();
-    let mut joined = Vec::with_capacity(ids.len());
-    let mut alone = 0;
-    for (number, id) in ids {
-        let Some(entry) = by_number.remove(&number) else {
-            alone += 1;
-            continue;
-        };
-        let count = counts.entry(id.clone()).or_insert(0);
-        *count += 1;
-        let mut name = id.clone();
-        if *count > 1 {
-            name = format!("{id}#{count}");
-            while !taken.insert(name.clone()) {
-                *count += 1;
-                name = format!("{id}#{count}");
-            }
-        }
-        joined.push((name, entry));
-    }
-    alone += u32::try_from(by_number.len()).unwrap_or(u32::MAX);
-    (joined, alone)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_ids_become_different_names_in_a_stable_way() {
-        let ids = ["a", "b", "a", "a#2", "a"].iter().zip(1..).map(|(id, n)| (n, (*id).to_owned())).collect();
-        let sizes = (1..=5).map(|number| Entry { number, size: 1 }).collect();
-        let names: Vec<_> = join(ids, sizes).0.into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["a", "b", "a#3", "a#2", "a#4"]);
-    }
-
-    #[test]
-    fn what_only_one_listing_names_is_counted_and_the_rest_is_taken() {
-        let entry = |number| Entry { number, size: 1 };
-        let id = |number: u32, id: &str| (number, id.to_owned());
-        for (ids, sizes, names, alone) in [
-            (vec![id(1, "a"), id(2, "b")], vec![entry(2), entry(1)], &["a", "b"][..], 0),
-            (vec![id(1, "a")], vec![entry(2)], &[], 2),
-            (vec![id(1, "a"), id(2, "b")], vec![entry(1)], &["a"], 1),
-            (vec![id(1, "a"), id(1, "b")], vec![entry(1), entry(1), entry(3)], &["a"], 1),
-        ] {
-            let (joined, left) = join(ids, sizes);
-            assert_eq!(
-                (joined.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), left),
-                (names.to_vec(), alone)
-            );
-        }
-    }
-
-    #[test]
-    fn every_unique_id_has_a_name_of_its_own() {
-        let long = "x".repeat(200);
-        for id in ["whqtswO00WBw418f9t5JxYwZ", "a b", "gr\u{fc}n", "50%", &long] {
-            assert_eq!(lasting_name(id.as_bytes()).as_deref(), Some(id));
-        }
-        let odd = [&b"a\xe9"[..], b"a\xe8", b"a\x01", &[b'y'; 3000], b"a\xff\xfe"];
-        let names: HashSet<String> = odd.iter().filter_map(|id| lasting_name(id)).collect();
-        assert!(names.len() == odd.len() && names.iter().all(|name| name.len() < 100), "{names:?}");
-        assert_eq!(lasting_name(b""), None);
     }
 }

@@ -14,6 +14,7 @@ use super::session::{Entry, PIPELINING, Session, ends_the_session};
 use super::wire::{Body, Status, garbled, refusal};
 use crate::mail::credentials::Login;
 use crate::mail::network::Network;
+use crate::mail::sizes::is_short;
 use crate::mail::spool::{Spool, send};
 use crate::mail::tls::Trust;
 use crate::mail::words::Asked as At;
@@ -36,8 +37,13 @@ const MESSAGE_FREE: u64 = 64 * 1024 * 1024;
 const MESSAGE_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// The command that reads messages without marking them.
 const TOP: &str = "TOP";
+/// Said of a server at whose answer to TOP a session ended: a message that is fetched for itself comes by RETR then.
+const ENDS_AT_TOP: &str = "ends at TOP";
+/// Messages of a session that RETR gave shorter than they are listed, twice: from then on none is asked for once more.
+const SHORT_AGAIN: u32 = 3;
 
 /// A logged-in POP3 session as a [`Source`].
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the session")]
 pub struct Pop3Source {
     session: Session,
     /// The messages by their unique ids, once they were listed.
@@ -49,6 +55,15 @@ pub struct Pop3Source {
     proof: Proof,
     /// Whether the server puts no dots before lines that begin with one.
     is_raw: bool,
+    /// Whether RETR is asked for what TOP could give.
+    by_retr: bool,
+    /// Whether any message of this session was passed on or named, and whether one is coming.
+    came: bool,
+    is_coming: bool,
+    /// Messages that came shorter than they are listed when they were asked for once more.
+    short_again: u32,
+    /// Whether the server went behind a message that came whole.
+    is_over: bool,
     /// Whether RSET is owed for a RETR.
     owes_reset: bool,
     /// Whether an answer may be left on the wire, so that no more can be said on it.
@@ -105,6 +120,11 @@ impl Pop3Source {
             unlisted: 0,
             proof: Proof::default(),
             is_raw: false,
+            by_retr: false,
+            came: false,
+            is_coming: false,
+            short_again: 0,
+            is_over: false,
             owes_reset: false,
             broken: false,
         })
@@ -135,6 +155,9 @@ impl Pop3Source {
         let mut queue: VecDeque<&Wanted> = wanted.iter().collect();
         let mut window: VecDeque<Asked> = VecDeque::new();
         loop {
+            if self.is_over && !(queue.is_empty() && window.is_empty()) {
+                return Err(session_over());
+            }
             self.fill_window(&mut queue, &mut window).await?;
             let Some(asked) = window.pop_front() else {
                 // The window is empty although something is queued only when that is not in the maildrop.
@@ -142,9 +165,16 @@ impl Pop3Source {
                 send(bodies, BodyEvent::Missing { key: gone.key, failure: None }).await?;
                 continue;
             };
-            let got = self.read_answer(&asked).await?;
+            let mut got = self.read_answer(&asked).await?;
+            if self.is_doubtful(&asked, &got) {
+                let Some(ended) = self.confirm(&asked, got, window.is_empty()).await? else {
+                    return name_early_end(&asked, bodies).await.map(Some);
+                };
+                got = ended;
+            }
             let mut held = VecDeque::new();
-            if asked.top && !self.is_whole(&asked, &got) || lost_dots(&got) {
+            let is_settled = self.is_whole(&asked, &got) || !asked.top && !self.is_doubtful(&asked, &got);
+            if !is_settled || lost_dots(&got) {
                 // RETR can be asked only behind what is asked already; that waits here, so that the order stays.
                 while let Some(next) = window.pop_front() {
                     let got = self.read_answer(&next).await?;
@@ -159,16 +189,16 @@ impl Pop3Source {
                     self.compare(&asked, got).await?
                 } else if lost_dots(&got) {
                     self.retrieve(&asked).await?
+                } else if self.is_doubtful(&asked, &got) {
+                    self.ask_again(&asked, got).await?
                 } else {
-                    self.confirm(got, window.is_empty()).await?
+                    self.confirm(&asked, got, window.is_empty()).await?
                 };
                 let Some(got) = got else {
-                    let failure = ends_elsewhere();
-                    send(bodies, BodyEvent::Missing { key: asked.key, failure: Some(failure.clone()) })
-                        .await?;
-                    return Ok(Some(failure));
+                    return name_early_end(&asked, bodies).await.map(Some);
                 };
                 deliver(asked, got, bodies).await?;
+                self.came = true;
             }
         }
     }
@@ -184,7 +214,7 @@ impl Pop3Source {
         if window.len() > depth / 2 {
             return Ok(());
         }
-        let top = self.session.has(TOP);
+        let top = self.session.has(TOP) && !self.by_retr;
         let mut commands = String::new();
         let mut bytes: u64 = window.iter().map(|asked| asked.entry.size).sum();
         while let Some(next) = queue.front() {
@@ -220,6 +250,7 @@ impl Pop3Source {
             Status::Err(text) => return Ok(Got::Refused(text)),
             Status::Continue(_) => return Err(garbled("answered with \"+\" where a message was due")),
         }
+        self.is_coming = true;
         // A server that counts LF as a line end announces up to half of what comes.
         let most = asked.entry.size.saturating_mul(2).clamp(MESSAGE_FREE, MESSAGE_MAX);
         let mut spool = Spool::default();
@@ -233,6 +264,7 @@ impl Pop3Source {
                 )));
             }
         }
+        self.is_coming = false;
         // TOP may do otherwise than RETR.
         self.is_raw |= !asked.top && body.single > 0;
         Ok(Got::Body(spool, body))
@@ -249,6 +281,27 @@ impl Pop3Source {
             }
             Got::Body(spool, body) => is_as_announced(asked.entry.size, spool.size()) && body.single == 0,
         }
+    }
+
+    /// Whether RETR gave less than is listed, so that it is asked for once more.
+    fn is_doubtful(&self, asked: &Asked, got: &Got) -> bool {
+        let Got::Body(spool, body) = got else { return false };
+        !asked.top && self.short_again < SHORT_AGAIN && is_short(asked.entry.size, spool.size(), body.lines)
+    }
+
+    /// Asks for a message by RETR once more, and takes the longer answer.
+    async fn ask_again(&mut self, asked: &Asked, before: Got) -> Result<Option<Got>> {
+        let again = self.retrieve(asked).await?;
+        Ok(match (before, again) {
+            (_, None) => None,
+            (Got::Body(first, _), Some(Got::Body(second, body))) if second.size() > first.size() => {
+                Some(Got::Body(second, body))
+            }
+            (before, Some(_)) => {
+                self.short_again += 1;
+                Some(before)
+            }
+        })
     }
 
     /// Asks for a message by RETR while nothing else is under way, and holds it against what TOP gave; `None` when it ends
@@ -296,18 +349,18 @@ impl Pop3Source {
         self.session.wire.send(command.as_bytes()).await?;
         let got = self.read_answer(&Asked { key: asked.key, entry: asked.entry.clone(), top: false }).await?;
         if !pipelines {
-            return self.confirm(got, true).await;
+            return self.confirm(asked, got, true).await;
         }
         self.owes_reset = false;
-        self.settle(got).await
+        self.settle(asked, got, Ok(())).await
     }
 
     /// Sees whether a message that RETR gave is followed by the next answer, as it must be; `alone` when none is due.
-    async fn confirm(&mut self, got: Got, alone: bool) -> Result<Option<Got>> {
+    async fn confirm(&mut self, asked: &Asked, got: Got, alone: bool) -> Result<Option<Got>> {
         if alone {
-            self.session.send("RSET").await?;
+            let sent = self.session.send("RSET").await;
             self.owes_reset = false;
-            return self.settle(got).await;
+            return self.settle(asked, got, sent).await;
         }
         if !self.session.wire.is_status_next().await? {
             return Ok(None);
@@ -315,13 +368,31 @@ impl Pop3Source {
         Ok(Some(got))
     }
 
-    /// As [`Self::confirm`], where RSET was sent already.
-    async fn settle(&mut self, got: Got) -> Result<Option<Got>> {
+    /// As [`Self::confirm`], where RSET was sent already. A server that goes behind a message which came to its end, with all
+    /// that is listed, has handed it out.
+    async fn settle(&mut self, asked: &Asked, got: Got, sent: Result<()>) -> Result<Option<Got>> {
+        let followed = match sent {
+            Ok(()) => self.take_next_status().await,
+            Err(failure) => Err(failure),
+        };
+        match followed {
+            Ok(true) => Ok(Some(got)),
+            Ok(false) => Ok(None),
+            Err(failure) if failure.is(FailureCode::ConnectionEnded) && is_all(asked, &got) => {
+                self.is_over = true;
+                Ok(Some(got))
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Reads the next answer; false where something else comes.
+    async fn take_next_status(&mut self) -> Result<bool> {
         if !self.session.wire.is_status_next().await? {
-            return Ok(None);
+            return Ok(false);
         }
         self.session.wire.status().await?;
-        Ok(Some(got))
+        Ok(true)
     }
 
     /// Says plainly from now on what the session ended at.
@@ -330,10 +401,14 @@ impl Pop3Source {
         if !ends_the_session(failure) {
             return;
         }
-        match (failure.is(FailureCode::Garbled), self.session.has(TOP)) {
+        let by_top = self.session.has(TOP) && !self.by_retr;
+        if by_top {
+            channel.note_proven(ENDS_AT_TOP);
+        }
+        match (failure.is(FailureCode::Garbled), by_top) {
             (true, true) => drop(channel.note_failing(TOP)),
-            // Alone in its window, it was this message at which TOP did not come to its end.
-            (false, true) if asked == 1 => channel.note_suspected(TOP),
+            // Alone in its window, it was this message at which TOP did not come to its end; else it may be so with any.
+            (false, true) if asked == 1 || !self.came => channel.note_suspected(TOP),
             (true, false) if self.session.has(PIPELINING) => drop(channel.note_failing(PIPELINING)),
             _ => {}
         }
@@ -345,17 +420,29 @@ fn is_as_announced(announced: u64, size: u64) -> bool {
     size == announced || size == announced.saturating_add(2)
 }
 
+/// Whether an answer is a message of just the size that is listed, and ends where it should.
+fn is_all(asked: &Asked, got: &Got) -> bool {
+    matches!(got, Got::Body(spool, body) if body.single == 0 && is_as_announced(asked.entry.size, spool.size()))
+}
+
 /// Whether dots were taken from lines of a server that puts none before them.
 fn lost_dots(got: &Got) -> bool {
     matches!(got, Got::Body(_, body) if body.single > 0 && body.doubled > 0 && !body.is_raw)
 }
 
-/// What is said of a message that ends within itself.
-fn ends_elsewhere() -> Failure {
+/// Nothing more can be asked in the session, which is no message's fault.
+fn session_over() -> Failure {
+    Failure::new(Class::Unreachable, "closed the connection").code(FailureCode::SessionOver)
+}
+
+/// Names a message that ends within itself, and with which the session ends.
+async fn name_early_end(asked: &Asked, bodies: &BodySender) -> Result<Failure> {
     let what = "hands out a message that ends too early: it does not mark the lines that begin with a dot";
-    Failure::new(Class::Message, what)
+    let failure = Failure::new(Class::Message, what)
         .code(FailureCode::Garbled)
-        .hint("read this mailbox by IMAP, or let the message be collected by hand")
+        .hint("read this mailbox by IMAP, or let the message be collected by hand");
+    send(bodies, BodyEvent::Missing { key: asked.key, failure: Some(failure.clone()) }).await?;
+    Ok(failure)
 }
 
 async fn deliver(asked: Asked, got: Got, bodies: &BodySender) -> Result<()> {
@@ -419,22 +506,24 @@ impl Source for Pop3Source {
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {
         if self.broken {
-            let over =
-                Failure::new(Class::Unreachable, "the session is over").code(FailureCode::ConnectionEnded);
-            return Err(over.at(self.place()));
+            return Err(session_over().at(self.place()));
         }
         let place = self.place();
         // Set while answers are under way, so that a fetch that is dropped in the middle leaves it set.
         self.broken = true;
+        self.by_retr = wanted.len() == 1 && self.session.wire.channel().is_proven(ENDS_AT_TOP);
         let fetched = self.fetch_unplaced(wanted, &bodies).await;
-        self.broken = !matches!(fetched, Ok(None));
+        self.broken = self.is_over || !matches!(fetched, Ok(None));
         match fetched {
             Ok(None) => Ok(()),
             // It was named; what is left goes on in another session.
             Ok(Some(_)) => Err(garbled("sent something else where the end of a message was due")),
             Err(failure) => {
                 self.note_trouble(&failure, wanted.len());
-                Err(failure)
+                // The server may have gone behind the message before: the next session begins with the one that was due.
+                let is_nobodys = self.came && !self.is_coming && failure.is(FailureCode::ConnectionEnded);
+                let code = if is_nobodys { Some(FailureCode::SessionOver) } else { failure.code };
+                Err(Failure { code, ..failure })
             }
         }
         .at(|| place)

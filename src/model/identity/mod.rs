@@ -60,6 +60,8 @@ pub struct Identity {
     pub canonical: Digest,
     /// Raw bytes that were fed.
     pub size: u64,
+    /// Line feeds without a carriage return.
+    pub bare_ends: u64,
     /// The Message-ID without its angle brackets, printable, at most 1,000 bytes.
     pub message_id: Option<String>,
     /// The Subject, decoded (RFC 2047) and printable, at most 200 bytes.
@@ -93,7 +95,7 @@ impl IdentityHasher {
     pub fn new() -> Self {
         Self {
             size: 0,
-            exact: ExactHasher { hasher: blake3::Hasher::new(), after_cr: false },
+            exact: ExactHasher { hasher: blake3::Hasher::new(), after_cr: false, bare_ends: 0 },
             hazards: HazardWatch::default(),
             lines: LineCutter::default(),
             parts: PartWalker::new(),
@@ -126,6 +128,7 @@ impl IdentityHasher {
             exact: Digest(*self.exact.hasher.finalize().as_bytes()),
             canonical: walked.canonical,
             size: self.size,
+            bare_ends: self.exact.bare_ends,
             message_id: walked.message_id,
             subject: walked.subject,
             first_received: walked.received.or(walked.sent),
@@ -139,6 +142,7 @@ impl IdentityHasher {
 struct ExactHasher {
     hasher: blake3::Hasher,
     after_cr: bool,
+    bare_ends: u64,
 }
 
 impl ExactHasher {
@@ -147,6 +151,7 @@ impl ExactHasher {
         for at in memchr_iter(b'\n', bytes) {
             let after_cr = if at == 0 { self.after_cr } else { bytes[at - 1] == b'\r' };
             if !after_cr {
+                self.bare_ends += 1;
                 self.hasher.update(&bytes[start..at]);
                 self.hasher.update(b"\r\n");
                 start = at + 1;
