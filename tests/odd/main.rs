@@ -21,6 +21,7 @@ mod cut;
 mod folders;
 mod items;
 mod known;
+mod moves;
 mod places;
 mod plain;
 mod pop3;

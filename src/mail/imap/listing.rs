@@ -1,10 +1,12 @@
 //! Lists of the open folder: whole, page by page, or only what changed. The server's own count of the folder is held against
 //! what it listed, so that a message which it counts and does not list is not lost without a word.
 
+use std::collections::BTreeSet;
+
 use super::command::Ask;
 use super::folders::{Row, check_count, list_messages_command, read_listed, read_opened, select_rows};
 use super::session::{Session, read_fetch, split_numbered, split_word};
-use super::tokens::{StatusText, Value, read_number_set};
+use super::tokens::{StatusText, Value, read_number_set, write_number_set};
 use crate::mail::FolderState;
 use crate::model::failure::Result;
 use crate::model::message::Flags;
@@ -210,6 +212,11 @@ pub async fn open_changed(
         let attributes = "(UID FLAGS INTERNALDATE RFC822.SIZE)";
         asks.push(Ask::new(format!("UID FETCH 1:{last} {attributes} (CHANGEDSINCE {modseq})")).following());
     }
+    if !since.sample.is_empty() {
+        // The modseq of a server that numbers its messages anew need not show it.
+        let sample = write_number_set(&since.sample);
+        asks.push(Ask::new(format!("UID FETCH {sample} (UID FLAGS INTERNALDATE RFC822.SIZE)")).following());
+    }
     asks.push(Ask::new(list_messages_command(session, since.uidnext, None)).following());
     let mut state = FolderState::default();
     let mut progress = Progress::default();
@@ -249,6 +256,8 @@ pub async fn open_changed(
     // UIDs that were given and are not listed may be those of messages that are gone again, or that were not shown.
     let next = fresh.last().map_or(since.uidnext, |row| row.uid.saturating_add(1));
     let told_all = state.uidnext.is_none_or(|uidnext| uidnext == next);
+    let shown: BTreeSet<u32> = known.iter().map(|row| row.uid).collect();
+    let told_all = told_all && since.sample.iter().all(|uid| shown.contains(uid));
     if told_all && u64::from(exists) == since.known + fresh.len() as u64 {
         return Ok((state, Some(Changed { fresh, flags, known, present: None })));
     }
