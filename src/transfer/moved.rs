@@ -9,7 +9,7 @@ use super::mapping::{FolderPlan, UserChange, plan_folders, rebase};
 use super::names::NameRules;
 use super::{Rules, flags, late};
 use crate::ledger::{Cursor, Ledger, Renaming, Row, RowId};
-use crate::mail::{Destination, Survey};
+use crate::mail::{Destination, FolderState, Survey};
 use crate::model::failure::Result;
 use crate::model::folder::FolderPath;
 
@@ -164,7 +164,9 @@ impl Following<'_> {
         if moved.is_some() {
             late::follow(self.ledger, &before, &now).await?;
         }
-        let why = if now == plan.destination && !goes_round {
+        let why = if now == plan.wanted {
+            None
+        } else if now == plan.destination && !goes_round {
             plan.renamed.clone()
         } else {
             Some(format!(
@@ -235,6 +237,7 @@ impl Following<'_> {
     ) -> Result<()> {
         let listed: BTreeSet<FolderPath> =
             self.destinations.folders.iter().filter(|f| f.selectable).map(|f| f.path.clone()).collect();
+        self.ask_states(plans, &listed, cursors).await?;
         let mut asked: Option<Vec<(FolderPath, u32)>> = None;
         for at in 0..plans.len() {
             let plan = &plans[at];
@@ -243,11 +246,17 @@ impl Following<'_> {
             let Some(cursor) = cursors.get(&source).filter(|_| was_there && plan.excluded.is_none()) else {
                 continue;
             };
-            if before.is_inbox() || listed.contains(&before) {
+            if before.is_inbox() {
                 continue;
             }
+            // A user may have made another folder of the name.
+            let another = listed.contains(&before);
+            if another {
+                if !self.is_another(&before, cursor, plans).await? {
+                    continue;
+                }
             // Some servers do not list all that there is.
-            if self.uidvalidity(&before).await? == Some(cursor.destination_uidvalidity) {
+            } else if self.uidvalidity(&before).await? == Some(cursor.destination_uidvalidity) {
                 continue;
             }
             if asked.is_none() {
@@ -264,6 +273,10 @@ impl Following<'_> {
                 }
             }
             let Some(now) = found else {
+                if another {
+                    // The server numbered it anew: its own pass recognises what is in it.
+                    continue;
+                }
                 plans[at].user_change = Some(UserChange::Removed);
                 continue;
             };
@@ -281,6 +294,49 @@ impl Following<'_> {
             self.atlas.save(self.ledger).await?;
         }
         Ok(())
+    }
+
+    /// Asks how folders stand that were filled, and others that these could have become, where the list of folders did not
+    /// tell it.
+    async fn ask_states(
+        &mut self,
+        plans: &[FolderPlan],
+        listed: &BTreeSet<FolderPath>,
+        cursors: &HashMap<FolderPath, Cursor>,
+    ) -> Result<()> {
+        let planned: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.destination).collect();
+        let others = listed.iter().filter(|path| !planned.contains(path) && !path.is_inbox());
+        let others: Vec<&FolderPath> = others.take(ASKED_MAX).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let filled = plans.iter().filter(|plan| cursors.contains_key(&plan.source.path));
+        let filled = filled.map(|plan| &plan.destination).filter(|path| listed.contains(path));
+        let is_lacking =
+            |path: &&FolderPath| !path.is_inbox() && !self.destinations.states.contains_key(path);
+        let lacking: BTreeSet<FolderPath> = filled.chain(others).filter(is_lacking).cloned().collect();
+        if !lacking.is_empty() {
+            let states = self.destination.states(&lacking.into_iter().collect::<Vec<_>>()).await?;
+            self.destinations.states.extend(states);
+        }
+        Ok(())
+    }
+
+    /// Whether a folder of the destination cannot be the one that was filled, although it has its name: it has another
+    /// UIDVALIDITY, or another folder has the same one, and this one never had the UIDs that were given there.
+    async fn is_another(&mut self, path: &FolderPath, cursor: &Cursor, plans: &[FolderPlan]) -> Result<bool> {
+        let Some(state) = self.destinations.states.get(path) else { return Ok(false) };
+        if state.uidvalidity != cursor.destination_uidvalidity {
+            return Ok(true);
+        }
+        let is_twin = |(other, twin): (&FolderPath, &FolderState)| {
+            twin.uidvalidity == state.uidvalidity && plans.iter().all(|plan| plan.destination != *other)
+        };
+        let Some(next) = state.uidnext.filter(|_| self.destinations.states.iter().any(is_twin)) else {
+            return Ok(false);
+        };
+        let given = self.ledger.claimed(path, state.uidvalidity).await?;
+        Ok(given.last().is_some_and(|last| *last >= next))
     }
 
     /// Folders of the destination that no plan goes to, with their UIDVALIDITY.

@@ -27,4 +27,5 @@ mod plain;
 mod pop3;
 mod refusals;
 mod sessions;
+mod users;
 mod world;
