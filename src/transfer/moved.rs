@@ -296,8 +296,8 @@ impl Following<'_> {
         Ok(())
     }
 
-    /// Asks how folders stand that were filled, and others that these could have become, where the list of folders did not
-    /// tell it.
+    /// Asks how folders stand that were filled where the list of folders did not tell it, and, where the server gives several
+    /// folders one UIDVALIDITY, how others stand that these could have become.
     async fn ask_states(
         &mut self,
         plans: &[FolderPlan],
@@ -305,16 +305,20 @@ impl Following<'_> {
         cursors: &HashMap<FolderPath, Cursor>,
     ) -> Result<()> {
         let planned: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.destination).collect();
-        let others = listed.iter().filter(|path| !planned.contains(path) && !path.is_inbox());
-        let others: Vec<&FolderPath> = others.take(ASKED_MAX).collect();
+        let others: Vec<&FolderPath> =
+            listed.iter().filter(|path| !planned.contains(path) && !path.is_inbox()).collect();
         if others.is_empty() {
             return Ok(());
         }
-        let filled = plans.iter().filter(|plan| cursors.contains_key(&plan.source.path));
-        let filled = filled.map(|plan| &plan.destination).filter(|path| listed.contains(path));
+        let filled: BTreeMap<&FolderPath, u32> =
+            cursors.values().map(|cursor| (&cursor.destination, cursor.destination_uidvalidity)).collect();
+        let distinct: BTreeSet<&u32> = filled.values().collect();
+        let others = if distinct.len() < filled.len() { &others[..others.len().min(ASKED_MAX)] } else { &[] };
         let is_lacking =
             |path: &&FolderPath| !path.is_inbox() && !self.destinations.states.contains_key(path);
-        let lacking: BTreeSet<FolderPath> = filled.chain(others).filter(is_lacking).cloned().collect();
+        let filled = filled.into_keys().filter(|path| planned.contains(path) && listed.contains(path));
+        let lacking: BTreeSet<FolderPath> =
+            filled.chain(others.iter().copied()).filter(is_lacking).cloned().collect();
         if !lacking.is_empty() {
             let states = self.destination.states(&lacking.into_iter().collect::<Vec<_>>()).await?;
             self.destinations.states.extend(states);

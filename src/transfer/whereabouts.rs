@@ -99,12 +99,11 @@ fn find_doubtful<'a>(standings: &BTreeMap<&'a FolderPath, Standing<'_>>) -> BTre
         let stays = |path: &&&FolderPath| {
             let one = &standings[**path];
             let others = || doubtful.iter().filter(|other| *other != *path).map(|other| &standings[*other]);
-            let moved =
-                one.is_another() && others().any(|other| one.may_be_at(other) || other.may_be_at(one));
-            !moved
+            let another = one.is_another();
+            let moves = others().any(|other| one.may_be_at(other) || another && other.may_be_at(one));
+            !moves
                 && !new.iter().any(|new| one.may_be_at(new))
                 && !gone.iter().any(|gone| gone.may_be_at(one))
-                && !(!one.is_another() && others().any(|other| one.may_be_at(other)))
         };
         let stay: Vec<&FolderPath> = doubtful.iter().filter(stays).copied().collect();
         if stay.is_empty() {

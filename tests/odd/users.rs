@@ -1,7 +1,7 @@
 //! The new mailbox is its users': what they move, rename or restore there is told as that, is not sent again, and hides nothing
 //! that is missing.
 
-use crate::support::script::store::{Folder, letter};
+use crate::support::script::store::letter;
 use crate::support::script::{Reaction, Script, Store};
 use crate::world::{World, lies_in, lying};
 
@@ -32,14 +32,16 @@ fn a_folder_that_is_renamed_and_made_anew_is_followed() {
             if !extensions.is_empty() {
                 destination.also(extensions);
             }
+            let uidvalidity = destination.store().make("Work").uidvalidity;
+            if alike {
+                destination.store().folder("INBOX").uidvalidity = uidvalidity;
+            }
             let world = World::imap(&source, &destination);
             world.run().expect(0, (5, 5, 0, 0, 0));
             {
                 let mut store = destination.store();
-                let old = store.folder("Work");
-                old.name = b"Mine".to_vec();
-                let uidvalidity = old.uidvalidity;
-                let anew: &mut Folder = store.make("Work");
+                store.folder("Work").name = b"Mine".to_vec();
+                let anew = store.make("Work");
                 if alike {
                     anew.uidvalidity = uidvalidity;
                 }
