@@ -12,6 +12,7 @@ use crate::local::progress::{Style, display};
 use crate::local::run::{Inputs, Reach, run_migration, tools_for};
 use crate::local::state::StateDir;
 use crate::local::verify::{Found, verify_mailbox};
+use crate::local::workers::Tools;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::Code;
 use crate::model::text::counted;
@@ -64,7 +65,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
                 rows.push(row);
             }
         }
-        if sum.missing + sum.waiting > 0 && args.repair {
+        if sum.missing + sum.waiting + sum.failed > 0 && args.repair {
             let shown = display(Style::Plain);
             let (_, ending) =
                 run_migration(migration, Some(Stage::Sync), &secrets, &state, &reach, Arc::clone(&shown))
@@ -73,6 +74,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
                 return Err(failure);
             }
             (sum.missing, sum.waiting) = (0, 0);
+            sum.failed = sum.failed.min(count_failed(&tools).await?);
         }
         if let Some(failure) = sum.failure() {
             worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
@@ -85,6 +87,19 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     Ok(worst.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
 }
 
+/// How many messages of a migration could not be carried, as far as its ledgers know.
+async fn count_failed(tools: &Tools) -> Result<u64> {
+    let mut failed = 0;
+    for at in 0..tools.migration.spec.domains.len() {
+        for planned in tools.list_mailboxes(at)? {
+            if let Some(ledger) = tools.store.find(&tools.key(&planned.source)).await? {
+                failed += ledger.counts().await?.failed;
+            }
+        }
+    }
+    Ok(failed)
+}
+
 /// The differences of all mailboxes of a migration.
 #[derive(Default)]
 struct Sum {
@@ -92,6 +107,7 @@ struct Sum {
     differing: u64,
     changed: u64,
     waiting: u64,
+    failed: u64,
 }
 
 impl Sum {
@@ -100,6 +116,7 @@ impl Sum {
         self.differing += found.figures.differing;
         self.changed += found.changed;
         self.waiting += found.figures.waiting;
+        self.failed += found.figures.failed;
     }
 
     fn failure(&self) -> Option<Failure> {
@@ -109,15 +126,19 @@ impl Sum {
             (self.differing, "there with other flags or dates"),
             (self.waiting, "still to be carried"),
         ];
+        let failed = format!("{} not be carried", counted(self.failed, "message could", "messages could"));
         let said: Vec<String> = words
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{} {what}", counted(*count, "message is", "messages are")))
+            .chain((self.failed > 0).then_some(failed))
             .collect();
         let hint = if self.missing > 0 {
             "if nobody removed them on purpose, send them again with --repair"
         } else if self.waiting > 0 {
             "run the migration again to carry them"
+        } else if self.failed > 0 {
+            "the report has the reason of each; the next run tries them again"
         } else {
             "users may have changed them since; a run carries what changes at the source from now on"
         };
@@ -138,12 +159,17 @@ fn tell(row: &serde_json::Value) -> Result<()> {
         figures["altered"],
         figures["missing"],
         figures["readBack"],
-        [("differing", "with other flags or dates"), ("waiting", "still to be carried")]
-            .map(|(name, words)| match figures[name].as_u64() {
-                Some(count) if count > 0 => format!("; {count} {words}"),
-                _ => String::new(),
-            })
-            .concat()
+        [
+            ("moved", "in another folder"),
+            ("differing", "with other flags or dates"),
+            ("waiting", "still to be carried"),
+            ("failed", "could not be carried"),
+        ]
+        .map(|(name, words)| match figures[name].as_u64() {
+            Some(count) if count > 0 => format!("; {count} {words}"),
+            _ => String::new(),
+        })
+        .concat()
     ))?;
     for line in row["named"].as_array().into_iter().flatten() {
         print(&format!("  {}\n", line.as_str().unwrap_or_default()))?;

@@ -108,7 +108,7 @@ pub struct Listing {
 }
 
 /// A point from which on changes of a folder may be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Since {
     /// The folder's UIDVALIDITY at that point.
     pub uidvalidity: u32,
@@ -118,6 +118,8 @@ pub struct Since {
     pub modseq: u64,
     /// How many messages of it are known since then.
     pub known: u64,
+    /// UIDs of some of them: whether these name the same messages shows whether the folder is the same.
+    pub sample: Vec<u32>,
 }
 
 /// Which of the known messages of a folder are no longer there.
@@ -206,6 +208,11 @@ pub trait Source: Send {
     /// All folders, and how they stand as far as that costs no turn for each.
     async fn survey(&mut self) -> Result<Survey> {
         Ok(Survey { folders: self.list_folders().await?, ..Survey::default() })
+    }
+
+    /// How some folders stand, all in one turn, as far as the server says it. Nothing is known of flags that can be kept.
+    async fn states(&mut self, _folders: &[&Folder]) -> Result<HashMap<FolderPath, FolderState>> {
+        Ok(HashMap::new())
     }
 
     /// Opens a folder for reading only.
@@ -344,6 +351,11 @@ pub trait Destination: Send {
 
     /// MESSAGES, UIDNEXT and UIDVALIDITY of a folder that need not be open.
     async fn status(&mut self, path: &FolderPath) -> Result<FolderState>;
+
+    /// As [`Self::status`] for many folders, all in one turn, as far as the server says it.
+    async fn states(&mut self, _paths: &[FolderPath]) -> Result<HashMap<FolderPath, FolderState>> {
+        Ok(HashMap::new())
+    }
 
     /// Lists the messages of the open folder with UIDs of `from` and above.
     async fn list_from(&mut self, from: u32) -> Result<Vec<Present>>;

@@ -45,6 +45,17 @@ pub struct Verification {
     /// Messages of the source that have not been carried yet; they are not among the checked ones.
     #[serde(default)]
     pub waiting: u64,
+    /// Of those that are there, those that lie in another folder than they were carried to.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub moved: u64,
+    /// Messages of the source that could not be carried and are not at the destination; they are not among the checked ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is remembered of a mailbox.

@@ -402,5 +402,7 @@ fn sync(row: &mut MailboxRow) {
         missing: 0,
         differing: 0,
         waiting: 0,
+        moved: 0,
+        failed: 0,
     });
 }

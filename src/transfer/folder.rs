@@ -10,12 +10,19 @@ use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
 use super::settle::Barrier;
 use super::{PassOutcome, Rules};
-use crate::ledger::{Cursor, Ledger, NewRow, Refused, RowId, Settled, Space};
+use crate::ledger::{Cursor, Ledger, NewRow, Refused, Row, RowId, Settled, Space};
 use crate::mail::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
 use crate::model::failure::{Class, Failure, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::label::LabelTally;
-use crate::model::message::{Arrival, Flags, Verdict};
+use crate::model::message::{Arrival, Flags, Locator, Verdict};
+
+/// Known messages whose dates and sizes are looked at together with what changed: so many of the first.
+const SAMPLE_FIRST: usize = 3;
+/// And of the last.
+const SAMPLE_LAST: usize = 8;
+/// How far below UIDNEXT the last are looked for; UIDs of a folder may be sparse.
+const SAMPLE_BACK: [u32; 3] = [64, 1024, 16_384];
 
 /// One folder's pass and all it needs.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the folder")]
@@ -237,7 +244,31 @@ impl FolderPass<'_> {
         let space =
             Space { folder: self.plan.source.path.clone(), protocol, uidvalidity: cursor.uidvalidity };
         let known = self.ledger.count_in(&space).await?;
-        Ok(Some(Since { uidvalidity: cursor.uidvalidity, uidnext, modseq, known }))
+        let sample = self.sample(&space, uidnext).await?;
+        Ok(Some(Since { uidvalidity: cursor.uidvalidity, uidnext, modseq, known, sample }))
+    }
+
+    /// UIDs of known messages, the first and the last: where UIDs were given anew, or another folder has this one's name, the
+    /// last ones name other messages or none.
+    async fn sample(&mut self, space: &Space, uidnext: u32) -> Result<Vec<u32>> {
+        let mut rows = self.ledger.rows_in(space, None, None, SAMPLE_FIRST).await?;
+        for back in SAMPLE_BACK {
+            let from = uidnext.saturating_sub(back);
+            let after =
+                Locator::Imap { folder: space.folder.clone(), uidvalidity: space.uidvalidity, uid: from };
+            let last = self.ledger.rows_in(space, Some(&after), None, back as usize).await?;
+            let enough = last.len() >= SAMPLE_LAST || from == 0;
+            rows.extend(last.into_iter().rev().filter(|row| !row.gone).take(SAMPLE_LAST));
+            if enough {
+                break;
+            }
+        }
+        let uid = |row: &Row| match row.locator {
+            Locator::Imap { uid, .. } if !row.gone => Some(uid),
+            _ => None,
+        };
+        let sample: BTreeSet<u32> = rows.iter().filter_map(uid).collect();
+        Ok(sample.into_iter().collect())
     }
 
     async fn has_work(&mut self, space: &Space) -> Result<bool> {

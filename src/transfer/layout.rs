@@ -6,12 +6,13 @@ use std::collections::{BTreeSet, HashMap};
 use super::Rules;
 use super::atlas::Atlas;
 use super::mapping::{FolderPlan, UserChange, plan_folders};
-use super::moved::{Following, find_renamed};
+use super::moved::Following;
 use super::names::NameRules;
 use super::places::make_folders;
+use super::whereabouts::{Whereabouts, find_whereabouts};
 use crate::ledger::{Cursor, Ledger};
 use crate::mail::{Destination, Folder, Source, Survey};
-use crate::model::failure::Result;
+use crate::model::failure::{Result, Side};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 
@@ -41,11 +42,21 @@ impl Layout {
     ) -> Result<Self> {
         let names = NameRules::new(destination.delimiter(), destination.length_of_names());
         let mut atlas = Atlas::load(ledger).await?;
-        let renamed = find_renamed(source, sources, rules, &atlas, ledger, cursors).await?;
+        let found = find_whereabouts(source, sources, rules, &atlas, ledger, cursors).await;
+        let Whereabouts { renamed, unsure } = found.map_err(|failure| failure.side(Side::Source))?;
+        for path in &unsure {
+            // Without this number nothing proves that a folder is as it was, and all of it is listed.
+            if let Some(cursor) = cursors.get(path) {
+                let cursor = Cursor { highest_modseq: None, ..cursor.clone() };
+                ledger.save_cursor(path, &cursor).await?;
+            }
+        }
         let mut following =
             Following { destination, destinations, names: &names, rules, atlas: &mut atlas, ledger };
         if !renamed.is_empty() {
             following.rename(sources, &renamed, cursors).await?;
+        }
+        if !renamed.is_empty() || !unsure.is_empty() {
             *cursors = ledger.cursors().await?;
         }
         let labelled = sources.homes.is_some();

@@ -30,6 +30,7 @@ pub mod recognise;
 mod refusals;
 pub mod settle;
 pub mod verify;
+mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Folders that are called differently than when they were carried. One that was renamed at the source is recognised by its
-//! UIDVALIDITY and its messages, and renamed at the destination, so that nothing is sent again. One that a user renamed at
-//! the destination is recognised in the same way and followed; one that a user removed there is left alone.
+//! Folders that are called differently than when they were carried. One that was renamed at the source (`whereabouts.rs`
+//! finds it) is renamed at the destination, so that nothing is sent again. One that a user renamed at the destination is
+//! recognised by its UIDVALIDITY and its messages and followed; one that a user removed there is left alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,142 +8,23 @@ use super::atlas::{Atlas, Place};
 use super::mapping::{FolderPlan, UserChange, plan_folders, rebase};
 use super::names::NameRules;
 use super::{Rules, flags, late};
-use crate::ledger::{Cursor, Ledger, Renaming, Row};
-use crate::mail::{Destination, Folder, FolderState, Source, Survey};
+use crate::ledger::{Cursor, Ledger, Renaming, Row, RowId};
+use crate::mail::{Destination, FolderState, Survey};
 use crate::model::failure::Result;
 use crate::model::folder::FolderPath;
-use crate::model::message::Locator;
 
 /// Messages by which a folder at the destination is recognised.
 const SAMPLE: usize = 20;
 /// The most folders at the destination that are asked for their UIDVALIDITY in one pass.
 const ASKED_MAX: usize = 500;
 
-/// Finds source folders that were carried under another name, each with the name that it had; a folder before what is
-/// below it.
-///
-/// # Errors
-/// Those of the session and of the ledger.
-pub(super) async fn find_renamed(
-    source: &mut dyn Source,
-    sources: &Survey,
-    rules: &Rules,
-    atlas: &Atlas,
-    ledger: &dyn Ledger,
-    cursors: &HashMap<FolderPath, Cursor>,
-) -> Result<Vec<Renaming>> {
-    let listed: BTreeSet<&FolderPath> =
-        sources.folders.iter().filter(|folder| folder.selectable).map(|folder| &folder.path).collect();
-    let known = cursors.keys().chain(atlas.places().map(|place| &place.source));
-    let vanished: BTreeSet<&FolderPath> =
-        known.filter(|path| !path.is_inbox() && !listed.contains(path)).collect();
-    if vanished.is_empty() {
-        return Ok(Vec::new());
-    }
-    let is_new = |folder: &&Folder| {
-        let path = &folder.path;
-        folder.selectable
-            && !path.is_inbox()
-            && !cursors.contains_key(path)
-            && atlas.find(path).is_none()
-            && !rules.exclude.is_match(path.to_string())
-    };
-    let mut carried: BTreeMap<&FolderPath, Vec<Row>> = BTreeMap::new();
-    let mut renamed: Vec<Renaming> = Vec::new();
-    for folder in sources.folders.iter().filter(is_new) {
-        let state = match sources.states.get(&folder.path) {
-            Some(state) => state.clone(),
-            None => match source.open(folder).await {
-                Ok(state) => state,
-                // Its own pass names it.
-                Err(failure) if failure.leaves_the_session() => continue,
-                Err(failure) => return Err(failure),
-            },
-        };
-        let mut alike: Vec<&FolderPath> = Vec::new();
-        for path in vanished.iter().copied().filter(|path| renamed.iter().all(|other| other.from != **path)) {
-            if cursors.get(path).is_some_and(|cursor| !could_be(cursor, &state)) {
-                continue;
-            }
-            if !carried.contains_key(path) {
-                carried.insert(path, ledger.rows(path).await?);
-            }
-            alike.push(path);
-        }
-        if alike.is_empty() || !ledger.rows(&folder.path).await?.is_empty() {
-            continue;
-        }
-        if let Some(from) = recognise(source, folder, &state, &alike, &carried, cursors).await? {
-            renamed.push(Renaming { from: from.clone(), to: folder.path.clone() });
-        }
-    }
-    renamed.sort_by_key(|renaming| renaming.from.names().len());
-    Ok(renamed)
-}
-
-/// Whether a folder may be the one that was carried so far.
-fn could_be(cursor: &Cursor, state: &FolderState) -> bool {
-    cursor.uidvalidity == state.uidvalidity
-        && cursor.uidnext.zip(state.uidnext).is_none_or(|(carried, now)| now >= carried)
-}
-
-/// Which of some folders that are gone this one is: the one whose messages it lists under the same UIDs.
-async fn recognise<'a>(
-    source: &mut dyn Source,
-    folder: &Folder,
-    state: &FolderState,
-    alike: &[&'a FolderPath],
-    carried: &BTreeMap<&FolderPath, Vec<Row>>,
-    cursors: &HashMap<FolderPath, Cursor>,
-) -> Result<Option<&'a FolderPath>> {
-    if state.messages == Some(0) {
-        // An empty folder shows nothing but its numbers.
-        let stood = |path: &&&FolderPath| {
-            let same = |cursor: &Cursor| cursor.uidnext.is_some() && cursor.uidnext == state.uidnext;
-            cursors.get(**path).is_some_and(same) && carried[**path].iter().all(|row| row.gone)
-        };
-        let mut alike = alike.iter().filter(stood);
-        return Ok(alike.next().copied().filter(|_| alike.next().is_none()));
-    }
-    let listing = async {
-        source.open(folder).await?;
-        source.list(None).await
-    };
-    // The first page of a large folder is enough.
-    let (listed, next) = match listing.await {
-        Ok(page) => (page.messages, page.next),
-        Err(failure) if failure.leaves_the_session() => return Ok(None),
-        Err(failure) => return Err(failure),
-    };
-    let mut now = HashMap::new();
-    for message in &listed {
-        if let Locator::Imap { uidvalidity, uid, .. } = message.locator {
-            now.insert((uidvalidity, uid), message);
-        }
-    }
-    let mut best: Option<(usize, &FolderPath)> = None;
-    for path in alike {
-        let (mut common, mut same) = (0, 0);
-        let is_on_page = |row: &&Row| match (&row.locator, &next) {
-            (Locator::Imap { uid, .. }, Some(Locator::Imap { uid: last, .. })) => uid <= last,
-            _ => true,
-        };
-        let rows = carried[*path].iter().filter(|row| !row.gone).filter(is_on_page);
-        let before = rows.clone().count();
-        for row in rows {
-            let Locator::Imap { uidvalidity, uid, .. } = row.locator else { continue };
-            let Some(message) = now.get(&(uidvalidity, uid)) else { continue };
-            common += 1;
-            // What a server announces need not be what it hands out.
-            same +=
-                usize::from(message.date == row.date && (message.size == row.size || row.known.is_some()));
-        }
-        let is_it = common > 0 && same == common && 2 * common >= before.min(listed.len());
-        if is_it && best.is_none_or(|(most, _)| same > most) {
-            best = Some((same, path));
-        }
-    }
-    Ok(best.map(|(_, path)| path))
+/// One folder on its way to its new name.
+struct Step {
+    renaming: Renaming,
+    /// What it was called when it was carried.
+    was: FolderPath,
+    /// Whether its new name is that of a folder which goes, over others, to its own.
+    goes_round: bool,
 }
 
 /// The destination as it is followed through.
@@ -174,7 +55,8 @@ impl Following<'_> {
     }
 
     /// Renames at the destination what was renamed at the source, where the folder there is ours and as it was; else the
-    /// folder keeps its name there. Whatever was carried stays carried.
+    /// folder keeps its name there. Whatever was carried stays carried. A name is given away before it is taken; where names
+    /// go round, one folder stands aside meanwhile, and all of them keep their names at the destination.
     ///
     /// # Errors
     /// Those of the session and of the ledger.
@@ -184,53 +66,124 @@ impl Following<'_> {
         renamed: &[Renaming],
         cursors: &HashMap<FolderPath, Cursor>,
     ) -> Result<()> {
-        let labelled = sources.homes.is_some();
-        for renaming in renamed {
-            let plans = plan_folders(
-                &sources.folders,
-                &self.destinations.folders,
-                labelled,
-                self.names,
-                self.rules,
-                self.atlas,
-            );
-            let Some(plan) = plans.iter().find(|plan| plan.source.path == renaming.to) else { continue };
-            let (before, made) = if let Some(place) = self.atlas.find(&renaming.from) {
-                (place.destination.clone(), place.made)
-            } else {
-                let rows = self.ledger.rows(&renaming.from).await?;
-                let went = rows.into_iter().find_map(|row| row.destination);
-                (went.map_or_else(|| renaming.from.clone(), |(folder, _)| folder), false)
+        let mut open: Vec<Step> = renamed
+            .iter()
+            .map(|renaming| Step {
+                renaming: renaming.clone(),
+                was: renaming.from.clone(),
+                goes_round: false,
+            })
+            .collect();
+        while !open.is_empty() {
+            let is_free = |step: &Step| open.iter().all(|other| other.renaming.from != step.renaming.to);
+            let Some(at) = open.iter().position(is_free) else {
+                self.stand_aside(&mut open, sources).await?;
+                continue;
             };
-            let known = cursors.get(&renaming.from).map(|cursor| cursor.destination_uidvalidity);
-            let now = self.rename_one(&before, &plan.destination, made, known, renamed).await?;
-            let moved = (now != before).then(|| Renaming { from: before.clone(), to: now.clone() });
-            self.ledger.rename_folder(Some(renaming), moved.as_ref()).await?;
-            flags::follow(self.ledger, (&renaming.from, &before), (&renaming.to, &now)).await?;
-            if moved.is_some() {
-                late::follow(self.ledger, &before, &now).await?;
-            }
-            let why = if now == plan.destination {
-                plan.renamed.clone()
-            } else {
-                Some(format!(
-                    "it was called \"{}\" at the source before; its folder at the destination is still called \"{now}\"",
-                    renaming.from
-                ))
-            };
-            let place = Place {
-                source: renaming.to.clone(),
-                destination: now,
-                wanted: plan.wanted.clone(),
-                ruled: plan.by_rule,
-                made,
-                followed: false,
-                why,
-            };
-            self.atlas.rename_source(&renaming.from, place);
-            self.atlas.save(self.ledger).await?;
+            let step = open.remove(at);
+            self.rename_step(&step, sources, renamed, cursors).await?;
         }
         Ok(())
+    }
+
+    /// Gives the first of some folders whose names go round another name for a while. A kill in between leaves it with that
+    /// name, and the next pass recognises it as any folder that was renamed.
+    async fn stand_aside(&mut self, open: &mut [Step], sources: &Survey) -> Result<()> {
+        for step in &mut *open {
+            step.goes_round = true;
+        }
+        let Some(step) = open.first_mut() else { return Ok(()) };
+        let from = step.renaming.from.clone();
+        let is_used = |path: &FolderPath| {
+            self.atlas.find(path).is_some() || sources.folders.iter().any(|folder| folder.path == *path)
+        };
+        let (above, last) = from.names().split_at(from.names().len().saturating_sub(1));
+        let aside = |n: u32| {
+            let last = format!("{} ({n})", last.first().map_or("", String::as_str));
+            FolderPath::new(above.iter().cloned().chain([last]))
+        };
+        let Some(aside) = (2..=u32::MAX).map(aside).find(|path| !is_used(path)) else { return Ok(()) };
+        let renaming = Renaming { from: from.clone(), to: aside.clone() };
+        self.ledger.rename_folder(Some(&renaming), None).await?;
+        if let Some(place) = self.atlas.find(&from).cloned() {
+            let there = place.destination.clone();
+            self.atlas.rename_source(&from, Place { source: aside.clone(), ..place });
+            self.atlas.save(self.ledger).await?;
+            flags::follow(self.ledger, (&from, &there), (&aside, &there)).await?;
+        }
+        step.renaming.from = aside;
+        Ok(())
+    }
+
+    /// Brings one folder to its new name, which no other one that was carried has any more; the one that had it and is gone
+    /// keeps its messages, under no UIDs.
+    async fn rename_step(
+        &mut self,
+        step: &Step,
+        sources: &Survey,
+        renamed: &[Renaming],
+        cursors: &HashMap<FolderPath, Cursor>,
+    ) -> Result<()> {
+        let Step { renaming, was, goes_round } = step;
+        let plans = plan_folders(
+            &sources.folders,
+            &self.destinations.folders,
+            sources.homes.is_some(),
+            self.names,
+            self.rules,
+            self.atlas,
+        );
+        let Some(plan) = plans.iter().find(|plan| plan.source.path == renaming.to) else { return Ok(()) };
+        let (before, made) = if let Some(place) = self.atlas.find(&renaming.from) {
+            (place.destination.clone(), place.made)
+        } else {
+            let rows = self.ledger.rows(&renaming.from).await?;
+            let went = rows.into_iter().find_map(|row| row.destination);
+            (went.map_or_else(|| renaming.from.clone(), |(folder, _)| folder), false)
+        };
+        let had: Vec<RowId> = self.ledger.rows(&renaming.to).await?.iter().map(|row| row.id).collect();
+        if !had.is_empty() {
+            self.ledger.mark_gone(&had).await?;
+            self.ledger.keep_unlisted(&renaming.to, 0, "").await?;
+            self.ledger.detach(&had).await?;
+        }
+        // A name that must yield to another one is no better than the one that it has.
+        let keeps = *goes_round || cursors.contains_key(&renaming.to) && plan.renamed.is_some();
+        let target = if keeps { &before } else { &plan.destination };
+        let cursor = cursors.get(was);
+        let known = cursor.map(|cursor| cursor.destination_uidvalidity);
+        let now = self.rename_one(&before, target, made, known, renamed).await?;
+        let moved = (now != before).then(|| Renaming { from: before.clone(), to: now.clone() });
+        self.ledger.rename_folder(Some(renaming), moved.as_ref()).await?;
+        if let Some(cursor) = cursor.filter(|_| cursors.contains_key(&renaming.to)) {
+            // It takes the place of that of the other folder.
+            let cursor = Cursor { destination: now.clone(), ..cursor.clone() };
+            self.ledger.save_cursor(&renaming.to, &cursor).await?;
+        }
+        flags::follow(self.ledger, (&renaming.from, &before), (&renaming.to, &now)).await?;
+        if moved.is_some() {
+            late::follow(self.ledger, &before, &now).await?;
+        }
+        let why = if now == plan.wanted {
+            None
+        } else if now == plan.destination && !goes_round {
+            plan.renamed.clone()
+        } else {
+            Some(format!(
+                "it was called \"{was}\" at the source before; its folder at the destination is still called \"{now}\""
+            ))
+        };
+        let place = Place {
+            source: renaming.to.clone(),
+            destination: now,
+            wanted: plan.wanted.clone(),
+            ruled: plan.by_rule,
+            made,
+            followed: false,
+            why,
+        };
+        self.atlas.rename_source(&renaming.from, place);
+        self.atlas.save(self.ledger).await
     }
 
     /// Brings one folder of the destination to its new name if it may be; says what it is called then.
@@ -284,6 +237,7 @@ impl Following<'_> {
     ) -> Result<()> {
         let listed: BTreeSet<FolderPath> =
             self.destinations.folders.iter().filter(|f| f.selectable).map(|f| f.path.clone()).collect();
+        self.ask_states(plans, &listed, cursors).await?;
         let mut asked: Option<Vec<(FolderPath, u32)>> = None;
         for at in 0..plans.len() {
             let plan = &plans[at];
@@ -292,11 +246,17 @@ impl Following<'_> {
             let Some(cursor) = cursors.get(&source).filter(|_| was_there && plan.excluded.is_none()) else {
                 continue;
             };
-            if before.is_inbox() || listed.contains(&before) {
+            if before.is_inbox() {
                 continue;
             }
+            // A user may have made another folder of the name.
+            let another = listed.contains(&before);
+            if another {
+                if !self.is_another(&before, cursor, plans).await? {
+                    continue;
+                }
             // Some servers do not list all that there is.
-            if self.uidvalidity(&before).await? == Some(cursor.destination_uidvalidity) {
+            } else if self.uidvalidity(&before).await? == Some(cursor.destination_uidvalidity) {
                 continue;
             }
             if asked.is_none() {
@@ -313,6 +273,10 @@ impl Following<'_> {
                 }
             }
             let Some(now) = found else {
+                if another {
+                    // The server numbered it anew: its own pass recognises what is in it.
+                    continue;
+                }
                 plans[at].user_change = Some(UserChange::Removed);
                 continue;
             };
@@ -330,6 +294,53 @@ impl Following<'_> {
             self.atlas.save(self.ledger).await?;
         }
         Ok(())
+    }
+
+    /// Asks how folders stand that were filled where the list of folders did not tell it, and, where the server gives several
+    /// folders one UIDVALIDITY, how others stand that these could have become.
+    async fn ask_states(
+        &mut self,
+        plans: &[FolderPlan],
+        listed: &BTreeSet<FolderPath>,
+        cursors: &HashMap<FolderPath, Cursor>,
+    ) -> Result<()> {
+        let planned: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.destination).collect();
+        let others: Vec<&FolderPath> =
+            listed.iter().filter(|path| !planned.contains(path) && !path.is_inbox()).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let filled: BTreeMap<&FolderPath, u32> =
+            cursors.values().map(|cursor| (&cursor.destination, cursor.destination_uidvalidity)).collect();
+        let distinct: BTreeSet<&u32> = filled.values().collect();
+        let others = if distinct.len() < filled.len() { &others[..others.len().min(ASKED_MAX)] } else { &[] };
+        let is_lacking =
+            |path: &&FolderPath| !path.is_inbox() && !self.destinations.states.contains_key(path);
+        let filled = filled.into_keys().filter(|path| planned.contains(path) && listed.contains(path));
+        let lacking: BTreeSet<FolderPath> =
+            filled.chain(others.iter().copied()).filter(is_lacking).cloned().collect();
+        if !lacking.is_empty() {
+            let states = self.destination.states(&lacking.into_iter().collect::<Vec<_>>()).await?;
+            self.destinations.states.extend(states);
+        }
+        Ok(())
+    }
+
+    /// Whether a folder of the destination cannot be the one that was filled, although it has its name: it has another
+    /// UIDVALIDITY, or another folder has the same one, and this one never had the UIDs that were given there.
+    async fn is_another(&mut self, path: &FolderPath, cursor: &Cursor, plans: &[FolderPlan]) -> Result<bool> {
+        let Some(state) = self.destinations.states.get(path) else { return Ok(false) };
+        if state.uidvalidity != cursor.destination_uidvalidity {
+            return Ok(true);
+        }
+        let is_twin = |(other, twin): (&FolderPath, &FolderState)| {
+            twin.uidvalidity == state.uidvalidity && plans.iter().all(|plan| plan.destination != *other)
+        };
+        let Some(next) = state.uidnext.filter(|_| self.destinations.states.iter().any(is_twin)) else {
+            return Ok(false);
+        };
+        let given = self.ledger.claimed(path, state.uidvalidity).await?;
+        Ok(given.last().is_some_and(|last| *last >= next))
     }
 
     /// Folders of the destination that no plan goes to, with their UIDVALIDITY.

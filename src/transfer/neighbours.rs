@@ -111,7 +111,7 @@ impl Neighbours {
     ///
     /// # Errors
     /// As [`Self::claimed`].
-    pub(super) async fn spare<T>(
+    pub async fn spare<T>(
         &self,
         folder: &FolderPath,
         uidvalidity: u32,

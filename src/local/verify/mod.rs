@@ -2,11 +2,14 @@
 //! multisets. The ledger only explains: what was left out, what the destination is known to have altered, what is still to
 //! be carried. Nothing of the engine that carries is used to find what belongs together.
 
+mod moved;
 mod pairing;
 mod reading;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
+use self::moved::{Lost, Spare, find_moved};
 use self::pairing::{Pairing, Seen};
 use self::reading::{Content, read_destination, read_source};
 use super::clock::SystemClock;
@@ -18,7 +21,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Failure, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
-use crate::model::message::{Flags, Locator, Verdict};
+use crate::model::message::{Flags, InternalDate, Locator, Verdict};
 use crate::model::record::{Depth, Verification};
 use crate::model::text::counted;
 use crate::plan::mailboxes::PlannedMailbox;
@@ -26,6 +29,7 @@ use crate::transfer::atlas::Atlas;
 use crate::transfer::flags::Manners;
 use crate::transfer::mapping::plan_folders;
 use crate::transfer::names::NameRules;
+use crate::transfer::neighbours::Neighbours;
 
 /// Of this many messages one is read on both sides at [`Depth::Sampled`].
 const SAMPLE: u8 = 100;
@@ -42,6 +46,12 @@ pub struct Found {
     /// Messages that the destination was found to hold with other bytes, and that nobody knew of.
     pub changed: u64,
     missing: Vec<RowId>,
+    /// Messages that are not in the folder that they were carried to, and may be in another one.
+    lost: Vec<Lost>,
+    /// Messages at the destination that found no like, by folder.
+    spare: BTreeMap<FolderPath, Spare>,
+    /// Folders that are not at the destination.
+    absent: Vec<FolderPath>,
 }
 
 impl Found {
@@ -56,8 +66,18 @@ impl Found {
             missing: 0,
             differing: 0,
             waiting: 0,
+            moved: 0,
+            failed: 0,
         };
-        Self { figures, named: Vec::new(), changed: 0, missing: Vec::new() }
+        Self {
+            figures,
+            named: Vec::new(),
+            changed: 0,
+            missing: Vec::new(),
+            lost: Vec::new(),
+            spare: BTreeMap::new(),
+            absent: Vec::new(),
+        }
     }
 
     /// What a person should know of it.
@@ -112,6 +132,9 @@ pub async fn verify_mailbox(
         };
         check.run(&path, &folders).await.at(|| path.to_string())?;
     }
+    let beside = planned.beside.iter().map(|other| tools.key(other)).collect();
+    let neighbours = Neighbours::new(Arc::clone(&tools.store), beside);
+    find_moved(&mut destination, &*ledger, &neighbours, &mut found).await?;
     source.close().await;
     destination.close().await;
     if repair && !found.missing.is_empty() {
@@ -179,10 +202,7 @@ impl Check<'_> {
                 if state.messages == Some(0) { Vec::new() } else { self.destination.list_from(1).await? };
             (listed, state.permanent_flags, state.uidvalidity)
         } else {
-            self.found.figures.differing += 1;
-            if self.found.named.len() < NAMED_MAX {
-                self.found.named.push(format!("{path}: the folder is not at the destination"));
-            }
+            self.found.absent.push(path.clone());
             (Vec::new(), None, 0)
         };
         let manners = self.manners;
@@ -207,9 +227,12 @@ impl Check<'_> {
         };
         let mut here: Vec<Seen> = expected.iter().map(see).collect();
         let mut pairing = Pairing::new(here.len(), there.len());
+        // What was refused is not read: the refusal may be the source's, or end the session. It takes what is left.
+        let refused: BTreeSet<usize> = (0..expected.len()).filter(|at| expected[*at].is_refused()).collect();
+        pairing.wanted.retain(|at| !refused.contains(at));
         let mut contents = HashMap::new();
         if self.found.figures.depth == Depth::Full {
-            let all: Vec<usize> = (0..expected.len()).collect();
+            let all: Vec<usize> = pairing.wanted.iter().copied().collect();
             self.read_expected(folders, &mut expected, &mut here, &all).await?;
             self.read_present(&present, &mut there, &mut contents, &(0..present.len()).collect::<Vec<_>>())
                 .await?;
@@ -235,11 +258,17 @@ impl Check<'_> {
             self.read_present(&present, &mut there, &mut contents, &spare).await?;
             pairing.by_digest(&here, &there);
         }
+        let wanted = std::mem::replace(&mut pairing.wanted, refused);
+        pairing.by_listing(&here, &there);
+        pairing.wanted.extend(wanted);
         for &(at, like) in &pairing.pairs {
             self.compare(&expected[at], &here[at], &there[like]);
         }
         let uids: HashMap<u32, usize> = pairing.spare.iter().map(|at| (present[*at].uid, *at)).collect();
-        self.explain(path, &expected, &pairing, &uids, &contents, uidvalidity).await
+        let left = self.explain(path, &expected, &present, &pairing, uids, &contents, uidvalidity).await?;
+        let messages = present.into_iter().filter(|present| left.contains_key(&present.uid)).collect();
+        self.found.spare.insert(path.clone(), Spare { uidvalidity, messages });
+        Ok(())
     }
 
     /// Lists what should be at the destination: all that the source holds but what a rule or a refusal left out.
@@ -256,9 +285,9 @@ impl Check<'_> {
                 let page = self.source.list(after.as_ref()).await?;
                 for listed in page.messages {
                     let row = rows.remove(&listed.locator);
-                    let left_out = row.as_ref().is_some_and(|row| {
-                        matches!(row.verdict, Verdict::Excluded(_) | Verdict::Shown | Verdict::Quarantined(_))
-                    });
+                    let left_out = row
+                        .as_ref()
+                        .is_some_and(|row| matches!(row.verdict, Verdict::Excluded(_) | Verdict::Shown));
                     if !left_out {
                         expected.push(Expected { folder: at, listed, row, content: None });
                     }
@@ -266,6 +295,12 @@ impl Check<'_> {
                 after = page.next;
                 if after.is_none() {
                     break;
+                }
+            }
+            for row in rows.into_values().filter(|row| matches!(row.locator, Locator::Unlisted { .. })) {
+                if let Verdict::Quarantined(why) = &row.verdict {
+                    self.found.figures.failed += 1;
+                    self.found.name(&row.locator, None, &format!("could not be carried: {why}"));
                 }
             }
         }
@@ -388,23 +423,26 @@ impl Check<'_> {
         }
     }
 
-    /// Says of each message without its like what became of it.
+    /// Says of each message without its like what became of it. Brings what is left at the destination.
+    #[allow(clippy::too_many_arguments, reason = "both sides as they are listed, paired and read")]
     async fn explain(
         &mut self,
         path: &FolderPath,
         expected: &[Expected],
+        present: &[Present],
         pairing: &Pairing,
-        spare: &HashMap<u32, usize>,
+        mut spare: HashMap<u32, usize>,
         contents: &HashMap<usize, Content>,
         uidvalidity: u32,
-    ) -> Result<()> {
-        let mut spare = spare.clone();
+    ) -> Result<HashMap<u32, usize>> {
         let mut by_canonical: HashMap<_, Vec<u32>> = HashMap::new();
         for (uid, at) in &spare {
             if let Some(content) = contents.get(at) {
                 by_canonical.entry(content.canonical).or_default().push(*uid);
             }
         }
+        let dates: HashMap<u32, Option<InternalDate>> =
+            present.iter().map(|present| (present.uid, present.date)).collect();
         let mut changed = Vec::new();
         for at in &pairing.wanted {
             let expected = &expected[*at];
@@ -413,7 +451,11 @@ impl Check<'_> {
             let canonical = expected.content.as_ref().and_then(|content| {
                 by_canonical.get(&content.canonical)?.iter().copied().find(|uid| spare.contains_key(uid))
             });
-            let at_its_place = placed.filter(|(_, uid)| spare.contains_key(uid));
+            // A folder that was restored from a copy gives the UIDs of what it lost to others.
+            let at_its_place = placed.filter(|(row, uid)| {
+                let there = spare.get(uid).and_then(|at| Some((contents.get(at)?, dates.get(uid)?)));
+                there.is_some_and(|(content, date)| is_same_letter(row, content, *date))
+            });
             match (&expected.row, at_its_place, canonical) {
                 // It was said when it was carried.
                 (Some(row), Some((_, uid)), _) if matches!(row.verdict, Verdict::DeliveredAltered(_)) => {
@@ -440,10 +482,21 @@ impl Check<'_> {
                     changed.push(altered(row, what));
                 }
                 (Some(row), _, _) if row.verdict.is_delivered() => {
-                    self.found.figures.checked += 1;
-                    self.found.figures.missing += 1;
-                    self.found.name(locator, subject.as_deref(), "is no longer at the destination");
-                    self.found.missing.push(row.id);
+                    let content = expected.content.as_ref().map(|content| content.canonical);
+                    self.found.lost.push(Lost {
+                        row: row.id,
+                        locator: locator.clone(),
+                        subject,
+                        canonical: row.known.as_ref().map(|known| known.canonical).or(content),
+                        size: row.size,
+                        date: expected.listed.date,
+                        folder: path.clone(),
+                        place: expected.place(path, uidvalidity).map(|(_, uid)| uid),
+                    });
+                }
+                (Some(Row { verdict: Verdict::Quarantined(why), .. }), _, _) => {
+                    self.found.figures.failed += 1;
+                    self.found.name(locator, subject.as_deref(), &format!("could not be carried: {why}"));
                 }
                 _ => {
                     self.found.figures.waiting += 1;
@@ -451,11 +504,26 @@ impl Check<'_> {
                 }
             }
         }
-        self.ledger.settle(&changed, None).await
+        self.ledger.settle(&changed, None).await?;
+        Ok(spare)
+    }
+}
+
+/// Whether what lies at a message's place may be the message, changed: it has the same Message-ID, or none and the same date, as
+/// far as these are known.
+fn is_same_letter(row: &Row, content: &Content, date: Option<InternalDate>) -> bool {
+    let sent = row.known.as_ref().and_then(|known| known.message_id.as_ref());
+    match (sent, &content.message_id) {
+        (Some(sent), Some(there)) => sent == there,
+        _ => row.date.zip(date).is_none_or(|(sent, there)| sent.unix == there.unix),
     }
 }
 
 impl Expected {
+    fn is_refused(&self) -> bool {
+        self.row.as_ref().is_some_and(|row| matches!(row.verdict, Verdict::Quarantined(_)))
+    }
+
     /// Where the ledger remembers it, if that is in this folder.
     fn place(&self, path: &FolderPath, uidvalidity: u32) -> Option<(&Row, u32)> {
         let row = self.row.as_ref()?;

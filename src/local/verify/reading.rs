@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::mail::{BODY_QUEUE, BodyEvent, BodyReceiver, Destination, Source, Wanted};
 use crate::model::failure::Result;
-use crate::model::identity::{Digest, IdentityHasher};
+use crate::model::identity::{Digest, Identity, IdentityHasher};
 
 /// Messages read with one request.
 const AT_ONCE: usize = 200;
@@ -22,6 +22,8 @@ pub(super) struct Content {
     pub(super) canonical: Digest,
     /// The subject, printable.
     pub(super) subject: Option<String>,
+    /// The Message-ID, printable.
+    pub(super) message_id: Option<String>,
 }
 
 /// Reads messages of the folder that is open at the source. Those that are gone are left out.
@@ -68,8 +70,8 @@ async fn take_in(mut bodies: BodyReceiver) -> HashMap<u64, Content> {
             BodyEvent::End { .. } => {
                 if let Some((key, hasher, identity)) = current.take() {
                     let (digest, identity) = (*hasher.finalize().as_bytes(), identity.finish());
-                    let (size, canonical, subject) = (identity.size, identity.canonical, identity.subject);
-                    contents.insert(key, Content { digest, size, canonical, subject });
+                    let Identity { size, canonical, subject, message_id, .. } = identity;
+                    contents.insert(key, Content { digest, size, canonical, subject, message_id });
                 }
             }
             BodyEvent::Missing { .. } | BodyEvent::Held { .. } => {}

@@ -1,13 +1,13 @@
 //! An IMAP mailbox that mail is written to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::append::append_bodies;
 use super::bodies::{WantedUid, fetch_bodies};
-use super::folders::{Access, Row, list_messages_from, open_folder, status_folder};
+use super::folders::{Access, Row, list_messages_from, open_folder, status_folder, status_folders};
 use super::names::{Spelling, encode_utf7, quote};
 use super::session::Session;
 use super::survey::survey_mailbox;
@@ -203,6 +203,12 @@ impl Destination for ImapDestination {
     async fn status(&mut self, path: &FolderPath) -> Result<FolderState> {
         let wire = self.wire(path);
         status_folder(&mut self.session, &wire).await.at(|| path.to_string())
+    }
+
+    async fn states(&mut self, paths: &[FolderPath]) -> Result<HashMap<FolderPath, FolderState>> {
+        let names: Vec<Vec<u8>> = paths.iter().map(|path| self.wire(path).into_bytes()).collect();
+        let told = status_folders(&mut self.session, &names).await?;
+        Ok(paths.iter().cloned().zip(told).filter_map(|(path, state)| Some((path, state?))).collect())
     }
 
     async fn list_from(&mut self, from: u32) -> Result<Vec<Present>> {

@@ -1,6 +1,6 @@
 //! What both sides of a migration ask of one folder: to open it, how it stands, and which messages are in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::command::{Ask, Command};
 use super::labels::{ATTRIBUTE, EXTENSION, Spelled, read_labels};
@@ -211,6 +211,42 @@ pub async fn count_messages(session: &mut Session, wire_name: &[u8]) -> Result<O
     });
     ended.await?;
     Ok(messages)
+}
+
+/// Asks for the states of folders that need not be open, all in one flight; `None` where the server refuses it.
+///
+/// # Errors
+/// Those of the session.
+pub async fn status_folders(
+    session: &mut Session,
+    wire_names: &[Vec<u8>],
+) -> Result<Vec<Option<FolderState>>> {
+    let modseq = if keeps_modseq(session) { " HIGHESTMODSEQ" } else { "" };
+    let items = format!(" (MESSAGES UIDNEXT UIDVALIDITY{modseq})");
+    let ask = |name: &Vec<u8>| Ask::new(Command::new("STATUS ").name(name).then(&items));
+    let asks: Vec<Ask> = wire_names.iter().map(ask).collect();
+    let mut told: Vec<Option<FolderState>> = vec![None; asks.len()];
+    // A server may carry out several at once, so each line is taken by the name in it.
+    let at_name: HashMap<&[u8], usize> =
+        wire_names.iter().enumerate().map(|(at, name)| (name.as_slice(), at)).collect();
+    let ended = session
+        .ask_all(&asks, |_, line| {
+            let (word, rest) = split_word(line);
+            if word.eq_ignore_ascii_case(b"STATUS")
+                && let Ok(Some((name, state))) = read_status(rest)
+                && let Some(at) = at_name.get(name.as_slice())
+            {
+                told[*at] = Some(state);
+            }
+            Ok(())
+        })
+        .await?;
+    for failure in ended.into_iter().filter_map(Result::err) {
+        if !failure.leaves_the_session() {
+            return Err(failure);
+        }
+    }
+    Ok(told)
 }
 
 /// Reads `name (MESSAGES 3 UIDNEXT 4 ...)`, what follows the word STATUS.

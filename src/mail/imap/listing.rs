@@ -267,6 +267,11 @@ pub async fn open_changed(
         // Where it is refused, or the session ends at it, the whole folder is listed.
         asks.push(Ask::new(changed).or_without(CHANGEDSINCE, "NOOP").following());
     }
+    if !since.sample.is_empty() {
+        // The modseq of a server that numbers its messages anew need not show it.
+        let sample = write_number_set(&since.sample);
+        asks.push(Ask::new(format!("UID FETCH {sample} (UID FLAGS INTERNALDATE RFC822.SIZE)")).following());
+    }
     asks.push(Ask::new(list_messages_command(session, since.uidnext, None)).following());
     let mut state = FolderState::default();
     let mut progress = Progress::default();
@@ -323,6 +328,8 @@ pub async fn open_changed(
     // UIDs that were given and are not listed may be those of messages that are gone again, or that were not shown.
     let next = fresh.last().map_or(since.uidnext, |row| row.uid.saturating_add(1));
     let told_all = state.uidnext.is_none_or(|uidnext| uidnext == next);
+    let shown: BTreeSet<u32> = known.iter().map(|row| row.uid).collect();
+    let told_all = told_all && since.sample.iter().all(|uid| shown.contains(uid));
     if told_all && u64::from(exists) == since.known + fresh.len() as u64 {
         return Ok((state, Some(Changed { fresh, flags, known, present: None })));
     }

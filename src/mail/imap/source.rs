@@ -12,7 +12,7 @@ use super::bodies::{WantedUid, fetch_bodies};
 use super::command::Ask;
 use super::folders::{
     Access, Parts, Row, ask_to_open, check_count, check_opened, count_messages, keeps_modseq,
-    list_messages_command, open_folder, read_opened,
+    list_messages_command, open_folder, read_opened, status_folders,
 };
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
 use super::listing::{
@@ -263,6 +263,13 @@ impl Source for ImapSource {
         let (known, survey) = learn(&mut self.session, &self.rule).await?;
         self.known = known;
         Ok(survey)
+    }
+
+    async fn states(&mut self, folders: &[&Folder]) -> Result<HashMap<FolderPath, FolderState>> {
+        let names: Vec<Vec<u8>> = folders.iter().map(|folder| folder.wire_name.clone()).collect();
+        let told = status_folders(&mut self.session, &names).await?;
+        let paths = folders.iter().map(|folder| folder.path.clone());
+        Ok(paths.zip(told).filter_map(|(path, state)| Some((path, state?))).collect())
     }
 
     async fn open(&mut self, folder: &Folder) -> Result<FolderState> {

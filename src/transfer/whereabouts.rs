@@ -1,0 +1,407 @@
+//! Which folder of the source is which: a name may stand for another folder than when it was carried. Folders are renamed,
+//! swapped, given the name of one that is gone, or made anew under a name that was just freed. They are told apart by their
+//! UIDVALIDITY and by the UIDs, dates and sizes of their messages; where the UIDVALIDITY is another one, by dates and sizes.
+//!
+//! Nothing is listed for it unless a folder came, went, or stands otherwise than a folder of its history can.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::Rules;
+use super::atlas::Atlas;
+use crate::ledger::{Cursor, Ledger, Renaming, Row};
+use crate::mail::{Folder, FolderState, Listing, Source, Survey};
+use crate::model::failure::Result;
+use crate::model::folder::FolderPath;
+use crate::model::message::Locator;
+use crate::model::protocol::Protocol;
+
+/// The most messages of a folder that was carried by which it is recognised.
+const COMPARED_MAX: usize = 1000;
+
+/// Where the folders are that were carried.
+#[derive(Debug, Default)]
+pub(super) struct Whereabouts {
+    /// Folders that are called differently now, each with the name that it had; a folder before what is below it.
+    pub(super) renamed: Vec<Renaming>,
+    /// Folders whose names stand for something that was never carried, though their numbers may be as they were: their
+    /// messages must be held against what is known, each of them.
+    pub(super) unsure: Vec<FolderPath>,
+}
+
+/// What is known of one folder beside its name.
+#[derive(Debug, Clone, Copy)]
+struct Standing<'a> {
+    /// How far it was carried, if it was.
+    cursor: Option<&'a Cursor>,
+    /// How the folder of this name stands now, if there is one and it tells.
+    state: Option<&'a FolderState>,
+    /// Whether the source lists the name.
+    listed: bool,
+    /// Whether anything of this name was carried.
+    known: bool,
+}
+
+impl Standing<'_> {
+    fn is_vanished(&self) -> bool {
+        self.known && !self.listed
+    }
+
+    fn is_new(&self) -> bool {
+        self.listed && !self.known
+    }
+
+    /// Whether this name cannot stand for the folder any more that it stood for.
+    fn is_another(&self) -> bool {
+        self.cursor.zip(self.state).is_some_and(|(cursor, state)| !could_be(cursor, state))
+    }
+
+    fn has_other_uids(&self) -> bool {
+        self.cursor.zip(self.state).is_some_and(|(cursor, state)| cursor.uidvalidity != state.uidvalidity)
+    }
+
+    fn has_changed(&self) -> bool {
+        self.cursor.zip(self.state).is_some_and(|(cursor, state)| {
+            cursor.uidvalidity != state.uidvalidity
+                || cursor.uidnext != state.uidnext
+                || cursor.messages != state.messages
+                || cursor.highest_modseq != state.highest_modseq
+        })
+    }
+
+    /// Whether the folder that had this name may have that one now.
+    fn may_be_at(&self, other: &Self) -> bool {
+        let Some(state) = other.state else { return false };
+        let uids_are_void =
+            (self.is_vanished() || self.has_other_uids()) && (other.is_new() || other.has_other_uids());
+        uids_are_void || self.cursor.is_some_and(|cursor| could_be(cursor, state))
+    }
+}
+
+/// Whether a folder may be the one that was carried so far.
+fn could_be(cursor: &Cursor, state: &FolderState) -> bool {
+    cursor.uidvalidity == state.uidvalidity
+        && cursor.uidnext.zip(state.uidnext).is_none_or(|(carried, now)| now >= carried)
+}
+
+/// The names that may stand for other folders now, or whose folders may be elsewhere. A folder that grew is not among them
+/// unless there is another name that it could have, which is not simply that of a folder that grew as well.
+fn find_doubtful<'a>(standings: &BTreeMap<&'a FolderPath, Standing<'_>>) -> BTreeSet<&'a FolderPath> {
+    let (gone, new): (Vec<_>, Vec<_>) = (
+        standings.values().filter(|one| one.is_vanished()).collect(),
+        standings.values().filter(|one| one.is_new()).collect(),
+    );
+    let may_move = |one: &Standing<'_>| {
+        one.known && one.listed && (one.has_changed() || new.iter().any(|new| one.may_be_at(new)))
+    };
+    let mut doubtful: BTreeSet<&FolderPath> =
+        standings.iter().filter(|(_, one)| may_move(one)).map(|(path, _)| *path).collect();
+    loop {
+        let stays = |path: &&&FolderPath| {
+            let one = &standings[**path];
+            let others = || doubtful.iter().filter(|other| *other != *path).map(|other| &standings[*other]);
+            let another = one.is_another();
+            let moves = others().any(|other| one.may_be_at(other) || another && other.may_be_at(one));
+            !moves
+                && !new.iter().any(|new| one.may_be_at(new))
+                && !gone.iter().any(|gone| gone.may_be_at(one))
+        };
+        let stay: Vec<&FolderPath> = doubtful.iter().filter(stays).copied().collect();
+        if stay.is_empty() {
+            break;
+        }
+        doubtful.retain(|path| !stay.contains(path));
+    }
+    let is_met = |one: &Standing<'_>| {
+        one.is_new()
+            && standings
+                .iter()
+                .any(|(path, other)| (other.is_vanished() || doubtful.contains(path)) && other.may_be_at(one))
+    };
+    let met: Vec<&FolderPath> =
+        standings.iter().filter(|(_, one)| is_met(one)).map(|(path, _)| *path).collect();
+    doubtful.extend(met);
+    if !doubtful.is_empty() {
+        doubtful.extend(standings.iter().filter(|(_, one)| one.is_vanished()).map(|(path, _)| *path));
+    }
+    doubtful
+}
+
+/// Finds out where the folders are that were carried.
+///
+/// # Errors
+/// Those of the session and of the ledger.
+pub(super) async fn find_whereabouts(
+    source: &mut dyn Source,
+    sources: &Survey,
+    rules: &Rules,
+    atlas: &Atlas,
+    ledger: &dyn Ledger,
+    cursors: &HashMap<FolderPath, Cursor>,
+) -> Result<Whereabouts> {
+    let known: BTreeSet<&FolderPath> = cursors
+        .keys()
+        .chain(atlas.places().map(|place| &place.source))
+        .filter(|path| !path.is_inbox())
+        .collect();
+    if known.is_empty() {
+        return Ok(Whereabouts::default());
+    }
+    let is_ours = |folder: &&Folder| {
+        folder.selectable && !folder.path.is_inbox() && !rules.exclude.is_match(folder.path.to_string())
+    };
+    let folders: BTreeMap<&FolderPath, &Folder> =
+        sources.folders.iter().filter(is_ours).map(|folder| (&folder.path, folder)).collect();
+    let listed: BTreeSet<&FolderPath> =
+        sources.folders.iter().filter(|folder| folder.selectable).map(|folder| &folder.path).collect();
+    let told = ask_states(source, sources, &folders, &known, cursors).await?;
+    let mut standings: BTreeMap<&FolderPath, Standing<'_>> = BTreeMap::new();
+    for path in known.iter().copied().chain(folders.keys().copied()) {
+        let standing = Standing {
+            cursor: cursors.get(path),
+            state: sources.states.get(path).or_else(|| told.get(path)),
+            listed: listed.contains(path),
+            known: known.contains(path),
+        };
+        if !standing.listed || folders.contains_key(path) {
+            standings.insert(path, standing);
+        }
+    }
+    let mut doubtful = find_doubtful(&standings);
+    if sources.homes.is_some() {
+        // Where folders are labels, a message is listed in one of them by a rule, and not in what shows it.
+        doubtful.retain(|path| standings[path].is_vanished() || standings[path].is_new());
+    }
+    let mut carried: BTreeMap<&FolderPath, Vec<Row>> = BTreeMap::new();
+    let protocol = source.facts().endpoint.protocol;
+    for path in doubtful.iter().copied().filter(|path| standings[path].known) {
+        carried.insert(path, read_rows(ledger, protocol, path, cursors.get(path)).await?);
+    }
+    let mut found: Vec<(Likeness, &FolderPath, &FolderPath)> = Vec::new();
+    for to in doubtful.iter().copied().filter(|path| standings[path].listed) {
+        let Some(folder) = folders.get(to) else { continue };
+        if standings[to].is_new() && !ledger.rows(to).await?.is_empty() {
+            continue;
+        }
+        let Some(state) = standings[to].state else { continue };
+        let page = match list_first(source, folder, state).await {
+            Ok(page) => page,
+            // Its own pass names it.
+            Err(failure) if failure.leaves_the_session() => continue,
+            Err(failure) => return Err(failure),
+        };
+        for (from, rows) in &carried {
+            let before = &standings[from];
+            if *from == to || before.may_be_at(&standings[to]) {
+                let likeness = compare(rows, before.cursor, state, &page);
+                found.extend(likeness.map(|likeness| (likeness, *from, to)));
+            }
+        }
+    }
+    Ok(settle(found, &doubtful, &standings))
+}
+
+/// Gives each folder that was carried the name under which it is found best; of equals, its own.
+fn settle(
+    mut found: Vec<(Likeness, &FolderPath, &FolderPath)>,
+    doubtful: &BTreeSet<&FolderPath>,
+    standings: &BTreeMap<&FolderPath, Standing<'_>>,
+) -> Whereabouts {
+    found.sort_by_key(|(likeness, from, to)| std::cmp::Reverse((*likeness, from == to)));
+    let (mut placed, mut taken) = (BTreeSet::new(), BTreeSet::new());
+    let mut whereabouts = Whereabouts::default();
+    for (likeness, from, to) in &found {
+        // An empty folder shows nothing but its numbers, and two of equal numbers cannot be told apart.
+        let alike = |other: &&(Likeness, &FolderPath, &FolderPath)| {
+            other.0 == *likeness && (other.1 == *from) != (other.2 == *to)
+        };
+        if *likeness == Likeness::EMPTY && from != to && found.iter().any(|other| alike(&other)) {
+            continue;
+        }
+        if placed.contains(from) || taken.contains(to) {
+            continue;
+        }
+        placed.insert(*from);
+        taken.insert(*to);
+        if from != to {
+            whereabouts.renamed.push(Renaming { from: (*from).clone(), to: (*to).clone() });
+        }
+    }
+    let is_unsure = |path: &&FolderPath| {
+        standings[*path].cursor.is_some()
+            && standings[*path].listed
+            && !placed.contains(*path)
+            && !taken.contains(*path)
+    };
+    whereabouts.unsure = doubtful.iter().copied().filter(is_unsure).cloned().collect();
+    whereabouts.renamed.sort_by_key(|renaming| renaming.from.names().len());
+    whereabouts
+}
+
+/// How folders stand of which the list of folders did not tell it, where it matters: nothing can have moved among less than
+/// two names.
+async fn ask_states(
+    source: &mut dyn Source,
+    sources: &Survey,
+    folders: &BTreeMap<&FolderPath, &Folder>,
+    known: &BTreeSet<&FolderPath>,
+    cursors: &HashMap<FolderPath, Cursor>,
+) -> Result<HashMap<FolderPath, FolderState>> {
+    let matters = |path: &FolderPath| !known.contains(path) || cursors.contains_key(path);
+    let lacking: Vec<&Folder> = folders
+        .values()
+        .copied()
+        .filter(|folder| !sources.states.contains_key(&folder.path) && matters(&folder.path))
+        .collect();
+    let vanished = known.iter().any(|path| !folders.contains_key(path));
+    if lacking.is_empty() || !vanished && folders.len() < 2 || sources.homes.is_some() && !vanished {
+        return Ok(HashMap::new());
+    }
+    source.states(&lacking).await
+}
+
+/// What is known of the messages of a folder that was carried.
+async fn read_rows(
+    ledger: &dyn Ledger,
+    protocol: Protocol,
+    path: &FolderPath,
+    cursor: Option<&Cursor>,
+) -> Result<Vec<Row>> {
+    let Some(cursor) = cursor else { return ledger.rows(path).await };
+    let space = crate::ledger::Space { folder: path.clone(), protocol, uidvalidity: cursor.uidvalidity };
+    ledger.rows_in(&space, None, None, COMPARED_MAX).await
+}
+
+/// The first page of a folder; that of a large one is enough.
+async fn list_first(source: &mut dyn Source, folder: &Folder, state: &FolderState) -> Result<Listing> {
+    if state.messages == Some(0) {
+        return Ok(Listing { messages: Vec::new(), next: None, unlisted: 0 });
+    }
+    source.open(folder).await?;
+    source.list(None).await
+}
+
+/// How like a folder is to one that was carried: by its UIDs before by dates and sizes alone, and by how many messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Likeness {
+    by_uid: bool,
+    same: usize,
+}
+
+impl Likeness {
+    /// Two folders without messages whose numbers are the same.
+    const EMPTY: Self = Self { by_uid: true, same: 0 };
+}
+
+/// Whether a folder may be one that was carried, by its first page.
+fn compare(rows: &[Row], cursor: Option<&Cursor>, state: &FolderState, page: &Listing) -> Option<Likeness> {
+    let keeps_uids = cursor.is_none_or(|cursor| could_be(cursor, state));
+    if page.messages.is_empty() {
+        let same_numbers = cursor.is_some_and(|c| c.uidnext.is_some() && c.uidnext == state.uidnext);
+        return (keeps_uids && same_numbers && rows.iter().all(|row| row.gone)).then_some(Likeness::EMPTY);
+    }
+    let is_on_page = |row: &&Row| match (&row.locator, &page.next) {
+        (Locator::Imap { uid, .. }, Some(Locator::Imap { uid: last, .. })) => uid <= last,
+        _ => true,
+    };
+    let rows: Vec<&Row> = rows.iter().filter(|row| !row.gone).filter(is_on_page).collect();
+    let enough = |same: usize| same > 0 && 2 * same >= rows.len().min(page.messages.len());
+    if keeps_uids {
+        let mut now = HashMap::new();
+        for message in &page.messages {
+            if let Locator::Imap { uidvalidity, uid, .. } = message.locator {
+                now.insert((uidvalidity, uid), message);
+            }
+        }
+        let (mut common, mut same) = (0, 0);
+        for row in &rows {
+            let Locator::Imap { uidvalidity, uid, .. } = row.locator else { continue };
+            let Some(message) = now.get(&(uidvalidity, uid)) else { continue };
+            common += 1;
+            // What a server announces need not be what it hands out.
+            let same_size =
+                row.announced.map_or(row.known.is_some() || row.size == message.size, |announced| {
+                    announced == message.size
+                });
+            same += usize::from(message.date == row.date && same_size);
+        }
+        return (same == common && enough(same)).then_some(Likeness { by_uid: true, same });
+    }
+    let mut there: HashMap<(i64, u64), usize> = HashMap::new();
+    for message in &page.messages {
+        if let Some(date) = message.date {
+            *there.entry((date.unix, message.size)).or_default() += 1;
+        }
+    }
+    let mut same = 0;
+    for row in &rows {
+        let Some(date) = row.date else { continue };
+        let size = row.announced.unwrap_or(row.size);
+        if let Some(left) = there.get_mut(&(date.unix, size)).filter(|left| **left > 0) {
+            *left -= 1;
+            same += 1;
+        }
+    }
+    enough(same).then_some(Likeness { by_uid: false, same })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(uidvalidity: u32, uidnext: u32) -> Cursor {
+        Cursor { uidvalidity, uidnext: Some(uidnext), ..Cursor::default() }
+    }
+
+    fn state(uidvalidity: u32, uidnext: u32) -> FolderState {
+        FolderState { uidvalidity, uidnext: Some(uidnext), ..FolderState::default() }
+    }
+
+    /// The names that are in doubt; each folder is given with UIDVALIDITY and UIDNEXT before and now.
+    fn doubtful(folders: &[(&str, Option<(u32, u32)>, Option<(u32, u32)>)]) -> Vec<String> {
+        let folders: Vec<(FolderPath, Option<Cursor>, Option<FolderState>)> = folders
+            .iter()
+            .map(|(name, before, now)| {
+                let before = before.map(|(uidvalidity, uidnext)| cursor(uidvalidity, uidnext));
+                (FolderPath::from_slashes(name), before, now.map(|(v, next)| state(v, next)))
+            })
+            .collect();
+        let standings = folders
+            .iter()
+            .map(|(path, cursor, state)| {
+                let (cursor, state) = (cursor.as_ref(), state.as_ref());
+                let standing = Standing { cursor, state, listed: state.is_some(), known: cursor.is_some() };
+                (path, standing)
+            })
+            .collect();
+        find_doubtful(&standings).into_iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_what_may_have_moved_is_looked_at() {
+        let none: [&str; 0] = [];
+        // Folders that grew, whatever their UIDVALIDITY.
+        assert_eq!(doubtful(&[("A", Some((1, 9)), Some((1, 9))), ("B", Some((1, 3)), Some((1, 3)))]), none);
+        assert_eq!(doubtful(&[("A", Some((1, 9)), Some((1, 12))), ("B", Some((1, 3)), Some((1, 4)))]), none);
+        assert_eq!(doubtful(&[("A", Some((5, 9)), Some((5, 12))), ("B", Some((6, 9)), Some((6, 14)))]), none);
+        // One that was made, or removed, or numbered anew, and nothing else.
+        assert_eq!(doubtful(&[("A", Some((5, 9)), Some((5, 12))), ("N", None, Some((7, 2)))]), none);
+        assert_eq!(doubtful(&[("A", Some((5, 9)), Some((5, 9))), ("B", Some((6, 2)), None)]), none);
+        assert_eq!(doubtful(&[("A", Some((5, 9)), Some((8, 12))), ("B", Some((6, 9)), Some((6, 14)))]), none);
+        // Renamed, with and without another UIDVALIDITY.
+        assert_eq!(doubtful(&[("A", Some((5, 9)), None), ("N", None, Some((5, 9)))]), ["A", "N"]);
+        assert_eq!(doubtful(&[("A", Some((5, 9)), None), ("N", None, Some((8, 9)))]), ["A", "N"]);
+        // Swapped.
+        let swapped = [("A", Some((5, 9)), Some((6, 3))), ("B", Some((6, 3)), Some((5, 9)))];
+        assert_eq!(doubtful(&swapped), ["A", "B"]);
+        let alike = [("A", Some((1, 9)), Some((1, 3))), ("B", Some((1, 3)), Some((1, 9)))];
+        assert_eq!(doubtful(&alike), ["A", "B"]);
+        // Renamed, and one of the old name made anew: the numbers of that one may even be as they were.
+        for anew in [(7, 2), (5, 9)] {
+            let reused = [("A", Some((5, 9)), Some(anew)), ("N", None, Some((5, 9)))];
+            assert_eq!(doubtful(&reused), ["A", "N"]);
+        }
+        // The name of one that was removed.
+        let taken = [("A", Some((5, 9)), Some((6, 3))), ("B", Some((6, 3)), None)];
+        assert_eq!(doubtful(&taken), ["A", "B"]);
+    }
+}

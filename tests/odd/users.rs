@@ -1,0 +1,141 @@
+//! The new mailbox is its users': what they move, rename or restore there is told as that, is not sent again, and hides nothing
+//! that is missing.
+
+use crate::support::script::store::letter;
+use crate::support::script::{Reaction, Script, Store};
+use crate::world::{World, lies_in, lying};
+
+const STATES: &str = "LIST-EXTENDED LIST-STATUS";
+
+/// Runs a pass over the standard mailbox, and lets somebody change the destination.
+fn carried(change: impl FnOnce(&mut Store)) -> (World, Script, Script) {
+    let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (5, 5, 0, 0, 0));
+    change(&mut destination.store());
+    destination.forget();
+    (world, source, destination)
+}
+
+/// Moves a letter as a mail program does.
+fn move_letter(store: &mut Store, from: &str, uid: u32, to: &str) {
+    let moved = store.folder(from).letter(uid).clone();
+    store.folder(from).remove(uid);
+    store.make(to).receive(moved.flags, moved.date, moved.bytes);
+}
+
+#[test]
+fn a_folder_that_is_renamed_and_made_anew_is_followed() {
+    for extensions in ["", STATES] {
+        for alike in [false, true] {
+            let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));
+            if !extensions.is_empty() {
+                destination.also(extensions);
+            }
+            let uidvalidity = destination.store().make("Work").uidvalidity;
+            if alike {
+                destination.store().folder("INBOX").uidvalidity = uidvalidity;
+            }
+            let world = World::imap(&source, &destination);
+            world.run().expect(0, (5, 5, 0, 0, 0));
+            {
+                let mut store = destination.store();
+                store.folder("Work").name = b"Mine".to_vec();
+                let anew = store.make("Work");
+                if alike {
+                    anew.uidvalidity = uidvalidity;
+                }
+            }
+            source.store().folder("Work").add(&[], letter("six"));
+            world.run().expect(0, (6, 6, 0, 0, 0)).expect_told("FolderGoneAtDestination");
+            let there = [("INBOX", &["one", "two", "three"][..]), ("Mine", &["four", "five", "six"])];
+            assert_eq!(lies_in(&destination), lying(&there), "{extensions}, {alike}");
+            for args in [&[][..], &["--repair"]] {
+                world.verify(args).expect(0, (6, 6, 0, 0, 0));
+            }
+            assert_eq!(lies_in(&destination), lying(&there), "{extensions}, {alike}");
+        }
+    }
+}
+
+#[test]
+fn mail_that_a_user_moved_is_found_where_it_is_and_not_sent_again() {
+    let one = |store: &mut Store| move_letter(store, "INBOX", 2, "Work");
+    let all = |store: &mut Store| (1..4).for_each(|uid| move_letter(store, "INBOX", uid, "Archive"));
+    let merged = |store: &mut Store| {
+        (1..3).for_each(|uid| move_letter(store, "Work", uid, "INBOX"));
+        store.folders.retain(|folder| folder.name != b"Work");
+    };
+    for (change, moved) in [(&one as &dyn Fn(&mut Store), 1), (&all, 3), (&merged, 2)] {
+        let (world, _source, destination) = carried(change);
+        let there = lies_in(&destination);
+        for args in [&[][..], &["--depth", "Full"], &["--repair"], &["--repair", "--depth", "Full"]] {
+            let outcome = world.verify(args);
+            outcome.expect(0, (5, 5, 0, 0, 0)).expect_told("was moved at the destination");
+            outcome.expect_told("5 identical + 0 altered + 0 missing");
+            outcome.expect_told(&format!("{moved} in another folder"));
+            assert!(!outcome.tells("no longer at the destination"), "{outcome:#?}");
+        }
+        assert_eq!((lies_in(&destination), destination.count("APPEND")), (there.clone(), 0));
+        world.run().expect(0, (5, 5, 0, 0, 0));
+        assert_eq!(lies_in(&destination), there);
+    }
+}
+
+#[test]
+fn one_of_two_alike_that_was_removed_is_missing_though_the_other_is_there() {
+    let mut store = Store::standard();
+    store.folder("Work").add(&[], letter("one"));
+    let (source, destination) = (Script::imap(store), Script::imap(Store::empty()));
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (6, 6, 0, 0, 0));
+    destination.store().folder("INBOX").remove(1);
+    assert_eq!(world.verify(&[]).expect_told("is no longer at the destination").ended.code, 22);
+    world.verify(&["--repair"]);
+    assert_eq!(lies_in(&destination)["INBOX"].len(), 3);
+    world.verify(&[]).expect(0, (6, 6, 0, 0, 0));
+}
+
+#[test]
+fn new_mail_at_the_uids_of_what_a_restored_server_lost_hides_nothing() {
+    let (world, _source, destination) = carried(|store| {
+        let folder = store.folder("INBOX");
+        for uid in [2, 3] {
+            folder.remove(uid);
+        }
+        folder.uidnext = 2;
+        for name in ["from a friend", "from another friend"] {
+            folder.add(&[], letter(name));
+        }
+    });
+    for args in [&[][..], &["--depth", "Full"]] {
+        let outcome = world.verify(args);
+        assert_eq!(outcome.expect_told("2 missing").ended.code, 22, "{outcome:#?}");
+        assert!(!outcome.tells("bytes that differ"), "{outcome:#?}");
+    }
+    world.verify(&["--repair"]);
+    let mut there = destination.store().folder("INBOX").subjects();
+    there.sort();
+    assert_eq!(there, ["from a friend", "from another friend", "one", "three", "two"]);
+    world.verify(&[]).expect(0, (5, 5, 0, 0, 0));
+}
+
+#[test]
+fn a_message_that_could_not_be_carried_keeps_a_verification_from_passing() {
+    let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));
+    destination.bend(|command| {
+        let is_two = command.verb == "APPEND" && command.has("Subject: two");
+        is_two.then(|| Reaction::no("Message contains invalid header"))
+    });
+    let world = World::imap(&source, &destination);
+    let carried = world.run();
+    assert_eq!((carried.counts.1, carried.counts.3 + carried.counts.4), (4, 1), "{carried:#?}");
+    for args in [&[][..], &["--depth", "Full"], &["--repair"]] {
+        let outcome = world.verify(args);
+        assert_eq!(outcome.ended.code, 22, "{outcome:#?}");
+        outcome.expect_told("two").expect_told("1 message could not be carried");
+    }
+    destination.straighten();
+    world.verify(&["--repair"]).expect(0, (5, 5, 0, 0, 0));
+    world.verify(&[]).expect(0, (5, 5, 0, 0, 0));
+}
