@@ -366,7 +366,8 @@ async fn search_all(session: &mut Session) -> Result<Option<Vec<u32>>> {
     if session.fails_at(SEARCH) {
         return Ok(None);
     }
-    let ask = if session.offers(ESEARCH) {
+    let brief = session.offers(ESEARCH);
+    let ask = if brief {
         Ask::new("UID SEARCH RETURN (ALL) ALL").or_without(ESEARCH, PLAINLY)
     } else {
         Ask::new(PLAINLY).or_without(SEARCH, "NOOP")
@@ -396,7 +397,7 @@ async fn search_all(session: &mut Session) -> Result<Option<Vec<u32>>> {
         Err(failure) if failure.leaves_the_session() => Ok(None),
         Err(failure) => {
             // The plain form need not cost two more sessions.
-            if session.offers(ESEARCH) {
+            if brief {
                 session.suspect(SEARCH);
             }
             Err(failure)
