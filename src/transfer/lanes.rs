@@ -357,6 +357,7 @@ impl Pass<'_> {
                 halt,
                 outcome: &mut carried.outcome,
                 keywords_lost: &mut carried.keywords_lost,
+                letters: std::collections::HashMap::new(),
                 tallies: &mut carried.tallies,
             };
             match Box::pin(pass.run(&barrier)).await {

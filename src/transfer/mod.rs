@@ -28,6 +28,7 @@ pub mod progress;
 pub mod recognise;
 mod refusals;
 pub mod settle;
+mod unseen;
 pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

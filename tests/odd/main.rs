@@ -26,4 +26,5 @@ mod plain;
 mod pop3;
 mod refusals;
 mod sessions;
+mod storing;
 mod world;
