@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::folder::{FolderPass, settled};
 use super::pipeline::Passed;
-use super::verify::{explain_difference, is_same_letter, read_identities};
+use super::verify::{explain_difference, read_identities};
 use crate::ledger::{NAMED_FROM, Row, RowId, Settled, Space};
 use crate::mail::{FolderState, Present};
 use crate::model::failure::{FailureCode, Result, Side};
@@ -100,7 +100,7 @@ impl FolderPass<'_> {
         }
         let state =
             self.destination.open(&folder).await.map_err(|failure| failure.side(Side::Destination))?;
-        let found = self.find_in(&folder, state.uidvalidity, taken, unseen, &is_same_letter).await?;
+        let found = self.find_in(&folder, state.uidvalidity, taken, unseen).await?;
         let settled_now = found.into_iter().map(|found| {
             let verdict = explain_difference(&found.passed, &found.identity)
                 .map_or(Verdict::Delivered, Verdict::DeliveredAltered);
@@ -116,11 +116,6 @@ impl FolderPass<'_> {
         }
         let own = self.plan.destination.clone();
         let listed = self.destination.list_folders().await.map_err(|failure| failure.side(Side::Destination));
-        // Many messages are like another in one thing or the other; here they must be what was sent.
-        let is_it = |sent: &Passed, there: &Identity, date: Option<InternalDate>| {
-            let by_id = sent.known.message_id.is_some() && sent.known.message_id == there.message_id;
-            sent.letter.is_some() && sent.letter == there.letter || by_id && is_of(sent, date)
-        };
         for other in listed?.into_iter().filter(|folder| folder.selectable && folder.path != own) {
             if unseen.is_empty() {
                 break;
@@ -131,7 +126,7 @@ impl FolderPass<'_> {
                 Err(failure) if failure.leaves_the_session() => continue,
                 Err(failure) => return Err(failure.side(Side::Destination)),
             };
-            let found = self.find_in(&other.path, state.uidvalidity, BTreeSet::new(), unseen, &is_it).await?;
+            let found = self.find_in(&other.path, state.uidvalidity, BTreeSet::new(), unseen).await?;
             let settled_now: Vec<Settled> = found
                 .into_iter()
                 .map(|found| {
@@ -152,7 +147,6 @@ impl FolderPass<'_> {
         uidvalidity: u32,
         mut taken: BTreeSet<u32>,
         unseen: &mut Unseen,
-        is_it: Likeness<'_>,
     ) -> Result<Vec<Found>> {
         taken.extend(self.ledger.claimed(folder, uidvalidity).await?);
         let sizes: HashSet<u64> = unseen.values().map(|passed| passed.size).collect();
@@ -179,7 +173,7 @@ impl FolderPass<'_> {
         let as_sent = |sent: &Passed, there: &Identity, _: Option<InternalDate>| {
             sent.known.canonical == there.canonical
         };
-        let rounds: [Likeness<'_>; 2] = [&as_sent, is_it];
+        let rounds: [Likeness<'_>; 2] = [&as_sent, &is_altered];
         for is_like in rounds {
             // In the order in which they were sent, which is that of their UIDs.
             let mut rows: Vec<RowId> = unseen.keys().copied().collect();
@@ -260,7 +254,10 @@ fn passed_of(row: Row) -> Option<Passed> {
     Some(Passed { known, letter: None, size: row.size, date: row.date, hazards, asks_receipt: false })
 }
 
-/// Whether a message has this arrival date.
-fn is_of(sent: &Passed, date: Option<InternalDate>) -> bool {
-    sent.date.zip(date).is_some_and(|(sent, there)| sent.unix == there.unix)
+/// Whether a message is one that the destination changed. Among all that lies there many are like another in one thing: so
+/// more is asked than of what arrived just now.
+fn is_altered(sent: &Passed, there: &Identity, date: Option<InternalDate>) -> bool {
+    let is_of_then = sent.date.zip(date).is_some_and(|(sent, there)| sent.unix == there.unix);
+    let by_id = sent.known.message_id.is_some() && sent.known.message_id == there.message_id;
+    sent.letter.is_some() && sent.letter == there.letter || by_id && is_of_then
 }
