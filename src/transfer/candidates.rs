@@ -1,12 +1,16 @@
 //! Messages that may be recognised instead of sent: what lies at the destination already, and what was carried under
 //! another name (another protocol, another UIDVALIDITY). Matching is by canonical digest and as a multiset: each candidate
 //! stands for one message only, so two identical messages stay two.
+//!
+//! A destination that adds header lines of its own makes another digest of each message. What is found in no other way is
+//! found by its letter digest and Message-ID, after all others: whatever is there as it was must be found first, so that
+//! none of two messages that differ in their headers alone is taken for the other while that one waits.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::ledger::{Known, RowId};
 use crate::model::folder::FolderPath;
-use crate::model::identity::Digest;
+use crate::model::identity::{Digest, Identity};
 use crate::model::message::{Arrival, Flags, Verdict};
 
 /// One message that a wanted message may turn out to be.
@@ -22,6 +26,10 @@ pub struct Candidate {
     pub flags: Option<Flags>,
     /// Its exact digest.
     pub exact: Digest,
+    /// Its letter digest, where it is known, of a message that this ledger did not send.
+    pub letter: Option<Digest>,
+    /// Its Message-ID.
+    pub message_id: Option<String>,
 }
 
 /// A multiset of candidates by canonical digest.
@@ -29,6 +37,10 @@ pub struct Candidate {
 pub struct Candidates {
     by_canonical: HashMap<Digest, VecDeque<Candidate>>,
     left: usize,
+    /// The canonical digests of those with a letter digest, by that.
+    by_letter: HashMap<Digest, BTreeSet<Digest>>,
+    /// Whether all were looked for that are there as they were.
+    late: bool,
     /// For a folder that only shows messages: how many of each the other folders hold.
     shown: Option<HashMap<Digest, u32>>,
 }
@@ -36,6 +48,9 @@ pub struct Candidates {
 impl Candidates {
     /// Adds one.
     pub fn add(&mut self, canonical: Digest, candidate: Candidate) {
+        if let Some(letter) = candidate.letter {
+            self.by_letter.entry(letter).or_default().insert(canonical);
+        }
         self.by_canonical.entry(canonical).or_default().push_back(candidate);
         self.left += 1;
     }
@@ -69,6 +84,36 @@ impl Candidates {
         Some(taken)
     }
 
+    /// From now on messages are also found that are not there as they were.
+    pub fn come_late(&mut self) {
+        self.late = true;
+    }
+
+    /// Whether a message may be there with another header, and it is too early to say.
+    pub fn may_come_late(&self, identity: &Identity) -> bool {
+        !self.late && self.find_letter(identity).is_some()
+    }
+
+    /// Takes a candidate that is the same letter with another header, once it is late enough.
+    pub fn take_letter(&mut self, identity: &Identity) -> Option<Candidate> {
+        let (canonical, at) = self.find_letter(identity).filter(|_| self.late)?;
+        let taken = self.by_canonical.get_mut(&canonical)?.remove(at)?;
+        self.left -= 1;
+        Some(taken)
+    }
+
+    fn find_letter(&self, identity: &Identity) -> Option<(Digest, usize)> {
+        let letter = identity.letter?;
+        // The destination may have given it a Message-ID, and gives none another.
+        let is_it = |candidate: &Candidate| {
+            candidate.letter == Some(letter)
+                && (identity.message_id.is_none() || identity.message_id == candidate.message_id)
+        };
+        self.by_letter.get(&letter)?.iter().find_map(|canonical| {
+            Some((*canonical, self.by_canonical.get(canonical)?.iter().position(is_it)?))
+        })
+    }
+
     /// Rows that nothing was recognised as.
     pub fn into_rows(self) -> impl Iterator<Item = RowId> {
         self.by_canonical.into_values().flatten().filter_map(|candidate| candidate.row)
@@ -78,6 +123,7 @@ impl Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::identity::IdentityHasher;
 
     fn known(exact: u8, canonical: u8) -> Known {
         Known {
@@ -98,6 +144,8 @@ mod tests {
                 verdict: Verdict::Delivered,
                 flags: None,
                 exact: Digest([exact; 32]),
+                letter: None,
+                message_id: None,
             };
             candidates.add(Digest([9; 32]), candidate);
         }
@@ -105,5 +153,46 @@ mod tests {
         assert_eq!(candidates.take(&known(2, 9)).unwrap().row, Some(7), "our own before a foreign one");
         assert_eq!(candidates.take(&known(2, 9)).unwrap().row, None);
         assert!(candidates.take(&known(2, 9)).is_none() && candidates.is_empty());
+    }
+
+    fn identity(message: &str) -> Identity {
+        let mut hasher = IdentityHasher::new();
+        hasher.update(message.as_bytes());
+        hasher.finish()
+    }
+
+    fn lying(message: &str) -> (Digest, Candidate) {
+        let identity = identity(message);
+        let candidate = Candidate {
+            row: None,
+            destination: None,
+            verdict: Verdict::Delivered,
+            flags: None,
+            exact: identity.exact,
+            letter: identity.letter,
+            message_id: identity.message_id,
+        };
+        (identity.canonical, candidate)
+    }
+
+    #[test]
+    fn a_letter_with_another_header_is_found_late_and_once_for_each_that_lies_there() {
+        let letter = |head: &str| {
+            format!("{head}From: a\r\nDate: Thu, 7 Mar 2019 08:15:42 +0100\r\nSubject: s\r\n\r\nx\r\n")
+        };
+        let mut candidates = Candidates::default();
+        for head in ["Message-ID: <1@a>\r\nX-Server: seen\r\n", "Message-ID: <made@b>\r\n"] {
+            let (canonical, candidate) = lying(&letter(head));
+            candidates.add(canonical, candidate);
+        }
+        let sent = identity(&letter("Message-ID: <1@a>\r\n"));
+        assert!(candidates.may_come_late(&sent) && candidates.take_letter(&sent).is_none(), "too early");
+        candidates.come_late();
+        assert!(candidates.take_letter(&identity(&letter("Message-ID: <2@a>\r\n"))).is_none());
+        assert!(candidates.take_letter(&identity(&letter("").replace("x\r\n", "y\r\n"))).is_none());
+        assert!(candidates.take_letter(&sent).is_some() && candidates.take_letter(&sent).is_none());
+        let without = identity(&letter(""));
+        assert_eq!(candidates.take_letter(&without).unwrap().message_id.as_deref(), Some("made@b"));
+        assert!(candidates.take_letter(&without).is_none() && candidates.is_empty());
     }
 }

@@ -12,6 +12,7 @@ use super::folder::{FolderPass, keep_flags, settled};
 use super::listing::ROWS_AT_ONCE;
 use super::pipeline::{Copied, Sending, Work, copy_window};
 use super::refusals::{IN_A_ROW, Left};
+use super::unseen::{self, Unseen, is_given_up};
 use crate::ledger::{ALONE_FROM, NAMED_FROM, Refused, Row, RowId, Settled, Space};
 use crate::mail::{FolderState, Listed};
 use crate::model::failure::{Class, Failure, FailureCode, Result, Side, Spoils};
@@ -41,9 +42,15 @@ struct Carrying<'a> {
     /// How many were refused one after another, each alone in its window, for no reason of their own.
     in_a_row: usize,
     /// Why messages are left for the next pass, where any are.
-    put_off: Option<Failure>,
+    why_left: Option<Failure>,
     /// Whether the destination takes no more into this folder for now.
     ended: bool,
+    /// Messages that may be at the destination with another header.
+    put_off: Vec<Work>,
+    /// Messages that the destination said that it stored and does not list.
+    unseen: Unseen,
+    /// The intents of those, which stay open until they are seen: a copy may come late.
+    unproven: Vec<(i64, Vec<RowId>)>,
 }
 
 impl FolderPass<'_> {
@@ -66,8 +73,11 @@ impl FolderPass<'_> {
             refused: HashSet::new(),
             again: HashSet::new(),
             in_a_row: 0,
-            put_off: None,
+            why_left: None,
             ended: false,
+            put_off: Vec::new(),
+            unseen: Unseen::new(),
+            unproven: Vec::new(),
         };
         let mut suspects: Vec<Work> = Vec::new();
         if let Some(most) = self.rules.most_per_folder {
@@ -92,10 +102,22 @@ impl FolderPass<'_> {
         for window in alone.chunks(1) {
             self.carry_window(window, &mut carrying, candidates, changes).await?;
         }
+        candidates.come_late();
+        let put_off = std::mem::take(&mut carrying.put_off);
+        self.progress.expect(put_off.len() as u64, put_off.iter().map(|work| work.listed.size).sum());
+        for window in windows(&put_off) {
+            self.carry_window(window, &mut carrying, candidates, changes).await?;
+        }
         if !self.rules.leave_refused {
             self.carry_refused(&mut carrying, candidates, changes).await?;
         }
-        Ok(carrying.put_off)
+        let unseen = self.await_unseen(carrying.unseen, arrived).await?;
+        for (intent, rows) in carrying.unproven {
+            if !rows.iter().any(|row| unseen.contains_key(row)) {
+                self.ledger.settle(&[], Some(intent)).await?;
+            }
+        }
+        Ok(carrying.why_left)
     }
 
     /// Carries the ordinary ones of some rows, and puts the others aside.
@@ -133,7 +155,7 @@ impl FolderPass<'_> {
             let rows = self.ledger.refused(carrying.space, after, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.id;
-            for row in rows.into_iter().filter(|row| !still_holds(row, limit)) {
+            for row in rows.into_iter().filter(|row| !still_holds(row, limit) && !is_given_up(row)) {
                 if carrying.ended {
                     return Ok(());
                 }
@@ -210,12 +232,19 @@ impl FolderPass<'_> {
             leave_in_doubt(&mut copied);
         }
         self.note_window(window, &copied, changes, &kept, arrived);
-        let ended = (copied.all_answered && seen).then_some(intent);
+        carrying.put_off.extend(window.iter().filter(|work| copied.put_off.contains(&work.row)).cloned());
+        let unseen = take_unseen(window, &mut copied);
+        let ended = (copied.all_answered && seen && unseen.is_empty()).then_some(intent);
         self.ledger.settle(&copied.settled, ended).await?;
         if self.rules.neighbours.own.is_some() {
             alias::note_sent(self.ledger, &copied, carrying.doubtful).await?;
         }
         carrying.refused.extend(copied.settled.iter().filter(|s| is_refused(s)).map(|s| s.id));
+        self.ledger.add_attempts(&unseen.keys().copied().collect::<Vec<_>>(), 1).await?;
+        if !unseen.is_empty() {
+            carrying.unproven.push((intent, unseen.keys().copied().collect()));
+        }
+        carrying.unseen.extend(unseen);
         self.ledger.mark_gone(&copied.vanished).await?;
         if let Some(failure) = failure {
             self.count_attempts(window, &copied, &failure).await?;
@@ -263,7 +292,7 @@ impl FolderPass<'_> {
         if stops {
             return Err(failure);
         }
-        carrying.put_off.get_or_insert(failure);
+        carrying.why_left.get_or_insert(failure);
         Ok(())
     }
 
@@ -397,6 +426,17 @@ impl Carrying<'_> {
 /// again.
 fn still_holds(row: &Row, limit: Option<u64>) -> bool {
     row.refused.code == Some(FailureCode::TooLarge) && limit.is_some_and(|limit| row.size > limit)
+}
+
+/// What of a window the destination said that it stored and does not list.
+fn take_unseen(window: &[Work], copied: &mut Copied) -> Unseen {
+    let mut unseen = Unseen::new();
+    for settled in copied.settled.iter_mut().filter(|s| s.refused.code == Some(FailureCode::NotSeen)) {
+        let attempts = window.iter().find(|work| work.row == settled.id).map_or(0, |work| work.attempts);
+        settled.verdict = Verdict::Quarantined(unseen::reason(attempts));
+        unseen.extend(copied.passed.get(&settled.id).map(|passed| (settled.id, passed.clone())));
+    }
+    unseen
 }
 
 /// Nobody saw these arrivals: they wait, with the places at which the destination says that they are.

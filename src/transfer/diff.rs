@@ -4,16 +4,16 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::ledger::{Row, RowId};
 use crate::mail::Listed;
-use crate::model::message::{Flags, Locator, Verdict};
+use crate::model::folder::FolderPath;
+use crate::model::message::{Arrival, Flags, Locator, Verdict};
 
 /// A message whose flags at the source are not those that were carried over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlagChange {
     /// The row's number.
     pub row: RowId,
-    /// The message's UID in the destination folder and that folder's UIDVALIDITY, as the ledger had them; `None` where they
-    /// were learned later.
-    pub at: Option<(u32, u32)>,
+    /// Where the message is at the destination, as the ledger had it; `None` where that was learned later.
+    pub at: Option<(FolderPath, Arrival)>,
     /// Flags that are new at the source.
     pub add: Flags,
     /// Flags that are gone at the source.
@@ -26,7 +26,7 @@ impl FlagChange {
     /// How the flags of a delivered message changed, if they did.
     pub fn of(row: &Row, now: Flags) -> Option<Self> {
         let (add, remove) = (now.minus(&row.flags), row.flags.minus(&now));
-        let at = row.destination.as_ref().map(|(_, arrival)| (arrival.uidvalidity, arrival.uid));
+        let at = row.destination.clone();
         let changed = !add.is_empty() || !remove.is_empty();
         changed.then_some(Self { row: row.id, at, add, remove, all: now })
     }

@@ -14,6 +14,7 @@ use crate::ledger::{Cursor, Ledger, NewRow, Refused, Row, RowId, Settled, Space}
 use crate::mail::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
 use crate::model::failure::{Class, Failure, Result, Side};
 use crate::model::folder::FolderPath;
+use crate::model::identity::Digest;
 use crate::model::label::LabelTally;
 use crate::model::message::{Arrival, Flags, Locator, Verdict};
 
@@ -53,6 +54,9 @@ pub struct FolderPass<'a> {
     pub outcome: &'a mut PassOutcome,
     /// Keywords that the destination does not keep, added to.
     pub keywords_lost: &'a mut BTreeSet<String>,
+    /// What is left of messages under another header (their letter digest), by their folder and UID at the destination: of
+    /// those that this pass read there.
+    pub letters: HashMap<FolderPath, HashMap<u32, Digest>>,
     /// What the list of each folder told of labels, added to.
     pub tallies: &'a mut BTreeMap<FolderPath, LabelTally>,
 }
@@ -165,8 +169,10 @@ impl FolderPass<'_> {
         let void = self.ledger.part_void(&space).await?;
         let works = self.has_work(&space).await?;
         if works || !void.is_empty() {
-            self.scan_destination(scanned, &arrived).await?;
+            let listed = self.scan_destination(scanned, &arrived).await?;
             scanned = arrived.uidnext.unwrap_or(1);
+            Box::pin(self.recall_letters(&space, &listed, &arrived)).await?;
+            Box::pin(self.seek_unseen(&space, &arrived)).await?;
         }
         let mut candidates = if works || !void.is_empty() {
             self.gather_candidates(&void, &reconciled.absent, barrier, &arrived).await?
@@ -343,11 +349,13 @@ impl FolderPass<'_> {
         arrived: &FolderState,
     ) -> Result<()> {
         // Where a message is may have been learned since its change was noticed.
-        let unplaced: Vec<RowId> = changes
-            .iter()
-            .filter(|change| change.at.is_none_or(|(uidvalidity, _)| uidvalidity != arrived.uidvalidity))
-            .map(|change| change.row)
-            .collect();
+        let here = |change: &FlagChange| {
+            let (folder, at) = change.at.as_ref()?;
+            let is_here = *folder == self.plan.destination && at.uidvalidity == arrived.uidvalidity;
+            is_here.then_some(at.uid)
+        };
+        let unplaced: Vec<RowId> =
+            changes.iter().filter(|change| here(change).is_none()).map(|change| change.row).collect();
         let mut places: HashMap<RowId, u32> = HashMap::new();
         for row in self.ledger.rows_of(&unplaced).await? {
             if let Some((folder, arrival)) = row.destination
@@ -360,10 +368,7 @@ impl FolderPass<'_> {
         let mut groups: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
         let mut saved = Vec::new();
         for change in changes {
-            let at = change.at.filter(|(uidvalidity, _)| *uidvalidity == arrived.uidvalidity);
-            let Some(uid) = at.map(|(_, uid)| uid).or_else(|| places.get(&change.row).copied()) else {
-                continue;
-            };
+            let Some(uid) = here(change).or_else(|| places.get(&change.row).copied()) else { continue };
             let add = keep_flags(&change.add, arrived.permanent_flags.as_ref());
             self.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
             groups.entry((add.to_string(), change.remove.to_string())).or_default().push(uid);

@@ -374,6 +374,7 @@ impl Pass<'_> {
                 halt,
                 outcome: &mut carried.outcome,
                 keywords_lost: &mut carried.keywords_lost,
+                letters: std::collections::HashMap::new(),
                 tallies: &mut carried.tallies,
             };
             let left = match Box::pin(pass.run(&barrier)).await {

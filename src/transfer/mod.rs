@@ -29,6 +29,7 @@ pub mod progress;
 pub mod recognise;
 mod refusals;
 pub mod settle;
+mod unseen;
 pub mod verify;
 mod whereabouts;
 

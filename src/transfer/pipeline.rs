@@ -22,8 +22,12 @@ use crate::mail::{
 };
 use crate::model::failure::{Failure, FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
-use crate::model::identity::{Hazards, Identity, IdentityHasher};
+use crate::model::identity::{Digest, Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
+
+/// The reason of messages that were found at the destination with another header than they have.
+const OTHER_HEADER: &str =
+    "it was found at the destination with other header lines; body, sender, date and subject are the same";
 
 /// One message to copy.
 #[derive(Debug, Clone)]
@@ -51,6 +55,8 @@ impl Work {
 pub struct Passed {
     /// What it is.
     pub known: Known,
+    /// Its letter digest.
+    pub letter: Option<Digest>,
     /// Its exact size in bytes.
     pub size: u64,
     /// Its line feeds without a carriage return, which some servers list as two bytes.
@@ -81,6 +87,8 @@ pub struct Copied {
     pub passed: HashMap<RowId, Passed>,
     /// Those that were recognised.
     pub recognised: Vec<Recognised>,
+    /// Messages that may be at the destination with another header: not sent, and looked for after all others.
+    pub put_off: Vec<RowId>,
     /// Messages that the source no longer has.
     pub vanished: Vec<RowId>,
     /// Messages of which the destination was given something.
@@ -101,6 +109,14 @@ pub struct Copied {
     pub failure: Option<Failure>,
     /// Messages that the destination refused and that wait.
     pub(super) left: Left,
+}
+
+impl Copied {
+    /// Whether the destination lists more than it said that it stored: it may have kept what it refused, which the next pass
+    /// recognises. To send that again in another form could double it.
+    fn holds_unsaid(&self) -> bool {
+        self.present.as_ref().is_some_and(|(_, present)| present.len() as u64 > self.sent)
+    }
 }
 
 /// How the messages of a window are sent.
@@ -136,7 +152,7 @@ pub async fn copy_window(
         let works = again.as_deref().unwrap_or(window);
         let attempt = Attempt { folder, works, forms: &forms, sending };
         refused.extend(attempt.run(source, destination, candidates, &mut copied).await);
-        if copied.failure.is_some() || !copied.all_answered {
+        if copied.failure.is_some() || !copied.all_answered || copied.holds_unsaid() {
             break;
         }
         let known: HashMap<RowId, &Work> = window.iter().map(|work| (work.row, work)).collect();
@@ -390,6 +406,7 @@ impl Tap<'_> {
         let date = work.listed.date.or(identity.first_received);
         let passed = Passed {
             known: known_from(identity),
+            letter: identity.letter,
             size: identity.size,
             bare_ends: identity.bare_ends,
             date,
@@ -462,7 +479,16 @@ impl Tap<'_> {
                         self.copied.settled.push(settle(work.row, Some(&passed), None, Verdict::Shown));
                         return Ok(true);
                     }
-                    if let Some(candidate) = self.candidates.take(&passed.known) {
+                    let found = self.candidates.take(&passed.known).or_else(|| {
+                        let mut letter = self.candidates.take_letter(&identity)?;
+                        letter.verdict = Verdict::DeliveredAltered(OTHER_HEADER.to_owned());
+                        Some(letter)
+                    });
+                    if found.is_none() && self.candidates.may_come_late(&identity) {
+                        self.copied.put_off.push(work.row);
+                        return Ok(true);
+                    }
+                    if let Some(candidate) = found {
                         let mut settled =
                             settle(work.row, Some(&passed), candidate.destination, candidate.verdict);
                         settled.replaces = candidate.row;

@@ -136,9 +136,17 @@ impl Making<'_> {
             match (exact.get(&path), alike.get(&fold(&path)).copied()) {
                 // The name is taken by what cannot hold mail.
                 (Some(false), _) => refused.push(Refused { at, said: Some(FailureCode::NameReserved) }),
-                // Where it is not listed at all, opening it will tell.
                 (Some(true), _) => self.settle(at).await?,
-                (None, None) => self.note(at),
+                (None, None) => match self.written_differently(&path, &now) {
+                    Some(name) if self.is_free(&name, at) => {
+                        self.rename(at, &name);
+                        self.settle(at).await?;
+                    }
+                    // Two names become one there.
+                    Some(_) => refused.push(Refused { at, said: Some(FailureCode::NameRefused) }),
+                    // Where it is not listed at all, opening it will tell.
+                    None => self.note(at),
+                },
                 (None, Some(twin)) if !self.is_anothers(twin, at) => {
                     self.rename(at, twin);
                     self.settle(at).await?;
@@ -162,6 +170,27 @@ impl Making<'_> {
             }
         }
         Ok((again, refused))
+    }
+
+    /// The name that a server gave to a folder in place of the one that it was asked for: trimmed, cut, or without some signs.
+    /// It was not listed before, and is nothing that lies above a folder that was made.
+    fn written_differently(&self, path: &FolderPath, now: &[Folder]) -> Option<FolderPath> {
+        let letters = |path: &FolderPath| -> String {
+            path.names().iter().flat_map(|name| name.chars()).filter(|c| c.is_alphanumeric()).collect()
+        };
+        let wanted = letters(&fold(path));
+        let is_above =
+            |name: &FolderPath| self.plans.iter().any(|plan| rebase(&plan.destination, name, name).is_some());
+        let appeared =
+            now.iter().filter(|folder| folder.selectable && !self.listed.contains_key(&folder.path));
+        let alike =
+            appeared.map(|folder| (letters(&fold(&folder.path)), &folder.path)).filter(|(left, name)| {
+                // Folders that were called differently are planned by these names.
+                let taken = self.planned.contains_key(&fold(name));
+                let fits = !left.is_empty() && wanted.starts_with(left.as_str());
+                fits && rebase(path, name, name).is_none() && (taken || !is_above(name))
+            });
+        alike.max_by_key(|(left, _)| left.len()).map(|(_, name)| name.clone())
     }
 
     /// Notes a folder that is listed, and subscribes to one that was there already when it was to be made: another session

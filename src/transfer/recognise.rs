@@ -7,9 +7,10 @@ use super::candidates::{Candidate, Candidates};
 use super::folder::{FolderPass, settled};
 use super::pipeline::{Copied, Passed, known_from};
 use super::settle::Barrier;
+use super::unseen::NOT_SEEN;
 use super::verify::{Checked, check_arrivals, explain_difference, is_same_letter, read_identities};
 use crate::ledger::{Foreign, Refused, Row, RowId, Settled};
-use crate::mail::FolderState;
+use crate::mail::{FolderState, Present};
 use crate::model::failure::{FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity};
@@ -18,35 +19,38 @@ use crate::model::record::Depth;
 
 /// Messages read back at once to learn what they are.
 const READ_BACK: usize = 200;
-/// The reason of messages that the destination said to have stored and does not list.
-const NOT_SEEN: &str = "the destination said that it stored the message, and does not list it";
 
 impl FolderPass<'_> {
     /// Learns what lies in the destination folder that this ledger did not put there, and forgets what no longer does: what
-    /// was once seen there is looked at again before it stands for anything.
-    pub(super) async fn scan_destination(&mut self, from: u32, arrived: &FolderState) -> Result<()> {
+    /// was once seen there is looked at again before it stands for anything. Tells what was listed.
+    pub(super) async fn scan_destination(
+        &mut self,
+        from: u32,
+        arrived: &FolderState,
+    ) -> Result<Vec<Present>> {
         let folder = self.plan.destination.clone();
         let foreign = self.ledger.foreign(&folder, arrived.uidvalidity).await?;
         if arrived.messages == Some(0) {
             let gone: Vec<u32> = foreign.iter().map(|message| message.uid).collect();
-            return self.ledger.forget_foreign(&folder, arrived.uidvalidity, &gone).await;
+            self.ledger.forget_foreign(&folder, arrived.uidvalidity, &gone).await?;
+            return Ok(Vec::new());
         }
         let from = foreign.iter().map(|message| message.uid).min().map_or(from, |uid| uid.min(from));
-        self.learn_foreign(&folder, arrived.uidvalidity, from, &foreign).await?;
+        let listed = self.learn_foreign(&folder, arrived.uidvalidity, from, &foreign).await?;
         self.progress.enter_phase(&self.plan.source.path.to_string());
-        Ok(())
+        Ok(listed)
     }
 
-    /// Looks through the open destination folder from a UID on.
+    /// Looks through the open destination folder from a UID on, and tells what was listed.
     async fn learn_foreign(
         &mut self,
         folder: &FolderPath,
         uidvalidity: u32,
         from: u32,
         foreign: &[Foreign],
-    ) -> Result<()> {
-        let listed = self.destination.list_from(from).await.at(|| folder.to_string());
-        let present: BTreeSet<u32> = listed?.iter().map(|message| message.uid).collect();
+    ) -> Result<Vec<Present>> {
+        let listed = self.destination.list_from(from).await.at(|| folder.to_string())?;
+        let present: BTreeSet<u32> = listed.iter().map(|message| message.uid).collect();
         let gone = foreign.iter().map(|message| message.uid).filter(|uid| !present.contains(uid));
         let gone: Vec<u32> = gone.filter(|uid| *uid >= from).collect();
         if !gone.is_empty() {
@@ -58,14 +62,15 @@ impl FolderPass<'_> {
         let unknown = self.rules.neighbours.spare(folder, uidvalidity, unknown, |uid| *uid).await?;
         for part in unknown.chunks(READ_BACK) {
             self.progress.enter_phase(&format!("looking at what {folder} holds already"));
-            let found: Vec<Foreign> = read_identities(self.destination, part)
-                .await?
+            let read = read_identities(self.destination, part).await?;
+            self.keep_letters(folder, &read);
+            let found: Vec<Foreign> = read
                 .into_iter()
                 .map(|(uid, identity)| Foreign { uid, known: known_from(&identity) })
                 .collect();
             self.ledger.keep_foreign(folder, uidvalidity, &found).await?;
         }
-        Ok(())
+        Ok(listed)
     }
 
     /// What lies in a destination folder and is nobody's: neither this mailbox's nor a neighbour's.
@@ -142,6 +147,7 @@ impl FolderPass<'_> {
                 (Some(known), Some(at)) => {
                     let passed = Passed {
                         known,
+                        letter: None,
                         size: row.size,
                         bare_ends: 0,
                         date: row.date,
@@ -191,6 +197,8 @@ impl FolderPass<'_> {
                     verdict: row.verdict,
                     flags: Some(row.flags),
                     exact: known.exact,
+                    letter: None,
+                    message_id: None,
                 };
                 candidates.add(known.canonical, candidate);
             }
@@ -204,7 +212,9 @@ impl FolderPass<'_> {
             }
         }
         for (folder, uidvalidity, from) in places {
-            for foreign in self.foreign(&folder, uidvalidity).await? {
+            let foreigners = self.foreign(&folder, uidvalidity).await?;
+            let letters = self.letters.get(&folder);
+            for foreign in foreigners {
                 if foreign.uid < from {
                     continue;
                 }
@@ -214,6 +224,8 @@ impl FolderPass<'_> {
                     verdict: Verdict::Delivered,
                     flags: None,
                     exact: foreign.known.exact,
+                    letter: letters.and_then(|letters| letters.get(&foreign.uid).copied()),
+                    message_id: foreign.known.message_id,
                 };
                 candidates.add(foreign.known.canonical, candidate);
             }

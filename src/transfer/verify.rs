@@ -108,9 +108,13 @@ pub async fn check_arrivals(
     Ok(checked)
 }
 
-/// Whether bytes that differ may be those of a message that the destination changed: it has the same Message-ID, or none
-/// and the arrival date that it was given. Whatever else arrives meanwhile has neither.
+/// Whether bytes that differ may be those of a message that the destination changed: it is the same letter with another
+/// header, or has the same Message-ID, or none and the arrival date that it was given. Whatever else arrives meanwhile is and
+/// has none of that.
 pub(super) fn is_same_letter(sent: &Passed, arrived: &Identity, date: Option<InternalDate>) -> bool {
+    if sent.letter.is_some() && sent.letter == arrived.letter {
+        return true;
+    }
     match (&sent.known.message_id, &arrived.message_id) {
         (Some(sent), Some(arrived)) => sent == arrived,
         _ => sent.date.zip(date).is_some_and(|(sent, arrived)| sent.unix == arrived.unix),

@@ -29,5 +29,6 @@ mod plain;
 mod pop3;
 mod refusals;
 mod sessions;
+mod storing;
 mod users;
 mod world;

@@ -3,7 +3,11 @@
 //!
 //! Where the server offers MULTIAPPEND (RFC 3502), small messages share a command: the transaction that each command is
 //! costs a server several times what the message itself does. Such a command is atomic, so one bad message fails its
-//! neighbours: after a refusal each message of the batch is sent alone, from memory.
+//! neighbours: after a refusal each message of the batch is sent alone, from memory, once it was seen that the server kept
+//! none of them (`append/doubts.rs`).
+
+mod arrivals;
+mod doubts;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -13,6 +17,9 @@ use futures::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
+use self::arrivals::read_arrivals;
+pub(super) use self::doubts::Accounted;
+use self::doubts::Unclear;
 use super::body::garbled;
 use super::command::check_line;
 use super::folders::{Access, Row, check_count, list_command_from, open_command, read_listed, select_rows};
@@ -22,7 +29,6 @@ use super::tokens::{Status, StatusText};
 use super::wire::Event;
 use crate::mail::{Appended, BodyEvent, BodyReceiver, Envelope};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
-use crate::model::message::Arrival;
 
 /// The extension by which messages share a command.
 const MULTIAPPEND: &str = "MULTIAPPEND";
@@ -92,6 +98,8 @@ struct Upload<'a> {
     bytes: u64,
     /// The command that may still take more messages; it is in flight already.
     open: Option<Tag>,
+    /// Refused batches of which nobody has looked yet whether the server kept some.
+    unclear: Vec<Unclear>,
     /// Messages of refused batches, to be sent alone.
     again: VecDeque<Message>,
     /// Those of them that have no answer yet: if all are taken, it was not them.
@@ -105,22 +113,29 @@ struct Upload<'a> {
     /// The list that is asked for behind that.
     list: Option<Tag>,
     rows: Vec<Row>,
+    /// From which UID on the folder is listed.
+    list_from: Option<u32>,
+    /// What was stored from that UID on, as far as the server said so.
+    accounted: &'a mut Accounted,
+    /// Whether a message was announced without waiting.
+    at_once: bool,
     /// Whether any message was refused.
     refused: bool,
 }
 
 /// Appends every message of a stream to a folder. With `list_from`, lists the open folder from that UID upwards, in the
-/// same turn as the last answers.
+/// same turn as the last answers. `accounted` is what earlier uploads stored from that UID on.
 ///
 /// # Errors
 /// Those of the session: the outcome of the messages that were not reported is unknown then.
-pub async fn append_bodies(
+pub(super) async fn append_bodies(
     session: &mut Session,
     wire_name: &str,
     bodies: &mut BodyReceiver,
     envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
     outcomes: &mpsc::UnboundedSender<Appended>,
     list_from: Option<u32>,
+    accounted: &mut Accounted,
 ) -> Result<Vec<Row>> {
     session.compress_if_slow().await?;
     session.try_literals().await?;
@@ -134,6 +149,7 @@ pub async fn append_bodies(
         in_flight: HashMap::new(),
         bytes: 0,
         open: None,
+        unclear: Vec::new(),
         again: VecDeque::new(),
         doubted: HashSet::new(),
         batches,
@@ -141,8 +157,12 @@ pub async fn append_bodies(
         closed: None,
         list: None,
         rows: Vec::new(),
+        list_from,
+        accounted,
+        at_once: false,
         refused: false,
     };
+    upload.accounted.begin(wire_name, list_from);
     match upload.carry(bodies, envelope, limit, list_from).await {
         Ok(passed) => {
             upload.session.note_carried(passed, waited);
@@ -152,6 +172,7 @@ pub async fn append_bodies(
             // A message may be written in part: whatever came behind it would be the rest of it.
             upload.session.abandon();
             upload.hear_out(&failure).await;
+            upload.forgo_unproven_literals(&failure);
             if upload.in_flight.values().any(|batch| batch.messages.len() > 1) {
                 upload.session.suspect(MULTIAPPEND);
             }
@@ -199,7 +220,7 @@ impl Upload<'_> {
             while !self.in_flight.is_empty() || self.reopen.is_some() || self.list.is_some() {
                 self.read_answer().await?;
             }
-            if !self.again.is_empty() {
+            if !self.again.is_empty() || !self.unclear.is_empty() {
                 continue;
             }
             // A folder that went while it was filled also refused messages; whoever reads of those finds out why.
@@ -374,6 +395,7 @@ impl Upload<'_> {
 
     /// Sends the messages of refused batches, each alone.
     async fn send_again(&mut self) -> Result<()> {
+        self.clear_up().await?;
         while let Some(mut message) = self.again.pop_front() {
             self.make_room(message.size, false).await?;
             let (tag, reception) = self.begin(&message).await?;
@@ -393,6 +415,7 @@ impl Upload<'_> {
         let size = message.size;
         let without_waiting =
             self.session.offers("LITERAL+") || (self.session.offers("LITERAL-") && size <= LITERAL_MINUS_MAX);
+        self.at_once |= without_waiting;
         let plus = if without_waiting { "+" } else { "" };
         let announced = format!("{} {{{size}{plus}}}", message.head);
         let tag = match self.open.take() {
@@ -465,6 +488,8 @@ impl Upload<'_> {
                 let waiting = announced.filter(|(announced, _)| **announced == *tag).map(|(_, m)| m);
                 if status != Status::Ok {
                     let failure = self.session.refusal("APPEND", status, &said);
+                    let messages = batch.messages.len() + usize::from(waiting.is_some());
+                    self.hold_against_literals(messages, &failure)?;
                     return Ok(self.refuse(batch, waiting, &failure));
                 }
                 if waiting.is_some() {
@@ -474,6 +499,8 @@ impl Upload<'_> {
                     self.session.trust(MULTIAPPEND);
                 }
                 let arrivals = read_arrivals(&said, batch.messages.len());
+                self.accounted.note(&arrivals, batch.messages.len());
+                self.prove_literals();
                 for (at, message) in batch.messages.into_iter().enumerate() {
                     self.report(Appended::Stored { key: message.key, arrival: arrivals.get(at).cloned() });
                 }
@@ -490,7 +517,8 @@ impl Upload<'_> {
         Ok(None)
     }
 
-    /// A command was refused. What was alone in it is refused for good; of several nobody knows which was meant.
+    /// A command was refused. What was alone in it is refused for good; of several nobody knows which was meant, nor whether
+    /// the server kept some of them all the same.
     fn refuse(&mut self, batch: Batch, waiting: Option<&Message>, failure: &Failure) -> Option<Reception> {
         let alone = batch.messages.len() + usize::from(waiting.is_some()) <= 1;
         // What concerns the session and not a message is not asked again.
@@ -500,40 +528,27 @@ impl Upload<'_> {
             // From now on what fits is found message by message.
             self.batches = false;
         }
-        if final_word {
-            self.refused = true;
-            let keys = batch.messages.iter().chain(waiting).map(|message| message.key);
-            for key in keys.collect::<Vec<_>>() {
-                self.report(Appended::Refused { key, failure: failure.clone(), limit: None });
+        if !final_word && failure.class != Class::Quota {
+            self.doubted.extend(batch.messages.iter().chain(waiting).map(|message| message.key));
+        }
+        if final_word && let Some(waiting) = waiting {
+            self.refuse_for_good(waiting.key, failure);
+        }
+        if alone {
+            for message in &batch.messages {
+                self.refuse_for_good(message.key, failure);
             }
-        } else {
-            if failure.class != Class::Quota {
-                self.doubted.extend(batch.messages.iter().chain(waiting).map(|message| message.key));
-            }
-            self.again.extend(batch.messages);
+        } else if !batch.messages.is_empty() {
+            let failure = final_word.then(|| failure.clone());
+            self.unclear.push(Unclear { messages: batch.messages, failure });
         }
         waiting.map(|_| if final_word { Reception::Refused } else { Reception::Again })
     }
-}
 
-/// `[APPENDUID uidvalidity uid-set]` (RFC 4315): the UIDs of a command's messages, in their order. Empty when the server
-/// names none, or not as many as there were.
-fn read_arrivals(said: &StatusText, messages: usize) -> Vec<Arrival> {
-    let read = || -> Option<Vec<Arrival>> {
-        let (uidvalidity, set) = said.arguments.split_once(' ').filter(|_| said.code == "APPENDUID")?;
-        let uidvalidity = uidvalidity.parse().ok()?;
-        let mut arrivals = Vec::with_capacity(messages);
-        for part in set.trim().split(',') {
-            let (first, last) = part.split_once(':').unwrap_or((part, part));
-            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-            if first == 0 || last < first || (last - first) as usize >= messages {
-                return None;
-            }
-            arrivals.extend((first..=last).map(|uid| Arrival { uidvalidity, uid }));
-        }
-        (arrivals.len() == messages).then_some(arrivals)
-    };
-    read().unwrap_or_default()
+    fn refuse_for_good(&mut self, key: u64, failure: &Failure) {
+        self.refused = true;
+        self.report(Appended::Refused { key, failure: failure.clone(), limit: None });
+    }
 }
 
 /// Lets the rest of a message go by that the server does not take.
@@ -551,30 +566,4 @@ async fn skip_message(bodies: &mut BodyReceiver) -> Result<()> {
 fn broken_off() -> Failure {
     Failure::new(Class::Unreachable, "the source broke off in the middle of a message")
         .code(FailureCode::SourceBrokeOff)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_uids_of_a_batch_are_taken_only_when_each_message_has_one() {
-        let read = |line: &str, messages| -> Vec<u32> {
-            let said = StatusText::parse(line.as_bytes());
-            read_arrivals(&said, messages).into_iter().map(|arrival| arrival.uid).collect()
-        };
-        assert_eq!(read("[APPENDUID 9 7] done", 1), [7]);
-        assert_eq!(read("[APPENDUID 9 7:9,12] done", 4), [7, 8, 9, 12]);
-        for (line, messages) in [
-            ("[APPENDUID 9 7:9] done", 4),
-            ("[APPENDUID 9 7:9] done", 2),
-            ("[APPENDUID 9 9:7] done", 3),
-            ("[APPENDUID 9 0] done", 1),
-            ("[APPENDUID 9 1:4294967295] done", 50),
-            ("[APPENDUID x 1] done", 1),
-            ("done", 1),
-        ] {
-            assert!(read(line, messages).is_empty(), "{line} for {messages}");
-        }
-    }
 }

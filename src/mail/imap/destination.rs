@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::append::append_bodies;
+use super::append::{Accounted, append_bodies};
 use super::bodies::{WantedUid, fetch_bodies};
 use super::folders::{Access, Row, list_messages_from, open_folder, status_folder, status_folders};
 use super::names::{Spelling, encode_utf7, quote};
@@ -34,6 +34,8 @@ pub struct ImapDestination {
     surveyed: Option<Survey>,
     known: BTreeSet<FolderPath>,
     subscribed: BTreeSet<FolderPath>,
+    /// What was stored in the folder that was filled last.
+    accounted: Accounted,
 }
 
 impl ImapDestination {
@@ -48,7 +50,14 @@ impl ImapDestination {
 
     /// Takes over one more session of a mailbox whose spelling is known; costs no turn.
     pub fn beside(session: Session, spelling: Spelling) -> Self {
-        Self { session, spelling, surveyed: None, known: BTreeSet::new(), subscribed: BTreeSet::new() }
+        Self {
+            session,
+            spelling,
+            surveyed: None,
+            known: BTreeSet::new(),
+            subscribed: BTreeSet::new(),
+            accounted: Accounted::default(),
+        }
     }
 
     /// How the server spells folder names.
@@ -230,7 +239,8 @@ impl Destination for ImapDestination {
         outcomes: &mpsc::UnboundedSender<Appended>,
     ) -> Result<()> {
         let wire = self.wire(path);
-        let appended = append_bodies(&mut self.session, &wire, bodies, envelope, outcomes, None);
+        let appended =
+            append_bodies(&mut self.session, &wire, bodies, envelope, outcomes, None, &mut self.accounted);
         appended.await.at(|| path.to_string()).map(drop)
     }
 
@@ -243,7 +253,15 @@ impl Destination for ImapDestination {
         from: u32,
     ) -> Result<Vec<Present>> {
         let wire = self.wire(path);
-        let appended = append_bodies(&mut self.session, &wire, bodies, envelope, outcomes, Some(from));
+        let appended = append_bodies(
+            &mut self.session,
+            &wire,
+            bodies,
+            envelope,
+            outcomes,
+            Some(from),
+            &mut self.accounted,
+        );
         Ok(appended.await.at(|| path.to_string())?.into_iter().map(present).collect())
     }
 

@@ -7,7 +7,7 @@ use super::session::{PIPELINING, Session};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 
 /// The extension, and its little sister.
-const AT_ONCE: [&str; 2] = ["LITERAL+", "LITERAL-"];
+pub(super) const AT_ONCE: [&str; 2] = ["LITERAL+", "LITERAL-"];
 
 impl Session {
     /// Sees whether the server reads a literal that does not wait as what it is, where it offers that and no session with it

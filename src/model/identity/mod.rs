@@ -58,6 +58,9 @@ pub struct Identity {
     pub exact: Digest,
     /// Digest of the message without what transport changes.
     pub canonical: Digest,
+    /// Digest of its body and of From, Date and Subject: what is left of it where header lines were added, left out or put
+    /// into another order. `None` without a Message-ID and a date. Two different messages may have the same.
+    pub letter: Option<Digest>,
     /// Raw bytes that were fed.
     pub size: u64,
     /// Line feeds without a carriage return.
@@ -127,6 +130,7 @@ impl IdentityHasher {
         Identity {
             exact: Digest(*self.exact.hasher.finalize().as_bytes()),
             canonical: walked.canonical,
+            letter: walked.letter,
             size: self.size,
             bare_ends: self.exact.bare_ends,
             message_id: walked.message_id,

@@ -10,6 +10,9 @@
 //! leaf, preamble, epilogue := L digest | G digest digest               G: some of it could not be decoded
 //! ```
 //!
+//! A second digest, of the letter, is of the body in that form and of what its sender wrote about it: From, Date and Subject.
+//! Whatever else stands in the header may have been added, left out or put into another order.
+//!
 //! A message inside a message (`message/rfc822`) is a leaf: whoever re-encodes mail does not touch it.
 
 use super::Digest;
@@ -25,6 +28,7 @@ const DEPTH_MAX: usize = 32;
 /// What the walk found.
 pub(super) struct Walked {
     pub(super) canonical: Digest,
+    pub(super) letter: Option<Digest>,
     pub(super) message_id: Option<String>,
     pub(super) subject: Option<String>,
     pub(super) received: Option<InternalDate>,
@@ -36,6 +40,10 @@ pub(super) struct Walked {
 /// Walks the parts of one message.
 pub(super) struct PartWalker {
     out: blake3::Hasher,
+    /// As `out`, of the body alone.
+    body: blake3::Hasher,
+    /// From, Date and Subject in canonical form.
+    written: [Option<Vec<u8>>; 3],
     /// Boundaries of the multiparts that are open, outermost first.
     boundaries: Vec<Vec<u8>>,
     state: State,
@@ -65,6 +73,8 @@ impl PartWalker {
         out.update(b"mailferry canonical message 1\n");
         Self {
             out,
+            body: blake3::Hasher::new(),
+            written: [None, None, None],
             boundaries: Vec::new(),
             state: State::Header,
             level: Level::Message,
@@ -74,6 +84,7 @@ impl PartWalker {
             first: true,
             walked: Walked {
                 canonical: Digest([0; 32]),
+                letter: None,
                 message_id: None,
                 subject: None,
                 received: None,
@@ -87,10 +98,35 @@ impl PartWalker {
     pub(super) fn finish(mut self) -> Walked {
         self.end_content();
         for _ in 0..self.boundaries.len() {
-            self.out.update(b"U");
+            self.mark(b"U");
         }
         self.walked.canonical = Digest(*self.out.finalize().as_bytes());
+        self.walked.letter = self.letter();
         self.walked
+    }
+
+    /// The digest of the letter; `None` of one without a Message-ID and a date, which many others may be like.
+    fn letter(&self) -> Option<Digest> {
+        let [_, date, _] = &self.written;
+        if self.walked.message_id.is_none() && date.is_none() {
+            return None;
+        }
+        let mut letter = blake3::Hasher::new();
+        letter.update(b"mailferry letter 1\n");
+        for text in &self.written {
+            match text {
+                Some(text) => letter.update(b"H").update(&(text.len() as u64).to_le_bytes()).update(text),
+                None => letter.update(b"N"),
+            };
+        }
+        letter.update(self.body.finalize().as_bytes());
+        Some(Digest(*letter.finalize().as_bytes()))
+    }
+
+    /// Takes bytes that are of the body.
+    fn mark(&mut self, bytes: &[u8]) {
+        self.out.update(bytes);
+        self.body.update(bytes);
     }
 
     fn header_line(&mut self, line: &[u8]) {
@@ -134,15 +170,23 @@ impl PartWalker {
     }
 
     fn item(&mut self, tag: u8, texts: &[&[u8]]) {
-        self.out.update(&[tag]);
-        for text in texts {
-            self.out.update(&(text.len() as u64).to_le_bytes());
-            self.out.update(text);
+        let is_part = self.level == Level::Part;
+        for hasher in [Some(&mut self.out), Some(&mut self.body).filter(|_| is_part)].into_iter().flatten() {
+            hasher.update(&[tag]);
+            for text in texts {
+                hasher.update(&(text.len() as u64).to_le_bytes());
+                hasher.update(text);
+            }
         }
     }
 
     /// Keeps what is needed of a field, whether it is hashed or not.
     fn note(&mut self, name: &str, value: &[u8]) {
+        if self.level == Level::Message
+            && let Some(at) = ["from", "date", "subject"].iter().position(|written| *written == name)
+        {
+            self.written[at].get_or_insert_with(|| value.to_vec());
+        }
         match name {
             "content-type" if self.content_type.is_none() => self.content_type = Some(value.to_vec()),
             "content-transfer-encoding" => {
@@ -173,12 +217,12 @@ impl PartWalker {
 
     fn end_header(&mut self) {
         self.end_field();
-        self.out.update(b"B");
+        self.mark(b"B");
         let encoding = std::mem::take(&mut self.encoding);
         let content_type = self.content_type.take();
         let leaf = match read_content_type(content_type.as_deref()) {
             Body::Multipart(boundary) if self.boundaries.len() < DEPTH_MAX => {
-                self.out.update(b"M");
+                self.mark(b"M");
                 self.boundaries.push(boundary);
                 Leaf::new(Encoding::Identity, true)
             }
@@ -195,9 +239,9 @@ impl PartWalker {
         }
         if let State::Content(leaf) = std::mem::replace(&mut self.state, State::Header) {
             match leaf.finish() {
-                (content, None) => self.out.update(b"L").update(&content.0),
-                (content, Some(strays)) => self.out.update(b"G").update(&content.0).update(&strays.0),
-            };
+                (content, None) => self.mark(&[&b"L"[..], &content.0].concat()),
+                (content, Some(strays)) => self.mark(&[&b"G"[..], &content.0, &strays.0].concat()),
+            }
         }
     }
 
@@ -219,15 +263,15 @@ impl PartWalker {
         // A boundary in the middle of a header ends it: a part with no body.
         self.end_content();
         for _ in crossing.depth + 1..self.boundaries.len() {
-            self.out.update(b"U");
+            self.mark(b"U");
         }
         self.boundaries.truncate(crossing.depth + 1);
         if crossing.closes {
-            self.out.update(b"C");
+            self.mark(b"C");
             self.boundaries.pop();
             self.state = State::Content(Box::new(Leaf::new(Encoding::Identity, true)));
         } else {
-            self.out.update(b"N");
+            self.mark(b"N");
             self.level = Level::Part;
             self.state = State::Header;
         }
