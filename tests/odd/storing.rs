@@ -175,7 +175,7 @@ fn what_is_never_seen_is_sent_three_times_and_then_when_a_repair_asks() {
 #[test]
 fn what_the_list_shows_late_is_there_once() {
     // While the pass still looks for it, and while the next one waits until the folder stands still.
-    for late in [2500, 5300] {
+    for late in [2500, 4500] {
         let (source, destination) = pair();
         let stored: Arc<Mutex<HashMap<u32, Instant>>> = Arc::default();
         let seen = Arc::clone(&stored);

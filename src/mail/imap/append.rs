@@ -528,6 +528,10 @@ impl Upload<'_> {
             // From now on what fits is found message by message.
             self.batches = false;
         }
+        if final_word && !alone {
+            // The second time in a row it may be that there are several.
+            self.session.suspect(MULTIAPPEND);
+        }
         if !final_word && failure.class != Class::Quota {
             self.doubted.extend(batch.messages.iter().chain(waiting).map(|message| message.key));
         }
