@@ -356,8 +356,11 @@ mod tests {
         FolderState { uidvalidity, uidnext: Some(uidnext), ..FolderState::default() }
     }
 
-    /// The names that are in doubt; each folder is given with UIDVALIDITY and UIDNEXT before and now.
-    fn doubtful(folders: &[(&str, Option<(u32, u32)>, Option<(u32, u32)>)]) -> Vec<String> {
+    /// UIDVALIDITY and UIDNEXT.
+    type Numbers = Option<(u32, u32)>;
+
+    /// The names that are in doubt; each folder is given with its numbers before and now.
+    fn doubtful(folders: &[(&str, Numbers, Numbers)]) -> Vec<String> {
         let folders: Vec<(FolderPath, Option<Cursor>, Option<FolderState>)> = folders
             .iter()
             .map(|(name, before, now)| {

@@ -45,9 +45,10 @@ fn replace_item(row: &str, word: &str, with: &str) -> String {
 fn expect_all(outcome: &Outcome, destination: &Script) {
     outcome.expect(0, (5, 5, 0, 0, 0));
     let mut there = lies_in(destination);
-    there.values_mut().for_each(|subjects| subjects.sort_unstable());
     let mut all = lying(&ALL);
-    all.values_mut().for_each(|subjects| subjects.sort_unstable());
+    for subjects in there.values_mut().chain(all.values_mut()) {
+        subjects.sort_unstable();
+    }
     assert_eq!(there, all, "{outcome:#?}");
 }
 
@@ -189,7 +190,8 @@ fn a_uidnext_of_0_is_none() {
 
 #[test]
 fn where_changes_cannot_be_asked_for_the_folder_is_listed() {
-    let odd: [(&str, fn() -> Reaction); 6] = [
+    type Odd = fn() -> Reaction;
+    let odd: [(&str, Odd); 6] = [
         ("CHANGEDSINCE", || Reaction::bad("what")),
         ("CHANGEDSINCE", Reaction::close),
         ("CHANGEDSINCE", || Reaction::edit(|answer| answer.replace("FETCH (UID", "FETCH ((UID"))),

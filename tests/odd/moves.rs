@@ -174,11 +174,12 @@ fn uids_that_are_given_anew_in_a_folder_that_grew_lose_nothing() {
                 folder.add(&[], letter(name));
             }
             // The server lost its numbers, and what it says of changes knows of none of this.
-            for (at, letter) in folder.letters.iter_mut().enumerate() {
-                letter.uid = at as u32 + 1;
+            folder.uidnext = 1;
+            for letter in &mut folder.letters {
+                letter.uid = folder.uidnext;
                 letter.modseq = 1;
+                folder.uidnext += 1;
             }
-            folder.uidnext = folder.letters.len() as u32 + 1;
         });
         world.run().expect(0, (8, 8, 0, 0, 0));
         let there = ["one", "two", "three", "new one", "new two", "new three"];

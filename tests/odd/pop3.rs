@@ -1,6 +1,7 @@
 //! POP3 servers that do not do what they offer, or what RFC 1939 asks of them.
 
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 
 use crate::support::corpus::Message;
 use crate::support::dovecot::{Dovecot, LOOPBACK, User};
@@ -308,7 +309,7 @@ fn unique_ids_that_several_messages_share_lose_and_double_nothing() {
     let [one, two, onf] = [under("one", "", "u"), under("two", "more\r\n", "u"), under("onf", "", "u")];
     let other = under("three", "", "u3");
     carry_each_once(
-        &[&[one.clone(), two.clone(), other.clone()], &[two.clone(), other.clone()], &[two.clone()]],
+        &[&[one.clone(), two.clone(), other.clone()], &[two.clone(), other.clone()], from_ref(&two)],
         &[3, 3, 3],
         &["one", "three", "two"],
     );
@@ -334,7 +335,7 @@ fn unique_ids_that_several_messages_share_lose_and_double_nothing() {
     );
     // Two that are the same stay two.
     carry_each_once(
-        &[&[one.clone(), one.clone()], &[one.clone(), one.clone()], &[one.clone()]],
+        &[&[one.clone(), one.clone()], &[one.clone(), one.clone()], from_ref(&one)],
         &[2, 2, 2],
         &["one", "one"],
     );

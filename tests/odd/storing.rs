@@ -253,9 +253,9 @@ fn header_lines_that_the_destination_adds_hide_no_message_once_the_ledger_is_los
     let changes: [(&str, Change); 4] = [
         ("at the end", |text| text.replacen("\r\n\r\n", "\r\nX-Server: seen\r\n\r\n", 1)),
         ("at the beginning", |text| format!("X-Spam-Status: No, score=1\r\n\ttests=x\r\n{text}")),
-        ("a Message-ID", |text| match text.contains("Message-ID") {
-            true => text,
-            false => format!("Message-ID: <{}@made.test>\r\n{text}", text.len()),
+        ("a Message-ID", |text| {
+            let has_one = text.contains("Message-ID");
+            if has_one { text } else { format!("Message-ID: <{}@made.test>\r\n{text}", text.len()) }
         }),
         ("in another order", |text| {
             let (head, body) = text.split_once("\r\n\r\n").unwrap();

@@ -546,7 +546,9 @@ mod tests {
             ["OK [UIDVALIDITY 7.] so", "OK [UIDNEXT 4 "],
         ] {
             let mut state = FolderState::default();
-            lines.iter().for_each(|line| read_opened(line.as_bytes(), &mut state));
+            for line in lines {
+                read_opened(line.as_bytes(), &mut state);
+            }
             assert_eq!((state.uidvalidity, state.uidnext), (7, Some(4)), "{lines:?}");
         }
         let mut state = FolderState::default();
