@@ -9,6 +9,7 @@ pub mod sqlite;
 pub mod store;
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 
@@ -275,8 +276,14 @@ pub trait Ledger: Send + Sync {
     async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()>;
     /// Adds to the attempts at messages at which a session ended.
     async fn add_attempts(&self, rows: &[RowId], weight: u32) -> Result<()>;
-    /// Keeps how many messages of a folder its source counts and does not list: each becomes a refused row of its own.
-    async fn keep_unlisted(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()>;
+    /// Keeps how many messages of a folder its source counts and does not list: each becomes a refused row of its own. As many
+    /// stay as were known, as far as there may be so many.
+    async fn keep_unlisted(
+        &self,
+        folder: &FolderPath,
+        messages: RangeInclusive<u64>,
+        why: &str,
+    ) -> Result<()>;
     /// Marks messages that the source no longer lists; those that were never carried are forgotten.
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()>;
     /// Takes that mark away from messages that the source lists again.

@@ -70,8 +70,9 @@ impl FolderPass<'_> {
         if space.protocol == Protocol::Pop3 && !run.fresh_sizes.is_empty() {
             self.find_absent(&mut run).await?;
         }
-        // A message that is known and not shown this time is not lost to us; only what nobody ever saw is.
-        let unlisted = run.unlisted.saturating_sub(run.reconciled.gone.len() as u64);
+        // A message that is known and not shown this time is not lost to us; only what nobody ever saw is. One that was never
+        // seen before is not found because another one went.
+        let unlisted = run.unlisted.saturating_sub(run.reconciled.gone.len() as u64)..=run.unlisted;
         if run.unlisted > 0 {
             // The list is not whole, so absence proves nothing, and what changes is no measure of what is there.
             run.reconciled.gone.clear();

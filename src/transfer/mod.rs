@@ -255,7 +255,7 @@ async fn forget_vanished_folders(
         let rows = ledger.rows(&folder).await?;
         let vanished: Vec<RowId> = rows.iter().filter(is_vanished).map(|row| row.id).collect();
         ledger.mark_gone(&vanished).await?;
-        ledger.keep_unlisted(&folder, 0, "").await?;
+        ledger.keep_unlisted(&folder, 0..=0, "").await?;
     }
     Ok(())
 }

@@ -144,7 +144,7 @@ impl Following<'_> {
         let had: Vec<RowId> = self.ledger.rows(&renaming.to).await?.iter().map(|row| row.id).collect();
         if !had.is_empty() {
             self.ledger.mark_gone(&had).await?;
-            self.ledger.keep_unlisted(&renaming.to, 0, "").await?;
+            self.ledger.keep_unlisted(&renaming.to, 0..=0, "").await?;
             self.ledger.detach(&had).await?;
         }
         // A name that must yield to another one is no better than the one that it has.

@@ -32,6 +32,28 @@ fn messages_that_are_counted_and_not_listed_are_failed_and_named() {
 }
 
 #[test]
+fn what_is_not_listed_is_not_found_because_another_message_goes() {
+    let (source, destination) = pair();
+    source.bend(|command| {
+        let lists = command.verb == "UID FETCH"
+            && !command.wants_bodies()
+            && command.folder.as_deref() == Some("INBOX");
+        lists.then(|| Reaction::edit(|answer| answer.leave_out("(UID 2 ")))
+    });
+    let world = World::imap(&source, &destination);
+    assert_eq!(world.run().counts, (5, 4, 0, 1, 0));
+    source.store().folder("INBOX").remove(1);
+    for _ in 0..2 {
+        let outcome = world.run();
+        assert_eq!((outcome.counts.3, outcome.tells("does not list")), (1, true), "{outcome:#?}");
+    }
+    source.straighten();
+    let outcome = world.run();
+    assert_eq!(outcome.counts.3, 0, "{outcome:#?}");
+    assert!(lies_in(&destination)["INBOX"].contains(&"two".to_owned()), "{outcome:#?}");
+}
+
+#[test]
 fn a_message_without_a_number_does_not_stop_the_others() {
     let (source, destination) = pair();
     source.bend(|command| {

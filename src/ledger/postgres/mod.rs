@@ -10,6 +10,7 @@ mod schema;
 mod store;
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
@@ -477,7 +478,12 @@ impl Ledger for PostgresLedger {
         self.write(sql, &[&self.id, &rows, &i64::from(weight)]).await
     }
 
-    async fn keep_unlisted(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()> {
+    async fn keep_unlisted(
+        &self,
+        folder: &FolderPath,
+        messages: RangeInclusive<u64>,
+        why: &str,
+    ) -> Result<()> {
         self.keep_unlisted_of(folder, messages, why).await
     }
 

@@ -2,6 +2,7 @@
 //! folder or the whole mailbox. They are those of `sqlite/pages.rs`.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 use super::columns::{digest, narrow, read_row};
 use super::{PostgresLedger, key};
@@ -147,14 +148,20 @@ impl PostgresLedger {
         Ok(counted.into_iter().collect())
     }
 
-    pub(super) async fn keep_unlisted_of(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()> {
-        let (folder, messages) = (key(folder)?, narrow(messages.min(UNLISTED_MAX)));
+    pub(super) async fn keep_unlisted_of(
+        &self,
+        folder: &FolderPath,
+        messages: RangeInclusive<u64>,
+        why: &str,
+    ) -> Result<()> {
+        let folder = key(folder)?;
         let known = self
             .count(
                 "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND folder = $2 AND protocol = $3",
                 &[&self.id, &folder, &UNLISTED],
             )
             .await?;
+        let messages = narrow(known.clamp(*messages.start(), *messages.end()).min(UNLISTED_MAX));
         let known = narrow(known);
         if known > messages {
             let sql = "DELETE FROM mailferry.message WHERE ledger = $1 AND folder = $2 AND protocol = $3 AND uid > $4";

@@ -11,6 +11,7 @@ mod store;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,9 +22,7 @@ pub use self::store::SqliteStore;
 
 use self::columns::{read_cursor, read_row};
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
-use super::columns::{
-    COLUMNS, COLUMNS_1, CURSOR, UNLISTED, UNLISTED_MAX, read_path, write_locator, write_path,
-};
+use super::columns::{COLUMNS, COLUMNS_1, CURSOR, UNLISTED, read_path, write_locator, write_path};
 use super::{
     Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
 };
@@ -460,9 +459,14 @@ impl Ledger for SqliteLedger {
         self.set_each(weights, "UPDATE message SET attempts = attempts + ?2 WHERE id = ?1").await
     }
 
-    async fn keep_unlisted(&self, folder: &FolderPath, messages: u64, why: &str) -> Result<()> {
-        let (folder, why, messages) = (write_path(folder), why.to_owned(), messages.min(UNLISTED_MAX));
-        self.transact_loosely(move |t| pages::keep_unlisted(t, &folder, messages, &why)).await
+    async fn keep_unlisted(
+        &self,
+        folder: &FolderPath,
+        messages: RangeInclusive<u64>,
+        why: &str,
+    ) -> Result<()> {
+        let (folder, why) = (write_path(folder), why.to_owned());
+        self.transact_loosely(move |t| pages::keep_unlisted(t, &folder, &messages, &why)).await
     }
 
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {

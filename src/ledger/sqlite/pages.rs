@@ -2,11 +2,14 @@
 //! folder or the whole mailbox. Each runs in the transaction that it is given.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 use rusqlite::{Transaction, params};
 
 use super::columns::read_row;
-use crate::ledger::columns::{COLUMNS, UNLISTED, read_path, write_path, write_place, write_protocol};
+use crate::ledger::columns::{
+    COLUMNS, UNLISTED, UNLISTED_MAX, read_path, write_path, write_place, write_protocol,
+};
 use crate::ledger::{Intent, Row, RowId, Space};
 use crate::model::failure::FailureCode;
 use crate::model::folder::FolderPath;
@@ -200,17 +203,18 @@ pub(super) fn open_intents(t: &Transaction<'_>) -> rusqlite::Result<Vec<Intent>>
 pub(super) fn keep_unlisted(
     t: &Transaction<'_>,
     folder: &str,
-    messages: u64,
+    messages: &RangeInclusive<u64>,
     why: &str,
 ) -> rusqlite::Result<()> {
-    t.execute(
-        "DELETE FROM message WHERE folder = ?1 AND protocol = ?2 AND uid > ?3",
-        params![folder, UNLISTED, messages],
-    )?;
     let known: u64 = t.query_row(
         "SELECT count(*) FROM message WHERE folder = ?1 AND protocol = ?2",
         params![folder, UNLISTED],
         |r| r.get(0),
+    )?;
+    let messages = known.clamp(*messages.start(), *messages.end()).min(UNLISTED_MAX);
+    t.execute(
+        "DELETE FROM message WHERE folder = ?1 AND protocol = ?2 AND uid > ?3",
+        params![folder, UNLISTED, messages],
     )?;
     let mut insert = t.prepare_cached(
         "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, flags, verdict, reason, code) \
