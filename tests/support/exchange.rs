@@ -262,7 +262,9 @@ impl<R: AsyncReadExt + Unpin, W: AsyncWrite + Unpin> Ear<'_, R, W> {
         let number = self.tally.appends.fetch_add(1, Ordering::SeqCst) + 1;
         let (head, literal) = command.rsplit_once('{').expect("an APPEND has a literal");
         let size: usize = literal.trim_end_matches(['}', '+']).parse().expect("a literal has a size");
-        assert!(literal.ends_with("+}"), "LITERAL+ is offered");
+        if !literal.ends_with("+}") {
+            self.instead(&format!("go{tag}"), "+ Ready for additional command text.").await?;
+        }
         let mut message = vec![0; size];
         self.client.read_exact(&mut message).await?;
         let mut end = Vec::new();
@@ -360,6 +362,8 @@ async fn tell(
         } else if let Some(last) = word.as_ref().filter(|word| word.starts_with("BYE")) {
             client.write_all(format!("* {last}\r\n").as_bytes()).await?;
             return client.shutdown().await;
+        } else if let Some(more) = word.as_ref().filter(|word| word.starts_with('+')) {
+            client.write_all(format!("{more}\r\n").as_bytes()).await?;
         } else if let Some(word) = word {
             client.write_all(format!("{tag} {word}\r\n").as_bytes()).await?;
         } else if let Some(line) = reword(&text, &tag, quirks, said) {
