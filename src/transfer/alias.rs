@@ -64,7 +64,7 @@ struct Sent {
 /// Another mailbox of the migration that is, or may be, the same at the destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Alias {
-    /// What its ledger is called in the store.
+    /// The name of its ledger in the store.
     key: String,
     /// Its address at the destination.
     mailbox: String,
@@ -385,7 +385,7 @@ async fn look_for(other: &mut dyn Destination, spot: &Spot, rows: Vec<Row>) -> R
     find_shown(other, &rows).await
 }
 
-/// What a person is told.
+/// The finding that a person is told.
 fn describe(own: &Own, alias: &Alias, shared: u64) -> Finding {
     let once = match shared {
         0 => String::new(),

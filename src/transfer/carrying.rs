@@ -240,9 +240,10 @@ impl FolderPass<'_> {
             alias::note_sent(self.ledger, &copied, carrying.doubtful).await?;
         }
         carrying.refused.extend(copied.settled.iter().filter(|s| is_refused(s)).map(|s| s.id));
-        self.ledger.add_attempts(&unseen.keys().copied().collect::<Vec<_>>(), 1).await?;
         if !unseen.is_empty() {
-            carrying.unproven.push((intent, unseen.keys().copied().collect()));
+            let rows: Vec<RowId> = unseen.keys().copied().collect();
+            self.ledger.add_attempts(&rows, 1).await?;
+            carrying.unproven.push((intent, rows));
         }
         carrying.unseen.extend(unseen);
         self.ledger.mark_gone(&copied.vanished).await?;
@@ -282,7 +283,7 @@ impl FolderPass<'_> {
         let failure = failure.at(self.plan.destination.to_string());
         let alone = window.len() == 1;
         carrying.in_a_row += usize::from(alone && !left.goes_on);
-        // Whoever asks for a pause, or has no room, is given nothing more.
+        // A destination that asks for a pause, or has no room, is given nothing more.
         let stops = matches!(failure.class, Class::Throttled | Class::Quota) && !left.goes_on;
         carrying.ended = stops || !left.goes_on && (!alone || carrying.in_a_row >= IN_A_ROW);
         // Where the rest of the folder waits for it too, somebody must hear of it.
@@ -428,7 +429,7 @@ fn still_holds(row: &Row, limit: Option<u64>) -> bool {
     row.refused.code == Some(FailureCode::TooLarge) && limit.is_some_and(|limit| row.size > limit)
 }
 
-/// What of a window the destination said that it stored and does not list.
+/// The messages of a window that the destination said that it stored and does not list.
 fn take_unseen(window: &[Work], copied: &mut Copied) -> Unseen {
     let mut unseen = Unseen::new();
     for settled in copied.settled.iter_mut().filter(|s| s.refused.code == Some(FailureCode::NotSeen)) {

@@ -25,7 +25,7 @@ pub struct Neighbours {
 /// The mailbox among all of its migration.
 #[derive(Clone)]
 pub(super) struct Own {
-    /// What its ledger is called in the store.
+    /// The name of its ledger in the store.
     pub(super) key: String,
     /// The destination's server.
     pub(super) server: String,

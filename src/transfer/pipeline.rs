@@ -302,7 +302,7 @@ impl Passed {
     }
 }
 
-/// What a copy is that the destination took. One that came shorter than it is listed was asked for once more already.
+/// The verdict on a copy that the destination took. One that came shorter than it is listed was asked for once more already.
 fn verdict_of(form: Form, listed: Option<&Listed>, passed: Option<&Passed>, sizes: Sizes) -> Verdict {
     let verdict =
         form.verdict(listed.and_then(|listed| listed.date).or(passed.and_then(|passed| passed.date)));

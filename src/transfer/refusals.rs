@@ -148,7 +148,7 @@ pub(super) fn other_forms(
     again
 }
 
-/// What refusals that settle no message come to.
+/// The outcome of refusals that settle no message.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     /// Why messages are left, where any are.

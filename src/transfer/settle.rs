@@ -181,7 +181,8 @@ async fn look_at(folder: &FolderPath, destination: &mut dyn Destination) -> Resu
 }
 
 /// Removes what came in after it had been sent again. Only messages that are byte for byte what this intent was about to
-/// send, that came after it, that no other ledger owns (not even one whose mailbox should be another), and that are more than this ledger counts, are provably our own.
+/// send, that came after it, that no other ledger owns (not even one whose mailbox should be another), and that are more than
+/// this ledger counts, are provably our own.
 /// A message counts only while its own copy is seen to lie there: the last copy of anything is never removed.
 async fn remove_late_commits(
     intent: &Intent,

@@ -248,7 +248,7 @@ struct Found {
     arrival: Arrival,
 }
 
-/// What the ledger knows of a message whose bytes passed.
+/// The ledger's knowledge of a message whose bytes passed.
 fn passed_of(row: Row) -> Option<Passed> {
     let (known, hazards) = (row.known?, Hazards::default());
     Some(Passed {

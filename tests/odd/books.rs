@@ -1,7 +1,7 @@
 //! Messages that a source counts and does not list, lists and does not hand out, or lists under other numbers than before:
 //! each of them is carried, or is a row with a reason.
 
-use crate::support::script::bend::{Answer, Reaction};
+use crate::support::script::bend::{Answer, Command, Reaction};
 use crate::support::script::store::letter;
 use crate::support::script::{Script, Store};
 use crate::world::{World, lies_in, lying};
@@ -31,15 +31,14 @@ fn messages_that_are_counted_and_not_listed_are_failed_and_named() {
     assert_eq!(destination.count("APPEND"), 0);
 }
 
+fn lists_inbox(command: &Command) -> bool {
+    command.verb == "UID FETCH" && !command.wants_bodies() && command.folder.as_deref() == Some("INBOX")
+}
+
 #[test]
 fn what_is_not_listed_is_not_found_because_another_message_goes() {
     let (source, destination) = pair();
-    source.bend(|command| {
-        let lists = command.verb == "UID FETCH"
-            && !command.wants_bodies()
-            && command.folder.as_deref() == Some("INBOX");
-        lists.then(|| Reaction::edit(|answer| answer.leave_out("(UID 2 ")))
-    });
+    source.bend(|command| lists_inbox(command).then(|| Reaction::edit(|answer| answer.leave_out("(UID 2 "))));
     let world = World::imap(&source, &destination);
     assert_eq!(world.run().counts, (5, 4, 0, 1, 0));
     source.store().folder("INBOX").remove(1);
@@ -56,12 +55,7 @@ fn what_is_not_listed_is_not_found_because_another_message_goes() {
 #[test]
 fn a_message_without_a_number_does_not_stop_the_others() {
     let (source, destination) = pair();
-    source.bend(|command| {
-        let lists = command.verb == "UID FETCH"
-            && !command.wants_bodies()
-            && command.folder.as_deref() == Some("INBOX");
-        lists.then(|| Reaction::replace("(UID 2 ", "(UID 0 "))
-    });
+    source.bend(|command| lists_inbox(command).then(|| Reaction::replace("(UID 2 ", "(UID 0 ")));
     let outcome = World::imap(&source, &destination).run();
     assert_eq!(outcome.counts, (5, 4, 0, 1, 0), "{outcome:#?}");
     assert_eq!(lies_in(&destination)["INBOX"], ["one", "three"]);
