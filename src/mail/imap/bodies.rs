@@ -1,8 +1,8 @@
 //! Streams whole messages out of the open folder: ranges of UIDs by byte budget, two commands in flight, each body passed
 //! on in pieces as it comes.
 //!
-//! Every message that is asked for ends in one event. Servers answer in the order of the UIDs, so a message counts as come
-//! only under its own UID and in its turn; whatever comes otherwise is let go by. One that did not come is looked up, asked
+//! Every message that is asked for ends in one event. Servers answer a command in the order of the UIDs, so a message counts
+//! as come only under its own UID and in its turn; whatever comes otherwise is let go by. One that did not come is looked up, asked
 //! for once more, alone, and then named, so that an odd one costs nobody else anything. How a body itself is received, and
 //! what is held back until it is judged, is in [`super::body`].
 
@@ -167,9 +167,13 @@ impl Fetch<'_> {
 
     /// The message with such a UID, if it is its turn. What comes out of turn may be another message under its UID, and is
     /// asked for again like what did not come.
+    ///
+    /// The turn is that of the command that asks for it: Dovecot begins with the next command while an answer waits until
+    /// somebody reads, and sends a part of either in turn.
     fn turn_of(&mut self, uid: u32) -> Option<WantedUid> {
-        let asked = self.in_flight.front_mut()?;
-        let at = asked.uids.binary_search(&uid).ok()?;
+        let in_flight = self.in_flight.iter_mut();
+        let mut places = in_flight.filter_map(|asked| Some((asked.uids.binary_search(&uid).ok()?, asked)));
+        let (at, asked) = places.next()?;
         let is_its_turn = at == asked.next;
         // From then on nothing tells which message comes, if one is missing or comes under another's UID.
         asked.next = if is_its_turn { at + 1 } else { usize::MAX };
@@ -274,7 +278,8 @@ impl Fetch<'_> {
 
     /// A command has ended.
     async fn end(&mut self, theirs: &[u8], status: Status, said: &StatusText) -> Result<(), Stop> {
-        let Some(Asked { mut uids, .. }) = self.in_flight.pop_front_if(|asked| asked.tag == *theirs) else {
+        let at = self.in_flight.iter().position(|asked| asked.tag == *theirs);
+        let Some(Asked { mut uids, .. }) = at.and_then(|at| self.in_flight.remove(at)) else {
             return Err(garbled("ended a command that was not given").into());
         };
         let asked = uids.len();

@@ -28,7 +28,7 @@ pub(super) struct Asked {
     pub(super) next: usize,
 }
 
-/// Commands under way, in the order in which they are answered.
+/// Commands under way, in the order in which they were given.
 pub(super) type InFlight = VecDeque<Asked>;
 
 /// Why a message is named that is listed and does not come.
