@@ -15,6 +15,8 @@ use crate::model::protocol::Protocol;
 /// Rows of the ledger that are looked at and written in one transaction: this keeps what a crash repeats, and what is in
 /// memory twice, small.
 pub(super) const ROWS_AT_ONCE: usize = 1000;
+/// UIDs that are looked at in one transaction.
+const UIDS_AT_ONCE: usize = 20_000;
 /// Changed flags that are kept until the list has come to its end. Beyond that they are carried before: a list that turns out
 /// to be of other messages then has changed the flags of some.
 const CHANGES_MAX: usize = 50_000;
@@ -292,7 +294,7 @@ impl FolderPass<'_> {
         };
         let fresh = changes.fresh.len() as u64;
         if let Gone::AllBut(present) = &changes.gone {
-            reconciled.gone = self.find_gone(space, present).await?;
+            reconciled.gone = self.find_gone(space, &uids(&mut present.iter())).await?;
         }
         let known = self.ledger.count_in(space).await?;
         let left = (known + fresh).checked_sub(reconciled.gone.len() as u64);
@@ -335,22 +337,29 @@ impl FolderPass<'_> {
         Ok(Some(reconciled))
     }
 
-    /// The rows of a folder whose messages are not among those that are there.
-    async fn find_gone(&mut self, space: &Space, present: &[Locator]) -> Result<Vec<RowId>> {
-        let mut gone = Vec::new();
-        let mut after: Option<Locator> = None;
+    /// The rows of a folder whose messages are not among those that are there, by UID.
+    async fn find_gone(&mut self, space: &Space, present: &[u32]) -> Result<Vec<RowId>> {
+        let mut absent = Vec::new();
+        let mut after = 0;
         let mut present = present.iter().peekable();
         loop {
-            let rows = self.ledger.rows_in(space, after.as_ref(), None, ROWS_AT_ONCE).await?;
-            let Some(last) = rows.last() else { return Ok(gone) };
-            after = Some(last.locator.clone());
-            for row in rows.iter().filter(|row| !row.gone) {
-                while present.next_if(|at| **at < row.locator).is_some() {}
-                if present.peek().is_none_or(|at| **at != row.locator) {
-                    gone.push(row.id);
+            let known = self.ledger.uids_in(space, after, UIDS_AT_ONCE).await?;
+            let Some((last, _)) = known.last() else { break };
+            after = *last;
+            for (uid, row) in known {
+                while present.next_if(|at| **at < uid).is_some() {}
+                if present.peek().is_none_or(|at| **at != uid) {
+                    absent.push(row);
                 }
             }
         }
+        // Most of them went before.
+        let mut gone = Vec::new();
+        for part in absent.chunks(ROWS_AT_ONCE) {
+            let rows = self.ledger.rows_of(part).await?;
+            gone.extend(rows.iter().filter(|row| !row.gone).map(|row| row.id));
+        }
+        Ok(gone)
     }
 }
 

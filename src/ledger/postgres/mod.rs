@@ -205,6 +205,10 @@ impl Ledger for PostgresLedger {
         self.find_rows_in(space, after, upto, limit).await
     }
 
+    async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>> {
+        self.find_uids_in(space, after, limit).await
+    }
+
     async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
         self.find_rows_at(space, uids).await
     }

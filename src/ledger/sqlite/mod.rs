@@ -32,6 +32,9 @@ use crate::model::identity::Digest;
 use crate::model::message::{Flags, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 
+/// Statements that are kept prepared: more than a pass has.
+const STATEMENTS_KEPT: usize = 128;
+
 /// A ledger in a file.
 #[derive(Debug, Clone)]
 pub struct SqliteLedger {
@@ -45,6 +48,8 @@ pub struct SqliteLedger {
 #[derive(Debug)]
 struct Open {
     connection: Connection,
+    /// How far it waits for the disk; `None` before the first transaction.
+    synchronous: Option<&'static str>,
     _claim: Option<File>,
 }
 
@@ -80,7 +85,8 @@ impl SqliteLedger {
     }
 
     fn of(connection: Connection, claim: Option<File>, path: &Path, columns: &'static str) -> Self {
-        let open = Arc::new(Mutex::new(Open { connection, _claim: claim }));
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        let open = Arc::new(Mutex::new(Open { connection, synchronous: None, _claim: claim }));
         Self { open, path: path.to_owned(), columns }
     }
 
@@ -109,7 +115,10 @@ impl SqliteLedger {
         let open = Arc::clone(&self.open);
         let done = tokio::task::spawn_blocking(move || {
             let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.connection.pragma_update(None, "synchronous", synchronous)?;
+            if open.synchronous != Some(synchronous) {
+                open.connection.pragma_update(None, "synchronous", synchronous)?;
+                open.synchronous = Some(synchronous);
+            }
             let before = open.connection.total_changes();
             let transaction = open.connection.transaction()?;
             let value = work(&transaction)?;
@@ -134,7 +143,8 @@ impl Ledger for SqliteLedger {
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
         let folder = write_path(folder);
         self.transact(move |t| {
-            t.query_row(&format!("SELECT {CURSOR} FROM cursor WHERE folder = ?1"), [folder], read_cursor)
+            t.prepare_cached(&format!("SELECT {CURSOR} FROM cursor WHERE folder = ?1"))?
+                .query_row([folder], read_cursor)
                 .optional()
         })
         .await
@@ -142,7 +152,7 @@ impl Ledger for SqliteLedger {
 
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
         self.transact(|t| {
-            t.prepare(&format!("SELECT {CURSOR}, folder FROM cursor"))?
+            t.prepare_cached(&format!("SELECT {CURSOR}, folder FROM cursor"))?
                 .query_map([], |r| Ok((read_path(&r.get::<_, String>(7)?), read_cursor(r)?)))?
                 .collect()
         })
@@ -152,21 +162,19 @@ impl Ledger for SqliteLedger {
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
         let (folder, cursor) = (write_path(folder), cursor.clone());
         self.transact_loosely(move |t| {
-            t.execute(
-                &format!(
-                    "INSERT OR REPLACE INTO cursor (folder, {CURSOR}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-                ),
-                params![
-                    folder,
-                    cursor.uidvalidity,
-                    cursor.uidnext,
-                    cursor.messages,
-                    cursor.highest_modseq.map(u64::cast_signed),
-                    cursor.destination_uidvalidity,
-                    cursor.destination_scanned,
-                    write_path(&cursor.destination)
-                ],
-            )
+            t.prepare_cached(&format!(
+                "INSERT OR REPLACE INTO cursor (folder, {CURSOR}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+            ))?
+            .execute(params![
+                folder,
+                cursor.uidvalidity,
+                cursor.uidnext,
+                cursor.messages,
+                cursor.highest_modseq.map(u64::cast_signed),
+                cursor.destination_uidvalidity,
+                cursor.destination_scanned,
+                write_path(&cursor.destination)
+            ])
             .map(drop)
         })
         .await
@@ -194,6 +202,11 @@ impl Ledger for SqliteLedger {
         self.transact(move |t| pages::rows_in(t, &space, after.as_ref(), upto.as_ref(), limit)).await
     }
 
+    async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>> {
+        let space = space.clone();
+        self.transact(move |t| pages::uids_in(t, &space, after, limit)).await
+    }
+
     async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
         let (space, uids) = (space.clone(), uids.to_vec());
         self.transact(move |t| pages::rows_at(t, &space, &uids)).await
@@ -212,11 +225,10 @@ impl Ledger for SqliteLedger {
     async fn count_copied(&self, folder: &FolderPath) -> Result<u64> {
         let folder = write_path(folder);
         self.transact(move |t| {
-            t.query_row(
+            t.prepare_cached(
                 "SELECT count(*) FROM message WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') AND gone = 0",
-                [folder],
-                |r| r.get(0),
-            )
+            )?
+            .query_row([folder], |r| r.get(0))
         })
         .await
     }
@@ -253,13 +265,7 @@ impl Ledger for SqliteLedger {
 
     async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool> {
         let (folder, at) = (write_path(folder), write_path(at));
-        self.transact(move |t| {
-            t.prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM message WHERE dst_folder = ?1 AND dst_uidvalidity <> ?2 AND folder = ?3)",
-            )?
-            .query_row(params![at, uidvalidity, folder], |r| r.get(0))
-        })
-        .await
+        self.transact(move |t| pages::is_elsewhere(t, &folder, &at, uidvalidity)).await
     }
 
     async fn unfinished(&self) -> Result<BTreeSet<FolderPath>> {
@@ -311,10 +317,10 @@ impl Ledger for SqliteLedger {
     ) -> Result<i64> {
         let (source, folder, rows) = (write_path(source), write_path(folder), rows.to_vec());
         self.transact(move |t| {
-            t.execute(
+            t.prepare_cached(
                 "INSERT INTO intent (folder, uidvalidity, uidnext, source) VALUES (?1, ?2, ?3, ?4)",
-                params![folder, uidvalidity, uidnext, source],
-            )?;
+            )?
+            .execute(params![folder, uidvalidity, uidnext, source])?;
             let intent = t.last_insert_rowid();
             let mut insert = t.prepare_cached("INSERT INTO intent_message VALUES (?1, ?2)")?;
             for row in rows {
@@ -370,7 +376,7 @@ impl Ledger for SqliteLedger {
                 }
             }
             if let Some(intent) = ended {
-                t.execute("DELETE FROM intent WHERE id = ?1", [intent])?;
+                t.prepare_cached("DELETE FROM intent WHERE id = ?1")?.execute([intent])?;
             }
             Ok(())
         })
@@ -534,26 +540,17 @@ impl Ledger for SqliteLedger {
     }
 
     async fn counts(&self) -> Result<MessageCounts> {
-        self.transact(|t| {
-            let mut counts = MessageCounts::default();
-            let mut query = t.prepare("SELECT verdict, count(*) FROM message GROUP BY verdict")?;
-            let mut rows = query.query([])?;
-            while let Some(row) = rows.next()? {
-                let word: String = row.get(0)?;
-                if let Some(verdict) = Verdict::from_parts(&word, None) {
-                    counts.add(&verdict, row.get(1)?);
-                }
+        let mut counts = MessageCounts::default();
+        for (word, count) in self.transact(pages::count_verdicts).await? {
+            if let Some(verdict) = Verdict::from_parts(&word, None) {
+                counts.add(&verdict, count);
             }
-            Ok(counts)
-        })
-        .await
+        }
+        Ok(counts)
     }
 
     async fn count_altered(&self) -> Result<u64> {
-        self.transact(|t| {
-            t.query_row("SELECT count(*) FROM message WHERE verdict = 'DeliveredAltered'", [], |r| r.get(0))
-        })
-        .await
+        self.transact(pages::count_altered).await
     }
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {
@@ -569,7 +566,9 @@ impl Ledger for SqliteLedger {
     async fn fact(&self, name: &str) -> Result<Option<String>> {
         let name = name.to_owned();
         self.transact(move |t| {
-            t.query_row("SELECT value FROM fact WHERE name = ?1", [name], |r| r.get(0)).optional()
+            t.prepare_cached("SELECT value FROM fact WHERE name = ?1")?
+                .query_row([name], |r| r.get(0))
+                .optional()
         })
         .await
     }
@@ -577,7 +576,7 @@ impl Ledger for SqliteLedger {
     async fn save_fact(&self, name: &str, value: &str) -> Result<()> {
         let (name, value) = (name.to_owned(), value.to_owned());
         self.transact(move |t| {
-            t.execute("INSERT OR REPLACE INTO fact VALUES (?1, ?2)", [name, value]).map(drop)
+            t.prepare_cached("INSERT OR REPLACE INTO fact VALUES (?1, ?2)")?.execute([name, value]).map(drop)
         })
         .await
     }
