@@ -443,7 +443,12 @@ fn situations() -> Vec<Situation> {
                 Vec::new()
             },
             orders: |stage, play| vec![stage.by_pop3(play)],
-            tolerated: |line| line.contains("INTERNALDATE"),
+            // The large one is longer than any before, so RETR has to prove what TOP gave: a server that was still handing it
+            // out at the kill may keep RETR's mark.
+            tolerated: |line| {
+                line.contains("INTERNALDATE")
+                    || line.contains("(89994 bytes") && line.ends_with("not {\"\\\\seen\"}")
+            },
             ..Situation::default()
         },
         Situation {
