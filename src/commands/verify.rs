@@ -49,6 +49,11 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
                         record.findings.extend(found.finding());
                         kept.save_mailbox(&planned.source, &record)?;
                         sum.add(&found);
+                        for (_, failure) in &found.unchecked {
+                            let failure = failure.clone().at(planned.source.to_string());
+                            worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
+                            tell_failure(&failure, 0);
+                        }
                         json!({"mailbox": planned.source, "verification": found.figures, "named": found.named})
                     }
                     Ok(None) => json!({"mailbox": planned.source, "verification": null, "named": []}),
@@ -108,6 +113,7 @@ struct Sum {
     changed: u64,
     waiting: u64,
     failed: u64,
+    unchecked: u64,
 }
 
 impl Sum {
@@ -117,6 +123,7 @@ impl Sum {
         self.changed += found.changed;
         self.waiting += found.figures.waiting;
         self.failed += found.figures.failed;
+        self.unchecked += found.figures.unchecked;
     }
 
     fn failure(&self) -> Option<Failure> {
@@ -126,12 +133,15 @@ impl Sum {
             (self.differing, "there with other flags or dates"),
             (self.waiting, "still to be carried"),
         ];
+        let unchecked =
+            format!("{} not be checked", counted(self.unchecked, "message could", "messages could"));
         let failed = format!("{} not be carried", counted(self.failed, "message could", "messages could"));
         let said: Vec<String> = words
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{} {what}", counted(*count, "message is", "messages are")))
             .chain((self.failed > 0).then_some(failed))
+            .chain((self.unchecked > 0).then_some(unchecked))
             .collect();
         let hint = if self.missing > 0 {
             "if nobody removed them on purpose, send them again with --repair"
@@ -139,6 +149,8 @@ impl Sum {
             "run the migration again to carry them"
         } else if self.failed > 0 {
             "the report has the reason of each; the next run tries them again"
+        } else if self.unchecked > 0 && self.changed + self.differing == 0 {
+            "verify again once the folders that are named can be opened"
         } else {
             "users may have changed them since; a run carries what changes at the source from now on"
         };
@@ -149,6 +161,9 @@ impl Sum {
 fn tell(row: &serde_json::Value) -> Result<()> {
     let mailbox = row["mailbox"].as_str().unwrap_or_default();
     let figures = &row["verification"];
+    if row["failure"].is_object() {
+        return print(&format!("{mailbox:32} could not be verified\n"));
+    }
     if figures.is_null() {
         return print(&format!("{mailbox:32} nothing was delivered yet\n"));
     }
@@ -164,6 +179,7 @@ fn tell(row: &serde_json::Value) -> Result<()> {
             ("differing", "with other flags or dates"),
             ("waiting", "still to be carried"),
             ("failed", "could not be carried"),
+            ("unchecked", "could not be checked"),
         ]
         .map(|(name, words)| match figures[name].as_u64() {
             Some(count) if count > 0 => format!("; {count} {words}"),

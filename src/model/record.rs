@@ -51,6 +51,10 @@ pub struct Verification {
     /// Messages of the source that could not be carried and are not at the destination; they are not among the checked ones.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: u64,
+    /// Messages that were carried and that nobody could look for, since a folder could not be opened at either side; they are not
+    /// among the checked ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unchecked: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

@@ -404,5 +404,6 @@ fn sync(row: &mut MailboxRow) {
         waiting: 0,
         moved: 0,
         failed: 0,
+        unchecked: 0,
     });
 }

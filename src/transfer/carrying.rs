@@ -51,6 +51,8 @@ struct Carrying<'a> {
     unseen: Unseen,
     /// The intents of those, which stay open until they are seen: a copy may come late.
     unproven: Vec<(i64, Vec<RowId>)>,
+    /// Whether any message came from the source in this pass.
+    came: bool,
 }
 
 impl FolderPass<'_> {
@@ -78,6 +80,7 @@ impl FolderPass<'_> {
             put_off: Vec::new(),
             unseen: Unseen::new(),
             unproven: Vec::new(),
+            came: false,
         };
         let mut suspects: Vec<Work> = Vec::new();
         if let Some(most) = self.rules.most_per_folder {
@@ -94,8 +97,10 @@ impl FolderPass<'_> {
                 self.carry_rows(rows, &mut carrying, candidates, changes, &mut suspects).await?;
             }
         }
-        let (alone, few): (Vec<Work>, Vec<Work>) =
+        let (mut alone, few): (Vec<Work>, Vec<Work>) =
             suspects.into_iter().partition(|work| work.attempts >= ALONE_FROM);
+        // Where an attempt ends at one of them, the others have been tried.
+        alone.sort_by_key(|work| work.attempts);
         for window in few.chunks(WINDOW_SUSPECTS) {
             self.carry_window(window, &mut carrying, candidates, changes).await?;
         }
@@ -227,6 +232,11 @@ impl FolderPass<'_> {
                 Err(broken) => failure = failure.or(Some(broken)),
             }
         }
+        if !copied.doubled.is_empty() {
+            let asks = failure.is_none();
+            let proved = self.prove_names(window, &mut copied, asks).await;
+            failure = failure.or(proved.err());
+        }
         if !seen {
             self.note_unproven(window, &copied).await?;
             leave_in_doubt(&mut copied);
@@ -247,9 +257,18 @@ impl FolderPass<'_> {
         }
         carrying.unseen.extend(unseen);
         self.ledger.mark_gone(&copied.vanished).await?;
+        carrying.came |= !copied.passed.is_empty();
         if let Some(failure) = failure {
+            if failure.class == Class::Throttled {
+                let space = carrying.space;
+                let named = self.bear_with(space, window, &copied, &failure, carrying.came).await?;
+                // The server has answered, and the next is asked for.
+                if named {
+                    return Ok(());
+                }
+            }
             self.count_attempts(window, &copied, &failure).await?;
-            return Err(failure.at(folder.to_string()));
+            return Err(failure.at(self.plan.destination.to_string()));
         }
         let highest = copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid).max();
         carrying.uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid.saturating_add(1)));

@@ -76,7 +76,7 @@ impl Layout {
         destination: &mut dyn Destination,
         ledger: &dyn Ledger,
     ) -> Result<BTreeSet<FolderPath>> {
-        let made = make_folders(&mut self.plans, &self.names, &self.listed, destination).await?;
+        let made = make_folders(&mut self.plans, &self.names, &self.listed, destination, ledger).await?;
         let before = self.atlas.clone();
         for plan in self.plans.iter().filter(|plan| plan.excluded.is_none()) {
             if made.there.contains(&plan.destination) {

@@ -6,9 +6,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::diff::{Diff, FlagChange, compare};
 use super::folder::{FolderPass, Reconciled, Told, new_row, settled};
-use crate::ledger::{Cursor, NewRow, RowId, Settled, Space};
-use crate::mail::{Changes, FolderState, Gone, Listed};
+use super::verify::read_alone;
+use crate::ledger::{Cursor, NewRow, Row, RowId, Settled, Space};
+use crate::mail::{Changes, FolderState, Gone, Listed, Wanted};
 use crate::model::failure::{Result, Side};
+use crate::model::identity::Digest;
 use crate::model::message::{Flags, Locator, Verdict};
 use crate::model::protocol::Protocol;
 
@@ -39,6 +41,36 @@ struct Run {
     /// before.
     fresh_sizes: HashMap<u64, u32>,
     gone_before: Vec<RowId>,
+    /// Messages whose unique ids are not their places in the maildrop.
+    lasting_ids: u64,
+    /// The last message of the maildrop that is known by its content: its place, size and name, and what it was.
+    last_known: Option<(Listed, Digest)>,
+}
+
+impl Run {
+    /// Takes note of the unique ids of a part of a maildrop's list.
+    fn note_ids(&mut self, rows: &[Row], listed: &[Listed]) {
+        let known: HashMap<&Locator, Digest> = rows
+            .iter()
+            .filter(|row| !row.gone)
+            .filter_map(|row| Some((&row.locator, row.known.as_ref()?.canonical)))
+            .collect();
+        for listed in listed {
+            self.lasting_ids += u64::from(!is_place(listed));
+            if let Some(was) = known.get(&listed.locator)
+                && self.last_known.as_ref().is_none_or(|(last, _)| last.place < listed.place)
+            {
+                self.last_known = Some((listed.clone(), *was));
+            }
+        }
+    }
+}
+
+/// Whether the unique id of a message says no more than its place in the maildrop.
+fn is_place(listed: &Listed) -> bool {
+    let Locator::Pop3 { uidl } = &listed.locator else { return false };
+    let number = uidl.trim_start_matches(|c: char| !c.is_ascii_digit());
+    number.parse() == Ok(listed.place)
 }
 
 impl FolderPass<'_> {
@@ -65,7 +97,7 @@ impl FolderPass<'_> {
             Told::Nothing => None,
         };
         let mut run = self.go_through(space, first, doubtful).await?;
-        if run.renumbered {
+        if run.renumbered || self.has_moved_on(&run).await? {
             self.renumber(space).await?;
             run = self.go_through(space, None, doubtful).await?;
         }
@@ -85,6 +117,17 @@ impl FolderPass<'_> {
             self.tallies.insert(self.plan.source.path.clone(), tally);
         }
         Ok(run.reconciled)
+    }
+
+    /// Whether unique ids that are mere places name other messages than before, which sizes alone need not show: a message that
+    /// went moves on all that are behind it, so the last one tells.
+    async fn has_moved_on(&mut self, run: &Run) -> Result<bool> {
+        let Some((last, was)) = run.last_known.as_ref().filter(|_| run.lasting_ids == 0) else {
+            return Ok(false);
+        };
+        let wanted = Wanted { key: 0, locator: last.locator.clone(), size: last.size };
+        let read = read_alone(self.source, wanted).await.map_err(|failure| failure.side(Side::Source))?;
+        Ok(read.is_some_and(|now| now.canonical != *was))
     }
 
     /// Finds the rows of a maildrop whose messages may be listed under new unique ids. Those that were delivered are recognised
@@ -172,6 +215,9 @@ impl FolderPass<'_> {
             let mut listed = Vec::new();
             while let Some(next) = page.next_if(|next| end.as_ref().is_none_or(|end| next.locator <= *end)) {
                 listed.push(next);
+            }
+            if space.protocol == Protocol::Pop3 {
+                run.note_ids(&rows, &listed);
             }
             let diff = compare(rows, listed);
             if diff.renumbered {

@@ -14,6 +14,7 @@ pub mod daily;
 pub mod diff;
 pub mod flags;
 pub mod folder;
+pub mod forbearance;
 pub mod lanes;
 mod late;
 mod layout;
@@ -29,6 +30,7 @@ pub mod progress;
 pub mod recognise;
 mod refusals;
 pub mod settle;
+pub(crate) mod unlisted;
 mod unseen;
 pub mod verify;
 mod whereabouts;
@@ -236,30 +238,6 @@ pub struct PassOutcome {
     pub left: Option<Failure>,
 }
 
-/// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. What another
-/// protocol listed stays, for this one may not show its folders.
-async fn forget_vanished_folders(
-    plans: &[FolderPlan],
-    protocol: Protocol,
-    ledger: &dyn Ledger,
-) -> Result<()> {
-    let listed: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.source.path).collect();
-    for folder in ledger.unfinished().await? {
-        if listed.contains(&folder) {
-            continue;
-        }
-        let is_vanished = |row: &&Row| {
-            let space = Space { folder: folder.clone(), protocol, uidvalidity: row.locator.uidvalidity() };
-            row.verdict == Verdict::Pending && space.holds(&row.locator)
-        };
-        let rows = ledger.rows(&folder).await?;
-        let vanished: Vec<RowId> = rows.iter().filter(is_vanished).map(|row| row.id).collect();
-        ledger.mark_gone(&vanished).await?;
-        ledger.keep_unlisted(&folder, 0..=0, "").await?;
-    }
-    Ok(())
-}
-
 /// Carries one mailbox once, with one session at each side.
 ///
 /// # Errors
@@ -304,9 +282,11 @@ pub async fn carry_mailbox(
 ) -> Result<PassOutcome> {
     recognise_ends(&rules.ends, ledger).await?;
     let (sources, destinations) = tokio::join!(source.survey(), destination.survey());
-    let sources = sources.map_err(|failure| failure.side(Side::Source))?;
+    let mut sources = sources.map_err(|failure| failure.side(Side::Source))?;
     let mut destinations = destinations.map_err(|failure| failure.side(Side::Destination))?;
     let mut cursors = ledger.cursors().await?;
+    let known = unlisted::known_folders(ledger, cursors.iter()).await?;
+    let unlisted = unlisted::add_unlisted(source, &mut sources, known).await?;
     let surveys = (&sources, &mut destinations);
     let mut layout = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors).await?;
     let barrier = Barrier::raise(ledger, destination).await?;
@@ -337,6 +317,7 @@ pub async fn carry_mailbox(
     let made = openings.meanwhile(layout.make(destination, ledger)).await?;
     let plans = &layout.plans;
     let mut outcome = PassOutcome { findings: layout.findings(), ..PassOutcome::default() };
+    outcome.findings.extend(unlisted.findings());
     let mut changed = Vec::new();
     for (plan, mut still) in plans.iter().zip(still) {
         if plan.renamed.is_some() {
@@ -358,10 +339,21 @@ pub async fn carry_mailbox(
     let made = &made;
     let (late_copies, unfinished) = (&late, &unfinished);
     let pass =
-        lanes::Pass { ledger, rules, progress, same_rules, labelled, made, late: late_copies, unfinished };
+        lanes::Pass {
+            ledger,
+            rules,
+            progress,
+            same_rules,
+            labelled,
+            plans,
+            made,
+            late: late_copies,
+            unfinished,
+        };
     let carried = pass.carry(source, destination, openings, changed, barrier).await?;
     outcome.add(carried.outcome);
-    forget_vanished_folders(plans, source.facts().endpoint.protocol, ledger).await?;
+    let protocol = source.facts().endpoint.protocol;
+    let waits = unlisted.forget_vanished(plans, protocol, ledger).await?;
 
     let mut keywords_lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
     keywords_lost.extend(carried.keywords_lost);
@@ -388,7 +380,7 @@ pub async fn carry_mailbox(
         ledger.count_unbound().await?,
         &lost,
     ));
-    outcome.left = carried.failed.or_else(|| find_unread_folders(&sources));
+    outcome.left = carried.failed.or(waits).or_else(|| find_unread_folders(&sources));
     if outcome.left.is_some() {
         return Ok(outcome);
     }

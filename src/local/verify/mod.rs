@@ -2,6 +2,7 @@
 //! multisets. The ledger only explains: what was left out, what the destination is known to have altered, what is still to
 //! be carried. Nothing of the engine that carries is used to find what belongs together.
 
+mod ends;
 mod moved;
 mod pairing;
 mod reading;
@@ -9,6 +10,7 @@ mod reading;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use self::ends::{Ends, pair_folders, reopen_unseen};
 use self::moved::{Lost, Spare, find_moved};
 use self::pairing::{Pairing, Seen};
 use self::reading::{Content, read_destination, read_source};
@@ -18,17 +20,14 @@ use crate::discovery::Clock;
 use crate::ledger::{Ledger, Refused, Row, RowId, Settled};
 use crate::mail::{Destination, Folder, Listed, Present, Source, Wanted};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Failure, FailureCode, Place, Result};
+use crate::model::failure::{Failure, Place, Result, Spoils};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::message::{Flags, InternalDate, Locator, Verdict};
 use crate::model::record::{Depth, Verification};
 use crate::model::text::counted;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::transfer::atlas::Atlas;
 use crate::transfer::flags::Manners;
-use crate::transfer::mapping::plan_folders;
-use crate::transfer::names::NameRules;
 use crate::transfer::neighbours::Neighbours;
 
 /// Of this many messages one is read on both sides at [`Depth::Sampled`].
@@ -54,6 +53,8 @@ pub struct Found {
     spare: BTreeMap<FolderPath, Spare>,
     /// Folders that are not at the destination.
     absent: Vec<FolderPath>,
+    /// Folders that could not be looked into, with why.
+    pub unchecked: Vec<(FolderPath, Failure)>,
 }
 
 impl Found {
@@ -70,6 +71,7 @@ impl Found {
             waiting: 0,
             moved: 0,
             failed: 0,
+            unchecked: 0,
         };
         Self {
             figures,
@@ -79,6 +81,7 @@ impl Found {
             lost: Vec::new(),
             spare: BTreeMap::new(),
             absent: Vec::new(),
+            unchecked: Vec::new(),
         }
     }
 
@@ -89,11 +92,56 @@ impl Found {
         (self.figures.missing > 0).then(|| Finding::of_domain(Code::ArrivalsRemoved, text))
     }
 
+    /// Names a folder that could not be looked into, and counts what was carried from these folders as not checked.
+    async fn leave(
+        &mut self,
+        ledger: &dyn Ledger,
+        path: &FolderPath,
+        sources: &[FolderPath],
+        failure: Failure,
+    ) -> Result<()> {
+        let mut messages = 0;
+        for source in sources {
+            let rows = ledger.rows(source).await?;
+            messages += rows.iter().filter(|row| row.verdict.is_delivered() && !row.gone).count() as u64;
+        }
+        self.figures.unchecked += messages;
+        let words = counted(messages, "message of it was", "messages of it were");
+        let why = failure.sentence();
+        self.named.push(format!("{path}: could not be looked into, so {words} not checked: {why}"));
+        self.unchecked.push((path.clone(), failure));
+        Ok(())
+    }
+
+    /// How far it has come.
+    fn mark(&self) -> Mark {
+        let lengths = [self.named.len(), self.missing.len(), self.lost.len(), self.absent.len()];
+        Mark { figures: self.figures, changed: self.changed, lengths }
+    }
+
+    /// Forgets what was found since.
+    fn go_back(&mut self, mark: Mark) {
+        let [named, missing, lost, absent] = mark.lengths;
+        (self.figures, self.changed) = (mark.figures, mark.changed);
+        self.named.truncate(named);
+        self.missing.truncate(missing);
+        self.lost.truncate(lost);
+        self.absent.truncate(absent);
+    }
+
     fn name(&mut self, locator: &Locator, subject: Option<&str>, what: &str) {
         if self.named.len() < NAMED_MAX {
             self.named.push(format!("{locator}: \"{}\" {what}", subject.unwrap_or("(no subject)")));
         }
     }
+}
+
+/// How far a verification has come.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    figures: Verification,
+    changed: u64,
+    lengths: [usize; 4],
 }
 
 /// Verifies one mailbox. Nothing is changed at either side; with `repair` the ledger forgets what is missing, so that the
@@ -119,26 +167,44 @@ pub async fn verify_mailbox(
     })?;
     // What is found is written down, and nobody must carry the mailbox meanwhile.
     let ledger = tools.store.claim(&key).await?;
-    let (mut source, _) = tools.open_source(domain, planned, endpoint).await.at(|| "source".to_owned())?;
-    let mut destination = tools.open_destination(planned).await.at(|| "destination".to_owned())?;
-    let folders = pair_folders(tools, &mut *source, &mut destination, &*ledger).await?;
+    let mut ends = Ends::open(tools, domain, planned, endpoint).await?;
+    let (folders, unlisted) = pair_folders(tools, &mut *ends.source, &mut ends.destination, &*ledger).await?;
     let mut found = Found::new(depth);
+    for (folder, failure) in unlisted {
+        found.leave(&*ledger, &folder, std::slice::from_ref(&folder), failure).await?;
+    }
     let manners = tools.rules()?.manners;
     for (path, folders) in folders {
-        let mut check = Check {
-            source: &mut *source,
-            destination: &mut destination,
-            ledger: &*ledger,
-            found: &mut found,
-            manners,
-        };
-        check.run(&path, &folders).await.at(|| path.to_string())?;
+        let before = found.mark();
+        // A session that ended at a folder may have ended by chance.
+        for is_last in [false, true] {
+            let mut check = Check {
+                source: &mut *ends.source,
+                destination: &mut ends.destination,
+                ledger: &*ledger,
+                found: &mut found,
+                manners,
+            };
+            let Err(failure) = check.run(&path, &folders).await.at(|| path.to_string()) else { break };
+            if failure.spoils() > Spoils::Session {
+                return Err(failure);
+            }
+            found.go_back(before);
+            let is_answer = failure.leaves_the_session() || failure.asks_to_come_later();
+            if !is_answer {
+                ends = ends.open_again(tools, domain, planned, endpoint).await?;
+            }
+            if is_answer || is_last {
+                let sources: Vec<FolderPath> = folders.iter().map(|folder| folder.path.clone()).collect();
+                found.leave(&*ledger, &path, &sources, failure).await?;
+                break;
+            }
+        }
     }
     let beside = planned.beside.iter().map(|other| tools.key(other)).collect();
     let neighbours = Neighbours::new(Arc::clone(&tools.store), beside);
-    find_moved(&mut destination, &*ledger, &neighbours, &mut found).await?;
-    source.close().await;
-    destination.close().await;
+    find_moved(&mut ends.destination, &*ledger, &neighbours, &mut found).await?;
+    ends.close().await;
     if repair && !found.missing.is_empty() {
         ledger.reopen(&found.missing).await?;
     }
@@ -149,47 +215,6 @@ pub async fn verify_mailbox(
     }
     found.figures.at = SystemClock.now();
     Ok(Some(found))
-}
-
-/// Has messages sent again that were sent in vain as often as passes do that: the destination never listed them. Says how
-/// many.
-async fn reopen_unseen(ledger: &dyn Ledger) -> Result<u64> {
-    let (mut after, mut reopened) = (0, 0);
-    loop {
-        let rows = ledger.page(after, ROWS_AT_ONCE).await?;
-        let Some(last) = rows.last() else { return Ok(reopened) };
-        after = last.id;
-        let unseen = rows.iter().filter(|row| row.refused.code == Some(FailureCode::NotSeen) && !row.gone);
-        let unseen: Vec<RowId> = unseen.map(|row| row.id).collect();
-        reopened += unseen.len() as u64;
-        ledger.reopen(&unseen).await?;
-    }
-}
-
-/// The source's folders by the destination folder that their mail went to, as the passes remember it.
-async fn pair_folders(
-    tools: &Tools,
-    source: &mut dyn Source,
-    destination: &mut dyn Destination,
-    ledger: &dyn Ledger,
-) -> Result<BTreeMap<FolderPath, Vec<Folder>>> {
-    let (sources, destinations) = (source.survey().await?, destination.list_folders().await?);
-    let names = NameRules::new(destination.delimiter(), destination.length_of_names());
-    let atlas = Atlas::load(ledger).await?;
-    let labelled = sources.homes.is_some();
-    let plans = plan_folders(&sources.folders, &destinations, labelled, &names, &tools.rules()?, &atlas);
-    let mut folders: BTreeMap<FolderPath, Vec<Folder>> = BTreeMap::new();
-    for plan in plans.into_iter().filter(|plan| plan.excluded.is_none()) {
-        let mut path = plan.destination;
-        if atlas.find(&plan.source.path).is_none() {
-            // A ledger of a version that did not remember names: where mail went says more than where it would go.
-            let rows = ledger.rows(&plan.source.path).await?;
-            let went = rows.into_iter().find_map(|row| row.destination).map(|(folder, _)| folder);
-            path = went.unwrap_or(path);
-        }
-        folders.entry(path).or_default().push(plan.source);
-    }
-    Ok(folders)
 }
 
 /// One message of the source that should be at the destination.

@@ -57,9 +57,14 @@ pub(super) async fn find_moved(
     let sizes: BTreeSet<u64> = lost.iter().map(|lost| lost.size).collect();
     let dates: BTreeSet<i64> = lost.iter().filter_map(|lost| lost.date).map(|date| date.unix).collect();
     let mut places: HashMap<usize, FolderPath> = HashMap::new();
+    // Whether any folder could not be looked into: then nobody knows of a message that was not found whether it is there.
+    let mut unseen = !found.unchecked.is_empty();
     let folders = if wanted.is_empty() { Vec::new() } else { destination.list_folders().await? };
     for path in folders.into_iter().filter(|folder| folder.selectable).map(|folder| folder.path) {
-        let Some(spare) = list_spare(destination, &path, found).await? else { continue };
+        let Some(spare) = list_spare(destination, &path, found).await? else {
+            unseen = true;
+            continue;
+        };
         let Spare { uidvalidity, messages } = spare;
         let is_like = |message: &Present| {
             sizes.contains(&message.size) || message.date.is_some_and(|date| dates.contains(&date.unix))
@@ -104,6 +109,11 @@ pub(super) async fn find_moved(
             found.figures.moved += 1;
             let what = format!("was moved at the destination, to \"{path}\"");
             found.name(&lost.locator, lost.subject.as_deref(), &what);
+        } else if unseen {
+            found.figures.checked -= 1;
+            found.figures.unchecked += 1;
+            let what = "is not in its folder, and may be in one that could not be looked into";
+            found.name(&lost.locator, lost.subject.as_deref(), what);
         } else {
             found.figures.missing += 1;
             found.name(&lost.locator, lost.subject.as_deref(), "is no longer at the destination");
@@ -125,7 +135,7 @@ async fn list_spare(
     }
     let state = match destination.open(path).await {
         Ok(state) => state,
-        Err(failure) if failure.leaves_the_session() => return Ok(None),
+        Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => return Ok(None),
         Err(failure) => return Err(failure),
     };
     let messages = if state.messages == Some(0) { Vec::new() } else { destination.list_from(1).await? };

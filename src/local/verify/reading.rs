@@ -74,7 +74,7 @@ async fn take_in(mut bodies: BodyReceiver) -> HashMap<u64, Content> {
                     contents.insert(key, Content { digest, size, canonical, subject, message_id });
                 }
             }
-            BodyEvent::Missing { .. } | BodyEvent::Held { .. } => {}
+            BodyEvent::Missing { .. } | BodyEvent::Held { .. } | BodyEvent::Again { .. } => {}
         }
     }
     contents

@@ -206,7 +206,7 @@ where
         let mut coming: Option<(u64, u64, Vec<u8>)> = None;
         while let Some(event) = events.recv().await {
             match event {
-                BodyEvent::Held { .. } => assert!(coming.is_none()),
+                BodyEvent::Held { .. } | BodyEvent::Again { .. } => assert!(coming.is_none()),
                 BodyEvent::Begin { key, size } => coming = Some((key, size, Vec::new())),
                 BodyEvent::Chunk(chunk) => coming.as_mut().unwrap().2.extend_from_slice(&chunk),
                 BodyEvent::End { .. } => {
