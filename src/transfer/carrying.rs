@@ -12,6 +12,7 @@ use super::folder::{FolderPass, keep_flags, settled};
 use super::listing::ROWS_AT_ONCE;
 use super::pipeline::{Copied, Sending, Work, copy_window};
 use super::refusals::{IN_A_ROW, Left};
+use super::resent;
 use super::unseen::{self, Unseen, is_given_up};
 use crate::ledger::{ALONE_FROM, NAMED_FROM, Refused, Row, RowId, Settled, Space};
 use crate::mail::{FolderState, Listed};
@@ -170,6 +171,7 @@ impl FolderPass<'_> {
                 self.ledger.reopen(&[row.id]).await?;
                 carrying.again.insert(row.id);
                 self.progress.expect(1, row.size);
+                resent::note(self.ledger, &self.plan.destination, carrying.arrived, &row).await?;
                 let work = carrying.work_of(row);
                 self.carry_window(&[work], carrying, candidates, changes).await?;
             }

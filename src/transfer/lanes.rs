@@ -358,12 +358,12 @@ impl Pass<'_> {
     ) -> Result<()> {
         let Work { plans, mut barrier, .. } = work;
         for plan in plans {
+            let record = self.recall(plan, source, destination).await?;
+            let sent_before = carried.outcome.sent + carried.outcome.recognised;
             if barrier.concerns(&plan.source.path) {
                 self.progress.enter_phase("waiting until nothing more arrives at the destination");
                 barrier.wait(&plan.source.path, destination, self.rules.settle).await?;
             }
-            let record = self.recall(plan, source, destination).await?;
-            let sent_before = carried.outcome.sent + carried.outcome.recognised;
             let mut pass = FolderPass {
                 source,
                 destination,

@@ -29,6 +29,7 @@ mod places;
 pub mod progress;
 pub mod recognise;
 mod refusals;
+mod resent;
 pub mod settle;
 pub(crate) mod unlisted;
 mod unseen;
@@ -42,16 +43,15 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
-use crate::ledger::{Cursor, Ledger, Row, RowId, Space};
+use crate::ledger::{Cursor, Ledger};
 use crate::mail::{Destination, Folder, Source, Survey};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Class, Failure, Result, Side};
+use crate::model::failure::{Class, Failure, Result, Side, Spoils};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::label::LabelTally;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
-use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
 use daily::DailyLimit;
@@ -370,10 +370,22 @@ pub async fn carry_mailbox(
     outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(find_marked(marked));
     outcome.findings.extend(find_changed_ids(renamed));
-    outcome.findings.extend(late.tell(destination).await?);
     let carried_some = outcome.sent + outcome.recognised > 0;
-    let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
-    outcome.findings.extend(Box::pin(look.run(carried_some, destination)).await?);
+    let afterwards = async {
+        resent::find_copies(ledger, destination, &rules.neighbours, &late).await?;
+        let mut findings: Vec<Finding> = late.tell(destination).await?.into_iter().collect();
+        let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
+        findings.extend(Box::pin(look.run(carried_some, destination)).await?);
+        Ok::<_, Failure>(findings)
+    };
+    match afterwards.await {
+        Ok(findings) => outcome.findings.extend(findings),
+        // The session may have ended with the folder that is left.
+        Err(failure) if carried.failed.is_some() && failure.spoils() <= Spoils::Session => {
+            tracing::info!(failure = %failure.sentence(), "the destination is not looked at afterwards");
+        }
+        Err(failure) => return Err(failure),
+    }
     outcome.findings.extend(find_in_ledger(
         &outcome.counts,
         ledger.count_altered().await?,
@@ -416,7 +428,15 @@ async fn recognise_ends(ends: &Ends, ledger: &dyn Ledger) -> Result<()> {
     if !known[1] {
         tracing::info!("the destination is another mailbox than before: all is carried to it");
         ledger.void_destination().await?;
-        for fact in [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES, alias::FOUND] {
+        let facts = [
+            KEYWORDS_LOST,
+            RECEIPTS_OPEN,
+            atlas::FOLDER_NAMES,
+            late::LATE_COPIES,
+            resent::RESENT,
+            alias::FOUND,
+        ];
+        for fact in facts {
             ledger.save_fact(fact, "").await?;
         }
     } else if !known[0] {

@@ -116,7 +116,10 @@ impl FolderPass<'_> {
                 away = true;
                 match self.destination.open(&folder).await {
                     Ok(state) => state,
-                    Err(failure) if failure.leaves_the_session() => FolderState::default(),
+                    // A folder that is there and cannot be opened may hold what is in doubt: nothing of it is sent again.
+                    Err(failure) if failure.leaves_the_session() && !self.is_listed(&folder).await? => {
+                        FolderState::default()
+                    }
                     Err(failure) => return Err(failure.side(Side::Destination)),
                 }
             };
@@ -137,6 +140,12 @@ impl FolderPass<'_> {
             self.destination.open(&self.plan.destination).await?;
         }
         Ok(())
+    }
+
+    /// Whether the destination lists a folder.
+    async fn is_listed(&mut self, folder: &FolderPath) -> Result<bool> {
+        let listed = self.destination.list_folders().await.map_err(|failure| failure.side(Side::Destination));
+        Ok(listed?.iter().any(|other| other.selectable && other.path == *folder))
     }
 
     /// Looks whether messages are where the destination said that they are. The folder is open.

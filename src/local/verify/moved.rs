@@ -7,7 +7,7 @@ use super::reading::read_destination;
 use super::{Found, NAMED_MAX};
 use crate::ledger::{Ledger, RowId};
 use crate::mail::{Destination, Present};
-use crate::model::failure::{Place, Result};
+use crate::model::failure::{Failure, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{InternalDate, Locator};
@@ -133,11 +133,14 @@ async fn list_spare(
     if let Some(spare) = found.spare.remove(path) {
         return Ok(Some(spare));
     }
-    let state = match destination.open(path).await {
-        Ok(state) => state,
-        Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => return Ok(None),
-        Err(failure) => return Err(failure),
+    let listing = async {
+        let state = destination.open(path).await?;
+        let messages = if state.messages == Some(0) { Vec::new() } else { destination.list_from(1).await? };
+        Ok::<_, Failure>(Spare { uidvalidity: state.uidvalidity, messages })
     };
-    let messages = if state.messages == Some(0) { Vec::new() } else { destination.list_from(1).await? };
-    Ok(Some(Spare { uidvalidity: state.uidvalidity, messages }))
+    match listing.await {
+        Ok(spare) => Ok(Some(spare)),
+        Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
