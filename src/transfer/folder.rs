@@ -108,7 +108,14 @@ impl FolderPass<'_> {
     pub async fn run(&mut self, barrier: &Barrier) -> Result<Ran> {
         let plan = self.plan;
         if let Some(why) = &plan.excluded {
-            return self.exclude(why).await.map(|()| Ran::Through);
+            return match self.exclude(why).await {
+                // Nobody misses what is left out, and it is not counted then.
+                Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => {
+                    tracing::info!(failure = %failure.sentence(), "a folder that is left out is not counted");
+                    Ok(Ran::Through)
+                }
+                excluded => excluded.map(|()| Ran::Through),
+            };
         }
         // A server may take minutes for a huge folder.
         self.progress.enter_phase(&format!("opening {}", plan.source.path));

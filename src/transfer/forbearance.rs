@@ -16,8 +16,11 @@ use crate::model::failure::{Class, Failure, FailureCode, Result, Side, Spoils};
 use crate::model::folder::FolderPath;
 use crate::model::message::Verdict;
 
-/// The ledger's fact that lists the source folders at which attempts ended, one line for each time.
+/// The ledger's fact that lists the source folders at which attempts ended, one line for each time: while they were opened or
+/// listed, or, behind [`FILLED`], while messages were carried.
 pub(super) const ENDED_AT: &str = "endedAt";
+/// No folder's name begins so.
+const FILLED: char = '\u{1}';
 /// So often an attempt may end while a folder is opened or listed until it is left, where others can be opened.
 const OPENINGS: usize = 2;
 /// So often while it is filled and nothing of it passes, where others are filled in the same attempt.
@@ -44,8 +47,10 @@ pub enum Stage {
 /// What is known of a folder before its turn comes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
-    /// How often attempts ended at it.
-    ended: usize,
+    /// How often attempts ended while it was opened or listed.
+    opened: usize,
+    /// How often while it was filled.
+    filled: usize,
     /// Whether other folders could be opened just now, at either side. Nobody looks while it ended at none.
     others_open: bool,
 }
@@ -73,16 +78,33 @@ impl Record {
     /// Whether nothing more is expected of a folder at which an attempt ended once more.
     fn is_spent(self, shown: Shown) -> bool {
         match shown.stage {
-            Stage::Opening | Stage::Listing => self.ended >= OPENINGS && self.others_open,
-            Stage::Filling => self.ended >= if shown.others_moved { FILLINGS } else { UNPROVEN },
+            Stage::Opening | Stage::Listing => self.opened >= OPENINGS && self.others_open,
+            Stage::Filling => self.filled >= if shown.others_moved { FILLINGS } else { UNPROVEN },
         }
     }
 }
 
-/// How often a folder stands in the fact.
-pub(super) fn count_ends(ended_at: &str, folder: &FolderPath) -> usize {
+/// Whether attempts ended at a folder.
+pub(super) fn has_ended(ended_at: &str, folder: &FolderPath) -> bool {
+    count_ends(ended_at, folder) != (0, 0)
+}
+
+/// How often a folder stands in the fact: as one that was opened or listed, and as one that was filled.
+fn count_ends(ended_at: &str, folder: &FolderPath) -> (usize, usize) {
     let path = folder.to_string();
-    ended_at.lines().filter(|line| *line == path).count()
+    let opened = ended_at.lines().filter(|line| *line == path).count();
+    let filled = ended_at.lines().filter(|line| line.strip_prefix(FILLED) == Some(path.as_str())).count();
+    (opened, filled)
+}
+
+/// The fact once an attempt ended at a folder. That it was opened and listed, or filled in part, makes good what was before.
+fn note_end(ended_at: &str, folder: &FolderPath, stage: Stage) -> String {
+    let path = folder.to_string();
+    let is_filled = stage == Stage::Filling;
+    let mut lines: Vec<String> =
+        ended_at.lines().filter(|line| !is_filled || *line != path).map(str::to_owned).collect();
+    lines.push(if is_filled { format!("{FILLED}{path}") } else { path });
+    lines.join("\n").trim_start_matches('\n').to_owned()
 }
 
 /// Whether a failure may be about the folder that the pass is over, rather than about the server.
@@ -110,14 +132,14 @@ impl Pass<'_> {
         destination: &mut dyn Destination,
     ) -> Result<Record> {
         let ended_at = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
-        let ended = count_ends(&ended_at, &plan.source.path);
-        if ended < OPENINGS {
-            return Ok(Record { ended, others_open: false });
+        let (opened, filled) = count_ends(&ended_at, &plan.source.path);
+        if opened < OPENINGS {
+            return Ok(Record { opened, filled, others_open: false });
         }
         let is_other = |other: &&FolderPlan| {
             other.excluded.is_none()
                 && other.source.path != plan.source.path
-                && count_ends(&ended_at, &other.source.path) == 0
+                && !has_ended(&ended_at, &other.source.path)
         };
         let mut opens = false;
         for other in self.plans.iter().filter(is_other).take(OTHERS_MAX) {
@@ -135,7 +157,7 @@ impl Pass<'_> {
                 break;
             }
         }
-        Ok(Record { ended, others_open: opens && takes })
+        Ok(Record { opened, filled, others_open: opens && takes })
     }
 
     /// Decides what a failure in the pass over a folder costs.
@@ -170,8 +192,7 @@ impl Pass<'_> {
             return Ok(Costs::Folder(left.side(side).hint(hint)));
         }
         let before = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
-        let now = format!("{before}\n{}", plan.source.path);
-        self.ledger.save_fact(ENDED_AT, now.trim()).await?;
+        self.ledger.save_fact(ENDED_AT, &note_end(&before, &plan.source.path, shown.stage)).await?;
         Ok(Costs::Attempt(failure))
     }
 }
@@ -253,7 +274,7 @@ mod tests {
     #[test]
     fn a_folder_is_left_where_others_go_on_and_sooner_the_more_shows_it() {
         let shown = |stage, others_moved| Shown { stage, moved: false, others_moved };
-        let record = |ended, others_open| Record { ended, others_open };
+        let record = |ended, others_open| Record { opened: ended, filled: ended, others_open };
         for (ended, others_open, stage, others_moved, spent) in [
             (1, true, Stage::Opening, true, false),
             (2, true, Stage::Opening, false, true),
@@ -267,6 +288,20 @@ mod tests {
             let is_spent = record(ended, others_open).is_spent(shown(stage, others_moved));
             assert_eq!(is_spent, spent, "{ended} {others_open} {stage:?} {others_moved}");
         }
+    }
+
+    #[test]
+    fn ends_are_counted_by_what_was_under_way() {
+        let (work, other) = (FolderPath::from_slashes("Work"), FolderPath::from_slashes("Work/2020"));
+        let mut fact = String::new();
+        for stage in [Stage::Opening, Stage::Listing, Stage::Opening] {
+            fact = note_end(&fact, &work, stage);
+        }
+        fact = note_end(&fact, &other, Stage::Opening);
+        assert_eq!((count_ends(&fact, &work), count_ends(&fact, &other)), ((3, 0), (1, 0)));
+        fact = note_end(&note_end(&fact, &work, Stage::Filling), &work, Stage::Filling);
+        assert_eq!((count_ends(&fact, &work), count_ends(&fact, &other)), ((0, 2), (1, 0)));
+        assert!(has_ended(&fact, &other) && !has_ended(&fact, &FolderPath::inbox()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::folder::{FolderPass, Ran};
-use super::forbearance::{Costs, ENDED_AT, Shown, Stage, count_ends};
+use super::forbearance::{Costs, ENDED_AT, Shown, Stage, has_ended};
 use super::late::Late;
 use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
@@ -205,10 +205,9 @@ impl Pass<'_> {
         let views = share_out(views, &mut barrier);
         // A folder at which attempts ended comes last, so that it takes no other along.
         let ended_at = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
-        let has_ended =
-            |work: &Work<'_>| work.plans.iter().any(|plan| count_ends(&ended_at, &plan.source.path) > 0);
+        let comes_last = |work: &Work<'_>| work.plans.iter().any(|plan| has_ended(&ended_at, &plan.source.path));
         let (ended, work): (VecDeque<_>, VecDeque<_>) =
-            share_out(folders, &mut barrier).into_iter().partition(has_ended);
+            share_out(folders, &mut barrier).into_iter().partition(comes_last);
         let board = Board { queue: Mutex::new(work), left: Mutex::default(), halt: AtomicBool::new(false) };
         let carried = self.run_lanes(source, destination, openings, &board).await?;
         let mut all = Carried::default();
@@ -404,7 +403,7 @@ impl Pass<'_> {
                     if let Ran::PutOff(failure) = ran { Some(failure) } else { None }
                 }
             };
-            if let Some(failure) = left {
+            if let Some(failure) = left.filter(|_| plan.excluded.is_none()) {
                 let failure = failure.at(plan.source.path.to_string());
                 tracing::info!(failure = %failure.sentence(), "a folder is left; goes on with the others");
                 carried.failed.get_or_insert(failure);

@@ -20,7 +20,7 @@ const NUMBERS_MAX: u32 = 1000;
 /// [`ONE_BY_ONE`], where it was one of several.
 const ENDED_MAKING: &str = "endedMaking";
 /// No folder is called so: where it stands in the fact, folders are made one by one.
-const ONE_BY_ONE: &str = "\u{0}one by one";
+const ONE_BY_ONE: &str = "\u{1}one by one";
 /// How often the list of folders is asked for to see what became of those that were made.
 const LOOKS_MAX: usize = 4;
 
@@ -51,7 +51,9 @@ pub(super) async fn make_folders(
     let (made, trying) = (Made::default(), None);
     let mut making = Making { plans, names, destination, listed, planned, made, trying, ended: &before };
     let ran = making.run().await;
-    let Making { plans, made, trying, .. } = making;
+    // At a folder that was listed nothing was made, so it is another command at which the session ended.
+    let trying = making.trying.map(|at| (at, making.was_there(at)));
+    let Making { plans, made, .. } = making;
     let now = match &ran {
         Ok(()) => {
             let is_open = |line: &&str| {
@@ -60,10 +62,10 @@ pub(super) async fn make_folders(
             };
             before.lines().filter(is_open).collect::<Vec<_>>().join("\n")
         }
-        Err(failure) if failure.spoils() == Spoils::Session => {
-            let at = trying.map_or_else(|| ONE_BY_ONE.to_owned(), |at: usize| plans[at].source.path.to_string());
+        Err(failure) if failure.spoils() == Spoils::Session && trying.is_none_or(|(_, listed)| !listed) => {
+            let at = trying.map_or(ONE_BY_ONE.to_owned(), |(at, _)| plans[at].source.path.to_string());
             note_ended(ledger, &at).await?;
-            format!("{before}\n{at}").trim().to_owned()
+            format!("{before}\n{at}").trim_start_matches('\n').to_owned()
         }
         Err(_) => before.clone(),
     };
@@ -79,7 +81,7 @@ async fn note_ended(ledger: &dyn Ledger, at: &str) -> Result<()> {
         return Ok(());
     }
     let before = ledger.fact(ENDED_AT).await?.unwrap_or_default();
-    ledger.save_fact(ENDED_AT, format!("{before}\n{at}").trim()).await
+    ledger.save_fact(ENDED_AT, format!("{before}\n{at}").trim_start_matches('\n')).await
 }
 
 /// A folder whose name was refused.

@@ -28,7 +28,7 @@ fn a_folder_that_a_later_list_lacks_is_carried_by_its_name_and_told() {
         // Something of it is left to be carried.
         destination.bend(|command| command.has("Subject: five").then(|| Reaction::no("Over quota")));
         let first = world.run();
-        assert_eq!(first.counts.1, 4, "{first:#?}");
+        assert!(first.ended.code == 24 && first.counts.4 > 0, "{first:#?}");
         destination.straighten();
         source.store().folder("Work").add(&[], letter("six"));
         hide(&source, "Work");
@@ -50,8 +50,8 @@ fn what_waits_in_a_folder_that_is_not_listed_is_forgotten_when_two_passes_hear_t
     destination.bend(|command| command.has("Subject: five").then(|| Reaction::no("Over quota")));
     world.run();
     destination.straighten();
-    hide(&source, "Work");
     source.on("EXAMINE Work", Reaction::no("[NONEXISTENT] no such folder"));
+    hide(&source, "Work");
     let once = world.run();
     assert_eq!((once.ended.code, once.counts), (22, (5, 4, 0, 0, 1)), "{once:#?}");
     once.expect_told("no longer lists the folder");
