@@ -231,8 +231,7 @@ impl FolderPass<'_> {
             .chain(copied.vanished.iter().copied())
             .chain(copied.put_off.iter().copied())
             .collect();
-        let is_suspect =
-            |row: &RowId| !told.contains(row) && (of_the_source || copied.begun.contains(row));
+        let is_suspect = |row: &RowId| !told.contains(row) && (of_the_source || copied.begun.contains(row));
         let suspects: Vec<RowId> = window.iter().map(|work| work.row).filter(is_suspect).collect();
         self.ledger.add_attempts(&suspects, 1).await?;
         let ([work], [suspect]) = (window, suspects.as_slice()) else { return Ok(false) };

@@ -205,7 +205,8 @@ impl Pass<'_> {
         let views = share_out(views, &mut barrier);
         // A folder at which attempts ended comes last, so that it takes no other along.
         let ended_at = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
-        let comes_last = |work: &Work<'_>| work.plans.iter().any(|plan| has_ended(&ended_at, &plan.source.path));
+        let comes_last =
+            |work: &Work<'_>| work.plans.iter().any(|plan| has_ended(&ended_at, &plan.source.path));
         let (ended, work): (VecDeque<_>, VecDeque<_>) =
             share_out(folders, &mut barrier).into_iter().partition(comes_last);
         let board = Board { queue: Mutex::new(work), left: Mutex::default(), halt: AtomicBool::new(false) };

@@ -338,18 +338,17 @@ pub async fn carry_mailbox(
     let labelled = sources.homes.is_some();
     let made = &made;
     let (late_copies, unfinished) = (&late, &unfinished);
-    let pass =
-        lanes::Pass {
-            ledger,
-            rules,
-            progress,
-            same_rules,
-            labelled,
-            plans,
-            made,
-            late: late_copies,
-            unfinished,
-        };
+    let pass = lanes::Pass {
+        ledger,
+        rules,
+        progress,
+        same_rules,
+        labelled,
+        plans,
+        made,
+        late: late_copies,
+        unfinished,
+    };
     let carried = pass.carry(source, destination, openings, changed, barrier).await?;
     outcome.add(carried.outcome);
     let protocol = source.facts().endpoint.protocol;

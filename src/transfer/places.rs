@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::forbearance::ENDED_AT;
 use super::mapping::{FolderPlan, rebase, renamed_to};
 use super::names::{NameRules, fold};
-use super::forbearance::ENDED_AT;
 use crate::ledger::Ledger;
 use crate::mail::{Destination, Folder};
 use crate::model::failure::{Class, Failure, FailureCode, Result, Spoils};
@@ -18,7 +18,7 @@ const TRIES_MAX: usize = 30;
 const NUMBERS_MAX: u32 = 1000;
 /// The ledger's fact that lists the source folders at whose making at the destination a session ended, one a line; or
 /// [`ONE_BY_ONE`], where it was one of several.
-const ENDED_MAKING: &str = "endedMaking";
+pub(super) const ENDED_MAKING: &str = "endedMaking";
 /// No folder is called so: where it stands in the fact, folders are made one by one.
 const ONE_BY_ONE: &str = "\u{1}one by one";
 /// How often the list of folders is asked for to see what became of those that were made.
@@ -34,7 +34,8 @@ pub(super) struct Made {
 }
 
 /// Makes the folders of the plans, except those that are left out or that a user removed. Where a folder gets another name,
-/// its plan says so. A refusal concerns one folder, whose own pass names it.
+/// its plan says so. A refusal concerns one folder, whose own pass names it. `ended` is what is known of sessions that ended at
+/// it ([`ENDED_MAKING`]); what is known now comes back.
 ///
 /// # Errors
 /// A failure of the session.
@@ -43,13 +44,12 @@ pub(super) async fn make_folders(
     names: &NameRules,
     listed: &[Folder],
     destination: &mut dyn Destination,
-    ledger: &dyn Ledger,
-) -> Result<Made> {
+    ended: &str,
+) -> (Result<Made>, String) {
     let planned = plans.iter().map(|plan| (fold(&plan.destination), plan.wanted.clone())).collect();
     let listed = listed.iter().map(|folder| (folder.path.clone(), folder.selectable)).collect();
-    let before = ledger.fact(ENDED_MAKING).await?.unwrap_or_default();
     let (made, trying) = (Made::default(), None);
-    let mut making = Making { plans, names, destination, listed, planned, made, trying, ended: &before };
+    let mut making = Making { plans, names, destination, listed, planned, made, trying, ended };
     let ran = making.run().await;
     // At a folder that was listed nothing was made, so it is another command at which the session ended.
     let trying = making.trying.map(|at| (at, making.was_there(at)));
@@ -60,28 +60,31 @@ pub(super) async fn make_folders(
                 let is_it = |plan: &&FolderPlan| plan.source.path.to_string() == **line;
                 plans.iter().find(is_it).is_some_and(|plan| !made.there.contains(&plan.destination))
             };
-            before.lines().filter(is_open).collect::<Vec<_>>().join("\n")
+            ended.lines().filter(is_open).collect::<Vec<_>>().join("\n")
         }
         Err(failure) if failure.spoils() == Spoils::Session && trying.is_none_or(|(_, listed)| !listed) => {
             let at = trying.map_or(ONE_BY_ONE.to_owned(), |(at, _)| plans[at].source.path.to_string());
-            note_ended(ledger, &at).await?;
-            format!("{before}\n{at}").trim_start_matches('\n').to_owned()
+            format!("{ended}\n{at}").trim_start_matches('\n').to_owned()
         }
-        Err(_) => before.clone(),
+        Err(_) => ended.to_owned(),
     };
-    if now != before {
-        ledger.save_fact(ENDED_MAKING, &now).await?;
-    }
-    ran.map(|()| made)
+    (ran.map(|()| made), now)
 }
 
-/// A folder at whose making a session ended is made by its own pass, which comes last.
-async fn note_ended(ledger: &dyn Ledger, at: &str) -> Result<()> {
-    if at == ONE_BY_ONE {
-        return Ok(());
+/// Keeps what is known of sessions that ended while folders were made. A folder at whose making one ended is made by its own
+/// pass, which comes last.
+///
+/// # Errors
+/// Those of the ledger.
+pub(super) async fn note_ended(ledger: &dyn Ledger, before: &str, now: &str) -> Result<()> {
+    let Some(at) = now.lines().last().filter(|_| now.len() > before.len() && now.starts_with(before)) else {
+        return if now == before { Ok(()) } else { ledger.save_fact(ENDED_MAKING, now).await };
+    };
+    if at != ONE_BY_ONE {
+        let ended_at = ledger.fact(ENDED_AT).await?.unwrap_or_default();
+        ledger.save_fact(ENDED_AT, format!("{ended_at}\n{at}").trim_start_matches('\n')).await?;
     }
-    let before = ledger.fact(ENDED_AT).await?.unwrap_or_default();
-    ledger.save_fact(ENDED_AT, format!("{before}\n{at}").trim_start_matches('\n')).await
+    ledger.save_fact(ENDED_MAKING, now).await
 }
 
 /// A folder whose name was refused.
@@ -107,7 +110,8 @@ struct Making<'a> {
 
 impl Making<'_> {
     async fn run(&mut self) -> Result<()> {
-        let has_ended = |plan: &FolderPlan| self.ended.lines().any(|line| line == plan.source.path.to_string());
+        let has_ended =
+            |plan: &FolderPlan| self.ended.lines().any(|line| line == plan.source.path.to_string());
         let is_wanted = |at: &usize| {
             let plan = &self.plans[*at];
             let is_made = self.was_there(*at) || !has_ended(plan);

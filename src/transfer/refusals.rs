@@ -94,9 +94,7 @@ impl Form {
             (_, Some(F::FlagRefused)) => (true, false, false),
             (_, Some(F::DateRefused)) => (false, true, false),
             // Nobody said what it was.
-            (Class::Message, None) | (Class::Protocol, Some(F::NotUnderstood)) => {
-                (true, is_odd(date), true)
-            }
+            (Class::Message, None) | (Class::Protocol, Some(F::NotUnderstood)) => (true, is_odd(date), true),
             _ => return None,
         };
         let mut form = self;

@@ -36,7 +36,8 @@ struct Resent {
 async fn load(ledger: &dyn Ledger) -> Result<Vec<Resent>> {
     let text = ledger.fact(RESENT).await?.filter(|text| !text.is_empty());
     let known = text.map(|text| serde_json::from_str(&text)).transpose();
-    let unreadable = |e| Failure::internal("the ledger's list of what was sent again cannot be read").caused_by(&e);
+    let unreadable =
+        |e| Failure::internal("the ledger's list of what was sent again cannot be read").caused_by(&e);
     Ok(known.map_err(unreadable)?.unwrap_or_default())
 }
 

@@ -78,13 +78,16 @@ impl Unlisted {
     /// What a person should know of it.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let found = self.found.iter().map(|path| {
-            let text = "The source left it out of its list of folders; it was opened by its name and carried.";
+            let text = format!(
+                "The source left \"{path}\" out of its list of folders; it was opened by its name and carried."
+            );
             Finding::about(Code::FoldersUnreadable, path, text)
         });
         let hidden = self.hidden.iter().map(|(path, failure)| {
             let why = failure.sentence();
-            let text =
-                format!("The source left it out of its list of folders, and it cannot be opened: {why}.");
+            let text = format!(
+                "The source left \"{path}\" out of its list of folders, and it cannot be opened: {why}."
+            );
             Finding::about(Code::FoldersUnreadable, path, text)
         });
         found.chain(hidden).collect()

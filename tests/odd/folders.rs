@@ -398,9 +398,9 @@ fn a_folder_at_whose_making_sessions_end_costs_no_other() {
         let source = Script::imap(standard_and(&["Archive", "Travel"]));
         let destination = Script::imap(Store::empty());
         destination.bend(move |command| {
-            command.is("CREATE Travel").then(|| {
-                if is_made { Reaction::edit(|_| ()).and_close() } else { Reaction::close() }
-            })
+            command
+                .is("CREATE Travel")
+                .then(|| if is_made { Reaction::edit(|_| ()).and_close() } else { Reaction::close() })
         });
         let world = World::imap(&source, &destination);
         let outcome = world.run();

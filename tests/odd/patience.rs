@@ -168,7 +168,10 @@ fn what_a_verification_cannot_look_into_is_named_and_is_no_proof() {
         assert!(repaired.ended.code != 0, "{repaired:#?}");
         server.straighten();
         world.verify(&[]).expect(0, (5, 5, 0, 0, 0));
-        assert_eq!(lies_in(&destination), lying(&[("INBOX", &["one", "two", "three"]), ("Work", &["four", "five"])]));
+        assert_eq!(
+            lies_in(&destination),
+            lying(&[("INBOX", &["one", "two", "three"]), ("Work", &["four", "five"])])
+        );
     }
 }
 

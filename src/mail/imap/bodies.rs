@@ -298,7 +298,11 @@ impl Fetch<'_> {
         let Some(message) = uid.and_then(|uid| self.turn_of(uid)) else {
             let mut hasher = IdentityHasher::new();
             hasher.update(&content);
-            return if content.is_empty() { Ok(()) } else { self.tell_again(uid, hasher.finish().exact).await };
+            return if content.is_empty() {
+                Ok(())
+            } else {
+                self.tell_again(uid, hasher.finish().exact).await
+            };
         };
         if content.is_empty() && message.size != Some(0) {
             self.odd.insert(message.uid, HANDS_OUT_NOTHING);

@@ -4,9 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::command::Ask;
-use super::folders::{
-    Parts, Row, check_count, list_messages_command, read_code, read_opened, select_rows,
-};
+use super::folders::{Parts, Row, check_count, list_messages_command, read_code, read_opened, select_rows};
 use super::session::{Session, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_fetch, read_number_set, write_number_set};
 use crate::mail::FolderState;

@@ -284,7 +284,8 @@ impl Source for ImapSource {
         self.open = None;
         let names: Vec<Vec<u8>> =
             paths.iter().map(|path| self.known.spelling.to_wire(path).into_bytes()).collect();
-        let asks: Vec<Ask> = names.iter().map(|name| ask_to_open(&self.session, name, Access::Read)).collect();
+        let asks: Vec<Ask> =
+            names.iter().map(|name| ask_to_open(&self.session, name, Access::Read)).collect();
         let ended = self.session.ask_all(&asks, |_, _| Ok(())).await?;
         let found = paths.iter().zip(names).zip(ended).map(|((path, wire_name), ended)| {
             ended.map(|_| Folder {
