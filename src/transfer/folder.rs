@@ -108,14 +108,7 @@ impl FolderPass<'_> {
     pub async fn run(&mut self, barrier: &Barrier) -> Result<Ran> {
         let plan = self.plan;
         if let Some(why) = &plan.excluded {
-            return match self.exclude(why).await {
-                // Nobody misses what is left out, and it is not counted then.
-                Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => {
-                    tracing::info!(failure = %failure.sentence(), "a folder that is left out is not counted");
-                    Ok(Ran::Through)
-                }
-                excluded => excluded.map(|()| Ran::Through),
-            };
+            return self.exclude(why).await.map(|()| Ran::Through);
         }
         // A server may take minutes for a huge folder.
         self.progress.enter_phase(&format!("opening {}", plan.source.path));
@@ -283,8 +276,18 @@ impl FolderPass<'_> {
         Ok(false)
     }
 
-    /// Counts the messages of a folder that is left out as a whole.
+    /// Counts the messages of a folder that is left out as a whole, if it can be opened: nobody misses what is left out.
     async fn exclude(&mut self, why: &str) -> Result<()> {
+        match self.count_excluded(why).await {
+            Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => {
+                tracing::info!(failure = %failure.sentence(), "a folder that is left out is not counted");
+                Ok(())
+            }
+            counted => counted,
+        }
+    }
+
+    async fn count_excluded(&mut self, why: &str) -> Result<()> {
         let opened = self.source.open_and_list(&self.plan.source).await;
         let (state, listing) = opened.map_err(|failure| failure.side(Side::Source))?;
         let space = self.space(&state);

@@ -240,7 +240,8 @@ impl FolderPass<'_> {
             return Ok(false);
         }
         let spent = attempts as usize >= UNPROVEN;
-        if !came && !spent && !(of_the_source && self.hands_out_another(space).await?) {
+        let is_alone = came || spent || of_the_source && self.hands_out_another(space).await?;
+        if !is_alone {
             return Ok(false);
         }
         let side = failure.side.unwrap_or(Side::Destination);

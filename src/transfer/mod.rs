@@ -370,14 +370,8 @@ pub async fn carry_mailbox(
     outcome.findings.extend(find_marked(marked));
     outcome.findings.extend(find_changed_ids(renamed));
     let carried_some = outcome.sent + outcome.recognised > 0;
-    let afterwards = async {
-        resent::find_copies(ledger, destination, &rules.neighbours, &late).await?;
-        let mut findings: Vec<Finding> = late.tell(destination).await?.into_iter().collect();
-        let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
-        findings.extend(Box::pin(look.run(carried_some, destination)).await?);
-        Ok::<_, Failure>(findings)
-    };
-    match afterwards.await {
+    let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
+    match Box::pin(look_afterwards(late, look, carried_some, destination)).await {
         Ok(findings) => outcome.findings.extend(findings),
         // The session may have ended with the folder that is left.
         Err(failure) if carried.failed.is_some() && failure.spoils() <= Spoils::Session => {
@@ -400,6 +394,19 @@ pub async fn carry_mailbox(
         ledger.save_fact(JUDGED_BY, &fingerprint).await?;
     }
     Ok(outcome)
+}
+
+/// Looks at the destination once everything is carried, for copies beyond those that count and for mail of other mailboxes.
+async fn look_afterwards(
+    late: Late<'_>,
+    look: alias::Look<'_>,
+    carried_some: bool,
+    destination: &mut dyn Destination,
+) -> Result<Vec<Finding>> {
+    resent::find_copies(look.ledger, destination, look.neighbours, &late).await?;
+    let mut findings: Vec<Finding> = late.tell(destination).await?.into_iter().collect();
+    findings.extend(look.run(carried_some, destination).await?);
+    Ok(findings)
 }
 
 /// Lines of the source's list of folders that cannot be read: each may be a folder, so the mailbox is not through.
