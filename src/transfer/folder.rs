@@ -129,10 +129,7 @@ impl FolderPass<'_> {
         let since = self.since(cursor.as_ref()).await?;
         let open = open_source(self.source, plan, cursor.is_some(), since.as_ref());
         let (opened, arrived) = tokio::join!(open, self.destination.open(&plan.destination));
-        let (state, told) = match opened {
-            Ok(opened) => opened,
-            Err(failure) => return Err(failure.side(Side::Source)),
-        };
+        let (state, told) = opened.map_err(|failure| failure.side(Side::Source))?;
         let arrived = arrived.map_err(|failure| failure.side(Side::Destination))?;
         self.stage = Stage::Listing;
         self.progress.enter_phase(&plan.source.path.to_string());

@@ -286,14 +286,14 @@ pub async fn carry_mailbox(
     let mut destinations = destinations.map_err(|failure| failure.side(Side::Destination))?;
     let mut cursors = ledger.cursors().await?;
     let known = unlisted::known_folders(ledger, cursors.iter()).await?;
-    let unlisted = unlisted::add_unlisted(source, &mut sources, known).await?;
+    let unlisted = Box::pin(unlisted::add_unlisted(source, &mut sources, known)).await?;
     let surveys = (&sources, &mut destinations);
-    let mut layout = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors).await?;
+    let planning = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors);
+    let mut layout = Box::pin(planning).await?;
     let barrier = Barrier::raise(ledger, destination).await?;
     let unfinished = ledger.unfinished().await?;
     let fingerprint = rules.fingerprint(sources.homes.as_deref());
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&fingerprint);
-    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
 
     let is_still = |plan: &FolderPlan| {
         same_rules
@@ -354,12 +354,7 @@ pub async fn carry_mailbox(
     let protocol = source.facts().endpoint.protocol;
     let waits = unlisted.forget_vanished(plans, protocol, ledger).await?;
 
-    let mut keywords_lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
-    keywords_lost.extend(carried.keywords_lost);
-    let lost = keywords_lost.into_iter().collect::<Vec<_>>();
-    if lost.join(" ") != before {
-        ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
-    }
+    let lost = remember_lost(ledger, carried.keywords_lost).await?;
     let receipts = add_up(ledger, RECEIPTS_OPEN, outcome.receipts_open).await?;
     let marked = add_up(ledger, MARKED, outcome.marked).await?;
     let renamed = add_up(ledger, RENAMED, outcome.renamed).await?;
@@ -371,14 +366,10 @@ pub async fn carry_mailbox(
     outcome.findings.extend(find_changed_ids(renamed));
     let carried_some = outcome.sent + outcome.recognised > 0;
     let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
-    match Box::pin(look_afterwards(late, look, carried_some, destination)).await {
-        Ok(findings) => outcome.findings.extend(findings),
-        // The session may have ended with the folder that is left.
-        Err(failure) if carried.failed.is_some() && failure.spoils() <= Spoils::Session => {
-            tracing::info!(failure = %failure.sentence(), "the destination is not looked at afterwards");
-        }
-        Err(failure) => return Err(failure),
-    }
+    let is_whole = carried.failed.is_none();
+    outcome
+        .findings
+        .extend(Box::pin(look_afterwards(late, look, carried_some, is_whole, destination)).await?);
     outcome.findings.extend(find_in_ledger(
         &outcome.counts,
         ledger.count_altered().await?,
@@ -401,12 +392,35 @@ async fn look_afterwards(
     late: Late<'_>,
     look: alias::Look<'_>,
     carried_some: bool,
+    is_whole: bool,
     destination: &mut dyn Destination,
 ) -> Result<Vec<Finding>> {
-    resent::find_copies(look.ledger, destination, look.neighbours, &late).await?;
-    let mut findings: Vec<Finding> = late.tell(destination).await?.into_iter().collect();
-    findings.extend(look.run(carried_some, destination).await?);
-    Ok(findings)
+    let looked = async {
+        resent::find_copies(look.ledger, destination, look.neighbours, &late).await?;
+        let mut findings: Vec<Finding> = late.tell(destination).await?.into_iter().collect();
+        findings.extend(look.run(carried_some, destination).await?);
+        Ok::<_, Failure>(findings)
+    };
+    match looked.await {
+        // The session may have ended with a folder that is left.
+        Err(failure) if !is_whole && failure.spoils() <= Spoils::Session => {
+            tracing::info!(failure = %failure.sentence(), "the destination is not looked at afterwards");
+            Ok(Vec::new())
+        }
+        looked => looked,
+    }
+}
+
+/// The keywords that the destination did not keep, in all passes.
+async fn remember_lost(ledger: &dyn Ledger, more: BTreeSet<String>) -> Result<Vec<String>> {
+    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
+    let mut lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
+    lost.extend(more);
+    let lost = lost.into_iter().collect::<Vec<_>>();
+    if lost.join(" ") != before {
+        ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
+    }
+    Ok(lost)
 }
 
 /// Lines of the source's list of folders that cannot be read: each may be a folder, so the mailbox is not through.
