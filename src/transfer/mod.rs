@@ -285,8 +285,7 @@ pub async fn carry_mailbox(
     let mut sources = sources.map_err(|failure| failure.side(Side::Source))?;
     let mut destinations = destinations.map_err(|failure| failure.side(Side::Destination))?;
     let mut cursors = ledger.cursors().await?;
-    let known = unlisted::known_folders(ledger, cursors.iter()).await?;
-    let unlisted = Box::pin(unlisted::add_unlisted(source, &mut sources, known)).await?;
+    let unlisted = Box::pin(unlisted::find_unlisted(source, &mut sources, ledger, &cursors)).await?;
     let surveys = (&sources, &mut destinations);
     let planning = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors);
     let mut layout = Box::pin(planning).await?;

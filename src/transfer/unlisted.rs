@@ -2,7 +2,7 @@
 //! in each: so nothing is taken for gone because a list lacks it. What can still be opened by its name is carried as before and
 //! told; what cannot, and is not said to be gone, waits; and what is said to be gone is believed in the second pass that hears it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::mapping::FolderPlan;
 use crate::ledger::{Cursor, Ledger, Row, RowId, Space};
@@ -61,17 +61,19 @@ pub(crate) async fn add_unlisted(
     Ok(unlisted)
 }
 
-/// All folders of which something is known.
+/// As [`add_unlisted`], for all folders of which something is known.
 ///
 /// # Errors
-/// Those of the ledger.
-pub(super) async fn known_folders<'a>(
+/// Those of the session and of the ledger.
+pub(super) async fn find_unlisted(
+    source: &mut dyn Source,
+    sources: &mut Survey,
     ledger: &dyn Ledger,
-    cursors: impl Iterator<Item = (&'a FolderPath, &'a Cursor)>,
-) -> Result<BTreeSet<FolderPath>> {
+    cursors: &HashMap<FolderPath, Cursor>,
+) -> Result<Unlisted> {
     let mut known = ledger.unfinished().await?;
-    known.extend(cursors.map(|(path, _)| path.clone()));
-    Ok(known)
+    known.extend(cursors.keys().cloned());
+    add_unlisted(source, sources, known).await
 }
 
 impl Unlisted {
