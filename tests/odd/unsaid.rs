@@ -83,8 +83,9 @@ fn a_uidvalidity_in_the_line_that_ends_the_command_is_heard() {
                         let text = String::from_utf8_lossy(line).into_owned();
                         let code = text["* OK ".len()..].split(']').next().unwrap().to_owned();
                         answer.leave_out("[UIDVALIDITY");
-                        let mode = ["[READ-ONLY]", "[READ-WRITE]"];
-                        mode.iter().for_each(|mode| answer.replace(mode, format!("{code}]")));
+                        for mode in ["[READ-ONLY]", "[READ-WRITE]"] {
+                            answer.replace(mode, format!("{code}]"));
+                        }
                     })
                 })
             });
