@@ -328,7 +328,9 @@ async fn each_count_is_that_of_the_rows(place: Place) {
     let count = |fits: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| fits(row)).count() as u64;
     let counts = ledger.counts().await.unwrap();
     let mut expected = MessageCounts::default();
-    rows.iter().for_each(|row| expected.add(&row.verdict, 1));
+    for row in &rows {
+        expected.add(&row.verdict, 1);
+    }
     assert_eq!(counts, expected);
     let altered = |row: &Row| matches!(row.verdict, Verdict::DeliveredAltered(_));
     assert_eq!(ledger.count_altered().await.unwrap(), count(&altered));
