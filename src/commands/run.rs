@@ -1,24 +1,27 @@
 //! `mailferry run`.
 
-use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{colour, print, tell_failure, to_json};
-use crate::api::MailMigration;
+use super::looking::open;
+use super::{print, tell_failure, to_json};
+use crate::api::Stage;
 use crate::cli::{Output, RunArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
-use crate::local::documents::unusable;
+use crate::local::files::write_whole;
+use crate::local::only::Only;
+use crate::local::platform::Brought;
 use crate::local::progress::display;
 use crate::local::reporting::Remembered;
-use crate::local::run::{Inputs, Reach, run_migration, tools_for};
+use crate::local::run::{Inputs, Ran, Reach, Wanted, run_migration, tools_for};
 use crate::local::state::StateDir;
+use crate::local::terminal::{output_columns, shows_output, wants_colour};
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::text::count;
 use crate::plan::Ending;
 use crate::report::text::{Style, summary};
 use crate::report::{Format, Kind, Report, write};
@@ -26,42 +29,58 @@ use crate::report::{Format, Kind, Report, write};
 pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
-    let (secrets, migrations) = inputs.open()?;
+    let (secrets, migrations) = open(&inputs)?;
     let state = StateDir::open(&inputs.state)?;
     let several = migrations.len() > 1;
+    let wanted = Wanted { stage: args.stage, only: Only::these(&args.only.addresses) };
+    let migrations = wanted.only.choose(migrations, &secrets, &state, &reach).await?;
     let mut worst: Option<Class> = None;
     let mut results = Vec::new();
+    let mut printed = Ok(());
     for migration in migrations {
         let shown = display(args.progress);
-        let ran =
-            run_migration(migration.clone(), args.stage, &secrets, &state, &reach, Arc::clone(&shown)).await;
+        let running =
+            run_migration(migration.clone(), wanted.clone(), &secrets, &state, &reach, Arc::clone(&shown));
+        let ran = Box::pin(running).await;
         shown.finish();
-        let (migration, ending) = match ran {
-            Ok(ended) => ended,
-            Err(failure) if failure.class == Class::Interrupted => return Err(failure),
-            Err(failure) if several => (migration, Ending::Stopped(failure)),
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(failure) if several && failure.class != Class::Interrupted => {
+                Ran { migration, ending: Ending::Stopped(failure), brought: Brought::default() }
+            }
             Err(failure) => return Err(failure),
         };
-        let written = match tools_for(&migration, &secrets, &state, &reach).await {
+        let report = match tools_for(&ran.migration, &secrets, &state, &reach).await {
             Ok(tools) => {
-                let remembered = Remembered::read(
-                    migration.clone(),
-                    state.migration(&migration)?,
-                    Arc::clone(&tools.store),
-                    |at| tools.list_mailboxes(at),
-                )?;
-                let report = remembered.report(SystemClock.now()).await?;
-                let files = write_reports(&report, &inputs.state, &migration, several)?;
-                Some((report, files))
+                let kept = state.migration(&ran.migration)?;
+                let known = Remembered::read(ran.migration.clone(), kept, Arc::clone(&tools.store), |at| {
+                    tools.list_mailboxes(at)
+                })?;
+                Some(known.report(SystemClock.now()).await?)
             }
             Err(_) => None,
         };
-        if let Ending::Stopped(failure) = &ending {
-            worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
+        let mut worsen = |class: Class| worst = Some(worst.map_or(class, |worst| worst.worse(class)));
+        let written = report.as_ref().map(|report| write_reports(report, &inputs.state, several));
+        if let Some(Err(failure)) = &written {
+            worsen(failure.class);
+        }
+        if let Ending::Stopped(failure) = &ran.ending {
+            worsen(failure.class);
         }
         match args.output {
-            Output::Text => tell(&ending, written.as_ref())?,
-            Output::Json => results.push(result(&migration, &ending)),
+            Output::Text => {
+                if let Some(report) = &report {
+                    printed = printed.and(print(&told(report, &ran, written.as_ref())));
+                }
+                if let Ending::Stopped(failure) = &ran.ending {
+                    tell_failure(failure, 0);
+                }
+            }
+            Output::Json => results.push(result(&ran)),
+        }
+        if let Some(Err(failure)) = &written {
+            tell_failure(failure, 0);
         }
     }
     if args.output == Output::Json {
@@ -70,17 +89,21 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             [one] => to_json(one)?,
             _ => to_json(&json!({"apiVersion": "v1", "kind": "List", "items": results}))?,
         };
-        print(&text)?;
+        printed = print(&text);
     }
+    printed?;
     Ok(worst.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
 }
 
-/// The migration with its status, and how the run ended.
-fn result(migration: &MailMigration, ending: &Ending) -> serde_json::Value {
-    let mut value = json!(migration);
-    let ended = match ending {
-        Ending::Reached => json!({"exitCode": 0}),
-        Ending::Stopped(failure) => json!({"exitCode": failure.class.exit_code(), "failure": failure}),
+/// The migration with its status, how the run ended, and what it brought.
+fn result(ran: &Ran) -> serde_json::Value {
+    let mut value = json!(ran.migration);
+    let Brought { new, changed } = ran.brought;
+    let ended = match &ran.ending {
+        Ending::Reached => json!({"exitCode": 0, "new": new, "changed": changed}),
+        Ending::Stopped(failure) => json!({
+            "exitCode": failure.class.exit_code(), "failure": failure, "new": new, "changed": changed,
+        }),
     };
     if let Some(object) = value.as_object_mut() {
         object.insert("run".to_owned(), ended);
@@ -88,40 +111,30 @@ fn result(migration: &MailMigration, ending: &Ending) -> serde_json::Value {
     value
 }
 
-fn tell(ending: &Ending, written: Option<&(Report, Vec<PathBuf>)>) -> Result<()> {
-    if let Some((report, files)) = written {
-        let style = Style { columns: columns(), colour: colour(&io::stdout()) };
-        print(&summary(report, style))?;
-        let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-        print(&format!("\nReport: {}\n", names.join(" · ")))?;
+/// What a person reads at the end of a run.
+fn told(report: &Report, ran: &Ran, written: Option<&Result<Vec<PathBuf>>>) -> String {
+    let style = Style { columns: output_columns(), colour: shows_output() && wants_colour() };
+    let mut text = summary(report, style);
+    if ran.migration.spec.stage > Stage::Plan {
+        let Brought { new, changed } = ran.brought;
+        text.push_str(&format!("This run: {} new, {} changed\n", count(new), count(changed)));
     }
-    if let Ending::Stopped(failure) = ending {
-        tell_failure(failure, 0);
+    if let Some(Ok(files)) = written {
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        text.push_str(&format!("\nReport: {}\n", names.join(" · ")));
     }
-    Ok(())
+    text
 }
 
-/// The terminal's width; 100 where there is none.
-fn columns() -> usize {
-    terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0).clamp(40, 160))
-}
-
-fn write_reports(
-    report: &Report,
-    state: &Path,
-    migration: &MailMigration,
-    several: bool,
-) -> Result<Vec<PathBuf>> {
-    let suffix = match (&migration.metadata.name, several) {
-        (Some(name), true) => format!("-{name}"),
-        _ => String::new(),
-    };
+fn write_reports(report: &Report, state: &Path, several: bool) -> Result<Vec<PathBuf>> {
+    let suffix = if several { format!("-{}", report.name) } else { String::new() };
     let mut files = Vec::new();
     for (format, extension) in [(Format::Html, "html"), (Format::Xlsx, "xlsx")] {
         let path = state.join(format!("report{suffix}.{extension}"));
-        let file = File::create(&path).map_err(|e| unusable(&path, &e))?;
-        write(report, Kind::Migration, format, file, |_| {
-            Err(Failure::internal("a migration report has no messages"))
+        write_whole(&path, |draft| {
+            write(report, Kind::Migration, format, draft, |_| {
+                Err(Failure::internal("a migration report has no messages"))
+            })
         })?;
         files.push(path);
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::looking::open;
 use super::{print, tell_failure, to_json};
 use crate::api::Stage;
 use crate::cli::{Output, VerifyArgs};
 use crate::local::progress::{Style, display};
-use crate::local::run::{Inputs, Reach, run_migration, tools_for};
+use crate::local::only::Only;
+use crate::local::run::{Inputs, Reach, Wanted, run_migration, tools_for};
 use crate::local::state::StateDir;
 use crate::local::verify::{Found, verify_mailbox};
 use crate::local::workers::Tools;
@@ -21,9 +23,11 @@ use crate::plan::Ending;
 pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
-    let (secrets, migrations) = inputs.open()?;
+    let (secrets, migrations) = open(&inputs)?;
     // A verification writes down what it found, and a run must not change it meanwhile.
     let state = StateDir::open(&inputs.state)?;
+    let only = Only::these(&args.only.addresses);
+    let migrations = only.choose(migrations, &secrets, &state, &reach).await?;
     let mut worst: Option<Class> = None;
     let mut rows = Vec::new();
     for migration in migrations {
@@ -34,7 +38,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         let mut sum = Sum::default();
         for at in 0..migration.spec.domains.len() {
             let discovery = kept.load_domain(&migration.spec.domains[at].name)?;
-            for planned in tools.list_mailboxes(at)? {
+            for planned in tools.list_mailboxes(at)?.into_iter().filter(|planned| only.takes(planned)) {
                 let found = discovery.iter().flat_map(|found| &found.mailboxes);
                 let mailbox = found.into_iter().find(|mailbox| mailbox.address == planned.source);
                 let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
@@ -72,10 +76,10 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         }
         if sum.missing + sum.waiting + sum.failed > 0 && args.repair {
             let shown = display(Style::Plain);
-            let (_, ending) =
-                run_migration(migration, Some(Stage::Sync), &secrets, &state, &reach, Arc::clone(&shown))
-                    .await?;
-            if let Ending::Stopped(failure) = ending {
+            let wanted = Wanted { stage: Some(Stage::Sync), only: only.clone() };
+            let ran =
+                run_migration(migration, wanted, &secrets, &state, &reach, Arc::clone(&shown)).await?;
+            if let Ending::Stopped(failure) = ran.ending {
                 return Err(failure);
             }
             (sum.missing, sum.waiting) = (0, 0);

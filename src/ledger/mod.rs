@@ -314,6 +314,8 @@ pub trait Ledger: Send + Sync {
     }
     /// Counts by verdict.
     async fn counts(&self) -> Result<MessageCounts>;
+    /// The bytes of all messages that were dealt with, whatever became of them.
+    async fn bytes_through(&self) -> Result<u64>;
     /// Counts the delivered messages that the destination changed.
     async fn count_altered(&self) -> Result<u64>;
     /// A page of all rows in a stable order: those after `after`, at most `limit`.

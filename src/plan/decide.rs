@@ -53,7 +53,7 @@ pub struct Decision {
     pub status: MailMigrationStatus,
     /// The plan, once every domain was looked at.
     pub plan: Option<Plan>,
-    /// Each mailbox's status, in the order of the manifest.
+    /// The status of each mailbox that is wanted, in the order of the manifest.
     pub mailboxes: Vec<(PlannedMailbox, String, MailboxMigrationStatus)>,
     /// Whether nothing may be written at the destination now, so that workers which do are to be stopped.
     pub halt: bool,
@@ -185,6 +185,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let brief = plan.as_ref().map(Plan::brief);
     let approval = Approval::of(migration, brief.as_ref());
     let standings = stand(migration, observed, now);
+    let wanted: Vec<&Stood> = standings.iter().filter(|stood| observed.wants(&stood.mailbox.source)).collect();
     let halt = spec.suspend || spec.stage == Stage::Plan || !approval.holds();
     if discovered && !halt {
         let running = standings.iter().filter(|s| s.standing == Standing::Running).count();
@@ -193,7 +194,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             Patience::Resident => usize::MAX,
         };
         let mut together = Together::of(&standings);
-        for stood in &standings {
+        for stood in &wanted {
             let begin = match &stood.standing {
                 Standing::Ready => {
                     busy |= free > 0;
@@ -218,7 +219,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         }
     }
     busy |= wake.is_some() || standings.iter().any(|s| s.standing == Standing::Running);
-    let ending = (!busy).then(|| end(migration, &standings, observed, &approval, brief.as_ref()));
+    let ending = (!busy).then(|| end(migration, &wanted, observed, &approval, brief.as_ref()));
     let facts = status::Facts {
         migration,
         observed,
@@ -228,7 +229,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         ending: ending.as_ref(),
         now,
     };
-    let mailboxes = standings
+    let mailboxes = wanted
         .iter()
         .map(|s| (s.mailbox.clone(), spec.domains[s.domain].name.clone(), status::of_mailbox(&facts, s)))
         .collect();
@@ -387,7 +388,7 @@ fn destination_of(stood: &Stood) -> String {
 /// Why nothing more happens.
 fn end(
     migration: &MailMigration,
-    standings: &[Stood],
+    standings: &[&Stood],
     observed: &Observed,
     approval: &Approval,
     plan: Option<&PlanStatus>,
@@ -401,6 +402,9 @@ fn end(
     let mut reasons: Vec<Failure> = Vec::new();
     for domain in &spec.domains {
         let Some(seen) = observed.domains.get(&domain.name) else { continue };
+        if observed.only.is_some() && !seen.planned().iter().any(|mailbox| observed.wants(&mailbox.source)) {
+            continue;
+        }
         if let Some(Err(failure)) = &seen.mailboxes {
             reasons.push(failure.clone());
         }

@@ -1,6 +1,6 @@
 //! The facts that a decision looks at. Both platforms fill the same values.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -26,6 +26,15 @@ pub struct Observed {
     pub patience: Patience,
     /// What keeps workers from working, the worst first.
     pub obstacles: Vec<Obstacle>,
+    /// The mailboxes that a command was asked for alone, by their address at the source; all where nobody was named.
+    pub only: Option<BTreeSet<Address>>,
+}
+
+impl Observed {
+    /// Whether a mailbox is carried at all.
+    pub fn wants(&self, mailbox: &Address) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(mailbox))
+    }
 }
 
 /// What becomes of something that failed more often than trying again at once makes sense.

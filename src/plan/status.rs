@@ -60,6 +60,17 @@ impl Facts<'_> {
         u32::try_from(self.standings.iter().filter(|s| test(&s.standing)).count()).unwrap_or(u32::MAX)
     }
 
+    /// How many mailboxes are still to come because others alone were asked for.
+    fn left_out(&self) -> u32 {
+        if self.observed.only.is_none() || self.migration.spec.stage == Stage::Plan {
+            return 0;
+        }
+        let waits = |stood: &&Stood| {
+            stood.standing != Standing::Finished && !self.observed.wants(&stood.mailbox.source)
+        };
+        u32::try_from(self.standings.iter().filter(waits).count()).unwrap_or(u32::MAX)
+    }
+
     fn generation(&self) -> Option<i64> {
         self.migration.metadata.generation
     }
@@ -172,6 +183,7 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
         Some(_) if !facts.approval.holds() => Phase::ReviewRequired,
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
         Some(Ending::Reached) if facts.migration.spec.policy.pilot.is_some() => Phase::Piloted,
+        Some(Ending::Reached) if facts.left_out() > 0 => Phase::Piloted,
         Some(Ending::Reached) if counts.mailboxes > 0 => Phase::Verified,
         Some(Ending::Reached) => Phase::Synced,
         Some(Ending::Stopped(_)) if counts.synced == counts.mailboxes && counts.mailboxes > 0 => {
@@ -192,6 +204,9 @@ fn judge(
     let mut found = Vec::new();
     let discovered = facts.plan.is_some();
     let (ready, working) = match facts.ending {
+        Some(Ending::Reached) if facts.left_out() > 0 => {
+            (Fact::new(Type::Ready, false, Reason::Waiting, left_out(facts, counts, messages)), false)
+        }
         Some(Ending::Reached) => {
             (Fact::new(Type::Ready, true, Reason::Succeeded, reached(spec, messages)), false)
         }
@@ -282,6 +297,14 @@ fn reached(spec: &MailMigrationSpec, messages: &MessageCounts) -> String {
         }
         Stage::Sync | Stage::Cutover => format!("{messages}."),
     }
+}
+
+fn left_out(facts: &Facts<'_>, counts: &MailboxCounts, messages: &MessageCounts) -> String {
+    format!(
+        "Some mailboxes alone were asked for (--only); {} of {} are still to come. {messages}.",
+        facts.left_out(),
+        counted(counts.mailboxes.into(), "mailbox", "mailboxes")
+    )
 }
 
 fn going_on(counts: &MailboxCounts, messages: &MessageCounts) -> String {
@@ -381,6 +404,8 @@ fn judge_synced(
     let stopped = counts.failed + counts.blocked;
     if facts.migration.spec.policy.pilot.is_some() && facts.ending == Some(&Ending::Reached) {
         Fact::new(Type::Synced, false, Reason::PilotOnly, format!("{PILOTED} {messages}."))
+    } else if facts.ending == Some(&Ending::Reached) && facts.left_out() > 0 {
+        Fact::new(Type::Synced, false, Reason::Waiting, left_out(facts, counts, messages))
     } else if counts.mailboxes > 0 && counts.synced == counts.mailboxes {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
     } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {

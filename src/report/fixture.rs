@@ -388,7 +388,7 @@ fn sync(row: &mut MailboxRow) {
     if pending > 0 {
         let what = "throttled by the server, goes on in 8 s";
         row.failure = (row.source.local_part() == "carol")
-            .then(|| FailureRow { sentence: format!("{}: INBOX: {what}", row.source), hint: None });
+            .then(|| FailureRow::from(&Failure::new(Class::Quota, what).at("INBOX").at(row.source.to_string())));
         return;
     }
     row.last_ended = Some(at("2026-11-22T15:41:00Z"));

@@ -13,7 +13,7 @@ use crate::model::address::{Address, Domain};
 use crate::model::checklist::Item;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
-use crate::model::failure::Failure;
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::fidelity;
 use crate::model::finding::{Code, Finding, Severity};
 use crate::model::message::Verdict;
@@ -143,11 +143,38 @@ pub struct FailureRow {
     pub sentence: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Where, outermost first.
+    #[serde(skip)]
+    pub place: Vec<String>,
+    /// What failed, without where, so that those of one cause can be told together.
+    #[serde(skip)]
+    pub cause: Cause,
+}
+
+/// What failures have in common that one person mends once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cause {
+    class: Class,
+    code: Option<FailureCode>,
+    what: String,
+}
+
+impl Cause {
+    /// What failed, as the rest of a sentence that begins with the place.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether two are one, however a server words them; where a failure is none of the known things its words alone tell.
+    pub fn is(&self, other: &Self) -> bool {
+        self.class == other.class && self.code == other.code && (self.code.is_some() || self.what == other.what)
+    }
 }
 
 impl From<&Failure> for FailureRow {
     fn from(failure: &Failure) -> Self {
-        Self { sentence: failure.sentence(), hint: failure.hint.clone() }
+        let cause = Cause { class: failure.class, code: failure.code, what: failure.what.clone() };
+        Self { sentence: failure.sentence(), hint: failure.hint.clone(), place: failure.place.clone(), cause }
     }
 }
 

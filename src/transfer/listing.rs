@@ -257,6 +257,9 @@ impl FolderPass<'_> {
                 .map(|listed| new_row(listed, self.rules.judge(listed.size, listed.date)))
                 .collect();
             self.ledger.insert(&rows).await?;
+            let left = rows.iter().filter(|row| matches!(row.verdict, Verdict::Excluded(_)));
+            let (messages, bytes) = left.fold((0, 0), |(n, bytes), row| (n + 1, bytes + row.size));
+            self.progress.leave_out(messages, bytes);
         }
         self.judge_again(&pending, &excluded).await?;
         let mut tried = Vec::new();

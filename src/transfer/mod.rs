@@ -328,6 +328,9 @@ pub async fn carry_mailbox(
             changed.push((plan, sources.states.get(&plan.source.path).and_then(|state| state.messages)));
         }
     }
+    if !changed.is_empty() {
+        progress.resume(ledger.counts().await?, ledger.bytes_through().await?);
+    }
     let same_rules = same_rules && !relist;
     if !same_rules {
         // Until this pass is through, some folders are judged by these rules and some by those before.

@@ -565,6 +565,12 @@ impl Ledger for PostgresLedger {
         Ok(counts)
     }
 
+    async fn bytes_through(&self) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(size), 0)::bigint FROM mailferry.message
+            WHERE ledger = $1 AND verdict NOT IN ('Pending', 'Shown')";
+        self.count(sql, &[&self.id]).await
+    }
+
     async fn count_altered(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND verdict = 'DeliveredAltered'";
         self.count(sql, &[&self.id]).await

@@ -549,6 +549,14 @@ impl Ledger for SqliteLedger {
         Ok(counts)
     }
 
+    async fn bytes_through(&self) -> Result<u64> {
+        self.transact(|t| {
+            let sql = "SELECT coalesce(sum(size), 0) FROM message WHERE verdict NOT IN ('Pending', 'Shown')";
+            t.query_row(sql, [], |r| r.get(0))
+        })
+        .await
+    }
+
     async fn count_altered(&self) -> Result<u64> {
         self.transact(pages::count_altered).await
     }
