@@ -8,7 +8,7 @@ use clap::Command;
 use clap_mangen::Man;
 
 use super::print;
-use crate::cli::{Cli, CompletionsArgs, ManArgs};
+use crate::cli::{Cli, CompletionsArgs, ManArgs, VERSION};
 use crate::local::documents::unusable;
 use crate::local::files::{Access, put};
 use crate::model::failure::{Failure, Result};
@@ -22,7 +22,7 @@ fn commands() -> Command {
     let shown: Vec<Command> = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
     // A command cannot be taken out of a command line; so those that stay are put into a fresh one.
     let arguments: Vec<_> = whole.get_arguments().cloned().collect();
-    let mut fresh = Command::new(NAME).version(crate::cli::VERSION).subcommands(shown).args(arguments);
+    let mut fresh = Command::new(NAME).version(VERSION).subcommands(shown).args(arguments);
     if let Some(about) = whole.get_about() {
         fresh = fresh.about(about.clone());
     }
@@ -69,7 +69,7 @@ fn page_name(command: &Command) -> String {
 /// A page in roff (man(7)).
 fn page(command: &Command) -> Result<String> {
     let mut text = Vec::new();
-    let made = Man::new(command.clone()).render(&mut text);
+    let made = Man::new(command.clone()).source(format!("{NAME} {VERSION}")).render(&mut text);
     made.map_err(|e| Failure::internal("a manual page cannot be made").caused_by(&e))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -59,10 +59,16 @@ impl Reach {
     /// A failure that names the file that cannot be read.
     pub fn authority_text(&self) -> Result<String> {
         let Some(path) = &self.authority else { return Ok(String::new()) };
-        std::fs::read_to_string(path).map_err(|e| {
-            Failure::configuration(format!("{}: cannot be read: {e}", path.display()))
+        let shown = path.display();
+        let bytes = std::fs::read(path).map_err(|e| {
+            Failure::configuration(format!("{shown}: cannot be read: {e}"))
                 .hint("check the path given with --ca")
                 .caused_by(&e)
+        })?;
+        // What systems hand out as .cer or .der is the same certificate as bytes.
+        String::from_utf8(bytes).map_err(|_| {
+            Failure::configuration(format!("{shown}: it is no PEM text"))
+                .hint(format!("convert it: openssl x509 -inform der -in {shown} -out ca.pem; then --ca ca.pem"))
         })
     }
 }

@@ -11,6 +11,8 @@ use crate::model::failure::{Failure, Result};
 
 /// The width that is written for where there is no terminal, in columns.
 const COLUMNS: usize = 100;
+/// The width of a terminal that does not tell it, in columns.
+const COLUMNS_OF_OLD: usize = 80;
 
 /// Tells something on standard error, whether anybody hears it or not.
 pub fn tell(text: &str) {
@@ -112,18 +114,22 @@ pub fn wants_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// The width of the terminal behind standard output, in columns; 100 where there is none.
+/// The width to write to standard output for, in columns.
 pub fn output_columns() -> usize {
-    columns(terminal_size::terminal_size_of(io::stdout()))
+    columns(terminal_size::terminal_size_of(io::stdout()), shows_output())
 }
 
-/// The width of the terminal behind standard error, in columns; 100 where there is none.
+/// The width to write to standard error for, in columns.
 pub fn progress_columns() -> usize {
-    columns(terminal_size::terminal_size_of(io::stderr()))
+    columns(terminal_size::terminal_size_of(io::stderr()), shows_progress())
 }
 
-fn columns(size: Option<(terminal_size::Width, terminal_size::Height)>) -> usize {
-    size.map_or(COLUMNS, |(width, _)| usize::from(width.0).clamp(40, 160))
+fn columns(size: Option<(terminal_size::Width, terminal_size::Height)>, is_terminal: bool) -> usize {
+    match size {
+        Some((width, _)) => usize::from(width.0).clamp(40, 160),
+        None if is_terminal => COLUMNS_OF_OLD,
+        None => COLUMNS,
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! that it is about. What is not said in full is counted.
 
 use super::exceptions::ExceptionList;
-use super::rows::{FailureRow, MailboxRow, Report};
+use super::rows::{Cause, FailureRow, MailboxRow, Report};
 use super::text::{Style, wrap};
 use super::words;
 use crate::model::text::printable;
@@ -20,28 +20,29 @@ pub(super) fn causes(text: &mut String, report: &Report, style: Style) {
 
 /// The mailboxes that something stopped.
 fn stopped(text: &mut String, mailboxes: &[MailboxRow], style: Style) {
-    let mut groups: Vec<Vec<(&MailboxRow, &FailureRow)>> = Vec::new();
+    let mut groups: Vec<(Cause, Vec<(&MailboxRow, &FailureRow)>)> = Vec::new();
     for (row, failure) in mailboxes.iter().filter_map(|row| Some((row, row.failure.as_ref()?))) {
-        match groups.iter_mut().find(|group| group.iter().all(|(_, other)| other.cause.is(&failure.cause))) {
-            Some(group) => group.push((row, failure)),
-            None => groups.push(vec![(row, failure)]),
+        let cause = failure.cause.without(&[&row.source, &row.destination]);
+        match groups.iter_mut().find(|(other, _)| other.is(&cause)) {
+            Some((_, group)) => group.push((row, failure)),
+            None => groups.push((cause, vec![(row, failure)])),
         }
     }
     if groups.is_empty() {
         return;
     }
-    let all = groups.iter().map(Vec::len).sum::<usize>() as u64;
+    let all = groups.iter().map(|(_, group)| group.len()).sum::<usize>() as u64;
     let of = words::count(mailboxes.len() as u64);
     text.push_str(&format!("\nStopped: {} of {of}\n", words::counted(all, "mailbox", "mailboxes")));
-    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
-    for group in groups.iter().take(CAUSES_MAX) {
+    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.len()));
+    for (cause, group) in groups.iter().take(CAUSES_MAX) {
         let [(row, failure), ..] = &group[..] else { continue };
         let said = if group.len() == 1 {
             let address = row.source.to_string();
             let named = failure.place.iter().any(|place| place.starts_with(&address));
             if named { failure.sentence.clone() } else { format!("{address}: {}", failure.sentence) }
         } else {
-            format!("{} mailboxes: {}", words::count(group.len() as u64), failure.cause.what())
+            format!("{} mailboxes: {}", words::count(group.len() as u64), cause.what())
         };
         wrap(text, "  ! ", "    ", &printable(&said), style.columns);
         if group.len() > 1 {
@@ -52,7 +53,7 @@ fn stopped(text: &mut String, mailboxes: &[MailboxRow], style: Style) {
             wrap(text, "    → ", "      ", &printable(hint), style.columns);
         }
     }
-    let others = groups.iter().skip(CAUSES_MAX).map(Vec::len).sum::<usize>() as u64;
+    let others = groups.iter().skip(CAUSES_MAX).map(|(_, group)| group.len()).sum::<usize>() as u64;
     if others > 0 {
         let more = words::counted(others, "mailbox for other reasons", "mailboxes for other reasons");
         wrap(text, "  ", "    ", &format!("and {more}: the report names all"), style.columns);

@@ -165,6 +165,16 @@ impl Cause {
         &self.what
     }
 
+    /// The same without the names of the mailbox that it was met at, so that it can be held against another's.
+    #[must_use]
+    pub fn without(&self, names: &[&Address]) -> Self {
+        let mut what = self.what.clone();
+        for name in names {
+            what = what.replace(&name.to_string(), "…");
+        }
+        Self { what, ..self.clone() }
+    }
+
     /// Whether two are one, however a server words them; where a failure is none of the known things its words alone tell.
     pub fn is(&self, other: &Self) -> bool {
         self.class == other.class && self.code == other.code && (self.code.is_some() || self.what == other.what)

@@ -7,6 +7,7 @@ mod file;
 mod folders;
 mod logins;
 mod pages;
+mod readonly;
 mod store;
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,11 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params};
+use tempfile::TempDir;
 
 pub use self::store::SqliteStore;
 
 use self::columns::{read_cursor, read_row};
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
+use self::readonly::open_to_read;
 use super::columns::{COLUMNS, COLUMNS_1, CURSOR, UNLISTED, read_path, write_locator, write_path};
 use super::{
     Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
@@ -51,6 +54,15 @@ struct Open {
     /// How far it waits for the disk; `None` before the first transaction.
     synchronous: Option<&'static str>,
     _claim: Option<File>,
+    /// Where the copy of a ledger lies that could not be read at its place.
+    _copy: Option<TempDir>,
+}
+
+impl Open {
+    fn of(connection: Connection, claim: Option<File>, copy: Option<TempDir>) -> Self {
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        Self { connection, synchronous: None, _claim: claim, _copy: copy }
+    }
 }
 
 impl SqliteLedger {
@@ -74,19 +86,19 @@ impl SqliteLedger {
     /// Opens a ledger to look at; `None` for one that is just being made.
     fn look(path: &Path) -> Result<Option<Self>> {
         let broken = |e: rusqlite::Error| damaged(path, &e, &LEDGER);
-        let connection = Connection::open(path).map_err(broken)?;
-        if is_empty(&connection).map_err(broken)? {
+        let reader = open_to_read(path)?;
+        let connection = &reader.connection;
+        if is_empty(connection).map_err(broken)? {
             return Ok(None);
         }
-        let version = inspect(&connection, path, &LEDGER).map_err(broken)??;
+        let version = inspect(connection, path, &LEDGER).map_err(broken)??;
         connection.pragma_update(None, "query_only", true).map_err(broken)?;
         let columns = if version < 2 { COLUMNS_1 } else { COLUMNS };
-        Ok(Some(Self::of(connection, None, path, columns)))
+        Ok(Some(Self { open: Arc::new(Mutex::new(reader)), path: path.to_owned(), columns }))
     }
 
     fn of(connection: Connection, claim: Option<File>, path: &Path, columns: &'static str) -> Self {
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-        let open = Arc::new(Mutex::new(Open { connection, synchronous: None, _claim: claim }));
+        let open = Arc::new(Mutex::new(Open::of(connection, claim, None)));
         Self { open, path: path.to_owned(), columns }
     }
 
