@@ -78,7 +78,8 @@ pub fn start(settings: Settings) -> Result<Log> {
     let first = said.unwrap_or_else(|| settings.usual().to_owned());
     let refuse = |failure: Failure| failure.at(VARIABLE);
     let (subscriber, log) =
-        subscriber(settings.format, &first, || LogOutput, shows_progress() && wants_colour()).map_err(refuse)?;
+        subscriber(settings.format, &first, || LogOutput, shows_progress() && wants_colour())
+            .map_err(refuse)?;
     // A second subscriber can only come from an embedding test; the first stays.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(log)

@@ -19,7 +19,8 @@ const NAME: &str = "mailferry";
 /// The command line without those commands that are nothing for people.
 fn commands() -> Command {
     let whole = Cli::called(OsStr::new(NAME));
-    let shown: Vec<Command> = whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
+    let shown: Vec<Command> =
+        whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
     // A command cannot be taken out of a command line; so those that stay are put into a fresh one.
     let arguments: Vec<_> = whole.get_arguments().cloned().collect();
     let mut fresh = Command::new(NAME).version(VERSION).subcommands(shown).args(arguments);
@@ -43,7 +44,8 @@ pub(super) fn man(args: &ManArgs) -> Result<ExitCode> {
     let mut whole = commands();
     // Names such as mailferry-run, and the options that all commands have, are known only then.
     whole.build();
-    let pages = std::iter::once(&whole).chain(whole.get_subcommands().filter(|command| command.get_name() != "help"));
+    let pages =
+        std::iter::once(&whole).chain(whole.get_subcommands().filter(|command| command.get_name() != "help"));
     if let Some(directory) = &args.dir {
         fs::create_dir_all(directory).map_err(|e| unusable(directory, &e))?;
         for command in pages {
@@ -55,8 +57,11 @@ pub(super) fn man(args: &ManArgs) -> Result<ExitCode> {
     let wanted = args.command.as_deref().unwrap_or(NAME);
     let mut known = pages.filter(|command| command.get_name() == wanted);
     let Some(command) = known.next() else {
-        return Err(Failure::configuration(format!("{}: is no command", crate::model::text::printable(wanted)))
-            .hint("mailferry --help lists them"));
+        return Err(Failure::configuration(format!(
+            "{}: is no command",
+            crate::model::text::printable(wanted)
+        ))
+        .hint("mailferry --help lists them"));
     };
     print(&page(command)?)?;
     Ok(ExitCode::SUCCESS)

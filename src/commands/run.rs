@@ -1,5 +1,6 @@
 //! `mailferry run`.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -117,11 +118,11 @@ fn told(report: &Report, ran: &Ran, written: Option<&Result<Vec<PathBuf>>>) -> S
     let mut text = summary(report, style);
     if ran.migration.spec.stage > Stage::Plan {
         let Brought { new, changed } = ran.brought;
-        text.push_str(&format!("This run: {} new, {} changed\n", count(new), count(changed)));
+        let _ = writeln!(text, "This run: {} new, {} changed", count(new), count(changed));
     }
     if let Some(Ok(files)) = written {
         let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        text.push_str(&format!("\nReport: {}\n", names.join(" · ")));
+        let _ = writeln!(text, "\nReport: {}", names.join(" · "));
     }
     text
 }

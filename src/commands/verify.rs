@@ -9,8 +9,8 @@ use super::looking::open;
 use super::{print, tell_failure, to_json};
 use crate::api::Stage;
 use crate::cli::{Output, VerifyArgs};
-use crate::local::progress::{Style, display};
 use crate::local::only::Only;
+use crate::local::progress::{Style, display};
 use crate::local::run::{Inputs, Reach, Wanted, run_migration, tools_for};
 use crate::local::state::StateDir;
 use crate::local::verify::{Found, verify_mailbox};
@@ -77,8 +77,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         if sum.missing + sum.waiting + sum.failed > 0 && args.repair {
             let shown = display(Style::Plain);
             let wanted = Wanted { stage: Some(Stage::Sync), only: only.clone() };
-            let ran =
-                run_migration(migration, wanted, &secrets, &state, &reach, Arc::clone(&shown)).await?;
+            let ran = run_migration(migration, wanted, &secrets, &state, &reach, Arc::clone(&shown)).await?;
             if let Ending::Stopped(failure) = ran.ending {
                 return Err(failure);
             }

@@ -186,7 +186,7 @@ mod tests {
         let path = directory.path().join("report.html");
         fs::write(&path, "old").unwrap();
         let refused = write_whole(&path, |draft| {
-            draft.write_all(&[b'x'; 100_000]).unwrap();
+            draft.write_all(&vec![b'x'; 100_000]).unwrap();
             Err(Failure::internal("refused"))
         });
         assert_eq!(refused.unwrap_err().what, "refused");

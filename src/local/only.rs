@@ -63,7 +63,8 @@ impl Only {
                 chosen.push(migration);
             }
         }
-        let unknown = self.0.iter().find(|wanted| !listed.iter().any(|mailbox| names(mailbox).contains(wanted)));
+        let unknown =
+            self.0.iter().find(|wanted| !listed.iter().any(|mailbox| names(mailbox).contains(wanted)));
         match (unknown, unlisted) {
             (None, _) => Ok(chosen),
             // It may be in the list that cannot be read.

@@ -67,8 +67,9 @@ impl Reach {
         })?;
         // What systems hand out as .cer or .der is the same certificate as bytes.
         String::from_utf8(bytes).map_err(|_| {
-            Failure::configuration(format!("{shown}: it is no PEM text"))
-                .hint(format!("convert it: openssl x509 -inform der -in {shown} -out ca.pem; then --ca ca.pem"))
+            Failure::configuration(format!("{shown}: it is no PEM text")).hint(format!(
+                "convert it: openssl x509 -inform der -in {shown} -out ca.pem; then --ca ca.pem"
+            ))
         })
     }
 }
@@ -117,7 +118,10 @@ fn not_utf8(name: &str, bytes: &[u8], error: Utf8Error) -> Failure {
     let byte = bytes.get(at).copied().unwrap_or_default();
     let (what, encoding) = match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("it is written in UTF-16, not in UTF-8".to_owned(), "UTF-16"),
-        _ => (format!("it is not written in UTF-8 (byte 0x{byte:02X}); it seems to be Windows-1252"), "WINDOWS-1252"),
+        _ => (
+            format!("it is not written in UTF-8 (byte 0x{byte:02X}); it seems to be Windows-1252"),
+            "WINDOWS-1252",
+        ),
     };
     let line = bytes.iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
     Failure::configuration(what)

@@ -81,7 +81,10 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| Failure::internal("TLS cannot be set up").caused_by(&e))?;
-        Ok(Self { authorities: Arc::new(Authorities { builder, added, config: OnceLock::new() }), fields: None })
+        Ok(Self {
+            authorities: Arc::new(Authorities { builder, added, config: OnceLock::new() }),
+            fields: None,
+        })
     }
 
     /// The same for a server whose host and authority stand in these fields of the manifest.
@@ -156,9 +159,10 @@ fn explain_handshake(error: &std::io::Error, fields: Option<&[String; 2]>) -> Fa
             (format!("it expired at {} and {}", moment(*not_after), clock_says(*time)), RENEW.to_owned())
         }
         E::NotValidYet => ("it is not valid yet".to_owned(), CLOCK.to_owned()),
-        E::NotValidYetContext { time, not_before } => {
-            (format!("it is valid from {} on and {}", moment(*not_before), clock_says(*time)), CLOCK.to_owned())
-        }
+        E::NotValidYetContext { time, not_before } => (
+            format!("it is valid from {} on and {}", moment(*not_before), clock_says(*time)),
+            CLOCK.to_owned(),
+        ),
         E::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> =
                 presented.iter().take(5).map(|n| format!("\"{}\"", certificate_name(n))).collect();

@@ -185,7 +185,8 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let brief = plan.as_ref().map(Plan::brief);
     let approval = Approval::of(migration, brief.as_ref());
     let standings = stand(migration, observed, now);
-    let wanted: Vec<&Stood> = standings.iter().filter(|stood| observed.wants(&stood.mailbox.source)).collect();
+    let wanted: Vec<&Stood> =
+        standings.iter().filter(|stood| observed.wants(&stood.mailbox.source)).collect();
     let halt = spec.suspend || spec.stage == Stage::Plan || !approval.holds();
     if discovered && !halt {
         let running = standings.iter().filter(|s| s.standing == Standing::Running).count();

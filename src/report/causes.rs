@@ -1,6 +1,8 @@
 //! What stopped, and what did not arrive, for a terminal: by cause, since one cause is mended once, and with the mailboxes
 //! that it is about. What is not said in full is counted.
 
+use std::fmt::Write;
+
 use super::exceptions::ExceptionList;
 use super::rows::{Cause, FailureRow, MailboxRow, Report};
 use super::text::{Style, wrap};
@@ -33,7 +35,7 @@ fn stopped(text: &mut String, mailboxes: &[MailboxRow], style: Style) {
     }
     let all = groups.iter().map(|(_, group)| group.len()).sum::<usize>() as u64;
     let of = words::count(mailboxes.len() as u64);
-    text.push_str(&format!("\nStopped: {} of {of}\n", words::counted(all, "mailbox", "mailboxes")));
+    let _ = writeln!(text, "\nStopped: {} of {of}", words::counted(all, "mailbox", "mailboxes"));
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.len()));
     for (cause, group) in groups.iter().take(CAUSES_MAX) {
         let [(row, failure), ..] = &group[..] else { continue };
@@ -66,7 +68,7 @@ fn not_arrived(text: &mut String, list: &ExceptionList, style: Style) {
         return;
     }
     let total = words::counted(list.total, "message could not be carried", "messages could not be carried");
-    text.push_str(&format!("\n{total}\n"));
+    let _ = writeln!(text, "\n{total}");
     let mut reasons: Vec<(&str, u64)> =
         list.reasons.iter().filter(|(reason, _)| !reason.is_empty()).map(|(r, n)| (r.as_str(), *n)).collect();
     reasons.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
@@ -85,7 +87,8 @@ fn not_arrived(text: &mut String, list: &ExceptionList, style: Style) {
     }
     let told: u64 = reasons.iter().take(CAUSES_MAX).map(|(_, number)| number).sum();
     if list.total > told {
-        let more = words::counted(list.total - told, "message for another reason", "messages for other reasons");
+        let more =
+            words::counted(list.total - told, "message for another reason", "messages for other reasons");
         wrap(text, "  ", "    ", &format!("and {more}"), style.columns);
     }
     let remedy = "each of them, with the reason: mailferry report --kind messages --verdict Quarantined";
@@ -98,6 +101,7 @@ fn is_cut_of(cut: &str, whole: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exceptions::Exceptions;
     use super::super::fixture;
     use super::*;
     use crate::model::failure::{Class, Failure, FailureCode};
@@ -130,7 +134,7 @@ mod tests {
         let silent = Failure::new(Class::Unreachable, "said nothing").at("imap.old.test:993");
         report.mailboxes = (0..34).map(|n| row(n, (n < 33).then(|| refused(n)))).collect();
         report.mailboxes.push(row(34, Some(silent)));
-        report.exceptions = Default::default();
+        report.exceptions = Exceptions::default();
         assert_eq!(
             told(&report),
             "\nStopped: 34 mailboxes of 35\n\
@@ -150,7 +154,7 @@ mod tests {
     fn messages_that_were_not_carried_are_told_by_reason_with_their_mailboxes() {
         let mut report = fixture::report();
         report.mailboxes.clear();
-        report.exceptions = Default::default();
+        report.exceptions = Exceptions::default();
         let long = "refused APPEND: ".repeat(20);
         for n in 0..45 {
             let reason = if n < 40 { long.clone() } else { "nothing came".to_owned() };

@@ -387,8 +387,9 @@ fn sync(row: &mut MailboxRow) {
     row.last_started = Some(at("2026-11-22T15:00:00Z"));
     if pending > 0 {
         let what = "throttled by the server, goes on in 8 s";
-        row.failure = (row.source.local_part() == "carol")
-            .then(|| FailureRow::from(&Failure::new(Class::Quota, what).at("INBOX").at(row.source.to_string())));
+        row.failure = (row.source.local_part() == "carol").then(|| {
+            FailureRow::from(&Failure::new(Class::Quota, what).at("INBOX").at(row.source.to_string()))
+        });
         return;
     }
     row.last_ended = Some(at("2026-11-22T15:41:00Z"));

@@ -177,7 +177,9 @@ impl Cause {
 
     /// Whether two are one, however a server words them; where a failure is none of the known things its words alone tell.
     pub fn is(&self, other: &Self) -> bool {
-        self.class == other.class && self.code == other.code && (self.code.is_some() || self.what == other.what)
+        self.class == other.class
+            && self.code == other.code
+            && (self.code.is_some() || self.what == other.what)
     }
 }
 

@@ -205,7 +205,7 @@ impl FolderPass<'_> {
         let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
         let source = &self.plan.source.path;
         // Of several sessions the one that carries is shown, and not the one that opened its folder last.
-        self.progress.enter_phase(&source.to_string());
+        self.progress.enter_folder(source);
         let intent = self.ledger.begin_intent(source, folder, arrived.uidvalidity, uidnext, &rows).await?;
         let sending = Sending {
             list_from: arrived.uidnext.map(|_| uidnext),

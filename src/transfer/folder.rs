@@ -132,7 +132,7 @@ impl FolderPass<'_> {
         let (state, told) = opened.map_err(|failure| failure.side(Side::Source))?;
         let arrived = arrived.map_err(|failure| failure.side(Side::Destination))?;
         self.stage = Stage::Listing;
-        self.progress.enter_phase(&plan.source.path.to_string());
+        self.progress.enter_folder(&plan.source.path);
         let in_doubt = barrier.concerns(&plan.source.path);
         let unchanged = cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, plan, &state, &arrived));
         if !in_doubt && self.same_rules && !self.unfinished && unchanged {

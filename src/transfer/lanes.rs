@@ -361,7 +361,7 @@ impl Pass<'_> {
             let record = self.recall(plan, source, destination).await?;
             let sent_before = carried.outcome.sent + carried.outcome.recognised;
             if barrier.concerns(&plan.source.path) {
-                self.progress.enter_phase("waiting until nothing more arrives at the destination");
+                self.progress.enter_phase("waiting for late arrivals");
                 barrier.wait(&plan.source.path, destination, self.rules.settle).await?;
             }
             let mut pass = FolderPass {

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::model::folder::FolderPath;
 use crate::model::progress::MessageCounts;
 use crate::model::text::printable;
 
@@ -19,7 +20,29 @@ pub struct MailboxProgress {
     bytes: AtomicU64,
     forecast: AtomicU64,
     bytes_forecast: AtomicU64,
-    place: Mutex<String>,
+    place: Mutex<Doing>,
+}
+
+/// What a pass is at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Doing {
+    /// It has not begun.
+    #[default]
+    Nothing,
+    /// A folder of the source, made printable.
+    Folder(String),
+    /// Something that it waits for, in our words.
+    Waiting(String),
+}
+
+impl Doing {
+    /// What is shown of it; empty while nothing has begun.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Nothing => "",
+            Self::Folder(words) | Self::Waiting(words) => words,
+        }
+    }
 }
 
 /// A reading of [`MailboxProgress`].
@@ -38,13 +61,22 @@ pub struct Reading {
     /// Bytes that have passed in this pass.
     pub bytes_passed: u64,
     /// The folder, or what is being waited for.
-    pub place: String,
+    pub place: Doing,
 }
 
 impl MailboxProgress {
-    /// Says where the pass is. A folder's name comes from a peer and is made printable.
-    pub fn enter_phase(&self, place: &str) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = printable(place);
+    /// Says what the pass waits for. The name of a folder in it comes from a peer and is made printable.
+    pub fn enter_phase(&self, words: &str) {
+        self.enter(Doing::Waiting(printable(words)));
+    }
+
+    /// Says in which folder the pass is.
+    pub fn enter_folder(&self, path: &FolderPath) {
+        self.enter(Doing::Folder(printable(&path.to_string())));
+    }
+
+    fn enter(&self, place: Doing) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
     /// Says how much the mailbox is likely to hold, as discovery counted it, before its folders are looked into.

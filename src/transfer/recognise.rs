@@ -42,7 +42,7 @@ impl FolderPass<'_> {
         }
         let from = foreign.iter().map(|message| message.uid).min().map_or(from, |uid| uid.min(from));
         let listed = self.learn_foreign(&folder, arrived.uidvalidity, from, &foreign).await?;
-        self.progress.enter_phase(&self.plan.source.path.to_string());
+        self.progress.enter_folder(&self.plan.source.path);
         Ok(listed)
     }
 

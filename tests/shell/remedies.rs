@@ -137,7 +137,10 @@ fn a_host_with_a_port_or_a_scheme_is_refused_with_the_two_fields() {
     ] {
         let ferry = Ferry::new(&MANIFEST.replace("HOST", host));
         let (line, told) = said(&ferry, &[], 23);
-        assert!(line.contains("migration.yaml:6: spec.destination.imap.host: it holds more than a name"), "{line}");
+        assert!(
+            line.contains("migration.yaml:6: spec.destination.imap.host: it holds more than a name"),
+            "{line}"
+        );
         assert_eq!(told, hint, "{host}");
         assert!(!line.contains("hunter2"), "{line}");
         assert!(!ferry.state().exists(), "nothing was begun");
@@ -152,7 +155,11 @@ fn a_file_in_another_encoding_is_told_with_what_it_is_and_a_line_that_mends_it()
     let utf16: Vec<u8> =
         [0xff, 0xfe].into_iter().chain(good.encode_utf16().flat_map(u16::to_le_bytes)).collect();
     for (bytes, what, from) in [
-        (latin, "migration.yaml:5: it is not written in UTF-8 (byte 0xFC); it seems to be Windows-1252", "WINDOWS-1252"),
+        (
+            latin,
+            "migration.yaml:5: it is not written in UTF-8 (byte 0xFC); it seems to be Windows-1252",
+            "WINDOWS-1252",
+        ),
         (utf16, "migration.yaml:1: it is written in UTF-16, not in UTF-8", "UTF-16"),
     ] {
         fs::write(ferry.manifest(), &bytes).unwrap();

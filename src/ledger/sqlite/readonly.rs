@@ -27,7 +27,8 @@ pub(super) fn open_to_read(path: &Path) -> Result<Open> {
         return open_copy(path);
     }
     // Nothing is in the log, and nobody can write: the file is all there is, and stays as it is.
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(immutable(path), flags).map_err(broken)?;
     Ok(Open::of(connection, None, None))
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Display;
+use super::pace::Pace;
 use super::tally::Tally;
 use super::words::{domain_words, ended_words, finding_words, mailbox_line, step_words, total_line};
 use crate::api::MailMigration;
@@ -53,7 +54,7 @@ impl Bars {
     }
 
     /// Draws a bar anew until nobody holds it any more.
-    fn keep_drawing(bar: &ProgressBar, draw: impl Fn(&ProgressBar) + Send + 'static) {
+    fn keep_drawing(bar: &ProgressBar, mut draw: impl FnMut(&ProgressBar) + Send + 'static) {
         let shown = bar.downgrade();
         tokio::spawn(async move {
             while let Some(bar) = shown.upgrade() {
@@ -104,9 +105,11 @@ impl Display for Bars {
         self.tally.begin(mailbox, Arc::clone(&progress));
         self.show_total();
         let bar = self.all.add(ProgressBar::new(0).with_style(style("{wide_msg}")));
-        let (shown, started) = (mailbox.clone(), std::time::Instant::now());
+        let (shown, mut pace) = (mailbox.clone(), Pace::begin(Instant::now()));
         Self::keep_drawing(&bar, move |bar| {
-            bar.set_message(mailbox_line(&shown, &progress.read(), started.elapsed(), progress_columns()));
+            let mut reading = progress.read();
+            let elapsed = pace.narrow(&mut reading, Instant::now());
+            bar.set_message(mailbox_line(&shown, &reading, elapsed, progress_columns()));
         });
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(mailbox.clone(), bar);
     }

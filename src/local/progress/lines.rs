@@ -70,7 +70,7 @@ impl Lines {
     fn tell_progress(&self) {
         let under_way = self.tally.under_way();
         for (mailbox, reading, elapsed) in &under_way {
-            let words = format!("{}  {}", reading.place, how_far(reading, *elapsed));
+            let words = format!("{}  {}", reading.place.as_str(), how_far(reading, *elapsed));
             (self.write)(&mailbox.to_string(), &words, facts("progress", reading));
         }
         if !under_way.is_empty() {
@@ -94,8 +94,7 @@ fn how_far(reading: &Reading, elapsed: Duration) -> String {
 fn facts(event: &str, reading: &Reading) -> Value {
     json!({
         "event": event, "messages": reading.done, "messagesExpected": reading.expected,
-        "bytes": reading.bytes, "bytesExpected": reading.bytes_expected, "messagesOfThisRun": reading.passed,
-        "bytesOfThisRun": reading.bytes_passed, "place": reading.place,
+        "bytes": reading.bytes, "bytesExpected": reading.bytes_expected, "place": reading.place.as_str(),
     })
 }
 

@@ -3,6 +3,7 @@
 
 mod bars;
 mod lines;
+mod pace;
 mod tally;
 mod words;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pace::Pace;
 use crate::api::MailboxMigrationStatus;
 use crate::api::mailboxmigration::MailboxPhase;
 use crate::model::address::Address;
@@ -18,10 +19,10 @@ pub(super) struct Tally(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    started: Option<Instant>,
+    pace: Option<Pace>,
     /// Every mailbox of the plan, as it stands while nobody works on it.
     still: BTreeMap<Address, Share>,
-    under_way: BTreeMap<Address, (Arc<MailboxProgress>, Instant)>,
+    under_way: BTreeMap<Address, (Arc<MailboxProgress>, Pace)>,
     /// What attempts of this run that are over have passed.
     passed: (u64, u64),
 }
@@ -58,9 +59,9 @@ pub(super) struct Sums {
     pub(super) mailboxes: usize,
     /// Mailboxes whose pass came to its end.
     pub(super) through: usize,
-    /// Messages and bytes of all of them.
+    /// Messages and bytes of all of them; of this run, what passed lately.
     pub(super) reading: Reading,
-    /// Since when.
+    /// How long that took.
     pub(super) elapsed: Duration,
 }
 
@@ -71,9 +72,9 @@ impl Tally {
 
     /// A mailbox begins.
     pub(super) fn begin(&self, mailbox: &Address, progress: Arc<MailboxProgress>) {
-        let mut state = self.state();
-        state.started.get_or_insert_with(Instant::now);
-        state.under_way.insert(mailbox.clone(), (progress, Instant::now()));
+        let (mut state, now) = (self.state(), Instant::now());
+        state.pace.get_or_insert_with(|| Pace::begin(now));
+        state.under_way.insert(mailbox.clone(), (progress, Pace::begin(now)));
     }
 
     /// A mailbox's attempt ended.
@@ -102,22 +103,28 @@ impl Tally {
         }
     }
 
-    /// The mailboxes under way, each with its counters and since when.
+    /// The mailboxes under way, each with its counters, of which those of this run are of the last while, and how long
+    /// that was.
     pub(super) fn under_way(&self) -> Vec<(Address, Reading, Duration)> {
-        let state = self.state();
-        state.under_way.iter().map(|(a, (p, since))| (a.clone(), p.read(), since.elapsed())).collect()
+        let (mut state, now) = (self.state(), Instant::now());
+        let read = |(mailbox, (progress, pace)): (&Address, &mut (Arc<MailboxProgress>, Pace))| {
+            let mut reading = progress.read();
+            let elapsed = pace.narrow(&mut reading, now);
+            (mailbox.clone(), reading, elapsed)
+        };
+        state.under_way.iter_mut().map(read).collect()
     }
 
     /// The sums now.
     pub(super) fn sums(&self) -> Sums {
-        let state = self.state();
+        let mut state = self.state();
         let (passed, bytes_passed) = state.passed;
         let unknown = state.under_way.keys().filter(|mailbox| !state.still.contains_key(mailbox)).count();
         let mut sums = Sums {
             mailboxes: state.still.len() + unknown,
             through: 0,
             reading: Reading { passed, bytes_passed, ..Reading::default() },
-            elapsed: state.started.map(|since| since.elapsed()).unwrap_or_default(),
+            elapsed: Duration::ZERO,
         };
         let reading = &mut sums.reading;
         for (_, share) in state.still.iter().filter(|(mailbox, _)| !state.under_way.contains_key(mailbox)) {
@@ -135,6 +142,9 @@ impl Tally {
             reading.bytes += one.bytes;
             reading.passed += one.passed;
             reading.bytes_passed += one.bytes_passed;
+        }
+        if let Some(pace) = &mut state.pace {
+            sums.elapsed = pace.narrow(&mut sums.reading, Instant::now());
         }
         sums
     }

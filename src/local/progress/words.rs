@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::api::MailMigrationStatus;
 use super::tally::Sums;
+use crate::api::MailMigrationStatus;
 use crate::discovery::Step;
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
 use crate::model::record::MailboxRecord;
 use crate::model::text::{count, printable};
-use crate::transfer::progress::Reading;
+use crate::transfer::progress::{Doing, Reading};
 
 pub(super) fn step_words(step: &Step) -> String {
     match step {
@@ -131,13 +131,15 @@ pub(super) fn total_line(sums: &Sums, columns: usize) -> String {
     let line = fit(pieces, columns);
     let room = columns.saturating_sub(width(&line) + 2).min(BAR_MAX);
     match line.strip_prefix("Syncing") {
-        Some(rest) if room >= BAR_MIN => format!("Syncing  {}{rest}", bar(reading.done, reading.expected, room)),
+        Some(rest) if room >= BAR_MIN => {
+            format!("Syncing  {}{rest}", bar(reading.done, reading.expected, room))
+        }
         _ => line,
     }
 }
 
-/// The line of one mailbox: which, its folder, how far. A long address ends in `…`, a long folder begins with it, since the
-/// end of a path tells more.
+/// The line of one mailbox: which, where, how far. What is too long ends in `…`; a folder begins with it, since the end of
+/// a path tells more.
 pub(super) fn mailbox_line(
     mailbox: &Address,
     reading: &Reading,
@@ -152,7 +154,11 @@ pub(super) fn mailbox_line(
     pieces.extend(left(reading, elapsed).map(|left| (1, left)));
     let tail = fit(pieces, room.saturating_sub(FOLDER_MIN));
     let folder = room.saturating_sub(width(&tail));
-    format!("{head}  {:folder$}  {tail}", cut_begin(&reading.place, folder))
+    let place = match &reading.place {
+        Doing::Folder(path) => cut_begin(path, folder),
+        other => cut_end(other.as_str(), folder),
+    };
+    format!("{head}  {place:folder$}  {tail}")
 }
 
 /// The narrowest and the widest bar.
@@ -212,7 +218,7 @@ mod tests {
             bytes: 1_230_000_000,
             passed: 5_120,
             bytes_passed: 310_000_000,
-            place: "Archiv/2021/Projekte/Neubau/Rechnungen".to_owned(),
+            place: Doing::Folder("Archiv/2021/Projekte/Neubau/Rechnungen".to_owned()),
         }
     }
 
@@ -239,13 +245,18 @@ mod tests {
             mailbox_line(&"bert@a.test".parse().unwrap(), &reading(), Duration::from_secs(10), 60),
             "  bert@a.test               …Neubau/Rechnungen  18,204/21,950"
         );
+        let waiting = Reading { place: Doing::Waiting("waiting for late arrivals".to_owned()), ..reading() };
+        assert_eq!(
+            mailbox_line(&"bert@a.test".parse().unwrap(), &waiting, Duration::from_secs(10), 60),
+            "  bert@a.test               waiting for late …  18,204/21,950"
+        );
     }
 
     #[test]
     fn pace_is_that_of_this_run_and_what_was_there_before_is_none_of_it() {
         let elapsed = Duration::from_secs(10);
         assert_eq!(rate(&reading(), elapsed), "512 msg/s");
-        let told = |bytes_passed, bytes| left(&Reading { bytes_passed, bytes, ..reading() }, elapsed);
+        let told = |bytes_passed, bytes| left(&Reading { bytes, bytes_passed, ..reading() }, elapsed);
         assert_eq!(told(310_000_000, 1_230_000_000).unwrap(), "00:10 left");
         assert_eq!(told(1_000_000, 1_230_000_000).unwrap(), "51:40 left");
         assert_eq!(told(100_000, 1_230_000_000).unwrap(), "8 h 36 min left");

@@ -230,7 +230,8 @@ impl Tools {
         let turn = if shared { self.turnstile.enter().await } else { None };
         let greeted = greet(&self.network, &self.spec().destination.endpoint(), &trust).await?;
         let session = self.guard.hold(&login, greeted.login(&login)).await;
-        let session = session.map_err(|failure| self.explain_refusal(failure, &planned.destination, shared))?;
+        let session =
+            session.map_err(|failure| self.explain_refusal(failure, &planned.destination, shared))?;
         self.turnstile.open();
         drop(turn);
         ImapDestination::new(session).await
@@ -243,7 +244,8 @@ impl Tools {
             return failure;
         }
         let secret = &self.spec().destination.credentials().name;
-        let elsewhere = "correct its address at the destination in the list of mailboxes, or in spec.mapping.addresses";
+        let elsewhere =
+            "correct its address at the destination in the list of mailboxes, or in spec.mapping.addresses";
         let (what, hint) = if shared && self.turnstile.is_open() {
             (
                 format!("the server lets us into other mailboxes and not into {mailbox}: {}", failure.what),
@@ -252,10 +254,15 @@ impl Tools {
         } else if shared {
             (
                 failure.what,
-                format!("check the user name and the password in Secret \"{secret}\", and that {mailbox} exists there"),
+                format!(
+                    "check the user name and the password in Secret \"{secret}\", and that {mailbox} exists there"
+                ),
             )
         } else {
-            (failure.what, format!("check the user name and the password of {mailbox} in Secret \"{secret}\""))
+            (
+                failure.what,
+                format!("check the user name and the password of {mailbox} in Secret \"{secret}\""),
+            )
         };
         Failure { what, hint: Some(hint), ..failure }
     }
