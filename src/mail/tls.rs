@@ -156,13 +156,14 @@ fn explain_handshake(error: &std::io::Error, fields: Option<&[String; 2]>) -> Fa
     let (why, hint) = match reason {
         E::Expired => ("it has expired".to_owned(), RENEW.to_owned()),
         E::ExpiredContext { time, not_after } => {
-            (format!("it expired at {} and {}", moment(*not_after), clock_says(*time)), RENEW.to_owned())
+            let until = moment(*not_after);
+            (format!("it has expired, at {until}; {}", clock_says(*time)), RENEW.to_owned())
         }
         E::NotValidYet => ("it is not valid yet".to_owned(), CLOCK.to_owned()),
-        E::NotValidYetContext { time, not_before } => (
-            format!("it is valid from {} on and {}", moment(*not_before), clock_says(*time)),
-            CLOCK.to_owned(),
-        ),
+        E::NotValidYetContext { time, not_before } => {
+            let from = moment(*not_before);
+            (format!("it is not valid yet, but from {from} on; {}", clock_says(*time)), CLOCK.to_owned())
+        }
         E::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> =
                 presented.iter().take(5).map(|n| format!("\"{}\"", certificate_name(n))).collect();

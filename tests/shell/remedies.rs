@@ -35,7 +35,7 @@ fn a_refused_certificate_names_the_field_of_its_own_server() {
         (ca.issue(&["other.test"]), "it is for \"other.test\"", "host to a name that is on the certificate"),
         (stranger.issue(&[host]), "its authority is not known", "caRef or --ca"),
         (ca.issue_for(&[host], Validity::NOT_YET), "this machine's clock says", "clock is wrong, set it"),
-        (ca.issue_for(&[host], Validity::EXPIRED), "it expired at", "have it renewed"),
+        (ca.issue_for(&[host], Validity::EXPIRED), "it has expired, at", "have it renewed"),
     ];
     let secret = csv(&[("anna@old.test", "", "anna-secret")]);
     for (certificate, what, remedy) in cases {
