@@ -175,11 +175,14 @@ impl Cause {
         Self { what, ..self.clone() }
     }
 
-    /// Whether two are one, however a server words them; where a failure is none of the known things its words alone tell.
+    /// Whether two are one, however a server words them.
     pub fn is(&self, other: &Self) -> bool {
-        self.class == other.class
-            && self.code == other.code
-            && (self.code.is_some() || self.what == other.what)
+        self.kind() == other.kind()
+    }
+
+    /// The class and the code; where a failure is none of the known things its words alone tell it from others.
+    fn kind(&self) -> (Class, Option<FailureCode>, Option<&str>) {
+        (self.class, self.code, self.code.is_none().then_some(self.what.as_str()))
     }
 }
 
