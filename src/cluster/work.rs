@@ -28,6 +28,9 @@ pub struct Work {
     /// The name server to ask; the pod's own when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver: Option<SocketAddr>,
+    /// Networks that the migration lists and the installation does not allow, for the words of a refusal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub barred_networks: Vec<String>,
     /// Most connections to one host that each pod may hold.
     pub per_host_connections: u32,
     /// What is to be done.

@@ -367,3 +367,82 @@ pub fn ledger_volume(migration: &MailMigration) -> Result<Option<PersistentVolum
         .map(Some)
         .map_err(|e| Failure::internal("the template of a volume claim is none").caused_by(&e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::work::Task;
+    use crate::operator::settings::{Proxy, WorkerPod};
+
+    fn job(settings: &Settings) -> Job {
+        let spec = json!({
+            "destination": {"imap": {"host": "imap.new.test", "credentialsRef": {"name": "new"}}},
+            "domains": [{"name": "a.test", "credentialsRef": {"name": "a"}}],
+        });
+        let migration = MailMigration::new("m", serde_json::from_value(spec).unwrap());
+        let work = Work {
+            job: "j".to_owned(),
+            migration: migration.clone(),
+            domain: 0,
+            resolver: None,
+            barred_networks: Vec::new(),
+            per_host_connections: 4,
+            task: Task::Sync { pass: 1, slices: Vec::new() },
+        };
+        let order = Order {
+            migration: &migration,
+            name: "j".to_owned(),
+            kind: Kind::Sync,
+            inputs: "i",
+            number: 1,
+            work: &work,
+            slices: 3,
+            parallelism: 2,
+            connections: 8,
+            results: BTreeSet::new(),
+            mailboxes: BTreeSet::new(),
+        };
+        order.job(settings, OwnerReference::default()).unwrap()
+    }
+
+    #[test]
+    fn a_workers_pod_is_as_the_installation_says_and_its_own_labels_count() {
+        let settings = Settings {
+            worker_pod: WorkerPod {
+                image_pull_secrets: serde_json::from_value(json!([{"name": "registry"}])).unwrap(),
+                node_selector: [("pool".to_owned(), "mail".to_owned())].into(),
+                tolerations: serde_json::from_value(json!([{"operator": "Exists"}])).unwrap(),
+                priority_class_name: "low".to_owned(),
+                labels: ["team", LABEL_MIGRATION].map(|label| (label.to_owned(), "x".to_owned())).into(),
+                annotations: [("note".to_owned(), "1".to_owned())].into(),
+                proxy: Proxy { https: "http://proxy.test:3128".to_owned(), no_proxy: ".test".to_owned() },
+                fixed_ids: false,
+            },
+            ..Settings::default()
+        };
+        let job = serde_json::to_value(job(&settings)).unwrap();
+        assert_eq!(job["metadata"]["annotations"][ANNOTATION_CONNECTIONS], "8");
+        let template = &job["spec"]["template"];
+        let labels = &template["metadata"]["labels"];
+        assert_eq!((&labels["team"], &labels[LABEL_MIGRATION]), (&json!("x"), &json!("m")));
+        assert_eq!(template["metadata"]["annotations"]["note"], "1");
+        let spec = &template["spec"];
+        assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
+        assert_eq!(spec["nodeSelector"], json!({"pool": "mail"}));
+        assert_eq!((&spec["tolerations"][0]["operator"], &spec["priorityClassName"]), (&json!("Exists"), &json!("low")));
+        let security = &spec["securityContext"];
+        assert_eq!(*security, json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
+        let env = spec["containers"][0]["env"].to_string();
+        assert!(env.contains(r#"{"name":"HTTPS_PROXY","value":"http://proxy.test:3128"}"#), "{env}");
+        let settings_say = &job["metadata"]["annotations"][ANNOTATION_SETTINGS];
+        assert_ne!(*settings_say, Settings::default().of_pods(), "such pods may start where others could not");
+    }
+
+    #[test]
+    fn without_settings_a_workers_pod_is_what_it_was() {
+        let job = serde_json::to_value(job(&Settings::default())).unwrap();
+        let spec = &job["spec"]["template"]["spec"];
+        assert_eq!(spec["securityContext"]["runAsUser"], USER);
+        assert!(spec["priorityClassName"].is_null() && !spec.to_string().contains("HTTPS_PROXY"), "{spec}");
+    }
+}

@@ -270,6 +270,7 @@ impl ClusterPlatform {
             migration: wanted,
             domain,
             resolver: self.context.settings.resolver,
+            barred_networks: self.context.settings.not_allowed(&migration.spec.policy.allowed_networks),
             per_host_connections: share.per_host,
             task,
         }

@@ -435,6 +435,7 @@ impl Platform for ClusterPlatform {
         self.check_term()?;
         self.begin_steps(migration, decision).await?;
         self.prune(migration).await?;
+        self.tell_ledger(migration).await?;
         self.settle_troubles(migration)
     }
 

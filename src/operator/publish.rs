@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::jobs::owned_by_migration;
 use super::known::Course;
-use super::launch::{adopt, create, foreign, owner_of};
+use super::launch::{adopt, create, foreign, other_volume, owner_of};
 use super::platform::ClusterPlatform;
 use super::watched::Mailbox;
 use crate::api::condition::{Conditions, Reason, Type};
@@ -24,7 +24,7 @@ use crate::api::names::{
     API_VERSION, LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY, MANAGER_STATUS, mailbox_migration,
 };
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigration, MailboxMigrationStatus};
-use crate::cluster::objects::{Kind, LABEL_RESULTS, digest, mailbox_results};
+use crate::cluster::objects::{Kind, LABEL_RESULTS, digest, ledger_claim, mailbox_results};
 use crate::cluster::results::GROUP_MAX;
 use crate::cluster::{is_missing, refused};
 use crate::model::address::Address;
@@ -169,6 +169,37 @@ impl ClusterPlatform {
         Ok(())
     }
 
+    /// Says once for each generation of a spec that asks for another size of the ledgers' volume that the volume stays as it
+    /// was made.
+    pub(super) async fn tell_ledger(&self, migration: &MailMigration) -> Result<()> {
+        let uid = migration.uid().unwrap_or_default();
+        if !self.context.memory.checks_ledger(&uid, migration.metadata.generation) {
+            return Ok(());
+        }
+        let Some(there) = other_volume(&self.context.client, migration).await? else { return Ok(()) };
+        let claim = ledger_claim(&self.name);
+        let note = format!(
+            "PersistentVolumeClaim {claim} keeps its size, {there}: spec.ledger.sqlite.size counts when it is made. To grow it, \
+             edit the claim, where its StorageClass allows that."
+        );
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "LedgerKeepsItsSize".to_owned(),
+            note: Some(cut(&note, NOTE_MAX)),
+            action: "Ledger".to_owned(),
+            secondary: None,
+        };
+        self.publish_event(migration, &event).await;
+        Ok(())
+    }
+
+    /// An Event that is lost is no reason to do anything again.
+    async fn publish_event(&self, migration: &MailMigration, event: &Event) {
+        if let Err(error) = self.context.recorder.publish(event, &migration.object_ref(&())).await {
+            tracing::warn!(%error, migration = self.name, "an Event could not be written");
+        }
+    }
+
     /// Writes a status, and Events for the conditions that changed by it.
     ///
     /// # Errors
@@ -186,10 +217,7 @@ impl ClusterPlatform {
         }
         let before = migration.status.as_ref().map_or(&[][..], |status| &status.conditions);
         for event in changes(before, &status.conditions) {
-            // An Event that is lost is no reason to do anything again.
-            if let Err(error) = self.context.recorder.publish(&event, &migration.object_ref(&())).await {
-                tracing::warn!(%error, migration = self.name, "an Event could not be written");
-            }
+            self.publish_event(migration, &event).await;
         }
         Ok(())
     }

@@ -341,7 +341,8 @@ impl Summary {
 fn share_done(messages: &MessageCounts) -> String {
     let done = u128::from(messages.source.saturating_sub(messages.pending));
     match u128::from(messages.source) {
-        0 => "100%".to_owned(),
+        // A share of nothing is none.
+        0 => "-".to_owned(),
         source => format!("{}%", done * 100 / source),
     }
 }

@@ -1,0 +1,208 @@
+//! Two tenants of one operator. One does all that somebody with every right in a namespace of their own can do; the migration of
+//! the other does not notice, and the operator stays within its memory.
+
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use mailferry::cluster::objects::{
+    LABEL_COMPONENT, LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK, digest, discovery_results,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::installed::{Installed, PATIENCE, condition_of};
+use crate::node::Operator;
+use crate::pair::{Pair, list};
+use crate::support::cluster::{Cluster, Namespace};
+
+/// Domains of the tenant's migration whose Jobs never get a pod.
+const DOMAINS: usize = 40;
+/// Objects of each kind that the tenant fills the namespace with.
+const MANY: usize = 400;
+/// The limit that the chart gives the operator, in bytes.
+const LIMIT: u64 = 256 * 1024 * 1024;
+
+fn ours(name: &str, migration: &str, annotations: &Value) -> Value {
+    json!({"name": name, "annotations": annotations, "labels": {
+        "app.kubernetes.io/managed-by": "mailferry", "mailferry.dev/migration": migration}})
+}
+
+/// What somebody writes in the place of what discovery saw: half a megabyte that becomes half a gigabyte.
+fn bomb(name: &str, migration: &str) -> Value {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    io::copy(&mut io::repeat(b' ').take(512 * 1024 * 1024), &mut packed).unwrap();
+    packed.flush().unwrap();
+    let packed = packed.finish().unwrap();
+    let sum: String = Sha256::digest(&packed).iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": ours(name, migration, &json!({})),
+        "data": {"contents.json": json!({"parts": 1, "digest": sum}).to_string()},
+        "binaryData": {"part": BASE64_STANDARD.encode(&packed)}})
+}
+
+/// A migration of many domains, none of which there is.
+fn migration(name: &str, domains: usize, padding: usize) -> Value {
+    let domain = |n: usize| {
+        json!({"name": format!("d{n}.{name}.test"), "credentialsRef": {"name": "nothing"},
+            "servers": [{"protocol": "IMAP", "host": "10.77.255.254", "port": 143, "tls": "None"}],
+            "mailboxes": {"list": [{"address": format!("a@d{n}.{name}.test")}]}})
+    };
+    json!({"apiVersion": "mailferry.dev/v1alpha1", "kind": "MailMigration",
+        "metadata": {"name": name, "annotations": {"example.test/padding": "x".repeat(padding)}},
+        "spec": {"stage": "Sync", "domains": (0..domains).map(domain).collect::<Vec<_>>(),
+            "destination": {"imap": {"host": "10.77.255.253", "tls": "None", "credentialsRef": {"name": "nothing"}}}}})
+}
+
+/// A Job with our labels that nobody of ours has made, and whose pods never come.
+fn forged_job(n: usize, owner: Option<&Value>) -> Value {
+    let mut metadata = ours(&format!("forged-{n}"), "greedy", &json!({}));
+    for (label, value) in [
+        (LABEL_COMPONENT, "worker".to_owned()),
+        (LABEL_TASK, "discover".to_owned()),
+        (LABEL_INPUTS, "x".to_owned()),
+        (LABEL_NUMBER, "1".to_owned()),
+        (LABEL_DOMAIN_DIGEST, digest(&["d0.greedy.test"])),
+    ] {
+        metadata["labels"][label] = json!(value);
+    }
+    if let Some(owner) = owner {
+        metadata["ownerReferences"] = json!([owner]);
+    }
+    let container = json!({"name": "worker", "image": "localhost/busybox:1", "command": ["sleep", "3600"],
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}});
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {"template": {"spec": {
+        "restartPolicy": "Never", "containers": [container],
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}}}}})
+}
+
+/// Makes many objects, some at a time.
+fn fill(space: &Namespace, objects: &[Value]) {
+    for some in objects.chunks(40) {
+        space.try_apply(&list(some), &["--server-side"]).unwrap();
+    }
+}
+
+#[test]
+fn a_tenant_that_does_what_it_can_is_not_noticed_by_another() {
+    let pair = Pair::start(Cluster::get().host(), 300);
+    let installed = Installed::new(None, &[]);
+    let quiet = &installed.space;
+    let loud = Namespace::new();
+    installed.upgrade(&[&format!(r#"watchNamespaces=["{}","{}"]"#, quiet.name(), loud.name())]);
+    let operator = Operator::of(quiet);
+    let leader = installed.leader();
+    let mut most = operator.resident();
+    println!("the operator begins with {} MiB", most / (1024 * 1024));
+
+    // The other's migration is under way before it begins.
+    quiet.apply(&pair.manifest(6_000));
+    quiet.wait_until("mail arrives", PATIENCE, || match pair.arrived() {
+        0 => Err("nothing"),
+        _ => Ok(()),
+    }
+    .map_err(str::to_owned));
+
+    let wrong = migration("wrong", 1, 0);
+    let mut unreadable = wrong.clone();
+    unreadable["spec"]["checklist"] = json!({"mailboxes": 5_000_000_000_u64});
+    let refused = loud.try_apply(&unreadable.to_string(), &[]).unwrap_err();
+    assert!(refused.contains("spec.checklist.mailboxes") && refused.contains("4294967295"), "{refused}");
+
+    loud.kubectl(&["create", "quota", "nothing", "--hard=pods=0"]);
+    let results = discovery_results("greedy", "d0.greedy.test", 1);
+    loud.try_apply(&bomb(&results[0], "greedy").to_string(), &["--server-side"]).unwrap();
+    loud.apply(&migration("greedy", DOMAINS, 200_000).to_string());
+    let uid = |space: &Namespace, name: &str| {
+        space.json(&["get", "mm", name])["metadata"]["uid"].as_str().unwrap().to_owned()
+    };
+    let owner = |name: &str, uid: String| {
+        json!({"apiVersion": "mailferry.dev/v1alpha1", "kind": "MailMigration", "name": name, "uid": uid,
+            "controller": true})
+    };
+    // Nobody's; the tenant's own; and one that claims to be the other tenant's.
+    let own = owner("greedy", uid(&loud, "greedy"));
+    let theirs = owner("move", uid(quiet, "move"));
+    let mut jobs: Vec<Value> = (0..16).map(|n| forged_job(n, None)).collect();
+    jobs.extend((16..24).map(|n| forged_job(n, Some(&own))));
+    let mut foreign = forged_job(24, Some(&theirs));
+    foreign["metadata"]["labels"]["mailferry.dev/migration"] = json!("move");
+    foreign["metadata"]["labels"][LABEL_TASK] = json!("sync");
+    jobs.push(foreign);
+    fill(&loud, &jobs);
+    let padding = json!({"example.test/padding": "x".repeat(200_000)});
+    let maps: Vec<Value> = (0..MANY)
+        .map(|n| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": ours(&format!("full-{n}"), "greedy", &padding)}))
+        .collect();
+    fill(&loud, &maps);
+    most = most.max(operator.resident());
+    let migrations: Vec<Value> = (0..60).map(|n| migration(&format!("m{n}"), 2, 200_000)).collect();
+    fill(&loud, &migrations);
+    most = most.max(operator.resident());
+    // Its mind changes all the time.
+    for n in 0..40 {
+        let patch = json!({"spec": {"trigger": {"discover": n.to_string()}}}).to_string();
+        loud.kubectl(&["patch", "mm", "greedy", "--type=merge", "-p", &patch]);
+        most = most.max(operator.resident());
+    }
+
+    // The other is carried to its end meanwhile, and a whole new one too, from discovery on.
+    quiet.kubectl(&["patch", "mm", "move", "--type=merge", "-p", Pair::FAST]);
+    let begun = Instant::now();
+    installed.wait_for("move", "Ready", "True");
+    pair.assert_moved_to(&pair.new);
+    println!("the other's mail was through {:?} later", begun.elapsed());
+    let begun = Instant::now();
+    quiet.kubectl(&[
+        "patch", "mm", "move", "--type=merge", "-p", r#"{"spec":{"trigger":{"discover":"2","sync":"2"}}}"#,
+    ]);
+    quiet.wait_until("a second pass is through", Duration::from_mins(1), || {
+        let status = installed.migration("move")["status"].clone();
+        let through = status["trigger"] == json!({"discover": "2", "sync": "2"});
+        if through && status["pass"]["number"] == 2 { Ok(()) } else { Err(status.to_string()) }
+    });
+    println!("a second pass took {:?}", begun.elapsed());
+    let named = quiet.kubectl(&["get", "events.events.k8s.io", "-o", "json"]);
+    assert!(!named.contains("forged-24"), "a Job of another namespace is nobody's here");
+
+    // What the tenant waits for is said where it looks.
+    let told = loud.wait_until("the tenant is told", PATIENCE, || {
+        let object = loud.json(&["get", "mm", "greedy"]);
+        let ready = condition_of(&object, "Ready").ok_or("no condition")?;
+        let message = ready["message"].as_str().unwrap_or_default().to_owned();
+        if ready["reason"] == "PodRefused" { Ok(message) } else { Err(ready.to_string()) }
+    });
+    assert!(told.contains("The cluster makes no pod for Job greedy-discover-"), "{told}");
+    let waiting = loud.json(&["get", "mm", "m59"]);
+    println!("m59 says {}", condition_of(&waiting, "Ready").unwrap()["message"]);
+    let own = loud.json(&["get", "jobs", "-l", "mailferry.dev/migration=greedy,mailferry.dev/task=discover"]);
+    let begun = own["items"].as_array().unwrap().iter();
+    let begun = begun.filter(|job| job["metadata"]["name"].as_str().unwrap().starts_with("greedy-")).count();
+    assert!(begun <= 16, "{begun} Jobs of one migration");
+
+    most = most.max(operator.resident());
+    println!("the operator had {} MiB at most", most / (1024 * 1024));
+    assert!(most < LIMIT, "{most}");
+    assert_eq!(installed.leader(), leader, "the operator runs as before");
+    // One that begins anew has all of it to read.
+    let pods = quiet.kubectl(&["get", "pods", "-l", "app.kubernetes.io/component=operator", "-o", "name"]);
+    quiet.kubectl(&["delete", pods.trim(), "--wait=true"]);
+    installed.wait_for_leader(&leader.0);
+    quiet.kubectl(&["rollout", "status", &format!("deployment/{}-mailferry", quiet.name()), "--timeout=120s"]);
+    let operator = Operator::of(quiet);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(20) {
+        most = most.max(operator.resident());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    println!("a new operator had {} MiB at most", most / (1024 * 1024));
+    assert!(most < LIMIT, "{most}");
+    let pods = quiet.json(&["get", "pods", "-l", "app.kubernetes.io/component=operator"]);
+    for pod in pods["items"].as_array().unwrap() {
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0, "{}", pod["status"]);
+    }
+    let log = quiet.kubectl(&["logs", "-l", "app.kubernetes.io/component=operator", "--tail=-1"]);
+    assert!(!log.contains("xxxxxxxx") && !log.contains("10.77.255.254"), "a tenant's spec is in the log");
+}
