@@ -5,7 +5,11 @@
 //! cargo bench --bench decide
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement stops at the first surprise, and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement stops at the first surprise, and prints"
+)]
 
 #[path = "../tests/support/large.rs"]
 mod large;

@@ -393,7 +393,8 @@ mod tests {
             for text in ["a".repeat(length), "\"".repeat(length / 2), "ö".repeat(length / 2)] {
                 let kinds = [Type::Ready, Type::Synced, Type::Verified];
                 let failure = Failure::new(Class::Protocol, text.clone()).hint(text.clone());
-                let facts: Vec<_> = kinds.map(|kind| Fact::failed(kind, false, Class::Protocol, text.clone())).into();
+                let facts: Vec<_> =
+                    kinds.map(|kind| Fact::failed(kind, false, Class::Protocol, text.clone())).into();
                 let status = MailboxMigrationStatus {
                     server: Some(text.clone()),
                     failure: Some(MailboxFailure::from(&failure)),
@@ -407,7 +408,11 @@ mod tests {
                     protocol: Some(Protocol::Pop3),
                     phase: Some(MailboxPhase::Verified),
                     messages: Some(MessageCounts {
-                        source: u64::MAX, copied: u64::MAX, excluded: u64::MAX, failed: u64::MAX, pending: u64::MAX,
+                        source: u64::MAX,
+                        copied: u64::MAX,
+                        excluded: u64::MAX,
+                        failed: u64::MAX,
+                        pending: u64::MAX,
                     }),
                     last_pass: Some(Pass {
                         number: u32::MAX,

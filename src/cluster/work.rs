@@ -118,7 +118,12 @@ pub fn read_routes(name: &str, packed: &[u8]) -> Result<HashMap<Address, u64>> {
     let outline: Outline = unpack(name, packed, WORK_MAX)?;
     let OutlinedTask::Sync { slices } = outline.task else { return Ok(HashMap::new()) };
     let items = slices.into_iter().flatten().map(|item| item.mailbox);
-    Ok(items.map(|m| { let route = route(&m.destination, &m.login_name); (m.source, route) }).collect())
+    Ok(items
+        .map(|m| {
+            let route = route(&m.destination, &m.login_name);
+            (m.source, route)
+        })
+        .collect())
 }
 
 impl Work {
@@ -147,9 +152,12 @@ mod tests {
 
     #[test]
     fn of_a_work_list_only_the_mailboxes_are_read() {
-        let mailbox = |name: &str| json!({"source": format!("{name}@a.test"), "destination": format!("{name}@b.test"),
-            "loginName": name, "loginNameIsGiven": false});
-        let item = |name: &str| json!({"object": "o", "results": "r", "mailbox": mailbox(name), "endpoint": 7});
+        let mailbox = |name: &str| {
+            json!({"source": format!("{name}@a.test"), "destination": format!("{name}@b.test"),
+            "loginName": name, "loginNameIsGiven": false})
+        };
+        let item =
+            |name: &str| json!({"object": "o", "results": "r", "mailbox": mailbox(name), "endpoint": 7});
         let list = json!({"job": "j", "migration": "anything", "task": {"sync": {"pass": 1,
             "slices": [[item("anna")], [item("ben")]]}}});
         let found = read_routes("it", &pack(&list).unwrap()).unwrap();

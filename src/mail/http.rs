@@ -146,7 +146,9 @@ impl Proxy {
     /// [`Class::Configuration`] when the address is no URL.
     pub(crate) fn new(address: &str, direct: &str) -> Result<Self> {
         let address = Url::parse(address).map_err(|e| {
-            Failure::configuration("HTTPS_PROXY is no URL").hint("as in http://proxy.example:3128").caused_by(&e)
+            Failure::configuration("HTTPS_PROXY is no URL")
+                .hint("as in http://proxy.example:3128")
+                .caused_by(&e)
         })?;
         Ok(Self { address, direct: NoProxy::from_string(direct) })
     }

@@ -101,7 +101,16 @@ impl Network {
             .build()
             .map_err(|e| Failure::configuration("the name service cannot be set up").caused_by(&e))?;
         let (name_server, per_host) = (given, per_host.max(1));
-        Ok(Self { resolver, name_server, allowed, per_host, hosts: Arc::default(), hurry: None, proxy: None, barred: None })
+        Ok(Self {
+            resolver,
+            name_server,
+            allowed,
+            per_host,
+            hosts: Arc::default(),
+            hurry: None,
+            proxy: None,
+            barred: None,
+        })
     }
 
     /// The same network where an installation bounds what a migration may list, and bars these networks of its list.
@@ -193,7 +202,9 @@ impl Network {
         let host = printable(host);
         let what = format!("{host} is at {address}, a loopback, private or link-local address");
         let is_barred = |barred: &Vec<IpNet>| {
-            address.parse::<IpAddr>().is_ok_and(|address| barred.iter().any(|network| network.contains(&address)))
+            address
+                .parse::<IpAddr>()
+                .is_ok_and(|address| barred.iter().any(|network| network.contains(&address)))
         };
         let hint = match &self.barred {
             None => "if that is right, list its network in spec.policy.allowedNetworks",
@@ -627,7 +638,10 @@ mod tests {
         let bounded = network(&[]).bounded(vec!["127.0.0.0/8".parse().unwrap()]);
         for (host, words) in [
             ("127.0.0.1", "whoever installed the operator lists it in discovery.allowedNetworks"),
-            ("10.0.0.1", "list its network in spec.policy.allowedNetworks; the installation must allow it too"),
+            (
+                "10.0.0.1",
+                "list its network in spec.policy.allowedNetworks; the installation must allow it too",
+            ),
         ] {
             let hint = bounded.resolve(host).await.unwrap_err().hint.unwrap();
             assert!(hint.contains(words), "{hint}");

@@ -19,8 +19,9 @@ use crate::api::ledger::LedgerSpec;
 use crate::api::names::{LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY};
 use crate::api::reference::CaKind;
 use crate::cluster::objects::{
-    ANNOTATION_CONNECTIONS, ANNOTATION_SETTINGS, CONFIG_MAPS_DIR, Kind, LABEL_COMPONENT, LABEL_DOMAIN_DIGEST, LABEL_INPUTS,
-    LABEL_NUMBER, LABEL_TASK, LEDGER_DIR, SECRETS_DIR, WORK_DIR, WORK_KEY, digest, ledger_claim,
+    ANNOTATION_CONNECTIONS, ANNOTATION_SETTINGS, CONFIG_MAPS_DIR, Kind, LABEL_COMPONENT, LABEL_DOMAIN_DIGEST,
+    LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK, LEDGER_DIR, SECRETS_DIR, WORK_DIR, WORK_KEY, digest,
+    ledger_claim,
 };
 use crate::cluster::pack::pack;
 use crate::cluster::work::Work;
@@ -202,8 +203,7 @@ impl Order<'_> {
             env.push(json!({"name": "HTTPS_PROXY", "value": pod.proxy.https}));
             env.push(json!({"name": "NO_PROXY", "value": pod.proxy.no_proxy}));
         }
-        let mut security =
-            json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+        let mut security = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
         if pod.fixed_ids {
             for (field, value) in [("runAsUser", USER), ("runAsGroup", USER), ("fsGroup", USER)] {
                 security[field] = json!(value);
@@ -429,13 +429,20 @@ mod tests {
         let spec = &template["spec"];
         assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
         assert_eq!(spec["nodeSelector"], json!({"pool": "mail"}));
-        assert_eq!((&spec["tolerations"][0]["operator"], &spec["priorityClassName"]), (&json!("Exists"), &json!("low")));
+        assert_eq!(
+            (&spec["tolerations"][0]["operator"], &spec["priorityClassName"]),
+            (&json!("Exists"), &json!("low"))
+        );
         let security = &spec["securityContext"];
         assert_eq!(*security, json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
         let env = spec["containers"][0]["env"].to_string();
         assert!(env.contains(r#"{"name":"HTTPS_PROXY","value":"http://proxy.test:3128"}"#), "{env}");
         let settings_say = &job["metadata"]["annotations"][ANNOTATION_SETTINGS];
-        assert_ne!(*settings_say, Settings::default().of_pods(), "such pods may start where others could not");
+        assert_ne!(
+            *settings_say,
+            Settings::default().of_pods(),
+            "such pods may start where others could not"
+        );
     }
 
     #[test]

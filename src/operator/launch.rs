@@ -80,8 +80,7 @@ pub async fn ensure_volume(client: &Client, migration: &MailMigration) -> Result
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let name = wanted.name_any();
     let there = api.get_metadata_opt(&name).await;
-    let there =
-        there.map_err(|e| refused(&format!("PersistentVolumeClaim {name} cannot be read"), &e))?;
+    let there = there.map_err(|e| refused(&format!("PersistentVolumeClaim {name} cannot be read"), &e))?;
     // That of a predecessor of the same name goes with it, and is used by nobody who is through.
     let own = |there: &_| goes_with(there, &wanted) == Fate::Stays || owner_of(there).is_none();
     if there.is_some_and(|there| there.metadata.deletion_timestamp.is_some() && own(&there)) {
@@ -147,7 +146,8 @@ fn goes_with(there: &impl ResourceExt, wanted: &impl ResourceExt) -> Fate {
     let (ours, theirs) = (wanted.owner_references(), there.owner_references());
     let shared = |same: &dyn Fn(&str, &str) -> bool| {
         theirs.iter().any(|their| {
-            ours.iter().any(|our| our.kind == their.kind && our.name == their.name && same(&our.uid, &their.uid))
+            ours.iter()
+                .any(|our| our.kind == their.kind && our.name == their.name && same(&our.uid, &their.uid))
         })
     };
     if there.meta().deletion_timestamp.is_some() || shared(&|our, their| our != their) {
@@ -220,12 +220,7 @@ fn is_labelled_alike(there: &impl ResourceExt, wanted: &impl ResourceExt) -> boo
 ///
 /// # Errors
 /// Those of the API server.
-pub async fn adopt<K>(
-    client: &Client,
-    namespace: &str,
-    there: &impl ResourceExt,
-    wanted: &K,
-) -> Result<()>
+pub async fn adopt<K>(client: &Client, namespace: &str, there: &impl ResourceExt, wanted: &K) -> Result<()>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {

@@ -203,7 +203,8 @@ impl Metrics {
         let about = "How long a round of the loop takes";
         to.register_with_unit("reconcile_duration", about, Unit::Seconds, self.durations.clone());
         to.register("reconcile_queue_depth", "MailMigrations that wait for their round", self.queue.clone());
-        let about = "What waits now, by what it waits for: MailMigrations, requests to the API server, or mailboxes";
+        let about =
+            "What waits now, by what it waits for: MailMigrations, requests to the API server, or mailboxes";
         to.register("waiting", about, self.waiting.clone());
         let about = "Requests to the API server as they ended, by verb and class of the status code; none is no answer";
         to.register("api_requests", about, self.requests.clone());
@@ -432,7 +433,8 @@ impl Survey {
         let phase = status.and_then(|status| status.phase).unwrap_or_default();
         *self.migrations.entry(phase.to_string()).or_default() += 1;
         let Some(status) = status else { return };
-        let told = [Type::Ready, Type::ReviewRequired].into_iter().filter_map(|kind| status.conditions.of(kind));
+        let told =
+            [Type::Ready, Type::ReviewRequired].into_iter().filter_map(|kind| status.conditions.of(kind));
         for wait in told.filter_map(|condition| Wait::of_reason(&condition.reason)) {
             self.add_wait(wait);
         }

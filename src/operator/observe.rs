@@ -54,6 +54,15 @@ impl ClusterPlatform {
         let jobs = self.context.stores.jobs_of(&self.namespace, &uid).into_iter();
         self.jobs = jobs.filter_map(KnownJob::read).collect();
         self.jobs.iter().for_each(|job| self.count_end(job));
+        for (at, job) in self.jobs.iter().enumerate() {
+            self.jobs_by_domain.entry(job.domain.clone()).or_default().push(at);
+        }
+    }
+
+    /// The Jobs of a domain, by the digest of its name.
+    pub(super) fn jobs_of(&self, domain: &str) -> impl Iterator<Item = &KnownJob> {
+        let places = self.jobs_by_domain.get(domain).map_or(&[][..], Vec::as_slice);
+        places.iter().map(|at| &self.jobs[*at])
     }
 
     pub(super) async fn gather(&mut self, migration: &MailMigration) -> Result<Observed> {
@@ -136,7 +145,11 @@ impl ClusterPlatform {
                 .is_none_or(|seen| seen.discovery.is_none() && !seen.discovering)
         };
         let waiting = migration.spec.domains.iter().filter(unseen).count();
-        if waiting > 0 && !migration.spec.suspend && self.looking().next().is_none() && self.places_left() == 0 {
+        if waiting > 0
+            && !migration.spec.suspend
+            && self.looking().next().is_none()
+            && self.places_left() == 0
+        {
             let message = format!(
                 "{} for a place for discovery: this namespace has {}, and Jobs of its other migrations hold them. A Job \
                  that does not get on gives its place back after two minutes.",
@@ -200,7 +213,8 @@ impl ClusterPlatform {
         for object in self.context.stores.mailboxes_of(&self.namespace, &self.name) {
             let source = object.spec.as_ref().filter(|spec| spec.migration == self.name);
             let source = source.and_then(|spec| spec.source.parse::<Address>().ok());
-            let Some(source) = source.filter(|source| mailbox_migration(&self.name, source) == object.name_any())
+            let Some(source) =
+                source.filter(|source| mailbox_migration(&self.name, source) == object.name_any())
             else {
                 continue;
             };
@@ -234,18 +248,22 @@ impl ClusterPlatform {
         }
     }
 
-    async fn look_at_domain(&mut self, migration: &MailMigration, domain: &DomainSpec) -> Result<DomainObserved> {
+    async fn look_at_domain(
+        &mut self,
+        migration: &MailMigration,
+        domain: &DomainSpec,
+    ) -> Result<DomainObserved> {
         let inputs = self.inputs.of_discovery(domain);
         let key = digest(&[&domain.name]);
         let known = self.known_discovery(migration, domain).await?.filter(|known| known.inputs == inputs);
-        let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.domain == key && job.inputs == inputs;
+        let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.inputs == inputs;
         let listed = match &domain.mailboxes {
             Mailboxes::List(_) => Some(plan_mailboxes(&migration.spec, domain, &[]).map(Arc::from)),
             _ => known.as_ref().map(|known| known.mailboxes.clone()),
         };
         let mut seen = DomainObserved {
             mailboxes: listed,
-            discovering: self.jobs.iter().filter(ours).any(|job| job.course() == Course::Active),
+            discovering: self.jobs_of(&key).filter(ours).any(|job| job.course() == Course::Active),
             round: known.as_ref().map_or(0, |known| known.round),
             discovery: known.as_ref().map(|known| Arc::clone(&known.discovery)),
         };
@@ -255,7 +273,7 @@ impl ClusterPlatform {
                 && job.number > seen.round
                 && !job.may_go_better(&self.context.settings)
         };
-        let dead = self.jobs.iter().filter(ours).filter(failed);
+        let dead = self.jobs_of(&key).filter(ours).filter(failed);
         if let Some(dead) = dead.max_by_key(|job| job.number) {
             seen.round = dead.number;
             if seen.discovery.is_none() {

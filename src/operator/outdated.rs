@@ -91,9 +91,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::operator::settings::Settings;
     use crate::cluster::objects::{LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK};
     use crate::cluster::work::route;
+    use crate::operator::settings::Settings;
 
     fn migration(change: &Value) -> MailMigration {
         let mut spec = json!({
@@ -153,7 +153,8 @@ mod tests {
         let to: Address = "anna@b.test".parse().unwrap();
         let mut sync = job(Kind::Sync, "i", 1);
         sync.mailboxes = Arc::new([(anna.clone(), route(&to, "anna"))].into());
-        let gone = |planned: &[(&Address, u64)]| carries_what_is_gone(&sync, &planned.iter().copied().collect());
+        let gone =
+            |planned: &[(&Address, u64)]| carries_what_is_gone(&sync, &planned.iter().copied().collect());
         assert!(!gone(&[(&anna, route(&to, "anna")), (&ben, 7)]));
         assert!(gone(&[(&ben, 7)]), "it left the list");
         assert!(gone(&[(&anna, route(&ben, "anna"))]), "its destination was corrected");

@@ -174,7 +174,8 @@ impl ClusterPlatform {
                 && job.owner_references().iter().any(|owner| known.contains(&owner.uid))
         };
         let all = stores.jobs.state_filter(of_known);
-        let held = all.into_iter().filter_map(KnownJob::read).filter(|job| holds_place(job, &working, now)).count();
+        let held =
+            all.into_iter().filter_map(KnownJob::read).filter(|job| holds_place(job, &working, now)).count();
         let own = self.looking().count();
         PLACES.saturating_sub(held.max(own))
     }
@@ -185,12 +186,8 @@ impl ClusterPlatform {
     }
 
     fn budget(&self, migration: &MailMigration) -> Budget {
-        let rounds: HashMap<String, u32> = self
-            .observed
-            .domains
-            .iter()
-            .map(|(name, seen)| (digest(&[name]), seen.round))
-            .collect();
+        let rounds: HashMap<String, u32> =
+            self.observed.domains.iter().map(|(name, seen)| (digest(&[name]), seen.round)).collect();
         let through = |job: &KnownJob| {
             job.kind == Kind::Discover && rounds.get(&job.domain).is_some_and(|round| *round >= job.number)
         };
@@ -281,9 +278,8 @@ impl ClusterPlatform {
         let domain = &migration.spec.domains[at];
         let key = digest(&[&domain.name]);
         if self
-            .jobs
-            .iter()
-            .any(|job| job.kind == Kind::Discover && job.domain == key && job.course() == Course::Ending)
+            .jobs_of(&key)
+            .any(|job| job.kind == Kind::Discover && job.course() == Course::Ending)
         {
             // Its end calls for another turn.
             return Ok(false);
@@ -329,7 +325,7 @@ impl ClusterPlatform {
         let spec = &migration.spec;
         let domain = &spec.domains[at];
         let key = digest(&[&domain.name]);
-        let of_domain = || self.jobs.iter().filter(|job| job.kind == Kind::Sync && job.domain == key);
+        let of_domain = || self.jobs_of(&key).filter(|job| job.kind == Kind::Sync);
         let active = of_domain().filter(|job| job.course() == Course::Active).count();
         // Pods of a Job that is being taken away may still be sending.
         if of_domain().any(|job| job.course() == Course::Ending) || active >= SYNCS_MAX {

@@ -58,9 +58,8 @@ impl Budget {
         through: impl Fn(&KnownJob) -> bool,
     ) -> Self {
         let limit = limit.max(NEEDED);
-        let holds = |job: &&KnownJob| {
-            matches!(job.course(), Course::Active | Course::Ending) && !through(job)
-        };
+        let holds =
+            |job: &&KnownJob| matches!(job.course(), Course::Active | Course::Ending) && !through(job);
         let used = jobs.filter(holds).map(|job| job.connections().unwrap_or(limit)).sum();
         Self { limit, used }
     }
@@ -105,7 +104,8 @@ mod tests {
 
     #[test]
     fn a_job_without_a_worker_holds_its_place_for_a_while_only() {
-        let (early, late) = (json!({"startTime": "2026-01-01T00:59:00Z"}), json!({"startTime": "2026-01-01T00:50:00Z"}));
+        let (early, late) =
+            (json!({"startTime": "2026-01-01T00:59:00Z"}), json!({"startTime": "2026-01-01T00:50:00Z"}));
         let complete = json!({"conditions": [{"type": "Complete", "status": "True"}]});
         let table = [
             (Kind::Discover, &early, false, true),
@@ -116,7 +116,11 @@ mod tests {
         ];
         for (kind, status, works, holds) in table {
             let at_work: BTreeSet<&str> = if works { ["u"].into() } else { BTreeSet::new() };
-            assert_eq!(holds_place(&job(kind, None, status), &at_work, now()), holds, "{kind:?} {status} {works}");
+            assert_eq!(
+                holds_place(&job(kind, None, status), &at_work, now()),
+                holds,
+                "{kind:?} {status} {works}"
+            );
         }
     }
 
@@ -130,7 +134,9 @@ mod tests {
             .unwrap()
         };
         assert_eq!(at_work([pod(json!({"running": {}}))].iter()).len(), 1);
-        for state in [json!({"waiting": {"reason": "ImagePullBackOff"}}), json!({"terminated": {"exitCode": 0}})] {
+        for state in
+            [json!({"waiting": {"reason": "ImagePullBackOff"}}), json!({"terminated": {"exitCode": 0}})]
+        {
             assert!(at_work([pod(state)].iter()).is_empty());
         }
     }
@@ -149,7 +155,10 @@ mod tests {
                 }
                 let kept = if limit >= 8 { 2 } else { 0 };
                 assert!(sum <= limit.max(2) - kept, "{sum} of {limit} for {domains} domains");
-                assert!(begun > 0 && sum + 2 > limit.max(2) - kept - 2, "{sum} of {limit} for {domains} domains");
+                assert!(
+                    begun > 0 && sum + 2 > limit.max(2) - kept - 2,
+                    "{sum} of {limit} for {domains} domains"
+                );
                 // What comes later has its part all the same.
                 assert_eq!(budget.share(true, 1).is_some(), limit >= 8 || sum + 2 <= limit);
             }
@@ -164,9 +173,8 @@ mod tests {
             job(Kind::Discover, Some(2), &active),
             job(Kind::Sync, Some(9), &json!({"conditions": [{"type": "Failed", "status": "True"}]})),
         ];
-        let used = |through: bool| {
-            Budget::of(16, jobs.iter(), |job| through && job.kind == Kind::Discover).used
-        };
+        let used =
+            |through: bool| Budget::of(16, jobs.iter(), |job| through && job.kind == Kind::Discover).used;
         assert_eq!((used(false), used(true)), (6, 4));
         let older = [job(Kind::Sync, None, &active)];
         assert_eq!(Budget::of(16, older.iter(), |_| false).share(true, 1), None, "it may hold all");

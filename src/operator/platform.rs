@@ -136,7 +136,12 @@ impl Memory {
     }
 
     /// What discovery found out, or why it cannot be read, if that was tried with this version.
-    pub fn discovery(&self, namespace: &str, name: &str, version: &str) -> Option<Result<Arc<KnownDiscovery>>> {
+    pub fn discovery(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &str,
+    ) -> Option<Result<Arc<KnownDiscovery>>> {
         let mut discoveries = locked(&self.discoveries);
         discoveries.uses += 1;
         let now = discoveries.uses;
@@ -260,7 +265,9 @@ impl Memory {
         let migrations = locked(&self.migrations);
         let others = migrations.iter().filter(|(other, known)| *other != uid && known.place.0 == place.0);
         others
-            .map(|(_, known)| (known.place.1.clone(), known.pairs.iter().filter(|p| pairs.contains(p)).count()))
+            .map(|(_, known)| {
+                (known.place.1.clone(), known.pairs.iter().filter(|p| pairs.contains(p)).count())
+            })
             .filter(|(_, shared)| *shared > 0)
             .collect()
     }
@@ -317,6 +324,8 @@ pub struct ClusterPlatform {
     pub(super) inputs: Inputs,
     /// Its Jobs, as of this turn.
     pub(super) jobs: Vec<KnownJob>,
+    /// The places in `jobs` of those of each domain, by the digest of its name: there may be a thousand domains.
+    pub(super) jobs_by_domain: HashMap<String, Vec<usize>>,
     /// Its mailboxes' objects, by address.
     pub(super) objects: BTreeMap<Address, Arc<Mailbox>>,
     /// Objects that stand for its mailboxes and that it does not own, by address.
@@ -348,6 +357,7 @@ impl ClusterPlatform {
             name: migration.name_any(),
             inputs: Inputs::of(&context.settings, &migration.spec),
             jobs: Vec::new(),
+            jobs_by_domain: HashMap::new(),
             objects: BTreeMap::new(),
             strays: BTreeMap::new(),
             elsewhere: BTreeSet::new(),
@@ -384,7 +394,8 @@ impl ClusterPlatform {
         let uid = migration.uid().unwrap_or_default();
         let worst = self.troubles.iter().find(|failure| is_told(failure)).or(self.troubles.first()).cloned();
         let told = worst.as_ref().filter(|failure| is_told(failure));
-        let told = told.map(|failure| Obstacle { reason: Reason::ClusterRefuses, message: failure.in_full() });
+        let told =
+            told.map(|failure| Obstacle { reason: Reason::ClusterRefuses, message: failure.in_full() });
         self.context.memory.keep_trouble(&uid, told);
         worst.map_or(Ok(()), Err)
     }

@@ -102,7 +102,11 @@ impl ClusterPlatform {
             self.observed.domains.get(&domain.name).is_some_and(|seen| matches!(seen.mailboxes, Some(Ok(_))))
         });
         let removed: Vec<_> = if known {
-            self.objects.iter().filter(|(address, _)| !wanted.contains(address)).map(|(_, o)| o.clone()).collect()
+            self.objects
+                .iter()
+                .filter(|(address, _)| !wanted.contains(address))
+                .map(|(_, o)| o.clone())
+                .collect()
         } else {
             Vec::new()
         };

@@ -57,9 +57,7 @@ impl Watch {
             watcher::Error::InitialListFailed(error)
             | watcher::Error::WatchStartFailed(error)
             | watcher::Error::WatchFailed(error) => explain(&self.subject, error),
-            watcher::Error::WatchError(status) => {
-                explain(&self.subject, &kube::Error::Api(status.clone()))
-            }
+            watcher::Error::WatchError(status) => explain(&self.subject, &kube::Error::Api(status.clone())),
             watcher::Error::NoResourceVersion => None,
         };
         tracing::debug!(subject = self.subject, refused = words.is_some(), "a watch failed");
@@ -212,7 +210,9 @@ mod tests {
         assert!(readiness.obstacle().unwrap().contains("not all read"));
         pods.reads();
         assert_eq!(readiness.obstacle(), None);
-        for (code, words) in [(403, "jobs of contoso cannot be read: jobs.batch is forbidden"), (404, "mailferry crd")] {
+        for (code, words) in
+            [(403, "jobs of contoso cannot be read: jobs.batch is forbidden"), (404, "mailferry crd")]
+        {
             jobs.fails(&refusal(code));
             assert!(readiness.obstacle().unwrap().contains(words), "{:?}", readiness.obstacle());
         }

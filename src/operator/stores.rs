@@ -17,8 +17,8 @@ use tokio::sync::OnceCell;
 use super::gather::gather;
 use super::readiness::{Readiness, Watch};
 use super::watched::{Mailbox, Wanted, trim, trim_job, trim_mailbox, trim_pod};
-use crate::api::names::LABEL_MIGRATION;
 use crate::api::MailMigration;
+use crate::api::names::LABEL_MIGRATION;
 use crate::cluster::objects::ours;
 use crate::plan::pass::fingerprint;
 
@@ -217,8 +217,10 @@ mod tests {
     #[test]
     fn an_object_of_another_namespace_is_never_ours_whatever_owner_it_names() {
         let job = |namespace: &str, kind: &str, uid: &str| -> Job {
-            serde_json::from_value(json!({"metadata": {"name": "j", "namespace": namespace, "ownerReferences": [
-                {"apiVersion": "mailferry.dev/v1alpha1", "kind": kind, "name": "m", "uid": uid}]}}))
+            serde_json::from_value(
+                json!({"metadata": {"name": "j", "namespace": namespace, "ownerReferences": [
+                {"apiVersion": "mailferry.dev/v1alpha1", "kind": kind, "name": "m", "uid": uid}]}}),
+            )
             .unwrap()
         };
         let ours = |job: &Job| belongs_to(job, Some("one"), Some("u1"));
@@ -234,9 +236,7 @@ mod tests {
         let pod = |owners: serde_json::Value| -> Pod {
             serde_json::from_value(json!({"metadata": {"name": "p", "ownerReferences": owners}})).unwrap()
         };
-        let owner = |kind: &str, controller: bool| {
-            json!([{"apiVersion": "v1", "kind": kind, "name": "x", "uid": "u", "controller": controller}])
-        };
+        let owner = |kind: &str, controller: bool| json!([{"apiVersion": "v1", "kind": kind, "name": "x", "uid": "u", "controller": controller}]);
         assert_eq!(job_of(&pod(owner("Job", true))), Some("u"));
         for owners in [json!([]), owner("Job", false), owner("ReplicaSet", true)] {
             assert_eq!(job_of(&pod(owners)), None);

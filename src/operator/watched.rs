@@ -60,7 +60,9 @@ pub struct Mailbox {
     pub status: Option<MailboxMigrationStatus>,
 }
 
-fn as_far_as_readable<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+fn as_far_as_readable<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
@@ -214,9 +216,11 @@ mod tests {
 
     #[test]
     fn a_mailbox_that_cannot_be_read_hides_no_other() {
-        let spec = json!({"migration": "m", "domain": "a.test", "source": "a@a.test", "destination": "a@b.test"});
+        let spec =
+            json!({"migration": "m", "domain": "a.test", "source": "a@a.test", "destination": "a@b.test"});
         let read = |spec: &Value, status: &Value| -> Mailbox {
-            serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": spec, "status": status})).unwrap()
+            serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": spec, "status": status}))
+                .unwrap()
         };
         assert!(read(&spec, &json!({"folders": 2})).status.is_some());
         let odd = read(&spec, &json!({"folders": 5_000_000_000_u64}));

@@ -322,7 +322,10 @@ fn what_is_said_of_workers_pods_is_what_the_operator_understands() {
     });
     let told = of_workers(&render(&json!({"workers": {"pod": pod}})));
     assert_eq!(serde_json::to_value(&told).unwrap()["annotations"], pod["annotations"]);
-    assert_eq!((told.proxy.https.as_str(), told.priority_class_name.as_str()), ("http://proxy.example:3128", "low"));
+    assert_eq!(
+        (told.proxy.https.as_str(), told.priority_class_name.as_str()),
+        ("http://proxy.example:3128", "low")
+    );
     assert_eq!((told.tolerations.len(), told.image_pull_secrets.len()), (1, 1));
     assert!(told.fixed_ids);
 }

@@ -121,10 +121,16 @@ fn wrong_values_are_refused_by_name() {
         ("/discovery/allowedNetworks/0", json!({"discovery": {"allowedNetworks": ["10.0.0.0/33"]}})),
         ("/resources", json!({"resources": {"request": {"cpu": "1"}}})),
         ("/workers/resources/limits/memory", json!({"workers": {"resources": {"limits": {"memory": true}}}})),
-        ("/workers/pod/tolerations/0", json!({"workers": {"pod": {"tolerations": [{"efect": "NoSchedule"}]}}})),
+        (
+            "/workers/pod/tolerations/0",
+            json!({"workers": {"pod": {"tolerations": [{"efect": "NoSchedule"}]}}}),
+        ),
         ("/workers/pod/imagePullSecrets/0", json!({"workers": {"pod": {"imagePullSecrets": ["registry"]}}})),
         ("/workers/pod/proxy/https", json!({"workers": {"pod": {"proxy": {"https": "proxy.example:3128"}}}})),
-        ("/workers/pod/proxy/https", json!({"workers": {"pod": {"proxy": {"https": "http://me:secret@proxy.example"}}}})),
+        (
+            "/workers/pod/proxy/https",
+            json!({"workers": {"pod": {"proxy": {"https": "http://me:secret@proxy.example"}}}}),
+        ),
         ("/fixedIds", json!({"fixedIds": "no"})),
         ("/log/format", json!({"log": {"format": "xml"}})),
         ("/log/filter", json!({"log": {"filter": ""}})),

@@ -1,6 +1,10 @@
 //! What the cluster refuses: it is told with the API server's words, it keeps nothing that must end from being ended, and what is
 //! there already is not made again.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::installed::{Installed, PATIENCE, condition_of};
@@ -101,12 +105,19 @@ fn what_a_quota_refuses_is_told_in_the_api_servers_words_and_what_is_there_is_no
     // A namespace in which just what is needed is allowed.
     space.kubectl(&["delete", "quota", "jobs"]);
     space.kubectl(&[
-        "create", "quota", "volume", "--hard=persistentvolumeclaims=1,requests.storage=10Gi,count/configmaps=20",
+        "create",
+        "quota",
+        "volume",
+        "--hard=persistentvolumeclaims=1,requests.storage=10Gi,count/configmaps=20",
     ]);
     installed.wait_for("move", "Ready", "True");
     pair.assert_moved_to(&pair.new);
     let used = space.json(&["get", "quota", "volume"])["status"]["used"].clone();
-    assert_eq!((&used["persistentvolumeclaims"], &used["requests.storage"]), (&json!("1"), &json!("10Gi")), "{used}");
+    assert_eq!(
+        (&used["persistentvolumeclaims"], &used["requests.storage"]),
+        (&json!("1"), &json!("10Gi")),
+        "{used}"
+    );
     let pass = |number: u64| {
         let patch = json!({"spec": {"trigger": {"sync": number.to_string()}}}).to_string();
         space.kubectl(&["patch", "mm", "move", "--type=merge", "-p", &patch]);
@@ -127,10 +138,62 @@ fn what_a_quota_refuses_is_told_in_the_api_servers_words_and_what_is_there_is_no
         if events.contains("LedgerKeepsItsSize") { Ok(()) } else { Err(events) }
     });
     assert_eq!(space.kubectl(&["get", "jobs", "-o", "name"]), jobs, "no Job is ended for it");
-    space.kubectl(&["patch", "mm", "move", "--type=merge", "-p", r#"{"spec":{"ledger":{"sqlite":{"size":"10Gi"}}}}"#]);
+    space.kubectl(&[
+        "patch",
+        "mm",
+        "move",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"ledger":{"sqlite":{"size":"10Gi"}}}}"#,
+    ]);
     let claim = space.kubectl(&["get", "pvc", "move-ledger", "-o", "jsonpath={.metadata.uid}"]);
     space.kubectl(&["delete", "pvc", "move-ledger", "--wait=false"]);
     pass(3);
     assert_ne!(space.kubectl(&["get", "pvc", "move-ledger", "-o", "jsonpath={.metadata.uid}"]), claim);
     pair.assert_moved_to(&pair.new);
+}
+
+/// What an operator's pod answers at `/readyz`.
+fn readyz(space: &Namespace) -> Result<String, String> {
+    let pods = space.json(&["get", "pods", "-l", "app.kubernetes.io/component=operator"]);
+    let running = pods["items"].as_array().unwrap().iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let address = running.filter_map(|pod| pod["status"]["podIP"].as_str()).next().ok_or("no pod runs")?;
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect((address, 8080))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    ask().map_err(|why| why.to_string())
+}
+
+#[test]
+fn an_operator_that_lacks_a_right_says_which_and_is_ready_when_it_has_it() {
+    let installed = Installed::new(None, &[]);
+    let space = &installed.space;
+    let role = format!("{}-mailferry", space.name());
+    let rules = space.json(&["get", "role", &role])["rules"].clone();
+    let fewer: Vec<_> =
+        rules.as_array().unwrap().iter().filter(|rule| rule["resources"] != json!(["pods"])).cloned().collect();
+    let set = |rules: &serde_json::Value| {
+        space.kubectl(&["patch", "role", &role, "--type=merge", "-p", &json!({"rules": rules}).to_string()]);
+    };
+    set(&json!(fewer));
+    space.kubectl(&["delete", "pods", "-l", "app.kubernetes.io/component=operator", "--wait=true"]);
+    let told = space.wait_until("it is not ready, and says why", PATIENCE, || match readyz(space) {
+        Ok(told) if told.contains("pods of") => Ok(told),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("cannot list resource"), "{told}");
+    std::thread::sleep(Duration::from_secs(20));
+    let log = space.kubectl(&["logs", "-l", "app.kubernetes.io/component=operator", "--tail=-1"]);
+    let said = log.lines().filter(|line| line.contains("forbidden")).count();
+    assert!((1..=2).contains(&said), "once a minute at most, and it was {said} times: {log}");
+    set(&rules);
+    space.wait_until("it is ready", PATIENCE, || match readyz(space) {
+        Ok(told) if told.contains("ok: leader") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
 }

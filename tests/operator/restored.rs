@@ -26,7 +26,8 @@ fn what_lost_its_owner_is_taken_over_and_what_is_somebody_elses_is_left() {
     let keeper = space.json(&["get", "configmap", "keeper"])["metadata"]["uid"].clone();
     let ben = boxes.iter().find(|mailbox| mailbox["spec"]["source"] == "ben@old.test").unwrap();
     let ben = ben["metadata"]["name"].as_str().unwrap();
-    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "keeper", "uid": keeper, "controller": true});
+    let owner =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "keeper", "uid": keeper, "controller": true});
     let patch = json!({"metadata": {"ownerReferences": [owner]}}).to_string();
     space.kubectl(&["patch", "mbm", ben, "--type=merge", "-p", &patch]);
 
@@ -64,7 +65,11 @@ fn a_corrected_destination_of_a_mailbox_is_shown_and_gets_the_mail() {
     let spec = &mut wanted["spec"]["domains"][0]["mailboxes"]["list"];
     // Somebody mistyped it.
     spec[1]["destination"] = json!("anna@new.test");
-    space.apply(&crate::pair::list(&[Pair::source_secret("secret"), Pair::destination_secret(), wanted.clone()]));
+    space.apply(&crate::pair::list(&[
+        Pair::source_secret("secret"),
+        Pair::destination_secret(),
+        wanted.clone(),
+    ]));
     installed.wait_for("move", "Ready", "True");
     let destination = || -> String {
         let boxes = space.json(&["get", "mbm"]);
