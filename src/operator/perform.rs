@@ -277,10 +277,7 @@ impl ClusterPlatform {
     async fn begin_discovery(&mut self, migration: &MailMigration, at: usize, share: u32) -> Result<bool> {
         let domain = &migration.spec.domains[at];
         let key = digest(&[&domain.name]);
-        if self
-            .jobs_of(&key)
-            .any(|job| job.kind == Kind::Discover && job.course() == Course::Ending)
-        {
+        if self.jobs_of(&key).any(|job| job.kind == Kind::Discover && job.course() == Course::Ending) {
             // Its end calls for another turn.
             return Ok(false);
         }

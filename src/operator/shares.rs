@@ -67,9 +67,9 @@ impl Turns {
                 known.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(TURNS_EACH))),
             )
         };
-        let _each = each.acquire_owned().await.map_err(over)?;
-        let _all = Arc::clone(&self.all).acquire_owned().await.map_err(over)?;
-        Ok(Turn { _all, _each })
+        let each = each.acquire_owned().await.map_err(over)?;
+        let all = Arc::clone(&self.all).acquire_owned().await.map_err(over)?;
+        Ok(Turn { _all: all, _each: each })
     }
 }
 

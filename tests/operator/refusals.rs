@@ -156,7 +156,8 @@ fn what_a_quota_refuses_is_told_in_the_api_servers_words_and_what_is_there_is_no
 /// What an operator's pod answers at `/readyz`.
 fn readyz(space: &Namespace) -> Result<String, String> {
     let pods = space.json(&["get", "pods", "-l", "app.kubernetes.io/component=operator"]);
-    let running = pods["items"].as_array().unwrap().iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let running =
+        pods["items"].as_array().unwrap().iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     let address = running.filter_map(|pod| pod["status"]["podIP"].as_str()).next().ok_or("no pod runs")?;
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect((address, 8080))?;
@@ -175,8 +176,13 @@ fn an_operator_that_lacks_a_right_says_which_and_is_ready_when_it_has_it() {
     let space = &installed.space;
     let role = format!("{}-mailferry", space.name());
     let rules = space.json(&["get", "role", &role])["rules"].clone();
-    let fewer: Vec<_> =
-        rules.as_array().unwrap().iter().filter(|rule| rule["resources"] != json!(["pods"])).cloned().collect();
+    let fewer: Vec<_> = rules
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|rule| rule["resources"] != json!(["pods"]))
+        .cloned()
+        .collect();
     let set = |rules: &serde_json::Value| {
         space.kubectl(&["patch", "role", &role, "--type=merge", "-p", &json!({"rules": rules}).to_string()]);
     };
