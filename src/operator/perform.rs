@@ -332,7 +332,7 @@ impl ClusterPlatform {
         if mailboxes.is_empty() {
             return Ok(());
         }
-        let Some(share) = budget.share(active > 0, waiting) else {
+        let Some(connections) = budget.share(active > 0, waiting) else {
             // The end of the Job that holds them calls for another turn.
             self.waits.push(Wait::Connections);
             return Ok(());
@@ -376,7 +376,7 @@ impl ClusterPlatform {
                 &self.context.settings.of_pods(),
             ],
         );
-        let shape = Shape::of(migration, items.len(), share);
+        let shape = Shape::of(migration, items.len(), connections);
         let (results, objects) = (
             items.iter().map(|item| item.results.clone()).collect(),
             items.iter().map(|item| item.object.clone()).collect(),
