@@ -248,7 +248,7 @@ mod tests {
         let waiting = Reading { place: Doing::Waiting("waiting for late arrivals".to_owned()), ..reading() };
         assert_eq!(
             mailbox_line(&"bert@a.test".parse().unwrap(), &waiting, Duration::from_secs(10), 60),
-            "  bert@a.test               waiting for late …  18,204/21,950"
+            "  bert@a.test               waiting for late…  18,204/21,950"
         );
     }
 
