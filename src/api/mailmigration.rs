@@ -44,8 +44,7 @@ use crate::model::finding::Code;
         name = "Domains",
         type_ = "integer",
         json_path = ".status.summary.domains",
-        description = "Domains in the spec",
-        priority = 1
+        description = "Domains in the spec"
     ),
     printcolumn(
         name = "Mailboxes",
@@ -57,8 +56,7 @@ use crate::model::finding::Code;
         name = "Mixed",
         type_ = "boolean",
         json_path = ".status.summary.mixed",
-        description = "Whether a domain speaks several protocols",
-        priority = 1
+        description = "Whether a domain speaks several protocols"
     ),
     printcolumn(
         name = "Synced",
