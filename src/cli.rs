@@ -24,6 +24,7 @@ use crate::local::progress::Style;
 use crate::local::run::{Inputs, Reach};
 use crate::model::failure::{Class, Row};
 use crate::model::record::Depth;
+use crate::operator::settings::WorkerPod;
 use crate::report::{Format, Kind};
 use crate::worker::Mounts;
 
@@ -546,6 +547,12 @@ pub struct OperatorArgs {
     /// What a worker's container asks for and may use, as a Kubernetes `ResourceRequirements` in JSON
     #[arg(long, value_name = "JSON", env = "MAILFERRY_WORKER_RESOURCES", value_parser = parse_resources, default_value = "{}")]
     pub worker_resources: ResourceRequirements,
+    /// What else is said of the workers' pods, as workers.pod of the chart's values in JSON
+    #[arg(long, value_name = "JSON", env = "MAILFERRY_WORKER_POD", value_parser = parse_worker_pod, default_value = "{}")]
+    pub worker_pod: WorkerPod,
+    /// The memory that the operator may use, in bytes; half of it is shared out among namespaces, a third of that at most to one
+    #[arg(long, value_name = "BYTES", env = "MAILFERRY_MEMORY", default_value_t = 256 * 1024 * 1024)]
+    pub memory: u64,
     /// The namespace of the lease by which replicas agree who acts
     #[arg(long, value_name = "NAMESPACE", env = "MAILFERRY_LEASE_NAMESPACE", default_value = "default")]
     pub lease_namespace: String,
@@ -558,6 +565,10 @@ pub struct OperatorArgs {
     /// A file with a log filter such as mailferry=debug, read again when it changes
     #[arg(long, value_name = "PATH", env = "MAILFERRY_LOG_FILTER_FILE")]
     pub log_filter_file: Option<PathBuf>,
+}
+
+fn parse_worker_pod(text: &str) -> Result<WorkerPod, String> {
+    serde_json::from_str(text).map_err(|e| format!("it is no workers.pod in JSON: {e}"))
 }
 
 fn parse_resources(text: &str) -> Result<ResourceRequirements, String> {

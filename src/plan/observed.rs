@@ -28,6 +28,8 @@ pub struct Observed {
     pub obstacles: Vec<Obstacle>,
     /// The mailboxes that a command was asked for alone, by their address at the source; all where nobody was named.
     pub only: Option<BTreeSet<Address>>,
+    /// Other migrations of the same namespace that carry mailboxes of this one to the same places, each with their number.
+    pub rivals: Vec<(String, usize)>,
 }
 
 impl Observed {

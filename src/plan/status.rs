@@ -132,7 +132,9 @@ fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
     let domain = &spec.domains[at];
     let mut status = DomainStatus { name: domain.name.clone(), ..DomainStatus::default() };
     let Some(seen) = facts.observed.domains.get(&domain.name) else { return status };
-    for stood in facts.standings.iter().filter(|s| s.domain == at) {
+    // They stand in the order of the domains, of which there may be a thousand.
+    let begin = facts.standings.partition_point(|s| s.domain < at);
+    for stood in facts.standings[begin..].iter().take_while(|s| s.domain == at) {
         if let Some(endpoint) = &stood.endpoint {
             *status.protocols.entry(endpoint.protocol).or_default() += 1;
         }
@@ -435,7 +437,11 @@ fn brief(facts: &Facts<'_>) -> ReportBrief {
         if let Some(endpoint) = &stood.endpoint {
             add(protocols.entry(endpoint.protocol).or_default());
         }
-        add(domains.entry(facts.migration.spec.domains[stood.domain].name.clone()).or_default());
+        let domain = &facts.migration.spec.domains[stood.domain].name;
+        match domains.get_mut(domain) {
+            Some(row) => add(row),
+            None => add(domains.entry(domain.clone()).or_default()),
+        }
     }
     ReportBrief { protocols, domains }
 }
