@@ -121,6 +121,18 @@ pub struct MailboxMigrationStatus {
     /// Of the copied messages, those that the destination changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub altered: Option<u64>,
+    /// Of these, those that had passed the check of their arrival and that a verification found changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
+    /// Of the copied messages, those that a verification no longer found at the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
+    /// Arrivals that were compared by size as they came, in all passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes_checked: Option<u64>,
+    /// Of these, those that were read back and compared byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests_checked: Option<u64>,
     /// Bytes sent in all passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_sent: Option<u64>,
@@ -150,17 +162,17 @@ pub enum MailboxPhase {
     /// Nothing was tried yet.
     #[default]
     Pending,
-    /// A finding holds it.
+    /// There is no way to read it; a finding says why.
     Blocked,
     /// Logins work; it waits for its turn.
     Ready,
     /// Its messages are being copied.
     Syncing,
-    /// It is at the destination as of its last pass.
+    /// Its pass is through, and something speaks against calling it verified.
     Synced,
     /// Its arrivals were checked and are right.
     Verified,
-    /// Something stopped it.
+    /// Its pass stopped before it was through.
     Failed,
 }
 
@@ -257,6 +269,10 @@ impl MailboxMigrationStatus {
         Self {
             messages: Some(record.counts),
             altered: Some(record.altered),
+            changed: (record.changed > 0).then_some(record.changed),
+            missing: (record.missing > 0).then_some(record.missing),
+            sizes_checked: (record.sizes_checked > 0).then_some(record.sizes_checked),
+            digests_checked: (record.digests_checked > 0).then_some(record.digests_checked),
             bytes_sent: Some(record.bytes_sent),
             flags_updated: Some(record.flags_updated),
             last_pass: (record.pass > 0).then_some(Pass {
@@ -289,6 +305,10 @@ impl MailboxMigrationStatus {
             ended: pass.finished,
             counts: self.messages.filter(|_| pass.number > 0).unwrap_or_default(),
             altered: self.altered.unwrap_or_default(),
+            changed: self.changed.unwrap_or_default(),
+            missing: self.missing.unwrap_or_default(),
+            sizes_checked: self.sizes_checked.unwrap_or_default(),
+            digests_checked: self.digests_checked.unwrap_or_default(),
             bytes_sent: self.bytes_sent.unwrap_or_default(),
             flags_updated: self.flags_updated.unwrap_or_default(),
             findings: self.findings.iter().map(|f| Finding::of_domain(f.code, f.message.clone())).collect(),

@@ -5,8 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{colour, print, tell_failure, to_json};
 use crate::api::MailMigration;
@@ -18,10 +20,14 @@ use crate::local::progress::display;
 use crate::local::reporting::Remembered;
 use crate::local::run::{Inputs, Reach, run_migration, tools_for};
 use crate::local::state::StateDir;
+use crate::local::workers::Tools;
 use crate::model::failure::{Class, Failure, Result};
 use crate::plan::Ending;
 use crate::report::text::{Style, summary};
 use crate::report::{Format, Kind, Report, write};
+
+/// How long a run that was stopped may take for its report.
+const LAST_REPORT: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
@@ -38,24 +44,28 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
         shown.finish();
         let (migration, ending) = match ran {
             Ok(ended) => ended,
-            Err(failure) if failure.class == Class::Interrupted => return Err(failure),
             Err(failure) if several => (migration, Ending::Stopped(failure)),
             Err(failure) => return Err(failure),
         };
+        let interrupted = match &ending {
+            Ending::Stopped(failure) if failure.class == Class::Interrupted => Some(failure.clone()),
+            _ => None,
+        };
         let written = match tools_for(&migration, &secrets, &state, &reach).await {
             Ok(tools) => {
-                let remembered = Remembered::read(
-                    migration.clone(),
-                    state.migration(&migration)?,
-                    Arc::clone(&tools.store),
-                    |at| tools.list_mailboxes(at),
-                )?;
-                let report = remembered.report(SystemClock.now()).await?;
-                let files = write_reports(&report, &inputs.state, &migration, several)?;
-                Some((report, files))
+                let report = report_anew(&tools, &migration, &state, several);
+                if interrupted.is_some() {
+                    // Whoever stops a run waits for it to go.
+                    timeout(LAST_REPORT, report).await.ok().and_then(Result::ok)
+                } else {
+                    Some(report.await?)
+                }
             }
             Err(_) => None,
         };
+        if let Some(failure) = interrupted {
+            return Err(failure);
+        }
         if let Ending::Stopped(failure) = &ending {
             worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
         }
@@ -104,6 +114,25 @@ fn tell(ending: &Ending, written: Option<&(Report, Vec<PathBuf>)>) -> Result<()>
 /// The terminal's width; 100 where there is none.
 fn columns() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0).clamp(40, 160))
+}
+
+/// Fills the report from what is known now, and writes its files anew.
+///
+/// # Errors
+/// Those of the state directory and the ledgers, and of the files.
+pub(super) async fn report_anew(
+    tools: &Tools,
+    migration: &MailMigration,
+    state: &StateDir,
+    several: bool,
+) -> Result<(Report, Vec<PathBuf>)> {
+    let listed = |at| tools.list_mailboxes(at);
+    let store = Arc::clone(&tools.store);
+    let kept = state.migration(migration)?;
+    let remembered = Remembered::read(migration.clone(), kept, store, false, listed).await?;
+    let report = remembered.report(SystemClock.now()).await?;
+    let files = write_reports(&report, state.root(), migration, several)?;
+    Ok((report, files))
 }
 
 fn write_reports(

@@ -1,7 +1,7 @@
 //! The platform of this process: steps become tasks, facts come from what is remembered and from the tasks' ends. A
 //! laptop remembers in its state directory; a pod carries a slice of a domain and remembers nothing but tells it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +23,15 @@ use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::plan::document::Plan;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step};
+use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step, decide};
 use crate::reconcile::Platform;
+use crate::transfer::books::tell_found;
 use crate::transfer::progress::MailboxProgress;
 
 /// How long a status may be known to this process alone: one that is about to be replaced is not brought to the disk.
 const KEEP_WITHIN: Duration = Duration::from_secs(1);
+/// How often the mailboxes under way are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
 
 /// The end of a task.
 enum Done {
@@ -112,8 +115,18 @@ pub struct LocalPlatform {
     domains: BTreeMap<String, DomainObserved>,
     mailboxes: BTreeMap<Address, MailboxRecord>,
     inputs: BTreeMap<String, String>,
-    running: BTreeSet<Address>,
+    running: BTreeMap<Address, UnderWay>,
     tasks: JoinSet<Done>,
+    /// When those under way are to be counted next; a pod never counts, for it tells of its mailboxes in its own way.
+    count_at: Option<Instant>,
+    /// Whether it was stopped from outside.
+    stopped: bool,
+}
+
+/// A mailbox that a task is at work on.
+struct UnderWay {
+    before: MailboxRecord,
+    progress: Arc<MailboxProgress>,
 }
 
 impl LocalPlatform {
@@ -169,6 +182,7 @@ impl LocalPlatform {
             domains.insert(domain.name.clone(), seen);
         }
         record.pass += 1;
+        record.stage = Some(tools.spec().stage);
         for (mailbox, failure) in unreadable {
             let broken = MailboxRecord {
                 pass: record.pass,
@@ -182,6 +196,7 @@ impl LocalPlatform {
         let known = Known { record, domains, mailboxes, inputs };
         Ok(Self {
             unkept: Some(Instant::now() + KEEP_WITHIN),
+            count_at: Some(Instant::now() + COUNT_EVERY),
             ..Self::resume(tools, known, Arc::new(state), display)
         })
     }
@@ -189,8 +204,22 @@ impl LocalPlatform {
     /// Takes up a pass of which everything is known.
     pub fn resume(tools: Tools, known: Known, memory: Arc<dyn Memory>, display: Arc<dyn Display>) -> Self {
         let Known { record, domains, mailboxes, inputs } = known;
-        let (running, tasks) = (BTreeSet::new(), JoinSet::new());
-        Self { tools, memory, display, record, unkept: None, domains, mailboxes, inputs, running, tasks }
+        let (running, tasks) = (BTreeMap::new(), JoinSet::new());
+        let (unkept, count_at, stopped) = (None, None, false);
+        Self {
+            tools,
+            memory,
+            display,
+            record,
+            unkept,
+            domains,
+            mailboxes,
+            inputs,
+            running,
+            tasks,
+            count_at,
+            stopped,
+        }
     }
 
     /// Waits until a task ends and takes what it brought; returns at once when none is at work.
@@ -247,6 +276,55 @@ impl LocalPlatform {
         Ok(())
     }
 
+    /// When [`Self::count_running`] is to be called; `None` where nothing is to be counted.
+    pub fn counts_at(&self) -> Option<Instant> {
+        self.count_at.filter(|_| !self.running.is_empty())
+    }
+
+    /// Counts what has arrived so far in the mailboxes under way, and keeps it: whoever looks meanwhile sees it, and it is known
+    /// should the process be killed.
+    ///
+    /// # Errors
+    /// Those of the state directory. A ledger that cannot be read now is left to its task.
+    pub async fn count_running(&mut self) -> Result<()> {
+        self.count_at = Some(Instant::now() + COUNT_EVERY);
+        for (mailbox, under_way) in &self.running {
+            let Ok(Some(ledger)) = self.tools.store.find(&self.tools.key(mailbox)).await else { continue };
+            let done = under_way.progress.read();
+            let before = &under_way.before;
+            let mut record = MailboxRecord {
+                pass: self.record.pass,
+                attempts: 1,
+                started: before.started.filter(|_| before.pass == self.record.pass),
+                ended: None,
+                failure: None,
+                bytes_sent: before.bytes_sent + done.bytes_sent,
+                sizes_checked: before.sizes_checked + done.sizes_checked,
+                digests_checked: before.digests_checked + done.digests_checked,
+                ..before.clone()
+            };
+            if tell_found(&mut record, &*ledger).await.is_ok() {
+                self.memory.keep_mailbox(mailbox, &record, None)?;
+                self.mailboxes.insert(mailbox.clone(), record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that it was stopped: what has arrived is counted, and the status tells that nothing goes on. All tasks must have been
+    /// stopped.
+    ///
+    /// # Errors
+    /// Those of the state directory.
+    pub async fn tell_stopped(&mut self, migration: &mut MailMigration) -> Result<()> {
+        self.count_running().await?;
+        self.running.clear();
+        self.stopped = true;
+        let observed = self.observe(migration).await?;
+        let decision = decide(migration, &observed, self.now());
+        self.publish(migration, &decision).await
+    }
+
     /// Whether no task is at work.
     pub fn is_idle(&self) -> bool {
         self.tasks.is_empty()
@@ -295,7 +373,8 @@ impl LocalPlatform {
             progress.forecast(size.messages.saturating_sub(through), bytes);
         }
         self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
-        self.running.insert(mailbox.clone());
+        let under_way = UnderWay { before: before.clone(), progress: Arc::clone(&progress) };
+        self.running.insert(mailbox.clone(), under_way);
         let (tools, pass) = (self.tools.clone(), self.record.pass);
         self.tasks.spawn(async move {
             let (record, tls) = tools.sync(domain, &planned, &endpoint, pass, before, &progress).await;
@@ -312,7 +391,7 @@ impl Platform for LocalPlatform {
 
     async fn observe(&mut self, _: &MailMigration) -> Result<Arc<Observed>> {
         let mailbox = |(address, record): (&Address, &MailboxRecord)| {
-            let running = self.running.contains(address);
+            let running = self.running.contains_key(address);
             (
                 address.clone(),
                 MailboxObserved { running, record: record.clone(), ..MailboxObserved::default() },
@@ -322,6 +401,7 @@ impl Platform for LocalPlatform {
             pass: self.record.pass,
             domains: self.domains.clone(),
             mailboxes: self.mailboxes.iter().map(mailbox).collect(),
+            stopped: self.stopped,
             ..Observed::default()
         }))
     }

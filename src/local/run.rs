@@ -23,7 +23,7 @@ use crate::api::{LedgerSpec, MailMigration, Stage};
 use crate::discovery::Clock;
 use crate::mail::network::Network;
 use crate::mail::oauth::Tokens;
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Class, Failure, Result};
 use crate::plan::Ending;
 use crate::reconcile::reconcile;
 use crate::transfer::pace::Pace;
@@ -160,7 +160,7 @@ pub fn bound_concurrency(migration: &mut MailMigration, per_host: u32) {
 /// Runs one migration to its end for now.
 ///
 /// # Errors
-/// Those of the state directory, and [`crate::model::failure::Class::Interrupted`] when a signal came.
+/// Those of the state directory. A run that a signal ends is stopped with [`Class::Interrupted`].
 pub async fn run_migration(
     mut migration: MailMigration,
     wanted: Option<Stage>,
@@ -180,8 +180,16 @@ pub async fn run_migration(
     let kept = state.migration(&migration)?;
     migration.status = Some(kept.load()?.status);
     let mut platform = LocalPlatform::begin(tools, kept, display).await?;
-    let ending = drive(&mut platform, &mut migration, &Stop::listen()).await?;
-    Ok((migration, ending))
+    match drive(&mut platform, &mut migration, &Stop::listen()).await {
+        Ok(ending) => Ok((migration, ending)),
+        Err(failure) if failure.class == Class::Interrupted => {
+            if let Err(untold) = platform.tell_stopped(&mut migration).await {
+                tracing::warn!(failure = %untold.sentence(), "the end of the run cannot be written down");
+            }
+            Ok((migration, Ending::Stopped(failure)))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Goes through the loop until there is nothing to do and nothing to wait for.
@@ -216,11 +224,19 @@ pub async fn drive(
                 None => std::future::pending().await,
             }
         };
-        let (idle, mut due) = (platform.is_idle(), false);
+        let counts_at = platform.counts_at();
+        let count = async {
+            match counts_at {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (idle, mut due, mut counts) = (platform.is_idle(), false, false);
         tokio::select! {
             absorbed = platform.absorb(), if !idle => absorbed?,
             () = wake => {}
             () = keep => due = true,
+            () = count => counts = true,
             () = stop.asked() => {
                 platform.keep_record()?;
                 platform.abort().await;
@@ -229,6 +245,9 @@ pub async fn drive(
         }
         if due {
             platform.keep_record()?;
+        }
+        if counts {
+            platform.count_running().await?;
         }
     }
 }

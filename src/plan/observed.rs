@@ -26,6 +26,9 @@ pub struct Observed {
     pub patience: Patience,
     /// What keeps workers from working, the worst first.
     pub obstacles: Vec<Obstacle>,
+    /// Whether nobody is at work on it and nobody will be by itself: the run that was is over, whether it was told to end or
+    /// was killed.
+    pub stopped: bool,
 }
 
 /// What becomes of something that failed more often than trying again at once makes sense.

@@ -26,6 +26,7 @@ pub mod message;
 pub mod redaction;
 pub mod rows;
 pub mod statement;
+mod standing;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,9 @@ pub struct MailboxProgress {
     forecast: AtomicU64,
     bytes_forecast: AtomicU64,
     bytes: AtomicU64,
+    bytes_sent: AtomicU64,
+    sizes_checked: AtomicU64,
+    digests_checked: AtomicU64,
     place: Mutex<String>,
 }
 
@@ -28,6 +31,12 @@ pub struct Reading {
     pub bytes_expected: u64,
     /// Bytes that have passed.
     pub bytes: u64,
+    /// Bytes of the messages that the destination took.
+    pub bytes_sent: u64,
+    /// Arrivals whose size was compared.
+    pub sizes_checked: u64,
+    /// Arrivals that were read back and compared byte for byte.
+    pub digests_checked: u64,
     /// The folder, or what is being waited for.
     pub place: String,
 }
@@ -60,6 +69,17 @@ impl MailboxProgress {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The destination took messages of so many bytes.
+    pub fn send_bytes(&self, bytes: u64) {
+        self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Arrivals were checked: by size, and of these by digest.
+    pub fn check(&self, sizes: u64, digests: u64) {
+        self.sizes_checked.fetch_add(sizes, Ordering::Relaxed);
+        self.digests_checked.fetch_add(digests, Ordering::Relaxed);
+    }
+
     /// Reads all counters.
     pub fn read(&self) -> Reading {
         Reading {
@@ -70,6 +90,9 @@ impl MailboxProgress {
                 .load(Ordering::Relaxed)
                 .max(self.bytes_forecast.load(Ordering::Relaxed)),
             bytes: self.bytes.load(Ordering::Relaxed),
+            bytes_sent: self.bytes_sent.load(Ordering::Relaxed),
+            sizes_checked: self.sizes_checked.load(Ordering::Relaxed),
+            digests_checked: self.digests_checked.load(Ordering::Relaxed),
             place: self.place.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

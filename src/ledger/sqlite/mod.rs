@@ -24,7 +24,7 @@ use self::columns::{read_cursor, read_row};
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
 use super::columns::{COLUMNS, COLUMNS_1, CURSOR, UNLISTED, read_path, write_locator, write_path};
 use super::{
-    Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
+    Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
 };
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
@@ -549,11 +549,10 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn count_altered(&self) -> Result<u64> {
-        self.transact(|t| {
-            t.query_row("SELECT count(*) FROM message WHERE verdict = 'DeliveredAltered'", [], |r| r.get(0))
-        })
-        .await
+    async fn count_discrepancies(&self) -> Result<Discrepancies> {
+        // A file of format 1 has no codes.
+        let code = if self.columns == COLUMNS { "code" } else { "NULL" };
+        self.transact(move |t| pages::count_discrepancies(t, code)).await
     }
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {

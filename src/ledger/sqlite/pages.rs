@@ -10,7 +10,7 @@ use super::columns::read_row;
 use crate::ledger::columns::{
     COLUMNS, UNLISTED, UNLISTED_MAX, read_path, write_path, write_place, write_protocol,
 };
-use crate::ledger::{Intent, Row, RowId, Space};
+use crate::ledger::{Discrepancies, Intent, Row, RowId, Space};
 use crate::model::failure::FailureCode;
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
@@ -153,6 +153,22 @@ pub(super) fn count_unbound(t: &Transaction<'_>) -> rusqlite::Result<u64> {
         [],
         |r| r.get(0),
     )
+}
+
+/// `code` is the column of codes, or what stands in its place.
+pub(super) fn count_discrepancies(t: &Transaction<'_>, code: &str) -> rusqlite::Result<Discrepancies> {
+    let sql = format!(
+        "SELECT verdict, CASE WHEN gone = 0 THEN {code} END, count(*) FROM message WHERE verdict = 'DeliveredAltered' \
+         OR (verdict = 'Delivered' AND {code} IS NOT NULL) GROUP BY 1, 2"
+    );
+    let mut found = Discrepancies::default();
+    let mut query = t.prepare(&sql)?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let (verdict, code): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        found.add(&verdict, code.as_deref(), row.get(2)?);
+    }
+    Ok(found)
 }
 
 pub(super) fn unfinished(t: &Transaction<'_>) -> rusqlite::Result<BTreeSet<FolderPath>> {

@@ -4,6 +4,7 @@
 mod bars;
 mod lines;
 mod tally;
+mod verifying;
 mod words;
 
 use std::io::IsTerminal;
@@ -18,6 +19,8 @@ use crate::model::evidence::DomainDiscovery;
 use crate::model::record::MailboxRecord;
 use crate::plan::Decision;
 use crate::transfer::progress::MailboxProgress;
+
+pub use self::verifying::Verifying;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
