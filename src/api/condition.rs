@@ -94,8 +94,6 @@ words! {
         MessagesFailed,
         /// Some arrivals are missing or differ; the report names them.
         Differences,
-        /// It does not apply to this migration.
-        NotApplicable,
         /// No node takes a worker's pod.
         PodUnschedulable,
         /// The image of the workers cannot be had.

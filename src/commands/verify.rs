@@ -301,12 +301,15 @@ fn tell(row: &Row) -> Result<()> {
         (figures.failed, "could not be carried"),
     ];
     let also = also.map(|(n, words)| if n > 0 { format!("; {} {words}", count(n)) } else { String::new() });
+    let same_size = match figures.same_size {
+        0 => String::new(),
+        n => format!(" + {} of the same size", count(n)),
+    };
     print(&format!(
-        "{:32} {} checked = {} identical + {} of the same size + {} altered + {} missing; {} read back{}\n",
+        "{:32} {} checked = {} identical{same_size} + {} altered + {} missing; {} read back{}\n",
         row.mailbox.to_string(),
         count(figures.checked),
         count(figures.identical),
-        count(figures.same_size),
         count(figures.altered),
         count(figures.missing),
         count(figures.read_back),

@@ -45,16 +45,6 @@ pub enum Ending {
     Stopped(Failure),
 }
 
-impl Ending {
-    /// Whether everything was gone through: what is left is not for another pass to mend.
-    pub fn is_through(&self) -> bool {
-        match self {
-            Self::Reached => true,
-            Self::Stopped(failure) => failure.class == Class::Message,
-        }
-    }
-}
-
 /// What is to be done, and what is to be said.
 #[derive(Debug, Clone)]
 pub struct Decision {

@@ -106,19 +106,22 @@ mod tests {
     use super::*;
     use crate::model::progress::MessageCounts;
 
-    fn spec(acknowledged: &str) -> MailMigrationSpec {
-        serde_yaml::from_str(&format!(
-            "destination: {{imap: {{host: imap.new.test, credentialsRef: {{name: new}}}}}}\n\
-             domains: [{{name: a.test, credentialsRef: {{name: a}}}}]\n{acknowledged}"
-        ))
-        .unwrap()
+    fn spec(extra: &serde_json::Value) -> MailMigrationSpec {
+        let mut spec = serde_json::json!({
+            "destination": {"imap": {"host": "imap.new.test", "credentialsRef": {"name": "new"}}},
+            "domains": [{"name": "a.test", "credentialsRef": {"name": "a"}}],
+        });
+        for (key, part) in extra.as_object().unwrap() {
+            spec[key] = part.clone();
+        }
+        serde_json::from_value(spec).unwrap()
     }
 
     #[test]
     fn what_was_acknowledged_for_the_domain_or_for_all_speaks_against_nothing() {
         let counts = MessageCounts { source: 9, copied: 6, failed: 2, pending: 1, ..MessageCounts::default() };
         let record = MailboxRecord { counts, missing: 3, changed: 1, ..MailboxRecord::default() };
-        let open = Open::of(&spec(""), "a.test", &record);
+        let open = Open::of(&spec(&serde_json::json!({})), "a.test", &record);
         assert_eq!(open, Open { failed: 2, missing: 3, changed: 1, differing: 0, waiting: 1 });
         assert_eq!((open.reason(), open.is_loss()), (Reason::MessagesFailed, true));
         assert_eq!(
@@ -126,15 +129,16 @@ mod tests {
             "2 messages could not be carried, 3 messages are no longer at the destination, 1 message is there with other bytes, \
              1 message is still to be carried"
         );
-        let agreed = spec(
-            "acknowledge:\n- {finding: MessagesQuarantined, domain: a.test, reason: agreed}\n\
-             - {finding: ArrivalsMissing, reason: agreed}\n- {finding: ArrivalsChanged, reason: agreed}\n",
-        );
+        let agreed = spec(&serde_json::json!({"acknowledge": [
+            {"finding": "MessagesQuarantined", "domain": "a.test", "reason": "agreed"},
+            {"finding": "ArrivalsMissing", "reason": "agreed"},
+            {"finding": "ArrivalsChanged", "reason": "agreed"},
+        ]}));
         let open = Open::of(&agreed, "a.test", &record);
         assert_eq!((open.is_loss(), open.reason(), open.waiting), (false, Reason::Waiting, 1));
         assert_eq!(Open::of(&agreed, "b.test", &record).failed, 2, "agreed for another domain");
-        let pilot = spec("policy: {pilot: {mailboxes: 1}}\n");
+        let pilot = spec(&serde_json::json!({"policy": {"pilot": {"mailboxes": 1}}}));
         assert_eq!(Open::of(&pilot, "a.test", &record).waiting, 0);
-        assert!(Open::of(&spec(""), "a.test", &MailboxRecord::default()).is_none());
+        assert!(Open::of(&spec(&serde_json::json!({})), "a.test", &MailboxRecord::default()).is_none());
     }
 }

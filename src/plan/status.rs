@@ -88,6 +88,17 @@ impl Facts<'_> {
         counts.mailboxes > 0 && counts.synced == counts.mailboxes && self.is_whole()
     }
 
+    /// Whether everything was gone through: messages may have failed, and no mailbox did.
+    fn is_through(&self) -> bool {
+        match self.ending {
+            None => false,
+            Some(Ending::Reached) => true,
+            Some(Ending::Stopped(failure)) => {
+                failure.class == Class::Message && self.standings.iter().all(|s| s.standing.failure().is_none())
+            }
+        }
+    }
+
     /// Whether the run was stopped from outside, or killed.
     fn is_interrupted(&self) -> bool {
         matches!(self.ending, Some(Ending::Stopped(failure)) if failure.class == Class::Interrupted)
@@ -218,7 +229,7 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
         None => Phase::Syncing,
         Some(_) if !facts.approval.holds() => Phase::ReviewRequired,
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
-        Some(ending) if ending.is_through() => {
+        Some(_) if facts.is_through() => {
             if facts.migration.spec.policy.pilot.is_some() {
                 Phase::Piloted
             } else if counts.mailboxes > 0 && counts.verified == counts.mailboxes {
@@ -449,7 +460,7 @@ fn judge_synced(
         return Fact::new(Type::Synced, false, Reason::Waiting, "Discovery comes first.");
     }
     let stopped = counts.failed + counts.blocked;
-    if facts.migration.spec.policy.pilot.is_some() && facts.ending.is_some_and(Ending::is_through) {
+    if facts.migration.spec.policy.pilot.is_some() && facts.is_through() {
         Fact::new(Type::Synced, false, Reason::PilotOnly, format!("{PILOTED} {messages}."))
     } else if facts.all_synced(counts) {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))

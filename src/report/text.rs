@@ -85,6 +85,14 @@ pub fn summary(report: &Report, style: Style) -> String {
     let (word, sentence) = standing(report, &totals);
     wrap(&mut text, "", "  ", &format!("{word}. {sentence}"), style.columns);
     wrap(&mut text, "", "  ", &equation, style.columns);
+    if totals.sizes_checked > 0 {
+        let checked = format!(
+            "compared as they arrived: {} by size, {} of them byte by byte",
+            words::count(totals.sizes_checked),
+            words::count(totals.digests_checked)
+        );
+        wrap(&mut text, "", "  ", &checked, style.columns);
+    }
     text
 }
 
