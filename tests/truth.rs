@@ -220,7 +220,7 @@ fn every_output_says_the_same_of_failed_excluded_altered_missing_differing_and_l
     assert_eq!((row["phase"].as_str(), row["altered"].as_u64(), row["changed"].as_u64()), (Some("Synced"), Some(1), Some(0)));
     assert_eq!((row["sizesChecked"].as_u64(), row["verification"].is_null()), (Some(11), true));
     let page = words(&ferry.report("html"));
-    assert!(page.contains("the sizes of 11 were compared with the source's"), "{page}");
+    assert!(page.contains("In all passes 11 arrivals were compared with the source by size"), "{page}");
     assert!(page.contains("No verification has been made since"), "{page}");
     assert!(page.contains(&format!("{WHO}: 1 message could not be carried")), "needs attention: {page}");
     assert!(!page.contains("Verified") && !page.contains("Complete"), "{page}");
@@ -258,7 +258,7 @@ fn every_output_says_the_same_of_failed_excluded_altered_missing_differing_and_l
         .unwrap()
         .clone();
     assert_eq!(three["source"]["folder"], "INBOX");
-    assert!(three["destination"]["uid"].is_u64() && three["messageId"] == "<three@a.test>", "{three:#}");
+    assert!(three["destination"]["uid"].is_u64() && three["messageId"] == "three@a.test", "{three:#}");
     assert_eq!(three["expected"]["size"], three["found"]["size"]);
     assert_ne!(three["expected"]["exact"], three["found"]["exact"]);
 
@@ -410,7 +410,10 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
     let kept = fs::read_to_string(ferry.state().join("report.html")).unwrap();
     for page in [words(&kept), words(&ferry.report("html"))] {
         for wanted in [
-            "In progress 2 messages are still to come.",
+            "In progress 2 messages are still to come. Of the others not all is as it was: 1 message could not be carried, 3 messages \
+             are no longer at the destination, 2 messages were found changed after arrival, 1 message was changed while it was stored, \
+             1 message is there with other flags or dates.",
+            "By what passes and verifications have found until now, 3 are missing and 3 are altered.",
             "15 at the source = 11 copied + 1 excluded + 1 failed + 2 pending",
             "Could not be carried: 1",
             "Arrived, and are no longer there: 3",

@@ -44,7 +44,7 @@ struct Row {
     failed: Vec<Unable>,
     /// What was found before it was repaired.
     #[serde(skip_serializing_if = "Option::is_none")]
-    repaired: Option<Box<Row>>,
+    repaired: Option<Box<Self>>,
     /// Why it could not be verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
@@ -226,10 +226,8 @@ impl<'a> Migration<'a> {
         for (at, planned) in mailboxes {
             let progress = Arc::new(MailboxProgress::default());
             shown.begin(&planned.source, &progress);
-            // Both sides' sessions are in it.
-            let verifying = Box::pin(self.verify_one(*at, planned, &progress));
             let row = tokio::select! {
-                row = verifying => row,
+                row = self.verify_one(*at, planned, &progress) => row,
                 () = stop.asked() => return Err(Stop::failure()),
             };
             shown.end();
@@ -261,7 +259,9 @@ impl<'a> Migration<'a> {
         let mut record = self.kept.load_mailbox(&planned.source)?.unwrap_or_default();
         progress.forecast(record.counts.source, 0);
         let how = (self.depth, self.repair);
-        let (found, ledger) = verify_mailbox(&self.tools, at, planned, endpoint, how, progress).await?;
+        // Both sides' sessions are in it.
+        let verifying = Box::pin(verify_mailbox(&self.tools, at, planned, endpoint, how, progress));
+        let (found, ledger) = verifying.await?;
         found.write_into(&mut record, &*ledger).await?;
         drop(ledger);
         self.kept.save_mailbox(&planned.source, &record)?;

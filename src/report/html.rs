@@ -292,31 +292,38 @@ fn sentence(counts: &MessageCounts) -> String {
     )
 }
 
-/// How arrivals were checked as they came, over all mailboxes.
+/// How arrivals were checked as they came, over all mailboxes and passes.
 fn checked(totals: &Totals) -> String {
     if totals.messages.copied == 0 {
         return "Nothing has arrived yet that could be checked.".to_owned();
     }
     format!(
-        "As they arrived: of {} that were copied, the sizes of {} were compared with the source's, and {} of these were read \
-         back and compared byte for byte. Messages that were at the destination already are recognised by their content.",
-        words::counted(totals.messages.copied, "message", "messages"),
-        words::count(totals.sizes_checked),
-        words::count(totals.digests_checked),
+        "{} copied. In all passes {} compared with the source by size, and {} of these read back and compared byte for byte. A \
+         message that was sent again is an arrival of its own; one that was at the destination already is recognised by its \
+         content.",
+        words::counted(totals.messages.copied, "message was", "messages were"),
+        words::counted(totals.sizes_checked, "arrival was", "arrivals were"),
+        words::counted(totals.digests_checked, "was", "were"),
     )
 }
 
-/// What verification showed, over all mailboxes that were verified.
+/// What the verifications showed, each mailbox's deepest, and how things stand now.
 fn verification(totals: &Totals) -> String {
     let none = |n: u64| if n == 0 { "none".to_owned() } else { words::count(n) };
     let mut said = format!(
-        "Of {} that the source held and that were looked for at the destination: {} read at both sides and the same, {} of the \
-         same size and date, {} with other bytes, {} missing.",
+        "The deepest verification of each mailbox looked for {} that the source held then, and found {} to be the same at both \
+         sides, {} of the same size and date, {} with other bytes, and {} missing.",
         words::counted(totals.checked, "message", "messages"),
         none(totals.identical),
         none(totals.same_size),
         none(totals.found_altered),
         none(totals.found_missing),
+    );
+    let _ = write!(
+        said,
+        " By what passes and verifications have found until now, {} missing and {} altered.",
+        words::counted(totals.missing, "is", "are"),
+        words::counted(totals.altered, "is", "are"),
     );
     if totals.verified < totals.mailboxes {
         let (done, all) =

@@ -49,11 +49,15 @@ fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
         return ("Planned", vec![format!("Nothing has been copied yet; {found} found.")]);
     }
     if messages.pending > 0 || totals.unreadable + totals.unseen > 0 || !report.unseen.is_empty() {
-        let words = match messages.pending {
+        let mut words = vec![match messages.pending {
             0 => "No message of those that were found is still to come.".to_owned(),
             n => format!("{} still to come.", counted(n, "message is", "messages are")),
-        };
-        return ("In progress", vec![words]);
+        }];
+        let said = exceptions(totals);
+        if !said.is_empty() {
+            words.push(format!("Of the others not all is as it was: {}.", said.join(", ")));
+        }
+        return ("In progress", words);
     }
     if messages.source == 0 {
         return ("Nothing to copy", vec!["Every mailbox was gone through, and none holds a message.".to_owned()]);
@@ -78,13 +82,13 @@ fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
 fn exceptions(totals: &Totals) -> Vec<String> {
     let are = |n, words: &str| format!("{} {words}", counted(n, "message is", "messages are"));
     let were = |n, words: &str| format!("{} {words}", counted(n, "message was", "messages were"));
+    let stored = totals.altered.saturating_sub(totals.changed);
+    let stored_words = counted(stored, "message was changed while it was", "messages were changed while they were");
     [
         (totals.messages.failed, counted(totals.messages.failed, "message could", "messages could") + " not be carried"),
         (totals.missing, are(totals.missing, "no longer at the destination")),
         (totals.changed, were(totals.changed, "found changed after arrival")),
-        (totals.altered - totals.changed.min(totals.altered), {
-            were(totals.altered - totals.changed.min(totals.altered), "changed while they were stored")
-        }),
+        (stored, format!("{stored_words} stored")),
         (totals.differing, are(totals.differing, "there with other flags or dates")),
     ]
     .into_iter()

@@ -11,7 +11,7 @@ pub(super) fn draw<'a>(mailbox: &str, messages: impl Iterator<Item = &'a Locator
     let drawn: Vec<(usize, u64)> =
         messages.enumerate().map(|(at, message)| (at, draw_one(mailbox, message))).collect();
     let chosen: Vec<usize> =
-        drawn.iter().filter(|(_, drawn)| drawn % ONE_IN == 0).map(|(at, _)| *at).collect();
+        drawn.iter().filter(|(_, drawn)| drawn.is_multiple_of(ONE_IN)).map(|(at, _)| *at).collect();
     if chosen.is_empty() {
         return drawn.iter().min_by_key(|(_, drawn)| *drawn).map(|(at, _)| *at).into_iter().collect();
     }
