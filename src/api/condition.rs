@@ -90,8 +90,6 @@ words! {
         MailboxesFailed,
         /// The pilot is through; the rest waits until the pilot is taken out of the spec.
         PilotOnly,
-        /// Some messages could not be carried; the report names them.
-        MessagesFailed,
         /// Some arrivals are missing or differ; the report names them.
         Differences,
         /// No node takes a worker's pod.

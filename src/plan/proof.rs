@@ -6,6 +6,7 @@ use std::ops::AddAssign;
 use super::findings::is_acknowledged;
 use crate::api::MailMigrationSpec;
 use crate::api::condition::Reason;
+use crate::model::failure::Class;
 use crate::model::finding::Code;
 use crate::model::record::MailboxRecord;
 use crate::model::text::counted;
@@ -49,14 +50,14 @@ impl Open {
         self.failed + self.missing + self.changed > 0
     }
 
-    /// Why it is not verified, for a condition.
-    pub fn reason(&self) -> Reason {
+    /// Why it is not verified: the reason of a condition.
+    pub fn reason(&self) -> &'static str {
         if self.failed > 0 {
-            Reason::MessagesFailed
+            Class::Message.reason()
         } else if self.missing + self.changed + self.differing > 0 {
-            Reason::Differences
+            Reason::Differences.as_str()
         } else {
-            Reason::Waiting
+            Reason::Waiting.as_str()
         }
     }
 
@@ -123,7 +124,7 @@ mod tests {
         let record = MailboxRecord { counts, missing: 3, changed: 1, ..MailboxRecord::default() };
         let open = Open::of(&spec(&serde_json::json!({})), "a.test", &record);
         assert_eq!(open, Open { failed: 2, missing: 3, changed: 1, differing: 0, waiting: 1 });
-        assert_eq!((open.reason(), open.is_loss()), (Reason::MessagesFailed, true));
+        assert_eq!((open.reason(), open.is_loss()), ("MessagesFailed", true));
         assert_eq!(
             open.clauses(),
             "2 messages could not be carried, 3 messages are no longer at the destination, 1 message is there with other bytes, \
@@ -135,7 +136,7 @@ mod tests {
             {"finding": "ArrivalsChanged", "reason": "agreed"},
         ]}));
         let open = Open::of(&agreed, "a.test", &record);
-        assert_eq!((open.is_loss(), open.reason(), open.waiting), (false, Reason::Waiting, 1));
+        assert_eq!((open.is_loss(), open.reason(), open.waiting), (false, "Waiting", 1));
         assert_eq!(Open::of(&agreed, "b.test", &record).failed, 2, "agreed for another domain");
         let pilot = spec(&serde_json::json!({"policy": {"pilot": {"mailboxes": 1}}}));
         assert_eq!(Open::of(&pilot, "a.test", &record).waiting, 0);

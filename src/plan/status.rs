@@ -292,24 +292,29 @@ fn judge(
     let whole = holds_cutover(findings);
     let safe = is_verified && open == 0 && !whole && messages.pending == 0;
     let (reason, message) = if safe {
-        (Reason::Succeeded, "Nothing speaks against moving the domains over.".to_owned())
+        (Reason::Succeeded.as_str(), "Nothing speaks against moving the domains over.".to_owned())
     } else if open > 0 {
         let message = format!(
             "Critical findings are open in {}; mend them or acknowledge them in spec.acknowledge.",
             counted(open as u64, "domain", "domains")
         );
-        (Reason::FindingsOpen, message)
+        (Reason::FindingsOpen.as_str(), message)
     } else if whole {
         let message = "Critical findings are open for the migration as a whole; mend them or acknowledge them in \
                        spec.acknowledge.";
-        (Reason::FindingsOpen, message.to_owned())
+        (Reason::FindingsOpen.as_str(), message.to_owned())
     } else if all_synced && !losses.is_none() {
         (losses.reason(), sentence_of(losses))
     } else {
-        (Reason::Waiting, "The mail is not in step yet.".to_owned())
+        (Reason::Waiting.as_str(), "The mail is not in step yet.".to_owned())
     };
-    found.push(Fact::new(Type::CutoverSafe, safe, reason, message));
+    found.push(Fact { kind: Type::CutoverSafe, state: safe.into(), reason, message });
     found
+}
+
+/// A condition that does not hold because of what is open.
+fn open_fact(kind: Type, open: &Open) -> Fact {
+    Fact { kind, state: State::False, reason: open.reason(), message: sentence_of(open) }
 }
 
 /// What speaks against it, and what to do about it, in whole sentences.
@@ -327,7 +332,7 @@ fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
         return Fact::new(Type::Verified, false, Reason::Waiting, message);
     }
     if !open.is_none() {
-        return Fact::new(Type::Verified, false, open.reason(), sentence_of(open));
+        return open_fact(Type::Verified, open);
     }
     let (sizes, digests) = facts.checked();
     let how = if sizes == 0 {
@@ -525,7 +530,7 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
             Fact::new(kind, false, Reason::PilotOnly, format!("The pilot's part of it is through. {counts}."))
         }
         (None, MailboxPhase::Synced) if kind == Type::Verified || kind == Type::Ready && open.is_loss() => {
-            Fact::new(kind, false, open.reason(), sentence_of(&open))
+            open_fact(kind, &open)
         }
         (None, MailboxPhase::Verified | MailboxPhase::Synced) => {
             Fact::new(kind, true, Reason::Succeeded, format!("{counts}."))

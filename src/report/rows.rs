@@ -449,7 +449,7 @@ impl Totals {
             sum.mailboxes += 1;
             sum.unreadable += u64::from(row.looked_at && row.endpoint.is_none());
             sum.unseen += u64::from(!row.looked_at);
-            sum.stopped += u64::from(row.endpoint.is_some() && row.failure.is_some());
+            sum.stopped += u64::from(row.phase == "Failed");
             sum.folders += row.folders;
             sum.items += row.items;
             sum.bytes += row.bytes;

@@ -144,8 +144,7 @@ mod tests {
         );
 
         let mut failed = through(MessageCounts { source: 6, copied: 3, pending: 3, ..MessageCounts::default() });
-        failed.mailboxes[0].failure =
-            Some(super::super::rows::FailureRow { sentence: "gone".to_owned(), hint: None });
+        "Failed".clone_into(&mut failed.mailboxes[0].phase);
         failed.mailboxes.truncate(2);
         assert_eq!(
             head(&failed),

@@ -142,6 +142,10 @@ impl Check<'_> {
         pairing.by_listing(&sides.here, &sides.there);
         let pairs = pairing.pairs.split_off(known);
         let likes: Vec<usize> = pairs.iter().map(|(_, like)| *like).collect();
+        if !likes.is_empty() {
+            // Another folder may have been looked into.
+            self.destination.open(&sides.path).await?;
+        }
         self.read_present(sides, &likes).await?;
         let mut arrived = BTreeSet::new();
         for (at, like) in pairs {
