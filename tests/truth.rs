@@ -32,8 +32,10 @@ fn letter(folder: &str, subject: &str, text: &str) -> Message {
         folder: folder.to_owned(),
         flags: vec!["\\Seen".to_owned()],
         internal_date: "05-Mar-2019 08:15:42 +0100".to_owned(),
-        bytes: format!("From: a@a.test\r\nMessage-ID: <{subject}@a.test>\r\nSubject: {subject}\r\n\r\n{text}\r\n")
-            .into_bytes(),
+        bytes: format!(
+            "From: a@a.test\r\nMessage-ID: <{subject}@a.test>\r\nSubject: {subject}\r\n\r\n{text}\r\n"
+        )
+        .into_bytes(),
     }
 }
 
@@ -96,7 +98,8 @@ fn expunge(server: &Dovecot, user: &str, folder: &str, subjects: &[&str]) {
         let found = client.command(&format!("UID SEARCH SUBJECT \"{subject}\"")).unwrap();
         let text: Vec<String> =
             found.iter().map(|response| String::from_utf8_lossy(&response.text).into_owned()).collect();
-        let uid = text.iter().find_map(|line| line.strip_prefix("* SEARCH ")).unwrap_or_else(|| panic!("{text:?}"));
+        let uid =
+            text.iter().find_map(|line| line.strip_prefix("* SEARCH ")).unwrap_or_else(|| panic!("{text:?}"));
         client.command(&format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)")).unwrap();
     }
     client.command("EXPUNGE").unwrap();
@@ -104,14 +107,16 @@ fn expunge(server: &Dovecot, user: &str, folder: &str, subjects: &[&str]) {
 
 fn condition(status: &Value, kind: &str) -> (String, String, String) {
     let conditions = status["status"]["conditions"].as_array().unwrap();
-    let found = conditions.iter().find(|c| c["type"] == kind).unwrap_or_else(|| panic!("no {kind} in {status}"));
+    let found =
+        conditions.iter().find(|c| c["type"] == kind).unwrap_or_else(|| panic!("no {kind} in {status}"));
     let word = |name: &str| found[name].as_str().unwrap().to_owned();
     (word("status"), word("reason"), word("message"))
 }
 
 fn findings(status: &Value) -> BTreeMap<String, String> {
     let findings = status["status"]["domains"][0]["findings"].as_array().unwrap();
-    let pair = |f: &Value| (f["code"].as_str().unwrap().to_owned(), f["message"].as_str().unwrap().to_owned());
+    let pair =
+        |f: &Value| (f["code"].as_str().unwrap().to_owned(), f["message"].as_str().unwrap().to_owned());
     findings.iter().map(pair).collect()
 }
 
@@ -123,7 +128,9 @@ fn sheets(book: &[u8]) -> BTreeMap<String, Vec<Vec<String>>> {
         archive.by_name(name).unwrap().read_to_string(&mut text).unwrap();
         text
     };
-    let plain = |text: &str| text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
+    let plain = |text: &str| {
+        text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&")
+    };
     let names = regex::Regex::new("<sheet name=\"([^\"]+)\"").unwrap();
     let names: Vec<String> =
         names.captures_iter(&read("xl/workbook.xml")).map(|found| found[1].to_owned()).collect();
@@ -157,7 +164,8 @@ fn fact<'a>(sheet: &'a [Vec<String>], label: &str) -> &'a str {
 
 /// The number in a column of the last row: the sums.
 fn sum(sheet: &[Vec<String>], column: &str) -> u64 {
-    let at = sheet[0].iter().position(|title| title == column).unwrap_or_else(|| panic!("no column {column}"));
+    let at =
+        sheet[0].iter().position(|title| title == column).unwrap_or_else(|| panic!("no column {column}"));
     sheet.last().unwrap()[at].parse().unwrap()
 }
 
@@ -178,7 +186,10 @@ fn named(ended: &Ended, kind: &str) -> Vec<String> {
 }
 
 #[test]
-#[allow(clippy::too_many_lines, reason = "one migration from its first pass to its mending, and every output at each step")]
+#[allow(
+    clippy::too_many_lines,
+    reason = "one migration from its first pass to its mending, and every output at each step"
+)]
 fn every_output_says_the_same_of_failed_excluded_altered_missing_differing_and_late_messages() {
     let (old, new) = (sources(), destination());
     let subjects = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
@@ -198,14 +209,20 @@ fn every_output_says_the_same_of_failed_excluded_altered_missing_differing_and_l
     let ran = ferry.run(&["--progress", "none"]);
     ran.expect_code(25);
     let (error, hint) = ran.error();
-    assert!(error.starts_with(&format!("{WHO}: 1 message could not be carried  [Message, exit 25]")), "{error}");
+    assert!(
+        error.starts_with(&format!("{WHO}: 1 message could not be carried  [Message, exit 25]")),
+        "{error}"
+    );
     assert!(hint.contains("MessagesQuarantined"), "{hint}");
     let status = ferry.status();
     assert_equation(&status);
     let counts = ["source", "copied", "excluded", "failed", "pending"].map(|name| figure(&status, name));
     assert_eq!(counts, [13, 11, 1, 1, 0]);
     assert_eq!(status["status"]["phase"], "Synced");
-    assert_eq!((&status["status"]["counts"]["synced"], &status["status"]["counts"]["verified"]), (&1.into(), &0.into()));
+    assert_eq!(
+        (&status["status"]["counts"]["synced"], &status["status"]["counts"]["verified"]),
+        (&1.into(), &0.into())
+    );
     for (kind, wanted) in [
         ("Synced", ("True", "Succeeded")),
         ("Verified", ("False", "MessagesFailed")),
@@ -217,7 +234,10 @@ fn every_output_says_the_same_of_failed_excluded_altered_missing_differing_and_l
     }
     let report: Value = serde_json::from_str(&ferry.report("json")).unwrap();
     let row = &report["mailboxes"][0];
-    assert_eq!((row["phase"].as_str(), row["altered"].as_u64(), row["changed"].as_u64()), (Some("Synced"), Some(1), Some(0)));
+    assert_eq!(
+        (row["phase"].as_str(), row["altered"].as_u64(), row["changed"].as_u64()),
+        (Some("Synced"), Some(1), Some(0))
+    );
     assert_eq!((row["sizesChecked"].as_u64(), row["verification"].is_null()), (Some(11), true));
     let page = words(&ferry.report("html"));
     assert!(page.contains("In all passes 11 arrivals were compared with the source by size"), "{page}");
@@ -247,7 +267,8 @@ fn every_output_says_the_same_of_failed_excluded_altered_missing_differing_and_l
     let figures = &json["mailboxes"][0]["verification"];
     let number = |name: &str| figures[name].as_u64().unwrap();
     // Eight are there: five as they were, one as it was stored, two changed since.
-    let shown = ["checked", "identical", "sameSize", "altered", "missing", "differing", "waiting", "failed"].map(number);
+    let shown = ["checked", "identical", "sameSize", "altered", "missing", "differing", "waiting", "failed"]
+        .map(number);
     assert_eq!(shown, [11, 5, 0, 3, 3, 1, 2, 1]);
     assert_eq!(json["mailboxes"][0]["failed"][0]["subject"], "too large for the new server");
     let three = json["mailboxes"][0]["differences"]
@@ -274,7 +295,10 @@ fn every_output_says_the_same_of_failed_excluded_altered_missing_differing_and_l
     }
     let report: Value = serde_json::from_str(&ferry.report("json")).unwrap();
     let row = &report["mailboxes"][0];
-    assert_eq!((&row["verification"]["depth"], &row["rechecked"]["depth"]), (&"Full".into(), &"Sampled".into()));
+    assert_eq!(
+        (&row["verification"]["depth"], &row["rechecked"]["depth"]),
+        (&"Full".into(), &"Sampled".into())
+    );
 
     let ran = ferry.run(&["--progress", "none"]);
     ran.expect_code(25);
@@ -336,15 +360,23 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
     }
 
     let text = ferry.call("status", &[]);
-    assert!(text.stdout.contains("15 at the source = 11 copied + 1 excluded + 1 failed + 2 pending"), "{}", text.stdout);
+    assert!(
+        text.stdout.contains("15 at the source = 11 copied + 1 excluded + 1 failed + 2 pending"),
+        "{}",
+        text.stdout
+    );
 
     let report: Value = serde_json::from_str(&ferry.report("json")).unwrap();
     let totals = &report["totals"];
-    for (name, wanted) in [("altered", 3), ("changed", 2), ("missing", 3), ("differing", 1), ("foundAltered", 3)] {
+    for (name, wanted) in
+        [("altered", 3), ("changed", 2), ("missing", 3), ("differing", 1), ("foundAltered", 3)]
+    {
         assert_eq!(totals[name], wanted, "{name}: {totals:#}");
     }
     assert_eq!(totals["messages"], status["status"]["messages"]);
-    for (list, wanted) in [("quarantined", 1), ("missing", 3), ("changed", 2), ("altered", 1), ("excluded", 1)] {
+    for (list, wanted) in
+        [("quarantined", 1), ("missing", 3), ("changed", 2), ("altered", 1), ("excluded", 1)]
+    {
         assert_eq!(report["exceptions"][list]["total"], wanted, "{list}");
     }
     assert_eq!(report["standing"]["word"], "In progress");
@@ -360,7 +392,8 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
         rows.iter().filter(|row| row["verdict"] == "Delivered" && row["destination"].is_null()).collect();
     assert!(lost.len() == 3 && lost.iter().all(|row| row["reason"].is_string()), "{lost:#?}");
     let later = rows.iter().filter(|row| {
-        row["verdict"] == "DeliveredAltered" && row["reason"].as_str().unwrap().starts_with("found changed after")
+        row["verdict"] == "DeliveredAltered"
+            && row["reason"].as_str().unwrap().starts_with("found changed after")
     });
     assert_eq!(later.count(), 2);
 
@@ -401,7 +434,9 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
         assert_eq!(sum(mailboxes, column), wanted, "{column}");
     }
     let listed = format!("{:?}", book["Not delivered"]);
-    for subject in ["one", "two", "beta", "three", "four", "with odd line ends", "too large for the new server"] {
+    for subject in
+        ["one", "two", "beta", "three", "four", "with odd line ends", "too large for the new server"]
+    {
         assert!(listed.contains(&format!("\"{subject}\"")), "{subject}: {listed}");
     }
     let differences = format!("{:?}", book["Differences"]);
@@ -424,7 +459,8 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
         ] {
             assert!(page.contains(wanted), "no \"{wanted}\" in {page}");
         }
-        for never in ["Nothing has been verified yet", "No verification has been made", "Complete", "as sent"] {
+        for never in ["Nothing has been verified yet", "No verification has been made", "Complete", "as sent"]
+        {
             assert!(!page.contains(never), "\"{never}\" in {page}");
         }
     }
@@ -434,7 +470,8 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
 fn a_size_alone_is_never_called_identical_and_of_each_mailbox_some_are_read() {
     let (old, new) = (sources(), destination());
     for (user, there) in [(WHO, 20), (BOB, 5)] {
-        let mail = (0..there).map(|n| letter(["INBOX", "Work"][n % 2], &format!("letter {n:02}"), "the very same length"));
+        let mail = (0..there)
+            .map(|n| letter(["INBOX", "Work"][n % 2], &format!("letter {n:02}"), "the very same length"));
         old.mailbox(user).seed(mail);
     }
     let ferry = Ferry::new(&manifest(&old, &new, &["alice", "bob"]).text());
@@ -448,7 +485,10 @@ fn a_size_alone_is_never_called_identical_and_of_each_mailbox_some_are_read() {
     let sizes = ferry.call("verify", &["--depth", "Sizes", "--output", "json"]);
     sizes.expect_code(0);
     let alice = figures(&sizes, 0);
-    assert_eq!((&alice["sameSize"], &alice["identical"], &alice["readBack"]), (&20.into(), &0.into(), &0.into()));
+    assert_eq!(
+        (&alice["sameSize"], &alice["identical"], &alice["readBack"]),
+        (&20.into(), &0.into(), &0.into())
+    );
 
     let sampled = ferry.call("verify", &["--output", "json"]);
     sampled.expect_code(22);
@@ -459,7 +499,10 @@ fn a_size_alone_is_never_called_identical_and_of_each_mailbox_some_are_read() {
     assert!(alice["altered"].as_u64().unwrap() >= 2 && alice["identical"] == 0, "{alice:#}");
     assert_eq!((&bob["identical"], &bob["altered"]), (&bob["readBack"], &0.into()));
     let sum = |figures: &Value| {
-        ["identical", "sameSize", "altered", "missing"].map(|name| figures[name].as_u64().unwrap()).iter().sum::<u64>()
+        ["identical", "sameSize", "altered", "missing"]
+            .map(|name| figures[name].as_u64().unwrap())
+            .iter()
+            .sum::<u64>()
     };
     assert_eq!((sum(&alice), sum(&bob)), (20, 5));
     let page = words(&ferry.report("html"));
@@ -513,7 +556,8 @@ fn without_a_proof_there_is_no_success_and_nothing_is_made() {
 
     // The ledger is gone.
     ferry.write(&text);
-    for path in ferry::files(&ferry.state()).iter().filter(|path| path.to_string_lossy().contains(".sqlite")) {
+    for path in ferry::files(&ferry.state()).iter().filter(|path| path.to_string_lossy().contains(".sqlite"))
+    {
         if !path.ends_with("logins.sqlite") {
             fs::remove_file(path).unwrap();
         }
@@ -521,7 +565,10 @@ fn without_a_proof_there_is_no_success_and_nothing_is_made() {
     let ended = ferry.call("verify", &[]);
     ended.expect_code(23);
     let (what, _) = ended.error();
-    assert!(what.contains("there is no ledger of it") && !ended.stdout.contains("nothing was delivered"), "{what}");
+    assert!(
+        what.contains("there is no ledger of it") && !ended.stdout.contains("nothing was delivered"),
+        "{what}"
+    );
 
     // With the stage at Plan nothing is sent again.
     ferry.run(&["--progress", "none"]).expect_code(0);
@@ -550,7 +597,8 @@ fn a_run_that_was_stopped_or_killed_does_not_read_as_if_it_went_on() {
         let mut run = ferry.start(&["--progress", "none"]);
         let patience = Instant::now() + Duration::from_secs(60);
         let delivered = |ferry: &Ferry| {
-            let asked = ferry.call("report", &["--kind", "messages", "--format", "json", "--verdict", "Delivered"]);
+            let asked =
+                ferry.call("report", &["--kind", "messages", "--format", "json", "--verdict", "Delivered"]);
             asked.stdout.lines().count()
         };
         while delivered(&ferry) == 0 {
@@ -579,7 +627,10 @@ fn a_run_that_was_stopped_or_killed_does_not_read_as_if_it_went_on() {
         assert!(!kinds.contains(&&"Reconciling".into()), "{kinds:?}");
         let report: Value = serde_json::from_str(&ferry.report("json")).unwrap();
         assert_eq!(report["totals"]["messages"], status["status"]["messages"], "{name}");
-        assert_eq!((&report["phase"], &report["standing"]["word"]), (&"Interrupted".into(), &"Stopped".into()));
+        assert_eq!(
+            (&report["phase"], &report["standing"]["word"]),
+            (&"Interrupted".into(), &"Stopped".into())
+        );
         assert_eq!(report["mailboxes"][0]["phase"], "Ready");
         let rows = ferry.messages();
         let delivered = rows.iter().filter(|row| row["verdict"] == "Delivered").count() as u64;
@@ -602,7 +653,8 @@ fn a_verification_ends_at_a_signal() {
     let ferry = Ferry::new(&manifest(&old, &new, &["alice"]).text());
     ferry.run(&["--progress", "none"]).expect_code(0);
     let mut command = ferry.command("verify", &["--depth", "Full"]);
-    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(700));
     assert!(child.try_wait().unwrap().is_none(), "it is still at it");
     signal(child.id(), "-INT");

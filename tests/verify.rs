@@ -132,8 +132,7 @@ fn exactly_what_was_deleted_and_changed_by_hand_is_named_and_the_missing_is_sent
         let lines = named(&checked);
         println!("{depth}: {lines:#?}\n{}", checked.stderr);
         assert_eq!(lines.len(), 8, "{depth}: {lines:#?}");
-        let missing: Vec<_> =
-            lines.iter().filter(|line| line.ends_with(" Missing")).collect();
+        let missing: Vec<_> = lines.iter().filter(|line| line.ends_with(" Missing")).collect();
         assert_eq!(missing.len(), 5, "{depth}: {lines:#?}");
         for (folder, subject) in &gone {
             let start = format!("{folder}: UID ");

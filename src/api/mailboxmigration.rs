@@ -121,7 +121,7 @@ pub struct MailboxMigrationStatus {
     /// Of the copied messages, those that the destination changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub altered: Option<u64>,
-    /// Of these, those that had passed the check of their arrival and that a verification found changed.
+    /// Of the altered messages, those that had passed the check of their arrival and that a verification found changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<u64>,
     /// Of the copied messages, those that a verification no longer found at the destination.
@@ -130,7 +130,7 @@ pub struct MailboxMigrationStatus {
     /// Arrivals that were compared by size as they came, in all passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sizes_checked: Option<u64>,
-    /// Of these, those that were read back and compared byte for byte.
+    /// Arrivals that were read back as well and compared byte for byte, in all passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digests_checked: Option<u64>,
     /// Bytes sent in all passes.

@@ -52,7 +52,10 @@ async fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
             match settled(inputs, &migration, &state).await {
                 Ok(settled) => migration.status = settled,
                 Err(failure) => {
-                    super::tell_note(&format!("the run that wrote this status is over. {}", failure.in_full()));
+                    super::tell_note(&format!(
+                        "the run that wrote this status is over. {}",
+                        failure.in_full()
+                    ));
                 }
             }
         }

@@ -91,8 +91,10 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         (verifying.repair, verifying.progress) = (args.repair, args.progress);
         verifying.text = args.output == Output::Text;
         if args.repair && migration.spec.stage == Stage::Plan {
-            return Err(Failure::configuration("spec.stage is Plan, which copies nothing, so nothing can be sent again")
-                .hint("set spec.stage to Sync, or verify without --repair"));
+            return Err(Failure::configuration(
+                "spec.stage is Plan, which copies nothing, so nothing can be sent again",
+            )
+            .hint("set spec.stage to Sync, or verify without --repair"));
         }
         let done = verifying.run(&stop).await;
         let told = verifying.tell().await;
@@ -191,7 +193,8 @@ impl<'a> Migration<'a> {
         }
         let shown = display(if self.progress == Style::Auto { Style::Plain } else { self.progress });
         let migration = self.migration.clone();
-        let ran = run_migration(migration, None, self.secrets, self.state, self.reach, Arc::clone(&shown)).await;
+        let ran =
+            run_migration(migration, None, self.secrets, self.state, self.reach, Arc::clone(&shown)).await;
         shown.finish();
         match ran?.1 {
             Ending::Stopped(failure) if failure.class == Class::Interrupted => return Err(failure),
@@ -252,9 +255,9 @@ impl<'a> Migration<'a> {
     ) -> Result<Row> {
         let domain = &self.migration.spec.domains[at].name;
         let discovery = self.kept.load_domain(domain)?;
-        let mailbox = discovery.as_ref().and_then(|found| {
-            found.mailboxes.iter().find(|mailbox| mailbox.address == planned.source)
-        });
+        let mailbox = discovery
+            .as_ref()
+            .and_then(|found| found.mailboxes.iter().find(|mailbox| mailbox.address == planned.source));
         let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
         let mut record = self.kept.load_mailbox(&planned.source)?.unwrap_or_default();
         progress.forecast(record.counts.source, 0);
@@ -320,7 +323,8 @@ fn tell(row: &Row) -> Result<()> {
     }
     for unable in &row.failed {
         let subject = unable.subject.as_deref().unwrap_or("(no subject)");
-        let words = format!("{}: \"{subject}\" could not be carried: {}", unable.source.name(), unable.reason);
+        let words =
+            format!("{}: \"{subject}\" could not be carried: {}", unable.source.name(), unable.reason);
         print(&format!("  {}\n", printable(&words)))?;
     }
     let named = (row.differences.len() + row.failed.len()) as u64;

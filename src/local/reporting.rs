@@ -173,8 +173,9 @@ impl Remembered {
     /// Those of the state directory and the ledgers.
     pub async fn report(&self, now: Timestamp) -> Result<Report> {
         let mut exceptions = Exceptions::default();
-        let is_exception =
-            |row: &MessageRow| row.found.is_some() || !matches!(row.verdict.word(), "Delivered" | "Shown" | "Pending");
+        let is_exception = |row: &MessageRow| {
+            row.found.is_some() || !matches!(row.verdict.word(), "Delivered" | "Shown" | "Pending")
+        };
         let unread = self.hand_over(true, &is_exception, &mut Named(&mut exceptions)).await?;
         let mut report = self.known.report(exceptions, now)?;
         for row in &mut report.mailboxes {

@@ -32,15 +32,8 @@ pub enum Kind {
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 7] = [
-        Self::Missing,
-        Self::Altered,
-        Self::Flags,
-        Self::Date,
-        Self::Folder,
-        Self::Waiting,
-        Self::Extra,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Missing, Self::Altered, Self::Flags, Self::Date, Self::Folder, Self::Waiting, Self::Extra];
 }
 
 impl fmt::Display for Kind {
@@ -115,7 +108,9 @@ impl Difference {
         match self.kind {
             Kind::Missing => format!("{place} is no longer at the destination"),
             Kind::Altered => {
-                format!("{place} has other bytes at the destination ({found}) than at the source ({expected})")
+                format!(
+                    "{place} has other bytes at the destination ({found}) than at the source ({expected})"
+                )
             }
             Kind::Flags => format!("{place} has the flags {found} at the destination, not {expected}"),
             Kind::Date => format!("{place} arrived on {found} at the destination, not on {expected}"),

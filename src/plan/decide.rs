@@ -460,7 +460,8 @@ fn tell_losses(spec: &MailMigrationSpec, standings: &[Stood], observed: &Observe
     let finished = standings.iter().filter(|stood| stood.standing == Standing::Finished);
     let open = finished.filter_map(|stood| {
         let record = &observed.mailboxes.get(&stood.mailbox.source)?.record;
-        let open = Open { waiting: 0, differing: 0, ..Open::of(spec, &spec.domains[stood.domain].name, record) };
+        let open =
+            Open { waiting: 0, differing: 0, ..Open::of(spec, &spec.domains[stood.domain].name, record) };
         open.is_loss().then_some((stood, open))
     });
     let open: Vec<(&Stood, Open)> = open.collect();
@@ -471,8 +472,11 @@ fn tell_losses(spec: &MailMigrationSpec, standings: &[Stood], observed: &Observe
         [] => None,
         [(stood, _)] => Some(failure.at(stood.mailbox.source.to_string())),
         several => {
-            let mut named: Vec<String> =
-                several.iter().take(LOSSES_NAMED).map(|(stood, _)| stood.mailbox.source.to_string()).collect();
+            let mut named: Vec<String> = several
+                .iter()
+                .take(LOSSES_NAMED)
+                .map(|(stood, _)| stood.mailbox.source.to_string())
+                .collect();
             if several.len() > LOSSES_NAMED {
                 named.push(format!("{} more mailboxes", several.len() - LOSSES_NAMED));
             }

@@ -65,7 +65,10 @@ impl Open {
     pub fn clauses(&self) -> String {
         let are = |n: u64, words: &str| format!("{} {words}", counted(n, "message is", "messages are"));
         let clauses = [
-            (self.failed, format!("{} not be carried", counted(self.failed, "message could", "messages could"))),
+            (
+                self.failed,
+                format!("{} not be carried", counted(self.failed, "message could", "messages could")),
+            ),
             (self.missing, are(self.missing, "no longer at the destination")),
             (self.changed, are(self.changed, "there with other bytes")),
             (self.differing, are(self.differing, "there with other flags or dates")),
@@ -120,7 +123,8 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_for_the_domain_or_for_all_speaks_against_nothing() {
-        let counts = MessageCounts { source: 9, copied: 6, failed: 2, pending: 1, ..MessageCounts::default() };
+        let counts =
+            MessageCounts { source: 9, copied: 6, failed: 2, pending: 1, ..MessageCounts::default() };
         let record = MailboxRecord { counts, missing: 3, changed: 1, ..MailboxRecord::default() };
         let open = Open::of(&spec(&serde_json::json!({})), "a.test", &record);
         assert_eq!(open, Open { failed: 2, missing: 3, changed: 1, differing: 0, waiting: 1 });

@@ -94,7 +94,8 @@ impl Facts<'_> {
             None => false,
             Some(Ending::Reached) => true,
             Some(Ending::Stopped(failure)) => {
-                failure.class == Class::Message && self.standings.iter().all(|s| s.standing.failure().is_none())
+                failure.class == Class::Message
+                    && self.standings.iter().all(|s| s.standing.failure().is_none())
             }
         }
     }
@@ -282,9 +283,7 @@ fn judge(
     found.push(judge_credentials(facts, discovered));
     found.push(judge_review(facts, domains, findings));
     found.push(judge_synced(facts, counts, messages, discovered));
-    let all_synced = spec.stage > Stage::Plan
-        && spec.policy.pilot.is_none()
-        && facts.all_synced(counts);
+    let all_synced = spec.stage > Stage::Plan && spec.policy.pilot.is_none() && facts.all_synced(counts);
     let verified = judge_verified(facts, all_synced, losses);
     let is_verified = verified.state == State::True;
     found.push(verified);

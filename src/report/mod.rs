@@ -25,8 +25,8 @@ mod markdown;
 pub mod message;
 pub mod redaction;
 pub mod rows;
-pub mod statement;
 mod standing;
+pub mod statement;
 mod table;
 #[cfg(test)]
 mod tests;

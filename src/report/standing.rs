@@ -28,7 +28,9 @@ pub(super) fn standing(report: &Report, totals: &Totals) -> (&'static str, Strin
 
 fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
     let messages = &totals.messages;
-    let of_all = || format!("{} of {} arrived", count(messages.copied), counted(messages.source, "message", "messages"));
+    let of_all = || {
+        format!("{} of {} arrived", count(messages.copied), counted(messages.source, "message", "messages"))
+    };
     if report.phase == "Interrupted" {
         return ("Stopped", vec![format!("It was stopped before it was through; {}.", of_all())]);
     }
@@ -60,11 +62,15 @@ fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
         return ("In progress", words);
     }
     if messages.source == 0 {
-        return ("Nothing to copy", vec!["Every mailbox was gone through, and none holds a message.".to_owned()]);
+        return (
+            "Nothing to copy",
+            vec!["Every mailbox was gone through, and none holds a message.".to_owned()],
+        );
     }
     if messages.excluded == messages.source {
         let all = counted(messages.source, "message", "messages");
-        let words = format!("Of {all} at the source none was copied: all are left out by a rule of the project.");
+        let words =
+            format!("Of {all} at the source none was copied: all are left out by a rule of the project.");
         return ("Nothing to copy", vec![words]);
     }
     let said = exceptions(totals);
@@ -83,9 +89,13 @@ fn exceptions(totals: &Totals) -> Vec<String> {
     let are = |n, words: &str| format!("{} {words}", counted(n, "message is", "messages are"));
     let were = |n, words: &str| format!("{} {words}", counted(n, "message was", "messages were"));
     let stored = totals.altered.saturating_sub(totals.changed);
-    let stored_words = counted(stored, "message was changed while it was", "messages were changed while they were");
+    let stored_words =
+        counted(stored, "message was changed while it was", "messages were changed while they were");
     [
-        (totals.messages.failed, counted(totals.messages.failed, "message could", "messages could") + " not be carried"),
+        (
+            totals.messages.failed,
+            counted(totals.messages.failed, "message could", "messages could") + " not be carried",
+        ),
         (totals.missing, are(totals.missing, "no longer at the destination")),
         (totals.changed, were(totals.changed, "found changed after arrival")),
         (stored, format!("{stored_words} stored")),
@@ -143,7 +153,8 @@ mod tests {
             )
         );
 
-        let mut failed = through(MessageCounts { source: 6, copied: 3, pending: 3, ..MessageCounts::default() });
+        let mut failed =
+            through(MessageCounts { source: 6, copied: 3, pending: 3, ..MessageCounts::default() });
         "Failed".clone_into(&mut failed.mailboxes[0].phase);
         failed.mailboxes.truncate(2);
         assert_eq!(
@@ -163,12 +174,14 @@ mod tests {
         planned.mailboxes.iter_mut().for_each(|mailbox| mailbox.passes = 0);
         assert_eq!(head(&planned), told("Planned", "Nothing has been copied yet; 5 messages were found."));
 
-        let mut killed = through(MessageCounts { source: 5, copied: 2, pending: 3, ..MessageCounts::default() });
+        let mut killed =
+            through(MessageCounts { source: 5, copied: 2, pending: 3, ..MessageCounts::default() });
         killed.phase = "Interrupted".to_owned();
         let words = "It was stopped before it was through; 2 of 5 messages arrived.";
         assert_eq!(head(&killed), told("Stopped", words));
 
-        let mut losses = through(MessageCounts { source: 7, copied: 6, failed: 1, ..MessageCounts::default() });
+        let mut losses =
+            through(MessageCounts { source: 7, copied: 6, failed: 1, ..MessageCounts::default() });
         losses.phase = "Synced".to_owned();
         let mailbox = &mut losses.mailboxes[0];
         (mailbox.missing, mailbox.altered, mailbox.changed) = (3, 3, 1);

@@ -159,8 +159,12 @@ pub(super) fn mailboxes() -> Vec<Column<MailboxRow>> {
         column("Findings", 30, |m| {
             Cell::text(m.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         }),
-        column("Failure", 50, |m| Cell::peer(m.failure.as_ref().or(m.open.as_ref()).map(|f| f.sentence.as_str()))),
-        column("Remedy", 50, |m| Cell::peer(m.failure.as_ref().or(m.open.as_ref()).and_then(|f| f.hint.as_deref()))),
+        column("Failure", 50, |m| {
+            Cell::peer(m.failure.as_ref().or(m.open.as_ref()).map(|f| f.sentence.as_str()))
+        }),
+        column("Remedy", 50, |m| {
+            Cell::peer(m.failure.as_ref().or(m.open.as_ref()).and_then(|f| f.hint.as_deref()))
+        }),
     ]
 }
 
@@ -172,11 +176,15 @@ pub(super) fn differences<'r>() -> Vec<Column<(&'r MailboxRow, &'r Difference)>>
         column("Message", 30, |(_, d)| Cell::peer(Some(&d.source.name()))),
         column("Subject", 50, |(_, d)| Cell::peer(d.subject.as_deref())),
         column("Message-ID", 36, |(_, d)| Cell::peer(d.message_id.as_deref())),
-        column("At the source", 44, |(_, d)| Cell::peer(d.expected.as_ref().map(ToString::to_string).as_deref())),
+        column("At the source", 44, |(_, d)| {
+            Cell::peer(d.expected.as_ref().map(ToString::to_string).as_deref())
+        }),
         column("At the destination", 44, |(_, d)| {
             Cell::peer(d.found.as_ref().map(ToString::to_string).as_deref())
         }),
-        column("Destination folder", 26, |(_, d)| Cell::peer(d.destination.as_ref().map(|to| to.folder.as_str()))),
+        column("Destination folder", 26, |(_, d)| {
+            Cell::peer(d.destination.as_ref().map(|to| to.folder.as_str()))
+        }),
         column("Destination UID", 13, |(_, d)| Cell::maybe(d.destination.as_ref().map(|to| to.uid))),
     ]
 }

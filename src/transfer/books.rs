@@ -52,15 +52,16 @@ impl Books {
             }
         };
         let messages = |n| counted(n, "message", "messages");
-        let (are, were) = (
-            |n| counted(n, "message is", "messages are"),
-            |n| counted(n, "message was", "messages were"),
-        );
+        let (are, were) =
+            (|n| counted(n, "message is", "messages are"), |n| counted(n, "message was", "messages were"));
         tell(Code::MessagesQuarantined, self.counts.failed, &|n| {
             format!("{} could not be carried; the report names them.", messages(n))
         });
         tell(Code::ArrivalsMissing, missing, &|n| {
-            format!("{} no longer at the destination, as a verification found; the report names them.", are(n))
+            format!(
+                "{} no longer at the destination, as a verification found; the report names them.",
+                are(n)
+            )
         });
         tell(Code::ArrivalsChanged, changed, &|n| {
             let words = were(n);
@@ -96,7 +97,9 @@ pub async fn tell_found(record: &mut MailboxRecord, ledger: &dyn Ledger) -> Resu
 fn find_differing(record: &MailboxRecord) -> Option<Finding> {
     let differing = record.last_verification()?.differing;
     let words = counted(differing, "message or folder differs", "messages or folders differ");
-    let text = format!("{words} in flags, date or place from the source, as a verification found; the report names them.");
+    let text = format!(
+        "{words} in flags, date or place from the source, as a verification found; the report names them."
+    );
     (differing > 0).then(|| Finding::of_domain(Code::ArrivalsDiffer, text))
 }
 

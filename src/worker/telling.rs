@@ -149,7 +149,12 @@ mod tests {
         let now = Timestamp::from_second(60).unwrap();
         let tell = |pass| {
             let (attempt, before) = (Attempt::after(&known, pass, now), given_up(&known, pass));
-            under_way(&known, &attempt, before.as_ref(), (counts, Discrepancies { altered: 1, ..Discrepancies::default() }))
+            under_way(
+                &known,
+                &attempt,
+                before.as_ref(),
+                (counts, Discrepancies { altered: 1, ..Discrepancies::default() }),
+            )
         };
         let again = tell(2);
         assert_eq!((again.pass, again.attempts, again.started), (2, 4, Some(now)));

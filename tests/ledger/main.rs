@@ -30,7 +30,8 @@ use jiff::{SignedDuration, Timestamp};
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
 use mailferry::ledger::{
-    Cursor, Discrepancies, Foreign, Known, Ledger, LoginMark, NewRow, Refused, Renaming, RowId, Settled, Store,
+    Cursor, Discrepancies, Foreign, Known, Ledger, LoginMark, NewRow, Refused, Renaming, RowId, Settled,
+    Store,
 };
 use mailferry::mail::tls::Trust;
 use mailferry::model::failure::{Class, Failure, FailureCode};

@@ -23,7 +23,8 @@ use self::link::Link;
 use self::store::Spare;
 use super::columns::{COLUMNS, CURSOR, UNLISTED, read_path, write_path};
 use super::{
-    Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
+    Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
+    Space,
 };
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;

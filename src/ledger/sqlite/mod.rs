@@ -24,7 +24,8 @@ use self::columns::{read_cursor, read_row};
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
 use super::columns::{COLUMNS, COLUMNS_1, CURSOR, UNLISTED, read_path, write_locator, write_path};
 use super::{
-    Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
+    Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
+    Space,
 };
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;

@@ -82,7 +82,8 @@ impl Verifying {
             self.shown = Some(Shown { bar: None, task });
             return;
         }
-        let template = ProgressStyle::with_template("Verifying {prefix}  {bar:20}  {human_pos}/{human_len}  {wide_msg}");
+        let template =
+            ProgressStyle::with_template("Verifying {prefix}  {bar:20}  {human_pos}/{human_len}  {wide_msg}");
         let template = template.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::new(0).with_style(template).with_prefix(place);
         let drawn = bar.clone();

@@ -54,7 +54,8 @@ impl Check<'_> {
             // A folder that was restored from a copy gives the UIDs of what it lost to others.
             let at_its_place = expected.place(&sides.path, sides.uidvalidity).map(|(_, uid)| uid);
             let at_its_place = at_its_place.filter(|uid| {
-                let there = spare.get(uid).and_then(|at| Some((sides.contents.get(at)?, sides.present[*at].date)));
+                let there =
+                    spare.get(uid).and_then(|at| Some((sides.contents.get(at)?, sides.present[*at].date)));
                 there.is_some_and(|(content, date)| is_same_letter(row, content, date))
             });
             let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
@@ -87,7 +88,12 @@ impl Check<'_> {
     }
 
     /// A message is there with other bytes, and nobody knew.
-    fn find_altered(&mut self, sides: &Sides, (expected, row): (&Expected, &Row), like: usize) -> Option<Settled> {
+    fn find_altered(
+        &mut self,
+        sides: &Sides,
+        (expected, row): (&Expected, &Row),
+        like: usize,
+    ) -> Option<Settled> {
         let content = sides.contents.get(&like)?;
         let figures = &mut self.found.figures;
         figures.checked += 1;
@@ -151,9 +157,8 @@ impl Check<'_> {
         for (at, like) in pairs {
             let canonical = sides.contents.get(&like).map(|content| content.canonical);
             let row = sides.expected[at].row.as_ref();
-            let is_it = |row: &&Row| {
-                row.known.as_ref().is_some_and(|known| Some(known.canonical) == canonical)
-            };
+            let is_it =
+                |row: &&Row| row.known.as_ref().is_some_and(|known| Some(known.canonical) == canonical);
             if let Some(row) = row.filter(is_it) {
                 let place = Some((sides.path.clone(), sides.arrival(like)));
                 changes.push(settled(row, Verdict::Delivered, place, None));

@@ -165,7 +165,8 @@ impl Check<'_> {
         self.find_extra(&mut sides, &mut pairing).await?;
         self.ledger.settle(&changes, None).await?;
         let left = std::mem::take(&mut sides.present).into_iter().enumerate();
-        let messages = left.filter(|(at, _)| pairing.spare.contains(at)).map(|(_, present)| present).collect();
+        let messages =
+            left.filter(|(at, _)| pairing.spare.contains(at)).map(|(_, present)| present).collect();
         self.found.spare.insert(path.clone(), Spare { uidvalidity: sides.uidvalidity, messages });
         Ok(())
     }

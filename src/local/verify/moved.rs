@@ -81,7 +81,8 @@ pub(super) async fn find_moved(
             continue;
         }
         destination.open(&path).await.at(|| path.to_string())?;
-        let mut contents: Vec<_> = read_destination(destination, &free, progress).await?.into_iter().collect();
+        let mut contents: Vec<_> =
+            read_destination(destination, &free, progress).await?.into_iter().collect();
         contents.sort_by_key(|(uid, _)| *uid);
         for (uid, content) in contents {
             found.figures.read_back += 1;

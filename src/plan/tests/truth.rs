@@ -94,12 +94,17 @@ fn verified_is_said_only_where_nothing_is_open_and_a_run_with_losses_is_no_succe
         let observed = with_first(&wanted, first);
         let decision = decide(&wanted, &observed, at(10));
         let (state, reason, message) = told(&decision, Type::Verified);
-        assert_eq!((decision.status.phase, decision.mailboxes[0].2.phase), (Some(phase), Some(mailbox)), "{message}");
+        assert_eq!(
+            (decision.status.phase, decision.mailboxes[0].2.phase),
+            (Some(phase), Some(mailbox)),
+            "{message}"
+        );
         assert_eq!((state == "True", reason.as_str()), (phase == Phase::Verified, verified), "{message}");
         assert!(message.contains(words), "{words}: {message}");
         assert_eq!(told(&decision, Type::CutoverSafe).0, state, "{message}");
         assert_eq!(told(&decision, Type::Ready).0, ready, "{message}");
-        let stopped = matches!(&decision.ending, Some(Ending::Stopped(failure)) if failure.class == Class::Message);
+        let stopped =
+            matches!(&decision.ending, Some(Ending::Stopped(failure)) if failure.class == Class::Message);
         assert_eq!(stopped, ready == "False", "{:?}", decision.ending);
         let counts = decision.status.counts.unwrap();
         assert_eq!((counts.synced, counts.verified), (3, if phase == Phase::Verified { 3 } else { 2 }));
@@ -228,7 +233,9 @@ fn every_phase_is_reached() {
     for (migration, observed) in situations {
         let decision = decide(migration, &observed, at(9));
         phases.extend(decision.status.phase.map(|phase| phase.to_string()));
-        mailboxes.extend(decision.mailboxes.iter().filter_map(|(_, _, status)| status.phase).map(|p| p.to_string()));
+        mailboxes.extend(
+            decision.mailboxes.iter().filter_map(|(_, _, status)| status.phase).map(|p| p.to_string()),
+        );
     }
     assert_eq!(phases, Phase::ALL.iter().map(ToString::to_string).collect());
     assert_eq!(mailboxes, MailboxPhase::ALL.iter().map(ToString::to_string).collect());
