@@ -13,7 +13,7 @@ use crate::api::{MailMigration, Stage};
 use crate::cli::{Output, VerifyArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
-use crate::local::progress::{Style, Verifying, display};
+use crate::local::progress::{MailboxProgress, Style, Verifying, display};
 use crate::local::reporting::{Remembered, never_run};
 use crate::local::run::{Inputs, Reach, run_migration, tools_for};
 use crate::local::secrets::Secrets;
@@ -29,7 +29,6 @@ use crate::model::text::{count, printable};
 use crate::plan::Ending;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::proof::Open;
-use crate::transfer::progress::MailboxProgress;
 
 /// What is said of one mailbox: an object of `--output json`.
 #[derive(Serialize)]

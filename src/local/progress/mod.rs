@@ -18,7 +18,7 @@ use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
 use crate::model::record::MailboxRecord;
 use crate::plan::Decision;
-use crate::transfer::progress::MailboxProgress;
+pub use crate::transfer::progress::MailboxProgress;
 
 pub use self::verifying::Verifying;
 
