@@ -27,7 +27,7 @@ use crate::report::text::{Style, summary};
 use crate::report::{Format, Kind, Report, write};
 
 /// How long a run that was stopped may take for its report.
-const LAST_REPORT: Duration = Duration::from_secs(3);
+const LAST_REPORT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
