@@ -6,6 +6,8 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+# No history is in here, so the commit must be told: --build-arg MAILFERRY_COMMIT="$(git rev-parse HEAD)".
+ARG MAILFERRY_COMMIT=
 # The caches outlive the layer, so a second build compiles only what changed.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mailferry/targ
 endif
 endif
 
-.PHONY: help setup setup-demo setup-bench demo servers cluster cluster-demo cluster-down test faults scale bench fmt lint clean
+.PHONY: help setup setup-demo setup-cluster setup-bench demo servers cluster cluster-demo cluster-down test faults scale bench fmt lint clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ setup: ## install what the tests need (system packages), check the toolchain, bu
 
 setup-demo:
 	@scripts/setup demo
+
+setup-cluster:
+	@scripts/setup cluster
 
 setup-bench:
 	@scripts/setup bench
@@ -31,7 +34,7 @@ servers: setup-demo ## the demo's servers alone, to play with
 	$(CARGO) build --bin mailferry --example demo
 	@$(CARGO) run --quiet --example demo -- --servers-only
 
-cluster: setup ## start a real Kubernetes on this machine, for tests and for playing
+cluster: setup-cluster ## start a real Kubernetes on this machine, for tests and for playing
 	@tests/cluster/up
 	@echo 'To use it in this shell:  eval "$$(tests/cluster/env)"'
 
@@ -62,6 +65,7 @@ bench: setup-bench ## the product beside the limit of two servers and beside mbs
 	$(CARGO) run --quiet --release --example bench
 	$(CARGO) run --quiet --release --example bench large
 	$(CARGO) run --quiet --release --example bench micro
+	$(CARGO) bench --quiet --bench decide
 
 fmt: ## format the sources
 	$(CARGO) fmt

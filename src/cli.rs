@@ -1,6 +1,9 @@
 //! The command line: what a user may type, with its help.
 
+mod checklist;
 mod login;
+mod only;
+mod pages;
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -10,7 +13,10 @@ use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, V
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
+pub use self::checklist::{ChecklistArgs, ChecklistOutput};
 pub use self::login::{LoginArgs, ProvidersArgs};
+pub use self::only::OnlyArgs;
+pub use self::pages::{CompletionsArgs, ManArgs};
 use crate::api::Stage;
 use crate::cluster::access::Access;
 use crate::cluster::objects;
@@ -18,6 +24,7 @@ use crate::local::progress::Style;
 use crate::local::run::{Inputs, Reach};
 use crate::model::failure::{Class, Row};
 use crate::model::record::Depth;
+use crate::operator::settings::WorkerPod;
 use crate::report::{Format, Kind};
 use crate::worker::Mounts;
 
@@ -26,7 +33,7 @@ use crate::worker::Mounts;
 #[derive(Debug, Parser)]
 #[command(
     name = "mailferry",
-    version,
+    version = VERSION,
     max_term_width = 100,
     after_help = closing_help()
 )]
@@ -42,6 +49,9 @@ pub struct Cli {
     #[arg(env = "MAILFERRY_LOG_FORMAT", hide_env = true)]
     pub log_format: LogFormat,
 }
+
+/// The version, with the commit that the program is built from where that is known.
+pub const VERSION: &str = env!("MAILFERRY_VERSION");
 
 /// The name of the binary as a plugin of kubectl, which looks for it on the PATH.
 const PLUGIN: &str = "kubectl-mailferry";
@@ -107,7 +117,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         mailferry run -f contoso.yaml --state ./state --stage Plan     look, report, write nothing\n  \
         mailferry run -f contoso.yaml --state ./state                  as far as spec.stage says\n  \
-        mailferry run -f contoso.yaml -f secrets.yaml --state ./state  the same again: only what is new\n\n\
+        mailferry run -f contoso.yaml -f secrets.yaml --state ./state  the same again: only what is new\n  \
+        mailferry run -f contoso.yaml --state ./state --only anna@contoso.example\n\n\
         Stop it at any time and run it again: it goes on. The reports lie in the state directory.")]
     Run(RunArgs),
     /// Shows how a migration stands: domains, findings, conditions
@@ -171,6 +182,18 @@ pub enum Command {
         mailferry crd | kubectl apply -f -\n  \
         mailferry crd --dir crds                                       one file for each kind")]
     Crd(CrdArgs),
+    /// Prints what a shell needs to complete commands and options by the Tab key
+    #[command(after_help = "Examples:\n  \
+        mailferry completions bash > ~/.local/share/bash-completion/completions/mailferry\n  \
+        mailferry completions zsh > ~/.zfunc/_mailferry                fpath+=~/.zfunc before compinit\n  \
+        mailferry completions fish > ~/.config/fish/completions/mailferry.fish")]
+    Completions(CompletionsArgs),
+    /// Prints the manual page, of Mailferry or of one of its commands
+    #[command(after_help = "Examples:\n  \
+        mailferry man | man -l -\n  \
+        mailferry man run | man -l -\n  \
+        mailferry man --dir ~/.local/share/man/man1                    one file for each command")]
+    Man(ManArgs),
     /// Finds out about one domain. The operator starts it in a pod of its own; it is nothing for people
     #[command(hide = true)]
     Discover(MountArgs),
@@ -390,6 +413,9 @@ pub struct RunArgs {
     /// The way to servers.
     #[command(flatten)]
     pub reach: ReachArgs,
+    /// Which mailboxes.
+    #[command(flatten)]
+    pub only: OnlyArgs,
     /// How far to go, in place of spec.stage: Plan, Sync or Cutover
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     pub stage: Option<Stage>,
@@ -446,39 +472,6 @@ pub struct SupportBundleArgs {
     pub output: Output,
 }
 
-/// How a checklist is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum ChecklistOutput {
-    /// A form to talk through with the customer.
-    #[default]
-    Markdown,
-    /// Fields of spec.checklist to put into the manifest.
-    Yaml,
-    /// One JSON object.
-    Json,
-}
-
-/// `mailferry checklist`: as [`MigrationArgs`], but the form is there before there is a state.
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("checklist").required(true).args(["name", "files"]))]
-pub struct ChecklistArgs {
-    /// In a cluster.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
-    #[arg(short = 'f', long = "file", value_name = "PATH", num_args = 1.., help_heading = MACHINE)]
-    pub files: Vec<PathBuf>,
-    /// The directory that keeps status, ledgers and reports; without it nothing is filled in
-    #[arg(long, value_name = "DIR", conflicts_with = "name", help_heading = MACHINE)]
-    pub state: Option<PathBuf>,
-    /// A Secret from a directory with one file for each key, in place of one in a manifest. May be given several times
-    #[arg(long = "secret", value_name = "NAME=DIR", value_parser = parse_secret, conflicts_with = "name", help_heading = MACHINE)]
-    pub secrets: Vec<(String, PathBuf)>,
-    /// How the form is written
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: ChecklistOutput,
-}
-
 /// `mailferry report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -508,6 +501,9 @@ pub struct VerifyArgs {
     /// The way to servers.
     #[command(flatten)]
     pub reach: ReachArgs,
+    /// Which mailboxes.
+    #[command(flatten)]
+    pub only: OnlyArgs,
     /// How close: Sizes, Sampled or Full; spec.policy.verify when it is not given
     #[arg(long, value_name = "DEPTH", value_parser = parse_depth)]
     pub depth: Option<Depth>,
@@ -554,6 +550,12 @@ pub struct OperatorArgs {
     /// What a worker's container asks for and may use, as a Kubernetes `ResourceRequirements` in JSON
     #[arg(long, value_name = "JSON", env = "MAILFERRY_WORKER_RESOURCES", value_parser = parse_resources, default_value = "{}")]
     pub worker_resources: ResourceRequirements,
+    /// What else is said of the workers' pods, as workers.pod of the chart's values in JSON
+    #[arg(long, value_name = "JSON", env = "MAILFERRY_WORKER_POD", value_parser = parse_worker_pod, default_value = "{}")]
+    pub worker_pod: WorkerPod,
+    /// The memory that the operator may use, in bytes; half of it is shared out among namespaces, a third of that at most to one
+    #[arg(long, value_name = "BYTES", env = "MAILFERRY_MEMORY", default_value_t = 256 * 1024 * 1024)]
+    pub memory: u64,
     /// The namespace of the lease by which replicas agree who acts
     #[arg(long, value_name = "NAMESPACE", env = "MAILFERRY_LEASE_NAMESPACE", default_value = "default")]
     pub lease_namespace: String,
@@ -566,6 +568,10 @@ pub struct OperatorArgs {
     /// A file with a log filter such as mailferry=debug, read again when it changes
     #[arg(long, value_name = "PATH", env = "MAILFERRY_LOG_FILTER_FILE")]
     pub log_filter_file: Option<PathBuf>,
+}
+
+fn parse_worker_pod(text: &str) -> Result<WorkerPod, String> {
+    serde_json::from_str(text).map_err(|e| format!("it is no workers.pod in JSON: {e}"))
 }
 
 fn parse_resources(text: &str) -> Result<ResourceRequirements, String> {

@@ -28,7 +28,7 @@
 //!   speak to the API server.
 //! - [`reporting`] fills the report for both platforms, from the facts that each of them gathers.
 //! - [`steps`] counts, in builds for tests only, the moments at which a kill may leave something half done.
-//! - Only [`api::manifest`] reads YAML, and only [`local::clock`] reads the time.
+//! - Only [`api::manifest`] reads YAML, only [`local::clock`] reads the time, and only [`local::terminal`] writes to a terminal.
 
 pub mod api;
 pub mod cli;

@@ -235,3 +235,23 @@ fn nobody_looks_into_the_words_of_a_failure() {
     }
     assert!(found.is_empty(), "a class or a code decides, not words:\n{}", found.join("\n"));
 }
+
+/// A terminal that went away must end nothing: `println!` and `eprintln!` end the process then.
+#[test]
+fn only_the_terminal_writes_to_the_terminal() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut seen = 0;
+    for path in sources(&source) {
+        let text = fs::read_to_string(&path).unwrap();
+        let product = text.split("#[cfg(test)]").next().unwrap();
+        let is_test = path.file_stem().is_some_and(|name| name.to_string_lossy().ends_with("tests"));
+        for (at, line) in code(product).filter(|_| !is_test) {
+            let writes = ["println!", "print!(", "io::stdout", "io::stderr", "Stdout", "Stderr"];
+            if writes.iter().any(|word| line.contains(word)) {
+                assert!(path.ends_with("local/terminal.rs"), "{}:{at}: {line}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 5, "the law must see what it is about");
+}

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -27,6 +28,7 @@ fn timeless(text: &str) -> String {
     [
         (r"([a-z]):[0-9]{3,5}( |:)", "$1:PORT$2"),
         (r" \([0-9.]+( \+ [0-9.]+)* secs\)\.", ""),
+        (r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} UTC", "TIME"),
         (r": [^:]+: refused APPEND: \[OVERQUOTA", ": FOLDER: refused APPEND: [OVERQUOTA"),
     ]
     .iter()
@@ -40,6 +42,8 @@ fn timeless(text: &str) -> String {
 fn says(manifest: &str, args: &[&str], exit: i32) -> String {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("contoso.yaml"), manifest).unwrap();
+    // Else it is told that others can read the passwords.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_mailferry"))
         .current_dir(directory.path())
         .args(["run", "-f", "contoso.yaml", "--state", "state", "--progress", "none"])

@@ -66,6 +66,30 @@ fn every_field_is_explained() {
 }
 
 #[test]
+fn every_integer_has_the_bounds_of_its_type() {
+    let mut integers = 0;
+    for schema in schemas() {
+        walk(&schema, "", &mut |path, schema| {
+            if schema["type"] != "integer" {
+                return;
+            }
+            integers += 1;
+            let (least, most) = (schema["minimum"].as_f64(), schema["maximum"].as_f64());
+            let (Some(least), Some(most)) = (least, most) else { panic!("{path} has no bounds: {schema}") };
+            let (lowest, highest) = match schema["format"].as_str() {
+                Some("int32") => (f64::from(i32::MIN), f64::from(i32::MAX)),
+                _ => (-9_007_199_254_740_991.0, 9_007_199_254_740_991.0),
+            };
+            // Every count that is kept is at most a u32 or an u64; those that are larger are bounded by what JSON can say.
+            assert!(lowest <= least && least <= most && most <= highest, "{path}: {schema}");
+        });
+    }
+    assert!(integers > 60, "{integers}");
+    let mailboxes = &schemas()[0]["properties"]["spec"]["properties"]["checklist"]["properties"]["mailboxes"];
+    assert_eq!(mailboxes["maximum"], 4_294_967_295.0);
+}
+
+#[test]
 fn the_schemas_are_structural_and_bounded() {
     for schema in schemas() {
         walk(&schema, "", &mut |path, schema| {

@@ -104,7 +104,7 @@ async fn fetch(source: &mut Pop3Source, wanted: &[Wanted]) -> (Vec<(u64, Vec<u8>
                     assert_eq!(date, None);
                 }
                 BodyEvent::Missing { key, .. } => missing.push(key),
-                BodyEvent::Held { .. } => {}
+                BodyEvent::Held { .. } | BodyEvent::Again { .. } => {}
             }
         }
         (bodies, missing)

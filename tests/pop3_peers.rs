@@ -44,7 +44,7 @@ async fn fetch(source: &mut Pop3Source, wanted: &[Wanted]) -> (Vec<String>, Resu
         let mut words = Vec::new();
         while let Some(event) = events.recv().await {
             match event {
-                BodyEvent::Held { .. } => {}
+                BodyEvent::Held { .. } | BodyEvent::Again { .. } => {}
                 BodyEvent::Begin { key, .. } => words.push(format!("{key}=")),
                 BodyEvent::Chunk(chunk) => {
                     words.last_mut().unwrap().push_str(&String::from_utf8_lossy(&chunk));

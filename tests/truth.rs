@@ -459,7 +459,8 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
         ] {
             assert!(page.contains(wanted), "no \"{wanted}\" in {page}");
         }
-        for never in ["Nothing has been verified yet", "No verification has been made", "Complete", " as sent"]
+        for never in
+            ["Nothing has been verified yet", "No verification has been made", "Complete", " as sent"]
         {
             assert!(!page.contains(never), "\"{never}\" in {page}");
         }

@@ -100,6 +100,12 @@ words! {
         PodNotStarted,
         /// The cluster does not let a worker's pod be made.
         PodRefused,
+        /// Pods of another migration of this name are still there, and may still be sending.
+        ForeignPodRuns,
+        /// The cluster refuses an object that the migration is made of, or somebody else's stands under its name.
+        ClusterRefuses,
+        /// Discovery waits for one of the places that the namespace has.
+        WaitsForPlace,
         /// A worker was ended because it used more memory than it may.
         WorkerOutOfMemory,
         /// A worker was killed, and the cluster does not say why; want of memory is most likely.

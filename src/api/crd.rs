@@ -13,6 +13,9 @@ use crate::model::failure::{Failure, Result};
 /// How the generated files are made anew; a test prints it when they are behind.
 pub const REMEDY: &str = "cargo run -- crd --dir crds";
 
+/// The largest integer that everybody reads as what it is: JSON's numbers are floating point to many (RFC 8259 §6).
+const INTEGER_MAX: f64 = 9_007_199_254_740_991.0;
+
 /// All our kinds, alphabetical.
 pub fn all() -> Vec<CustomResourceDefinition> {
     [MailboxMigration::crd(), MailMigration::crd()].into_iter().map(refine).collect()
@@ -82,6 +85,19 @@ fn refine_schema(schema: &mut JSONSchemaProps) {
             "uint" | "uint32" | "uint64" | "int" => Some("int64"),
             _ => None,
         };
+        // What the API server takes and the type does not would be an object that nobody can read.
+        let (least, most) = match format {
+            "uint8" => (0.0, f64::from(u8::MAX)),
+            "uint16" => (0.0, f64::from(u16::MAX)),
+            "uint32" => (0.0, f64::from(u32::MAX)),
+            "uint" | "uint64" => (0.0, INTEGER_MAX),
+            "int32" => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            "int" | "int64" => (-INTEGER_MAX, INTEGER_MAX),
+            _ => (f64::NEG_INFINITY, f64::INFINITY),
+        };
+        let bound = |wanted: f64| wanted.is_finite().then_some(wanted);
+        schema.minimum = schema.minimum.or_else(|| bound(least));
+        schema.maximum = schema.maximum.or_else(|| bound(most));
         if let Some(known) = known {
             schema.format = Some(known.to_owned());
         }

@@ -42,7 +42,8 @@ const FINDINGS_MAX: usize = 8;
         name = "Protocol",
         type_ = "string",
         json_path = ".status.protocol",
-        description = "What the mailbox is read by"
+        description = "What the mailbox is read by",
+        priority = 1
     ),
     printcolumn(
         name = "Phase",
@@ -66,7 +67,8 @@ const FINDINGS_MAX: usize = 8;
         name = "Last Pass",
         type_ = "date",
         json_path = ".status.lastPass.finished",
-        description = "Since the last pass ended"
+        description = "Since the last pass ended",
+        priority = 1
     ),
     printcolumn(
         name = "Age",
@@ -317,10 +319,39 @@ impl MailboxMigrationStatus {
         }
     }
 
+    /// Whether it is within all limits without having to be written for it: there are tens of thousands, and most are small.
+    fn is_surely_small(&self) -> bool {
+        // What JSON makes of a text, in bytes: a control character becomes six (RFC 8259 §7).
+        let written = |text: &str| -> usize {
+            text.bytes().map(|b| if b < 0x20 || matches!(b, b'"' | b'\\' | 0x7f) { 6 } else { 1 }).sum()
+        };
+        let mut size = 900 + self.server.as_deref().map_or(0, written);
+        let mut fits = self.server.as_ref().is_none_or(|server| server.len() <= 262)
+            && self.conditions.len() <= 8
+            && self.findings.len() <= FINDINGS_MAX;
+        for condition in &self.conditions {
+            fits &= condition.message.len() <= 512;
+            size += 200 + condition.reason.len() + written(&condition.message);
+        }
+        for finding in &self.findings {
+            fits &= finding.message.len() <= 256;
+            size += 80 + written(&finding.message);
+        }
+        if let Some(failure) = &self.failure {
+            let hint = failure.hint.as_deref().unwrap_or_default();
+            fits &= failure.message.len() <= 512 && hint.len() <= 256;
+            size += 80 + written(&failure.message) + written(hint);
+        }
+        fits && size <= STATUS_MAX
+    }
+
     /// This status within [`STATUS_MAX`] bytes of JSON: texts are cut, shorter until the whole fits.
     #[must_use]
     pub fn bounded(&self) -> Self {
         let mut kept = self.clone();
+        if self.is_surely_small() {
+            return kept;
+        }
         kept.conditions.truncate(8);
         kept.findings.truncate(FINDINGS_MAX);
         for text in [512, 256, 128, 64, 24, 0] {
@@ -373,5 +404,51 @@ mod tests {
         assert!(serde_json::to_vec(&kept).unwrap().len() <= STATUS_MAX);
         assert_eq!(kept.conditions.len(), kinds.len());
         assert!(!kept.failure.unwrap().message.is_empty());
+    }
+
+    #[test]
+    fn what_is_said_to_be_small_without_being_written_is() {
+        let mut small = 0;
+        for length in (0..600).step_by(20) {
+            for text in ["a".repeat(length), "\"".repeat(length / 2), "ö".repeat(length / 2)] {
+                let kinds = [Type::Ready, Type::Synced, Type::Verified];
+                let failure = Failure::new(Class::Protocol, text.clone()).hint(text.clone());
+                let facts: Vec<_> =
+                    kinds.map(|kind| Fact::failed(kind, false, Class::Protocol, text.clone())).into();
+                let status = MailboxMigrationStatus {
+                    server: Some(text.clone()),
+                    failure: Some(MailboxFailure::from(&failure)),
+                    conditions: condition::set(&[], &facts, Some(i64::MAX), Timestamp::MAX),
+                    folders: Some(u32::MAX),
+                    bytes: Some(u64::MAX),
+                    altered: Some(u64::MAX),
+                    bytes_sent: Some(u64::MAX),
+                    flags_updated: Some(u64::MAX),
+                    observed_generation: Some(i64::MAX),
+                    protocol: Some(Protocol::Pop3),
+                    phase: Some(MailboxPhase::Verified),
+                    messages: Some(MessageCounts {
+                        source: u64::MAX,
+                        copied: u64::MAX,
+                        excluded: u64::MAX,
+                        failed: u64::MAX,
+                        pending: u64::MAX,
+                    }),
+                    last_pass: Some(Pass {
+                        number: u32::MAX,
+                        started: Some(Timestamp::MIN),
+                        finished: Some(Timestamp::MAX),
+                        attempts: u32::MAX,
+                        job: Some("j".repeat(63)),
+                    }),
+                    ..MailboxMigrationStatus::default()
+                };
+                if status.is_surely_small() {
+                    small += 1;
+                    assert!(serde_json::to_vec(&status).unwrap().len() <= STATUS_MAX, "{length}");
+                }
+            }
+        }
+        assert!(small > 3, "{small}");
     }
 }

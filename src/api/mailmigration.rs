@@ -44,7 +44,8 @@ use crate::model::finding::Code;
         name = "Domains",
         type_ = "integer",
         json_path = ".status.summary.domains",
-        description = "Domains in the spec"
+        description = "Domains in the spec",
+        priority = 1
     ),
     printcolumn(
         name = "Mailboxes",
@@ -56,7 +57,8 @@ use crate::model::finding::Code;
         name = "Mixed",
         type_ = "boolean",
         json_path = ".status.summary.mixed",
-        description = "Whether a domain speaks several protocols"
+        description = "Whether a domain speaks several protocols",
+        priority = 1
     ),
     printcolumn(
         name = "Synced",

@@ -8,6 +8,8 @@ use kube::core::cel::{Validator, apply_defaults};
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use crate::model::text::printable;
+
 /// One step into a value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
@@ -194,6 +196,11 @@ impl<'s> Checker<'s> {
             let violation = Violation::new(Path::default(), format!("unknown value{meant}"));
             return Some(violation.hint(format!("one of {}", words.join(", "))));
         }
+        if let Value::String(text) = value
+            && let Some(violation) = self.more_than_a_host(schema, text)
+        {
+            return Some(violation);
+        }
         match value {
             Value::String(text) => self.wrong_text(schema, text),
             Value::Number(number) => wrong_number(schema, number),
@@ -219,9 +226,28 @@ impl<'s> Checker<'s> {
             return Some("it is not a date of the form YYYY-MM-DD".to_owned());
         }
         let pattern = schema["pattern"].as_str()?;
+        (!self.fits(pattern, text)).then(|| format!("it is not of the form {pattern}"))
+    }
+
+    fn fits(&mut self, pattern: &'s str, text: &str) -> bool {
         let compiled = self.patterns.entry(pattern).or_insert_with(|| Regex::new(pattern).ok());
-        let fits = compiled.as_ref().is_some_and(|pattern| pattern.is_match(text));
-        (!fits).then(|| format!("it is not of the form {pattern}"))
+        compiled.as_ref().is_some_and(|pattern| pattern.is_match(text))
+    }
+
+    /// A host with what stands beside it elsewhere, as people copy it from a mail program: `imaps://mail.example:993/`. It is
+    /// not repeated, since a password may be in it.
+    fn more_than_a_host(&mut self, schema: &'s Value, text: &str) -> Option<Violation> {
+        let pattern = schema["pattern"].as_str()?;
+        let (host, port) = host_in(text)?;
+        if self.fits(pattern, text) || !self.fits(pattern, host) {
+            return None;
+        }
+        let host = printable(host);
+        let hint = match port {
+            Some(port) => format!("write {host} here, and port: {port} beside it"),
+            None => format!("write {host}"),
+        };
+        Some(Violation::new(Path::default(), "it holds more than a name").hint(hint))
     }
 
     fn check_fields(&mut self, schema: &'s Value, fields: &Map<String, Value>, path: &Path) {
@@ -308,8 +334,21 @@ pub fn unknown_field<'a>(path: Path, name: &str, known: impl Iterator<Item = &'a
     if known.is_empty() { violation } else { violation.hint(format!("known here: {}", known.join(", "))) }
 }
 
+/// The host and the port of what looks like a URL or like `host:port`; `None` for everything else.
+fn host_in(text: &str) -> Option<(&str, Option<u16>)> {
+    let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
+    let rest = rest.split(['/', '?', '#']).next()?;
+    let rest = rest.rsplit_once('@').filter(|_| scheme.is_some()).map_or(rest, |(_, host)| host);
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) => (host, Some(port.parse().ok()?)),
+        None => (rest, None),
+    };
+    let is_more = scheme.is_some() || port.is_some() || rest.len() < text.len();
+    (is_more && !host.is_empty()).then(|| (host.trim_matches(['[', ']']), port))
+}
+
 /// The word that is at most a third of its length away, by letters changed, added, left out or swapped.
-fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let far = |other: &str| distance(&word.to_lowercase(), &other.to_lowercase());
     // Beyond this length it is no slip of the fingers, and the distance would take its time.
     let near = known.filter(|_| word.len() <= 64).map(|other| (far(other), other)).min()?;

@@ -16,6 +16,10 @@ pub const LABEL_NUMBER: &str = "mailferry.dev/number";
 pub const LABEL_RESULTS: &str = "mailferry.dev/results";
 /// Annotation of a Job: a digest of the settings that its pods were made with.
 pub const ANNOTATION_SETTINGS: &str = "mailferry.dev/settings";
+/// Annotation of a Job: the connections to one host that all its pods together may hold.
+pub const ANNOTATION_CONNECTIONS: &str = "mailferry.dev/connections";
+/// Kubernetes' label of a Job's pods: the name of the Job.
+pub const LABEL_JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// The recommended label that says what part of the product an object is.
 pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
 

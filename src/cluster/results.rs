@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::pack::{PART_MAX, pack, unpack};
+use super::pack::{DISCOVERY_MAX, MAILBOX_MAX, PART_MAX, measure, pack, unpack};
 use super::{is_missing, refused};
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
@@ -162,15 +162,39 @@ pub async fn write_discovery(
     Ok(())
 }
 
-/// Reads what discovery saw; `None` while it is not written, or not as a whole.
+/// What discovery saw of a domain as it lies in its ConfigMaps: who may edit those may have written it.
+pub struct PackedDiscovery {
+    name: String,
+    packed: Vec<u8>,
+}
+
+impl PackedDiscovery {
+    /// Its size when it is unpacked, in bytes.
+    ///
+    /// # Errors
+    /// [`crate::model::failure::Class::Internal`] for a document that is damaged or larger than any of ours.
+    pub fn measure(&self) -> Result<u64> {
+        measure(&self.name, &self.packed, DISCOVERY_MAX)
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As [`Self::measure`].
+    pub fn unpack(&self) -> Result<DiscoveryDocument> {
+        unpack(&self.name, &self.packed, DISCOVERY_MAX)
+    }
+}
+
+/// Fetches what discovery saw; `None` while it is not written, or not as a whole.
 ///
 /// # Errors
-/// Those of the API server, and of a document that is damaged.
-pub async fn read_discovery(
+/// Those of the API server; [`crate::model::failure::Class::Internal`] for more parts than any document of ours has.
+pub async fn fetch_discovery(
     client: &Client,
     namespace: &str,
     names: &[String],
-) -> Result<Option<DiscoveryDocument>> {
+) -> Result<Option<PackedDiscovery>> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let mut packed = Vec::new();
     let mut contents: Option<Contents> = None;
@@ -190,10 +214,29 @@ pub async fn read_discovery(
         }
         let Some(part) = object.binary_data.and_then(|mut data| data.remove(PART)) else { return Ok(None) };
         packed.extend(part.0);
+        if packed.len() as u64 > DISCOVERY_MAX {
+            let what = format!("ConfigMap {}: has more parts than what any discovery saw", names[0]);
+            return Err(Failure::internal(what).hint("delete it, and a worker writes it anew"));
+        }
     }
     let whole = contents.is_some_and(|contents| contents.digest == digest(&packed));
     // Parts of two writings side by side: the writer is at it, or died at it and is followed by another.
-    if whole { unpack(&names[0], &packed).map(Some) } else { Ok(None) }
+    Ok(whole.then(|| PackedDiscovery { name: format!("ConfigMap {}", names[0]), packed }))
+}
+
+/// Reads what discovery saw; `None` while it is not written, or not as a whole.
+///
+/// # Errors
+/// Those of the API server, and of a document that is damaged or larger than any of ours.
+pub async fn read_discovery(
+    client: &Client,
+    namespace: &str,
+    names: &[String],
+) -> Result<Option<DiscoveryDocument>> {
+    match fetch_discovery(client, namespace, names).await? {
+        Some(packed) => packed.unpack().map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Writes what became of a mailbox into the ConfigMap of its group.
@@ -249,7 +292,7 @@ pub async fn read_mailboxes(
     while let Some((object, group)) = objects.next().await {
         let object = object.map_err(|e| refused(&format!("ConfigMap {group} cannot be read"), &e))?;
         for (name, packed) in object.and_then(|o| o.binary_data).unwrap_or_default() {
-            let document = unpack(&format!("ConfigMap {group}, key {name}"), &packed.0);
+            let document = unpack(&format!("ConfigMap {group}, key {name}"), &packed.0, MAILBOX_MAX);
             found.insert(name, document);
         }
     }

@@ -1,13 +1,15 @@
 //! The work that a pod is given: what is wanted, and its share of it. It is mounted, so that a pod asks nobody for it.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::objects::WORK_KEY;
-use super::pack::unpack;
+use super::pack::{WORK_MAX, unpack};
 use crate::api::MailMigration;
+use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::MailboxSize;
 use crate::model::failure::{Failure, Result};
@@ -26,6 +28,9 @@ pub struct Work {
     /// The name server to ask; the pod's own when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver: Option<SocketAddr>,
+    /// Networks that the migration lists and the installation does not allow, for the words of a refusal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub barred_networks: Vec<String>,
     /// Most connections to one host that each pod may hold.
     pub per_host_connections: u32,
     /// What is to be done.
@@ -73,6 +78,54 @@ pub struct Item {
     pub size: Option<MailboxSize>,
 }
 
+/// What of a work list tells which mailboxes are carried where; the rest may be anything.
+#[derive(Deserialize)]
+struct Outline {
+    task: OutlinedTask,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum OutlinedTask {
+    Discover {},
+    Sync { slices: Vec<Vec<OutlinedItem>> },
+}
+
+#[derive(Deserialize)]
+struct OutlinedItem {
+    mailbox: OutlinedMailbox,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OutlinedMailbox {
+    source: Address,
+    destination: Address,
+    login_name: String,
+}
+
+/// A digest of where a mailbox is carried, and by what name it is read.
+pub fn route(destination: &Address, login_name: &str) -> u64 {
+    let digest = blake3::hash(format!("{destination}\n{login_name}").as_bytes());
+    digest.as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+/// The mailboxes of a packed work list, each with its [`route`]; no more of it is read.
+///
+/// # Errors
+/// [`crate::model::failure::Class::Internal`] for a document that is damaged or larger than any of ours.
+pub fn read_routes(name: &str, packed: &[u8]) -> Result<HashMap<Address, u64>> {
+    let outline: Outline = unpack(name, packed, WORK_MAX)?;
+    let OutlinedTask::Sync { slices } = outline.task else { return Ok(HashMap::new()) };
+    let items = slices.into_iter().flatten().map(|item| item.mailbox);
+    Ok(items
+        .map(|m| {
+            let route = route(&m.destination, &m.login_name);
+            (m.source, route)
+        })
+        .collect())
+}
+
 impl Work {
     /// Reads the work list from the directory where it is mounted.
     ///
@@ -86,6 +139,34 @@ impl Work {
                 .hint("workers are started by the operator, which mounts their work list")
                 .caused_by(&e)
         })?;
-        unpack(&name, &packed)
+        unpack(&name, &packed, WORK_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::pack::pack;
+
+    #[test]
+    fn of_a_work_list_only_the_mailboxes_are_read() {
+        let mailbox = |name: &str| {
+            json!({"source": format!("{name}@a.test"), "destination": format!("{name}@b.test"),
+            "loginName": name, "loginNameIsGiven": false})
+        };
+        let item =
+            |name: &str| json!({"object": "o", "results": "r", "mailbox": mailbox(name), "endpoint": 7});
+        let list = json!({"job": "j", "migration": "anything", "task": {"sync": {"pass": 1,
+            "slices": [[item("anna")], [item("ben")]]}}});
+        let found = read_routes("it", &pack(&list).unwrap()).unwrap();
+        assert_eq!(found.len(), 2);
+        let (anna, to): (Address, Address) = ("anna@a.test".parse().unwrap(), "anna@b.test".parse().unwrap());
+        assert_eq!(found[&anna], route(&to, "anna"));
+        assert_ne!(found[&anna], route(&to, "another"));
+        let looks = json!({"task": {"discover": {"inputs": "i"}}});
+        assert!(read_routes("it", &pack(&looks).unwrap()).unwrap().is_empty());
+        assert!(read_routes("it", b"nothing").is_err());
     }
 }

@@ -6,6 +6,7 @@ use super::print;
 use crate::api::crd;
 use crate::cli::CrdArgs;
 use crate::local::documents::unusable;
+use crate::local::files::{Access, put};
 use crate::model::failure::Result;
 
 pub(super) fn crd(args: &CrdArgs) -> Result<ExitCode> {
@@ -15,7 +16,7 @@ pub(super) fn crd(args: &CrdArgs) -> Result<ExitCode> {
             std::fs::create_dir_all(directory).map_err(|e| unusable(directory, &e))?;
             for (name, text) in crd::files()? {
                 let path = directory.join(name);
-                std::fs::write(&path, text).map_err(|e| unusable(&path, &e))?;
+                put(&path, text.as_bytes(), Access::Usual).map_err(|e| unusable(&path, &e))?;
             }
         }
     }

@@ -19,8 +19,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use super::colour;
 use crate::cli::LogFormat;
+use crate::local::terminal::{LogOutput, shows_progress, wants_colour};
 use crate::model::failure::{Failure, Result};
 use crate::model::text::{cut, printable};
 
@@ -78,7 +78,8 @@ pub fn start(settings: Settings) -> Result<Log> {
     let first = said.unwrap_or_else(|| settings.usual().to_owned());
     let refuse = |failure: Failure| failure.at(VARIABLE);
     let (subscriber, log) =
-        subscriber(settings.format, &first, io::stderr, colour(&io::stderr())).map_err(refuse)?;
+        subscriber(settings.format, &first, || LogOutput, shows_progress() && wants_colour())
+            .map_err(refuse)?;
     // A second subscriber can only come from an embedding test; the first stays.
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(log)

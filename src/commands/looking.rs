@@ -1,8 +1,8 @@
 //! What commands that only look know of a migration: from manifests and a state directory, or from a cluster.
 
-use std::path::Path;
 use std::sync::Arc;
 
+use super::tell_note;
 use crate::api::MailMigration;
 use crate::cli::Whereabouts;
 use crate::cluster::reading::Reading;
@@ -10,6 +10,7 @@ use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
 use crate::local::reporting::Remembered;
 use crate::local::run::{Inputs, Reach, tools_for};
+use crate::local::secrets::Secrets;
 use crate::local::state::{MigrationState, StateDir};
 use crate::model::failure::{Failure, Result};
 use crate::plan::Observed;
@@ -50,8 +51,21 @@ pub(super) async fn look(whereabouts: Whereabouts) -> Result<Looked> {
     }
 }
 
-async fn look_here(inputs: &Inputs) -> Result<Looked> {
+/// The manifests with the values of their Secrets, and their migrations. Passwords that others can read are told.
+///
+/// # Errors
+/// As [`Inputs::open`].
+pub(super) fn open(inputs: &Inputs) -> Result<(Arc<Secrets>, Vec<MailMigration>)> {
     let (secrets, migrations) = inputs.open()?;
+    for path in secrets.exposed() {
+        let path = path.display();
+        tell_note(&format!("{path} holds passwords, and others can read it: chmod 600 {path}"));
+    }
+    Ok((secrets, migrations))
+}
+
+async fn look_here(inputs: &Inputs) -> Result<Looked> {
+    let (secrets, migrations) = open(inputs)?;
     let migration = only(migrations)?;
     let state = StateDir::look(&inputs.state)?;
     let tools = tools_for(&migration, &secrets, &state, &Reach::default()).await?;
@@ -75,11 +89,4 @@ pub(super) fn only(mut migrations: Vec<MailMigration>) -> Result<MailMigration> 
         _ => Err(Failure::configuration("the manifest holds several migrations, and this is about one")
             .hint("give the file of one migration with -f")),
     }
-}
-
-/// A file that a result cannot be written to.
-pub(super) fn unwritten(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::configuration(format!("{}: cannot be written: {error}", path.display()))
-        .hint("give --out a path that can be written and has room")
-        .caused_by(error)
 }

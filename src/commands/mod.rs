@@ -1,4 +1,4 @@
-//! One file a subcommand. This room alone writes to standard output, and turns failures into exit codes.
+//! One file a subcommand. This room alone has results to print, and turns failures into exit codes.
 
 mod checklist;
 mod crd;
@@ -6,6 +6,7 @@ pub mod logging;
 mod login;
 mod looking;
 mod operator;
+mod pages;
 mod plan;
 mod providers;
 mod report;
@@ -15,11 +16,11 @@ mod support_bundle;
 mod verify;
 mod worker;
 
-use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
-use crate::model::failure::{Class, Failure, Result};
+use crate::local::terminal::{print, tell};
+use crate::model::failure::{Failure, Result};
 
 /// Runs a command.
 pub fn execute(cli: Cli) -> ExitCode {
@@ -49,6 +50,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Providers(args) => providers::providers(&args),
             Command::Operator(args) => operator::operator(args, log).await,
             Command::Crd(args) => crd::crd(&args),
+            Command::Completions(args) => pages::completions(&args),
+            Command::Man(args) => pages::man(&args),
             Command::Discover(args) => worker::discover(args).await,
             Command::Sync(args) => worker::sync(args).await,
         }
@@ -58,12 +61,6 @@ pub fn execute(cli: Cli) -> ExitCode {
     end(done, cli.verbose)
 }
 
-/// Whether to colour what goes to a stream (<https://no-color.org>).
-fn colour(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
-}
-
-#[allow(clippy::print_stderr, reason = "this is where errors are told")]
 fn end(done: Result<ExitCode>, verbose: u8) -> ExitCode {
     match done {
         Ok(code) => code,
@@ -74,32 +71,15 @@ fn end(done: Result<ExitCode>, verbose: u8) -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "this is where errors are told")]
 fn tell_failure(failure: &Failure, verbose: u8) {
-    eprintln!("error: {failure}");
-    if verbose > 0 {
-        for cause in &failure.causes {
-            eprintln!("  cause: {cause}");
-        }
-    }
+    let causes = failure.causes.iter().filter(|_| verbose > 0);
+    let causes: String = causes.flat_map(|cause| ["  cause: ", cause.as_str(), "\n"]).collect();
+    tell(&format!("error: {failure}\n{causes}"));
 }
 
-/// Tells something on standard error that is no failure.
-#[allow(clippy::print_stderr, reason = "standard output may be a document")]
+/// Tells something on standard error that is no failure: standard output may be a document.
 fn tell_note(note: &str) {
-    eprintln!("note: {note}");
-}
-
-/// Writes to standard output. A reader that went away (`| head`) is no failure.
-fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => {
-            Err(Failure::new(Class::Configuration, format!("standard output cannot be written: {error}"))
-                .caused_by(&error))
-        }
-    }
+    tell(&format!("note: {note}\n"));
 }
 
 /// A value as pretty JSON with a line end.

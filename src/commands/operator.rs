@@ -23,6 +23,7 @@ pub(super) async fn operator(args: OperatorArgs, log: Log) -> Result<ExitCode> {
         resolver: args.resolver,
         allowed_networks: args.allowed_networks,
         worker_resources: args.worker_resources,
+        worker_pod: args.worker_pod,
         log_filter,
     };
     let start = Start {
@@ -32,6 +33,7 @@ pub(super) async fn operator(args: OperatorArgs, log: Log) -> Result<ExitCode> {
         lease_name: args.lease_name,
         identity: std::env::var("HOSTNAME").unwrap_or_else(|_| "mailferry".to_owned()),
         listen: args.listen,
+        memory: args.memory,
         clock: Arc::new(SystemClock),
     };
     Box::pin(run(start, stop.asked())).await?;

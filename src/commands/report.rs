@@ -1,22 +1,24 @@
 //! `mailferry report`.
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use super::looking::open;
 use super::tell_note;
 use crate::cli::{ReportArgs, Whereabouts};
 use crate::cluster::access::Access;
 use crate::cluster::reading::Reading;
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
+use crate::local::files::write_whole;
 use crate::local::reporting::{Remembered, never_run};
 use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::state::StateDir;
+use crate::local::terminal::{Out, shows_output};
 use crate::model::failure::{Failure, Result};
 use crate::report::{Format, Kind, MessageRow, MessageSink, Report, write};
 
@@ -45,7 +47,7 @@ pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
 }
 
 async fn of_machine(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
-    let (secrets, migrations) = inputs.open()?;
+    let (secrets, migrations) = open(inputs)?;
     let state = StateDir::look(&inputs.state)?;
     let [migration] = &migrations[..] else {
         return Err(Failure::configuration(
@@ -105,40 +107,21 @@ impl Wanted {
 
     fn write(&self, report: &Report, feed: impl FnOnce(&mut dyn MessageSink) -> Result<()>) -> Result<()> {
         match &self.out {
-            Some(path) => {
-                let unwritten = |e: io::Error| super::looking::unwritten(path, &e);
-                let mut out = BufWriter::new(File::create(path).map_err(unwritten)?);
-                write(report, self.kind, self.format, &mut out, feed)?;
-                out.flush().map_err(unwritten)
-            }
-            None if self.format == Format::Xlsx && io::stdout().is_terminal() => {
+            Some(path) => write_whole(path, |draft| write(report, self.kind, self.format, draft, feed)),
+            None if self.format == Format::Xlsx && shows_output() => {
                 Err(Failure::configuration("a workbook is nothing for a terminal").hint("give --out PATH"))
             }
             None => {
-                let mut out = Pipe(BufWriter::new(io::stdout()));
-                write(report, self.kind, self.format, &mut out, feed)?;
-                let _ = out.flush();
-                Ok(())
+                let mut out = BufWriter::new(Out::default());
+                let written = write(report, self.kind, self.format, &mut out, feed);
+                let flushed = out.flush();
+                // A reader that has seen enough need not be given the rest, and that is no failure.
+                if out.get_ref().is_gone() {
+                    return Ok(());
+                }
+                written?;
+                out.get_ref().judge(flushed)
             }
-        }
-    }
-}
-
-/// Standard output whose reader may go away (`| head`) without that being a failure.
-struct Pipe<W>(W);
-
-impl<W: Write> Write for Pipe<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
-            written => written,
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self.0.flush() {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            flushed => flushed,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! `mailferry run`.
 
-use std::fs::File;
-use std::io;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,18 +9,23 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{colour, print, tell_failure, to_json};
-use crate::api::MailMigration;
+use super::looking::open;
+use super::{print, tell_failure, to_json};
+use crate::api::{MailMigration, Stage};
 use crate::cli::{Output, RunArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
-use crate::local::documents::unusable;
+use crate::local::files::write_whole;
+use crate::local::only::Only;
+use crate::local::platform::Brought;
 use crate::local::progress::display;
 use crate::local::reporting::Remembered;
-use crate::local::run::{Inputs, Reach, run_migration, tools_for};
+use crate::local::run::{Inputs, Ran, Reach, Wanted, run_migration, tools_for};
 use crate::local::state::StateDir;
+use crate::local::terminal::{output_columns, shows_output, wants_colour};
 use crate::local::workers::Tools;
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::text::count;
 use crate::plan::Ending;
 use crate::report::text::{Style, summary};
 use crate::report::{Format, Kind, Report, write};
@@ -32,28 +36,34 @@ const LAST_REPORT: Duration = Duration::from_secs(5);
 pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
-    let (secrets, migrations) = inputs.open()?;
+    let (secrets, migrations) = open(&inputs)?;
     let state = StateDir::open(&inputs.state)?;
     let several = migrations.len() > 1;
+    let wanted = Wanted { stage: args.stage, only: Only::these(&args.only.addresses) };
+    let migrations = wanted.only.choose(migrations, &secrets, &state, &reach).await?;
     let mut worst: Option<Class> = None;
     let mut results = Vec::new();
+    let mut printed = Ok(());
     for migration in migrations {
         let shown = display(args.progress);
-        let ran =
-            run_migration(migration.clone(), args.stage, &secrets, &state, &reach, Arc::clone(&shown)).await;
+        let running =
+            run_migration(migration.clone(), wanted.clone(), &secrets, &state, &reach, Arc::clone(&shown));
+        let ran = Box::pin(running).await;
         shown.finish();
-        let (migration, ending) = match ran {
-            Ok(ended) => ended,
-            Err(failure) if several => (migration, Ending::Stopped(failure)),
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(failure) if several => {
+                Ran { migration, ending: Ending::Stopped(failure), brought: Brought::default() }
+            }
             Err(failure) => return Err(failure),
         };
-        let interrupted = match &ending {
+        let interrupted = match &ran.ending {
             Ending::Stopped(failure) if failure.class == Class::Interrupted => Some(failure.clone()),
             _ => None,
         };
-        let written = match tools_for(&migration, &secrets, &state, &reach).await {
+        let reported = match tools_for(&ran.migration, &secrets, &state, &reach).await {
             Ok(tools) => {
-                let report = report_anew(&tools, &migration, &state, several);
+                let report = report_anew(&tools, &ran.migration, &state, several);
                 if interrupted.is_some() {
                     // Whoever stops a run waits for it to go.
                     timeout(LAST_REPORT, report).await.ok().and_then(Result::ok)
@@ -63,15 +73,33 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             }
             Err(_) => None,
         };
+        let refused = reported.as_ref().and_then(|reported| reported.files.as_ref().err());
         if let Some(failure) = interrupted {
+            if let Some(refused) = refused {
+                tell_failure(refused, 0);
+            }
             return Err(failure);
         }
-        if let Ending::Stopped(failure) = &ending {
-            worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
+        let mut worsen = |class: Class| worst = Some(worst.map_or(class, |worst| worst.worse(class)));
+        if let Some(failure) = refused {
+            worsen(failure.class);
+        }
+        if let Ending::Stopped(failure) = &ran.ending {
+            worsen(failure.class);
         }
         match args.output {
-            Output::Text => tell(&ending, written.as_ref())?,
-            Output::Json => results.push(result(&migration, &ending)),
+            Output::Text => {
+                if let Some(reported) = &reported {
+                    printed = printed.and(print(&told(reported, &ran)));
+                }
+                if let Ending::Stopped(failure) = &ran.ending {
+                    tell_failure(failure, 0);
+                }
+            }
+            Output::Json => results.push(result(&ran)),
+        }
+        if let Some(failure) = refused {
+            tell_failure(failure, 0);
         }
     }
     if args.output == Output::Json {
@@ -80,17 +108,21 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             [one] => to_json(one)?,
             _ => to_json(&json!({"apiVersion": "v1", "kind": "List", "items": results}))?,
         };
-        print(&text)?;
+        printed = print(&text);
     }
+    printed?;
     Ok(worst.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
 }
 
-/// The migration with its status, and how the run ended.
-fn result(migration: &MailMigration, ending: &Ending) -> serde_json::Value {
-    let mut value = json!(migration);
-    let ended = match ending {
-        Ending::Reached => json!({"exitCode": 0}),
-        Ending::Stopped(failure) => json!({"exitCode": failure.class.exit_code(), "failure": failure}),
+/// The migration with its status, how the run ended, and what it brought.
+fn result(ran: &Ran) -> serde_json::Value {
+    let mut value = json!(ran.migration);
+    let Brought { new, changed } = ran.brought;
+    let ended = match &ran.ending {
+        Ending::Reached => json!({"exitCode": 0, "new": new, "changed": changed}),
+        Ending::Stopped(failure) => json!({
+            "exitCode": failure.class.exit_code(), "failure": failure, "new": new, "changed": changed,
+        }),
     };
     if let Some(object) = value.as_object_mut() {
         object.insert("run".to_owned(), ended);
@@ -98,59 +130,57 @@ fn result(migration: &MailMigration, ending: &Ending) -> serde_json::Value {
     value
 }
 
-fn tell(ending: &Ending, written: Option<&(Report, Vec<PathBuf>)>) -> Result<()> {
-    if let Some((report, files)) = written {
-        let style = Style { columns: columns(), colour: colour(&io::stdout()) };
-        print(&summary(report, style))?;
-        let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-        print(&format!("\nReport: {}\n", names.join(" · ")))?;
+/// What a person reads at the end of a run.
+fn told(reported: &Reported, ran: &Ran) -> String {
+    let style = Style { columns: output_columns(), colour: shows_output() && wants_colour() };
+    let mut text = summary(&reported.report, style);
+    if ran.migration.spec.stage > Stage::Plan {
+        let Brought { new, changed } = ran.brought;
+        let _ = writeln!(text, "This run: {} new, {} changed", count(new), count(changed));
     }
-    if let Ending::Stopped(failure) = ending {
-        tell_failure(failure, 0);
+    if let Ok(files) = &reported.files {
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        let _ = writeln!(text, "\nReport: {}", names.join(" · "));
     }
-    Ok(())
+    text
 }
 
-/// The terminal's width; 100 where there is none.
-fn columns() -> usize {
-    terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0).clamp(40, 160))
+/// A report that was filled anew, and what became of its files.
+pub(super) struct Reported {
+    /// The report.
+    report: Report,
+    /// The files that were written; where they could not be the old ones stay.
+    pub(super) files: Result<Vec<PathBuf>>,
 }
 
 /// Fills the report from what is known now, and writes its files anew.
 ///
 /// # Errors
-/// Those of the state directory and the ledgers, and of the files.
+/// Those of the state directory and the ledgers.
 pub(super) async fn report_anew(
     tools: &Tools,
     migration: &MailMigration,
     state: &StateDir,
     several: bool,
-) -> Result<(Report, Vec<PathBuf>)> {
+) -> Result<Reported> {
     let listed = |at| tools.list_mailboxes(at);
     let store = Arc::clone(&tools.store);
     let kept = state.migration(migration)?;
     let remembered = Remembered::read(migration.clone(), kept, store, false, listed).await?;
     let report = remembered.report(SystemClock.now()).await?;
-    let files = write_reports(&report, state.root(), migration, several)?;
-    Ok((report, files))
+    let files = write_reports(&report, state.root(), several);
+    Ok(Reported { report, files })
 }
 
-fn write_reports(
-    report: &Report,
-    state: &Path,
-    migration: &MailMigration,
-    several: bool,
-) -> Result<Vec<PathBuf>> {
-    let suffix = match (&migration.metadata.name, several) {
-        (Some(name), true) => format!("-{name}"),
-        _ => String::new(),
-    };
+fn write_reports(report: &Report, state: &Path, several: bool) -> Result<Vec<PathBuf>> {
+    let suffix = if several { format!("-{}", report.name) } else { String::new() };
     let mut files = Vec::new();
     for (format, extension) in [(Format::Html, "html"), (Format::Xlsx, "xlsx")] {
         let path = state.join(format!("report{suffix}.{extension}"));
-        let file = File::create(&path).map_err(|e| unusable(&path, &e))?;
-        write(report, Kind::Migration, format, file, |_| {
-            Err(Failure::internal("a migration report has no messages"))
+        write_whole(&path, |draft| {
+            write(report, Kind::Migration, format, draft, |_| {
+                Err(Failure::internal("a migration report has no messages"))
+            })
         })?;
         files.push(path);
     }

@@ -12,13 +12,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::looking::{Looked, look, unwritten};
+use super::looking::{Looked, look};
 use super::{print, to_json};
 use crate::api::manifest::to_yaml;
 use crate::cli::{Output, SupportBundleArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
-use crate::local::documents::replace;
+use crate::local::files::{replace, unwritten};
 use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::model::text::count;
@@ -72,7 +72,7 @@ pub(super) async fn support_bundle(args: SupportBundleArgs) -> Result<ExitCode> 
     let path = args.out.unwrap_or_else(|| PathBuf::from(format!("{directory}.tar.gz")));
     let archive = pack(&directory, &entries, now.as_second())?;
     // Whoever may read the directory need not read this.
-    replace(&Path::new(".").join(&path), &archive).map_err(|e| unwritten(&path, &e))?;
+    replace(&path, &archive).map_err(|e| unwritten(&path, &e))?;
     let text = match args.output {
         Output::Json => to_json(&json!({"path": path, "bytes": archive.len(), "index": index}))?,
         Output::Text => tell(&path, archive.len(), &entries, &redaction),

@@ -7,19 +7,21 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::json;
 
+use super::looking::open;
 use super::run::report_anew;
 use super::{print, tell_failure, to_json};
 use crate::api::{MailMigration, Stage};
 use crate::cli::{Output, VerifyArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
+use crate::local::only::Only;
 use crate::local::progress::{MailboxProgress, Style, Verifying, display};
 use crate::local::reporting::{Remembered, never_run};
-use crate::local::run::{Inputs, Reach, run_migration, tools_for};
+use crate::local::run::{Inputs, Reach, Wanted, run_migration, tools_for};
 use crate::local::secrets::Secrets;
 use crate::local::state::{MigrationState, StateDir};
 use crate::local::stop::Stop;
-use crate::local::verify::{Found, Unable, verify_mailbox};
+use crate::local::verify::{Found, Unable, Unchecked, verify_mailbox};
 use crate::local::workers::Tools;
 use crate::model::address::Address;
 use crate::model::difference::Difference;
@@ -41,6 +43,9 @@ struct Row {
     /// Messages that could not be carried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failed: Vec<Unable>,
+    /// Folders that could not be looked into.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unchecked: Vec<Unchecked>,
     /// What was found before it was repaired.
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<Box<Self>>,
@@ -51,9 +56,9 @@ struct Row {
 
 impl Row {
     fn found(mailbox: &Address, found: Found) -> Self {
-        let Found { figures, differences, failed, .. } = found;
+        let Found { figures, differences, failed, unchecked, .. } = found;
         let (mailbox, verification) = (mailbox.clone(), Some(figures));
-        Self { mailbox, verification, differences, failed, repaired: None, failure: None }
+        Self { mailbox, verification, differences, failed, unchecked, repaired: None, failure: None }
     }
 
     fn failed(mailbox: &Address, failure: Failure) -> Self {
@@ -62,6 +67,7 @@ impl Row {
             verification: None,
             differences: Vec::new(),
             failed: Vec::new(),
+            unchecked: Vec::new(),
             repaired: None,
             failure: Some(failure),
         }
@@ -76,11 +82,13 @@ impl Row {
 pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
-    let (secrets, migrations) = inputs.open()?;
+    let (secrets, migrations) = open(&inputs)?;
     // A verification writes down what it found, and a run must not change it meanwhile. It makes no directory: where nothing
     // was carried there is nothing to verify.
     let state = StateDir::open_made(&inputs.state)?;
     let several = migrations.len() > 1;
+    let only = Only::these(&args.only.addresses);
+    let migrations = only.choose(migrations, &secrets, &state, &reach).await?;
     let stop = Stop::listen();
     let mut worst: Option<Class> = None;
     let mut rows = Vec::new();
@@ -88,6 +96,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         let mut verifying = Migration::open(&migration, &secrets, &state, &reach, several).await?;
         verifying.depth = args.depth.unwrap_or(verifying.depth);
         (verifying.repair, verifying.progress) = (args.repair, args.progress);
+        verifying.only = only.clone();
         verifying.text = args.output == Output::Text;
         if args.repair && migration.spec.stage == Stage::Plan {
             return Err(Failure::configuration(
@@ -116,6 +125,7 @@ struct Migration<'a> {
     state: &'a StateDir,
     reach: &'a Reach,
     several: bool,
+    only: Only,
     kept: MigrationState,
     tools: Tools,
     depth: Depth,
@@ -150,6 +160,7 @@ impl<'a> Migration<'a> {
             state,
             reach,
             several,
+            only: Only::default(),
             kept,
             tools,
             depth,
@@ -161,13 +172,18 @@ impl<'a> Migration<'a> {
         })
     }
 
-    /// The mailboxes, each with the place of its domain; and why those of a domain cannot be listed.
+    /// The mailboxes that are wanted, each with the place of its domain; and why those of a domain cannot be listed.
     fn list(&self) -> (Vec<(usize, PlannedMailbox)>, Vec<Failure>) {
         let (mut mailboxes, mut failures) = (Vec::new(), Vec::new());
         for at in 0..self.migration.spec.domains.len() {
             match self.tools.list_mailboxes(at) {
-                Ok(listed) => mailboxes.extend(listed.into_iter().map(|planned| (at, planned))),
-                Err(failure) => failures.push(failure),
+                Ok(listed) => {
+                    let wanted = listed.into_iter().filter(|planned| self.only.takes(planned));
+                    mailboxes.extend(wanted.map(|planned| (at, planned)));
+                }
+                Err(failure) if self.only.is_all() => failures.push(failure),
+                // Those that were asked for were found in other lists.
+                Err(_) => {}
             }
         }
         (mailboxes, failures)
@@ -192,10 +208,12 @@ impl<'a> Migration<'a> {
         }
         let shown = display(if self.progress == Style::Auto { Style::Plain } else { self.progress });
         let migration = self.migration.clone();
-        let ran =
-            run_migration(migration, None, self.secrets, self.state, self.reach, Arc::clone(&shown)).await;
+        let sent = Wanted { stage: None, only: self.only.clone() };
+        let running =
+            run_migration(migration, sent, self.secrets, self.state, self.reach, Arc::clone(&shown));
+        let ran = Box::pin(running).await;
         shown.finish();
-        match ran?.1 {
+        match ran?.ending {
             Ending::Stopped(failure) if failure.class == Class::Interrupted => return Err(failure),
             // Its losses are told by the verification that follows.
             Ending::Stopped(failure) if failure.class != Class::Message => failures.push(failure),
@@ -270,9 +288,13 @@ impl<'a> Migration<'a> {
         Ok(Row::found(&planned.source, found))
     }
 
-    /// Makes status and reports say what was found; brings what is open, as the end of the command.
-    async fn tell(&mut self) -> Result<Option<Failure>> {
+    /// Makes status and reports say what was found; brings what the command ends with: folders that could not be looked into,
+    /// what is open, and report files that could not be written.
+    async fn tell(&mut self) -> Result<Vec<Failure>> {
+        let mut failures = Vec::new();
         for row in &self.rows {
+            let unread = row.unchecked.iter().map(|unread| &unread.failure);
+            failures.extend(unread.map(|failure| failure.clone().at(row.mailbox.to_string())));
             let domain = self.list().0.into_iter().find(|(_, planned)| planned.source == row.mailbox);
             let Some((at, _)) = domain else { continue };
             let record = self.kept.load_mailbox(&row.mailbox)?.unwrap_or_default();
@@ -286,21 +308,28 @@ impl<'a> Migration<'a> {
             Remembered::read(self.migration.clone(), self.kept.clone(), store, false, listed).await?;
         remembered.restate(SystemClock.now());
         remembered.keep()?;
-        report_anew(&self.tools, self.migration, self.state, self.several).await?;
+        let reported = report_anew(&self.tools, self.migration, self.state, self.several).await?;
         let open = &self.open;
-        Ok((!open.is_none()).then(|| Failure::new(Class::Refused, open.clauses()).hint(open.remedy())))
+        if !open.is_none() {
+            failures.push(Failure::new(Class::Refused, open.clauses()).hint(open.remedy()));
+        }
+        failures.extend(reported.files.err());
+        Ok(failures)
     }
 }
 
 /// What was found in a mailbox, for a person.
 fn tell(row: &Row) -> Result<()> {
-    let Some(figures) = &row.verification else { return Ok(()) };
+    let Some(figures) = &row.verification else {
+        return print(&format!("{:32} could not be verified\n", row.mailbox.to_string()));
+    };
     let also = [
         (figures.moved, "in another folder"),
         (figures.differing, "with other flags or dates"),
         (figures.extra, "there once more than at the source"),
         (figures.waiting, "still to be carried"),
         (figures.failed, "could not be carried"),
+        (figures.unchecked, "could not be checked"),
     ];
     let also = also.map(|(n, words)| if n > 0 { format!("; {} {words}", count(n)) } else { String::new() });
     let same_size = match figures.same_size {
@@ -317,6 +346,9 @@ fn tell(row: &Row) -> Result<()> {
         count(figures.read_back),
         also.concat()
     ))?;
+    for unread in &row.unchecked {
+        print(&format!("  {}\n", printable(&unread.sentence())))?;
+    }
     for difference in &row.differences {
         print(&format!("  {}\n", printable(&difference.sentence())))?;
     }

@@ -246,6 +246,9 @@ pub trait Ledger: Send + Sync {
         upto: Option<&Locator>,
         limit: usize,
     ) -> Result<Vec<Row>>;
+    /// UIDs and numbers of an IMAP folder's messages, those that are gone included: by UID, those above `after`, at most
+    /// `limit`. It costs much less than the rows.
+    async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>>;
     /// The messages of a folder with these UIDs, as far as they are known, in ascending order.
     async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>>;
     /// The rows with these numbers, as far as they are there, in ascending order.
@@ -339,6 +342,8 @@ pub trait Ledger: Send + Sync {
     }
     /// Counts by verdict.
     async fn counts(&self) -> Result<MessageCounts>;
+    /// The bytes of all messages that were dealt with, whatever became of them.
+    async fn bytes_through(&self) -> Result<u64>;
     /// Counts the delivered messages that are not at the destination as they were at the source.
     async fn count_discrepancies(&self) -> Result<Discrepancies>;
     /// A page of all rows in a stable order: those after `after`, at most `limit`.

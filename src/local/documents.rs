@@ -1,13 +1,13 @@
 //! Small documents of the state directory: JSON with a checksum, replaced in one step, never trusted when damaged.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::files::{Access, put};
 use crate::model::failure::{Failure, Result};
 
 /// The format that is written.
@@ -58,27 +58,7 @@ pub fn write<T: Serialize>(path: &Path, document: &T) -> Result<()> {
     let sealed = Sealed { mailferry: FORMAT, blake3: seal(&document), document };
     let text =
         serde_json::to_vec(&sealed).map_err(|e| Failure::internal("a document is not JSON").caused_by(&e))?;
-    put(path, &text).map_err(|e| unusable(path, &e))
-}
-
-/// Writes a file, and returns when nothing can take it back.
-pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    put(path, bytes)?;
-    // The rename itself is durable only with its directory.
-    File::open(parent_of(path))?.sync_all()
-}
-
-fn parent_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
-}
-
-/// Writes a file beside its place, brings it to the disk, then puts it in its place. It is its owner's alone from the first byte.
-fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let parent = parent_of(path);
-    let mut file = tempfile::NamedTempFile::new_in(parent)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|e| e.error)
+    put(path, &text, Access::Owner).map_err(|e| unusable(path, &e))
 }
 
 /// Makes a file or directory its owner's alone: ledgers hold subjects and addresses, and keys are keys.

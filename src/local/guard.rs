@@ -401,6 +401,11 @@ impl Turnstile {
         if self.open.load(Ordering::Acquire) { None } else { Some(turn) }
     }
 
+    /// Whether somebody was accepted.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
     /// Somebody was accepted.
     pub fn open(&self) {
         self.open.store(true, Ordering::Release);

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::documents::{make_private, replace, unusable};
+use super::documents::{make_private, unusable};
+use super::files::replace;
 use super::grants::{endpoint_of, find_preset};
 use super::run::Reach;
 use crate::mail::network::Network;

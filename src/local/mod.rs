@@ -3,11 +3,13 @@
 
 pub mod clock;
 pub mod documents;
+pub mod files;
 mod fresh;
 pub mod grants;
 pub mod guard;
 pub mod ledgers;
 pub mod login;
+pub mod only;
 pub mod platform;
 mod preflight;
 pub mod progress;
@@ -17,5 +19,6 @@ pub mod run;
 pub mod secrets;
 pub mod state;
 pub mod stop;
+pub mod terminal;
 pub mod verify;
 pub mod workers;

@@ -1,7 +1,7 @@
 //! The platform of this process: steps become tasks, facts come from what is remembered and from the tasks' ends. A
 //! laptop remembers in its state directory; a pod carries a slice of a domain and remembers nothing but tells it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::clock::SystemClock;
 use super::fresh::still_holds;
+use super::only::Only;
 use super::progress::{Display, DomainWatch};
 use super::state::{MigrationRecord, MigrationState};
 use super::workers::Tools;
@@ -104,6 +105,15 @@ pub struct Known {
     pub inputs: BTreeMap<String, String>,
 }
 
+/// What a run brought to the destination.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Brought {
+    /// Messages that came to the destination or were recognised there.
+    pub new: u64,
+    /// Messages whose flags were brought up to date there.
+    pub changed: u64,
+}
+
 /// One migration in this process.
 pub struct LocalPlatform {
     tools: Tools,
@@ -116,6 +126,8 @@ pub struct LocalPlatform {
     mailboxes: BTreeMap<Address, MailboxRecord>,
     inputs: BTreeMap<String, String>,
     running: BTreeMap<Address, UnderWay>,
+    only: Option<BTreeSet<Address>>,
+    brought: Brought,
     tasks: JoinSet<Done>,
     /// When those under way are to be counted next; a pod never counts, for it tells of its mailboxes in its own way.
     count_at: Option<Instant>,
@@ -131,11 +143,18 @@ struct UnderWay {
 
 impl LocalPlatform {
     /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain. What discovery saw of a domain and
-    /// still holds is not asked again, unless asking is all that is wanted.
+    /// still holds is not asked again, unless asking is all that is wanted. Where some mailboxes alone are wanted it is no new
+    /// pass: they go through the last one again, and the others stay as they are.
     ///
     /// # Errors
     /// Those of the state directory. A domain or a mailbox whose own documents are damaged stops nothing else.
-    pub async fn begin(tools: Tools, state: MigrationState, display: Arc<dyn Display>) -> Result<Self> {
+    pub async fn begin(
+        tools: Tools,
+        state: MigrationState,
+        display: Arc<dyn Display>,
+        only: &Only,
+    ) -> Result<Self> {
+        let mut wanted = BTreeSet::new();
         let mut record = state.load()?;
         let mut domains = BTreeMap::new();
         let mut mailboxes = BTreeMap::new();
@@ -144,6 +163,9 @@ impl LocalPlatform {
         for (at, domain) in tools.spec().domains.iter().enumerate() {
             let listed = tools.list_mailboxes(at);
             for planned in listed.iter().flatten() {
+                if only.takes(planned) {
+                    wanted.insert(planned.source.clone());
+                }
                 match state.load_mailbox(&planned.source) {
                     Ok(remembered) => {
                         let remembered = remembered.unwrap_or_default();
@@ -181,8 +203,19 @@ impl LocalPlatform {
             };
             domains.insert(domain.name.clone(), seen);
         }
-        record.pass += 1;
         record.stage = Some(tools.spec().stage);
+        let only = (!only.is_all()).then_some(wanted);
+        match &only {
+            None => record.pass += 1,
+            Some(wanted) => {
+                record.pass = record.pass.max(1);
+                for mailbox in wanted {
+                    if let Some(known) = mailboxes.get_mut(mailbox) {
+                        known.pass = known.pass.min(record.pass - 1);
+                    }
+                }
+            }
+        }
         for (mailbox, failure) in unreadable {
             let broken = MailboxRecord {
                 pass: record.pass,
@@ -197,6 +230,7 @@ impl LocalPlatform {
         Ok(Self {
             unkept: Some(Instant::now() + KEEP_WITHIN),
             count_at: Some(Instant::now() + COUNT_EVERY),
+            only,
             ..Self::resume(tools, known, Arc::new(state), display)
         })
     }
@@ -204,21 +238,21 @@ impl LocalPlatform {
     /// Takes up a pass of which everything is known.
     pub fn resume(tools: Tools, known: Known, memory: Arc<dyn Memory>, display: Arc<dyn Display>) -> Self {
         let Known { record, domains, mailboxes, inputs } = known;
-        let (running, tasks) = (BTreeMap::new(), JoinSet::new());
-        let (unkept, count_at, stopped) = (None, None, false);
         Self {
             tools,
             memory,
             display,
             record,
-            unkept,
+            unkept: None,
             domains,
             mailboxes,
             inputs,
-            running,
-            tasks,
-            count_at,
-            stopped,
+            running: BTreeMap::new(),
+            only: None,
+            brought: Brought::default(),
+            tasks: JoinSet::new(),
+            count_at: None,
+            stopped: false,
         }
     }
 
@@ -236,7 +270,12 @@ impl LocalPlatform {
         match done {
             Done::Discovered { domain, discovery } => self.keep_discovery(domain, discovery),
             Done::Synced { mailbox, record, tls } => {
-                self.running.remove(&mailbox);
+                let under_way = self.running.remove(&mailbox);
+                let flags = self.mailboxes.get(&mailbox).map_or(0, |before| before.flags_updated);
+                self.brought.changed += record.flags_updated.saturating_sub(flags);
+                if let Some(before) = under_way.and_then(|under_way| under_way.progress.before()) {
+                    self.brought.new += record.counts.copied.saturating_sub(before.copied);
+                }
                 self.display.mailbox_ended(&mailbox, &record);
                 self.memory.keep_mailbox(&mailbox, &record, tls.as_ref())?;
                 if tls.is_some() {
@@ -335,6 +374,11 @@ impl LocalPlatform {
         self.tasks.shutdown().await;
     }
 
+    /// What came to the destination so far.
+    pub fn brought(&self) -> Brought {
+        self.brought
+    }
+
     /// What the display shows of the mailboxes under way.
     pub fn display(&self) -> &dyn Display {
         &*self.display
@@ -367,10 +411,12 @@ impl LocalPlatform {
         let mailbox = planned.source.clone();
         let before = self.mailboxes.get(&mailbox).cloned().unwrap_or_default();
         let progress = Arc::new(MailboxProgress::default());
-        if let Some(size) = self.size_of(domain, &mailbox) {
-            let through = before.counts.source - before.counts.pending;
-            let bytes = if through == 0 { size.bytes } else { 0 };
-            progress.forecast(size.messages.saturating_sub(through), bytes);
+        let pilot = self.tools.spec().policy.pilot.as_ref();
+        let whole = pilot.is_none_or(|pilot| pilot.messages_per_folder.is_none());
+        if let Some(size) = self.size_of(domain, &mailbox).filter(|_| whole) {
+            let through = before.counts.source.saturating_sub(before.counts.pending);
+            progress.forecast(size.messages, size.bytes);
+            progress.suppose(through, share_of(size.bytes, through, before.counts.source));
         }
         self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
         let under_way = UnderWay { before: before.clone(), progress: Arc::clone(&progress) };
@@ -381,6 +427,12 @@ impl LocalPlatform {
             Done::Synced { mailbox, record: Box::new(record), tls }
         });
     }
+}
+
+/// The part of some bytes that belongs to a part of the messages.
+fn share_of(bytes: u64, part: u64, whole: u64) -> u64 {
+    let share = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(share).unwrap_or(bytes)
 }
 
 #[async_trait]
@@ -402,6 +454,7 @@ impl Platform for LocalPlatform {
             domains: self.domains.clone(),
             mailboxes: self.mailboxes.iter().map(mailbox).collect(),
             stopped: self.stopped,
+            only: self.only.clone(),
             ..Observed::default()
         }))
     }

@@ -1,7 +1,7 @@
 //! What is asked at each mailbox of a Microsoft 365 tenant before anything is copied: whether the application is let in,
 //! and whether the mail fits. Nothing is opened and nothing is written; a mailbox that cannot be asked is told of too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures::stream::{self, StreamExt};
 
@@ -57,10 +57,9 @@ pub(super) async fn look_ahead(tools: &Tools, mailboxes: &[PlannedMailbox], disc
         statement,
         excerpt: None,
     });
-    let size_of = |mailbox: &Address| {
-        let seen = discovery.mailboxes.iter().find(|seen| seen.address == *mailbox)?;
-        seen.size.clone()
-    };
+    let sizes: HashMap<&Address, &MailboxSize> =
+        discovery.mailboxes.iter().filter_map(|seen| Some((&seen.address, seen.size.as_ref()?))).collect();
+    let size_of = |mailbox: &Address| sizes.get(mailbox).copied().cloned();
     let found = draw(&endpoint, &asked, size_of);
     discovery.findings.extend(found);
 }

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::documents::{replace, unusable};
+use super::documents::unusable;
+use super::files::replace;
 use crate::mail::oauth::Keeper;
 use crate::model::failure::Result;
 use crate::model::secret::Secret;

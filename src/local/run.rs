@@ -1,8 +1,11 @@
 //! `mailferry run`: goes through the loop until the wanted stage is reached or nothing more happens by itself.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::Utf8Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +15,8 @@ use tokio::time::{sleep, sleep_until};
 use super::clock::SystemClock;
 use super::guard::DurableGuard;
 use super::ledgers::open_store;
-use super::platform::LocalPlatform;
+use super::only::Only;
+use super::platform::{Brought, LocalPlatform};
 use super::progress::Display;
 use super::secrets::Secrets;
 use super::state::StateDir;
@@ -55,10 +59,17 @@ impl Reach {
     /// A failure that names the file that cannot be read.
     pub fn authority_text(&self) -> Result<String> {
         let Some(path) = &self.authority else { return Ok(String::new()) };
-        std::fs::read_to_string(path).map_err(|e| {
-            Failure::configuration(format!("{}: cannot be read: {e}", path.display()))
+        let shown = path.display();
+        let bytes = std::fs::read(path).map_err(|e| {
+            Failure::configuration(format!("{shown}: cannot be read: {e}"))
                 .hint("check the path given with --ca")
                 .caused_by(&e)
+        })?;
+        // What systems hand out as .cer or .der is the same certificate as bytes.
+        String::from_utf8(bytes).map_err(|_| {
+            Failure::configuration(format!("{shown}: it is no PEM text")).hint(format!(
+                "convert it: openssl x509 -inform der -in {shown} -out ca.pem; then --ca ca.pem"
+            ))
         })
     }
 }
@@ -72,16 +83,17 @@ impl Inputs {
         let mut files = Vec::new();
         for path in &self.files {
             let name = path.display().to_string();
-            let text = if name == "-" {
-                std::io::read_to_string(std::io::stdin())
-            } else {
-                std::fs::read_to_string(path)
+            let mut bytes = Vec::new();
+            let read = match name.as_str() {
+                "-" => std::io::stdin().lock().read_to_end(&mut bytes),
+                _ => File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)),
             };
-            let text = text.map_err(|e| {
+            read.map_err(|e| {
                 Failure::configuration(format!("{name}: cannot be read: {e}"))
                     .hint("check the path given with -f")
                     .caused_by(&e)
             })?;
+            let text = String::from_utf8(bytes).map_err(|e| not_utf8(&name, e.as_bytes(), e.utf8_error()))?;
             files.push((name, text));
         }
         manifest::read(&files)
@@ -98,6 +110,49 @@ impl Inputs {
         let base = self.files.first().and_then(|f| f.parent()).map(PathBuf::from).unwrap_or_default();
         Ok((Arc::new(Secrets::new(manifest, directories, base)), migrations))
     }
+}
+
+/// A manifest in another encoding: where it shows, and what it seems to be. The line itself may hold a password.
+fn not_utf8(name: &str, bytes: &[u8], error: Utf8Error) -> Failure {
+    let at = error.valid_up_to();
+    let byte = bytes.get(at).copied().unwrap_or_default();
+    let (what, encoding) = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("it is written in UTF-16, not in UTF-8".to_owned(), "UTF-16"),
+        _ => (
+            format!("it is not written in UTF-8 (byte 0x{byte:02X}); it seems to be Windows-1252"),
+            "WINDOWS-1252",
+        ),
+    };
+    let line = bytes.iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+    Failure::configuration(what)
+        .hint(format!("save it as UTF-8, or convert it: iconv -f {encoding} -t UTF-8 {name} > utf8.yaml"))
+        .at(format!("{name}:{line}"))
+}
+
+/// What a run is asked for beyond what the manifest says.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// How far to go, in place of `spec.stage`.
+    pub stage: Option<Stage>,
+    /// Which mailboxes are carried.
+    pub only: Only,
+}
+
+impl From<Option<Stage>> for Wanted {
+    fn from(stage: Option<Stage>) -> Self {
+        Self { stage, only: Only::default() }
+    }
+}
+
+/// A run that came to its end for now.
+#[derive(Debug)]
+pub struct Ran {
+    /// The migration with its status.
+    pub migration: MailMigration,
+    /// How it ended.
+    pub ending: Ending,
+    /// What it brought.
+    pub brought: Brought,
 }
 
 /// Puts together what the tasks of one migration need.
@@ -163,13 +218,14 @@ pub fn bound_concurrency(migration: &mut MailMigration, per_host: u32) {
 /// Those of the state directory. A run that a signal ends is stopped with [`Class::Interrupted`].
 pub async fn run_migration(
     mut migration: MailMigration,
-    wanted: Option<Stage>,
+    wanted: impl Into<Wanted>,
     secrets: &Arc<Secrets>,
     state: &StateDir,
     reach: &Reach,
     display: Arc<dyn Display>,
-) -> Result<(MailMigration, Ending)> {
-    if let Some(stage) = wanted {
+) -> Result<Ran> {
+    let wanted = wanted.into();
+    if let Some(stage) = wanted.stage {
         migration.spec.stage = stage;
     }
     let per_host = migration.spec.policy.limits.per_host_connections;
@@ -179,17 +235,18 @@ pub async fn run_migration(
     tools.guard.check().await?;
     let kept = state.migration(&migration)?;
     migration.status = Some(kept.load()?.status);
-    let mut platform = LocalPlatform::begin(tools, kept, display).await?;
-    match drive(&mut platform, &mut migration, &Stop::listen()).await {
-        Ok(ending) => Ok((migration, ending)),
+    let mut platform = LocalPlatform::begin(tools, kept, display, &wanted.only).await?;
+    let ending = match drive(&mut platform, &mut migration, &Stop::listen()).await {
+        Ok(ending) => ending,
         Err(failure) if failure.class == Class::Interrupted => {
             if let Err(untold) = platform.tell_stopped(&mut migration).await {
                 tracing::warn!(failure = %untold.sentence(), "the end of the run cannot be written down");
             }
-            Ok((migration, Ending::Stopped(failure)))
+            Ending::Stopped(failure)
         }
-        Err(failure) => Err(failure),
-    }
+        Err(failure) => return Err(failure),
+    };
+    Ok(Ran { migration, ending, brought: platform.brought() })
 }
 
 /// Goes through the loop until there is nothing to do and nothing to wait for.

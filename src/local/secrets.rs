@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::files::can_be_read_by_others;
 use super::grants::{self, Granted, TokenAccess};
 use super::ledgers::Database;
 use crate::api::MailMigration;
@@ -57,6 +58,17 @@ impl Secrets {
             }
             Source::Mounted { .. } => Ok(()),
         }
+    }
+
+    /// The files with values of Secrets that others than their owner can read.
+    pub fn exposed(&self) -> Vec<PathBuf> {
+        let Source::Manifest { manifest, directories, base } = &self.0 else { return Vec::new() };
+        let (read, referred) = manifest.secret_files();
+        let documents = read.into_iter().map(PathBuf::from);
+        let referred = referred.into_iter().map(|path| base.join(path));
+        let keys = directories.values();
+        let keys = keys.flat_map(|directory| keys_of(directory).into_iter().map(|key| directory.join(key)));
+        documents.chain(referred).chain(keys).filter(|path| can_be_read_by_others(path)).collect()
     }
 
     /// The file and line of a field of a migration, where it was read from a file.

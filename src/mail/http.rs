@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, header};
+use reqwest::{Client, NoProxy, Response, header};
 use url::{Host, Url};
 
 use crate::mail::network::Network;
@@ -113,14 +113,44 @@ impl From<Failure> for NoAnswer {
 struct Vetted {
     host: String,
     addresses: Vec<IpAddr>,
+    /// The host of the proxy, which an installation names and nobody vets.
+    proxy: Option<String>,
 }
 
 impl Resolve for Vetted {
     fn resolve(&self, name: Name) -> Resolving {
+        if self.proxy.as_deref().is_some_and(|proxy| name.as_str().eq_ignore_ascii_case(proxy)) {
+            return Box::pin(async move {
+                let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+                Ok(Box::new(found.into_iter()) as Addrs)
+            });
+        }
         let known = name.as_str().eq_ignore_ascii_case(&self.host);
         let addresses = if known { self.addresses.clone() } else { Vec::new() };
         let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
         Box::pin(async move { Ok(addresses) })
+    }
+}
+
+/// A proxy by which an installation lets HTTPS go out: tokens, and what domains publish. Mail never goes through it.
+#[derive(Debug, Clone)]
+pub(crate) struct Proxy {
+    address: Url,
+    direct: Option<NoProxy>,
+}
+
+impl Proxy {
+    /// A proxy at `address`, but for what `direct` lists as `NO_PROXY` does.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] when the address is no URL.
+    pub(crate) fn new(address: &str, direct: &str) -> Result<Self> {
+        let address = Url::parse(address).map_err(|e| {
+            Failure::configuration("HTTPS_PROXY is no URL")
+                .hint("as in http://proxy.example:3128")
+                .caused_by(&e)
+        })?;
+        Ok(Self { address, direct: NoProxy::from_string(direct) })
     }
 }
 
@@ -203,15 +233,26 @@ async fn send(network: &Network, trust: &Trust, url: &Url, method: &Method) -> R
         None => return Err(Failure::protocol("names no host")),
     };
     // An address in the URL is not looked up, so it is vetted here.
-    let addresses = network.resolve(&host).await?;
+    let proxy = network.proxy();
+    let addresses = match network.resolve(&host).await {
+        // Behind a proxy names of the outside are often not known; those of the inside are refused all the same.
+        Err(failure) if proxy.is_some() && failure.class == Class::Unreachable => Vec::new(),
+        found => found?,
+    };
     let _slot = network.slot(&host).await?;
     let mut tls = rustls::ClientConfig::clone(trust.config());
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let client = Client::builder()
+    let mut client = Client::builder().no_proxy();
+    if let Some(proxy) = proxy {
+        let through = reqwest::Proxy::https(proxy.address.clone())
+            .map_err(|e| Failure::internal("the proxy cannot be used").caused_by(&e))?;
+        client = client.proxy(through.no_proxy(proxy.direct.clone()));
+    }
+    let proxy = proxy.and_then(|proxy| proxy.address.host_str().map(str::to_owned));
+    let client = client
         .tls_backend_preconfigured(tls)
-        .dns_resolver(Vetted { host, addresses })
+        .dns_resolver(Vetted { host, addresses, proxy })
         .redirect(Policy::none())
-        .no_proxy()
         .timeout(TIMEOUT)
         .user_agent(concat!("mailferry/", env!("CARGO_PKG_VERSION")))
         .build()
@@ -286,4 +327,37 @@ fn find_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rust
     let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     let wrapped = wrapped.map(|inner| inner as &(dyn std::error::Error + 'static));
     find_tls(wrapped.or_else(|| error.source())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn https_goes_by_the_proxy_that_an_installation_names_and_never_to_an_address_inside() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let network = Network::new(Some(silent.local_addr().unwrap()), Vec::new(), 8).unwrap();
+        // A name server that knows nothing of the outside, as behind a proxy.
+        let network = network.in_a_hurry(Duration::from_millis(50));
+        let network = network.through(Some(Proxy::new(&address, "direct.test").unwrap()));
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 512];
+            let length = stream.read(&mut head).await.unwrap();
+            stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&head[..length]).into_owned()
+        });
+        let trust = Trust::with_authorities(&[]).unwrap();
+        let ask = async |url: &str| fetch(&network, &trust, &Url::parse(url).unwrap()).await.is_err();
+        assert!(ask("https://127.0.0.1/").await, "inside");
+        assert!(ask("https://direct.test/").await, "it has no address");
+        assert!(!asked.is_finished(), "neither was asked of the proxy");
+        assert!(ask("https://published.test/").await);
+        assert!(asked.await.unwrap().starts_with("CONNECT published.test:443 "));
+    }
 }

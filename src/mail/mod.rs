@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
+use crate::model::identity::Digest;
 use crate::model::label::LabelTally;
 use crate::model::message::{Arrival, Flags, InternalDate, Locator};
 
@@ -145,7 +146,7 @@ pub struct Changes {
 }
 
 /// One step of a message's way. For each message: `Begin`, any number of `Chunk`s, then `End`; or `Missing` alone. `Held` may
-/// come before either.
+/// come before either, `Again` behind the end.
 #[derive(Debug)]
 pub enum BodyEvent {
     /// A message is coming and is held back until it is known whether it can be passed on. If the session ends now, it ended
@@ -167,6 +168,14 @@ pub enum BodyEvent {
     End {
         /// The arrival date, when the protocol tells it only with the body.
         date: Option<InternalDate>,
+    },
+    /// Something came once more under the name of a message that has passed. If it is not the same, nobody knows which of the
+    /// two the message is.
+    Again {
+        /// The caller's number for the message.
+        key: u64,
+        /// The exact digest of what came.
+        exact: Digest,
     },
     /// The message is no longer there, or cannot be read; nothing of it was or will be passed.
     Missing {
@@ -213,6 +222,12 @@ pub trait Source: Send {
     /// How some folders stand, all in one turn, as far as the server says it. Nothing is known of flags that can be kept.
     async fn states(&mut self, _folders: &[&Folder]) -> Result<HashMap<FolderPath, FolderState>> {
         Ok(HashMap::new())
+    }
+
+    /// Looks for folders that no list showed by their names; of each, in their order, what it is or why it cannot be opened. Comes
+    /// back with nothing where folders have no names.
+    async fn find_unlisted(&mut self, _paths: &[FolderPath]) -> Result<Vec<Result<Folder>>> {
+        Ok(Vec::new())
     }
 
     /// Opens a folder for reading only.

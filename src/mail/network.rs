@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::deflate::Deflate;
 use super::host::{Host, Waiting};
+use super::http::Proxy;
 use super::tls::Trust;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::TlsFacts;
@@ -66,6 +67,9 @@ pub struct Network {
     hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
     /// Set where nobody waits long for the name server.
     hurry: Option<Arc<Hurry>>,
+    proxy: Option<Proxy>,
+    /// Networks that the migration lists and whoever installed the operator does not allow; `None` where nobody bounds it.
+    barred: Option<Vec<IpNet>>,
 }
 
 impl Network {
@@ -97,7 +101,33 @@ impl Network {
             .build()
             .map_err(|e| Failure::configuration("the name service cannot be set up").caused_by(&e))?;
         let (name_server, per_host) = (given, per_host.max(1));
-        Ok(Self { resolver, name_server, allowed, per_host, hosts: Arc::default(), hurry: None })
+        Ok(Self {
+            resolver,
+            name_server,
+            allowed,
+            per_host,
+            hosts: Arc::default(),
+            hurry: None,
+            proxy: None,
+            barred: None,
+        })
+    }
+
+    /// The same network where an installation bounds what a migration may list, and bars these networks of its list.
+    #[must_use]
+    pub fn bounded(self, barred: Vec<IpNet>) -> Self {
+        Self { barred: Some(barred), ..self }
+    }
+
+    /// The same network where HTTPS goes out by a proxy.
+    #[must_use]
+    pub(crate) fn through(self, proxy: Option<Proxy>) -> Self {
+        Self { proxy, ..self }
+    }
+
+    /// The proxy by which HTTPS goes out, if there is one.
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
     }
 
     /// The name server that was given; `None` where the system's are asked.
@@ -115,6 +145,8 @@ impl Network {
             allowed: self.allowed.clone(),
             per_host: self.per_host,
             hosts: Arc::clone(&self.hosts),
+            proxy: self.proxy.clone(),
+            barred: self.barred.clone(),
             hurry: Some(Arc::new(Hurry { patience, had_none: AtomicBool::new(false) })),
         }
     }
@@ -152,7 +184,7 @@ impl Network {
         let allowed: Vec<IpAddr> = found.iter().copied().filter(|address| self.allows(*address)).collect();
         if allowed.is_empty() {
             let shown = found.first().map_or_else(String::new, ToString::to_string);
-            return Err(not_allowed(host, &shown));
+            return Err(self.not_allowed(host, &shown));
         }
         Ok(allowed)
     }
@@ -162,7 +194,30 @@ impl Network {
     /// # Errors
     /// [`Class::Refused`] with the remedy.
     pub fn vet(&self, host: &str, address: IpAddr) -> Result<()> {
-        if self.allows(address) { Ok(()) } else { Err(not_allowed(host, &address.to_string())) }
+        if self.allows(address) { Ok(()) } else { Err(self.not_allowed(host, &address.to_string())) }
+    }
+
+    /// Which of two lists lacks the network of an address, and whose list that is.
+    fn not_allowed(&self, host: &str, address: &str) -> Failure {
+        let host = printable(host);
+        let what = format!("{host} is at {address}, a loopback, private or link-local address");
+        let is_barred = |barred: &Vec<IpNet>| {
+            address
+                .parse::<IpAddr>()
+                .is_ok_and(|address| barred.iter().any(|network| network.contains(&address)))
+        };
+        let hint = match &self.barred {
+            None => "if that is right, list its network in spec.policy.allowedNetworks",
+            Some(barred) if is_barred(barred) => {
+                "spec.policy.allowedNetworks lists its network, and the installation does not allow it: whoever installed the \
+                 operator lists it in discovery.allowedNetworks"
+            }
+            Some(_) => {
+                "if that is right, list its network in spec.policy.allowedNetworks; the installation must allow it too \
+                 (discovery.allowedNetworks)"
+            }
+        };
+        Failure::new(Class::Refused, what).hint(hint)
     }
 
     /// Whether the policy lets us connect to an address: public ones always, others when their network is listed.
@@ -316,12 +371,6 @@ impl Network {
 /// A name with the final dot that keeps a search list from turning a missing name into somebody else's.
 fn rooted(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.'))
-}
-
-fn not_allowed(host: &str, address: &str) -> Failure {
-    let host = printable(host);
-    Failure::new(Class::Refused, format!("{host} is at {address}, a loopback, private or link-local address"))
-        .hint("if that is right, list its network in spec.policy.allowedNetworks")
 }
 
 fn explain_lookup(host: &str, error: &NetError) -> Failure {
@@ -585,6 +634,18 @@ mod tests {
         let failure = strict.resolve("127.0.0.1").await.unwrap_err();
         assert_eq!(failure.class, Class::Refused);
         assert!(failure.hint.unwrap().contains("allowedNetworks"));
+        // Of two lists the one that lacks it is named, and whose that is.
+        let bounded = network(&[]).bounded(vec!["127.0.0.0/8".parse().unwrap()]);
+        for (host, words) in [
+            ("127.0.0.1", "whoever installed the operator lists it in discovery.allowedNetworks"),
+            (
+                "10.0.0.1",
+                "list its network in spec.policy.allowedNetworks; the installation must allow it too",
+            ),
+        ] {
+            let hint = bounded.resolve(host).await.unwrap_err().hint.unwrap();
+            assert!(hint.contains(words), "{hint}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

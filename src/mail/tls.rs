@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use rustls::{
     CertificateError as E, ClientConfig, ConfigBuilder, HandshakeKind, ProtocolVersion, RootCertStore,
     WantsVerifier,
@@ -21,9 +21,13 @@ use crate::model::text::printable;
 /// The most names of a certificate that are kept.
 const NAMES_MAX: usize = 20;
 
-/// The authorities that a server's certificate may come from.
+/// The authorities that a server's certificate may come from, and where the manifest says so.
 #[derive(Debug, Clone)]
-pub struct Trust(Arc<Authorities>);
+pub struct Trust {
+    authorities: Arc<Authorities>,
+    /// The fields of the server's host and of its authority, for those who must correct them.
+    fields: Option<Arc<[String; 2]>>,
+}
 
 #[derive(Debug)]
 struct Authorities {
@@ -77,12 +81,21 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|e| Failure::internal("TLS cannot be set up").caused_by(&e))?;
-        Ok(Self(Arc::new(Authorities { builder, added, config: OnceLock::new() })))
+        Ok(Self {
+            authorities: Arc::new(Authorities { builder, added, config: OnceLock::new() }),
+            fields: None,
+        })
+    }
+
+    /// The same for a server whose host and authority stand in these fields of the manifest.
+    #[must_use]
+    pub fn for_server(self, host: String, authority: String) -> Self {
+        Self { fields: Some(Arc::new([host, authority])), ..self }
     }
 
     /// The rustls configuration, for clients that bring their own transport.
     pub fn config(&self) -> &Arc<ClientConfig> {
-        let Authorities { builder, added, config } = &*self.0;
+        let Authorities { builder, added, config } = &*self.authorities;
         config.get_or_init(|| {
             let mut roots = system_roots().clone();
             roots.extend(added.roots.iter().cloned());
@@ -102,7 +115,7 @@ impl Trust {
         let stream = TlsConnector::from(Arc::clone(self.config()))
             .connect(name, stream)
             .await
-            .map_err(|error| explain_handshake(&error))?;
+            .map_err(|error| explain_handshake(&error, self.fields.as_deref()))?;
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
         tracing::debug!(host = %printable(host), resumed, "TLS is up");
         let facts = read_facts(&stream);
@@ -125,7 +138,7 @@ fn system_roots() -> &'static RootCertStore {
     })
 }
 
-fn explain_handshake(error: &std::io::Error) -> Failure {
+fn explain_handshake(error: &std::io::Error, fields: Option<&[String; 2]>) -> Failure {
     let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) else {
         return Failure::new(Class::Unreachable, "the connection broke during the TLS handshake")
             .caused_by(error);
@@ -138,30 +151,52 @@ fn explain_handshake(error: &std::io::Error) -> Failure {
         .hint("no password was sent; the server must speak TLS 1.2 or newer on this port")
         .caused_by(error);
     };
+    let host = fields.map_or("its host", |[host, _]| host.as_str());
+    let authority = fields.map_or("caRef", |[_, authority]| authority.as_str());
     let (why, hint) = match reason {
-        E::Expired | E::ExpiredContext { .. } => ("it has expired".to_owned(), "have it renewed"),
-        E::NotValidYet | E::NotValidYetContext { .. } => {
-            ("it is not valid yet".to_owned(), "check the clocks of both machines")
+        E::Expired => ("it has expired".to_owned(), RENEW.to_owned()),
+        E::ExpiredContext { time, not_after } => {
+            let until = moment(*not_after);
+            (format!("it has expired, at {until}; {}", clock_says(*time)), RENEW.to_owned())
+        }
+        E::NotValidYet => ("it is not valid yet".to_owned(), CLOCK.to_owned()),
+        E::NotValidYetContext { time, not_before } => {
+            let from = moment(*not_before);
+            (format!("it is not valid yet, but from {from} on; {}", clock_says(*time)), CLOCK.to_owned())
         }
         E::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> =
                 presented.iter().take(5).map(|n| format!("\"{}\"", certificate_name(n))).collect();
             (
                 format!("it is for {}, not \"{}\"", names.join(", "), expected.to_str()),
-                "if the server is right, set the host in spec.domains[].servers to a name that is on the certificate",
+                format!("if the server is right, set {host} to a name that is on the certificate"),
             )
         }
         // The second is what an authority looks like that has the name of a known one and another key.
         E::UnknownIssuer | E::BadSignature => (
             "its authority is not known here".to_owned(),
-            "if the authority is the customer's own, give its certificate in caRef or --ca",
+            format!("if the authority is a private one, give its certificate in {authority} or --ca"),
         ),
-        E::Revoked => ("it was revoked".to_owned(), "have it replaced"),
-        other => (printable(&format!("{other:?}")), "have it replaced"),
+        E::Revoked => ("it was revoked".to_owned(), "have it replaced".to_owned()),
+        other => (printable(&format!("{other:?}")), "have it replaced".to_owned()),
     };
     Failure::new(Class::Tls, format!("refused the certificate: {why}"))
         .hint(format!("no password was sent; {hint}"))
         .caused_by(error)
+}
+
+/// What to do about a certificate that has expired.
+const RENEW: &str = "have it renewed; if this machine's clock is wrong, set it";
+/// What to do about a certificate whose time has not come.
+const CLOCK: &str = "if this machine's clock is wrong, set it, else have the certificate replaced";
+
+fn moment(at: UnixTime) -> String {
+    let at = i64::try_from(at.as_secs()).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    at.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+fn clock_says(now: UnixTime) -> String {
+    format!("this machine's clock says {}", moment(now))
 }
 
 /// rustls presents names as `DnsName("mail.example")`.

@@ -28,12 +28,22 @@ pub enum Kind {
     Waiting,
     /// The destination holds a message that was carried once more than the source.
     Extra,
+    /// A message that arrived is not in its folder, and may lie in one that could not be looked into.
+    Unchecked,
 }
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 7] =
-        [Self::Missing, Self::Altered, Self::Flags, Self::Date, Self::Folder, Self::Waiting, Self::Extra];
+    pub const ALL: [Self; 8] = [
+        Self::Missing,
+        Self::Altered,
+        Self::Flags,
+        Self::Date,
+        Self::Folder,
+        Self::Waiting,
+        Self::Extra,
+        Self::Unchecked,
+    ];
 }
 
 impl fmt::Display for Kind {
@@ -120,6 +130,9 @@ impl Difference {
             Kind::Folder => format!("{place} was moved at the destination, to \"{found}\""),
             Kind::Waiting => format!("{place} has not been carried yet"),
             Kind::Extra => format!("{place} is at the destination once more than at the source"),
+            Kind::Unchecked => {
+                format!("{place} is not in its folder, and may be in one that could not be looked into")
+            }
         }
     }
 }

@@ -547,6 +547,18 @@ impl Failure {
         self.spoils() <= Spoils::Folder
     }
 
+    /// Whether the server asks to come again later, which may be about what was asked alone. What a day or our own limit leaves is
+    /// about the whole account.
+    pub fn asks_to_come_later(&self) -> bool {
+        match self.code {
+            Some(FailureCode::DaySpent | FailureCode::LimitSpent) => false,
+            Some(FailureCode::TryLater | FailureCode::Locked | FailureCode::TooManySessions) => {
+                self.spoils() == Spoils::Session
+            }
+            _ => self.class == Class::Throttled,
+        }
+    }
+
     /// Names the place around the places named so far. A folder's name comes from a peer, so places are made printable.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {

@@ -196,6 +196,8 @@ codes! {
     AddressAllowList: Warning, Nothing, "Have the address that the migration comes from listed.";
     /// Several mailboxes arrive in one.
     AddressesMerged: Warning, Nothing, "Make sure that it is wanted; folders of the same name are joined.";
+    /// Another MailMigration of the namespace carries some of the same mailboxes to the same place.
+    CarriedByAnother: Warning, Nothing, "Take the mailboxes out of one of the two: what one sends, the other recognises, but while both send a message may arrive twice.";
     /// There is data beside mail, which is not carried.
     OtherDataNotCarried: Warning, Nothing, "Export it by other means, and say so in the order.";
     /// There are archive mailboxes or public folders, which the protocols do not show.

@@ -55,6 +55,10 @@ pub struct Verification {
     /// Messages of the source that could not be carried and are not at the destination; they are not among the checked ones.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: u64,
+    /// Messages that were carried and that nobody could look for, since a folder could not be opened at either side; they are not
+    /// among the checked ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unchecked: u64,
     /// Messages at the destination that were carried and are there once more than at the source.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub extra: u64,
@@ -76,6 +80,7 @@ impl Verification {
             waiting: 0,
             moved: 0,
             failed: 0,
+            unchecked: 0,
             extra: 0,
         }
     }

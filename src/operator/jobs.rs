@@ -12,14 +12,16 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::settings::Settings;
+use super::watched::WORKER;
 use crate::api::MailMigration;
 use crate::api::domain::{DomainSpec, Mailboxes};
 use crate::api::ledger::LedgerSpec;
 use crate::api::names::{LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY};
 use crate::api::reference::CaKind;
 use crate::cluster::objects::{
-    ANNOTATION_SETTINGS, CONFIG_MAPS_DIR, Kind, LABEL_COMPONENT, LABEL_DOMAIN_DIGEST, LABEL_INPUTS,
-    LABEL_NUMBER, LABEL_TASK, LEDGER_DIR, SECRETS_DIR, WORK_DIR, WORK_KEY, digest, ledger_claim,
+    ANNOTATION_CONNECTIONS, ANNOTATION_SETTINGS, CONFIG_MAPS_DIR, Kind, LABEL_COMPONENT, LABEL_DOMAIN_DIGEST,
+    LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK, LEDGER_DIR, SECRETS_DIR, WORK_DIR, WORK_KEY, digest,
+    ledger_claim,
 };
 use crate::cluster::pack::pack;
 use crate::cluster::work::Work;
@@ -52,6 +54,8 @@ pub struct Order<'a> {
     pub slices: usize,
     /// Pods at a time.
     pub parallelism: u32,
+    /// Connections to one host that all its pods together may hold.
+    pub connections: u32,
     /// Names of the ConfigMaps that its workers write.
     pub results: BTreeSet<String>,
     /// Names of the `MailboxMigrations` whose status its workers write.
@@ -74,6 +78,13 @@ impl Order<'_> {
             label(LABEL_NUMBER, &self.number.to_string()),
             label(LABEL_DOMAIN_DIGEST, &digest(&[&self.domain().name])),
         ])
+    }
+
+    /// Those of the installation and our own, which count before them.
+    fn pod_labels(&self, settings: &Settings) -> BTreeMap<String, String> {
+        let mut labels = settings.worker_pod.labels.clone();
+        labels.extend(self.labels());
+        labels
     }
 
     fn meta(&self, owner: OwnerReference) -> ObjectMeta {
@@ -127,11 +138,17 @@ impl Order<'_> {
             "podFailurePolicy": {"rules": failure_rules()},
             // A pod that is being ended still holds its mailboxes; its successor waits.
             "podReplacementPolicy": "Failed",
-            "template": {"metadata": {"labels": self.labels()}, "spec": self.pod(settings)},
+            "template": {
+                "metadata": {"labels": self.pod_labels(settings), "annotations": settings.worker_pod.annotations},
+                "spec": self.pod(settings),
+            },
         });
         let spec = serde_json::from_value(spec)
             .map_err(|e| Failure::internal("the template of a Job is none").caused_by(&e))?;
-        let annotations = BTreeMap::from([(ANNOTATION_SETTINGS.to_owned(), settings.of_pods())]);
+        let annotations = BTreeMap::from([
+            (ANNOTATION_SETTINGS.to_owned(), settings.of_pods()),
+            (ANNOTATION_CONNECTIONS.to_owned(), self.connections.to_string()),
+        ]);
         let metadata = ObjectMeta { annotations: Some(annotations), ..self.meta(owner) };
         Ok(Job { metadata, spec: Some(spec), status: None })
     }
@@ -177,27 +194,41 @@ impl Order<'_> {
                     LABEL_COMPONENT: "worker", LABEL_MIGRATION: self.migration.name_any()}},
             }]}});
         }
+        let pod = &settings.worker_pod;
+        let mut env = vec![
+            json!({"name": "MAILFERRY_LOG_FORMAT", "value": "json"}),
+            json!({"name": "MAILFERRY_LOG", "value": *settings.log_filter.borrow()}),
+        ];
+        if !pod.proxy.https.is_empty() {
+            env.push(json!({"name": "HTTPS_PROXY", "value": pod.proxy.https}));
+            env.push(json!({"name": "NO_PROXY", "value": pod.proxy.no_proxy}));
+        }
+        let mut security = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+        if pod.fixed_ids {
+            for (field, value) in [("runAsUser", USER), ("runAsGroup", USER), ("fsGroup", USER)] {
+                security[field] = json!(value);
+            }
+            security["fsGroupChangePolicy"] = json!("OnRootMismatch");
+        }
+        let priority = Some(&pod.priority_class_name).filter(|name| !name.is_empty());
         json!({
+            "imagePullSecrets": pod.image_pull_secrets,
+            "nodeSelector": pod.node_selector,
+            "tolerations": pod.tolerations,
+            "priorityClassName": priority,
             "serviceAccountName": self.name,
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "affinity": affinity,
-            "securityContext": {
-                "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": security,
             "containers": [{
-                "name": "worker",
+                "name": WORKER,
                 "image": settings.image,
                 "imagePullPolicy": settings.image_pull_policy,
                 "args": [self.kind.as_str()],
-                "env": [
-                    {"name": "MAILFERRY_LOG_FORMAT", "value": "json"},
-                    {"name": "MAILFERRY_LOG", "value": *settings.log_filter.borrow()},
-                ],
+                "env": env,
                 "resources": settings.worker_resources,
                 "securityContext": {
                     "allowPrivilegeEscalation": false,
@@ -274,7 +305,7 @@ fn failure_rules() -> Vec<Value> {
         let rows = Class::table().iter().filter(|row| row.job == policy);
         rows.filter_map(|row| row.exit).collect()
     };
-    let rule = |action: &str, codes: Vec<u8>| json!({"action": action, "onExitCodes": {"containerName": "worker", "operator": "In", "values": codes}});
+    let rule = |action: &str, codes: Vec<u8>| json!({"action": action, "onExitCodes": {"containerName": WORKER, "operator": "In", "values": codes}});
     vec![
         // Eviction, preemption, a drained node: nobody's failure.
         json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}),
@@ -335,4 +366,90 @@ pub fn ledger_volume(migration: &MailMigration) -> Result<Option<PersistentVolum
     serde_json::from_value(claim)
         .map(Some)
         .map_err(|e| Failure::internal("the template of a volume claim is none").caused_by(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::work::Task;
+    use crate::operator::settings::{Proxy, WorkerPod};
+
+    fn job(settings: &Settings) -> Job {
+        let spec = json!({
+            "destination": {"imap": {"host": "imap.new.test", "credentialsRef": {"name": "new"}}},
+            "domains": [{"name": "a.test", "credentialsRef": {"name": "a"}}],
+        });
+        let migration = MailMigration::new("m", serde_json::from_value(spec).unwrap());
+        let work = Work {
+            job: "j".to_owned(),
+            migration: migration.clone(),
+            domain: 0,
+            resolver: None,
+            barred_networks: Vec::new(),
+            per_host_connections: 4,
+            task: Task::Sync { pass: 1, slices: Vec::new() },
+        };
+        let order = Order {
+            migration: &migration,
+            name: "j".to_owned(),
+            kind: Kind::Sync,
+            inputs: "i",
+            number: 1,
+            work: &work,
+            slices: 3,
+            parallelism: 2,
+            connections: 8,
+            results: BTreeSet::new(),
+            mailboxes: BTreeSet::new(),
+        };
+        order.job(settings, OwnerReference::default()).unwrap()
+    }
+
+    #[test]
+    fn a_workers_pod_is_as_the_installation_says_and_its_own_labels_count() {
+        let settings = Settings {
+            worker_pod: WorkerPod {
+                image_pull_secrets: serde_json::from_value(json!([{"name": "registry"}])).unwrap(),
+                node_selector: [("pool".to_owned(), "mail".to_owned())].into(),
+                tolerations: serde_json::from_value(json!([{"operator": "Exists"}])).unwrap(),
+                priority_class_name: "low".to_owned(),
+                labels: ["team", LABEL_MIGRATION].map(|label| (label.to_owned(), "x".to_owned())).into(),
+                annotations: [("note".to_owned(), "1".to_owned())].into(),
+                proxy: Proxy { https: "http://proxy.test:3128".to_owned(), no_proxy: ".test".to_owned() },
+                fixed_ids: false,
+            },
+            ..Settings::default()
+        };
+        let job = serde_json::to_value(job(&settings)).unwrap();
+        assert_eq!(job["metadata"]["annotations"][ANNOTATION_CONNECTIONS], "8");
+        let template = &job["spec"]["template"];
+        let labels = &template["metadata"]["labels"];
+        assert_eq!((&labels["team"], &labels[LABEL_MIGRATION]), (&json!("x"), &json!("m")));
+        assert_eq!(template["metadata"]["annotations"]["note"], "1");
+        let spec = &template["spec"];
+        assert_eq!(spec["imagePullSecrets"], json!([{"name": "registry"}]));
+        assert_eq!(spec["nodeSelector"], json!({"pool": "mail"}));
+        assert_eq!(
+            (&spec["tolerations"][0]["operator"], &spec["priorityClassName"]),
+            (&json!("Exists"), &json!("low"))
+        );
+        let security = &spec["securityContext"];
+        assert_eq!(*security, json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
+        let env = spec["containers"][0]["env"].to_string();
+        assert!(env.contains(r#"{"name":"HTTPS_PROXY","value":"http://proxy.test:3128"}"#), "{env}");
+        let settings_say = &job["metadata"]["annotations"][ANNOTATION_SETTINGS];
+        assert_ne!(
+            *settings_say,
+            Settings::default().of_pods(),
+            "such pods may start where others could not"
+        );
+    }
+
+    #[test]
+    fn without_settings_a_workers_pod_is_what_it_was() {
+        let job = serde_json::to_value(job(&Settings::default())).unwrap();
+        let spec = &job["spec"]["template"]["spec"];
+        assert_eq!(spec["securityContext"]["runAsUser"], USER);
+        assert!(spec["priorityClassName"].is_null() && !spec.to_string().contains("HTTPS_PROXY"), "{spec}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Our Jobs as their labels and pods tell of them: what each is for, whether it goes on, and how a worker that cannot
 //! speak any more came to its end. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,8 +11,10 @@ use kube::ResourceExt;
 
 use super::launch::is_suspended;
 use super::settings::Settings;
+use super::stores::job_of;
 use crate::cluster::objects::{
-    ANNOTATION_SETTINGS, Kind, LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK,
+    ANNOTATION_CONNECTIONS, ANNOTATION_SETTINGS, Kind, LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER,
+    LABEL_TASK,
 };
 use crate::model::address::Address;
 use crate::model::failure::{Class, Failure};
@@ -23,6 +25,9 @@ const SIGKILLED: i32 = 137;
 /// What runc and containerd say when they are to start what was killed meanwhile.
 const KILLED_EARLY: [&str; 2] =
     ["cannot start a stopped process", "cannot start an already running container"];
+
+/// The mailboxes of a work list, by their address at the source, each with a digest of where and by what name it is carried.
+pub type Carried = Arc<HashMap<Address, u64>>;
 
 /// A Job of ours.
 #[derive(Clone)]
@@ -38,7 +43,7 @@ pub struct KnownJob {
     /// Digest of its domain's name.
     pub domain: String,
     /// The mailboxes that a sync Job carries.
-    pub mailboxes: Arc<BTreeSet<Address>>,
+    pub mailboxes: Carried,
 }
 
 /// How a Job stands.
@@ -73,6 +78,11 @@ impl KnownJob {
             mailboxes: Arc::default(),
             job,
         })
+    }
+
+    /// The connections to one host that its pods together may hold; `None` when that is not said, as by an older version.
+    pub fn connections(&self) -> Option<u32> {
+        self.job.annotations().get(ANNOTATION_CONNECTIONS)?.parse().ok()
     }
 
     /// How it stands.
@@ -128,7 +138,7 @@ impl KnownJob {
     /// Why its workers ended without having said so, as far as their pods tell.
     pub fn last_words<'a>(&self, pods: impl Iterator<Item = &'a Pod>) -> Failure {
         let name = self.job.name_any();
-        let ours = pods.filter(|pod| pod.labels().get("batch.kubernetes.io/job-name") == Some(&name));
+        let ours = pods.filter(|pod| job_of(pod) == self.job.metadata.uid.as_deref());
         let ends = ours.filter_map(|pod| {
             pod.status.as_ref()?.container_statuses.as_ref()?.first().and_then(last_end).cloned()
         });
@@ -232,7 +242,7 @@ mod tests {
     use super::*;
 
     fn known(extra: &serde_json::Value) -> KnownJob {
-        let mut job = json!({"metadata": {"name": "j", "labels": {LABEL_TASK: "sync", LABEL_INPUTS: "i", LABEL_NUMBER: "3",
+        let mut job = json!({"metadata": {"name": "j", "uid": "u", "labels": {LABEL_TASK: "sync", LABEL_INPUTS: "i", LABEL_NUMBER: "3",
             LABEL_DOMAIN_DIGEST: "d"}}, "spec": {"template": {}}});
         for (key, value) in extra.as_object().unwrap() {
             for (inner, value) in value.as_object().unwrap() {
@@ -279,7 +289,8 @@ mod tests {
     #[test]
     fn a_worker_that_cannot_speak_any_more_is_spoken_for() {
         let pod = |terminated: &serde_json::Value| -> Pod {
-            serde_json::from_value(json!({"metadata": {"labels": {"batch.kubernetes.io/job-name": "j"}},
+            serde_json::from_value(json!({"metadata": {"ownerReferences": [
+                {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true}]},
                 "status": {"containerStatuses": [{"name": "worker", "image": "", "imageID": "", "ready": false,
                     "restartCount": 0, "state": {"terminated": terminated}}]}}))
             .unwrap()

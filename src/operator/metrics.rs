@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::api::condition::{Conditions, Reason, Type};
 use crate::api::mailboxmigration::MailboxPhase;
 use crate::api::status::Phase;
 use crate::api::{MailMigrationStatus, MailboxMigrationStatus};
@@ -114,6 +116,30 @@ closed! {
     }
 }
 
+closed! {
+    /// What is waited for.
+    Wait {
+        /// A `MailMigration` for its round of the loop.
+        Turn: "turn",
+        /// A request to the API server for the share of its namespace.
+        Requests: "requests",
+        /// A `MailMigration` for a place for discovery.
+        Place: "place",
+        /// A `MailMigration` for connections to a host, which its other Jobs hold.
+        Connections: "connections",
+        /// A `MailMigration` for pods that cannot start.
+        Pods: "pods",
+        /// A `MailMigration` for an object that the cluster refuses.
+        Cluster: "cluster",
+        /// A `MailMigration` for the approval of its plan.
+        Approval: "approval",
+        /// A mailbox for its next attempt, after one that failed.
+        Retry: "retry",
+        /// A mailbox for the end of the pause that its server asked for.
+        Pause: "pause",
+    }
+}
+
 type Labels<const N: usize> = [(&'static str, String); N];
 /// A gauge for counts that are computed as `u64`.
 type Count = Gauge<u64, AtomicU64>;
@@ -124,6 +150,7 @@ pub struct Metrics {
     reconciles: Family<Labels<1>, Counter>,
     durations: Histogram,
     queue: Count,
+    waiting: Family<Labels<1>, Count>,
     jobs_created: Family<Labels<1>, Counter>,
     jobs_finished: Family<Labels<2>, Counter>,
     requests: Family<Labels<2>, Counter>,
@@ -143,6 +170,7 @@ impl Default for Metrics {
             reconciles: Family::default(),
             durations: Histogram::new(BUCKETS),
             queue: Count::default(),
+            waiting: Family::default(),
             jobs_created: Family::default(),
             jobs_finished: Family::default(),
             requests: Family::default(),
@@ -175,6 +203,9 @@ impl Metrics {
         let about = "How long a round of the loop takes";
         to.register_with_unit("reconcile_duration", about, Unit::Seconds, self.durations.clone());
         to.register("reconcile_queue_depth", "MailMigrations that wait for their round", self.queue.clone());
+        let about =
+            "What waits now, by what it waits for: MailMigrations, requests to the API server, or mailboxes";
+        to.register("waiting", about, self.waiting.clone());
         let about = "Requests to the API server as they ended, by verb and class of the status code; none is no answer";
         to.register("api_requests", about, self.requests.clone());
         to.register("jobs_created", "Jobs that were made, by what they are for", self.jobs_created.clone());
@@ -211,7 +242,16 @@ impl Metrics {
                 let _ = self.requests.get_or_create(&of_request(*verb, *answer));
             }
         }
+        for wait in Wait::ALL {
+            let _ = self.waiting.get_or_create(&of_wait(*wait));
+        }
         self.show(&Survey::default());
+    }
+
+    /// Counts something that waits, until the value is dropped.
+    pub fn waiting(self: &Arc<Self>, wait: Wait) -> Waiting {
+        self.waiting.get_or_create(&of_wait(wait)).inc();
+        Waiting { metrics: Arc::clone(self), wait }
     }
 
     /// Counts a round of the loop: `failed` says why it could not be finished.
@@ -220,13 +260,10 @@ impl Metrics {
         self.durations.observe(took.as_secs_f64());
     }
 
-    /// Counts a migration that begins or ends to wait for its round.
-    pub fn wait_for_turn(&self, waits: bool) {
-        if waits {
-            self.queue.inc();
-        } else {
-            self.queue.dec();
-        }
+    /// Counts a migration that waits for its round, until the value is dropped.
+    pub fn wait_for_turn(self: &Arc<Self>) -> Waiting {
+        self.queue.inc();
+        self.waiting(Wait::Turn)
     }
 
     /// Counts a Job that was made.
@@ -275,6 +312,10 @@ impl Metrics {
             let labels = [("code", code.to_string()), ("severity", code.severity().to_string())];
             self.findings.get_or_create(&labels).set(n);
         }
+        for wait in Wait::ALL.iter().filter(|wait| !matches!(wait, Wait::Turn | Wait::Requests)) {
+            let n = survey.waits.get(wait.label()).copied().unwrap_or(0);
+            self.waiting.get_or_create(&of_wait(*wait)).set(n);
+        }
         self.throttled.set(survey.throttled);
         self.bytes.set(survey.bytes);
     }
@@ -289,6 +330,43 @@ impl Metrics {
             .map_err(|e| Failure::internal("the metrics cannot be written").caused_by(&e))?;
         Ok(text)
     }
+}
+
+impl Wait {
+    /// What a migration waits for of which a condition has this reason.
+    fn of_reason(word: &str) -> Option<Self> {
+        let reason = Reason::ALL.iter().find(|reason| reason.as_str() == word)?;
+        match reason {
+            Reason::WaitsForPlace => Some(Self::Place),
+            Reason::ClusterRefuses => Some(Self::Cluster),
+            Reason::PlanNotApproved => Some(Self::Approval),
+            Reason::PodUnschedulable
+            | Reason::ImagePullFailed
+            | Reason::PodNotStarted
+            | Reason::PodRefused
+            | Reason::ForeignPodRuns => Some(Self::Pods),
+            _ => None,
+        }
+    }
+}
+
+/// Something that waits and is counted for as long.
+pub struct Waiting {
+    metrics: Arc<Metrics>,
+    wait: Wait,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.metrics.waiting.get_or_create(&of_wait(self.wait)).dec();
+        if self.wait == Wait::Turn {
+            self.metrics.queue.dec();
+        }
+    }
+}
+
+fn of_wait(wait: Wait) -> Labels<1> {
+    [("for", wait.label().to_owned())]
 }
 
 fn result(failed: Option<Class>) -> Labels<1> {
@@ -321,14 +399,45 @@ pub struct Survey {
     messages: MessageCounts,
     bytes: u64,
     findings: BTreeMap<Code, u64>,
+    waits: BTreeMap<&'static str, u64>,
 }
 
 impl Survey {
+    /// Adds what another one has.
+    pub fn add(&mut self, other: &Self) {
+        let sum = |here: &mut BTreeMap<String, u64>, there: &BTreeMap<String, u64>| {
+            for (word, n) in there {
+                *here.entry(word.clone()).or_default() += n;
+            }
+        };
+        sum(&mut self.migrations, &other.migrations);
+        sum(&mut self.mailboxes, &other.mailboxes);
+        self.throttled += other.throttled;
+        self.messages += other.messages;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        for (code, n) in &other.findings {
+            *self.findings.entry(*code).or_default() += n;
+        }
+        for (wait, n) in &other.waits {
+            *self.waits.entry(wait).or_default() += n;
+        }
+    }
+
+    /// Adds something that waits.
+    pub fn add_wait(&mut self, wait: Wait) {
+        *self.waits.entry(wait.label()).or_default() += 1;
+    }
+
     /// Adds a `MailMigration`; one without a status is pending.
     pub fn add_migration(&mut self, status: Option<&MailMigrationStatus>) {
         let phase = status.and_then(|status| status.phase).unwrap_or_default();
         *self.migrations.entry(phase.to_string()).or_default() += 1;
         let Some(status) = status else { return };
+        let told =
+            [Type::Ready, Type::ReviewRequired].into_iter().filter_map(|kind| status.conditions.of(kind));
+        for wait in told.filter_map(|condition| Wait::of_reason(&condition.reason)) {
+            self.add_wait(wait);
+        }
         self.messages += status.messages.unwrap_or_default();
         let rows = status.report.iter().flat_map(|report| report.protocols.values());
         self.bytes = self.bytes.saturating_add(rows.map(|row| row.bytes).sum());
@@ -343,7 +452,13 @@ impl Survey {
         let phase = status.and_then(|status| status.phase).unwrap_or_default();
         *self.mailboxes.entry(phase.to_string()).or_default() += 1;
         let failure = status.and_then(|status| status.failure.as_ref());
-        self.throttled += u64::from(failure.is_some_and(|failure| failure.class == Class::Throttled));
+        let Some(failure) = failure else { return };
+        self.throttled += u64::from(failure.class == Class::Throttled);
+        match failure.class {
+            Class::Throttled => self.add_wait(Wait::Pause),
+            _ if phase == MailboxPhase::Failed => self.add_wait(Wait::Retry),
+            _ => {}
+        }
     }
 }
 
@@ -371,7 +486,7 @@ mod tests {
 
     #[test]
     fn no_event_makes_a_series_that_was_not_there_from_the_start() {
-        let metrics = Metrics::default();
+        let metrics = Arc::new(Metrics::default());
         let before: BTreeSet<_> = series(&metrics).into_keys().collect();
         for row in Class::table() {
             metrics.reconciled(Some(row.class), Duration::from_secs(1));
@@ -398,10 +513,14 @@ mod tests {
         for phase in MailboxPhase::ALL {
             survey.add_mailbox(Some(&MailboxMigrationStatus { phase: Some(phase), ..Default::default() }));
         }
+        for &wait in Wait::ALL {
+            drop(metrics.waiting(wait));
+            survey.add_wait(wait);
+        }
         metrics.show(&survey);
         let after: BTreeSet<_> = series(&metrics).into_keys().collect();
         assert_eq!(after.difference(&before).collect::<Vec<_>>(), Vec::<&String>::new());
-        assert!(before.len() < 250, "{} series", before.len());
+        assert!(before.len() < 260, "{} series", before.len());
     }
 
     #[test]

@@ -12,26 +12,30 @@ pub mod lease;
 pub mod metrics;
 mod observe;
 pub mod obstacles;
+pub mod outdated;
 mod perform;
+pub mod places;
 pub mod platform;
 mod publish;
+pub mod readiness;
 pub mod requests;
 pub mod serve;
 pub mod settings;
+pub mod shares;
 pub mod stores;
+pub mod unreadable;
+pub mod watched;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use jiff::Timestamp;
 use kube::client::ClientBuilder;
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
-use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
 use self::lease::{Lease, Term};
@@ -40,16 +44,14 @@ use self::platform::{ClusterPlatform, Context, Memory};
 use self::requests::CountRequests;
 use self::serve::{Pulse, Server};
 use self::settings::Settings;
+use self::shares::{SpreadRequests, Turns};
 use self::stores::{Stores, watch};
-use crate::api::condition::{self, Fact, Type};
-use crate::api::status::Phase;
-use crate::api::{MailMigration, rules};
+use self::watched::Wanted;
+use crate::api::rules;
 use crate::model::clock::Clock;
 use crate::model::failure::{Class, Failure, Result};
 use crate::reconcile::reconcile;
 
-/// Migrations whose turn it is at the same time.
-const TURNS_AT_ONCE: usize = 8;
 /// The longest time between two turns of a migration at which something may still happen.
 const LONGEST: Duration = Duration::from_mins(5);
 /// How often metrics are added up.
@@ -69,6 +71,8 @@ pub struct Start {
     pub identity: String,
     /// Where probes and metrics are served.
     pub listen: SocketAddr,
+    /// The memory that this process may use, in bytes: half of it is shared out among namespaces.
+    pub memory: u64,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -104,14 +108,24 @@ async fn lead(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let mut stop = Box::pin(stop);
-    let Start { settings, namespaces, lease_namespace, lease_name, identity, clock, .. } = start;
+    let Start { settings, namespaces, lease_namespace, lease_name, identity, clock, memory, .. } = start;
+    let scopes: Vec<_> =
+        if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
     let lease = Lease::new(client.clone(), &lease_namespace, &lease_name, &identity, Arc::clone(&clock))?;
-    // A replica that stands by is as ready as one that leads: it has nothing to wait for but its turn.
-    reach(&client).await;
-    pulse.reached();
-    pulse.synced();
+    let reading = Arc::clone(pulse.reading());
+    let telling = async { reading.tell().await };
+    let mut telling = std::pin::pin!(telling);
+    let begin = async {
+        reach(&client).await;
+        pulse.reached();
+        // A replica that stands by is as ready as one that leads: it could read everything, and waits for its turn alone.
+        reading.wait_until_readable(&client, &scopes).await;
+        pulse.synced();
+        lease.hold().await
+    };
     let mut held = tokio::select! {
-        held = lease.hold() => held?,
+        held = begin => held?,
+        () = &mut telling => return Ok(()),
         () = &mut stop => return Ok(()),
     };
     metrics.lead(true);
@@ -120,12 +134,12 @@ async fn lead(
         client.clone(),
         Reporter { controller: "mailferry".to_owned(), instance: Some(identity) },
     );
-    let scopes = if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
-    let at_once = Arc::new(Semaphore::new(TURNS_AT_ONCE));
+    let at_once = Arc::new(Turns::default());
+    let memory = Arc::new(Memory::of(memory));
     let contexts: Vec<_> = scopes
         .iter()
         .map(|namespace| {
-            let (stores, controller) = watch(&client, namespace.as_deref());
+            let (stores, controller) = watch(&client, namespace.as_deref(), &reading);
             let context = Context {
                 client: client.clone(),
                 settings: settings.clone(),
@@ -135,7 +149,7 @@ async fn lead(
                 term: held.term(),
                 turns: Arc::clone(&at_once),
                 clock: Arc::clone(&clock),
-                memory: Memory::default(),
+                memory: Arc::clone(&memory),
             };
             (Arc::new(context), controller)
         })
@@ -162,6 +176,7 @@ async fn lead(
         failure = held.lost() => Err(failure),
         () = work => Ok(()),
         () = survey => Ok(()),
+        () = &mut telling => Ok(()),
         () = &mut stop => Ok(()),
     };
     metrics.lead(false);
@@ -197,7 +212,8 @@ async fn connect(metrics: &Arc<Metrics>) -> Result<Client> {
     };
     let config = kube::Config::infer().await.map_err(|e| unusable(&e))?;
     let builder = ClientBuilder::try_from(config).map_err(|e| unusable(&e))?;
-    Ok(builder.with_layer(&CountRequests::new(Arc::clone(metrics))).build())
+    let spread = SpreadRequests::new(Arc::clone(metrics));
+    Ok(builder.with_layer(&CountRequests::new(Arc::clone(metrics))).with_layer(&spread).build())
 }
 
 /// Waits until the API server answers.
@@ -209,36 +225,51 @@ async fn reach(client: &Client) {
 }
 
 /// One turn of one migration.
-async fn turn(migration: Arc<MailMigration>, context: Arc<Context>) -> Result<Action> {
-    if migration.metadata.deletion_timestamp.is_some() {
+async fn turn(wanted: Arc<Wanted>, context: Arc<Context>) -> Result<Action> {
+    if wanted.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
     // With half a copy, mail that was carried long ago would look as if nobody had touched it.
     if !context.stores.ready().await {
         return Err(Failure::new(Class::Interrupted, "nothing is watched any more"));
     }
-    context.metrics.wait_for_turn(true);
-    let permit = context.turns.acquire().await;
-    context.metrics.wait_for_turn(false);
-    if permit.is_err() {
-        return Err(Failure::new(Class::Interrupted, "no turns are taken any more"));
+    let namespace = wanted.namespace().unwrap_or_default();
+    let waiting = context.metrics.wait_for_turn();
+    let turn = context.turns.take(&namespace).await;
+    drop(waiting);
+    let _turn = turn?;
+    // It may have gone while it waited.
+    if context.stores.migrations.get(&ObjectRef::from_obj(&*wanted)).is_none() {
+        return Ok(Action::await_change());
     }
-    // It may have changed while it waited.
-    let migration = context.stores.migrations.get(&ObjectRef::from_obj(&*migration)).unwrap_or(migration);
     let begun = tokio::time::Instant::now();
-    let outcome = attempt(&migration, &context).await;
+    let outcome = attempt(&wanted, &context).await;
     let failed = outcome.as_ref().err().map(|failure: &Failure| failure.class);
     context.metrics.reconciled(failed, begun.elapsed());
-    let uid = migration.uid().unwrap_or_default();
     if failed.is_none() {
-        context.memory.count_refusal(&uid, false);
+        context.memory.count_refusal(&wanted.uid().unwrap_or_default(), false);
     }
     outcome
 }
 
-async fn attempt(migration: &MailMigration, context: &Arc<Context>) -> Result<Action> {
-    // The copy that called for this turn may be older than the one that is known by now.
-    let mut migration = migration.clone();
+async fn attempt(wanted: &Wanted, context: &Arc<Context>) -> Result<Action> {
+    let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
+    // No spec is kept in memory, and one that cannot be read is its own trouble alone.
+    let found = unreadable::fetch(&context.client, &namespace, &name).await?;
+    let Some(found) = found else { return Ok(Action::await_change()) };
+    let mut migration = match found.read() {
+        Ok(migration) => migration,
+        Err(failure) => {
+            let migration = found.as_far_as_readable()?;
+            let mut platform = ClusterPlatform::new(context, &migration);
+            platform.end_if_suspended(&migration, found.is_suspended()).await?;
+            platform.tell_stalled(&migration, &failure).await?;
+            return Ok(Action::await_change());
+        }
+    };
+    if migration.metadata.deletion_timestamp.is_some() || migration.uid() != wanted.uid() {
+        return Ok(Action::await_change());
+    }
     let mut platform = ClusterPlatform::new(context, &migration);
     if platform.end_with_namespace(&migration).await? {
         return Ok(Action::await_change());
@@ -246,10 +277,21 @@ async fn attempt(migration: &MailMigration, context: &Arc<Context>) -> Result<Ac
     let broken = rules::check(&migration.spec);
     if let Some(first) = broken.first() {
         let failure = Failure::configuration(format!("{}: {}", first.path, first.what));
-        tell_invalid(&platform, &migration, &failure, context.clock.now()).await?;
+        platform.end_if_suspended(&migration, migration.spec.suspend).await?;
+        platform.tell_stalled(&migration, &failure).await?;
         return Ok(Action::await_change());
     }
-    let decision = reconcile(&mut platform, &mut migration).await?;
+    let decided = reconcile(&mut platform, &mut migration).await;
+    platform.keep_survey(&migration);
+    let decision = match decided {
+        Ok(decision) => decision,
+        // What only a person can mend is told where people look.
+        Err(failure) if failure.class == Class::Configuration && !platform.has_told() => {
+            platform.tell_stalled(&migration, &failure).await?;
+            return Err(failure);
+        }
+        Err(failure) => return Err(failure),
+    };
     let wake = decision.wake.map(|wake| {
         let left = wake.duration_since(context.clock.now());
         Duration::try_from(left).unwrap_or_default() + Duration::from_millis(100)
@@ -258,54 +300,39 @@ async fn attempt(migration: &MailMigration, context: &Arc<Context>) -> Result<Ac
     Ok(Action::requeue(wait))
 }
 
-/// A spec that the schema allows and that cannot stand: it is said, and nothing that goes on is touched, so that setting
-/// it right is all there is to do.
-async fn tell_invalid(
-    platform: &ClusterPlatform,
-    migration: &MailMigration,
-    failure: &Failure,
-    now: Timestamp,
-) -> Result<()> {
-    let before = migration.status.clone().unwrap_or_default();
-    let mut status = before.clone();
-    let message = format!("{}. Correct the spec; until then nothing is begun.", failure.sentence());
-    let ready = Fact::failed(Type::Ready, false, Class::Configuration, message);
-    let stalled = Fact { kind: Type::Stalled, state: condition::State::True, ..ready.clone() };
-    let generation = migration.metadata.generation;
-    status.observed_generation = generation;
-    status.phase = Some(Phase::Stalled);
-    status.conditions = condition::set(&before.conditions, &[ready, stalled], generation, now);
-    if status == before { Ok(()) } else { platform.write_status(migration, &status).await }
-}
-
 /// When a turn is tried again that failed: soon at first, later each time.
 #[allow(clippy::needless_pass_by_value, reason = "the Controller hands over what it asks about")]
-fn after_failure(migration: Arc<MailMigration>, failure: &Failure, context: Arc<Context>) -> Action {
+fn after_failure(migration: Arc<Wanted>, failure: &Failure, context: Arc<Context>) -> Action {
     let uid = migration.uid().unwrap_or_default();
     let count = context.memory.count_refusal(&uid, true);
     let wait = Duration::from_secs(1).saturating_mul(1 << count.saturating_sub(1).min(6));
-    warn!(migration = migration.name_any(), failure = %failure.sentence(), causes = ?failure.causes, "a turn failed and is tried again in {wait:?}");
+    warn!(migration = migration.name_any(), namespace = migration.namespace(), failure = %failure.sentence(), causes = ?failure.causes, "a turn failed and is tried again in {wait:?}");
     Action::requeue(wait)
 }
 
 /// Adds up what Prometheus sees, and forgets what is over.
 async fn survey(contexts: Vec<Arc<Context>>, metrics: Arc<Metrics>, term: Term) {
     let mut every = tokio::time::interval(SURVEY);
+    let Some(memory) = contexts.first().map(|context| Arc::clone(&context.memory)) else { return };
+    let stores: Vec<_> = contexts.iter().map(|context| context.stores.clone()).collect();
     loop {
         every.tick().await;
         if !term.holds() {
             continue;
         }
         let mut survey = Survey::default();
-        for context in &contexts {
-            for migration in context.stores.migrations.state() {
-                survey.add_migration(migration.status.as_ref());
+        for stores in &stores {
+            for migration in stores.migrations.state() {
+                match memory.survey(&migration.uid().unwrap_or_default()) {
+                    Some(known) => survey.add(&known),
+                    None => survey.add_migration(None),
+                }
             }
-            for mailbox in context.stores.mailboxes.state() {
+            for mailbox in stores.mailboxes.state() {
                 survey.add_mailbox(mailbox.status.as_ref());
             }
-            context.memory.forget_but(&context.stores);
         }
+        memory.forget_but(&stores);
         metrics.show(&survey);
     }
 }

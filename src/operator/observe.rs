@@ -1,8 +1,9 @@
 //! Gathers the facts of one migration: what its Jobs, pods, mailboxes and results say.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
@@ -13,21 +14,25 @@ use super::known::{Course, KnownJob};
 use super::metrics::{JobKind, JobOutcome};
 use super::obstacles;
 use super::platform::{ClusterPlatform, KnownDiscovery};
+use super::stores::belongs_to;
+use super::watched::Mailbox;
+use crate::api::condition::Reason;
 use crate::api::domain::Mailboxes;
-use crate::api::names::{API_VERSION, MANAGER_PROGRESS};
+use crate::api::names::{API_VERSION, MANAGER_PROGRESS, mailbox_migration};
 use crate::api::{DomainSpec, MailMigration, MailboxMigration, MailboxMigrationStatus};
 use crate::cluster::objects::{Kind, WORK_KEY, digest, discovery_results};
-use crate::cluster::pack::unpack;
-use crate::cluster::results::read_discovery;
-use crate::cluster::work::{Task, Work};
+use crate::cluster::results::fetch_discovery;
+use crate::cluster::work::{read_routes, route};
 use crate::cluster::{is_missing, refused};
 use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::plan_mailboxes;
-use crate::plan::{DomainObserved, MailboxObserved, Observed, Patience, pass};
+use crate::plan::{DomainObserved, MailboxObserved, Observed, Obstacle, Patience, pass};
 
+/// How long pods of an earlier migration of the same name may go on before that is worth a word.
+const PREDECESSOR: SignedDuration = SignedDuration::from_secs(30);
 /// ConfigMaps that take what discovery of a domain saw, if nobody knows beforehand how many mailboxes it has.
 const PARTS: usize = 4;
 /// Mailboxes whose discovery fits one part with room to spare.
@@ -43,87 +48,193 @@ pub(super) fn parts_of(migration: &str, domain: &DomainSpec) -> Vec<String> {
 }
 
 impl ClusterPlatform {
+    /// Reads which Jobs this migration has; not yet what they carry.
+    pub(super) fn know_jobs(&mut self, migration: &MailMigration) {
+        let uid = migration.uid().unwrap_or_default();
+        let jobs = self.context.stores.jobs_of(&self.namespace, &uid).into_iter();
+        self.jobs = jobs.filter_map(KnownJob::read).collect();
+        self.jobs.iter().for_each(|job| self.count_end(job));
+        for (at, job) in self.jobs.iter().enumerate() {
+            self.jobs_by_domain.entry(job.domain.clone()).or_default().push(at);
+        }
+    }
+
+    /// The Jobs of a domain, by the digest of its name.
+    pub(super) fn jobs_of(&self, domain: &str) -> impl Iterator<Item = &KnownJob> {
+        let places = self.jobs_by_domain.get(domain).map_or(&[][..], Vec::as_slice);
+        places.iter().map(|at| &self.jobs[*at])
+    }
+
     pub(super) async fn gather(&mut self, migration: &MailMigration) -> Result<Observed> {
         let spec = &migration.spec;
         let before = migration.status.as_ref().and_then(|status| status.pass.as_ref());
         let pass = pass::next(spec, before).number;
         self.observed = Arc::new(Observed { pass, ..Observed::default() });
-        self.jobs = Vec::new();
-        for job in self.context.stores.jobs_of(migration) {
-            if let Some(job) = KnownJob::read(job) {
-                let job = self.with_mailboxes(job).await?;
-                self.count_end(&job);
-                self.jobs.push(job);
-            }
+        for at in 0..self.jobs.len() {
+            self.read_work(at).await?;
         }
         let mut observed = Observed { pass, patience: Patience::Resident, ..Observed::default() };
         for domain in &spec.domains {
             let seen = self.look_at_domain(migration, domain).await?;
             observed.domains.insert(domain.name.clone(), seen);
         }
-        let objects = self.context.stores.mailboxes_of(migration).into_iter();
-        self.objects =
-            objects.filter_map(|object| Some((object.spec.source.parse().ok()?, object))).collect();
-        for (address, object) in &self.objects {
+        self.know_mailboxes(migration);
+        let carriers = self.carriers();
+        let routes = observed.domains.values().flat_map(|seen| seen.planned());
+        let routes: HashMap<Address, String> =
+            routes.map(|planned| (planned.source.clone(), planned.destination.to_string())).collect();
+        let objects: Vec<_> = self.objects.iter().map(|(a, o)| (a.clone(), Arc::clone(o))).collect();
+        for (address, object) in objects {
+            let is_elsewhere = |to: &String| object.spec.as_ref().is_some_and(|spec| spec.destination != *to);
+            if routes.get(&address).is_some_and(is_elsewhere) {
+                // What was carried to another place says nothing about this one.
+                self.elsewhere.insert(address.clone());
+                observed.mailboxes.insert(address, MailboxObserved::default());
+                continue;
+            }
             let status = object.status.clone().unwrap_or_default();
-            let record = self.spoken_for(address, object, status.record()).await?;
-            let record = self.encouraged(address, record);
-            let running = self.jobs.iter().any(|job| is_at(job, address, &record));
+            let carriers = carriers.get(&address).map_or(&[][..], Vec::as_slice);
+            let record = self.spoken_for(carriers, &object, status.record()).await?;
+            let record = self.encouraged(carriers, record);
+            let running = carriers.iter().any(|at| is_at(&self.jobs[*at], &record));
             observed
                 .mailboxes
-                .insert(address.clone(), MailboxObserved { running, record, conditions: status.conditions });
+                .insert(address, MailboxObserved { running, record, conditions: status.conditions });
         }
+        self.find_obstacles(migration, &mut observed);
+        observed.rivals = self.rivals(migration, &observed);
+        Ok(observed)
+    }
+
+    /// What keeps workers from working, or this migration from having any.
+    fn find_obstacles(&mut self, migration: &MailMigration, observed: &mut Observed) {
         // What was made in a turn before and is not in our copies yet counts as running all the same: names are the same.
-        let pods = self.context.stores.pods_of(migration);
+        let pods = self.context.stores.pods_of(&self.namespace, &self.name);
+        let now = self.context.clock.now();
         let active: Vec<_> = self
             .jobs
             .iter()
             .filter(|job| job.course() == Course::Active)
             .map(|job| Arc::clone(&job.job))
             .collect();
-        observed.obstacles = obstacles::find(
-            active.iter().map(|job| &**job),
-            pods.iter().map(|pod| &**pod),
-            self.context.clock.now(),
-        );
+        let pods = || pods.iter().map(|pod| &**pod);
+        observed.obstacles = obstacles::find(active.iter().map(|job| &**job), pods(), now);
         // What keeps a pod from starting is told after a while in which nothing else happens.
-        let works = |job: &&Arc<Job>| {
-            let name = job.name_any();
-            pods.iter().any(|pod| obstacles::is_of(pod, &name) && obstacles::has_started(pod))
-        };
+        let works =
+            |job: &&Arc<Job>| pods().any(|pod| obstacles::is_of(pod, job) && obstacles::has_started(pod));
         if observed.obstacles.is_empty() && !active.iter().all(|job| works(&job)) {
             self.soon = Some(obstacles::LOOK);
         }
-        Ok(observed)
+        if let Some(pod) = self.predecessor()
+            && let Some(made) = &pod.metadata.creation_timestamp
+            && now.duration_since(made.0) > PREDECESSOR
+        {
+            let message = format!(
+                "Pod {} of an earlier migration of this name still runs and may be sending: nothing is begun before its end. \
+                 `kubectl delete pod {}` ends it.",
+                pod.name_any(),
+                pod.name_any()
+            );
+            observed.obstacles.push(Obstacle { reason: Reason::ForeignPodRuns, message });
+        }
+        observed.obstacles.extend(self.context.memory.trouble(&migration.uid().unwrap_or_default()));
+        let unseen = |domain: &&DomainSpec| {
+            observed
+                .domains
+                .get(&domain.name)
+                .is_none_or(|seen| seen.discovery.is_none() && !seen.discovering)
+        };
+        let waiting = migration.spec.domains.iter().filter(unseen).count();
+        if waiting > 0
+            && !migration.spec.suspend
+            && self.looking().next().is_none()
+            && self.places_left() == 0
+        {
+            let message = format!(
+                "{} for a place for discovery: this namespace has {}, and Jobs of its other migrations hold them. A Job \
+                 that does not get on gives its place back after two minutes.",
+                if waiting == 1 { "One domain waits".to_owned() } else { format!("{waiting} domains wait") },
+                super::places::PLACES
+            );
+            observed.obstacles.push(Obstacle { reason: Reason::WaitsForPlace, message });
+        }
+        observed.obstacles.sort_by_key(|obstacle| obstacle.reason);
     }
 
-    /// A sync Job with the mailboxes of its work list.
-    async fn with_mailboxes(&self, mut job: KnownJob) -> Result<KnownJob> {
+    /// The other migrations of this namespace that carry some of the same mailboxes to the same places.
+    fn rivals(&self, migration: &MailMigration, observed: &Observed) -> Vec<(String, usize)> {
+        let host = migration.spec.destination.endpoint().host.to_lowercase();
+        let pairs: HashSet<u64> = observed
+            .domains
+            .values()
+            .flat_map(|seen| seen.planned())
+            .map(|planned| route(&planned.destination, &format!("{host}\n{}", planned.source)))
+            .collect();
+        let place = (self.namespace.clone(), self.name.clone());
+        let uid = migration.uid().unwrap_or_default();
+        self.context.memory.rivals(&uid, &place, pairs).into_iter().collect()
+    }
+
+    /// Reads which mailboxes a sync Job carries. A work list that cannot be read is that of nobody: somebody else wrote it.
+    async fn read_work(&mut self, at: usize) -> Result<()> {
+        let job = &self.jobs[at];
         if job.kind != Kind::Sync {
-            return Ok(job);
+            return Ok(());
         }
         let uid = job.job.uid().unwrap_or_default();
         if let Some(known) = self.context.memory.work(&uid) {
-            job.mailboxes = known;
-            return Ok(job);
+            self.jobs[at].mailboxes = known;
+            return Ok(());
         }
         let name = job.job.name_any();
         let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &self.namespace);
         let list = match api.get(&name).await {
             Ok(list) => list,
             // A Job that is not begun, or that is being taken away.
-            Err(error) if is_missing(&error) => return Ok(job),
+            Err(error) if is_missing(&error) => return Ok(()),
             Err(error) => return Err(refused(&format!("ConfigMap {name} cannot be read"), &error)),
         };
         let packed = list.binary_data.and_then(|mut data| data.remove(WORK_KEY)).unwrap_or_default();
-        let work: Work = unpack(&format!("ConfigMap {name}"), &packed.0)?;
-        if let Task::Sync { slices, .. } = work.task {
-            let mailboxes: BTreeSet<_> =
-                slices.into_iter().flatten().map(|item| item.mailbox.source).collect();
-            job.mailboxes = Arc::new(mailboxes);
-            self.context.memory.keep_work(uid, &job.mailboxes);
+        match read_routes(&format!("ConfigMap {name}"), &packed.0) {
+            Ok(routes) => {
+                let routes = Arc::new(routes);
+                self.context.memory.keep_work(uid, &routes);
+                self.jobs[at].mailboxes = routes;
+            }
+            Err(failure) => self.troubles.push(failure),
         }
-        Ok(job)
+        Ok(())
+    }
+
+    /// Reads which objects stand for the mailboxes of this migration: those that it owns, under the name that we give. What else
+    /// carries its label is looked at only where one of ours is to be made.
+    fn know_mailboxes(&mut self, migration: &MailMigration) {
+        let uid = migration.uid();
+        for object in self.context.stores.mailboxes_of(&self.namespace, &self.name) {
+            let source = object.spec.as_ref().filter(|spec| spec.migration == self.name);
+            let source = source.and_then(|spec| spec.source.parse::<Address>().ok());
+            let Some(source) =
+                source.filter(|source| mailbox_migration(&self.name, source) == object.name_any())
+            else {
+                continue;
+            };
+            if belongs_to(&*object, Some(&self.namespace), uid.as_deref()) {
+                self.objects.insert(source, object);
+            } else {
+                self.strays.insert(source, object);
+            }
+        }
+    }
+
+    /// The sync Jobs that carry each mailbox, by their place in our list.
+    fn carriers(&self) -> HashMap<Address, Vec<usize>> {
+        let mut carriers: HashMap<Address, Vec<usize>> = HashMap::new();
+        for (at, job) in self.jobs.iter().enumerate().filter(|(_, job)| job.kind == Kind::Sync) {
+            for mailbox in job.mailboxes.keys() {
+                carriers.entry(mailbox.clone()).or_default().push(at);
+            }
+        }
+        carriers
     }
 
     fn count_end(&self, job: &KnownJob) {
@@ -137,18 +248,22 @@ impl ClusterPlatform {
         }
     }
 
-    async fn look_at_domain(&self, migration: &MailMigration, domain: &DomainSpec) -> Result<DomainObserved> {
-        let inputs = self.context.settings.discovery_inputs(&migration.spec, domain);
+    async fn look_at_domain(
+        &mut self,
+        migration: &MailMigration,
+        domain: &DomainSpec,
+    ) -> Result<DomainObserved> {
+        let inputs = self.inputs.of_discovery(domain);
         let key = digest(&[&domain.name]);
-        let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.domain == key && job.inputs == inputs;
         let known = self.known_discovery(migration, domain).await?.filter(|known| known.inputs == inputs);
+        let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.inputs == inputs;
         let listed = match &domain.mailboxes {
             Mailboxes::List(_) => Some(plan_mailboxes(&migration.spec, domain, &[]).map(Arc::from)),
             _ => known.as_ref().map(|known| known.mailboxes.clone()),
         };
         let mut seen = DomainObserved {
             mailboxes: listed,
-            discovering: self.jobs.iter().filter(ours).any(|job| job.course() == Course::Active),
+            discovering: self.jobs_of(&key).filter(ours).any(|job| job.course() == Course::Active),
             round: known.as_ref().map_or(0, |known| known.round),
             discovery: known.as_ref().map(|known| Arc::clone(&known.discovery)),
         };
@@ -158,11 +273,11 @@ impl ClusterPlatform {
                 && job.number > seen.round
                 && !job.may_go_better(&self.context.settings)
         };
-        let dead = self.jobs.iter().filter(ours).filter(failed);
+        let dead = self.jobs_of(&key).filter(ours).filter(failed);
         if let Some(dead) = dead.max_by_key(|job| job.number) {
             seen.round = dead.number;
             if seen.discovery.is_none() {
-                let pods = self.context.stores.pods_of(migration);
+                let pods = self.context.stores.pods_of(&self.namespace, &self.name);
                 let failure = dead.last_words(pods.iter().map(|pod| &**pod));
                 seen.discovery = Some(unseen(domain, dead, failure)?.into());
             }
@@ -171,7 +286,7 @@ impl ClusterPlatform {
     }
 
     async fn known_discovery(
-        &self,
+        &mut self,
         migration: &MailMigration,
         domain: &DomainSpec,
     ) -> Result<Option<Arc<KnownDiscovery>>> {
@@ -180,27 +295,35 @@ impl ClusterPlatform {
             return Ok(None);
         };
         let memory = &self.context.memory;
-        if let Some(known) = memory.discovery(&self.namespace, &names[0], &version) {
-            return Ok(Some(known));
+        let known = match memory.discovery(&self.namespace, &names[0], &version) {
+            Some(known) => known,
+            None => match fetch_discovery(&self.context.client, &self.namespace, &names).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(packed)) => memory.open_discovery(&self.namespace, &names[0], version, &packed),
+                Err(failure) => Err(failure),
+            },
+        };
+        match known {
+            Ok(known) => Ok(Some(known)),
+            // Somebody else wrote it, or half of it: it is as if nothing were there, and a worker writes it anew.
+            Err(failure) if failure.class == Class::Internal => {
+                tracing::warn!(migration = self.name, failure = %failure.sentence(), "results are not read");
+                self.troubles.push(failure);
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
         }
-        let read = read_discovery(&self.context.client, &self.namespace, &names).await?;
-        let known = read.map(|document| Arc::new(KnownDiscovery::from(document)));
-        if let Some(known) = &known {
-            memory.keep_discovery(&self.namespace, &names[0], version, known);
-        }
-        Ok(known)
     }
 
     /// The record of a mailbox. When its worker died without a word, the failure is written down in its place, so that it
     /// is counted and waited for like any other.
     async fn spoken_for(
         &self,
-        address: &Address,
-        object: &MailboxMigration,
+        carriers: &[usize],
+        object: &Mailbox,
         record: MailboxRecord,
     ) -> Result<MailboxRecord> {
-        let carries = |job: &&KnownJob| job.kind == Kind::Sync && job.mailboxes.contains(address);
-        let Some(last) = self.jobs.iter().filter(carries).max_by_key(|job| job.made()) else {
+        let Some(last) = carriers.iter().map(|at| &self.jobs[*at]).max_by_key(|job| job.made()) else {
             return Ok(record);
         };
         let silent = |record: &MailboxRecord| record.pass <= last.number && !has_told(last, record);
@@ -242,14 +365,13 @@ impl ClusterPlatform {
 
     /// The record of a mailbox whose worker died for a reason that the installation may have mended since: there is nothing
     /// to wait for.
-    fn encouraged(&self, address: &Address, record: MailboxRecord) -> MailboxRecord {
-        let died = |job: &KnownJob| {
-            record.by == job.job.metadata.name
-                && job.mailboxes.contains(address)
-                && job.may_go_better(&self.context.settings)
+    fn encouraged(&self, carriers: &[usize], record: MailboxRecord) -> MailboxRecord {
+        let died = |at: &usize| {
+            let job = &self.jobs[*at];
+            record.by == job.job.metadata.name && job.may_go_better(&self.context.settings)
         };
         match &record.failure {
-            Some(failure) if failure.class == Class::Internal && self.jobs.iter().any(died) => {
+            Some(failure) if failure.class == Class::Internal && carriers.iter().any(died) => {
                 MailboxRecord { failure: None, ended: None, ..record }
             }
             _ => record,
@@ -257,12 +379,9 @@ impl ClusterPlatform {
     }
 }
 
-/// Whether a Job's worker is at a mailbox, or will be: until it has told of its end.
-fn is_at(job: &KnownJob, mailbox: &Address, record: &MailboxRecord) -> bool {
-    job.kind == Kind::Sync
-        && job.course() == Course::Active
-        && job.mailboxes.contains(mailbox)
-        && !has_told(job, record)
+/// Whether the worker of a Job that carries a mailbox is at it, or will be: until it has told of its end.
+fn is_at(job: &KnownJob, record: &MailboxRecord) -> bool {
+    job.course() == Course::Active && !has_told(job, record)
 }
 
 /// Whether a Job's worker has told how its last attempt ended.

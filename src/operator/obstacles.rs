@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::ResourceExt;
 
 use super::known::{Death, last_end, said};
+use super::stores::job_of;
 use crate::api::condition::Reason;
 use crate::model::failure::Failure;
 use crate::model::text::printable;
@@ -21,9 +22,9 @@ const REMEMBERED: SignedDuration = SignedDuration::from_mins(10);
 /// How often to look again whether a Job whose pods have not started is kept from it.
 pub const LOOK: std::time::Duration = std::time::Duration::from_secs(6);
 
-/// Whether a pod is one of a Job's.
-pub fn is_of(pod: &Pod, job: &str) -> bool {
-    pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|name| name == job)
+/// Whether a pod is one of a Job's: Kubernetes says so by the Job's uid; a label says what anybody likes.
+pub fn is_of(pod: &Pod, job: &Job) -> bool {
+    job_of(pod).is_some_and(|uid| Some(uid) == job.metadata.uid.as_deref())
 }
 
 /// Whether a pod's worker has begun.
@@ -38,15 +39,12 @@ pub fn find<'a>(
     pods: impl Iterator<Item = &'a Pod>,
     now: Timestamp,
 ) -> Vec<Obstacle> {
-    let names: BTreeSet<String> = jobs.clone().map(ResourceExt::name_any).collect();
+    let uids: BTreeSet<&str> = jobs.clone().filter_map(|job| job.metadata.uid.as_deref()).collect();
     let mut found = Vec::new();
     let mut with_pods = BTreeSet::new();
     for pod in pods {
-        let Some(job) = pod.labels().get("batch.kubernetes.io/job-name").filter(|job| names.contains(*job))
-        else {
-            continue;
-        };
-        with_pods.insert(job.clone());
+        let Some(job) = job_of(pod).filter(|job| uids.contains(job)) else { continue };
+        with_pods.insert(job);
         if pod.metadata.deletion_timestamp.is_none() {
             found.extend(of_pod(pod, now));
         }
@@ -56,7 +54,8 @@ pub fn find<'a>(
         let suspended = job.spec.as_ref().and_then(|s| s.suspend).unwrap_or_default();
         let started = job.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
         let waited = started.is_some_and(|since| now.duration_since(since) > PATIENCE * 4);
-        if !with_pods.contains(&name) && !suspended && waited {
+        let without = job.metadata.uid.as_deref().is_none_or(|uid| !with_pods.contains(uid));
+        if without && !suspended && waited {
             let message = format!(
                 "The cluster makes no pod for Job {name}: a quota, a LimitRange or an admission policy refuses it. \
                  `kubectl describe job {name}` tells which."
@@ -142,14 +141,15 @@ mod tests {
     }
 
     fn job() -> Job {
-        serde_json::from_value(json!({"metadata": {"name": "j"}, "spec": {"template": {}},
+        serde_json::from_value(json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {}},
             "status": {"startTime": "2026-01-01T00:59:00Z"}}))
         .unwrap()
     }
 
     fn pod(status: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({
-            "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": "j"},
+            "metadata": {"name": "p", "ownerReferences": [
+                    {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": "u", "controller": true}],
                 "creationTimestamp": "2026-01-01T00:59:00Z"},
             "status": status,
         }))

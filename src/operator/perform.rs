@@ -1,6 +1,6 @@
 //! Turns the decision's steps into Jobs, ends those that the decision forbids, and takes away what is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -11,68 +11,109 @@ use tracing::info;
 
 use super::jobs::Order;
 use super::known::{Course, KnownJob, unbegun};
-use super::launch;
+use super::launch::{self, Volume};
+use super::metrics::Wait;
 use super::observe::{metric_kind, parts_of};
 use super::obstacles;
+use super::outdated::{Wish, carries_what_is_gone, is_kept_by_others};
+use super::places::{Budget, PLACES, at_work, holds_place};
 use super::platform::{ClusterPlatform, Context};
+use super::stores::job_of;
 use crate::api::MailMigration;
-use crate::cluster::objects::{Kind, LABEL_DOMAIN_DIGEST, LABEL_TASK, digest, job_name, of_migration};
+use crate::cluster::objects::{
+    Kind, LABEL_DOMAIN_DIGEST, LABEL_TASK, digest, job_name, ledger_claim, of_migration,
+};
 use crate::cluster::refused;
-use crate::cluster::work::{Item, Task, Work};
+use crate::cluster::work::{Item, Task, Work, route};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::Result;
+use crate::model::failure::{Class, Failure, Result};
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Decision, Step};
 
-/// Discovery Jobs of all migrations together.
-const DISCOVERIES_MAX: usize = 16;
 /// Sync Jobs of one domain: one for the many, one for those that come later or are tried again.
 const SYNCS_MAX: usize = 2;
 /// Mailboxes of one Job; its work list must fit a ConfigMap.
 const MAILBOXES_MAX: usize = 5_000;
 
 impl ClusterPlatform {
-    /// Ends Jobs that do what is not wanted any more. A wrong destination is written to for no moment longer.
-    pub(super) async fn stop_outdated(
+    /// Ends Jobs that the spec alone forbids. Nothing else is looked at for it, and so nothing else can keep it from being done.
+    pub(super) async fn end_unwanted(&mut self, migration: &MailMigration) -> Result<()> {
+        let wish = Wish::of(migration, &self.inputs);
+        self.end_jobs(|job| wish.forbids(job)).await
+    }
+
+    /// Ends Jobs that write, where the plan that stood last is not the approved one and it cannot be found out which one
+    /// stands now.
+    pub(super) async fn end_unapproved(&mut self, migration: &MailMigration) -> Result<()> {
+        let Some(wanted) = &migration.spec.approved_plan else { return Ok(()) };
+        let stood = migration.status.as_ref().and_then(|status| status.plan.as_ref());
+        if stood.is_some_and(|plan| plan.digest == *wanted) {
+            return Ok(());
+        }
+        self.end_jobs(|job| job.kind == Kind::Sync).await
+    }
+
+    /// Ends Jobs that do what the decision does not want any more, and those that would never come to their end.
+    pub(super) async fn end_outdated(
         &mut self,
         migration: &MailMigration,
         decision: &Decision,
     ) -> Result<()> {
-        let spec = &migration.spec;
-        let mut wanted: BTreeMap<(Kind, String), (String, BTreeSet<&Address>)> = BTreeMap::new();
-        for domain in &spec.domains {
-            let key = digest(&[&domain.name]);
-            let seen = self.observed.domains.get(&domain.name);
-            let planned =
-                seen.map(|seen| seen.planned().iter().map(|p| &p.source).collect()).unwrap_or_default();
-            let discover = self.context.settings.discovery_inputs(spec, domain);
-            wanted.insert((Kind::Discover, key.clone()), (discover, BTreeSet::new()));
-            wanted.insert((Kind::Sync, key), (self.context.settings.sync_inputs(spec, domain), planned));
-        }
-        let outdated = |job: &KnownJob| {
-            let Some((inputs, planned)) = wanted.get(&(job.kind, job.domain.clone())) else { return true };
-            let gone = |mailbox: &Address| {
-                // Until discovery has told the list, nobody knows who is on it.
-                !planned.is_empty() && !planned.contains(mailbox)
+        let observed = Arc::clone(&self.observed);
+        let lists: HashMap<String, HashMap<&Address, u64>> = migration
+            .spec
+            .domains
+            .iter()
+            .map(|domain| {
+                let planned = observed.domains.get(&domain.name).map_or(&[][..], |seen| seen.planned());
+                let routes = planned.iter().map(|p| (&p.source, route(&p.destination, &p.login_name)));
+                (digest(&[&domain.name]), routes.collect())
+            })
+            .collect();
+        let pods = self.context.stores.pods_of(&self.namespace, &self.name);
+        let (context, now) = (Arc::clone(&self.context), self.context.clock.now());
+        self.end_jobs(|job| {
+            let gone = lists.get(&job.domain).is_none_or(|planned| carries_what_is_gone(job, planned));
+            let pods = || pods.iter().map(|pod| &**pod);
+            // Where its pods do well, that they would be made otherwise now is no reason to disturb them.
+            let starts_otherwise = || {
+                job.course() == Course::Active
+                    && !job.is_made_by(&context.settings)
+                    && !obstacles::find(std::iter::once(&*job.job), pods(), now).is_empty()
             };
-            job.inputs != *inputs
-                || spec.suspend
-                || job.kind == Kind::Sync
-                    && (decision.halt || job.number != self.observed.pass || job.mailboxes.iter().any(gone))
-        };
+            job.kind == Kind::Sync && (decision.halt || gone)
+                || starts_otherwise()
+                || is_kept_by_others(job, pods(), now)
+        })
+        .await
+    }
+
+    /// Ends those Jobs of this migration that are at work or wait for it. One that cannot be ended keeps no other.
+    pub(super) async fn end_jobs(&mut self, forbidden: impl Fn(&KnownJob) -> bool) -> Result<()> {
         let stopped: Vec<KnownJob> = self
             .jobs
             .iter()
-            .filter(|job| matches!(job.course(), Course::Active | Course::Waiting))
-            .filter(|job| outdated(job) || self.starts_otherwise_now(migration, job))
+            .filter(|job| matches!(job.course(), Course::Active | Course::Waiting) && forbidden(job))
             .cloned()
             .collect();
-        for job in &stopped {
-            info!(job = job.job.name_any(), "the Job is ended: it does what is not wanted any more");
-            launch::end(&self.context.client, &job.job).await?;
+        self.end_these(&stopped, "the Job is ended: it does what is not wanted any more").await
+    }
+
+    async fn end_these(&mut self, stopped: &[KnownJob], why: &str) -> Result<()> {
+        if stopped.is_empty() {
+            return Ok(());
         }
-        let ended: BTreeSet<_> = stopped.iter().filter_map(|job| job.job.uid()).collect();
+        self.check_term()?;
+        let mut ended = BTreeSet::new();
+        let mut first = Ok(());
+        for job in stopped {
+            info!(job = job.job.name_any(), "{why}");
+            match launch::end(&self.context.client, &job.job).await {
+                Ok(()) => ended.extend(job.job.uid()),
+                Err(failure) => first = first.and(Err(failure)),
+            }
+        }
         for job in &mut self.jobs {
             if job.job.uid().is_some_and(|uid| ended.contains(&uid)) {
                 let mut ending = (*job.job).clone();
@@ -80,27 +121,17 @@ impl ClusterPlatform {
                 job.job = Arc::new(ending);
             }
         }
-        Ok(())
+        first
     }
 
-    /// Whether a Job's pods cannot start or live, and the installation makes them otherwise by now. Where its pods do well,
-    /// that is no reason to disturb them.
-    fn starts_otherwise_now(&self, migration: &MailMigration, job: &KnownJob) -> bool {
-        job.course() == Course::Active && !job.is_made_by(&self.context.settings) && {
-            let pods = self.context.stores.pods_of(migration);
-            let now = self.context.clock.now();
-            !obstacles::find(std::iter::once(&*job.job), pods.iter().map(|pod| &**pod), now).is_empty()
-        }
-    }
-
-    /// Whether workers are there that none of our Jobs has made: those of a migration of the same name that was deleted
-    /// a moment ago, and that may still be sending.
-    fn predecessor_works(&self, migration: &MailMigration) -> bool {
-        let ours: BTreeSet<_> = self.jobs.iter().filter_map(|job| job.job.uid()).collect();
-        self.context.stores.pods_of(migration).iter().any(|pod| {
+    /// A pod that none of our Jobs has made and that may still be sending: that of a migration of the same name that was
+    /// deleted a moment ago.
+    pub(super) fn predecessor(&self) -> Option<Arc<Pod>> {
+        let ours: BTreeSet<_> = self.jobs.iter().filter_map(|job| job.job.metadata.uid.as_deref()).collect();
+        self.context.stores.pods_of(&self.namespace, &self.name).into_iter().find(|pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             let over = matches!(phase, Some("Succeeded" | "Failed"));
-            !over && !pod.owner_references().iter().any(|owner| ours.contains(&owner.uid))
+            !over && job_of(pod).is_some_and(|job| !ours.contains(job))
         })
     }
 
@@ -113,37 +144,111 @@ impl ClusterPlatform {
     pub async fn end_with_namespace(&self, migration: &MailMigration) -> Result<bool> {
         let Context { client, stores, .. } = &*self.context;
         let deleted = |pod: &Arc<Pod>| pod.metadata.deletion_timestamp.is_some();
-        if !stores.pods_of(migration).iter().any(deleted)
+        if !stores.pods_of(&self.namespace, &self.name).iter().any(deleted)
             || !launch::is_being_deleted(client, &self.namespace).await?
         {
             return Ok(false);
         }
         self.check_term()?;
-        for job in stores.jobs_of(migration) {
+        for job in stores.jobs_of(&self.namespace, &migration.uid().unwrap_or_default()) {
             launch::end(client, &job).await?;
         }
         Ok(true)
     }
 
-    /// Begins the decision's steps, as far as there is room.
+    /// The places for discovery that are left: the fewer of those of the namespace and those of this migration. Only Jobs of
+    /// migrations that are there count; what somebody else labelled like ours does not.
+    pub(super) fn places_left(&self) -> usize {
+        let stores = &self.context.stores;
+        let now = self.context.clock.now();
+        let pods = stores.pods.state_filter(|pod| pod.namespace().as_ref() == Some(&self.namespace));
+        let working = at_work(pods.iter().map(|pod| &**pod));
+        let known: BTreeSet<String> = stores
+            .migrations
+            .state_filter(|migration| migration.namespace().as_ref() == Some(&self.namespace))
+            .iter()
+            .filter_map(|migration| migration.uid())
+            .collect();
+        let of_known = |job: &Job| {
+            job.namespace().as_ref() == Some(&self.namespace)
+                && job.owner_references().iter().any(|owner| known.contains(&owner.uid))
+        };
+        let all = stores.jobs.state_filter(of_known);
+        let held =
+            all.into_iter().filter_map(KnownJob::read).filter(|job| holds_place(job, &working, now)).count();
+        let own = self.looking().count();
+        PLACES.saturating_sub(held.max(own))
+    }
+
+    /// This migration's Jobs of discovery that go on.
+    pub(super) fn looking(&self) -> impl Iterator<Item = &KnownJob> {
+        self.jobs.iter().filter(|job| job.kind == Kind::Discover && job.course() == Course::Active)
+    }
+
+    fn budget(&self, migration: &MailMigration) -> Budget {
+        let rounds: HashMap<String, u32> =
+            self.observed.domains.iter().map(|(name, seen)| (digest(&[name]), seen.round)).collect();
+        let through = |job: &KnownJob| {
+            job.kind == Kind::Discover && rounds.get(&job.domain).is_some_and(|round| *round >= job.number)
+        };
+        let limit = migration.spec.policy.limits.per_host_connections;
+        Budget::of(limit, self.jobs.iter(), through)
+    }
+
+    /// Begins the decision's steps, as far as there is room. A step that fails keeps no other.
     pub(super) async fn begin_steps(&mut self, migration: &MailMigration, decision: &Decision) -> Result<()> {
-        if !decision.steps.is_empty() && self.predecessor_works(migration) {
+        if decision.steps.is_empty() {
+            return Ok(());
+        }
+        if self.predecessor().is_some() {
             self.soon = Some(std::time::Duration::from_secs(2));
             return Ok(());
         }
+        let mut looks = Vec::new();
         let mut syncs: BTreeMap<usize, Vec<(PlannedMailbox, Endpoint)>> = BTreeMap::new();
         for step in &decision.steps {
             match step {
-                Step::Discover { domain } => self.begin_discovery(migration, *domain).await?,
+                Step::Discover { domain } => looks.push(*domain),
                 // A worker can tell only of mailboxes that have an object.
-                Step::Sync { .. } if self.unmade => {}
+                Step::Sync { mailbox, .. } if self.unmade || self.untold.contains(&mailbox.source) => {}
                 Step::Sync { domain, mailbox, endpoint } => {
                     syncs.entry(*domain).or_default().push((mailbox.clone(), endpoint.clone()));
                 }
             }
         }
+        let mut budget = self.budget(migration);
+        let (mut waiting, mut places) = (looks.len(), 0);
+        if waiting > 0 {
+            places = self.places_left();
+        }
+        for domain in looks {
+            if places == 0 {
+                // The end of a Job of another migration does not call for a turn of this one.
+                self.soon = Some(std::time::Duration::from_secs(5));
+                self.waits.push(Wait::Place);
+                break;
+            }
+            let Some(share) = budget.share(true, waiting.min(places)) else {
+                self.waits.push(Wait::Connections);
+                break;
+            };
+            waiting -= 1;
+            match self.begin_discovery(migration, domain, share).await {
+                Ok(true) => {
+                    budget.take(share);
+                    places -= 1;
+                }
+                Ok(false) => {}
+                Err(failure) => self.troubles.push(failure),
+            }
+        }
+        let mut waiting = syncs.len();
         for (domain, mailboxes) in syncs {
-            self.begin_sync(migration, domain, mailboxes).await?;
+            match self.begin_sync(migration, domain, mailboxes, &mut budget, waiting).await {
+                Ok(()) => {}
+                Err(failure) => self.troubles.push(failure),
+            }
+            waiting -= 1;
         }
         Ok(())
     }
@@ -162,31 +267,21 @@ impl ClusterPlatform {
             migration: wanted,
             domain,
             resolver: self.context.settings.resolver,
+            barred_networks: self.context.settings.not_allowed(&migration.spec.policy.allowed_networks),
             per_host_connections: share.per_host,
             task,
         }
     }
 
-    async fn begin_discovery(&mut self, migration: &MailMigration, at: usize) -> Result<()> {
-        let active = self.context.stores.jobs.state_filter(|job| {
-            let known = KnownJob::read(Arc::new(job.clone()));
-            known.is_some_and(|known| known.kind == Kind::Discover && known.course() == Course::Active)
-        });
-        if active.len() >= DISCOVERIES_MAX {
-            self.soon = Some(std::time::Duration::from_secs(5));
-            return Ok(());
-        }
+    /// Begins to look at a domain, with so many connections to a host; whether it did.
+    async fn begin_discovery(&mut self, migration: &MailMigration, at: usize, share: u32) -> Result<bool> {
         let domain = &migration.spec.domains[at];
         let key = digest(&[&domain.name]);
-        if self
-            .jobs
-            .iter()
-            .any(|job| job.kind == Kind::Discover && job.domain == key && job.course() == Course::Ending)
-        {
+        if self.jobs_of(&key).any(|job| job.kind == Kind::Discover && job.course() == Course::Ending) {
             // Its end calls for another turn.
-            return Ok(());
+            return Ok(false);
         }
-        let inputs = self.context.settings.discovery_inputs(&migration.spec, domain);
+        let inputs = self.inputs.of_discovery(domain);
         let round = self.observed.domains.get(&domain.name).map_or(0, |seen| seen.round) + 1;
         let uid = migration.uid().unwrap_or_default();
         let results = parts_of(&self.name, domain);
@@ -198,7 +293,7 @@ impl ClusterPlatform {
         let name = unbegun(&self.jobs, &key, &inputs, round)
             .unwrap_or_else(|| job_name(&self.name, Kind::Discover, &inputs_now));
         let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone() };
-        let alone = Share { pods: 1, per_host: migration.spec.policy.limits.per_host_connections };
+        let alone = Share { pods: 1, per_host: share };
         let work = self.work(migration, name.clone(), at, alone, task);
         let order = Order {
             migration,
@@ -209,6 +304,7 @@ impl ClusterPlatform {
             work: &work,
             slices: 1,
             parallelism: 1,
+            connections: share,
             results: results.into_iter().collect(),
             mailboxes: BTreeSet::new(),
         };
@@ -220,11 +316,13 @@ impl ClusterPlatform {
         migration: &MailMigration,
         at: usize,
         mut mailboxes: Vec<(PlannedMailbox, Endpoint)>,
+        budget: &mut Budget,
+        waiting: usize,
     ) -> Result<()> {
         let spec = &migration.spec;
         let domain = &spec.domains[at];
         let key = digest(&[&domain.name]);
-        let of_domain = || self.jobs.iter().filter(|job| job.kind == Kind::Sync && job.domain == key);
+        let of_domain = || self.jobs_of(&key).filter(|job| job.kind == Kind::Sync);
         let active = of_domain().filter(|job| job.course() == Course::Active).count();
         // Pods of a Job that is being taken away may still be sending.
         if of_domain().any(|job| job.course() == Course::Ending) || active >= SYNCS_MAX {
@@ -234,8 +332,13 @@ impl ClusterPlatform {
         if mailboxes.is_empty() {
             return Ok(());
         }
+        let Some(connections) = budget.share(active > 0, waiting) else {
+            // The end of the Job that holds them calls for another turn.
+            self.waits.push(Wait::Connections);
+            return Ok(());
+        };
         mailboxes.truncate(MAILBOXES_MAX);
-        let inputs = self.context.settings.sync_inputs(spec, domain);
+        let inputs = self.inputs.of_sync(domain);
         let pass = self.observed.pass;
         let seen = self.observed.domains.get(&domain.name);
         let places: BTreeMap<&Address, usize> = seen
@@ -273,7 +376,7 @@ impl ClusterPlatform {
                 &self.context.settings.of_pods(),
             ],
         );
-        let shape = Shape::of(migration, items.len());
+        let shape = Shape::of(migration, items.len(), connections);
         let (results, objects) = (
             items.iter().map(|item| item.results.clone()).collect(),
             items.iter().map(|item| item.object.clone()).collect(),
@@ -293,10 +396,14 @@ impl ClusterPlatform {
             work: &work,
             slices: count,
             parallelism: shape.pods,
+            connections: shape.pods.saturating_mul(shape.per_host),
             results,
             mailboxes: objects,
         };
-        self.begin(&order).await
+        if self.begin(&order).await? {
+            budget.take(order.connections);
+        }
+        Ok(())
     }
 
     /// Whether a pod may still be sending another mailbox to the same destination: one that failed may be tried again by
@@ -307,7 +414,7 @@ impl ClusterPlatform {
         };
         mailbox.beside.iter().any(|other| {
             self.jobs.iter().any(|job| {
-                job.mailboxes.contains(other)
+                job.mailboxes.contains_key(other)
                     && match job.course() {
                         Course::Active => !through(other),
                         course => course == Course::Ending,
@@ -316,17 +423,35 @@ impl ClusterPlatform {
         })
     }
 
-    async fn begin(&mut self, order: &Order<'_>) -> Result<()> {
+    /// Makes and begins a Job; whether it goes on now.
+    async fn begin(&mut self, order: &Order<'_>) -> Result<bool> {
         if self.is_behind(order).await? {
             self.soon = Some(std::time::Duration::from_secs(1));
-            return Ok(());
+            return Ok(false);
+        }
+        if !self.has_volume(order).await? {
+            return Ok(false);
         }
         self.check_term()?;
         if launch::begin(&self.context.client, &self.context.settings, order).await? {
             info!(job = order.name, slices = order.slices, "a Job is begun");
             self.context.metrics.job_created(metric_kind(order.kind));
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Sees to the volume of the ledgers. A claim that somebody deleted goes only when no pod mentions it, and pods that are
+    /// through stay with their Jobs to be looked at: those are ended, or both would wait for each other for ever.
+    async fn has_volume(&mut self, order: &Order<'_>) -> Result<bool> {
+        if launch::ensure_volume(&self.context.client, order.migration).await? == Volume::There {
+            return Ok(true);
+        }
+        let through: Vec<KnownJob> = self.jobs.iter().filter(|job| job.is_finished()).cloned().collect();
+        self.end_these(&through, "the Job is ended: its pods keep a ledger's claim that was deleted").await?;
+        self.soon = Some(std::time::Duration::from_secs(2));
+        let claim = ledger_claim(&self.name);
+        Err(Failure::new(Class::Refused, format!("PersistentVolumeClaim {claim} of the ledgers was deleted and is going"))
+            .hint("it is made anew as soon as no pod uses it; what is at the destination already is recognised there"))
     }
 
     /// Whether there are Jobs that our copies do not show yet: what they carry must not be begun a second time.
@@ -363,8 +488,10 @@ impl ClusterPlatform {
                 newest.get(&(job.kind, job.domain.as_str())).is_some_and(|n| n.job.uid() == job.job.uid());
             let forgotten = job.course() == Course::Waiting
                 && now.duration_since(job.made()) > jiff::SignedDuration::from_mins(1);
-            if job.is_finished() && !last || forgotten {
-                launch::end(&self.context.client, &job.job).await?;
+            if (job.is_finished() && !last || forgotten)
+                && let Err(failure) = launch::end(&self.context.client, &job.job).await
+            {
+                self.troubles.push(failure);
             }
         }
         Ok(())
@@ -392,11 +519,11 @@ struct Shape {
 }
 
 impl Shape {
-    /// As many pods as the limit of connections to a host leaves something to do: a mailbox holds two, since its source
-    /// and its destination may be the same host.
-    fn of(migration: &MailMigration, mailboxes: usize) -> Self {
+    /// As many pods as the connections to a host, of which there are `limit`, leave something to do: a mailbox holds two, since
+    /// its source and its destination may be the same host.
+    fn of(migration: &MailMigration, mailboxes: usize, limit: u32) -> Self {
         let spec = &migration.spec;
-        let limit = spec.policy.limits.per_host_connections.max(2);
+        let limit = limit.max(2);
         let at_once = limit / 2;
         let pods = spec.workers.parallelism.min(at_once.div_ceil(spec.workers.concurrency.max(1))).max(1);
         let each = mailboxes.div_ceil(pods as usize).max(1);
@@ -411,7 +538,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_pods_together_keep_the_limit_of_a_host() {
+    fn the_pods_of_a_job_keep_its_part_of_the_limit_of_a_host() {
         let table = [
             // mailboxes, connections to a host, parallelism, concurrency: slice, pods, connections of a pod
             ((6, 8, 4, 4), (6, 1, 8)),
@@ -432,7 +559,8 @@ mod tests {
                 .unwrap(),
             );
             migration.spec.workers.mailboxes_per_worker = 50;
-            let shape = Shape::of(&migration, mailboxes);
+            let shape = Shape::of(&migration, mailboxes, limit);
+            assert!(shape.pods * shape.per_host <= u32::max(limit, 2), "{shape:?}");
             assert_eq!(shape, Shape { slice, pods, per_host }, "{mailboxes} mailboxes, {limit} connections");
         }
     }

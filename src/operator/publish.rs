@@ -2,28 +2,33 @@
 //! written that does not differ.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
 use super::jobs::owned_by_migration;
-use super::launch::create;
+use super::known::Course;
+use super::launch::{adopt, create, foreign, other_volume, owner_of};
 use super::platform::ClusterPlatform;
+use super::watched::Mailbox;
 use crate::api::condition::{Conditions, Reason, Type};
 use crate::api::mailboxmigration::{MailboxMigrationSpec, MailboxPhase};
 use crate::api::names::{
     API_VERSION, LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY, MANAGER_STATUS, mailbox_migration,
 };
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigration, MailboxMigrationStatus};
-use crate::cluster::objects::{LABEL_RESULTS, mailbox_results};
+use crate::cluster::objects::{Kind, LABEL_RESULTS, digest, ledger_claim, mailbox_results};
 use crate::cluster::results::GROUP_MAX;
 use crate::cluster::{is_missing, refused};
-use crate::model::failure::Result;
+use crate::model::address::Address;
+use crate::model::failure::{Class, Failure, Result};
 use crate::model::text::cut;
 use crate::plan::Decision;
 use crate::plan::mailboxes::PlannedMailbox;
@@ -54,8 +59,6 @@ impl ClusterPlatform {
         migration: &MailMigration,
         decision: &Decision,
     ) -> Result<()> {
-        let client = &self.context.client;
-        let api: Api<MailboxMigration> = Api::namespaced(client.clone(), &self.namespace);
         let mut places = std::collections::BTreeMap::<&str, usize>::new();
         let (mut work, mut made) = (Vec::new(), 0);
         let mut wanted = BTreeSet::new();
@@ -64,8 +67,14 @@ impl ClusterPlatform {
             let (name, group) = self.object_of(domain, *place, planned);
             *place += 1;
             wanted.insert(&planned.source);
-            let before = self.objects.get(&planned.source);
+            let elsewhere = self.elsewhere.contains(&planned.source);
+            let before = self.objects.get(&planned.source).filter(|_| !elsewhere);
             if before.is_none() {
+                if elsewhere && self.is_carried(domain, &planned.source) {
+                    // Its pods may still tell of the mail that goes to the old place.
+                    self.untold.insert(planned.source.clone());
+                    continue;
+                }
                 if made == MADE_A_TURN {
                     self.unmade = true;
                     continue;
@@ -80,58 +89,63 @@ impl ClusterPlatform {
                 // An object without a status says as much as one that says that nothing was tried.
                 None => status.phase == Some(MailboxPhase::Pending),
             };
+            let old = self.objects.get(&planned.source).filter(|_| elsewhere).cloned();
+            let stray = self.strays.get(&planned.source).cloned();
             let object = before.is_none().then(|| mailbox_object(migration, &name, group, domain, planned));
             if object.is_some() || !said {
-                work.push((name, object, (!said).then_some(status)));
+                let status = (!said).then_some(status);
+                work.push((planned.source.clone(), Telling { name, object, old, stray, status }));
             }
         }
         // Where a list cannot be read for now, nothing may be taken for removed.
         let known = migration.spec.domains.iter().all(|domain| {
             self.observed.domains.get(&domain.name).is_some_and(|seen| matches!(seen.mailboxes, Some(Ok(_))))
         });
-        let removed: Vec<String> = if known {
+        let removed: Vec<_> = if known {
             self.objects
                 .iter()
                 .filter(|(address, _)| !wanted.contains(address))
-                .map(|(_, o)| o.name_any())
+                .map(|(_, o)| o.clone())
                 .collect()
         } else {
             Vec::new()
         };
-        let namespace = &self.namespace;
-        let write =
-            |(name, object, status): (_, Option<MailboxMigration>, Option<MailboxMigrationStatus>)| {
-                let api = api.clone();
-                async move {
-                    if let Some(object) = object {
-                        create(client, namespace, &object).await?;
-                    }
-                    let Some(status) = status else { return Ok(()) };
-                    let name: String = name;
-                    match apply_status(&api, &name, status).await {
-                        Ok(_) => Ok(()),
-                        // Removed by hand; the next turn makes it again.
-                        Err(error) if is_missing(&error) => Ok(()),
-                        Err(error) => {
-                            Err(refused(&format!("MailboxMigration {name} cannot be written"), &error))
-                        }
-                    }
+        let (client, namespace) = (&self.context.client, self.namespace.as_str());
+        let write = |(source, telling): (Address, Telling)| async move {
+            (source, telling.write(client, namespace).await)
+        };
+        let told: Vec<_> = stream::iter(work).map(write).buffer_unordered(AT_ONCE).collect().await;
+        for (source, told) in told {
+            // One that cannot be written keeps no other; only its own mailbox waits.
+            if let Err(failure) = told {
+                if is_lasting(&failure) {
+                    self.untold.insert(source);
                 }
-            };
-        stream::iter(work).map(write).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+                self.troubles.push(failure);
+            }
+        }
         if self.unmade {
             self.soon = Some(std::time::Duration::from_millis(100));
         }
-        for name in removed {
-            match api.delete(&name, &DeleteParams::default()).await {
-                Ok(_) => {}
-                Err(error) if is_missing(&error) => {}
-                Err(error) => {
-                    return Err(refused(&format!("MailboxMigration {name} cannot be removed"), &error));
-                }
+        for object in removed {
+            if let Err(failure) = remove(&self.context.client, &self.namespace, &object).await {
+                self.troubles.push(failure);
             }
         }
         Ok(())
+    }
+
+    /// Whether a pod may still carry a mailbox.
+    fn is_carried(&self, domain: &str, mailbox: &Address) -> bool {
+        let key = digest(&[domain]);
+        self.jobs.iter().filter(|job| job.kind == Kind::Sync && job.domain == key).any(|job| {
+            match job.course() {
+                Course::Active => job.mailboxes.contains_key(mailbox),
+                // Its work list may be gone already.
+                Course::Ending => true,
+                Course::Waiting | Course::Complete | Course::Failed => false,
+            }
+        })
     }
 
     /// Writes the status of the migration when it differs; mere counts only every few seconds.
@@ -154,9 +168,40 @@ impl ClusterPlatform {
             return Ok(());
         }
         self.write_status(migration, &decision.status).await?;
-        self.context.memory.keep_published(uid, now);
+        self.context.memory.keep_published(&uid, now);
         migration.status = Some(decision.status.clone());
         Ok(())
+    }
+
+    /// Says once for each generation of a spec that asks for another size of the ledgers' volume that the volume stays as it
+    /// was made.
+    pub(super) async fn tell_ledger(&self, migration: &MailMigration) -> Result<()> {
+        let uid = migration.uid().unwrap_or_default();
+        if !self.context.memory.checks_ledger(&uid, migration.metadata.generation) {
+            return Ok(());
+        }
+        let Some(there) = other_volume(&self.context.client, migration).await? else { return Ok(()) };
+        let claim = ledger_claim(&self.name);
+        let note = format!(
+            "PersistentVolumeClaim {claim} keeps its size, {there}: spec.ledger.sqlite.size counts when it is made. To grow it, \
+             edit the claim, where its StorageClass allows that."
+        );
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "LedgerKeepsItsSize".to_owned(),
+            note: Some(cut(&note, NOTE_MAX)),
+            action: "Ledger".to_owned(),
+            secondary: None,
+        };
+        self.publish_event(migration, &event).await;
+        Ok(())
+    }
+
+    /// An Event that is lost is no reason to do anything again.
+    async fn publish_event(&self, migration: &MailMigration, event: &Event) {
+        if let Err(error) = self.context.recorder.publish(event, &migration.object_ref(&())).await {
+            tracing::warn!(%error, migration = self.name, "an Event could not be written");
+        }
     }
 
     /// Writes a status, and Events for the conditions that changed by it.
@@ -176,12 +221,96 @@ impl ClusterPlatform {
         }
         let before = migration.status.as_ref().map_or(&[][..], |status| &status.conditions);
         for event in changes(before, &status.conditions) {
-            // An Event that is lost is no reason to do anything again.
-            if let Err(error) = self.context.recorder.publish(&event, &migration.object_ref(&())).await {
-                tracing::warn!(%error, migration = self.name, "an Event could not be written");
-            }
+            self.publish_event(migration, &event).await;
         }
         Ok(())
+    }
+}
+
+/// What is to be written of one mailbox.
+struct Telling {
+    name: String,
+    /// The object, where there is none or none that is ours.
+    object: Option<MailboxMigration>,
+    /// The one that is there and names another destination.
+    old: Option<Arc<Mailbox>>,
+    /// The one that is there and that the migration does not own.
+    stray: Option<Arc<Mailbox>>,
+    status: Option<MailboxMigrationStatus>,
+}
+
+impl Telling {
+    async fn write(self, client: &Client, namespace: &str) -> Result<()> {
+        let api: Api<MailboxMigration> = Api::namespaced(client.clone(), namespace);
+        let Self { name, object, old, stray, status } = self;
+        if let Some(old) = old {
+            forget_results(client, namespace, &old).await?;
+            remove(client, namespace, &old).await?;
+        }
+        if let Some(object) = object {
+            match stray {
+                Some(stray) => take_over(client, namespace, &stray, &object).await?,
+                None => create(client, namespace, &object).await?,
+            }
+        }
+        let Some(status) = status else { return Ok(()) };
+        match apply_status(&api, &name, status).await {
+            Ok(_) => Ok(()),
+            // Removed by hand; the next turn makes it again.
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(refused(&format!("MailboxMigration {name} cannot be written"), &error)),
+        }
+    }
+}
+
+/// Whether a failure at one object is one that the next turn meets again.
+fn is_lasting(failure: &Failure) -> bool {
+    !matches!(failure.class, Class::Conflict | Class::Throttled | Class::Unreachable)
+}
+
+/// Takes over a mailbox's object that nobody owns, as a backup brings it back. What somebody else keeps stays as it is.
+async fn take_over(
+    client: &Client,
+    namespace: &str,
+    stray: &Mailbox,
+    wanted: &MailboxMigration,
+) -> Result<()> {
+    if stray.metadata.deletion_timestamp.is_some() {
+        let what = format!("MailboxMigration {} is still there from before", stray.name_any());
+        return Err(Failure::new(Class::Conflict, what).hint("it goes by itself in a moment"));
+    }
+    if owner_of(stray).is_some() {
+        return Err(foreign::<MailboxMigration>(&stray.name_any(), owner_of(stray)));
+    }
+    if stray.spec.as_ref() == Some(&wanted.spec) {
+        return adopt(client, namespace, stray, wanted).await;
+    }
+    // Of another destination than the spec's: it is ours by its name, and never changes.
+    remove(client, namespace, stray).await?;
+    create(client, namespace, wanted).await
+}
+
+/// Removes the object of a mailbox, and none that took its place.
+async fn remove(client: &Client, namespace: &str, object: &Mailbox) -> Result<()> {
+    let api: Api<MailboxMigration> = Api::namespaced(client.clone(), namespace);
+    let name = object.name_any();
+    let preconditions = Some(Preconditions { uid: object.uid(), resource_version: None });
+    match api.delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
+        Err(error) => Err(refused(&format!("MailboxMigration {name} cannot be removed"), &error)),
+    }
+}
+
+/// Takes out of the results what became of a mailbox at another destination.
+async fn forget_results(client: &Client, namespace: &str, object: &Mailbox) -> Result<()> {
+    let Some(group) = object.labels().get(LABEL_RESULTS) else { return Ok(()) };
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let patch = json!({"binaryData": {object.name_any(): null}});
+    match api.patch_metadata(group, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
+        Err(error) => Err(refused(&format!("ConfigMap {group} cannot be written"), &error)),
     }
 }
 

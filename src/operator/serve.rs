@@ -23,6 +23,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::metrics::Metrics;
+use super::readiness::Readiness;
 use crate::model::failure::{Failure, Result};
 
 /// How old the last beat may be before the process counts as stuck.
@@ -51,6 +52,7 @@ pub struct Pulse {
     reached: AtomicBool,
     synced: AtomicBool,
     leads: AtomicBool,
+    reading: Arc<Readiness>,
 }
 
 impl Default for Pulse {
@@ -61,6 +63,7 @@ impl Default for Pulse {
             reached: AtomicBool::new(false),
             synced: AtomicBool::new(false),
             leads: AtomicBool::new(false),
+            reading: Arc::default(),
         }
     }
 }
@@ -89,9 +92,14 @@ impl Pulse {
         self.reached.store(true, Ordering::Relaxed);
     }
 
-    /// Everything that is watched was seen once. A replica that stands by and watches nothing says so at once.
+    /// Everything that is to be watched could be read once. A replica that stands by watches nothing, and has tried it.
     pub fn synced(&self) {
         self.synced.store(true, Ordering::Relaxed);
+    }
+
+    /// How reading goes.
+    pub fn reading(&self) -> &Arc<Readiness> {
+        &self.reading
     }
 
     /// Whether this replica leads.
@@ -114,12 +122,16 @@ impl Pulse {
         let told = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         let (reached, synced) = (told(&self.reached), told(&self.synced));
         let role = if told(&self.leads) { "leader" } else { "standby" };
-        let text = match (reached, synced) {
-            (true, true) => format!("ok: {role}\n"),
-            (false, _) => "not ready: the API server has not answered yet\n".to_owned(),
-            (true, false) => "not ready: the objects are not all read yet\n".to_owned(),
+        let obstacle = match (reached, synced, self.reading.obstacle()) {
+            (false, ..) => Some("the API server has not answered yet".to_owned()),
+            (true, _, Some(obstacle)) => Some(obstacle),
+            (true, false, None) => Some("the objects are not all read yet".to_owned()),
+            (true, true, None) => None,
         };
-        (reached && synced, text)
+        match obstacle {
+            Some(obstacle) => (false, format!("not ready: {obstacle}\n")),
+            None => (true, format!("ok: {role}\n")),
+        }
     }
 }
 

@@ -54,7 +54,7 @@ pub struct Decision {
     pub status: MailMigrationStatus,
     /// The plan, once every domain was looked at.
     pub plan: Option<Plan>,
-    /// Each mailbox's status, in the order of the manifest.
+    /// The status of each mailbox that is wanted, in the order of the manifest.
     pub mailboxes: Vec<(PlannedMailbox, String, MailboxMigrationStatus)>,
     /// Whether nothing may be written at the destination now, so that workers which do are to be stopped.
     pub halt: bool,
@@ -186,6 +186,8 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let brief = plan.as_ref().map(Plan::brief);
     let approval = Approval::of(migration, brief.as_ref());
     let standings = stand(migration, observed, now);
+    let wanted: Vec<&Stood> =
+        standings.iter().filter(|stood| observed.wants(&stood.mailbox.source)).collect();
     let halt = spec.suspend || spec.stage == Stage::Plan || !approval.holds();
     if discovered && !halt {
         let running = standings.iter().filter(|s| s.standing == Standing::Running).count();
@@ -194,7 +196,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             Patience::Resident => usize::MAX,
         };
         let mut together = Together::of(&standings);
-        for stood in &standings {
+        for stood in &wanted {
             let begin = match &stood.standing {
                 Standing::Ready => {
                     busy |= free > 0;
@@ -223,7 +225,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         steps.clear();
         Some(Ending::Stopped(interrupted()))
     } else {
-        (!busy).then(|| end(migration, &standings, observed, &approval, brief.as_ref()))
+        (!busy).then(|| end(migration, &wanted, observed, &approval, brief.as_ref()))
     };
     let facts = status::Facts {
         migration,
@@ -234,7 +236,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         ending: ending.as_ref(),
         now,
     };
-    let mailboxes = standings
+    let mailboxes = wanted
         .iter()
         .map(|s| (s.mailbox.clone(), spec.domains[s.domain].name.clone(), status::of_mailbox(&facts, s)))
         .collect();
@@ -399,7 +401,7 @@ fn destination_of(stood: &Stood) -> String {
 /// Why nothing more happens.
 fn end(
     migration: &MailMigration,
-    standings: &[Stood],
+    standings: &[&Stood],
     observed: &Observed,
     approval: &Approval,
     plan: Option<&PlanStatus>,
@@ -413,6 +415,9 @@ fn end(
     let mut reasons: Vec<Failure> = Vec::new();
     for domain in &spec.domains {
         let Some(seen) = observed.domains.get(&domain.name) else { continue };
+        if observed.only.is_some() && !seen.planned().iter().any(|mailbox| observed.wants(&mailbox.source)) {
+            continue;
+        }
         if let Some(Err(failure)) = &seen.mailboxes {
             reasons.push(failure.clone());
         }
@@ -456,13 +461,13 @@ fn end(
 const LOSSES_NAMED: usize = 3;
 
 /// Messages of mailboxes that are through which did not arrive, or are not as they arrived, and that nobody acknowledged.
-fn tell_losses(spec: &MailMigrationSpec, standings: &[Stood], observed: &Observed) -> Option<Failure> {
+fn tell_losses(spec: &MailMigrationSpec, standings: &[&Stood], observed: &Observed) -> Option<Failure> {
     let finished = standings.iter().filter(|stood| stood.standing == Standing::Finished);
     let open = finished.filter_map(|stood| {
         let record = &observed.mailboxes.get(&stood.mailbox.source)?.record;
-        let open =
-            Open { waiting: 0, differing: 0, ..Open::of(spec, &spec.domains[stood.domain].name, record) };
-        open.is_loss().then_some((stood, open))
+        let open = Open::of(spec, &spec.domains[stood.domain].name, record);
+        let open = Open { waiting: 0, differing: 0, unchecked: 0, ..open };
+        open.is_loss().then_some((*stood, open))
     });
     let open: Vec<(&Stood, Open)> = open.collect();
     let mut sum = Open::default();

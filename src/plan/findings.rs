@@ -1,7 +1,7 @@
 //! The findings of a migration: gathered from discovery and from passes, counted by code, held against what the customer
 //! acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
@@ -24,12 +24,20 @@ pub fn of_domain<'a>(
 ) -> impl Iterator<Item = Finding> + 'a {
     let mut drawn = checklist::contradicted_in(spec, &named.name, domain);
     drawn.extend(advice::of_domain(spec, named, domain, observed, now));
+    let about_destination = |finding: &Finding| {
+        matches!(finding.code, Code::DestinationMailboxClosed | Code::DestinationRoomShort)
+    };
+    // A domain can have tens of thousands of mailboxes, and a finding for each.
+    let asked = domain.discovery.iter().any(|discovery| discovery.findings.iter().any(about_destination));
+    let planned: HashMap<String, &PlannedMailbox> =
+        domain.planned().iter().filter(|_| asked).map(|m| (m.source.to_string(), m)).collect();
     let discovered = domain.discovery.iter().flat_map(move |discovery| {
+        let planned = planned.clone();
         // What the passes over a mailbox know better than a discovery of its destination: one that was closed and took mail since
         // is open, and mail that all went through once fits, whatever room is left beside it.
         let stale = move |finding: &&Finding| {
-            let about = |mailbox: &&PlannedMailbox| finding.subject == Some(mailbox.source.to_string());
-            let Some(mailbox) = domain.planned().iter().find(about) else { return false };
+            let mailbox = finding.subject.as_ref().and_then(|subject| planned.get(subject));
+            let Some(mailbox) = mailbox else { return false };
             let record = observed.mailboxes.get(&mailbox.source).map(|seen| &seen.record);
             let Some(through) = record.filter(|record| record.failure.is_none()) else { return false };
             match finding.code {

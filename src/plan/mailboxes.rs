@@ -121,19 +121,48 @@ pub fn plan_mailboxes(
     Ok(planned)
 }
 
-/// The override that a mailbox falls under; the first that matches counts.
-pub fn find_override<'a>(domain: &'a DomainSpec, mailbox: &Address) -> Option<&'a Override> {
-    let address = mailbox.to_string().to_lowercase();
-    domain.overrides.iter().find(|o| match &o.matches {
-        Match::Pattern(pattern) => {
-            // Without an @ the pattern is for the part before it.
-            let subject =
-                if pattern.contains('@') { &address } else { address.split('@').next().unwrap_or_default() };
-            globset::Glob::new(&pattern.to_lowercase())
-                .is_ok_and(|glob| glob.compile_matcher().is_match(subject))
+/// The overrides of a domain, ready to be asked about each of its mailboxes.
+pub struct Overrides<'a> {
+    rules: Vec<(&'a Override, Matcher)>,
+}
+
+enum Matcher {
+    /// A pattern; whether it is for the whole address. One that is none matches nothing.
+    Pattern(Option<globset::GlobMatcher>, bool),
+    Addresses(HashSet<String>),
+}
+
+impl<'a> Overrides<'a> {
+    /// Reads them.
+    pub fn of(domain: &'a DomainSpec) -> Self {
+        let matcher = |rule: &Override| match &rule.matches {
+            Match::Pattern(pattern) => {
+                let glob = globset::Glob::new(&pattern.to_lowercase()).ok();
+                Matcher::Pattern(glob.map(|glob| glob.compile_matcher()), pattern.contains('@'))
+            }
+            Match::Addresses(addresses) => {
+                Matcher::Addresses(addresses.iter().map(|address| address.to_lowercase()).collect())
+            }
+        };
+        Self { rules: domain.overrides.iter().map(|rule| (rule, matcher(rule))).collect() }
+    }
+
+    /// The one that a mailbox falls under; the first that matches counts.
+    pub fn find(&self, mailbox: &Address) -> Option<&'a Override> {
+        if self.rules.is_empty() {
+            return None;
         }
-        Match::Addresses(addresses) => addresses.iter().any(|a| a.to_lowercase() == address),
-    })
+        let address = mailbox.to_string().to_lowercase();
+        // Without an @ a pattern is for the part before it.
+        let local = address.split('@').next().unwrap_or_default();
+        let falls = |matcher: &Matcher| match matcher {
+            Matcher::Pattern(glob, whole) => {
+                glob.as_ref().is_some_and(|glob| glob.is_match(if *whole { &address } else { local }))
+            }
+            Matcher::Addresses(addresses) => addresses.contains(&address),
+        };
+        self.rules.iter().find(|(_, matcher)| falls(matcher)).map(|(rule, _)| *rule)
+    }
 }
 
 #[cfg(test)]
@@ -196,7 +225,8 @@ mod tests {
                 .unwrap()
         };
         let hit = |matches: Match, address: &str| {
-            find_override(&rule(matches), &address.parse().unwrap()).is_some()
+            let domain = rule(matches);
+            Overrides::of(&domain).find(&address.parse().unwrap()).is_some()
         };
         assert!(hit(Match::Pattern("pop-*".into()), "POP-anna@a.test"));
         assert!(!hit(Match::Pattern("pop-*".into()), "anna@a.test"));

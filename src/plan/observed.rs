@@ -1,6 +1,6 @@
 //! The facts that a decision looks at. Both platforms fill the same values.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -29,6 +29,17 @@ pub struct Observed {
     /// Whether nobody is at work on it and nobody will be by itself: the run that was is over, whether it was told to end or
     /// was killed.
     pub stopped: bool,
+    /// The mailboxes that a command was asked for alone, by their address at the source; all where nobody was named.
+    pub only: Option<BTreeSet<Address>>,
+    /// Other migrations of the same namespace that carry mailboxes of this one to the same places, each with their number.
+    pub rivals: Vec<(String, usize)>,
+}
+
+impl Observed {
+    /// Whether a mailbox is carried at all.
+    pub fn wants(&self, mailbox: &Address) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(mailbox))
+    }
 }
 
 /// What becomes of something that failed more often than trying again at once makes sense.

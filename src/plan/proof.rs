@@ -24,19 +24,23 @@ pub struct Open {
     pub differing: u64,
     /// Those that are still to be carried although a pass is through.
     pub waiting: u64,
+    /// Those that the last verification could not look for, because a folder could not be opened.
+    pub unchecked: u64,
 }
 
 impl Open {
     /// Of a mailbox whose pass is through. A pilot leaves messages waiting on purpose.
     pub fn of(spec: &MailMigrationSpec, domain: &str, record: &MailboxRecord) -> Self {
         let unless = |code, n| if is_acknowledged(spec, code, domain) { 0 } else { n };
-        let differing = record.last_verification().map_or(0, |shown| shown.differing);
+        let last = record.last_verification();
+        let differing = last.map_or(0, |shown| shown.differing);
         Self {
             failed: unless(Code::MessagesQuarantined, record.counts.failed),
             missing: unless(Code::ArrivalsMissing, record.missing),
             changed: unless(Code::ArrivalsChanged, record.changed),
             differing: unless(Code::ArrivalsDiffer, differing),
             waiting: if spec.policy.pilot.is_some() { 0 } else { record.counts.pending },
+            unchecked: last.map_or(0, |shown| shown.unchecked),
         }
     }
 
@@ -73,6 +77,10 @@ impl Open {
             (self.changed, are(self.changed, "there with other bytes")),
             (self.differing, are(self.differing, "there with other flags or dates")),
             (self.waiting, are(self.waiting, "still to be carried")),
+            (
+                self.unchecked,
+                format!("{} not be checked", counted(self.unchecked, "message could", "messages could")),
+            ),
         ];
         clauses.into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect::<Vec<_>>().join(", ")
     }
@@ -89,6 +97,8 @@ impl Open {
             "the report names them; the originals are at the source. Acknowledge ArrivalsChanged in spec.acknowledge if that is right"
         } else if self.waiting > 0 {
             "run the migration again to carry them"
+        } else if self.differing == 0 {
+            "verify again once the folders that are named can be opened"
         } else {
             "users may have changed them since; acknowledge ArrivalsDiffer in spec.acknowledge if that is right"
         }
@@ -102,6 +112,7 @@ impl AddAssign for Open {
         self.changed += other.changed;
         self.differing += other.differing;
         self.waiting += other.waiting;
+        self.unchecked += other.unchecked;
     }
 }
 
@@ -109,6 +120,7 @@ impl AddAssign for Open {
 mod tests {
     use super::*;
     use crate::model::progress::MessageCounts;
+    use crate::model::record::Verification;
 
     fn spec(extra: &serde_json::Value) -> MailMigrationSpec {
         let mut spec = serde_json::json!({
@@ -122,12 +134,22 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_looked_for_is_no_loss_and_no_proof() {
+        let shown = Verification { unchecked: 2, ..Verification::begun(jiff::Timestamp::UNIX_EPOCH) };
+        let record = MailboxRecord { verification: Some(shown), ..MailboxRecord::default() };
+        let open = Open::of(&spec(&serde_json::json!({})), "a.test", &record);
+        assert_eq!((open.is_none(), open.is_loss(), open.reason()), (false, false, "Waiting"));
+        assert_eq!(open.clauses(), "2 messages could not be checked");
+        assert!(open.remedy().starts_with("verify again"), "{}", open.remedy());
+    }
+
+    #[test]
     fn what_was_acknowledged_for_the_domain_or_for_all_speaks_against_nothing() {
         let counts =
             MessageCounts { source: 9, copied: 6, failed: 2, pending: 1, ..MessageCounts::default() };
         let record = MailboxRecord { counts, missing: 3, changed: 1, ..MailboxRecord::default() };
         let open = Open::of(&spec(&serde_json::json!({})), "a.test", &record);
-        assert_eq!(open, Open { failed: 2, missing: 3, changed: 1, differing: 0, waiting: 1 });
+        assert_eq!(open, Open { failed: 2, missing: 3, changed: 1, differing: 0, waiting: 1, unchecked: 0 });
         assert_eq!((open.reason(), open.is_loss()), ("MessagesFailed", true));
         assert_eq!(
             open.clauses(),

@@ -105,6 +105,17 @@ impl Facts<'_> {
         matches!(self.ending, Some(Ending::Stopped(failure)) if failure.class == Class::Interrupted)
     }
 
+    /// How many mailboxes are still to come because others alone were asked for.
+    fn left_out(&self) -> u32 {
+        if self.observed.only.is_none() || self.migration.spec.stage == Stage::Plan {
+            return 0;
+        }
+        let waits = |stood: &&Stood| {
+            stood.standing != Standing::Finished && !self.observed.wants(&stood.mailbox.source)
+        };
+        u32::try_from(self.standings.iter().filter(waits).count()).unwrap_or(u32::MAX)
+    }
+
     fn generation(&self) -> Option<i64> {
         self.migration.metadata.generation
     }
@@ -176,7 +187,9 @@ fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
     let domain = &spec.domains[at];
     let mut status = DomainStatus { name: domain.name.clone(), ..DomainStatus::default() };
     let Some(seen) = facts.observed.domains.get(&domain.name) else { return status };
-    for stood in facts.standings.iter().filter(|s| s.domain == at) {
+    // They stand in the order of the domains, of which there may be a thousand.
+    let begin = facts.standings.partition_point(|s| s.domain < at);
+    for stood in facts.standings[begin..].iter().take_while(|s| s.domain == at) {
         if let Some(endpoint) = &stood.endpoint {
             *status.protocols.entry(endpoint.protocol).or_default() += 1;
         }
@@ -231,7 +244,7 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
         Some(_) if !facts.approval.holds() => Phase::ReviewRequired,
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
         Some(_) if facts.is_through() => {
-            if facts.migration.spec.policy.pilot.is_some() {
+            if facts.migration.spec.policy.pilot.is_some() || facts.left_out() > 0 {
                 Phase::Piloted
             } else if counts.mailboxes > 0 && counts.verified == counts.mailboxes {
                 Phase::Verified
@@ -256,6 +269,9 @@ fn judge(
     let mut found = Vec::new();
     let discovered = facts.plan.is_some();
     let (ready, working) = match facts.ending {
+        Some(Ending::Reached) if facts.left_out() > 0 => {
+            (Fact::new(Type::Ready, false, Reason::Waiting, left_out(facts, counts, messages)), false)
+        }
         Some(Ending::Reached) => {
             (Fact::new(Type::Ready, true, Reason::Succeeded, reached(spec, messages)), false)
         }
@@ -362,6 +378,14 @@ fn reached(spec: &MailMigrationSpec, messages: &MessageCounts) -> String {
     }
 }
 
+fn left_out(facts: &Facts<'_>, counts: &MailboxCounts, messages: &MessageCounts) -> String {
+    format!(
+        "Some mailboxes alone were asked for (--only); {} of {} are still to come. {messages}.",
+        facts.left_out(),
+        counted(counts.mailboxes.into(), "mailbox", "mailboxes")
+    )
+}
+
 fn going_on(counts: &MailboxCounts, messages: &MessageCounts) -> String {
     format!("{} of {} mailboxes are through; {messages}.", counts.synced, counts.mailboxes)
 }
@@ -466,6 +490,8 @@ fn judge_synced(
     let stopped = counts.failed + counts.blocked;
     if facts.migration.spec.policy.pilot.is_some() && facts.is_through() {
         Fact::new(Type::Synced, false, Reason::PilotOnly, format!("{PILOTED} {messages}."))
+    } else if facts.is_through() && facts.left_out() > 0 {
+        Fact::new(Type::Synced, false, Reason::Waiting, left_out(facts, counts, messages))
     } else if facts.all_synced(counts) {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
     } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {
@@ -498,7 +524,11 @@ fn brief(facts: &Facts<'_>) -> ReportBrief {
         if let Some(endpoint) = &stood.endpoint {
             add(protocols.entry(endpoint.protocol).or_default());
         }
-        add(domains.entry(facts.migration.spec.domains[stood.domain].name.clone()).or_default());
+        let domain = &facts.migration.spec.domains[stood.domain].name;
+        match domains.get_mut(domain) {
+            Some(row) => add(row),
+            None => add(domains.entry(domain.clone()).or_default()),
+        }
     }
     ReportBrief { protocols, domains }
 }

@@ -389,8 +389,9 @@ fn sync(row: &mut MailboxRow) {
     row.last_started = Some(at("2026-11-22T15:00:00Z"));
     if pending > 0 {
         let what = "throttled by the server, goes on in 8 s";
-        row.failure = (row.source.local_part() == "carol")
-            .then(|| FailureRow { sentence: format!("{}: INBOX: {what}", row.source), hint: None });
+        row.failure = (row.source.local_part() == "carol").then(|| {
+            FailureRow::from(&Failure::new(Class::Quota, what).at("INBOX").at(row.source.to_string()))
+        });
         return;
     }
     row.last_ended = Some(at("2026-11-22T15:41:00Z"));
@@ -407,6 +408,7 @@ fn sync(row: &mut MailboxRow) {
         waiting: 0,
         moved: 0,
         failed: 0,
+        unchecked: 0,
         extra: 0,
     });
 }

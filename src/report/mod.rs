@@ -12,6 +12,7 @@
 //! `source = copied + excluded + failed + pending` stands in every table that counts messages, and [`Totals`] is the
 //! only place that adds them up.
 
+mod causes;
 mod chart;
 pub mod checklist;
 mod csv;

@@ -14,7 +14,7 @@ use crate::model::checklist::Item;
 use crate::model::difference::Difference;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
-use crate::model::failure::Failure;
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::fidelity;
 use crate::model::finding::{Code, Finding, Severity};
 use crate::model::message::Verdict;
@@ -146,11 +146,53 @@ pub struct FailureRow {
     pub sentence: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Where, outermost first.
+    #[serde(skip)]
+    pub place: Vec<String>,
+    /// What failed, without where, so that those of one cause can be told together.
+    #[serde(skip)]
+    pub cause: Cause,
+}
+
+/// What failures have in common that one person mends once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cause {
+    class: Class,
+    code: Option<FailureCode>,
+    what: String,
+}
+
+impl Cause {
+    /// What failed, as the rest of a sentence that begins with the place.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The same without the names of the mailbox that it was met at, so that it can be held against another's.
+    #[must_use]
+    pub fn without(&self, names: &[&Address]) -> Self {
+        let mut what = self.what.clone();
+        for name in names {
+            what = what.replace(&name.to_string(), "…");
+        }
+        Self { what, ..self.clone() }
+    }
+
+    /// Whether two are one, however a server words them.
+    pub fn is(&self, other: &Self) -> bool {
+        self.kind() == other.kind()
+    }
+
+    /// The class and the code; where a failure is none of the known things its words alone tell it from others.
+    fn kind(&self) -> (Class, Option<FailureCode>, Option<&str>) {
+        (self.class, self.code, self.code.is_none().then_some(self.what.as_str()))
+    }
 }
 
 impl From<&Failure> for FailureRow {
     fn from(failure: &Failure) -> Self {
-        Self { sentence: failure.sentence(), hint: failure.hint.clone() }
+        let cause = Cause { class: failure.class, code: failure.code, what: failure.what.clone() };
+        Self { sentence: failure.sentence(), hint: failure.hint.clone(), place: failure.place.clone(), cause }
     }
 }
 
@@ -439,6 +481,8 @@ pub struct Totals {
     pub found_missing: u64,
     /// Messages with other flags or dates than at the source, and folders that are not there, by the last verifications.
     pub differing: u64,
+    /// Messages that the last verifications could not look for, because a folder could not be opened.
+    pub unchecked: u64,
 }
 
 impl Totals {
@@ -464,6 +508,7 @@ impl Totals {
             sum.sizes_checked += row.sizes_checked;
             sum.digests_checked += row.digests_checked;
             sum.differing += row.last_verification().map_or(0, |shown| shown.differing);
+            sum.unchecked += row.last_verification().map_or(0, |shown| shown.unchecked);
             sum.flags_updated += row.flags_updated;
             sum.bytes_copied += row.bytes_copied;
             if let Some(verification) = &row.verification {

@@ -100,6 +100,7 @@ fn exceptions(totals: &Totals) -> Vec<String> {
         (totals.changed, were(totals.changed, "found changed after arrival")),
         (stored, format!("{stored_words} stored")),
         (totals.differing, are(totals.differing, "there with other flags or dates")),
+        (totals.unchecked, counted(totals.unchecked, "message could", "messages could") + " not be checked"),
     ]
     .into_iter()
     .filter(|(n, _)| *n > 0)

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::causes::causes;
 use super::rows::{FindingRow, Report};
 use super::standing::standing;
 use super::words;
@@ -69,14 +70,7 @@ pub fn summary(report: &Report, style: Style) -> String {
     lines.push(Line { cells, counts: totals.messages, size: totals.bytes });
     table(&mut text, &lines, style);
     findings(&mut text, &report.findings, style);
-    for row in report.mailboxes.iter().filter(|row| row.failure.is_some()).take(10) {
-        if let Some(failure) = &row.failure {
-            wrap(&mut text, "  ! ", "    ", &printable(&failure.sentence), style.columns);
-            if let Some(hint) = &failure.hint {
-                wrap(&mut text, "    → ", "      ", &printable(hint), style.columns);
-            }
-        }
-    }
+    causes(&mut text, report, style);
     let [source, copied, excluded, failed, pending] = figures(&totals.messages);
     let equation = format!(
         "{source} at the source = {copied} copied + {excluded} excluded + {failed} failed + {pending} pending"
@@ -187,7 +181,7 @@ fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
 }
 
 /// Writes words in lines of at most `columns` characters; a word that is longer stands in a line of its own.
-fn wrap(text: &mut String, first: &str, next: &str, said: &str, columns: usize) {
+pub fn wrap(text: &mut String, first: &str, next: &str, said: &str, columns: usize) {
     let mut line = first.to_owned();
     let mut begun = false;
     // Two blanks part the pieces of a line, and are kept.

@@ -12,6 +12,7 @@ use super::folder::{FolderPass, keep_flags, settled};
 use super::listing::ROWS_AT_ONCE;
 use super::pipeline::{Copied, Sending, Work, copy_window};
 use super::refusals::{IN_A_ROW, Left};
+use super::resent;
 use super::unseen::{self, Unseen, is_given_up};
 use crate::ledger::{ALONE_FROM, NAMED_FROM, Refused, Row, RowId, Settled, Space};
 use crate::mail::{FolderState, Listed};
@@ -51,6 +52,8 @@ struct Carrying<'a> {
     unseen: Unseen,
     /// The intents of those, which stay open until they are seen: a copy may come late.
     unproven: Vec<(i64, Vec<RowId>)>,
+    /// Whether any message came from the source in this pass.
+    came: bool,
 }
 
 impl FolderPass<'_> {
@@ -78,6 +81,7 @@ impl FolderPass<'_> {
             put_off: Vec::new(),
             unseen: Unseen::new(),
             unproven: Vec::new(),
+            came: false,
         };
         let mut suspects: Vec<Work> = Vec::new();
         if let Some(most) = self.rules.most_per_folder {
@@ -94,8 +98,10 @@ impl FolderPass<'_> {
                 self.carry_rows(rows, &mut carrying, candidates, changes, &mut suspects).await?;
             }
         }
-        let (alone, few): (Vec<Work>, Vec<Work>) =
+        let (mut alone, few): (Vec<Work>, Vec<Work>) =
             suspects.into_iter().partition(|work| work.attempts >= ALONE_FROM);
+        // Where an attempt ends at one of them, the others have been tried.
+        alone.sort_by_key(|work| work.attempts);
         for window in few.chunks(WINDOW_SUSPECTS) {
             self.carry_window(window, &mut carrying, candidates, changes).await?;
         }
@@ -165,6 +171,7 @@ impl FolderPass<'_> {
                 self.ledger.reopen(&[row.id]).await?;
                 carrying.again.insert(row.id);
                 self.progress.expect(1, row.size);
+                resent::note(self.ledger, &self.plan.destination, carrying.arrived, &row).await?;
                 let work = carrying.work_of(row);
                 self.carry_window(&[work], carrying, candidates, changes).await?;
             }
@@ -197,6 +204,8 @@ impl FolderPass<'_> {
         }
         let rows: Vec<RowId> = window.iter().map(|w| w.row).collect();
         let source = &self.plan.source.path;
+        // Of several sessions the one that carries is shown, and not the one that opened its folder last.
+        self.progress.enter_folder(source);
         let intent = self.ledger.begin_intent(source, folder, arrived.uidvalidity, uidnext, &rows).await?;
         let sending = Sending {
             list_from: arrived.uidnext.map(|_| uidnext),
@@ -228,6 +237,11 @@ impl FolderPass<'_> {
                 Err(broken) => failure = failure.or(Some(broken)),
             }
         }
+        if !copied.doubled.is_empty() {
+            let asks = failure.is_none();
+            let proved = self.prove_names(window, &mut copied, asks).await;
+            failure = failure.or(proved.err());
+        }
         if !seen {
             self.note_unproven(window, &copied).await?;
             leave_in_doubt(&mut copied);
@@ -248,9 +262,18 @@ impl FolderPass<'_> {
         }
         carrying.unseen.extend(unseen);
         self.ledger.mark_gone(&copied.vanished).await?;
+        carrying.came |= !copied.passed.is_empty();
         if let Some(failure) = failure {
+            if failure.class == Class::Throttled {
+                let space = carrying.space;
+                let named = self.bear_with(space, window, &copied, &failure, carrying.came).await?;
+                // The server has answered, and the next is asked for.
+                if named {
+                    return Ok(());
+                }
+            }
             self.count_attempts(window, &copied, &failure).await?;
-            return Err(failure.at(folder.to_string()));
+            return Err(failure.at(self.plan.destination.to_string()));
         }
         let highest = copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid).max();
         carrying.uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid.saturating_add(1)));

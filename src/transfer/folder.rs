@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 
 use super::diff::FlagChange;
+use super::forbearance::Stage;
 use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
 use super::settle::Barrier;
 use super::{PassOutcome, Rules};
 use crate::ledger::{Cursor, Ledger, NewRow, Refused, Row, RowId, Settled, Space};
 use crate::mail::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
-use crate::model::failure::{Class, Failure, Result, Side};
+use crate::model::failure::{Failure, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::label::LabelTally;
@@ -59,12 +60,9 @@ pub struct FolderPass<'a> {
     pub letters: HashMap<FolderPath, HashMap<u32, Digest>>,
     /// What the list of each folder told of labels, added to.
     pub tallies: &'a mut BTreeMap<FolderPath, LabelTally>,
+    /// How far it came.
+    pub stage: Stage,
 }
-
-/// The ledger's fact that lists the source folders at which sessions ended while they were opened.
-pub(super) const ENDED_AT: &str = "endedAt";
-/// How many sessions may end at a folder until it is left alone.
-const ENDED_AT_MAX: usize = 2;
 
 /// What opening the source folder brought beside its state.
 pub(super) enum Told {
@@ -131,12 +129,10 @@ impl FolderPass<'_> {
         let since = self.since(cursor.as_ref()).await?;
         let open = open_source(self.source, plan, cursor.is_some(), since.as_ref());
         let (opened, arrived) = tokio::join!(open, self.destination.open(&plan.destination));
-        let (state, told) = match opened {
-            Ok(opened) => opened,
-            Err(failure) => return Err(self.ended_at_opening(failure.side(Side::Source)).await?),
-        };
+        let (state, told) = opened.map_err(|failure| failure.side(Side::Source))?;
         let arrived = arrived.map_err(|failure| failure.side(Side::Destination))?;
-        self.progress.enter_phase(&plan.source.path.to_string());
+        self.stage = Stage::Listing;
+        self.progress.enter_folder(&plan.source.path);
         let in_doubt = barrier.concerns(&plan.source.path);
         let unchanged = cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, plan, &state, &arrived));
         if !in_doubt && self.same_rules && !self.unfinished && unchanged {
@@ -186,6 +182,7 @@ impl FolderPass<'_> {
             }
         }
         let in_doubt = (&doubtful, &now);
+        self.stage = Stage::Filling;
         let put_off = Box::pin(self.carry(&space, &arrived, &mut candidates, &mut changes, in_doubt)).await?;
         self.carry_flags(changes, &arrived).await?;
         self.prove_flags(&arrived).await?;
@@ -213,27 +210,6 @@ impl FolderPass<'_> {
         };
         self.ledger.save_cursor(&plan.source.path, &cursor).await?;
         Ok(put_off.map_or(Ran::Through, Ran::PutOff))
-    }
-
-    /// A session that ends while a folder is opened may have ended by chance, or at an extension. If that folder ended several
-    /// before, it is the folder's own trouble, as long as others were carried, and costs nothing but itself.
-    async fn ended_at_opening(&mut self, failure: Failure) -> Result<Failure> {
-        if failure.leaves_the_session() || !matches!(failure.class, Class::Unreachable | Class::Protocol) {
-            return Ok(failure);
-        }
-        let path = self.plan.source.path.to_string();
-        let before = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
-        if before.lines().filter(|line| *line == path).count() < ENDED_AT_MAX {
-            self.ledger.save_fact(ENDED_AT, format!("{before}\n{path}").trim()).await?;
-            return Ok(failure);
-        }
-        if self.ledger.cursors().await?.keys().all(|other| *other == self.plan.source.path) {
-            return Ok(failure);
-        }
-        let what = format!("ends the session whenever it is opened: {}", failure.what);
-        Ok(Failure::new(Class::Refused, what)
-            .side(Side::Source)
-            .hint("have the server's operator mend the folder; the others were carried"))
     }
 
     /// The places that the source can list now.
@@ -297,8 +273,18 @@ impl FolderPass<'_> {
         Ok(false)
     }
 
-    /// Counts the messages of a folder that is left out as a whole.
+    /// Counts the messages of a folder that is left out as a whole, if it can be opened: nobody misses what is left out.
     async fn exclude(&mut self, why: &str) -> Result<()> {
+        match self.count_excluded(why).await {
+            Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => {
+                tracing::info!(failure = %failure.sentence(), "a folder that is left out is not counted");
+                Ok(())
+            }
+            counted => counted,
+        }
+    }
+
+    async fn count_excluded(&mut self, why: &str) -> Result<()> {
         let opened = self.source.open_and_list(&self.plan.source).await;
         let (state, listing) = opened.map_err(|failure| failure.side(Side::Source))?;
         let space = self.space(&state);

@@ -15,7 +15,8 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::folder::{ENDED_AT, FolderPass, Ran};
+use super::folder::{FolderPass, Ran};
+use super::forbearance::{Costs, ENDED_AT, Shown, Stage, has_ended};
 use super::late::Late;
 use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
@@ -129,6 +130,8 @@ pub(super) struct Pass<'a> {
     pub(super) same_rules: bool,
     /// Whether folders of the source are labels.
     pub(super) labelled: bool,
+    /// All folders of the source.
+    pub(super) plans: &'a [FolderPlan],
     /// Destination folders that are there.
     pub(super) made: &'a BTreeSet<FolderPath>,
     /// Source folders with messages that wait or were refused.
@@ -200,13 +203,12 @@ impl Pass<'_> {
         // Folders that only show what others hold come when those are through.
         let (views, folders): (Vec<_>, Vec<_>) = folders.into_iter().partition(|(plan, _)| plan.view);
         let views = share_out(views, &mut barrier);
-        let mut work = share_out(folders, &mut barrier);
-        // A folder at which sessions ended comes last, so that it takes no other along.
+        // A folder at which attempts ended comes last, so that it takes no other along.
         let ended_at = self.ledger.fact(ENDED_AT).await?.unwrap_or_default();
-        let has_ended = |work: &Work<'_>| {
-            work.plans.iter().any(|plan| ended_at.lines().any(|line| line == plan.source.path.to_string()))
-        };
-        work.make_contiguous().sort_by_key(has_ended);
+        let comes_last =
+            |work: &Work<'_>| work.plans.iter().any(|plan| has_ended(&ended_at, &plan.source.path));
+        let (ended, work): (VecDeque<_>, VecDeque<_>) =
+            share_out(folders, &mut barrier).into_iter().partition(comes_last);
         let board = Board { queue: Mutex::new(work), left: Mutex::default(), halt: AtomicBool::new(false) };
         let carried = self.run_lanes(source, destination, openings, &board).await?;
         let mut all = Carried::default();
@@ -226,7 +228,7 @@ impl Pass<'_> {
                 self.carry_work(work, source, destination, &board.halt, &mut all).await?;
             }
         }
-        for work in views {
+        for work in views.into_iter().chain(ended) {
             self.carry_work(work, source, destination, &board.halt, &mut all).await?;
         }
         if all.failed.is_none() && !ended_at.is_empty() {
@@ -356,8 +358,10 @@ impl Pass<'_> {
     ) -> Result<()> {
         let Work { plans, mut barrier, .. } = work;
         for plan in plans {
+            let record = self.recall(plan, source, destination).await?;
+            let sent_before = carried.outcome.sent + carried.outcome.recognised;
             if barrier.concerns(&plan.source.path) {
-                self.progress.enter_phase("waiting until nothing more arrives at the destination");
+                self.progress.enter_phase("waiting for late arrivals");
                 barrier.wait(&plan.source.path, destination, self.rules.settle).await?;
             }
             let mut pass = FolderPass {
@@ -376,9 +380,22 @@ impl Pass<'_> {
                 keywords_lost: &mut carried.keywords_lost,
                 letters: std::collections::HashMap::new(),
                 tallies: &mut carried.tallies,
+                stage: Stage::default(),
             };
-            let left = match Box::pin(pass.run(&barrier)).await {
-                Ok(Ran::NotMade(failure)) => Some(failure),
+            let ran = Box::pin(pass.run(&barrier)).await;
+            let stage = pass.stage;
+            let moved = carried.outcome.sent + carried.outcome.recognised > sent_before;
+            let shown = Shown { stage, moved, others_moved: sent_before > 0 };
+            let left = match ran {
+                // Everything else may try a few times by itself; only pauses have no end.
+                Ok(Ran::NotMade(failure)) if failure.class != Class::Throttled => Some(failure),
+                Ok(Ran::NotMade(failure)) => match self.bear(plan, record, shown, failure).await? {
+                    Costs::Folder(failure) | Costs::Attempt(failure) => Some(failure),
+                },
+                Err(failure) => match self.bear(plan, record, shown, failure).await? {
+                    Costs::Folder(failure) => Some(failure),
+                    Costs::Attempt(failure) => return Err(failure),
+                },
                 Ok(ran) => {
                     carried.outcome.folders += 1;
                     let neighbours = &self.rules.neighbours;
@@ -386,11 +403,8 @@ impl Pass<'_> {
                     barrier.lower(source, destination, self.ledger, neighbours, self.late).await?;
                     if let Ran::PutOff(failure) = ran { Some(failure) } else { None }
                 }
-                // The session can still be used; one bad folder must not stop the mailbox.
-                Err(failure) if failure.leaves_the_session() => Some(failure),
-                Err(failure) => return Err(failure),
             };
-            if let Some(failure) = left {
+            if let Some(failure) = left.filter(|_| plan.excluded.is_none()) {
                 let failure = failure.at(plan.source.path.to_string());
                 tracing::info!(failure = %failure.sentence(), "a folder is left; goes on with the others");
                 carried.failed.get_or_insert(failure);

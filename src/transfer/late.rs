@@ -27,6 +27,9 @@ pub(super) enum Stays {
     CannotBeRemoved,
     /// The ledger of another mailbox of the migration knows a message at this place.
     MayBeAnothers,
+    /// The server listed it long after it had said that it was stored, and it was sent again meanwhile. Somebody may have put the
+    /// same there.
+    ListedLate,
 }
 
 /// Late copies in one destination folder.
@@ -109,6 +112,11 @@ impl<'a> Late<'a> {
                 // Another folder under the same name, or none.
                 Ok(_) => BTreeSet::new(),
                 Err(failure) if failure.class == Class::Refused => BTreeSet::new(),
+                // Nothing is known of it now.
+                Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => {
+                    still.push(late);
+                    continue;
+                }
                 Err(failure) => return Err(failure),
             };
             // One that was taken over since stands for a message of its own.
@@ -143,8 +151,9 @@ pub(super) async fn follow(ledger: &dyn Ledger, from: &FolderPath, to: &FolderPa
 
 /// What a person is told.
 fn find(late: &[LateCopies]) -> Finding {
-    let (anothers, stuck): (Vec<&LateCopies>, Vec<&LateCopies>) =
-        late.iter().partition(|late| late.why == Stays::MayBeAnothers);
+    let of = |why: Stays| late.iter().filter(|late| late.why == why).collect::<Vec<_>>();
+    let (stuck, anothers, unlisted) =
+        (of(Stays::CannotBeRemoved), of(Stays::MayBeAnothers), of(Stays::ListedLate));
     let mut text = Vec::new();
     if !stuck.is_empty() {
         text.push(format!(
@@ -159,6 +168,14 @@ fn find(late: &[LateCopies]) -> Finding {
              of the migration may own what lies there: {}.",
             count(&anothers),
             name(&anothers)
+        ));
+    }
+    if !unlisted.is_empty() {
+        text.push(format!(
+            "The destination stored {}, since it listed the first copy long after it had said that it was stored; nothing \
+             was removed: {}.",
+            count(&unlisted),
+            name(&unlisted)
         ));
     }
     Finding::of_domain(Code::LateCopies, text.join(" "))

@@ -8,7 +8,7 @@ use super::atlas::Atlas;
 use super::mapping::{FolderPlan, UserChange, plan_folders};
 use super::moved::Following;
 use super::names::NameRules;
-use super::places::make_folders;
+use super::places::{ENDED_MAKING, make_folders, note_ended};
 use super::whereabouts::{Whereabouts, find_whereabouts};
 use crate::ledger::{Cursor, Ledger};
 use crate::mail::{Destination, Folder, Source, Survey};
@@ -76,7 +76,11 @@ impl Layout {
         destination: &mut dyn Destination,
         ledger: &dyn Ledger,
     ) -> Result<BTreeSet<FolderPath>> {
-        let made = make_folders(&mut self.plans, &self.names, &self.listed, destination).await?;
+        let ended = ledger.fact(ENDED_MAKING).await?.unwrap_or_default();
+        let making = make_folders(&mut self.plans, &self.names, &self.listed, destination, &ended);
+        let (made, now) = making.await;
+        note_ended(ledger, &ended, &now).await?;
+        let made = made?;
         let before = self.atlas.clone();
         for plan in self.plans.iter().filter(|plan| plan.excluded.is_none()) {
             if made.there.contains(&plan.destination) {

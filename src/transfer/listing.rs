@@ -6,15 +6,19 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::diff::{Diff, FlagChange, compare};
 use super::folder::{FolderPass, Reconciled, Told, new_row, settled};
-use crate::ledger::{Cursor, NewRow, RowId, Settled, Space};
-use crate::mail::{Changes, FolderState, Gone, Listed};
+use super::verify::read_alone;
+use crate::ledger::{Cursor, NewRow, Row, RowId, Settled, Space};
+use crate::mail::{Changes, FolderState, Gone, Listed, Wanted};
 use crate::model::failure::{Result, Side};
+use crate::model::identity::Digest;
 use crate::model::message::{Flags, Locator, Verdict};
 use crate::model::protocol::Protocol;
 
 /// Rows of the ledger that are looked at and written in one transaction: this keeps what a crash repeats, and what is in
 /// memory twice, small.
 pub(super) const ROWS_AT_ONCE: usize = 1000;
+/// UIDs that are looked at in one transaction.
+const UIDS_AT_ONCE: usize = 20_000;
 /// Changed flags that are kept until the list has come to its end. Beyond that they are carried before: a list that turns out
 /// to be of other messages then has changed the flags of some.
 const CHANGES_MAX: usize = 50_000;
@@ -37,6 +41,36 @@ struct Run {
     /// before.
     fresh_sizes: HashMap<u64, u32>,
     gone_before: Vec<RowId>,
+    /// Messages whose unique ids are not their places in the maildrop.
+    lasting_ids: u64,
+    /// The last message of the maildrop that is known by its content: its place, size and name, and what it was.
+    last_known: Option<(Listed, Digest)>,
+}
+
+impl Run {
+    /// Takes note of the unique ids of a part of a maildrop's list.
+    fn note_ids(&mut self, rows: &[Row], listed: &[Listed]) {
+        let known: HashMap<&Locator, Digest> = rows
+            .iter()
+            .filter(|row| !row.gone)
+            .filter_map(|row| Some((&row.locator, row.known.as_ref()?.canonical)))
+            .collect();
+        for listed in listed {
+            self.lasting_ids += u64::from(!is_place(listed));
+            if let Some(was) = known.get(&listed.locator)
+                && self.last_known.as_ref().is_none_or(|(last, _)| last.place < listed.place)
+            {
+                self.last_known = Some((listed.clone(), *was));
+            }
+        }
+    }
+}
+
+/// Whether the unique id of a message says no more than its place in the maildrop.
+fn is_place(listed: &Listed) -> bool {
+    let Locator::Pop3 { uidl } = &listed.locator else { return false };
+    let number = uidl.trim_start_matches(|c: char| !c.is_ascii_digit());
+    number.parse() == Ok(listed.place)
 }
 
 impl FolderPass<'_> {
@@ -63,7 +97,7 @@ impl FolderPass<'_> {
             Told::Nothing => None,
         };
         let mut run = self.go_through(space, first, doubtful).await?;
-        if run.renumbered {
+        if run.renumbered || self.has_moved_on(&run).await? {
             self.renumber(space).await?;
             run = self.go_through(space, None, doubtful).await?;
         }
@@ -83,6 +117,17 @@ impl FolderPass<'_> {
             self.tallies.insert(self.plan.source.path.clone(), tally);
         }
         Ok(run.reconciled)
+    }
+
+    /// Whether unique ids that are mere places name other messages than before, which sizes alone need not show: a message that
+    /// went moves on all that are behind it, so the last one tells.
+    async fn has_moved_on(&mut self, run: &Run) -> Result<bool> {
+        let Some((last, was)) = run.last_known.as_ref().filter(|_| run.lasting_ids == 0) else {
+            return Ok(false);
+        };
+        let wanted = Wanted { key: 0, locator: last.locator.clone(), size: last.size };
+        let read = read_alone(self.source, wanted).await.map_err(|failure| failure.side(Side::Source))?;
+        Ok(read.is_some_and(|now| now.canonical != *was))
     }
 
     /// Finds the rows of a maildrop whose messages may be listed under new unique ids. Those that were delivered are recognised
@@ -171,6 +216,9 @@ impl FolderPass<'_> {
             while let Some(next) = page.next_if(|next| end.as_ref().is_none_or(|end| next.locator <= *end)) {
                 listed.push(next);
             }
+            if space.protocol == Protocol::Pop3 {
+                run.note_ids(&rows, &listed);
+            }
             let diff = compare(rows, listed);
             if diff.renumbered {
                 run.renumbered = true;
@@ -209,6 +257,9 @@ impl FolderPass<'_> {
                 .map(|listed| new_row(listed, self.rules.judge(listed.size, listed.date)))
                 .collect();
             self.ledger.insert(&rows).await?;
+            let left = rows.iter().filter(|row| matches!(row.verdict, Verdict::Excluded(_)));
+            let (messages, bytes) = left.fold((0, 0), |(n, bytes), row| (n + 1, bytes + row.size));
+            self.progress.leave_out(messages, bytes);
         }
         self.judge_again(&pending, &excluded).await?;
         let mut tried = Vec::new();
@@ -292,7 +343,7 @@ impl FolderPass<'_> {
         };
         let fresh = changes.fresh.len() as u64;
         if let Gone::AllBut(present) = &changes.gone {
-            reconciled.gone = self.find_gone(space, present).await?;
+            reconciled.gone = self.find_gone(space, &uids(&mut present.iter())).await?;
         }
         let known = self.ledger.count_in(space).await?;
         let left = (known + fresh).checked_sub(reconciled.gone.len() as u64);
@@ -335,22 +386,29 @@ impl FolderPass<'_> {
         Ok(Some(reconciled))
     }
 
-    /// The rows of a folder whose messages are not among those that are there.
-    async fn find_gone(&mut self, space: &Space, present: &[Locator]) -> Result<Vec<RowId>> {
-        let mut gone = Vec::new();
-        let mut after: Option<Locator> = None;
+    /// The rows of a folder whose messages are not among those that are there, by UID.
+    async fn find_gone(&mut self, space: &Space, present: &[u32]) -> Result<Vec<RowId>> {
+        let mut absent = Vec::new();
+        let mut after = 0;
         let mut present = present.iter().peekable();
         loop {
-            let rows = self.ledger.rows_in(space, after.as_ref(), None, ROWS_AT_ONCE).await?;
-            let Some(last) = rows.last() else { return Ok(gone) };
-            after = Some(last.locator.clone());
-            for row in rows.iter().filter(|row| !row.gone) {
-                while present.next_if(|at| **at < row.locator).is_some() {}
-                if present.peek().is_none_or(|at| **at != row.locator) {
-                    gone.push(row.id);
+            let known = self.ledger.uids_in(space, after, UIDS_AT_ONCE).await?;
+            let Some((last, _)) = known.last() else { break };
+            after = *last;
+            for (uid, row) in known {
+                while present.next_if(|at| **at < uid).is_some() {}
+                if present.peek().is_none_or(|at| **at != uid) {
+                    absent.push(row);
                 }
             }
         }
+        // Most of them went before.
+        let mut gone = Vec::new();
+        for part in absent.chunks(ROWS_AT_ONCE) {
+            let rows = self.ledger.rows_of(part).await?;
+            gone.extend(rows.iter().filter(|row| !row.gone).map(|row| row.id));
+        }
+        Ok(gone)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod daily;
 pub mod diff;
 pub mod flags;
 pub mod folder;
+pub mod forbearance;
 pub mod lanes;
 mod late;
 mod layout;
@@ -29,7 +30,9 @@ mod places;
 pub mod progress;
 pub mod recognise;
 mod refusals;
+mod resent;
 pub mod settle;
+pub(crate) mod unlisted;
 mod unseen;
 pub mod verify;
 mod whereabouts;
@@ -41,16 +44,15 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
-use crate::ledger::{Cursor, Ledger, Row, RowId, Space};
+use crate::ledger::{Cursor, Ledger};
 use crate::mail::{Destination, Folder, Source, Survey};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Class, Failure, Result, Side};
+use crate::model::failure::{Class, Failure, Result, Side, Spoils};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::label::LabelTally;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
-use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::text::counted;
 use daily::DailyLimit;
@@ -237,30 +239,6 @@ pub struct PassOutcome {
     pub left: Option<Failure>,
 }
 
-/// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. What another
-/// protocol listed stays, for this one may not show its folders.
-async fn forget_vanished_folders(
-    plans: &[FolderPlan],
-    protocol: Protocol,
-    ledger: &dyn Ledger,
-) -> Result<()> {
-    let listed: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.source.path).collect();
-    for folder in ledger.unfinished().await? {
-        if listed.contains(&folder) {
-            continue;
-        }
-        let is_vanished = |row: &&Row| {
-            let space = Space { folder: folder.clone(), protocol, uidvalidity: row.locator.uidvalidity() };
-            row.verdict == Verdict::Pending && space.holds(&row.locator)
-        };
-        let rows = ledger.rows(&folder).await?;
-        let vanished: Vec<RowId> = rows.iter().filter(is_vanished).map(|row| row.id).collect();
-        ledger.mark_gone(&vanished).await?;
-        ledger.keep_unlisted(&folder, 0..=0, "").await?;
-    }
-    Ok(())
-}
-
 /// Carries one mailbox once, with one session at each side.
 ///
 /// # Errors
@@ -305,16 +283,17 @@ pub async fn carry_mailbox(
 ) -> Result<PassOutcome> {
     recognise_ends(&rules.ends, ledger).await?;
     let (sources, destinations) = tokio::join!(source.survey(), destination.survey());
-    let sources = sources.map_err(|failure| failure.side(Side::Source))?;
+    let mut sources = sources.map_err(|failure| failure.side(Side::Source))?;
     let mut destinations = destinations.map_err(|failure| failure.side(Side::Destination))?;
     let mut cursors = ledger.cursors().await?;
+    let unlisted = Box::pin(unlisted::find_unlisted(source, &mut sources, ledger, &cursors)).await?;
     let surveys = (&sources, &mut destinations);
-    let mut layout = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors).await?;
+    let planning = Layout::plan(source, destination, surveys, rules, ledger, &mut cursors);
+    let mut layout = Box::pin(planning).await?;
     let barrier = Barrier::raise(ledger, destination).await?;
     let unfinished = ledger.unfinished().await?;
     let fingerprint = rules.fingerprint(sources.homes.as_deref());
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&fingerprint);
-    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
 
     let is_still = |plan: &FolderPlan| {
         same_rules
@@ -338,6 +317,7 @@ pub async fn carry_mailbox(
     let made = openings.meanwhile(layout.make(destination, ledger)).await?;
     let plans = &layout.plans;
     let mut outcome = PassOutcome { findings: layout.findings(), ..PassOutcome::default() };
+    outcome.findings.extend(unlisted.findings());
     let mut changed = Vec::new();
     for (plan, mut still) in plans.iter().zip(still) {
         if plan.renamed.is_some() {
@@ -349,6 +329,9 @@ pub async fn carry_mailbox(
             changed.push((plan, sources.states.get(&plan.source.path).and_then(|state| state.messages)));
         }
     }
+    if !changed.is_empty() {
+        progress.resume(ledger.counts().await?, ledger.bytes_through().await?);
+    }
     let same_rules = same_rules && !relist;
     if !same_rules {
         // Until this pass is through, some folders are judged by these rules and some by those before.
@@ -358,18 +341,23 @@ pub async fn carry_mailbox(
     let labelled = sources.homes.is_some();
     let made = &made;
     let (late_copies, unfinished) = (&late, &unfinished);
-    let pass =
-        lanes::Pass { ledger, rules, progress, same_rules, labelled, made, late: late_copies, unfinished };
+    let pass = lanes::Pass {
+        ledger,
+        rules,
+        progress,
+        same_rules,
+        labelled,
+        plans,
+        made,
+        late: late_copies,
+        unfinished,
+    };
     let carried = pass.carry(source, destination, openings, changed, barrier).await?;
     outcome.add(carried.outcome);
-    forget_vanished_folders(plans, source.facts().endpoint.protocol, ledger).await?;
+    let protocol = source.facts().endpoint.protocol;
+    let waits = unlisted.forget_vanished(plans, protocol, ledger).await?;
 
-    let mut keywords_lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
-    keywords_lost.extend(carried.keywords_lost);
-    let lost = keywords_lost.into_iter().collect::<Vec<_>>();
-    if lost.join(" ") != before {
-        ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
-    }
+    let lost = remember_lost(ledger, carried.keywords_lost).await?;
     let receipts = add_up(ledger, RECEIPTS_OPEN, outcome.receipts_open).await?;
     let marked = add_up(ledger, MARKED, outcome.marked).await?;
     let renamed = add_up(ledger, RENAMED, outcome.renamed).await?;
@@ -379,13 +367,15 @@ pub async fn carry_mailbox(
     outcome.findings.extend(find_receipts(receipts));
     outcome.findings.extend(find_marked(marked));
     outcome.findings.extend(find_changed_ids(renamed));
-    outcome.findings.extend(late.tell(destination).await?);
     let carried_some = outcome.sent + outcome.recognised > 0;
     let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
-    outcome.findings.extend(Box::pin(look.run(carried_some, destination)).await?);
+    let is_whole = carried.failed.is_none();
+    outcome
+        .findings
+        .extend(Box::pin(look_afterwards(late, look, carried_some, is_whole, destination)).await?);
     outcome.findings.extend(books::Books::read(ledger).await?.findings());
     outcome.findings.extend(find_keywords(&lost));
-    outcome.left = carried.failed.or_else(|| find_unread_folders(&sources));
+    outcome.left = carried.failed.or(waits).or_else(|| find_unread_folders(&sources));
     if outcome.left.is_some() {
         return Ok(outcome);
     }
@@ -394,6 +384,42 @@ pub async fn carry_mailbox(
         ledger.save_fact(JUDGED_BY, &fingerprint).await?;
     }
     Ok(outcome)
+}
+
+/// Looks at the destination once everything is carried, for copies beyond those that count and for mail of other mailboxes.
+async fn look_afterwards(
+    late: Late<'_>,
+    look: alias::Look<'_>,
+    carried_some: bool,
+    is_whole: bool,
+    destination: &mut dyn Destination,
+) -> Result<Vec<Finding>> {
+    let looked = async {
+        resent::find_copies(look.ledger, destination, look.neighbours, &late).await?;
+        let mut findings: Vec<Finding> = late.tell(destination).await?.into_iter().collect();
+        findings.extend(look.run(carried_some, destination).await?);
+        Ok::<_, Failure>(findings)
+    };
+    match looked.await {
+        // The session may have ended with a folder that is left.
+        Err(failure) if !is_whole && failure.spoils() <= Spoils::Session => {
+            tracing::info!(failure = %failure.sentence(), "the destination is not looked at afterwards");
+            Ok(Vec::new())
+        }
+        looked => looked,
+    }
+}
+
+/// The keywords that the destination did not keep, in all passes.
+async fn remember_lost(ledger: &dyn Ledger, more: BTreeSet<String>) -> Result<Vec<String>> {
+    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
+    let mut lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
+    lost.extend(more);
+    let lost = lost.into_iter().collect::<Vec<_>>();
+    if lost.join(" ") != before {
+        ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
+    }
+    Ok(lost)
 }
 
 /// Lines of the source's list of folders that cannot be read: each may be a folder, so the mailbox is not through.
@@ -421,7 +447,15 @@ async fn recognise_ends(ends: &Ends, ledger: &dyn Ledger) -> Result<()> {
     if !known[1] {
         tracing::info!("the destination is another mailbox than before: all is carried to it");
         ledger.void_destination().await?;
-        for fact in [KEYWORDS_LOST, RECEIPTS_OPEN, atlas::FOLDER_NAMES, late::LATE_COPIES, alias::FOUND] {
+        let facts = [
+            KEYWORDS_LOST,
+            RECEIPTS_OPEN,
+            atlas::FOLDER_NAMES,
+            late::LATE_COPIES,
+            resent::RESENT,
+            alias::FOUND,
+        ];
+        for fact in facts {
             ledger.save_fact(fact, "").await?;
         }
     } else if !known[0] {

@@ -256,8 +256,14 @@ impl Following<'_> {
                     continue;
                 }
             // Some servers do not list all that there is.
-            } else if self.uidvalidity(&before).await? == Some(cursor.destination_uidvalidity) {
-                continue;
+            } else {
+                match self.uidvalidity(&before).await {
+                    Ok(now) if now == Some(cursor.destination_uidvalidity) => continue,
+                    Ok(_) => {}
+                    // Nothing says that it is gone.
+                    Err(failure) if failure.asks_to_come_later() => continue,
+                    Err(failure) => return Err(failure),
+                }
             }
             if asked.is_none() {
                 asked = Some(self.list_unplanned(plans, &listed).await?);
@@ -352,8 +358,10 @@ impl Following<'_> {
         let planned: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.destination).collect();
         let mut unplanned = Vec::new();
         for path in listed.iter().filter(|path| !planned.contains(path)).take(ASKED_MAX) {
-            if let Some(uidvalidity) = self.uidvalidity(path).await? {
-                unplanned.push((path.clone(), uidvalidity));
+            match self.uidvalidity(path).await {
+                Ok(uidvalidity) => unplanned.extend(uidvalidity.map(|it| (path.clone(), it))),
+                Err(failure) if failure.asks_to_come_later() => {}
+                Err(failure) => return Err(failure),
             }
         }
         Ok(unplanned)
@@ -383,7 +391,7 @@ impl Following<'_> {
         };
         let present = match listing.await {
             Ok(present) => present,
-            Err(failure) if failure.leaves_the_session() => return Ok(false),
+            Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => return Ok(false),
             Err(failure) => return Err(failure),
         };
         let known = present.iter().filter_map(|message| Some((message, arrived.get(&message.uid)?)));

@@ -4,7 +4,7 @@
 //! While there is anything to recognise, the tap holds each message until it knows what it is; otherwise bytes go
 //! straight through.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -103,6 +103,8 @@ pub struct Copied {
     pub all_answered: bool,
     /// The message that was coming from the source last and did not come to its end: where the session ended, it ended there.
     pub under_way: Option<RowId>,
+    /// Messages under whose names something else came as well.
+    pub doubled: BTreeSet<RowId>,
     /// Messages at the destination now that their user has marked for removal at the source. The mark is not carried.
     pub marked: u64,
     /// Why the window could not be finished.
@@ -378,6 +380,12 @@ impl Tap<'_> {
                         return Ok(());
                     }
                     self.copied.under_way = None;
+                }
+                BodyEvent::Again { key, exact } => {
+                    let row = key.cast_signed();
+                    if self.copied.passed.get(&row).is_some_and(|passed| passed.known.exact != exact) {
+                        self.copied.doubled.insert(row);
+                    }
                 }
                 BodyEvent::Missing { key, failure } => self.miss(key.cast_signed(), failure),
                 BodyEvent::Chunk(_) | BodyEvent::End { .. } => {

@@ -4,16 +4,23 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::forbearance::ENDED_AT;
 use super::mapping::{FolderPlan, rebase, renamed_to};
 use super::names::{NameRules, fold};
+use crate::ledger::Ledger;
 use crate::mail::{Destination, Folder};
-use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result, Spoils};
 use crate::model::folder::FolderPath;
 
 /// The most names that are tried for one folder.
 const TRIES_MAX: usize = 30;
 /// The most numbers that one spelling is tried with.
 const NUMBERS_MAX: u32 = 1000;
+/// The ledger's fact that lists the source folders at whose making at the destination a session ended, one a line; or
+/// [`ONE_BY_ONE`], where it was one of several.
+pub(super) const ENDED_MAKING: &str = "endedMaking";
+/// No folder is called so: where it stands in the fact, folders are made one by one.
+const ONE_BY_ONE: &str = "\u{1}one by one";
 /// How often the list of folders is asked for to see what became of those that were made.
 const LOOKS_MAX: usize = 4;
 
@@ -27,7 +34,8 @@ pub(super) struct Made {
 }
 
 /// Makes the folders of the plans, except those that are left out or that a user removed. Where a folder gets another name,
-/// its plan says so. A refusal concerns one folder, whose own pass names it.
+/// its plan says so. A refusal concerns one folder, whose own pass names it. `ended` is what is known of sessions that ended at
+/// it ([`ENDED_MAKING`]); what is known now comes back.
 ///
 /// # Errors
 /// A failure of the session.
@@ -36,12 +44,47 @@ pub(super) async fn make_folders(
     names: &NameRules,
     listed: &[Folder],
     destination: &mut dyn Destination,
-) -> Result<Made> {
+    ended: &str,
+) -> (Result<Made>, String) {
     let planned = plans.iter().map(|plan| (fold(&plan.destination), plan.wanted.clone())).collect();
     let listed = listed.iter().map(|folder| (folder.path.clone(), folder.selectable)).collect();
-    let mut making = Making { plans, names, destination, listed, planned, made: Made::default() };
-    making.run().await?;
-    Ok(making.made)
+    let (made, trying) = (Made::default(), None);
+    let mut making = Making { plans, names, destination, listed, planned, made, trying, ended };
+    let ran = making.run().await;
+    // At a folder that was listed nothing was made, so it is another command at which the session ended.
+    let trying = making.trying.map(|at| (at, making.was_there(at)));
+    let Making { plans, made, .. } = making;
+    let now = match &ran {
+        Ok(()) => {
+            let is_open = |line: &&str| {
+                let is_it = |plan: &&FolderPlan| plan.source.path.to_string() == **line;
+                plans.iter().find(is_it).is_some_and(|plan| !made.there.contains(&plan.destination))
+            };
+            ended.lines().filter(is_open).collect::<Vec<_>>().join("\n")
+        }
+        Err(failure) if failure.spoils() == Spoils::Session && trying.is_none_or(|(_, listed)| !listed) => {
+            let at = trying.map_or(ONE_BY_ONE.to_owned(), |(at, _)| plans[at].source.path.to_string());
+            format!("{ended}\n{at}").trim_start_matches('\n').to_owned()
+        }
+        Err(_) => ended.to_owned(),
+    };
+    (ran.map(|()| made), now)
+}
+
+/// Keeps what is known of sessions that ended while folders were made. A folder at whose making one ended is made by its own
+/// pass, which comes last.
+///
+/// # Errors
+/// Those of the ledger.
+pub(super) async fn note_ended(ledger: &dyn Ledger, before: &str, now: &str) -> Result<()> {
+    let Some(at) = now.lines().last().filter(|_| now.len() > before.len() && now.starts_with(before)) else {
+        return if now == before { Ok(()) } else { ledger.save_fact(ENDED_MAKING, now).await };
+    };
+    if at != ONE_BY_ONE {
+        let ended_at = ledger.fact(ENDED_AT).await?.unwrap_or_default();
+        ledger.save_fact(ENDED_AT, format!("{ended_at}\n{at}").trim_start_matches('\n')).await?;
+    }
+    ledger.save_fact(ENDED_MAKING, now).await
 }
 
 /// A folder whose name was refused.
@@ -59,12 +102,22 @@ struct Making<'a> {
     /// Where plans go, by what is left of their paths when neither case nor Unicode form counts, each with what was wanted.
     planned: BTreeMap<FolderPath, FolderPath>,
     made: Made,
+    /// The plan whose folder is being made, where it is one alone.
+    trying: Option<usize>,
+    /// What is known of sessions that ended while folders were made.
+    ended: &'a str,
 }
 
 impl Making<'_> {
     async fn run(&mut self) -> Result<()> {
-        let is_wanted = |plan: &FolderPlan| plan.excluded.is_none() && !plan.is_gone_at_destination();
-        let mut wanted: Vec<usize> = (0..self.plans.len()).filter(|at| is_wanted(&self.plans[*at])).collect();
+        let has_ended =
+            |plan: &FolderPlan| self.ended.lines().any(|line| line == plan.source.path.to_string());
+        let is_wanted = |at: &usize| {
+            let plan = &self.plans[*at];
+            let is_made = self.was_there(*at) || !has_ended(plan);
+            plan.excluded.is_none() && !plan.is_gone_at_destination() && is_made
+        };
+        let mut wanted: Vec<usize> = (0..self.plans.len()).filter(is_wanted).collect();
         // A folder before what is below it.
         wanted.sort_by_key(|at| self.plans[*at].destination.names().len());
         let folders: Vec<(FolderPath, bool)> = wanted
@@ -72,7 +125,8 @@ impl Making<'_> {
             .map(|at| (self.plans[*at].destination.clone(), self.plans[*at].source.subscribed))
             .collect();
         let (mut refused, mut fresh) = (Vec::new(), Vec::new());
-        for (at, ended) in wanted.into_iter().zip(self.destination.ensure_folders(&folders).await?) {
+        let made = self.make_all(&wanted, &folders).await?;
+        for (at, ended) in wanted.into_iter().zip(made) {
             match ended {
                 Ok(()) if self.was_there(at) => self.note(at),
                 Ok(()) => fresh.push(at),
@@ -108,6 +162,24 @@ impl Making<'_> {
             (fresh, refused) = self.look_at(fresh).await?;
         }
         Ok(())
+    }
+
+    /// Makes folders in one flight, or one by one where a session ended at one of several.
+    async fn make_all(
+        &mut self,
+        wanted: &[usize],
+        folders: &[(FolderPath, bool)],
+    ) -> Result<Vec<Result<()>>> {
+        if !self.ended.lines().any(|line| line == ONE_BY_ONE) {
+            return self.destination.ensure_folders(folders).await;
+        }
+        let mut made = Vec::with_capacity(folders.len());
+        for (at, folder) in wanted.iter().zip(folders) {
+            self.trying = Some(*at);
+            made.extend(self.destination.ensure_folders(std::slice::from_ref(folder)).await?);
+        }
+        self.trying = None;
+        Ok(made)
     }
 
     fn was_there(&self, at: usize) -> bool {
@@ -273,13 +345,16 @@ impl Making<'_> {
 
     /// Makes a folder; the inner error is what the server says against the name.
     async fn try_name(&mut self, at: usize, name: &FolderPath) -> Result<Result<(), Option<FailureCode>>> {
-        match self.destination.ensure_folder(name, self.plans[at].source.subscribed).await {
-            Ok(()) => Ok(Ok(())),
+        self.trying = Some(at);
+        let made = match self.destination.ensure_folder(name, self.plans[at].source.subscribed).await {
+            Ok(()) => Ok(()),
             // After a kill it is there already, perhaps written differently: the list will tell.
-            Err(failure) if failure.is(FailureCode::FolderExists) => Ok(Ok(())),
-            Err(failure) if failure.leaves_the_session() => Ok(Err(failure.code)),
-            Err(failure) => Err(failure),
-        }
+            Err(failure) if failure.is(FailureCode::FolderExists) => Ok(()),
+            Err(failure) if failure.leaves_the_session() => Err(failure.code),
+            Err(failure) => return Err(failure),
+        };
+        self.trying = None;
+        Ok(made)
     }
 
     /// All that was planned together goes there.

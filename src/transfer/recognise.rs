@@ -5,18 +5,23 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::candidates::{Candidate, Candidates};
 use super::folder::{FolderPass, settled};
-use super::pipeline::{Copied, Passed, known_from};
+use super::pipeline::{Copied, Passed, Work, known_from};
 use super::settle::Barrier;
 use super::unseen::NOT_SEEN;
-use super::verify::{Checked, check_arrivals, explain_difference, is_same_letter, read_identities};
+use super::verify::{
+    Checked, check_arrivals, explain_difference, is_same_letter, read_alone, read_identities,
+};
 use crate::ledger::{Foreign, Refused, Row, RowId, Settled};
-use crate::mail::{FolderState, Present};
+use crate::mail::{FolderState, Listed, Present, Wanted};
 use crate::model::failure::{FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity};
 use crate::model::message::{Arrival, InternalDate, Verdict};
 use crate::model::record::Depth;
 
+/// The reason of a message under whose name several came.
+const SEVERAL: &str = "the source hands out different messages under its UID; the one that came first was sent and may be \
+                       another one, and the next pass asks for it alone";
 /// Messages read back at once to learn what they are.
 const READ_BACK: usize = 200;
 
@@ -37,7 +42,7 @@ impl FolderPass<'_> {
         }
         let from = foreign.iter().map(|message| message.uid).min().map_or(from, |uid| uid.min(from));
         let listed = self.learn_foreign(&folder, arrived.uidvalidity, from, &foreign).await?;
-        self.progress.enter_phase(&self.plan.source.path.to_string());
+        self.progress.enter_folder(&self.plan.source.path);
         Ok(listed)
     }
 
@@ -111,7 +116,10 @@ impl FolderPass<'_> {
                 away = true;
                 match self.destination.open(&folder).await {
                     Ok(state) => state,
-                    Err(failure) if failure.leaves_the_session() => FolderState::default(),
+                    // A folder that is there and cannot be opened may hold what is in doubt: nothing of it is sent again.
+                    Err(failure) if failure.leaves_the_session() && !self.is_listed(&folder).await? => {
+                        FolderState::default()
+                    }
                     Err(failure) => return Err(failure.side(Side::Destination)),
                 }
             };
@@ -132,6 +140,12 @@ impl FolderPass<'_> {
             self.destination.open(&self.plan.destination).await?;
         }
         Ok(())
+    }
+
+    /// Whether the destination lists a folder.
+    async fn is_listed(&mut self, folder: &FolderPath) -> Result<bool> {
+        let listed = self.destination.list_folders().await.map_err(|failure| failure.side(Side::Destination));
+        Ok(listed?.iter().any(|other| other.selectable && other.path == *folder))
     }
 
     /// Looks whether messages are where the destination said that they are. The folder is open.
@@ -369,5 +383,39 @@ impl FolderPass<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Asks once more, alone, for messages under whose names something else came as well, if the session still answers. Where
+    /// that does not show that what was carried is the message, it is named: the next pass asks for it alone.
+    pub(super) async fn prove_names(
+        &mut self,
+        window: &[Work],
+        copied: &mut Copied,
+        asks: bool,
+    ) -> Result<()> {
+        let mut failed = None;
+        for row in std::mem::take(&mut copied.doubled) {
+            let Some(work) = window.iter().find(|work| work.row == row) else { continue };
+            let Some(at) = copied.settled.iter().position(|s| s.id == row && s.verdict.is_delivered()) else {
+                continue;
+            };
+            let mut alone = None;
+            if asks && failed.is_none() {
+                let Listed { locator, size, .. } = work.listed.clone();
+                match read_alone(self.source, Wanted { key: 0, locator, size }).await {
+                    Ok(read) => alone = read,
+                    Err(failure) => failed = Some(failure.side(Side::Source)),
+                }
+            }
+            let passed = copied.passed.get(&row).map(|passed| passed.known.exact);
+            if alone.is_some_and(|alone| Some(alone.exact) == passed) {
+                continue;
+            }
+            let settled = &mut copied.settled[at];
+            settled.verdict = Verdict::Quarantined(SEVERAL.to_owned());
+            settled.refused = Refused { code: Some(FailureCode::NothingCame), limit: None };
+            settled.destination = None;
+        }
+        failed.map_or(Ok(()), Err)
     }
 }

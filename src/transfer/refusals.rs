@@ -90,17 +90,22 @@ impl Form {
     /// Another form for a message that was refused in this one; `None` when nothing else is worth trying.
     fn other(self, failure: &Failure, flags: &Flags, date: Option<InternalDate>) -> Option<Self> {
         use FailureCode as F;
-        let (flag, day) = match (failure.class, failure.code) {
-            (_, Some(F::FlagRefused)) => (true, false),
-            (_, Some(F::DateRefused)) => (false, true),
+        let (flag, day, zone) = match (failure.class, failure.code) {
+            (_, Some(F::FlagRefused)) => (true, false, false),
+            (_, Some(F::DateRefused)) => (false, true, false),
             // Nobody said what it was.
-            (Class::Message, None) | (Class::Protocol, Some(F::NotUnderstood)) => (true, is_odd(date)),
+            (Class::Message, None) | (Class::Protocol, Some(F::NotUnderstood)) => (true, is_odd(date), true),
             _ => return None,
         };
         let mut form = self;
         form.without_keywords |= flag && flags.without_keywords() != *flags;
         if let Some(next) = date.filter(|_| day).and_then(|date| self.next_day(date)) {
             form.day = next;
+        } else if let Some(date) = date.filter(|date| zone && date.offset_minutes != 0)
+            && self.day == Day::Own
+        {
+            // It is the same moment, in the zone that every server knows.
+            form.day = Day::Other(InternalDate { offset_minutes: 0, ..date });
         }
         (form != self).then_some(form)
     }
@@ -303,7 +308,9 @@ mod tests {
         };
         assert_eq!(steps("01-Jan-1970 00:00:00 +0000"), 3);
         assert_eq!(steps("05-May-2075 00:00:00 +0000"), 2);
-        assert_eq!(steps("05-May-2020 10:00:00 +0200"), 0);
+        assert_eq!(steps("05-May-2020 10:00:00 +0000"), 0);
+        // In another zone it is the same moment.
+        assert_eq!(steps("05-May-2020 10:00:00 +0200"), 1);
     }
 
     #[test]

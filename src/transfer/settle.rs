@@ -175,7 +175,10 @@ impl Barrier {
 /// How a folder is now. One that is not there is like one without messages: nothing arrives in it.
 async fn look_at(folder: &FolderPath, destination: &mut dyn Destination) -> Result<FolderState> {
     match destination.status(folder).await {
-        Err(failure) if failure.leaves_the_session() => Ok(FolderState::default()),
+        // One that may not be looked at for now is seen as it is when it is opened.
+        Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => {
+            Ok(FolderState::default())
+        }
         looked => looked,
     }
 }

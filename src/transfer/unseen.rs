@@ -123,7 +123,7 @@ impl FolderPass<'_> {
             let state = match self.destination.open(&other.path).await {
                 Ok(state) if state.messages == Some(0) => continue,
                 Ok(state) => state,
-                Err(failure) if failure.leaves_the_session() => continue,
+                Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => continue,
                 Err(failure) => return Err(failure.side(Side::Destination)),
             };
             let found = self.find_in(&other.path, state.uidvalidity, BTreeSet::new(), unseen).await?;

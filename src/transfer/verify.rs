@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::pipeline::{Copied, Passed};
 use crate::ledger::RowId;
-use crate::mail::{BODY_QUEUE, BodyEvent, Destination, Present};
+use crate::mail::{BODY_QUEUE, BodyEvent, Destination, Present, Source, Wanted};
 use crate::model::failure::{Failure, Result};
 use crate::model::identity::{Hazard, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
@@ -184,7 +184,9 @@ async fn read_back_all(
                     }
                 }
                 BodyEvent::Missing { key, failure: Some(_) } => kept_back.extend(u32::try_from(key)),
-                BodyEvent::Missing { failure: None, .. } | BodyEvent::Held { .. } => {}
+                BodyEvent::Missing { failure: None, .. }
+                | BodyEvent::Held { .. }
+                | BodyEvent::Again { .. } => {}
             }
         }
         Ok((identities, kept_back))
@@ -192,4 +194,28 @@ async fn read_back_all(
     let (fetched, identities) = tokio::join!(destination.fetch(uids, sender), read);
     fetched?;
     identities
+}
+
+/// Reads a message of the folder that is open at the source, alone. `None` where nothing of it is handed out, or several
+/// different messages are.
+///
+/// # Errors
+/// Those of the session.
+pub(super) async fn read_alone(source: &mut dyn Source, wanted: Wanted) -> Result<Option<Identity>> {
+    let (sender, mut bodies) = mpsc::channel(BODY_QUEUE);
+    let read = async {
+        let (mut hasher, mut come, mut others) = (IdentityHasher::new(), None::<Identity>, Vec::new());
+        while let Some(event) = bodies.recv().await {
+            match event {
+                BodyEvent::Chunk(chunk) => hasher.update(&chunk),
+                BodyEvent::End { .. } => come = Some(std::mem::take(&mut hasher).finish()),
+                BodyEvent::Again { exact, .. } => others.push(exact),
+                BodyEvent::Begin { .. } | BodyEvent::Held { .. } | BodyEvent::Missing { .. } => {}
+            }
+        }
+        come.filter(|come| others.iter().all(|other| *other == come.exact))
+    };
+    let alone = [wanted];
+    let (fetched, come) = tokio::join!(source.fetch(&alone, sender), read);
+    fetched.map(|()| come)
 }

@@ -138,11 +138,13 @@ pub(super) async fn find_whereabouts(
     ledger: &dyn Ledger,
     cursors: &HashMap<FolderPath, Cursor>,
 ) -> Result<Whereabouts> {
-    let known: BTreeSet<&FolderPath> = cursors
-        .keys()
-        .chain(atlas.places().map(|place| &place.source))
-        .filter(|path| !path.is_inbox())
-        .collect();
+    let mut known: BTreeSet<&FolderPath> = cursors.keys().filter(|path| !path.is_inbox()).collect();
+    for path in atlas.places().map(|place| &place.source).filter(|path| !path.is_inbox()) {
+        // A kill may have come between the ledger's word on a new name and the atlas's: of the old name nothing is left then.
+        if !known.contains(path) && !ledger.rows(path).await?.is_empty() {
+            known.insert(path);
+        }
+    }
     if known.is_empty() {
         return Ok(Whereabouts::default());
     }
@@ -186,7 +188,7 @@ pub(super) async fn find_whereabouts(
         let page = match list_first(source, folder, state).await {
             Ok(page) => page,
             // Its own pass names it.
-            Err(failure) if failure.leaves_the_session() => continue,
+            Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => continue,
             Err(failure) => return Err(failure),
         };
         for (from, rows) in &carried {

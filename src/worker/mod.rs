@@ -28,6 +28,7 @@ use crate::local::run::allowed_networks;
 use crate::local::secrets::Secrets;
 use crate::local::stop::Stop;
 use crate::local::workers::Tools;
+use crate::mail::http::Proxy;
 use crate::mail::network::Network;
 use crate::mail::oauth::Tokens;
 use crate::model::failure::{Failure, Result};
@@ -69,9 +70,10 @@ impl Pod {
             return Err(Failure::internal("the work list is not about one domain"));
         }
         let secrets = Arc::new(Secrets::mounted(&mounts.secrets, &mounts.config_maps));
+        let barred = work.barred_networks.iter().filter_map(|network| network.parse().ok()).collect();
         let network =
             Network::new(work.resolver, allowed_networks(&migration)?, connections(&work) as usize)?;
-        let network = Arc::new(network);
+        let network = Arc::new(network.through(proxy()?).bounded(barred));
         let files = SqliteStore::new(mounts.ledgers.join("mailboxes"), mounts.ledgers.join("logins.sqlite"));
         let (taken, way) = (Arc::clone(&secrets), Arc::clone(&network));
         let store = Arc::new(DeferredStore::new(Arc::clone(&migration), taken, files, way));
@@ -91,6 +93,13 @@ impl Pod {
         let namespace = tools.migration.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
         Ok(Self { work, namespace, client, stop, tools })
     }
+}
+
+/// The proxy that the installation names, if it does.
+fn proxy() -> Result<Option<Proxy>> {
+    let said = |name: &str| std::env::var(name).unwrap_or_default();
+    let address = said("HTTPS_PROXY");
+    if address.is_empty() { Ok(None) } else { Proxy::new(&address, &said("NO_PROXY")).map(Some) }
 }
 
 /// Connections to one host. A mailbox holds one at each side, and both sides may be one host.

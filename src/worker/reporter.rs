@@ -31,7 +31,7 @@ use crate::model::evidence::{DomainDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::plan::Decision;
-use crate::transfer::progress::MailboxProgress;
+use crate::transfer::progress::{Doing, MailboxProgress};
 
 /// How often the progress of one mailbox is told: fifty pods together stay within five writes a second.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
@@ -150,7 +150,9 @@ impl Reporter {
         let mut state = self.state();
         let mailboxes = state.mailboxes.values_mut();
         let known = mailboxes
-            .filter(|mailbox| mailbox.under_way.as_ref().is_some_and(|u| !u.progress.read().place.is_empty()))
+            .filter(|mailbox| {
+                mailbox.under_way.as_ref().is_some_and(|u| u.progress.read().place != Doing::Nothing)
+            })
             .min_by_key(|mailbox| mailbox.told)?;
         known.told = Instant::now();
         Some((known.item.clone(), known.under_way.clone()?, known.before.clone()))

@@ -3,6 +3,7 @@
 use clap::Parser;
 use mailferry::api::names;
 use mailferry::cli::Cli;
+use mailferry::operator::settings::WorkerPod;
 use serde_json::{Value, json};
 
 use crate::render::{NAMESPACE, everything, of_kind, one, render, sets};
@@ -298,4 +299,49 @@ fn network_policies_follow_the_values() {
     assert_eq!(workers["egress"][2], json!({}), "no port listed is every port");
     let odd = render(&json!({"discovery": {"resolver": "10.77.0.1:1053"}}));
     assert_eq!(tcp(&one(&odd, "NetworkPolicy", "mailferry")["spec"]["egress"][0]), [53, 1053]);
+}
+
+/// What the operator is told of its workers' pods.
+fn of_workers(objects: &[Value]) -> WorkerPod {
+    let variables = container(objects)["env"].as_array().unwrap();
+    let told = variables.iter().find(|variable| variable["name"] == "MAILFERRY_WORKER_POD").unwrap();
+    serde_json::from_str(told["value"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn what_is_said_of_workers_pods_is_what_the_operator_understands() {
+    assert_eq!(of_workers(&render(&json!({}))), WorkerPod::default());
+    let pod = json!({
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "mail"},
+        "tolerations": [{"key": "mail", "operator": "Exists", "effect": "NoSchedule"}],
+        "priorityClassName": "low",
+        "labels": {"team": "mail"},
+        "annotations": {"sidecar.istio.io/inject": "false"},
+        "proxy": {"https": "http://proxy.example:3128", "noProxy": "10.0.0.0/8"},
+    });
+    let told = of_workers(&render(&json!({"workers": {"pod": pod}})));
+    assert_eq!(serde_json::to_value(&told).unwrap()["annotations"], pod["annotations"]);
+    assert_eq!(
+        (told.proxy.https.as_str(), told.priority_class_name.as_str()),
+        ("http://proxy.example:3128", "low")
+    );
+    assert_eq!((told.tolerations.len(), told.image_pull_secrets.len()), (1, 1));
+    assert!(told.fixed_ids);
+}
+
+#[test]
+fn where_the_cluster_gives_users_no_pod_names_one() {
+    let objects = render(&json!({"fixedIds": false}));
+    assert!(!of_workers(&objects).fixed_ids);
+    let security = &pod(&objects)["spec"]["securityContext"];
+    assert_eq!(*security, json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}));
+}
+
+#[test]
+fn the_operator_is_told_the_memory_that_it_may_use() {
+    let objects = render(&json!({}));
+    let variables = container(&objects)["env"].as_array().unwrap();
+    let memory = variables.iter().find(|variable| variable["name"] == "MAILFERRY_MEMORY").unwrap();
+    assert_eq!(memory["valueFrom"]["resourceFieldRef"]["resource"], "limits.memory");
 }

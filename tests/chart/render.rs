@@ -134,7 +134,19 @@ pub(crate) fn everything() -> Value {
         "crds": {"enabled": true, "keep": false},
         "discovery": {"resolver": "[fd00::53]:5353", "allowedNetworks": ["10.0.0.0/8", "fd00::/8"]},
         "resources": {"requests": {"cpu": 1, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
-        "workers": {"resources": {"requests": null, "limits": {"memory": "1Gi", "ephemeral-storage": "1Gi"}}},
+        "workers": {
+            "resources": {"requests": null, "limits": {"memory": "1Gi", "ephemeral-storage": "1Gi"}},
+            "pod": {
+                "imagePullSecrets": [{"name": "registry"}],
+                "nodeSelector": {"pool": "mail"},
+                "tolerations": [{"operator": "Exists"}],
+                "priorityClassName": "low",
+                "labels": {"team": "mail"},
+                "annotations": {"note": "1"},
+                "proxy": {"https": "http://proxy.example:3128", "noProxy": ".example"},
+            },
+        },
+        "fixedIds": true,
         "log": {"filter": "info,mailferry[{name=\"a: b\"}]=debug", "format": "text"},
         "metrics": {
             "service": {"enabled": true, "annotations": {"note": "yes"}},

@@ -121,6 +121,17 @@ fn wrong_values_are_refused_by_name() {
         ("/discovery/allowedNetworks/0", json!({"discovery": {"allowedNetworks": ["10.0.0.0/33"]}})),
         ("/resources", json!({"resources": {"request": {"cpu": "1"}}})),
         ("/workers/resources/limits/memory", json!({"workers": {"resources": {"limits": {"memory": true}}}})),
+        (
+            "/workers/pod/tolerations/0",
+            json!({"workers": {"pod": {"tolerations": [{"efect": "NoSchedule"}]}}}),
+        ),
+        ("/workers/pod/imagePullSecrets/0", json!({"workers": {"pod": {"imagePullSecrets": ["registry"]}}})),
+        ("/workers/pod/proxy/https", json!({"workers": {"pod": {"proxy": {"https": "proxy.example:3128"}}}})),
+        (
+            "/workers/pod/proxy/https",
+            json!({"workers": {"pod": {"proxy": {"https": "http://me:secret@proxy.example"}}}}),
+        ),
+        ("/fixedIds", json!({"fixedIds": "no"})),
         ("/log/format", json!({"log": {"format": "xml"}})),
         ("/log/filter", json!({"log": {"filter": ""}})),
         ("/metrics/podMonitor/interval", json!({"metrics": {"podMonitor": {"interval": "often"}}})),
@@ -170,7 +181,9 @@ fn the_notes_tell_what_to_do_next() {
         "kubectl -n mailferry-system rollout status deployment/mailferry\n",
         "kubectl create namespace contoso-mail\n",
         "pod-security.kubernetes.io/enforce=restricted\n",
-        "get mm,mbm --watch\n",
+        // kubectl watches one kind at a time.
+        "get mm --watch\n",
+        "get mbm\n",
         "MailMigrations of every namespace",
         "discovery.allowedNetworks",
         "networkPolicy.workers.namespaces",
@@ -190,6 +203,8 @@ fn the_notes_tell_what_to_do_next() {
         assert!(other.contains(said), "{said} is not in:\n{other}");
     }
     assert!(!other.contains("create namespace") && !other.contains("allowedNetworks"), "{other}");
+    let watches: Vec<&str> = plain.lines().filter(|line| line.contains("--watch")).collect();
+    assert!(watches.iter().all(|line| !line.contains(',')), "{watches:?}");
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailferry::model::failure::FailureCode;
 use tokio::task::spawn_blocking;
 
 use crate::orders::Orders;
@@ -172,6 +173,9 @@ async fn a_source_folder_that_is_deleted_while_it_is_read_makes_no_empty_message
     })
     .await;
     println!("{done:?}");
+    // A list may lack a folder by mistake: what of it was not carried is given up when it is lacking once more.
+    let told = stage.orders(WHO).carry().await.unwrap_err();
+    assert_eq!(told.code, Some(FailureCode::NoSuchFolder), "{told:?}");
     let done = stage.orders(WHO).carry().await.unwrap();
     assert_eq!((done.counts.pending, done.counts.failed), (0, 0), "{done:?}");
     let mut found = compare(&stage);

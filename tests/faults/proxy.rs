@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -209,17 +209,17 @@ struct Pump<'a> {
     tail: Vec<u8>,
     /// A line that is not whole yet, where lines are edited.
     line: Vec<u8>,
-    /// Slices that are left.
-    slices: usize,
+    /// Until when slices are made: beyond that all passes as it is.
+    sliced_until: Option<Instant>,
 }
 
-/// Slices of one direction of a connection. On a busy machine more of them would reach a server longer after their
-/// client is gone than any destination is waited for.
-const SLICES_MAX: usize = 20_000;
+/// How long one direction of a connection passes in slices. If they took longer, as they do on a busy machine, what a client
+/// wrote before it went would reach a server longer after that than any destination is waited for.
+const SLICED_FOR: Duration = Duration::from_secs(2);
 
 impl<'a> Pump<'a> {
     fn new(way: Way, from: OwnedReadHalf, to: OwnedWriteHalf, shared: &'a Shared) -> Self {
-        Self { way, from, to, shared, tail: Vec::new(), line: Vec::new(), slices: SLICES_MAX }
+        Self { way, from, to, shared, tail: Vec::new(), line: Vec::new(), sliced_until: None }
     }
 
     async fn run(&mut self) -> End {
@@ -323,10 +323,12 @@ impl<'a> Pump<'a> {
         match usize::try_from(self.shared.slice.load(Ordering::SeqCst)).unwrap() {
             0 => self.to.write_all(bytes).await,
             size => {
-                let (sliced, rest) = bytes.split_at(bytes.len().min(self.slices.saturating_mul(size)));
-                for piece in sliced.chunks(size) {
+                let until = *self.sliced_until.get_or_insert_with(|| Instant::now() + SLICED_FOR);
+                let mut rest = bytes;
+                while !rest.is_empty() && Instant::now() < until {
+                    let (piece, behind) = rest.split_at(rest.len().min(size));
                     self.to.write_all(piece).await?;
-                    self.slices -= 1;
+                    rest = behind;
                     tokio::task::yield_now().await;
                 }
                 self.to.write_all(rest).await

@@ -15,6 +15,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -57,6 +58,9 @@ impl Ferry {
     /// Puts another manifest in the place of the one before.
     pub fn write(&self, manifest: &str) {
         fs::write(self.manifest(), manifest).expect("the manifest can be written");
+        // It holds passwords.
+        let mine = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.manifest(), mine).expect("its rights can be set");
     }
 
     /// The manifest's path.

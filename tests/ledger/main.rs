@@ -30,14 +30,16 @@ use jiff::{SignedDuration, Timestamp};
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
 use mailferry::ledger::{
-    Cursor, Discrepancies, Foreign, Known, Ledger, LoginMark, NewRow, Refused, Renaming, RowId, Settled,
-    Store,
+    Cursor, Discrepancies, Foreign, Known, Ledger, LoginMark, NewRow, Refused, Renaming, Row, RowId, Settled,
+    Space, Store,
 };
 use mailferry::mail::tls::Trust;
 use mailferry::model::failure::{Class, Failure, FailureCode};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
 use mailferry::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use mailferry::model::progress::MessageCounts;
+use mailferry::model::protocol::Protocol;
 use mailferry::model::secret::Secret;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -120,6 +122,7 @@ on_every_store!(
     a_step_is_whole_or_not_at_all,
     rows_are_adopted_replaced_forgotten_and_reopened,
     what_a_verification_found_is_counted_and_stays_until_it_is_mended,
+    each_count_is_that_of_the_rows,
     a_folder_that_is_called_differently_keeps_all_that_is_known_of_it,
     whoever_carries_a_mailbox_is_alone_with_it,
     mailboxes_do_not_see_each_other,
@@ -328,6 +331,91 @@ async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
     assert_eq!(rows[0].destination, None);
     assert_eq!(rows[1].destination, Some((folder(), arrival)));
     assert!(ledger.foreign(&folder(), 9).await.unwrap().is_empty());
+}
+
+/// Counts are asked of indexes: they say what a walk through all rows says, whatever became of those.
+async fn each_count_is_that_of_the_rows(place: Place) {
+    let ledger = place.ledger().await;
+    let verdicts = || {
+        let why = || "why".to_owned();
+        [
+            Verdict::Pending,
+            Verdict::Delivered,
+            Verdict::DeliveredAltered(why()),
+            Verdict::Excluded(why()),
+            Verdict::Quarantined(why()),
+            Verdict::Shown,
+        ]
+    };
+    let elsewhere = FolderPath::new(["Elsewhere"]);
+    let mut uid = 0;
+    for uidvalidity in [6, 7, 8] {
+        for path in [folder(), elsewhere.clone()] {
+            for (n, verdict) in (0..3).flat_map(|n| verdicts().map(|verdict| (n, verdict))) {
+                uid += 1;
+                let locator = Locator::Imap { folder: path.clone(), uidvalidity, uid };
+                let row = NewRow { locator, ..new_row(1, Verdict::Pending) };
+                let ids = ledger.insert(&[row]).await.unwrap();
+                let arrival = (n != 1).then_some(Arrival { uidvalidity: 9 + n, uid });
+                let is_pending = verdict == Verdict::Pending;
+                ledger
+                    .settle(&[settled(ids[0], verdict, arrival.filter(|_| !is_pending))], None)
+                    .await
+                    .unwrap();
+                if n == 2 {
+                    ledger.mark_gone(&ids).await.unwrap();
+                }
+            }
+        }
+    }
+    ledger.keep_unlisted(&folder(), 2..=2, "counted and not listed").await.unwrap();
+    let maildrop = Locator::Pop3 { uidl: "one".to_owned() };
+    ledger.insert(&[NewRow { locator: maildrop, ..new_row(1, Verdict::Pending) }]).await.unwrap();
+
+    let rows = ledger.page(0, 1000).await.unwrap();
+    let count = |fits: &dyn Fn(&Row) -> bool| rows.iter().filter(|row| fits(row)).count() as u64;
+    let counts = ledger.counts().await.unwrap();
+    let mut expected = MessageCounts::default();
+    for row in &rows {
+        expected.add(&row.verdict, 1);
+    }
+    assert_eq!(counts, expected);
+    let altered = |row: &Row| matches!(row.verdict, Verdict::DeliveredAltered(_));
+    let discrepancies = ledger.count_discrepancies().await.unwrap();
+    assert_eq!((discrepancies.altered, discrepancies.missing), (count(&altered), 0));
+    let unbound = |row: &Row| row.verdict.is_delivered() && row.destination.is_none();
+    assert_eq!(ledger.count_unbound().await.unwrap(), count(&unbound));
+    assert_eq!(ledger.unbound(&elsewhere).await.unwrap().len(), 6);
+
+    let space = Space { folder: folder(), protocol: Protocol::Imap, uidvalidity: 7 };
+    let in_space = |row: &Row| matches!(&row.locator, Locator::Imap { folder: at, uidvalidity: 7, .. } if *at == folder());
+    assert_eq!(ledger.count_in(&space).await.unwrap(), count(&|row| in_space(row) && !row.gone));
+    let mut expected: Vec<(u32, RowId)> = Vec::new();
+    for row in rows.iter().filter(|row| in_space(row)) {
+        let Locator::Imap { uid, .. } = row.locator else { unreachable!() };
+        expected.push((uid, row.id));
+    }
+    let first = ledger.uids_in(&space, 0, 5).await.unwrap();
+    assert_eq!(first, expected[..5]);
+    assert_eq!(ledger.uids_in(&space, first[4].0, 1000).await.unwrap(), expected[5..]);
+
+    assert!(ledger.is_elsewhere(&elsewhere, &folder(), 9).await.unwrap(), "under a greater one");
+    assert!(ledger.is_elsewhere(&elsewhere, &folder(), 11).await.unwrap(), "under a smaller one");
+    assert!(!ledger.is_elsewhere(&elsewhere, &elsewhere, 9).await.unwrap());
+
+    // Without a word on their content, or with nothing done, rows of another space are of no use.
+    let void = ledger.part_void(&space).await.unwrap();
+    let is_other = |row: &&Row| matches!(&row.locator, Locator::Imap { folder: at, uidvalidity, .. } if *at == folder() && *uidvalidity != 7);
+    let of_use =
+        |row: &&Row| !matches!(row.verdict, Verdict::Pending | Verdict::Excluded(_) | Verdict::Shown);
+    let expected: Vec<RowId> = rows.iter().filter(is_other).filter(of_use).map(|row| row.id).collect();
+    assert_eq!(void.iter().map(|row| row.id).collect::<Vec<_>>(), expected);
+    assert!(expected.len() == 18, "{expected:?}");
+    let left = ledger.page(0, 1000).await.unwrap();
+    assert!(!left.iter().filter(is_other).any(|row| !of_use(&row)));
+    assert_eq!(left.iter().filter(|row| in_space(row)).count() as u64, count(&in_space));
+    let unlisted = |row: &&Row| matches!(row.locator, Locator::Unlisted { .. });
+    assert_eq!(left.iter().filter(unlisted).count(), 2);
 }
 
 async fn a_folder_that_is_called_differently_keeps_all_that_is_known_of_it(place: Place) {

@@ -391,3 +391,25 @@ fn a_real_server_renames_with_the_source_and_is_followed() {
     assert_eq!((lies.len(), lies["Mine"].len(), lies["Mine/2020"].len()), (3, 2, 2), "{lies:?}");
     world.verify(&[]).expect(0, (7, 7, 0, 0, 0));
 }
+
+#[test]
+fn a_folder_at_whose_making_sessions_end_costs_no_other() {
+    for is_made in [false, true] {
+        let source = Script::imap(standard_and(&["Archive", "Travel"]));
+        let destination = Script::imap(Store::empty());
+        destination.bend(move |command| {
+            command
+                .is("CREATE Travel")
+                .then(|| if is_made { Reaction::edit(|_| ()).and_close() } else { Reaction::close() })
+        });
+        let world = World::imap(&source, &destination);
+        let outcome = world.run();
+        if is_made {
+            outcome.expect(0, (7, 7, 0, 0, 0));
+        } else {
+            outcome.expect(22, (7, 6, 0, 0, 1)).expect_told("ends the session whenever it is opened");
+            destination.straighten();
+            world.run().expect(0, (7, 7, 0, 0, 0));
+        }
+    }
+}

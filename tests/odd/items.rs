@@ -158,6 +158,40 @@ fn bodies_that_come_twice_or_unasked_or_larger_than_listed_arrive_once() {
 }
 
 #[test]
+fn two_messages_of_one_size_under_one_uid_are_told_apart_or_named() {
+    let as_second = |subject: &str| {
+        let text = letter(subject);
+        format!("* 2 FETCH (UID 2 BODY[] {{{}}}\r\n{text})\r\n", text.len())
+    };
+    let (right, wrong) = (as_second("two"), as_second("owt"));
+    for (first, second) in [(&right, &wrong), (&wrong, &right)] {
+        // Alone it comes as it is, or again so.
+        for always in [false, true] {
+            let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));
+            let both = format!("{first}{second}");
+            source.bend(move |command| {
+                let is_it = command.wants_bodies() && command.folder.as_deref() == Some("INBOX");
+                let both = both.clone();
+                (is_it && (always || !command.is("UID FETCH 2")))
+                    .then(|| Reaction::edit(move |answer| instead(answer, &both)))
+            });
+            let world = World::imap(&source, &destination);
+            let outcome = world.run();
+            let is_proven = !always && first == &right;
+            if is_proven {
+                outcome.expect(0, (5, 5, 0, 0, 0));
+            } else {
+                outcome.expect(25, (5, 4, 0, 1, 0)).expect_told("hands out different messages under its UID");
+            }
+            source.straighten();
+            world.run().expect(0, (5, 5, 0, 0, 0));
+            let inbox = lies_in(&destination)["INBOX"].clone();
+            assert!(inbox.contains(&"two".to_owned()), "{inbox:?}");
+        }
+    }
+}
+
+#[test]
 fn a_keyword_with_a_line_break_becomes_no_command() {
     for also in ["", "MULTIAPPEND"] {
         let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));

@@ -186,3 +186,32 @@ fn uids_that_are_given_anew_in_a_folder_that_grew_lose_nothing() {
         assert_eq!(destination.store().folder("INBOX").subjects(), there, "{extensions}");
     }
 }
+
+#[test]
+fn names_that_go_round_survive_a_kill_at_every_step() {
+    let run = |die_at: Option<u64>, steps: Option<&std::path::Path>| {
+        let (world, _source, destination) =
+            between(with_plans(), STATES, |store| swap(store, "Work", "Plans"));
+        let mut command = world.ferry.command("run", &[]);
+        if let Some(step) = die_at {
+            command.env("MAILFERRY_DIE_AT", step.to_string());
+        }
+        if let Some(steps) = steps {
+            command.env("MAILFERRY_STEPS_FILE", steps);
+        }
+        command.output().unwrap();
+        let outcome = world.run();
+        assert_eq!((outcome.ended.code, outcome.counts), (0, (8, 8, 0, 0, 0)), "{die_at:?}: {outcome:#?}");
+        assert_eq!(destination.count("APPEND"), 0, "{die_at:?}");
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("steps");
+    run(None, Some(&file));
+    let steps: u64 = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    assert!(steps > 10, "{steps}");
+    std::thread::scope(|scope| {
+        for worker in 1..=4 {
+            scope.spawn(move || (worker..=steps).step_by(4).for_each(|step| run(Some(step), None)));
+        }
+    });
+}

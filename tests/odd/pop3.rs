@@ -302,6 +302,14 @@ fn unique_ids_that_change_double_nothing() {
     let moved =
         [under("two", "", "1"), under("three", "", "2"), under("four", "", "3"), under("zero", "", "4")];
     carry_each_once(&[&places, &moved], &[4, 5], &lie);
+    // And all sizes are as before.
+    let place = |subject: &str, number: usize| under(subject, "", &number.to_string());
+    let places = |subjects: &[&str]| -> Vec<_> {
+        subjects.iter().zip(1..).map(|(subject, number)| place(subject, number)).collect()
+    };
+    let (before, after) = (places(&["aaa", "bbb", "ccc"]), places(&["bbb", "ccc", "ddd"]));
+    carry_each_once(&[&before, &after], &[3, 4], &["aaa", "bbb", "ccc", "ddd"]);
+    carry_each_once(&[&before, &places(&["bbb", "ccc"])], &[3, 3], &["aaa", "bbb", "ccc"]);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn refuse_one_message(refusal: &'static str) {
     for _ in 0..3 {
         last = world.run();
     }
-    last.expect(0, (5, 4, 0, 1, 0)).expect_told("MessagesQuarantined");
+    last.expect(25, (5, 4, 0, 1, 0)).expect_told("MessagesQuarantined");
     destination.straighten();
     world.run().expect(0, (5, 5, 0, 0, 0));
     expect_everything(&destination);
@@ -277,4 +277,16 @@ fn a_missing_temporary_directory_stops_the_mailbox_and_gives_no_message_up() {
     first.expect_told("/there/is/no/such/directory").expect_told("TMPDIR");
     world.ferry = world.ferry.env("TMPDIR", &std::env::temp_dir().display().to_string());
     world.run().expect(0, (3, 3, 0, 0, 0));
+}
+
+#[test]
+fn a_date_that_is_refused_for_its_zone_without_a_word_becomes_the_same_moment() {
+    let (source, destination) = (standard(), Script::imap(Store::empty()));
+    destination.bend(|command| {
+        let zoned = command.verb == "APPEND" && !command.has(" +0000");
+        zoned.then(|| Reaction::no("APPEND failed"))
+    });
+    let outcome = World::imap(&source, &destination).run();
+    outcome.expect(0, (5, 5, 0, 0, 0)).expect_told("the destination refuses its arrival date");
+    expect_everything(&destination);
 }

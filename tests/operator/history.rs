@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use mailferry::cluster::objects::WORK_KEY;
-use mailferry::cluster::pack::unpack;
+use mailferry::cluster::pack::{WORK_MAX, unpack};
 use mailferry::cluster::work::{Task, Work};
 use serde_json::{Deserializer, Value};
 use tempfile::NamedTempFile;
@@ -98,7 +98,7 @@ pub(crate) fn assert_one_job_a_mailbox(jobs: &History, config_maps: &History) ->
 /// The mailboxes of a work list.
 fn mailboxes(config_map: &Value) -> Option<BTreeSet<String>> {
     let packed = BASE64_STANDARD.decode(config_map["binaryData"][WORK_KEY].as_str()?).unwrap();
-    let work: Work = unpack("a work list", &packed).unwrap();
+    let work: Work = unpack("a work list", &packed, WORK_MAX).unwrap();
     let Task::Sync { slices, .. } = work.task else { return None };
     Some(slices.iter().flatten().map(|item| item.mailbox.source.to_string()).collect())
 }

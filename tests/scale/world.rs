@@ -92,11 +92,8 @@ impl World {
             kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
         let settings = Settings {
             image: "none".to_owned(),
-            image_pull_policy: None,
-            resolver: None,
             allowed_networks: vec!["127.0.0.0/8".parse().unwrap()],
-            worker_resources: serde_json::from_value(json!({})).unwrap(),
-            log_filter: tokio::sync::watch::channel(String::new()).1,
+            ..Settings::default()
         };
         let mut world = Self {
             shape,
@@ -244,6 +241,7 @@ impl World {
             migration: wanted,
             domain: 0,
             resolver: None,
+            barred_networks: Vec::new(),
             per_host_connections: 8,
             task,
         };
@@ -256,6 +254,7 @@ impl World {
             work: &work,
             slices,
             parallelism: 0,
+            connections: 8,
             results,
             mailboxes: objects,
         };

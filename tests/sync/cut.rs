@@ -292,7 +292,7 @@ async fn what_arrives_late_is_removed_if_it_is_provably_ours_and_nothing_else() 
             letter("INBOX", &[], "not ours"),
             Message { bytes: stamped, ..letters[5].clone() },
         ];
-        let outcome = troubled_pass(&rig, Trouble::Late(late)).await.unwrap();
+        let outcome = Box::pin(troubled_pass(&rig, Trouble::Late(late))).await.unwrap();
         assert_eq!((outcome.sent, outcome.counts.copied), (13, 13));
         assert!(rig.ledger().open_intents().await.unwrap().is_empty());
         let differences = rig.differences();

@@ -11,7 +11,7 @@ what the workers' Roles grant is a part of this list.
 # How a migration stands.
 - apiGroups: [mailferry.dev]
   resources: [mailmigrations/status]
-  verbs: [patch, update]
+  verbs: [patch]
 # One object for each mailbox: made, kept in step with the plan, removed when the mailbox is not wanted any more.
 - apiGroups: [mailferry.dev]
   resources: [mailboxmigrations]
@@ -31,19 +31,19 @@ what the workers' Roles grant is a part of this list.
 # Work lists for the workers and the results that they hand back; workers are granted get and patch on their own ones.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, list, watch, create, patch, delete]
-# The volume of a migration's ledger. It is never deleted by the operator: it goes with its MailMigration.
+  verbs: [get, list, watch, create, patch]
+# The volume of a migration's ledger: looked at, and made where there is none. It goes with its MailMigration.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, create]
-# Each Job has a ServiceAccount of its own, so that a worker can do no more than its own work.
+  verbs: [get, create]
+# Each Job has a ServiceAccount of its own, so that a worker can do no more than its own work. It goes with its Job.
 - apiGroups: [""]
   resources: [serviceaccounts]
-  verbs: [get, create, delete]
+  verbs: [get, create]
 # What a Job's ServiceAccount may do, object by object. Without escalate and bind, no more than this list can be granted.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
-  verbs: [get, create, delete]
+  verbs: [get, create]
 # What changed, for `kubectl describe`; a repeated event is patched.
 - apiGroups: [events.k8s.io]
   resources: [events]

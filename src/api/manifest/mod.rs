@@ -7,7 +7,7 @@ mod lines;
 mod objects;
 mod references;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -151,6 +151,25 @@ impl Manifest {
     /// The file and line of a field of a migration, as in `contoso.yaml:31`; `path` is as in `spec.domains[1].name`.
     pub fn place(&self, migration: &MailMigration, path: &str) -> Option<String> {
         Some(self.origins.get(&key_of(migration))?.place(&Path::parse(path)))
+    }
+
+    /// The files that values of Secrets stand in: those that were read, by their names, and those that a value refers to.
+    pub fn secret_files(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {
+        let (mut read, mut referred) = (BTreeSet::new(), BTreeSet::new());
+        for (key, values) in &self.secrets {
+            for value in values.values() {
+                match value {
+                    SecretValue::Literal(_) => {
+                        read.extend(self.origins.get(key).map(|origin| origin.file.as_str()));
+                    }
+                    SecretValue::File(path) => {
+                        referred.insert(path.as_str());
+                    }
+                    SecretValue::Env(_) => {}
+                }
+            }
+        }
+        (read, referred)
     }
 
     fn read_file(&mut self, file: &str, text: &str) -> Result<()> {

@@ -341,7 +341,8 @@ impl Summary {
 fn share_done(messages: &MessageCounts) -> String {
     let done = u128::from(messages.source.saturating_sub(messages.pending));
     match u128::from(messages.source) {
-        0 => "100%".to_owned(),
+        // A share of nothing is none.
+        0 => "-".to_owned(),
         source => format!("{}%", done * 100 / source),
     }
 }
@@ -376,7 +377,7 @@ mod tests {
     fn the_columns_say_what_a_person_looks_for() {
         let share =
             |source, pending| share_done(&MessageCounts { source, pending, ..MessageCounts::default() });
-        assert_eq!((share(0, 0), share(1000, 1), share(3, 0)), ("100%".into(), "99%".into(), "100%".into()));
+        assert_eq!((share(0, 0), share(1000, 1), share(3, 0)), ("-".into(), "99%".into(), "100%".into()));
         let with = |findings: Vec<FindingStatus>| {
             open_findings(&MailMigrationStatus {
                 domains: vec![DomainStatus { findings, ..DomainStatus::default() }],

@@ -206,6 +206,10 @@ impl Ledger for PostgresLedger {
         self.find_rows_in(space, after, upto, limit).await
     }
 
+    async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>> {
+        self.find_uids_in(space, after, limit).await
+    }
+
     async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
         self.find_rows_at(space, uids).await
     }
@@ -560,6 +564,12 @@ impl Ledger for PostgresLedger {
             }
         }
         Ok(counts)
+    }
+
+    async fn bytes_through(&self) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(size), 0)::bigint FROM mailferry.message
+            WHERE ledger = $1 AND verdict NOT IN ('Pending', 'Shown')";
+        self.count(sql, &[&self.id]).await
     }
 
     async fn count_discrepancies(&self) -> Result<Discrepancies> {

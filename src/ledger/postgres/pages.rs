@@ -66,6 +66,27 @@ impl PostgresLedger {
         self.collect(&rows, read_row)
     }
 
+    pub(super) async fn find_uids_in(
+        &self,
+        space: &Space,
+        after: u32,
+        limit: usize,
+    ) -> Result<Vec<(u32, RowId)>> {
+        let sql = format!(
+            "SELECT uid, id FROM mailferry.message WHERE {IN_SPACE} AND uid > $5 ORDER BY uid LIMIT $6"
+        );
+        let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
+        let (uidvalidity, after) = (i64::from(space.uidvalidity), i64::from(after));
+        let limit = narrow(limit as u64);
+        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &uidvalidity, &after, &limit]).await?;
+        let read = |row: &tokio_postgres::Row| -> std::result::Result<(u32, RowId), String> {
+            let uid: i64 = row.try_get(0).map_err(|e| e.to_string())?;
+            let id: i64 = row.try_get(1).map_err(|e| e.to_string())?;
+            Ok((u32::try_from(uid).map_err(|e| e.to_string())?, id))
+        };
+        self.collect(&rows, read)
+    }
+
     pub(super) async fn count_rows_in(&self, space: &Space) -> Result<u64> {
         let sql = format!("SELECT count(*) FROM mailferry.message WHERE {IN_SPACE} AND NOT gone");
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
@@ -185,10 +206,10 @@ impl PostgresLedger {
             return Ok(());
         }
         let first = self.number_rows(messages - known)?;
-        let sql = "WITH numbered AS (UPDATE mailferry.ledger SET last_row = greatest(last_row, $5 + $7 - $6) WHERE id = $1) \
+        let sql = "WITH numbered AS (UPDATE mailferry.ledger SET last_row = greatest(last_row, $5::bigint + $7::bigint - $6::bigint) WHERE id = $1) \
              INSERT INTO mailferry.message (ledger, id, protocol, folder, uidvalidity, uid, uidl, size, flags, verdict, \
-             reason, code) SELECT $1, $5 + n - $6 - 1, $3, $2, 0, n, '', 0, '', 'Quarantined', $4, $8 \
-             FROM generate_series($6 + 1, $7) AS n";
+             reason, code) SELECT $1, $5::bigint + n - $6::bigint - 1, $3, $2, 0, n, '', 0, '', 'Quarantined', $4, $8 \
+             FROM generate_series($6::bigint + 1, $7::bigint) AS n";
         let code = FailureCode::NotListed.to_string();
         self.write(sql, &[&self.id, &folder, &UNLISTED, &why, &first, &known, &messages, &code]).await
     }

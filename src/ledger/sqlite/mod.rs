@@ -7,6 +7,7 @@ mod file;
 mod folders;
 mod logins;
 mod pages;
+mod readonly;
 mod store;
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,11 +18,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params};
+use tempfile::TempDir;
 
 pub use self::store::SqliteStore;
 
 use self::columns::{read_cursor, read_row};
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
+use self::readonly::open_to_read;
 use super::columns::{COLUMNS, COLUMNS_1, CURSOR, UNLISTED, read_path, write_locator, write_path};
 use super::{
     Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
@@ -32,6 +35,9 @@ use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{Flags, Locator, Verdict};
 use crate::model::progress::MessageCounts;
+
+/// Statements that are kept prepared: more than a pass has.
+const STATEMENTS_KEPT: usize = 128;
 
 /// A ledger in a file.
 #[derive(Debug, Clone)]
@@ -46,7 +52,18 @@ pub struct SqliteLedger {
 #[derive(Debug)]
 struct Open {
     connection: Connection,
+    /// How far it waits for the disk; `None` before the first transaction.
+    synchronous: Option<&'static str>,
     _claim: Option<File>,
+    /// Where the copy of a ledger lies that could not be read at its place.
+    _copy: Option<TempDir>,
+}
+
+impl Open {
+    fn of(connection: Connection, claim: Option<File>, copy: Option<TempDir>) -> Self {
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        Self { connection, synchronous: None, _claim: claim, _copy: copy }
+    }
 }
 
 impl SqliteLedger {
@@ -70,18 +87,19 @@ impl SqliteLedger {
     /// Opens a ledger to look at; `None` for one that is just being made.
     fn look(path: &Path) -> Result<Option<Self>> {
         let broken = |e: rusqlite::Error| damaged(path, &e, &LEDGER);
-        let connection = Connection::open(path).map_err(broken)?;
-        if is_empty(&connection).map_err(broken)? {
+        let reader = open_to_read(path)?;
+        let connection = &reader.connection;
+        if is_empty(connection).map_err(broken)? {
             return Ok(None);
         }
-        let version = inspect(&connection, path, &LEDGER).map_err(broken)??;
+        let version = inspect(connection, path, &LEDGER).map_err(broken)??;
         connection.pragma_update(None, "query_only", true).map_err(broken)?;
         let columns = if version < 2 { COLUMNS_1 } else { COLUMNS };
-        Ok(Some(Self::of(connection, None, path, columns)))
+        Ok(Some(Self { open: Arc::new(Mutex::new(reader)), path: path.to_owned(), columns }))
     }
 
     fn of(connection: Connection, claim: Option<File>, path: &Path, columns: &'static str) -> Self {
-        let open = Arc::new(Mutex::new(Open { connection, _claim: claim }));
+        let open = Arc::new(Mutex::new(Open::of(connection, claim, None)));
         Self { open, path: path.to_owned(), columns }
     }
 
@@ -110,7 +128,10 @@ impl SqliteLedger {
         let open = Arc::clone(&self.open);
         let done = tokio::task::spawn_blocking(move || {
             let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.connection.pragma_update(None, "synchronous", synchronous)?;
+            if open.synchronous != Some(synchronous) {
+                open.connection.pragma_update(None, "synchronous", synchronous)?;
+                open.synchronous = Some(synchronous);
+            }
             let before = open.connection.total_changes();
             let transaction = open.connection.transaction()?;
             let value = work(&transaction)?;
@@ -135,7 +156,8 @@ impl Ledger for SqliteLedger {
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
         let folder = write_path(folder);
         self.transact(move |t| {
-            t.query_row(&format!("SELECT {CURSOR} FROM cursor WHERE folder = ?1"), [folder], read_cursor)
+            t.prepare_cached(&format!("SELECT {CURSOR} FROM cursor WHERE folder = ?1"))?
+                .query_row([folder], read_cursor)
                 .optional()
         })
         .await
@@ -143,7 +165,7 @@ impl Ledger for SqliteLedger {
 
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
         self.transact(|t| {
-            t.prepare(&format!("SELECT {CURSOR}, folder FROM cursor"))?
+            t.prepare_cached(&format!("SELECT {CURSOR}, folder FROM cursor"))?
                 .query_map([], |r| Ok((read_path(&r.get::<_, String>(7)?), read_cursor(r)?)))?
                 .collect()
         })
@@ -153,21 +175,19 @@ impl Ledger for SqliteLedger {
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
         let (folder, cursor) = (write_path(folder), cursor.clone());
         self.transact_loosely(move |t| {
-            t.execute(
-                &format!(
-                    "INSERT OR REPLACE INTO cursor (folder, {CURSOR}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
-                ),
-                params![
-                    folder,
-                    cursor.uidvalidity,
-                    cursor.uidnext,
-                    cursor.messages,
-                    cursor.highest_modseq.map(u64::cast_signed),
-                    cursor.destination_uidvalidity,
-                    cursor.destination_scanned,
-                    write_path(&cursor.destination)
-                ],
-            )
+            t.prepare_cached(&format!(
+                "INSERT OR REPLACE INTO cursor (folder, {CURSOR}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+            ))?
+            .execute(params![
+                folder,
+                cursor.uidvalidity,
+                cursor.uidnext,
+                cursor.messages,
+                cursor.highest_modseq.map(u64::cast_signed),
+                cursor.destination_uidvalidity,
+                cursor.destination_scanned,
+                write_path(&cursor.destination)
+            ])
             .map(drop)
         })
         .await
@@ -195,6 +215,11 @@ impl Ledger for SqliteLedger {
         self.transact(move |t| pages::rows_in(t, &space, after.as_ref(), upto.as_ref(), limit)).await
     }
 
+    async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>> {
+        let space = space.clone();
+        self.transact(move |t| pages::uids_in(t, &space, after, limit)).await
+    }
+
     async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
         let (space, uids) = (space.clone(), uids.to_vec());
         self.transact(move |t| pages::rows_at(t, &space, &uids)).await
@@ -213,11 +238,10 @@ impl Ledger for SqliteLedger {
     async fn count_copied(&self, folder: &FolderPath) -> Result<u64> {
         let folder = write_path(folder);
         self.transact(move |t| {
-            t.query_row(
+            t.prepare_cached(
                 "SELECT count(*) FROM message WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') AND gone = 0",
-                [folder],
-                |r| r.get(0),
-            )
+            )?
+            .query_row([folder], |r| r.get(0))
         })
         .await
     }
@@ -254,13 +278,7 @@ impl Ledger for SqliteLedger {
 
     async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool> {
         let (folder, at) = (write_path(folder), write_path(at));
-        self.transact(move |t| {
-            t.prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM message WHERE dst_folder = ?1 AND dst_uidvalidity <> ?2 AND folder = ?3)",
-            )?
-            .query_row(params![at, uidvalidity, folder], |r| r.get(0))
-        })
-        .await
+        self.transact(move |t| pages::is_elsewhere(t, &folder, &at, uidvalidity)).await
     }
 
     async fn unfinished(&self) -> Result<BTreeSet<FolderPath>> {
@@ -312,10 +330,10 @@ impl Ledger for SqliteLedger {
     ) -> Result<i64> {
         let (source, folder, rows) = (write_path(source), write_path(folder), rows.to_vec());
         self.transact(move |t| {
-            t.execute(
+            t.prepare_cached(
                 "INSERT INTO intent (folder, uidvalidity, uidnext, source) VALUES (?1, ?2, ?3, ?4)",
-                params![folder, uidvalidity, uidnext, source],
-            )?;
+            )?
+            .execute(params![folder, uidvalidity, uidnext, source])?;
             let intent = t.last_insert_rowid();
             let mut insert = t.prepare_cached("INSERT INTO intent_message VALUES (?1, ?2)")?;
             for row in rows {
@@ -371,7 +389,7 @@ impl Ledger for SqliteLedger {
                 }
             }
             if let Some(intent) = ended {
-                t.execute("DELETE FROM intent WHERE id = ?1", [intent])?;
+                t.prepare_cached("DELETE FROM intent WHERE id = ?1")?.execute([intent])?;
             }
             Ok(())
         })
@@ -535,17 +553,19 @@ impl Ledger for SqliteLedger {
     }
 
     async fn counts(&self) -> Result<MessageCounts> {
-        self.transact(|t| {
-            let mut counts = MessageCounts::default();
-            let mut query = t.prepare("SELECT verdict, count(*) FROM message GROUP BY verdict")?;
-            let mut rows = query.query([])?;
-            while let Some(row) = rows.next()? {
-                let word: String = row.get(0)?;
-                if let Some(verdict) = Verdict::from_parts(&word, None) {
-                    counts.add(&verdict, row.get(1)?);
-                }
+        let mut counts = MessageCounts::default();
+        for (word, count) in self.transact(pages::count_verdicts).await? {
+            if let Some(verdict) = Verdict::from_parts(&word, None) {
+                counts.add(&verdict, count);
             }
-            Ok(counts)
+        }
+        Ok(counts)
+    }
+
+    async fn bytes_through(&self) -> Result<u64> {
+        self.transact(|t| {
+            let sql = "SELECT coalesce(sum(size), 0) FROM message WHERE verdict NOT IN ('Pending', 'Shown')";
+            t.query_row(sql, [], |r| r.get(0))
         })
         .await
     }
@@ -569,7 +589,9 @@ impl Ledger for SqliteLedger {
     async fn fact(&self, name: &str) -> Result<Option<String>> {
         let name = name.to_owned();
         self.transact(move |t| {
-            t.query_row("SELECT value FROM fact WHERE name = ?1", [name], |r| r.get(0)).optional()
+            t.prepare_cached("SELECT value FROM fact WHERE name = ?1")?
+                .query_row([name], |r| r.get(0))
+                .optional()
         })
         .await
     }
@@ -577,7 +599,7 @@ impl Ledger for SqliteLedger {
     async fn save_fact(&self, name: &str, value: &str) -> Result<()> {
         let (name, value) = (name.to_owned(), value.to_owned());
         self.transact(move |t| {
-            t.execute("INSERT OR REPLACE INTO fact VALUES (?1, ?2)", [name, value]).map(drop)
+            t.prepare_cached("INSERT OR REPLACE INTO fact VALUES (?1, ?2)")?.execute([name, value]).map(drop)
         })
         .await
     }

@@ -87,22 +87,76 @@ pub(super) fn rows_of(t: &Transaction<'_>, ids: &[RowId]) -> rusqlite::Result<Ve
     Ok(found)
 }
 
+/// Message numbers of a space that are behind `after`, with their UIDs and in that order: read from the index alone.
+pub(super) fn uids_in(
+    t: &Transaction<'_>,
+    space: &Space,
+    after: u32,
+    limit: usize,
+) -> rusqlite::Result<Vec<(u32, RowId)>> {
+    let sql = format!("SELECT uid, id FROM message WHERE {IN_SPACE} AND uid > ?4 ORDER BY uid LIMIT ?5");
+    let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
+    let values = params![folder, protocol, space.uidvalidity, after, bound(limit)];
+    t.prepare_cached(&sql)?.query_map(values, |r| Ok((r.get(0)?, r.get(1)?)))?.collect()
+}
+
 pub(super) fn count_in(t: &Transaction<'_>, space: &Space) -> rusqlite::Result<u64> {
-    let sql = format!("SELECT count(*) FROM message WHERE {IN_SPACE} AND gone = 0");
-    let protocol = write_protocol(space.protocol);
-    t.query_row(&sql, params![write_path(&space.folder), protocol, space.uidvalidity], |r| r.get(0))
+    // Either is counted in an index.
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM message WHERE {IN_SPACE}) - (SELECT count(*) FROM message WHERE {IN_SPACE} AND gone = 1)"
+    );
+    let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
+    t.prepare_cached(&sql)?.query_row(params![folder, protocol, space.uidvalidity], |r| r.get(0))
+}
+
+/// How many messages have each verdict, by its word.
+pub(super) fn count_verdicts(t: &Transaction<'_>) -> rusqlite::Result<Vec<(String, u64)>> {
+    // Nearly all are delivered: they are the rest, which is counted without a look at each.
+    let mut counts: Vec<(String, u64)> = t
+        .prepare_cached(
+            "SELECT verdict, count(*) FROM message WHERE verdict NOT IN ('Pending', 'Delivered') GROUP BY verdict",
+        )?
+        .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let pending: u64 = t
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM message WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0 \
+             AND verdict = 'Pending') + (SELECT count(*) FROM message WHERE gone = 1 AND verdict = 'Pending')",
+        )?
+        .query_row([], |r| r.get(0))?;
+    let all: u64 = t.prepare_cached("SELECT count(*) FROM message")?.query_row([], |r| r.get(0))?;
+    let others = pending + counts.iter().map(|(_, count)| count).sum::<u64>();
+    counts.push((Verdict::Pending.word().to_owned(), pending));
+    counts.push((Verdict::Delivered.word().to_owned(), all.saturating_sub(others)));
+    Ok(counts)
+}
+
+pub(super) fn is_elsewhere(
+    t: &Transaction<'_>,
+    folder: &str,
+    at: &str,
+    uidvalidity: u32,
+) -> rusqlite::Result<bool> {
+    // Two stretches of the index by arrival; it has no order for "another".
+    t.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM message WHERE dst_folder = ?1 AND dst_uidvalidity < ?2 AND folder = ?3) \
+         OR EXISTS (SELECT 1 FROM message WHERE dst_folder = ?1 AND dst_uidvalidity > ?2 AND folder = ?3)",
+    )?
+    .query_row(params![at, uidvalidity, folder], |r| r.get(0))
 }
 
 pub(super) fn part_void(t: &Transaction<'_>, space: &Space) -> rusqlite::Result<Vec<Row>> {
-    let others =
-        format!("folder = ?1 AND NOT (protocol = ?2 AND uidvalidity = ?3) AND protocol <> '{UNLISTED}'");
+    // The stretches of the index around the space; as "not in the space" it would be gone through whole.
+    let others = format!(
+        "(folder = ?1 AND protocol < ?2 OR folder = ?1 AND protocol > ?2 \
+         OR folder = ?1 AND protocol = ?2 AND uidvalidity < ?3 OR folder = ?1 AND protocol = ?2 AND uidvalidity > ?3) \
+         AND protocol <> '{UNLISTED}'"
+    );
     let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
-    t.execute(
-        &format!(
-            "DELETE FROM message WHERE {others} AND (canonical IS NULL OR verdict IN ('Pending', 'Excluded', 'Shown'))"
-        ),
-        params![folder, protocol, space.uidvalidity],
-    )?;
+    t.prepare_cached(&format!(
+        "DELETE FROM message WHERE {others} AND (canonical IS NULL OR verdict IN ('Pending', 'Excluded', 'Shown'))"
+    ))?
+    .execute(params![folder, protocol, space.uidvalidity])?;
     t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE {others} ORDER BY id"))?
         .query_map(params![folder, protocol, space.uidvalidity], read_row)?
         .collect()
@@ -118,10 +172,12 @@ pub(super) fn open(
 ) -> rusqlite::Result<Vec<Row>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM message WHERE folder = ?1 AND verdict IN ('Pending', 'Quarantined') AND gone = 0 \
-         AND id > ?4 AND protocol = ?2 AND uidvalidity = ?3 AND verdict = ?5 ORDER BY id LIMIT ?6"
+         AND id > ?4 AND protocol = ?2 AND uidvalidity = ?3 AND verdict = '{}' ORDER BY id LIMIT ?5",
+        // As a value it would be weighed against the index, and the statement prepared anew, at every call.
+        verdict.word()
     );
     let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
-    let values = params![folder, protocol, space.uidvalidity, after, verdict.word(), bound(limit)];
+    let values = params![folder, protocol, space.uidvalidity, after, bound(limit)];
     t.prepare_cached(&sql)?.query_map(values, read_row)?.collect()
 }
 
@@ -147,22 +203,23 @@ pub(super) fn unbound(t: &Transaction<'_>, folder: &str) -> rusqlite::Result<Vec
 }
 
 pub(super) fn count_unbound(t: &Transaction<'_>) -> rusqlite::Result<u64> {
-    // The index by arrival holds them at its beginning.
-    t.query_row(
+    t.prepare_cached(
         "SELECT count(*) FROM message WHERE dst_uid IS NULL AND verdict IN ('Delivered', 'DeliveredAltered')",
-        [],
-        |r| r.get(0),
-    )
+    )?
+    .query_row([], |r| r.get(0))
 }
 
 /// `code` is the column of codes, or what stands in its place.
 pub(super) fn count_discrepancies(t: &Transaction<'_>, code: &str) -> rusqlite::Result<Discrepancies> {
+    // In the words of the indexes for what is rare.
+    let kept = format!("CASE WHEN gone = 0 THEN {code} END");
     let sql = format!(
-        "SELECT verdict, CASE WHEN gone = 0 THEN {code} END, count(*) FROM message WHERE verdict = 'DeliveredAltered' \
-         OR (verdict = 'Delivered' AND {code} IS NOT NULL) GROUP BY 1, 2"
+        "SELECT verdict, {kept}, count(*) FROM message WHERE verdict NOT IN ('Pending', 'Delivered') \
+         AND verdict = 'DeliveredAltered' GROUP BY 1, 2 UNION ALL \
+         SELECT verdict, {kept}, count(*) FROM message WHERE verdict = 'Delivered' AND {code} IS NOT NULL GROUP BY 1, 2"
     );
     let mut found = Discrepancies::default();
-    let mut query = t.prepare(&sql)?;
+    let mut query = t.prepare_cached(&sql)?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let (verdict, code): (String, Option<String>) = (row.get(0)?, row.get(1)?);
@@ -176,7 +233,7 @@ pub(super) fn unfinished(t: &Transaction<'_>) -> rusqlite::Result<BTreeSet<Folde
         "SELECT DISTINCT folder FROM message WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0 \
          AND protocol <> '{UNLISTED}'"
     );
-    t.prepare(&sql)?.query_map([], |r| Ok(read_path(&r.get::<_, String>(0)?)))?.collect()
+    t.prepare_cached(&sql)?.query_map([], |r| Ok(read_path(&r.get::<_, String>(0)?)))?.collect()
 }
 
 pub(super) fn identities(
@@ -197,7 +254,7 @@ pub(super) fn identities(
 
 pub(super) fn open_intents(t: &Transaction<'_>) -> rusqlite::Result<Vec<Intent>> {
     let mut intents: Vec<Intent> = t
-        .prepare("SELECT id, folder, uidvalidity, uidnext, source FROM intent ORDER BY id")?
+        .prepare_cached("SELECT id, folder, uidvalidity, uidnext, source FROM intent ORDER BY id")?
         .query_map([], |r| {
             Ok(Intent {
                 id: r.get(0)?,
@@ -209,7 +266,8 @@ pub(super) fn open_intents(t: &Transaction<'_>) -> rusqlite::Result<Vec<Intent>>
             })
         })?
         .collect::<rusqlite::Result<_>>()?;
-    let mut rows = t.prepare("SELECT message FROM intent_message WHERE intent = ?1 ORDER BY message")?;
+    let mut rows =
+        t.prepare_cached("SELECT message FROM intent_message WHERE intent = ?1 ORDER BY message")?;
     for intent in &mut intents {
         intent.rows = rows.query_map([intent.id], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
     }
@@ -222,16 +280,12 @@ pub(super) fn keep_unlisted(
     messages: &RangeInclusive<u64>,
     why: &str,
 ) -> rusqlite::Result<()> {
-    let known: u64 = t.query_row(
-        "SELECT count(*) FROM message WHERE folder = ?1 AND protocol = ?2",
-        params![folder, UNLISTED],
-        |r| r.get(0),
-    )?;
+    let known: u64 = t
+        .prepare_cached("SELECT count(*) FROM message WHERE folder = ?1 AND protocol = ?2")?
+        .query_row(params![folder, UNLISTED], |r| r.get(0))?;
     let messages = known.clamp(*messages.start(), *messages.end()).min(UNLISTED_MAX);
-    t.execute(
-        "DELETE FROM message WHERE folder = ?1 AND protocol = ?2 AND uid > ?3",
-        params![folder, UNLISTED, messages],
-    )?;
+    t.prepare_cached("DELETE FROM message WHERE folder = ?1 AND protocol = ?2 AND uid > ?3")?
+        .execute(params![folder, UNLISTED, messages])?;
     let mut insert = t.prepare_cached(
         "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, flags, verdict, reason, code) \
          VALUES (?1, ?2, 0, ?3, '', 0, '', 'Quarantined', ?4, ?5)",

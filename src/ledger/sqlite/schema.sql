@@ -29,6 +29,13 @@ CREATE TABLE message (
 );
 CREATE INDEX message_arrival ON message (dst_folder, dst_uidvalidity, dst_uid);
 CREATE INDEX message_open ON message (folder, id) WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0;
+-- Few rows are in these, so that they cost nothing while messages are carried, and let a pass over a large folder in which
+-- little changed ask without going through all of its rows.
+CREATE INDEX message_other ON message (verdict) WHERE verdict NOT IN ('Pending', 'Delivered');
+CREATE INDEX message_unbound ON message (folder, id)
+  WHERE dst_uid IS NULL AND verdict IN ('Delivered', 'DeliveredAltered');
+CREATE INDEX message_found ON message (verdict) WHERE verdict = 'Delivered' AND code IS NOT NULL;
+CREATE INDEX message_gone ON message (folder, protocol, uidvalidity, verdict) WHERE gone = 1;
 CREATE TABLE intent (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   folder TEXT NOT NULL,

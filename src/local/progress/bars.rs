@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Display;
+use super::pace::Pace;
 use super::tally::Tally;
-use super::words::{domain_words, ended_words, finding_words, pace, step_words};
+use super::words::{domain_words, ended_words, finding_words, mailbox_line, step_words, total_line};
 use crate::api::MailMigration;
 use crate::discovery::Step;
+use crate::local::terminal::progress_columns;
 use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
 use crate::model::record::MailboxRecord;
 use crate::plan::Decision;
+use crate::report::text::wrap;
 use crate::transfer::progress::MailboxProgress;
 
 /// How often bars are drawn anew.
@@ -42,13 +45,16 @@ impl Bars {
         }
     }
 
-    fn say(&self, line: &str) {
+    /// Writes words above the bars, in lines that fit. Those that follow the first are set in by two more columns.
+    fn say(&self, indent: &str, words: &str) {
+        let mut text = String::new();
+        wrap(&mut text, indent, &format!("{indent}  "), words, progress_columns());
         // A terminal that went away takes nothing with it.
-        let _ = self.all.println(line);
+        let _ = self.all.println(text.trim_end());
     }
 
     /// Draws a bar anew until nobody holds it any more.
-    fn keep_drawing(bar: &ProgressBar, draw: impl Fn(&ProgressBar) + Send + 'static) {
+    fn keep_drawing(bar: &ProgressBar, mut draw: impl FnMut(&ProgressBar) + Send + 'static) {
         let shown = bar.downgrade();
         tokio::spawn(async move {
             while let Some(bar) = shown.upgrade() {
@@ -64,24 +70,15 @@ impl Bars {
         if total.is_some() {
             return;
         }
-        let template = style("Syncing  {bar:28}  {prefix}   {human_pos}/{human_len} messages   {wide_msg}");
-        let bar = self.all.insert(0, ProgressBar::new(0).with_style(template));
+        let bar = self.all.insert(0, ProgressBar::new(0).with_style(style("{wide_msg}")));
         let tally = Arc::clone(&self.tally);
-        Self::keep_drawing(&bar, move |bar| {
-            let sums = tally.sums();
-            bar.set_prefix(format!("{}/{} mailboxes", sums.through, sums.mailboxes));
-            bar.set_length(sums.reading.expected);
-            bar.set_position(sums.reading.done);
-            bar.set_message(pace(&sums.reading, sums.elapsed));
-        });
+        Self::keep_drawing(&bar, move |bar| bar.set_message(total_line(&tally.sums(), progress_columns())));
         *total = Some(bar);
     }
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("█▉▊▋▌▍▎▏░")
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 impl Display for Bars {
@@ -101,40 +98,38 @@ impl Display for Bars {
         if let Some(bar) = domains.remove(discovery.domain.as_str()) {
             bar.finish_and_clear();
         }
-        self.say(&format!("  {:20} {}", discovery.domain, domain_words(discovery)));
+        self.say("  ", &format!("{:20} {}", discovery.domain, domain_words(discovery)));
     }
 
     fn mailbox_begins(&self, mailbox: &Address, _: &MailboxRecord, progress: Arc<MailboxProgress>) {
         self.tally.begin(mailbox, Arc::clone(&progress));
         self.show_total();
-        let template = style("  {prefix:28!} {bar:20}  {human_pos}/{human_len}   {wide_msg}");
-        let bar = self.all.add(ProgressBar::new(0).with_style(template)).with_prefix(mailbox.to_string());
-        let started = std::time::Instant::now();
+        let bar = self.all.add(ProgressBar::new(0).with_style(style("{wide_msg}")));
+        let (shown, mut pace) = (mailbox.clone(), Pace::begin(Instant::now()));
         Self::keep_drawing(&bar, move |bar| {
-            let reading = progress.read();
-            bar.set_length(reading.expected);
-            bar.set_position(reading.done);
-            bar.set_message(format!("{}  {}", pace(&reading, started.elapsed()), reading.place));
+            let mut reading = progress.read();
+            let elapsed = pace.narrow(&mut reading, Instant::now());
+            bar.set_message(mailbox_line(&shown, &reading, elapsed, progress_columns()));
         });
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(mailbox.clone(), bar);
     }
 
     fn mailbox_ended(&self, mailbox: &Address, record: &MailboxRecord) {
-        self.tally.end(mailbox);
+        self.tally.end(mailbox, record);
         if let Some(bar) = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(mailbox) {
             bar.finish_and_clear();
             self.all.remove(&bar);
         }
-        self.say(&format!("  {mailbox:28} {}", ended_words(record)));
+        self.say("  ", &format!("{mailbox:28} {}", ended_words(record)));
     }
 
     fn decided(&self, _: &MailMigration, decision: &Decision) {
-        self.tally.count(&decision.status);
+        self.tally.count(decision);
         let mut told = self.findings_told.lock().unwrap_or_else(PoisonError::into_inner);
         if decision.status.plan.is_some() && !*told {
             *told = true;
             for line in finding_words(&decision.status) {
-                self.say(&format!("  {line}"));
+                self.say("  ", &line);
             }
         }
     }

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::Display;
 use super::tally::Tally;
-use super::words::{domain_words, ended_words, finding_words, pace, step_words};
+use super::words::{bytes, domain_words, ended_words, finding_words, left, messages, rate, step_words};
 use crate::api::MailMigration;
 use crate::discovery::{Clock, Step};
 use crate::local::clock::SystemClock;
+use crate::local::terminal::tell;
 use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
 use crate::model::record::MailboxRecord;
-use crate::model::text::count;
 use crate::plan::Decision;
 use crate::transfer::progress::{MailboxProgress, Reading};
 
@@ -33,21 +33,19 @@ pub(super) struct Lines {
 }
 
 /// One plain line with the time.
-#[allow(clippy::print_stderr, reason = "progress is for standard error")]
 pub(super) fn write_plain(subject: &str, words: &str, _: Value) {
     let time = SystemClock.now().to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string();
-    eprintln!("{time}  {subject:28}  {words}");
+    tell(&format!("{time}  {subject:28}  {words}\n"));
 }
 
 /// One JSON object with the time.
-#[allow(clippy::print_stderr, reason = "progress is for standard error")]
 pub(super) fn write_json(subject: &str, words: &str, mut facts: Value) {
     if let Some(facts) = facts.as_object_mut() {
         facts.insert("time".to_owned(), json!(SystemClock.now()));
         facts.insert("subject".to_owned(), json!(subject));
         facts.insert("message".to_owned(), json!(words));
     }
-    eprintln!("{facts}");
+    tell(&format!("{facts}\n"));
 }
 
 impl Lines {
@@ -72,13 +70,7 @@ impl Lines {
     fn tell_progress(&self) {
         let under_way = self.tally.under_way();
         for (mailbox, reading, elapsed) in &under_way {
-            let words = format!(
-                "{}/{} messages  {}  {}",
-                count(reading.done),
-                count(reading.expected),
-                pace(reading, *elapsed),
-                reading.place
-            );
+            let words = format!("{}  {}", reading.place.as_str(), how_far(reading, *elapsed));
             (self.write)(&mailbox.to_string(), &words, facts("progress", reading));
         }
         if !under_way.is_empty() {
@@ -87,17 +79,22 @@ impl Lines {
                 "{}/{} mailboxes through  {}",
                 sums.through,
                 sums.mailboxes,
-                pace(&sums.reading, sums.elapsed)
+                how_far(&sums.reading, sums.elapsed)
             );
             (self.write)("all", &words, facts("total", &sums.reading));
         }
     }
 }
 
+fn how_far(reading: &Reading, elapsed: Duration) -> String {
+    let left = left(reading, elapsed).map_or_else(String::new, |left| format!("  {left}"));
+    format!("{} messages  {}  {}{left}", messages(reading), bytes(reading), rate(reading, elapsed))
+}
+
 fn facts(event: &str, reading: &Reading) -> Value {
     json!({
         "event": event, "messages": reading.done, "messagesExpected": reading.expected,
-        "bytes": reading.bytes, "bytesExpected": reading.bytes_expected, "place": reading.place,
+        "bytes": reading.bytes, "bytesExpected": reading.bytes_expected, "place": reading.place.as_str(),
     })
 }
 
@@ -123,13 +120,13 @@ impl Display for Lines {
     }
 
     fn mailbox_ended(&self, mailbox: &Address, record: &MailboxRecord) {
-        self.tally.end(mailbox);
+        self.tally.end(mailbox, record);
         let facts = json!({"event": "mailboxEnded", "messages": record.counts, "failure": record.failure});
         (self.write)(&mailbox.to_string(), &ended_words(record), facts);
     }
 
     fn decided(&self, migration: &MailMigration, decision: &Decision) {
-        self.tally.count(&decision.status);
+        self.tally.count(decision);
         let name = migration.metadata.name.as_deref().unwrap_or_default();
         let mut told = self.findings_told.lock().unwrap_or_else(PoisonError::into_inner);
         if decision.status.plan.is_some() && !*told {

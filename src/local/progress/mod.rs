@@ -3,17 +3,18 @@
 
 mod bars;
 mod lines;
+mod pace;
 mod tally;
 mod verifying;
 mod words;
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 use self::bars::Bars;
 use self::lines::{Lines, write_json, write_plain};
 use crate::api::MailMigration;
 use crate::discovery::{Step, Watcher};
+use crate::local::terminal::shows_progress;
 use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
 use crate::model::record::MailboxRecord;
@@ -75,7 +76,7 @@ impl Watcher for DomainWatch {
 pub fn display(style: Style) -> Arc<dyn Display> {
     match style {
         Style::None => Arc::new(Silent),
-        Style::Auto if std::io::stderr().is_terminal() => Arc::new(Bars::new()),
+        Style::Auto if shows_progress() => Arc::new(Bars::new()),
         Style::Auto | Style::Plain => Lines::start(write_plain),
         Style::Json => Lines::start(write_json),
     }

@@ -1,6 +1,5 @@
 //! What a person sees while `mailferry verify` is at work: one bar on a terminal, plain or JSON lines elsewhere.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::Style;
 use super::lines::{write_json, write_plain};
+use crate::local::terminal::shows_progress;
 use crate::model::address::Address;
 use crate::model::text::count;
 use crate::transfer::progress::MailboxProgress;
@@ -37,7 +37,7 @@ impl Verifying {
     /// Begins to show so many mailboxes.
     pub fn new(style: Style, mailboxes: usize) -> Self {
         let style = match style {
-            Style::Auto if std::io::stderr().is_terminal() => Style::Auto,
+            Style::Auto if shows_progress() => Style::Auto,
             Style::Auto => Style::Plain,
             other => other,
         };
@@ -70,11 +70,11 @@ impl Verifying {
                         "{}/{} messages looked for  {}",
                         count(reading.done),
                         count(reading.expected),
-                        reading.place
+                        reading.place.as_str()
                     );
                     let facts = json!({
                         "event": "progress", "messages": reading.done, "messagesExpected": reading.expected,
-                        "bytes": reading.bytes, "place": reading.place,
+                        "bytes": reading.bytes, "place": reading.place.as_str(),
                     });
                     Self::line(style, &mailbox, &words, facts);
                 }
@@ -92,7 +92,7 @@ impl Verifying {
                 let reading = progress.read();
                 drawn.set_length(reading.expected);
                 drawn.set_position(reading.done);
-                drawn.set_message(format!("{mailbox}  {}", reading.place));
+                drawn.set_message(format!("{mailbox}  {}", reading.place.as_str()));
                 tokio::time::sleep(DRAWN_EVERY).await;
             }
         });

@@ -3,6 +3,7 @@
 //! carried; and it keeps what is found, so that status, report and the next pass know. Nothing of the engine that carries is
 //! used to find what belongs together.
 
+mod ends;
 mod explain;
 mod folder;
 mod moved;
@@ -15,26 +16,25 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use self::ends::{Ends, pair_folders, reopen_unseen};
 use self::folder::Check;
 use self::moved::{Lost, Spare, find_moved};
 use super::clock::SystemClock;
 use super::workers::Tools;
 use crate::discovery::Clock;
 use crate::ledger::{Ledger, Refused, Row, RowId, Settled};
-use crate::mail::{Destination, Folder, Source};
+use crate::mail::Folder;
 use crate::model::difference::{Difference, Kind, NAMED_MAX};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Failure, FailureCode, Place, Result};
+use crate::model::failure::{Failure, FailureCode, Place, Result, Spoils};
 use crate::model::folder::FolderPath;
 use crate::model::message::{Arrival, Locator, Verdict};
 use crate::model::place::MessageSource;
 use crate::model::protocol::Protocol;
 use crate::model::record::{Depth, MailboxRecord, Verification};
+use crate::model::text::counted;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::transfer::atlas::Atlas;
 use crate::transfer::books::tell_found;
-use crate::transfer::mapping::plan_folders;
-use crate::transfer::names::NameRules;
 use crate::transfer::neighbours::Neighbours;
 use crate::transfer::progress::MailboxProgress;
 
@@ -55,6 +55,27 @@ pub struct Unable {
     pub reason: String,
 }
 
+/// A folder that could not be looked into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unchecked {
+    /// The folder, at the side where it could not be opened or listed.
+    pub folder: FolderPath,
+    /// Messages that were carried from or to it and that nobody looked for.
+    pub messages: u64,
+    /// Why.
+    pub failure: Failure,
+}
+
+impl Unchecked {
+    /// One line for a person.
+    pub fn sentence(&self) -> String {
+        let words = counted(self.messages, "message of it was", "messages of it were");
+        let (path, why) = (&self.folder, self.failure.sentence());
+        format!("{path}: could not be looked into, so {words} not checked: {why}")
+    }
+}
+
 /// What a verification of one mailbox found.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -64,6 +85,8 @@ pub struct Found {
     pub differences: Vec<Difference>,
     /// The first messages that could not be carried, at most [`NAMED_MAX`].
     pub failed: Vec<Unable>,
+    /// Folders that could not be looked into.
+    pub unchecked: Vec<Unchecked>,
     /// Rows that are to be sent again if that is wanted.
     missing: Vec<RowId>,
     /// Messages that are not in the folder that they were carried to, and may be in another one.
@@ -81,6 +104,7 @@ impl Found {
             figures,
             differences: Vec::new(),
             failed: Vec::new(),
+            unchecked: Vec::new(),
             missing: Vec::new(),
             lost: Vec::new(),
             spare: BTreeMap::new(),
@@ -107,6 +131,41 @@ impl Found {
         }
     }
 
+    /// Names a folder that could not be looked into, and counts what was carried from these folders as not checked.
+    async fn leave(
+        &mut self,
+        ledger: &dyn Ledger,
+        path: &FolderPath,
+        sources: &[FolderPath],
+        failure: Failure,
+    ) -> Result<()> {
+        let mut messages = 0;
+        for source in sources {
+            let rows = ledger.rows(source).await?;
+            messages += rows.iter().filter(|row| row.verdict.is_delivered() && !row.gone).count() as u64;
+        }
+        self.figures.unchecked += messages;
+        self.unchecked.push(Unchecked { folder: path.clone(), messages, failure });
+        Ok(())
+    }
+
+    /// How far it has come.
+    fn mark(&self) -> Mark {
+        let [differences, failed] = [self.differences.len(), self.failed.len()];
+        let [missing, lost, absent] = [self.missing.len(), self.lost.len(), self.absent.len()];
+        Mark { figures: self.figures, differences, failed, missing, lost, absent }
+    }
+
+    /// Forgets what was found since.
+    fn go_back(&mut self, mark: Mark) {
+        self.figures = mark.figures;
+        self.differences.truncate(mark.differences);
+        self.failed.truncate(mark.failed);
+        self.missing.truncate(mark.missing);
+        self.lost.truncate(mark.lost);
+        self.absent.truncate(mark.absent);
+    }
+
     /// Writes what was found into what is remembered of the mailbox, with what its ledger says now.
     ///
     /// # Errors
@@ -119,6 +178,17 @@ impl Found {
         record.keep_verification(self.figures, others.collect());
         tell_found(record, ledger).await
     }
+}
+
+/// How far a verification has come.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    figures: Verification,
+    differences: usize,
+    failed: usize,
+    missing: usize,
+    lost: usize,
+    absent: usize,
 }
 
 /// Verifies one mailbox. Nothing is changed at either side; with `repair` the ledger forgets where the missing are, so that
@@ -147,31 +217,50 @@ pub async fn verify_mailbox(
     // What is found is written down, and nobody must carry the mailbox meanwhile.
     let ledger = tools.store.claim(&key).await?;
     progress.enter_phase("logging in");
-    let (mut source, _) = tools.open_source(domain, planned, endpoint).await.at(|| "source".to_owned())?;
-    let mut destination = tools.open_destination(planned).await.at(|| "destination".to_owned())?;
-    let folders = pair_folders(tools, &mut *source, &mut destination, &*ledger).await?;
+    let mut ends = Ends::open(tools, domain, planned, endpoint).await?;
+    let (folders, unlisted) = pair_folders(tools, &mut *ends.source, &mut ends.destination, &*ledger).await?;
     let rules = tools.rules()?;
     let beside = planned.beside.iter().map(|other| tools.key(other)).collect();
     let neighbours = Neighbours::new(Arc::clone(&tools.store), beside);
     let mut found = Found::new(depth);
+    for (folder, failure) in unlisted {
+        found.leave(&*ledger, &folder, std::slice::from_ref(&folder), failure).await?;
+    }
     for (path, folders) in folders {
-        progress.enter_phase(&path.to_string());
-        let mut check = Check {
-            mailbox: &key,
-            source: &mut *source,
-            destination: &mut destination,
-            ledger: &*ledger,
-            neighbours: &neighbours,
-            found: &mut found,
-            rules: &rules,
-            progress,
-        };
-        check.run(&path, &folders).await.at(|| path.to_string())?;
+        progress.enter_folder(&path);
+        let before = found.mark();
+        // A session that ended at a folder may have ended by chance.
+        for is_last in [false, true] {
+            let mut check = Check {
+                mailbox: &key,
+                source: &mut *ends.source,
+                destination: &mut ends.destination,
+                ledger: &*ledger,
+                neighbours: &neighbours,
+                found: &mut found,
+                rules: &rules,
+                progress,
+            };
+            let checked = Box::pin(check.run(&path, &folders)).await;
+            let Err(failure) = checked.at(|| path.to_string()) else { break };
+            if failure.spoils() > Spoils::Session {
+                return Err(failure);
+            }
+            found.go_back(before);
+            let is_answer = failure.leaves_the_session() || failure.asks_to_come_later();
+            if !is_answer {
+                ends = ends.open_again(tools, domain, planned, endpoint).await?;
+            }
+            if is_answer || is_last {
+                found.leave(&*ledger, &path, &paths_of(&folders), failure).await?;
+                break;
+            }
+        }
     }
     progress.enter_phase("looking for messages that were moved");
-    find_moved(&mut destination, &*ledger, &neighbours, &mut found, (endpoint.protocol, progress)).await?;
-    source.close().await;
-    destination.close().await;
+    let how = (endpoint.protocol, progress);
+    find_moved(&mut ends.destination, &*ledger, &neighbours, &mut found, how).await?;
+    ends.close().await;
     if repair && !found.missing.is_empty() {
         ledger.reopen(&found.missing).await?;
     }
@@ -184,45 +273,8 @@ pub async fn verify_mailbox(
     Ok((found, ledger))
 }
 
-/// Has messages sent again that were sent in vain as often as passes do that: the destination never listed them. Says how
-/// many.
-async fn reopen_unseen(ledger: &dyn Ledger) -> Result<u64> {
-    let (mut after, mut reopened) = (0, 0);
-    loop {
-        let rows = ledger.page(after, ROWS_AT_ONCE).await?;
-        let Some(last) = rows.last() else { return Ok(reopened) };
-        after = last.id;
-        let unseen = rows.iter().filter(|row| row.refused.code == Some(FailureCode::NotSeen) && !row.gone);
-        let unseen: Vec<RowId> = unseen.map(|row| row.id).collect();
-        reopened += unseen.len() as u64;
-        ledger.reopen(&unseen).await?;
-    }
-}
-
-/// The source's folders by the destination folder that their mail went to, as the passes remember it.
-async fn pair_folders(
-    tools: &Tools,
-    source: &mut dyn Source,
-    destination: &mut dyn Destination,
-    ledger: &dyn Ledger,
-) -> Result<BTreeMap<FolderPath, Vec<Folder>>> {
-    let (sources, destinations) = (source.survey().await?, destination.list_folders().await?);
-    let names = NameRules::new(destination.delimiter(), destination.length_of_names());
-    let atlas = Atlas::load(ledger).await?;
-    let labelled = sources.homes.is_some();
-    let plans = plan_folders(&sources.folders, &destinations, labelled, &names, &tools.rules()?, &atlas);
-    let mut folders: BTreeMap<FolderPath, Vec<Folder>> = BTreeMap::new();
-    for plan in plans.into_iter().filter(|plan| plan.excluded.is_none()) {
-        let mut path = plan.destination;
-        if atlas.find(&plan.source.path).is_none() {
-            // A ledger of a version that did not remember names: where mail went says more than where it would go.
-            let rows = ledger.rows(&plan.source.path).await?;
-            let went = rows.into_iter().find_map(|row| row.destination).map(|(folder, _)| folder);
-            path = went.unwrap_or(path);
-        }
-        folders.entry(path).or_default().push(plan.source);
-    }
-    Ok(folders)
+fn paths_of(folders: &[Folder]) -> Vec<FolderPath> {
+    folders.iter().map(|folder| folder.path.clone()).collect()
 }
 
 /// What the ledger is told of a message: its verdict, where it is, and what a verification found of it.

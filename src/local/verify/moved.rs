@@ -8,7 +8,7 @@ use super::{Found, absent_folder, settled};
 use crate::ledger::{Ledger, Row};
 use crate::mail::{Destination, Present};
 use crate::model::difference::{Difference, Kind, Value};
-use crate::model::failure::{FailureCode, Place, Result};
+use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{Arrival, InternalDate};
@@ -62,9 +62,14 @@ pub(super) async fn find_moved(
     let sizes: BTreeSet<u64> = lost.iter().map(|lost| lost.size).collect();
     let dates: BTreeSet<i64> = lost.iter().filter_map(|lost| lost.date).map(|date| date.unix).collect();
     let mut places: HashMap<usize, (FolderPath, Arrival)> = HashMap::new();
+    // Whether any folder could not be looked into: then nobody knows of a message that was not found whether it is there.
+    let mut unseen = !found.unchecked.is_empty();
     let folders = if wanted.is_empty() { Vec::new() } else { destination.list_folders().await? };
     for path in folders.into_iter().filter(|folder| folder.selectable).map(|folder| folder.path) {
-        let Some(spare) = list_spare(destination, &path, found).await? else { continue };
+        let Some(spare) = list_spare(destination, &path, found).await? else {
+            unseen = true;
+            continue;
+        };
         let Spare { uidvalidity, messages } = spare;
         let is_like = |message: &Present| {
             sizes.contains(&message.size) || message.date.is_some_and(|date| dates.contains(&date.unix))
@@ -119,6 +124,10 @@ pub(super) async fn find_moved(
             if was_missing {
                 changes.push(settled(&row, row.verdict.clone(), None, None));
             }
+        } else if unseen {
+            found.figures.checked -= 1;
+            found.figures.unchecked += 1;
+            found.name(Difference { kind: Kind::Unchecked, ..difference });
         } else {
             found.figures.missing += 1;
             found.name(difference);
@@ -142,11 +151,14 @@ async fn list_spare(
     if let Some(spare) = found.spare.remove(path) {
         return Ok(Some(spare));
     }
-    let state = match destination.open(path).await {
-        Ok(state) => state,
-        Err(failure) if failure.leaves_the_session() => return Ok(None),
-        Err(failure) => return Err(failure),
+    let listing = async {
+        let state = destination.open(path).await?;
+        let messages = if state.messages == Some(0) { Vec::new() } else { destination.list_from(1).await? };
+        Ok::<_, Failure>(Spare { uidvalidity: state.uidvalidity, messages })
     };
-    let messages = if state.messages == Some(0) { Vec::new() } else { destination.list_from(1).await? };
-    Ok(Some(Spare { uidvalidity: state.uidvalidity, messages }))
+    match listing.await {
+        Ok(spare) => Ok(Some(spare)),
+        Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }

@@ -83,7 +83,7 @@ async fn take_in(mut bodies: BodyReceiver, progress: &MailboxProgress) -> HashMa
                     contents.insert(key, Content { digest, exact, size, canonical, subject, message_id });
                 }
             }
-            BodyEvent::Missing { .. } | BodyEvent::Held { .. } => {}
+            BodyEvent::Missing { .. } | BodyEvent::Held { .. } | BodyEvent::Again { .. } => {}
         }
     }
     contents

@@ -12,7 +12,7 @@ use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::text::counted;
-use crate::plan::mailboxes::{PlannedMailbox, find_override, plan_mailboxes, read_csv};
+use crate::plan::mailboxes::{Overrides, PlannedMailbox, plan_mailboxes, read_csv};
 use crate::transfer::Rules;
 
 impl Tools {
@@ -72,10 +72,11 @@ impl Tools {
         let secret = &domain.credentials_ref.name;
         check_one_login(&credentials, secret, mailboxes.iter().map(|planned| &planned.source))
             .at(|| self.place_in(at, ".mailboxes"))?;
+        let overrides = Overrides::of(domain);
         let mailbox = |planned: &PlannedMailbox| MailboxRequest {
             address: planned.source.clone(),
             login: source_login(&credentials, planned),
-            chosen: find_override(domain, &planned.source).map(|o| Chosen {
+            chosen: overrides.find(&planned.source).map(|o| Chosen {
                 protocol: o.protocol,
                 endpoint: o.endpoint(),
                 reason: o.reason.clone(),

@@ -128,6 +128,10 @@ impl Tools {
             leave_refused: record.attempts > 1,
             ..self.rules()?
         };
+        if record.counts.source == 0 {
+            // A run that was killed in its first pass left nothing but the ledger.
+            progress.resume(ledger.counts().await?, ledger.bytes_through().await?);
+        }
         progress.enter_phase("logging in");
         let (source, destination) =
             tokio::join!(self.open_source(at, planned, endpoint), self.open_destination(planned));

@@ -32,7 +32,7 @@ use crate::mail::pop3::Pop3Source;
 use crate::mail::tls::{Trust, Trusts};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Failure, Place, Result};
+use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
 use crate::model::provider::{Kind, by_host};
@@ -112,7 +112,9 @@ impl Tools {
 
     /// Whose certificates are believed at a domain's servers.
     fn source_trust(&self, at: usize) -> Result<Trust> {
-        self.trust(self.spec().domains[at].ca_ref.as_ref()).at(|| self.place_in(at, ".caRef"))
+        let domain = format!("spec.domains[{}]", at + self.first_domain);
+        let trust = self.trust(self.spec().domains[at].ca_ref.as_ref()).at(|| self.place_in(at, ".caRef"))?;
+        Ok(trust.for_server(format!("{domain}.servers[].host"), format!("{domain}.caRef")))
     }
 
     fn check_references(&self, at: usize) -> Result<()> {
@@ -206,7 +208,9 @@ impl Tools {
     /// As [`Self::destination_access`], by the mailbox's address there.
     fn destination_login(&self, mailbox: &Address) -> Result<(Login, Trust, bool)> {
         let wanted = &self.spec().destination;
-        let trust = self.trust(wanted.ca())?;
+        let kind = if wanted.microsoft365().is_some() { "microsoft365" } else { "imap" };
+        let field = |name: &str| format!("spec.destination.{kind}.{name}");
+        let trust = self.trust(wanted.ca())?.for_server(field("host"), field("caRef"));
         let name = &wanted.credentials().name;
         let credentials = self.destination_credentials(&trust)?;
         let address = mailbox.to_string();
@@ -225,10 +229,42 @@ impl Tools {
         let (login, trust, shared) = self.destination_access(planned)?;
         let turn = if shared { self.turnstile.enter().await } else { None };
         let greeted = greet(&self.network, &self.spec().destination.endpoint(), &trust).await?;
-        let session = self.guard.hold(&login, greeted.login(&login)).await?;
+        let session = self.guard.hold(&login, greeted.login(&login)).await;
+        let session =
+            session.map_err(|failure| self.explain_refusal(failure, &planned.destination, shared))?;
         self.turnstile.open();
         drop(turn);
         ImapDestination::new(session).await
+    }
+
+    /// What a refused login at the destination means there: a password that opens other mailboxes is right, so that it is the
+    /// mailbox that is not there.
+    fn explain_refusal(&self, failure: Failure, mailbox: &Address, shared: bool) -> Failure {
+        if !failure.is(FailureCode::WrongCredentials) {
+            return failure;
+        }
+        let secret = &self.spec().destination.credentials().name;
+        let elsewhere =
+            "correct its address at the destination in the list of mailboxes, or in spec.mapping.addresses";
+        let (what, hint) = if shared && self.turnstile.is_open() {
+            (
+                format!("the server lets us into other mailboxes and not into {mailbox}: {}", failure.what),
+                format!("make the mailbox {mailbox} there, or {elsewhere}"),
+            )
+        } else if shared {
+            (
+                failure.what,
+                format!(
+                    "check the user name and the password in Secret \"{secret}\", and that {mailbox} exists there"
+                ),
+            )
+        } else {
+            (
+                failure.what,
+                format!("check the user name and the password of {mailbox} in Secret \"{secret}\""),
+            )
+        };
+        Failure { what, hint: Some(hint), ..failure }
     }
 
     /// What is known of the destination that it does not tell by itself.

@@ -24,7 +24,7 @@ use super::body::garbled;
 use super::command::check_line;
 use super::folders::{Access, Row, check_count, list_command_from, open_command, read_listed, select_rows};
 use super::names::quote;
-use super::session::{Session, Tag};
+use super::session::{PIPELINING, Session, Tag};
 use super::tokens::{Status, StatusText};
 use super::wire::Event;
 use crate::mail::{Appended, BodyEvent, BodyReceiver, Envelope};
@@ -165,12 +165,16 @@ pub(super) async fn append_bodies(
     upload.accounted.begin(wire_name, list_from);
     match upload.carry(bodies, envelope, limit, list_from).await {
         Ok(passed) => {
+            upload.session.trust(PIPELINING);
             upload.session.note_carried(passed, waited);
             Ok(select_rows(upload.rows, list_from.unwrap_or(1)))
         }
         Err(failure) => {
             // A message may be written in part: whatever came behind it would be the rest of it.
             upload.session.abandon();
+            if upload.in_flight.len() > 1 && failure.is(FailureCode::Silent) {
+                upload.session.suspect(PIPELINING);
+            }
             upload.hear_out(&failure).await;
             upload.forgo_unproven_literals(&failure);
             if upload.in_flight.values().any(|batch| batch.messages.len() > 1) {

@@ -1,8 +1,8 @@
 //! Streams whole messages out of the open folder: ranges of UIDs by byte budget, two commands in flight, each body passed
 //! on in pieces as it comes.
 //!
-//! Every message that is asked for ends in one event. Servers answer in the order of the UIDs, so a message counts as come
-//! only under its own UID and in its turn; whatever comes otherwise is let go by. One that did not come is looked up, asked
+//! Every message that is asked for ends in one event. Servers answer a command in the order of the UIDs, so a message counts
+//! as come only under its own UID and in its turn; whatever comes otherwise is let go by. One that did not come is looked up, asked
 //! for once more, alone, and then named, so that an odd one costs nobody else anything. How a body itself is received, and
 //! what is held back until it is judged, is in [`super::body`].
 
@@ -11,11 +11,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use super::body::{Asked, Body, Given, HANDS_OUT_NOTHING, InFlight, Stop, garbled, skip};
-use super::session::{Session, split_numbered};
+use super::session::{PIPELINING, Session, split_numbered};
 use super::tokens::{Status, StatusText, Value, read_fetch, read_values, write_number_set};
 use super::wire::Event;
 use crate::mail::{BodyEvent, BodySender};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::identity::{Digest, IdentityHasher};
 
 /// Bytes that one FETCH command asks for, so that a refusal concerns few messages.
 const COMMAND_BYTES: u64 = 4 * 1024 * 1024;
@@ -62,11 +63,13 @@ pub async fn fetch_bodies(session: &mut Session, wanted: &[WantedUid], bodies: &
         open: HashMap::with_capacity(wanted.len()),
         queue: VecDeque::new(),
         in_flight: VecDeque::new(),
+        several: false,
         asked_again: HashSet::new(),
         absent: Vec::new(),
         short: 0,
         short_again: 0,
         odd: HashMap::new(),
+        come: HashMap::new(),
         refused: Vec::new(),
         passed: 0,
         since: None,
@@ -87,6 +90,8 @@ struct Fetch<'a> {
     /// What is still to be asked for: the UIDs of each command, in ascending order.
     queue: VecDeque<Vec<u32>>,
     in_flight: InFlight,
+    /// Whether several commands were given at once.
+    several: bool,
     /// Messages that were asked for once more, alone.
     asked_again: HashSet<u32>,
     /// Messages whose command ended with OK and that did not come.
@@ -97,6 +102,8 @@ struct Fetch<'a> {
     short_again: usize,
     /// What came in place of messages.
     odd: HashMap<u32, &'static str>,
+    /// Messages that came, by their UIDs: the caller's numbers for them.
+    come: HashMap<u32, u64>,
     /// Messages that were refused since the last one came, and not told of yet.
     refused: Vec<(WantedUid, Failure)>,
     /// Bytes of bodies that passed, since the first of them: from then on the server is at work and the way is full.
@@ -129,7 +136,17 @@ impl Fetch<'_> {
                 self.look_up().await?;
                 continue;
             }
-            match self.session.next_event().await? {
+            let event = match self.session.next_event().await {
+                Ok(event) => event,
+                Err(failure) => {
+                    // It may have let one of several commands go by unheard; once may be chance.
+                    if self.several && failure.is(FailureCode::Silent) {
+                        self.session.suspect(PIPELINING);
+                    }
+                    return Err(failure.into());
+                }
+            };
+            match event {
                 Event::BodyBegin { prefix, size } => self.receive(&prefix, size).await?,
                 Event::Untagged(line) => self.read_inline(&line).await?,
                 Event::Tagged { tag, status, rest } => {
@@ -141,6 +158,9 @@ impl Fetch<'_> {
             }
         }
         self.tell_refused().await?;
+        if self.several {
+            self.session.trust(PIPELINING);
+        }
         if let Some(since) = self.since {
             self.session.note_carried(self.passed, since);
         }
@@ -161,15 +181,20 @@ impl Fetch<'_> {
             let command = format!("UID FETCH {} (UID BODY.PEEK[])", write_number_set(&uids));
             let tag = self.session.send(&command).await?;
             self.in_flight.push_back(Asked { tag, uids, next: 0 });
+            self.several |= self.in_flight.len() > 1;
         }
         Ok(())
     }
 
     /// The message with such a UID, if it is its turn. What comes out of turn may be another message under its UID, and is
     /// asked for again like what did not come.
+    ///
+    /// The turn is that of the command that asks for it: Dovecot begins with the next command while an answer waits until
+    /// somebody reads, and sends a part of either in turn.
     fn turn_of(&mut self, uid: u32) -> Option<WantedUid> {
-        let asked = self.in_flight.front_mut()?;
-        let at = asked.uids.binary_search(&uid).ok()?;
+        let in_flight = self.in_flight.iter_mut();
+        let mut places = in_flight.filter_map(|asked| Some((asked.uids.binary_search(&uid).ok()?, asked)));
+        let (at, asked) = places.next()?;
         let is_its_turn = at == asked.next;
         // From then on nothing tells which message comes, if one is missing or comes under another's UID.
         asked.next = if is_its_turn { at + 1 } else { usize::MAX };
@@ -200,7 +225,8 @@ impl Fetch<'_> {
             if let Some(only) = self.only() {
                 self.odd.insert(only.uid, "hands out another message in its place");
             }
-            return Ok(skip(self.session, size).await?);
+            let exact = skip(self.session, size).await?;
+            return self.tell_again(told, exact).await;
         };
         let asked_again = self.asked_again.contains(&message.uid);
         let may_be_short =
@@ -214,7 +240,10 @@ impl Fetch<'_> {
         }
         let Self { session, in_flight, bodies, .. } = self;
         match body.receive(session, in_flight, bodies).await? {
-            Given::Passed => self.note_come(message.uid).await,
+            Given::Passed => {
+                self.come.insert(message.uid, message.key);
+                self.note_come(message.uid).await
+            }
             Given::Short => {
                 self.short += 1;
                 self.odd.insert(message.uid, "hands out less of it than it lists");
@@ -228,6 +257,14 @@ impl Fetch<'_> {
                 self.note_come(message.uid).await?;
                 self.miss(message.key, Some(failure)).await
             }
+        }
+    }
+
+    /// Tells that something came under the UID of a message that has passed: it may be the one that is called so.
+    async fn tell_again(&mut self, uid: Option<u32>, exact: Digest) -> Result<(), Stop> {
+        match uid.and_then(|uid| self.come.get(&uid).copied()) {
+            Some(key) => self.tell(BodyEvent::Again { key, exact }).await,
+            None => Ok(()),
         }
     }
 
@@ -258,7 +295,15 @@ impl Fetch<'_> {
             }
         }
         let Some(content) = content else { return Ok(()) };
-        let Some(message) = uid.and_then(|uid| self.turn_of(uid)) else { return Ok(()) };
+        let Some(message) = uid.and_then(|uid| self.turn_of(uid)) else {
+            let mut hasher = IdentityHasher::new();
+            hasher.update(&content);
+            return if content.is_empty() {
+                Ok(())
+            } else {
+                self.tell_again(uid, hasher.finish().exact).await
+            };
+        };
         if content.is_empty() && message.size != Some(0) {
             self.odd.insert(message.uid, HANDS_OUT_NOTHING);
             return Ok(());
@@ -269,12 +314,14 @@ impl Fetch<'_> {
             self.tell(BodyEvent::Chunk(content.into())).await?;
         }
         self.tell(BodyEvent::End { date: None }).await?;
+        self.come.insert(message.uid, message.key);
         self.note_come(message.uid).await
     }
 
     /// A command has ended.
     async fn end(&mut self, theirs: &[u8], status: Status, said: &StatusText) -> Result<(), Stop> {
-        let Some(Asked { mut uids, .. }) = self.in_flight.pop_front_if(|asked| asked.tag == *theirs) else {
+        let at = self.in_flight.iter().position(|asked| asked.tag == *theirs);
+        let Some(Asked { mut uids, .. }) = at.and_then(|at| self.in_flight.remove(at)) else {
             return Err(garbled("ended a command that was not given").into());
         };
         let asked = uids.len();

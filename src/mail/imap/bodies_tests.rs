@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
@@ -167,8 +168,6 @@ enum Told {
 
 /// Fetches messages with the UIDs 1, 2, 3, … of a server with these tricks: what was told of each, by its key, in order.
 async fn fetched(tricks: &[Trick]) -> (Vec<(u64, Told)>, Result<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
     let by_uid: BTreeMap<u32, Trick> = (1..).zip(tricks.iter().copied()).collect();
     let wanted: Vec<WantedUid> = by_uid
         .iter()
@@ -179,9 +178,22 @@ async fn fetched(tricks: &[Trick]) -> (Vec<(u64, Told)>, Result<()>) {
         })
         .collect();
     let by_uid = Arc::new(by_uid);
+    fetched_from(&wanted, |stream| serve(stream, by_uid)).await
+}
+
+/// Fetches messages of a server: what was told of each, by its key, in order.
+async fn fetched_from<F>(
+    wanted: &[WantedUid],
+    serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+) -> (Vec<(u64, Told)>, Result<()>)
+where
+    F: Future<Output = std::io::Result<()>> + Send,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let _ = serve(stream, by_uid).await;
+        let _ = serve(stream).await;
     });
     let network = Network::new(None, vec!["127.0.0.0/8".parse().unwrap()], 8).unwrap();
     let endpoint = Endpoint::new(Protocol::Imap, "127.0.0.1", port, Tls::None);
@@ -194,7 +206,7 @@ async fn fetched(tricks: &[Trick]) -> (Vec<(u64, Told)>, Result<()>) {
         let mut coming: Option<(u64, u64, Vec<u8>)> = None;
         while let Some(event) = events.recv().await {
             match event {
-                BodyEvent::Held { .. } => assert!(coming.is_none()),
+                BodyEvent::Held { .. } | BodyEvent::Again { .. } => assert!(coming.is_none()),
                 BodyEvent::Begin { key, size } => coming = Some((key, size, Vec::new())),
                 BodyEvent::Chunk(chunk) => coming.as_mut().unwrap().2.extend_from_slice(&chunk),
                 BodyEvent::End { .. } => {
@@ -210,7 +222,7 @@ async fn fetched(tricks: &[Trick]) -> (Vec<(u64, Told)>, Result<()>) {
         }
         told
     });
-    let ended = fetch_bodies(&mut session, &wanted, &sender).await;
+    let ended = fetch_bodies(&mut session, wanted, &sender).await;
     drop(sender);
     let told = listen.await.unwrap();
     server.abort();
@@ -313,4 +325,67 @@ fn messages_refused_one_after_another_are_the_servers_trouble() {
     let failure = ended.unwrap_err();
     assert!(told.is_empty() && failure.leaves_the_session(), "{told:?} {failure}");
     assert_eq!((failure.class, failure.code), (Class::Unreachable, Some(FailureCode::ServerFault)));
+}
+
+/// Answers two commands for bodies at once, a message of either in turn, and counts all that are given.
+async fn serve_two_at_once(
+    stream: TcpStream,
+    second_first: bool,
+    given: Arc<AtomicUsize>,
+) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    stream.write_all(b"* OK [CAPABILITY IMAP4rev1] hello\r\n").await?;
+    let mut waiting: Option<(String, Vec<u32>)> = None;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [tag, rest @ ..] = &words[..] else { return Ok(()) };
+        let text = match rest {
+            ["UID", "FETCH", set, "(UID", "BODY.PEEK[])"] => {
+                given.fetch_add(1, Ordering::SeqCst);
+                let uids = crate::mail::imap::tokens::read_number_set(set, 1000).unwrap();
+                let Some((first_tag, first)) = waiting.take() else {
+                    waiting = Some(((*tag).to_owned(), uids));
+                    continue;
+                };
+                let mut text = String::new();
+                for at in 0..first.len().max(uids.len()) {
+                    let both = [first.get(at), uids.get(at)];
+                    text.extend(both.into_iter().flatten().map(|uid| body(*uid, *uid, *uid)));
+                }
+                let mut tags = [first_tag.as_str(), tag];
+                if second_first {
+                    tags.reverse();
+                }
+                tags.iter().fold(text, |text, tag| format!("{text}{tag} OK done\r\n"))
+            }
+            ["LOGIN", ..] => format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n"),
+            _ => format!("{tag} OK done\r\n"),
+        };
+        stream.write_all(text.as_bytes()).await?;
+    }
+}
+
+#[test]
+fn answers_to_two_commands_may_come_at_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let uids = 1..=u32::try_from(COMMAND_MESSAGES).unwrap() + 50;
+    let size = Some(message(1).len() as u64);
+    let wanted: Vec<WantedUid> =
+        uids.clone().map(|uid| WantedUid { key: u64::from(uid) + 100, uid, size }).collect();
+    for second_first in [false, true] {
+        let given = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&given);
+        let (told, ended) = runtime
+            .block_on(fetched_from(&wanted, move |stream| serve_two_at_once(stream, second_first, count)));
+        ended.unwrap();
+        let told: BTreeMap<u64, Told> = told.into_iter().collect();
+        let right = uids.clone().map(|uid| (u64::from(uid) + 100, Told::Came(message(uid))));
+        assert_eq!(told, right.collect());
+        assert_eq!(given.load(Ordering::SeqCst), 2, "nothing is asked for again");
+    }
 }

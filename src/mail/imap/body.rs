@@ -17,6 +17,7 @@ use crate::mail::sizes::is_short;
 use crate::mail::spool::Spool;
 use crate::mail::{BodyEvent, BodySender};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::identity::{Digest, IdentityHasher};
 
 /// A command under way.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(super) struct Asked {
     pub(super) next: usize,
 }
 
-/// Commands under way, in the order in which they are answered.
+/// Commands under way, in the order in which they were given.
 pub(super) type InFlight = VecDeque<Asked>;
 
 /// Why a message is named that is listed and does not come.
@@ -234,20 +235,23 @@ fn ends_an_answer(bytes: &[u8], tag: &[u8]) -> bool {
     status.is_some_and(|status| [b"OK".as_slice(), b"NO", b"BAD"].iter().any(|word| status.starts_with(word)))
 }
 
-/// Lets a body go by that is nobody's.
+/// Lets a body go by that is nobody's, and says what it was.
 ///
 /// # Errors
 /// Those of the session.
-pub(super) async fn skip(session: &mut Session, size: u64) -> Result<()> {
+pub(super) async fn skip(session: &mut Session, size: u64) -> Result<Digest> {
+    let mut hasher = IdentityHasher::new();
     let mut left = size;
     while left > 0 {
         let Event::BodyChunk(chunk) = session.next_event().await? else {
             return Err(garbled("broke a message off"));
         };
         left = left.saturating_sub(chunk.len() as u64);
+        hasher.update(&chunk);
     }
     // What follows the body belongs to the same response.
-    session.next_event().await.map(drop)
+    session.next_event().await?;
+    Ok(hasher.finish().exact)
 }
 
 /// Nothing on this connection can be told apart any more.

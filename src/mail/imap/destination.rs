@@ -190,7 +190,9 @@ impl Destination for ImapDestination {
         let ended = self.run_for(SUBSCRIBE, &unsubscribed, wanted).await;
         // Mail arrives without it, so a session that ends at it twice is not given it again.
         let ended = ended.inspect_err(|_| self.session.suspect(SUBSCRIBE))?;
-        self.session.trust(SUBSCRIBE);
+        if !unsubscribed.is_empty() {
+            self.session.trust(SUBSCRIBE);
+        }
         for (at, ended) in unsubscribed.iter().zip(ended) {
             match ended {
                 Ok(()) => drop(self.subscribed.insert(wanted[*at].0.clone())),

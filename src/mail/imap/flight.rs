@@ -81,7 +81,7 @@ impl Session {
         untagged: &mut (impl FnMut(usize, &[u8]) -> Result<()> + Send),
     ) -> Result<Vec<usize>> {
         let mut in_flight: VecDeque<(usize, Tag)> = VecDeque::new();
-        let mut early = Vec::new();
+        let (mut early, mut several) = (Vec::new(), false);
         let mut next = 0;
         loop {
             while next < asks.len() {
@@ -98,16 +98,22 @@ impl Session {
                 } else {
                     match self.give(&ask.command).await {
                         Ok(tag) => in_flight.push_back((next, tag)),
-                        Err(failure) => return Err(self.ended_at(ask, failure)),
+                        Err(failure) => return Err(self.ended_at(ask, failure, several)),
                     }
+                    several |= in_flight.len() > 1;
                 }
                 next += 1;
             }
-            let Some((at, tag)) = in_flight.front() else { return Ok(early) };
+            let Some((at, tag)) = in_flight.front() else {
+                if several && early.is_empty() {
+                    self.trust(PIPELINING);
+                }
+                return Ok(early);
+            };
             let at = *at;
             let event = match self.next_event().await {
                 Ok(event) => event,
-                Err(failure) => return Err(self.ended_at(&asks[at], failure)),
+                Err(failure) => return Err(self.ended_at(&asks[at], failure, several)),
             };
             match event {
                 Event::Untagged(line) => {
@@ -209,8 +215,12 @@ impl Session {
         Ok(())
     }
 
-    /// A session that ended at a command with an extension may have ended because of it.
-    fn ended_at(&mut self, ask: &Ask, failure: Failure) -> Failure {
+    /// A session that ended at a command with an extension may have ended because of it. A server that says nothing more to
+    /// several commands may have let some of them go by unheard.
+    fn ended_at(&mut self, ask: &Ask, failure: Failure, several: bool) -> Failure {
+        if several && failure.is(FailureCode::Silent) {
+            self.forgo(PIPELINING);
+        }
         let word = ask.plainly.as_ref().and_then(|plainly| plainly.word);
         if let Some(word) = word.filter(|_| matches!(failure.class, Class::Unreachable | Class::Protocol)) {
             self.suspect(word);

@@ -38,12 +38,13 @@ impl Access {
 pub async fn open_folder(session: &mut Session, wire_name: &[u8], access: Access) -> Result<FolderState> {
     let ask = ask_to_open(session, wire_name, access);
     let mut state = FolderState::default();
-    session
+    let said = session
         .ask(ask, |line| {
             read_opened(line, &mut state);
             Ok(())
         })
         .await?;
+    read_code(&said, &mut state);
     check_opened(state)
 }
 
@@ -128,6 +129,10 @@ pub async fn open_and_list_folders(
     let mut opened = Vec::with_capacity(wire_names.len());
     for (state, (rows, expunged)) in states.into_iter().zip(counts) {
         let (open, list) = (ended.next(), ended.next());
+        let mut state = state;
+        if let Some(Ok(said)) = &open {
+            read_code(said, &mut state);
+        }
         opened.push(match (open, list) {
             (Some(Err(failure)), _) => Err(failure),
             // There is nothing that `1:*` could name, and some servers say so with a NO.
@@ -153,7 +158,11 @@ pub fn read_opened(line: &[u8], state: &mut FolderState) {
     if !word.eq_ignore_ascii_case(b"OK") {
         return;
     }
-    let said = StatusText::parse(rest);
+    read_code(&StatusText::parse(rest), state);
+}
+
+/// Takes in a response code about a folder. Some servers say one in the line that ends the command, and nowhere else.
+pub(super) fn read_code(said: &StatusText, state: &mut FolderState) {
     match said.code.as_str() {
         "UIDVALIDITY" => state.uidvalidity = leading_number(&said.arguments).unwrap_or(0),
         // No UID is 0, so none can be the next (RFC 9051 §2.3.1.1).
@@ -229,7 +238,9 @@ pub async fn status_folders(
     // A server may carry out several at once, so each line is taken by the name in it.
     let at_name: HashMap<&[u8], usize> =
         wire_names.iter().enumerate().map(|(at, name)| (name.as_slice(), at)).collect();
-    let ended = session
+    // A refusal is an answer about one folder, whatever it sounds like: nothing is known of that one then. Trouble of the whole
+    // server meets the next command too.
+    session
         .ask_all(&asks, |_, line| {
             let (word, rest) = split_word(line);
             if word.eq_ignore_ascii_case(b"STATUS")
@@ -241,11 +252,6 @@ pub async fn status_folders(
             Ok(())
         })
         .await?;
-    for failure in ended.into_iter().filter_map(Result::err) {
-        if !failure.leaves_the_session() {
-            return Err(failure);
-        }
-    }
     Ok(told)
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::command::Ask;
-use super::folders::{Parts, Row, check_count, list_messages_command, read_opened, select_rows};
+use super::folders::{Parts, Row, check_count, list_messages_command, read_code, read_opened, select_rows};
 use super::session::{Session, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_fetch, read_number_set, write_number_set};
 use crate::mail::FolderState;
@@ -301,7 +301,7 @@ pub async fn open_changed(
     });
     let mut ended = ended.await?.into_iter();
     if let Some(opened) = ended.next() {
-        opened?;
+        read_code(&opened?, &mut state);
     }
     // Where it went back, the server forgot what it numbered, and its UIDs may name other messages.
     let same = state.uidvalidity == since.uidvalidity

@@ -18,10 +18,11 @@ pub struct Named {
 }
 
 /// Gives paths to the names of a listing, and lets the spelling remember those that it would spell differently. Names of
-/// folders that are not in this mailbox get none.
+/// folders that are not in this mailbox get none. `apart` are names that read as the Inbox and are folders of their own.
 pub fn name_folders<'a>(
     spelling: &mut Spelling,
     wires: impl IntoIterator<Item = &'a [u8]>,
+    apart: &BTreeSet<Vec<u8>>,
 ) -> HashMap<Vec<u8>, Named> {
     // The Inbox has its path whether it is listed or not.
     let mut taken: HashSet<FolderPath> = HashSet::from([FolderPath::inbox()]);
@@ -29,8 +30,8 @@ pub fn name_folders<'a>(
     let mut others: Vec<(usize, &[u8], FolderPath)> = Vec::new();
     for wire in wires.into_iter().collect::<BTreeSet<_>>() {
         let Some(path) = spelling.to_path(wire) else { continue };
-        let is_inbox = wire.eq_ignore_ascii_case(b"INBOX");
-        if is_inbox || spelling.to_wire(&path).as_bytes() == wire {
+        let is_inbox = wire.eq_ignore_ascii_case(b"INBOX") && !apart.contains(wire);
+        if is_inbox || spelling.to_wire(&path).as_bytes() == wire && !apart.contains(wire) {
             taken.insert(path.clone());
             named.insert(wire.to_vec(), Named { path, twin_of: None });
         } else {
@@ -80,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn named(spelling: &mut Spelling, wires: &[&str]) -> Vec<String> {
-        let named = name_folders(spelling, wires.iter().map(|wire| wire.as_bytes()));
+        let named = name_folders(spelling, wires.iter().map(|wire| wire.as_bytes()), &BTreeSet::new());
         wires.iter().map(|wire| named[wire.as_bytes()].path.to_string()).collect()
     }
 
@@ -106,6 +107,16 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_called_like_the_inbox_and_is_another_one_has_a_name_of_its_own() {
+        let (mut plain, wires) = (spelling('/', ""), ["INBOX", "Inbox", "inbox"]);
+        let apart = BTreeSet::from([b"Inbox".to_vec()]);
+        let named = name_folders(&mut plain, wires.iter().map(|wire| wire.as_bytes()), &apart);
+        let paths = wires.map(|wire| named[wire.as_bytes()].path.to_string());
+        assert_eq!(paths, ["INBOX", "INBOX (2)", "INBOX"]);
+        assert_eq!(plain.to_wire(&FolderPath::new(["INBOX (2)"])), "Inbox");
+    }
+
+    #[test]
     fn a_name_and_its_twin_in_modified_utf7_are_two_folders() {
         let mut plain = spelling('/', "");
         let wires = ["A&B", "A&-B", "A&B/x", "A&-B/x", "Entwürfe", "Entw&APw-rfe"];
@@ -125,7 +136,7 @@ mod tests {
             prefix in prop::sample::select(vec!["", "INBOX.", "INBOX/", "~/"]),
         ) {
             let mut spelling = spelling(if dotted { '.' } else { '/' }, prefix);
-            let named = name_folders(&mut spelling, wires.iter().map(String::as_bytes));
+            let named = name_folders(&mut spelling, wires.iter().map(String::as_bytes), &BTreeSet::new());
             let mut seen = HashMap::new();
             for (wire, named) in &named {
                 let text = std::str::from_utf8(wire).unwrap();

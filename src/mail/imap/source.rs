@@ -12,12 +12,13 @@ use super::bodies::{WantedUid, fetch_bodies};
 use super::command::Ask;
 use super::folders::{
     Access, Parts, Row, ask_to_open, check_count, check_opened, count_messages, keeps_modseq,
-    list_messages_command, open_folder, read_opened, status_folders,
+    list_messages_command, open_folder, read_code, read_opened, status_folders,
 };
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
 use super::listing::{
     self, CHANGEDSINCE, PAGE, Page, Progress, begin_list, end_list, list_page, lowest_processed,
 };
+use super::names::Spelling;
 use super::session::Session;
 use super::survey::survey_mailbox;
 use crate::mail::{
@@ -43,6 +44,8 @@ pub struct Known {
     sizes: Arc<HashMap<FolderPath, u32>>,
     /// Some folders that can be opened, by their names on the wire.
     some: Arc<[Vec<u8>]>,
+    /// How the server spells names.
+    spelling: Arc<Spelling>,
 }
 
 /// A logged-in session as a source.
@@ -132,10 +135,14 @@ impl ImapSource {
             check_count(rows.len())
         });
         let mut ended = ended.await?.into_iter();
-        if let Some(Err(refused)) = ended.next() {
-            let state = self.open_again(folder, refused).await?;
-            self.begin(folder, &state);
-            return Ok((state, self.list(None).await?));
+        match ended.next() {
+            Some(Err(refused)) => {
+                let state = self.open_again(folder, refused).await?;
+                self.begin(folder, &state);
+                return Ok((state, self.list(None).await?));
+            }
+            Some(Ok(said)) => read_code(&said, &mut state),
+            None => {}
         }
         let state = check_opened(state)?;
         self.begin(folder, &state);
@@ -207,7 +214,8 @@ async fn learn(session: &mut Session, rule: &LabelRule) -> Result<(Known, Survey
     survey.homes = homes.as_ref().map(|homes| homes.digest());
     let some = survey.folders.iter().filter(|folder| folder.selectable).take(OTHERS_MAX);
     let some = some.map(|folder| folder.wire_name.clone()).collect();
-    Ok((Known { homes, sizes: Arc::new(sizes_of(&survey)), some }, survey))
+    let sizes = Arc::new(sizes_of(&survey));
+    Ok((Known { homes, sizes, some, spelling: Arc::new(spelling) }, survey))
 }
 
 /// The message as it is carried from the folder that the sieve is of.
@@ -270,6 +278,26 @@ impl Source for ImapSource {
         let told = status_folders(&mut self.session, &names).await?;
         let paths = folders.iter().map(|folder| folder.path.clone());
         Ok(paths.zip(told).filter_map(|(path, state)| Some((path, state?))).collect())
+    }
+
+    async fn find_unlisted(&mut self, paths: &[FolderPath]) -> Result<Vec<Result<Folder>>> {
+        self.open = None;
+        let names: Vec<Vec<u8>> =
+            paths.iter().map(|path| self.known.spelling.to_wire(path).into_bytes()).collect();
+        let asks: Vec<Ask> =
+            names.iter().map(|name| ask_to_open(&self.session, name, Access::Read)).collect();
+        let ended = self.session.ask_all(&asks, |_, _| Ok(())).await?;
+        let found = paths.iter().zip(names).zip(ended).map(|((path, wire_name), ended)| {
+            ended.map(|_| Folder {
+                path: path.clone(),
+                twin_of: None,
+                wire_name,
+                special_use: None,
+                selectable: true,
+                subscribed: false,
+            })
+        });
+        Ok(found.collect())
     }
 
     async fn open(&mut self, folder: &Folder) -> Result<FolderState> {

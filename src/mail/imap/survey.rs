@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::command::{Ask, Command};
-use super::folders::{Access, ask_to_open, keeps_modseq, open_folder, read_status};
+use super::folders::{Access, Row, ask_to_open, keeps_modseq, list_messages, open_folder, read_status};
 use super::labels::{EXTENSION, is_view};
 use super::names::Spelling;
 use super::paths::{Named, name_folders};
@@ -17,6 +17,7 @@ use super::tokens::{Value, read_values};
 use crate::mail::{Folder, FolderState, Survey};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
+use crate::model::message::InternalDate;
 use crate::model::text::{cut, printable_bytes};
 
 /// The most folders that a mailbox may list.
@@ -26,6 +27,8 @@ const UNREADABLE_MAX: usize = 20;
 const UNREADABLE_LENGTH: usize = 120;
 /// The most folders that are subscribed to and not listed that are looked for.
 const HIDDEN_MAX: usize = 100;
+/// The most messages by which two folders are compared that are called alike.
+const COMPARED_MAX: usize = 1000;
 /// How a plain server is asked for its folders.
 const PLAINLY: &str = "LIST \"\" \"*\"";
 
@@ -207,7 +210,8 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
     }
     let hidden = find_hidden(session, &spelling, &listed, &subscribed).await?;
     listed.extend(hidden.into_iter().map(|name| (name, Vec::new())));
-    let named = name_folders(&mut spelling, listed.iter().map(|(name, _)| name.as_slice()));
+    let apart = find_other_inboxes(session, &listed).await?;
+    let named = name_folders(&mut spelling, listed.iter().map(|(name, _)| name.as_slice()), &apart);
     for (name, attributes) in &listed {
         // Nothing but a prefix, or nothing at all: no path can stand for it.
         let is_left = !named.contains_key(name) && !spelling.is_foreign(name) && is_selectable(attributes);
@@ -218,7 +222,7 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
     unreadable.sort();
     unreadable.dedup();
     let path_of = |name: &Vec<u8>| match named.get(name) {
-        // The Inbox has no case (RFC 9051 §5.1).
+        // The Inbox has no case (RFC 9051 §5.1), unless the server shows otherwise.
         None if is_inbox(name) => Some(FolderPath::inbox()),
         known => known.map(|named| named.path.clone()),
     };
@@ -234,6 +238,58 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
     }
     Ok((spelling, Survey { folders, states, unreadable, homes: None }))
 }
+
+/// Names in a list that read as the Inbox (which has no case, RFC 9051 §5.1) and are not it: a server without such a rule may
+/// hold other mail under `Inbox` than under `INBOX`.
+async fn find_other_inboxes(
+    session: &mut Session,
+    listed: &[(Vec<u8>, Vec<String>)],
+) -> Result<BTreeSet<Vec<u8>>> {
+    let names: BTreeSet<&Vec<u8>> = listed
+        .iter()
+        .filter(|(name, attributes)| name.eq_ignore_ascii_case(b"INBOX") && is_selectable(attributes))
+        .map(|(name, _)| name)
+        .collect();
+    let mut others = BTreeSet::new();
+    if names.len() < 2 {
+        return Ok(others);
+    }
+    let inbox = b"INBOX".to_vec();
+    let held = list_held(session, &inbox).await?;
+    for name in names.into_iter().filter(|name| **name != inbox) {
+        // One that cannot be opened is left as the Inbox, which is told if that cannot be opened either.
+        if let Some(theirs) = list_held(session, name).await?
+            && held.as_ref().is_none_or(|held| *held != theirs)
+        {
+            others.insert(name.clone());
+        }
+    }
+    Ok(others)
+}
+
+/// What a folder holds, as far as tells it from another one; `None` where it cannot be opened or listed.
+async fn list_held(session: &mut Session, name: &[u8]) -> Result<Option<Held>> {
+    let state = match open_folder(session, name, Access::Read).await {
+        Ok(state) => state,
+        Err(failure) if failure.leaves_the_session() => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let mut rows = Vec::new();
+    let keep = |row: Row| {
+        if rows.len() < COMPARED_MAX {
+            rows.push((row.uid, row.size, row.date));
+        }
+        Ok(None)
+    };
+    match list_messages(session, &state, keep).await {
+        Ok(_) => Ok(Some((state.uidvalidity, state.uidnext, state.messages, rows))),
+        Err(failure) if failure.leaves_the_session() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// UIDVALIDITY, UIDNEXT and the count of a folder, with UIDs, sizes and dates of messages in it.
+type Held = (u32, Option<u32>, Option<u32>, Vec<(u32, u64, Option<InternalDate>)>);
 
 /// Folders that are subscribed to and in no list, as far as they can be opened: subscriptions outlive their folders.
 async fn find_hidden(

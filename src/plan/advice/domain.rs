@@ -1,12 +1,13 @@
 //! What follows for one domain and its mailboxes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::Timestamp;
 
 use super::{EWS_ENDS, GIGABYTE, MEGABYTE, SMTP_PASSWORDS_END, day, days_until, provider};
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, Match};
+use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Evidence, Grade, MailboxDiscovery, Outcome, Signal};
 use crate::model::failure::Class;
 use crate::model::finding::{Code, Finding};
@@ -16,7 +17,7 @@ use crate::model::protocol::Protocol;
 use crate::model::provider::Kind;
 use crate::model::text::{counted, printable};
 use crate::plan::checklist::answers_for;
-use crate::plan::mailboxes::find_override;
+use crate::plan::mailboxes::Overrides;
 use crate::plan::observed::{Discovered, DomainObserved, Observed};
 
 /// A mailbox that takes days by itself and that some destinations do not take whole.
@@ -113,9 +114,12 @@ fn published(found: &mut Vec<Finding>, named: &DomainSpec, discovery: &Discovere
 }
 
 fn servers(found: &mut Vec<Finding>, spec: &MailMigrationSpec, discovery: &Discovered) {
+    let mut readers: BTreeMap<&Endpoint, u64> = BTreeMap::new();
+    for endpoint in discovery.mailboxes.iter().filter_map(|mailbox| mailbox.endpoint.as_ref()) {
+        *readers.entry(endpoint).or_default() += 1;
+    }
     for facts in &discovery.servers {
-        let readers = discovery.mailboxes.iter().filter(|m| m.endpoint.as_ref() == Some(&facts.endpoint));
-        let readers = readers.count() as u64;
+        let readers = readers.get(&facts.endpoint).copied().unwrap_or_default();
         if readers == 0 || facts.endpoint.protocol != Protocol::Imap {
             continue;
         }
@@ -212,10 +216,12 @@ fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDi
 }
 
 fn overrides(found: &mut Vec<Finding>, named: &DomainSpec, seen: &DomainObserved, discovery: &Discovered) {
-    if matches!(seen.mailboxes, Some(Ok(_))) {
+    if matches!(seen.mailboxes, Some(Ok(_))) && !named.overrides.is_empty() {
+        let rules = Overrides::of(named);
+        let used: HashSet<*const _> =
+            seen.planned().iter().filter_map(|m| rules.find(&m.source)).map(std::ptr::from_ref).collect();
         for (at, rule) in named.overrides.iter().enumerate() {
-            let used = seen.planned().iter().filter_map(|planned| find_override(named, &planned.source));
-            if used.into_iter().any(|used| std::ptr::eq(used, rule)) {
+            if used.contains(&std::ptr::from_ref(rule)) {
                 continue;
             }
             let shown = match &rule.matches {

@@ -24,6 +24,13 @@ pub(in crate::plan) fn of_migration(
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     merged(&mut found, spec, observed);
+    for (other, shared) in &observed.rivals {
+        let text = format!(
+            "MailMigration {other} of this namespace carries {} of this one to the same place too.",
+            counted(*shared as u64, "mailbox", "mailboxes")
+        );
+        found.push(Finding::about(Code::CarriedByAnother, other, text));
+    }
     if spec.destination.microsoft365().is_some() {
         let text = "Mail is all that is carried to Microsoft 365: calendars, contacts, tasks and rules are not carried yet.";
         found.push(Finding::of_domain(Code::OtherDataNotCarried, text));

@@ -148,7 +148,7 @@ async fn pass(
     let listed = fake.list_folders().await.unwrap();
     let names = NameRules::new(Some('/'), |name| encode_utf7(name).len());
     let mut plans = plan_folders(&sources, &listed, false, &names, &Rules::default(), atlas);
-    let made = make_folders(&mut plans, &names, &listed, fake).await.unwrap();
+    let made = make_folders(&mut plans, &names, &listed, fake, "").await.0.unwrap();
     let mut went = BTreeMap::new();
     for plan in &plans {
         assert!(made.there.contains(&plan.destination), "{} is not made: {:?}", plan.source.path, fake.ways);

@@ -127,11 +127,12 @@ impl Store {
 
     /// The folder with this name on the wire.
     pub fn find(&mut self, wire_name: &[u8]) -> Option<&mut Folder> {
-        let is_it = |name: &[u8]| {
-            name == wire_name
-                || wire_name.eq_ignore_ascii_case(b"INBOX") && name.eq_ignore_ascii_case(b"INBOX")
-        };
-        self.folders.iter_mut().find(|folder| is_it(&folder.name))
+        // The Inbox has no case, unless two folders are called like it.
+        let is_inbox = |name: &[u8]| name.eq_ignore_ascii_case(b"INBOX");
+        let exactly = self.folders.iter().position(|folder| folder.name == wire_name);
+        let like = || self.folders.iter().position(|folder| is_inbox(wire_name) && is_inbox(&folder.name));
+        let at = exactly.or_else(like)?;
+        Some(&mut self.folders[at])
     }
 
     /// The Unicode names of all folders, in the order in which they were made.
