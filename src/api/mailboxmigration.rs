@@ -325,7 +325,7 @@ impl MailboxMigrationStatus {
         let written = |text: &str| -> usize {
             text.bytes().map(|b| if b < 0x20 || matches!(b, b'"' | b'\\' | 0x7f) { 6 } else { 1 }).sum()
         };
-        let mut size = 900 + self.server.as_deref().map_or(0, written);
+        let mut size = 1_080 + self.server.as_deref().map_or(0, written);
         let mut fits = self.server.as_ref().is_none_or(|server| server.len() <= 262)
             && self.conditions.len() <= 8
             && self.findings.len() <= FINDINGS_MAX;
@@ -422,6 +422,10 @@ mod tests {
                     folders: Some(u32::MAX),
                     bytes: Some(u64::MAX),
                     altered: Some(u64::MAX),
+                    changed: Some(u64::MAX),
+                    missing: Some(u64::MAX),
+                    sizes_checked: Some(u64::MAX),
+                    digests_checked: Some(u64::MAX),
                     bytes_sent: Some(u64::MAX),
                     flags_updated: Some(u64::MAX),
                     observed_generation: Some(i64::MAX),
