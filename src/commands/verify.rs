@@ -120,7 +120,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
 
 /// One migration that is being verified.
 struct Migration<'a> {
-    migration: &'a MailMigration,
+    declared: &'a MailMigration,
     secrets: &'a Arc<Secrets>,
     state: &'a StateDir,
     reach: &'a Reach,
@@ -155,7 +155,7 @@ impl<'a> Migration<'a> {
         let (rows, open) = (Vec::new(), Open::default());
         let (repair, progress, text) = (false, Style::None, false);
         Ok(Self {
-            migration,
+            declared: migration,
             secrets,
             state,
             reach,
@@ -175,7 +175,7 @@ impl<'a> Migration<'a> {
     /// The mailboxes that are wanted, each with the place of its domain; and why those of a domain cannot be listed.
     fn list(&self) -> (Vec<(usize, PlannedMailbox)>, Vec<Failure>) {
         let (mut mailboxes, mut failures) = (Vec::new(), Vec::new());
-        for at in 0..self.migration.spec.domains.len() {
+        for at in 0..self.declared.spec.domains.len() {
             match self.tools.list_mailboxes(at) {
                 Ok(listed) => {
                     let wanted = listed.into_iter().filter(|planned| self.only.takes(planned));
@@ -194,7 +194,7 @@ impl<'a> Migration<'a> {
     async fn run(&mut self, stop: &Stop) -> Result<Vec<Failure>> {
         let (mailboxes, mut failures) = self.list();
         if mailboxes.is_empty() && failures.is_empty() {
-            let name = self.migration.metadata.name.as_deref().unwrap_or_default();
+            let name = self.declared.metadata.name.as_deref().unwrap_or_default();
             failures.push(
                 Failure::configuration(format!("{name}: there is no mailbox that could be verified"))
                     .hint("list the mailboxes in the manifest or the Secret, as the run had them"),
@@ -207,7 +207,7 @@ impl<'a> Migration<'a> {
             return Ok(failures);
         }
         let shown = display(if self.progress == Style::Auto { Style::Plain } else { self.progress });
-        let migration = self.migration.clone();
+        let migration = self.declared.clone();
         let sent = Wanted { stage: None, only: self.only.clone() };
         let running =
             run_migration(migration, sent, self.secrets, self.state, self.reach, Arc::clone(&shown));
@@ -270,7 +270,7 @@ impl<'a> Migration<'a> {
         planned: &PlannedMailbox,
         progress: &MailboxProgress,
     ) -> Result<Row> {
-        let domain = &self.migration.spec.domains[at].name;
+        let domain = &self.declared.spec.domains[at].name;
         let discovery = self.kept.load_domain(domain)?;
         let mailbox = discovery
             .as_ref()
@@ -299,16 +299,16 @@ impl<'a> Migration<'a> {
             let Some((at, _)) = domain else { continue };
             let record = self.kept.load_mailbox(&row.mailbox)?.unwrap_or_default();
             if row.verification.is_some() {
-                self.open += Open::of(&self.migration.spec, &self.migration.spec.domains[at].name, &record);
+                self.open += Open::of(&self.declared.spec, &self.declared.spec.domains[at].name, &record);
             }
         }
         let listed = |at| self.tools.list_mailboxes(at);
         let store = Arc::clone(&self.tools.store);
         let mut remembered =
-            Remembered::read(self.migration.clone(), self.kept.clone(), store, false, listed).await?;
+            Remembered::read(self.declared.clone(), self.kept.clone(), store, false, listed).await?;
         remembered.restate(SystemClock.now());
         remembered.keep()?;
-        let reported = report_anew(&self.tools, self.migration, self.state, self.several).await?;
+        let reported = report_anew(&self.tools, self.declared, self.state, self.several).await?;
         let open = &self.open;
         if !open.is_none() {
             failures.push(Failure::new(Class::Refused, open.clauses()).hint(open.remedy()));

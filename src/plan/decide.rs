@@ -471,7 +471,9 @@ fn tell_losses(spec: &MailMigrationSpec, standings: &[&Stood], observed: &Observ
     });
     let open: Vec<(&Stood, Open)> = open.collect();
     let mut sum = Open::default();
-    open.iter().for_each(|(_, open)| sum += *open);
+    for (_, open) in &open {
+        sum += *open;
+    }
     let failure = Failure::new(Class::Message, sum.clauses()).hint(sum.remedy());
     match &open[..] {
         [] => None,

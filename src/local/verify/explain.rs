@@ -101,14 +101,14 @@ impl Check<'_> {
         let found = Value::Bytes { size: content.size, exact: Some(content.exact) };
         let values = (Some(expected.bytes()), Some(found));
         let size = expected.content.as_ref().map_or(expected.listed.size, |content| content.size);
-        let sizes = if size == content.size {
+        let held = if size == content.size {
             format!("other bytes than the source has, {size} as there")
         } else {
             format!("{} bytes that differ from the {size} of the source", content.size)
         };
         let day = SystemClock.now().strftime("%Y-%m-%d");
         let why = format!(
-            "found changed after it had arrived, by the verification of {day}: the destination holds {sizes}"
+            "found changed after it had arrived, by the verification of {day}: the destination holds {held}"
         );
         self.found.name(expected.difference(Kind::Altered, Some(sides.destination(like)), values));
         let code = Some(FailureCode::ArrivalChanged);
@@ -173,15 +173,12 @@ impl Check<'_> {
         for at in others.iter().filter(|at| !arrived.contains(at)) {
             let expected = &sides.expected[*at];
             self.progress.finish_message();
-            match &expected.row {
-                Some(row @ Row { verdict: Verdict::Quarantined(why), .. }) => {
-                    self.found.name_failed(&expected.listed.locator, Some(row), why);
-                }
-                _ => {
-                    self.found.figures.waiting += 1;
-                    let values = (Some(expected.bytes()), None);
-                    self.found.name(expected.difference(Kind::Waiting, None, values));
-                }
+            if let Some(row @ Row { verdict: Verdict::Quarantined(why), .. }) = &expected.row {
+                self.found.name_failed(&expected.listed.locator, Some(row), why);
+            } else {
+                self.found.figures.waiting += 1;
+                let values = (Some(expected.bytes()), None);
+                self.found.name(expected.difference(Kind::Waiting, None, values));
             }
         }
         Ok(())
