@@ -507,9 +507,12 @@ pub struct VerifyArgs {
     /// How close: Sizes, Sampled or Full; spec.policy.verify when it is not given
     #[arg(long, value_name = "DEPTH", value_parser = parse_depth)]
     pub depth: Option<Depth>,
-    /// Sends again what is no longer at the destination
+    /// Sends again what is no longer at the destination, then verifies once more
     #[arg(long)]
     pub repair: bool,
+    /// How progress is shown, on standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub progress: Style,
     /// How the result is written to standard output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

@@ -1,19 +1,24 @@
 //! Fills the report from what is known of a migration: one piece for a laptop and a cluster, as `reconcile` is one loop
 //! for both. Each of them gathers the facts and names the messages in its own way.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
+use crate::api::domain::DomainSpec;
+use crate::api::mailboxmigration::MailboxPhase;
 use crate::api::policy::Pilot;
-use crate::api::{MailMigration, MailMigrationSpec};
+use crate::api::{MailMigration, MailMigrationSpec, MailboxMigrationStatus};
 use crate::model::address::{Address, Domain};
 use crate::model::evidence::TlsFacts;
-use crate::model::failure::Result;
+use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::Finding;
 use crate::model::record::MailboxRecord;
 use crate::model::text::counted;
 use crate::plan::findings::{of_domain, of_migration};
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::{Discovered, DomainObserved, Observed, checklist};
+use crate::plan::proof::Open;
+use crate::plan::{Discovered, DomainObserved, Observed, checklist, decide};
 use crate::report::rows::{AcknowledgementRow, Agreed, DestinationRow, FindingRow};
 use crate::report::{DomainRow, Exceptions, MailboxRow, Report};
 
@@ -72,9 +77,21 @@ impl Known {
             findings.extend(found.map(|finding| (Some(discovery.domain.clone()), finding)));
         }
         let status = self.migration.status.clone().unwrap_or_default();
-        let mailboxes = self.domains().flat_map(|seen| {
-            seen.planned().iter().filter_map(|planned| self.mailbox_row(seen.discovery.as_deref()?, planned))
-        });
+        let phases = self.phases(now);
+        let mut mailboxes = Vec::new();
+        for named in &spec.domains {
+            let Some(seen) = self.observed.domains.get(&named.name) else { continue };
+            for planned in seen.planned() {
+                let mut row = match seen.discovery.as_deref() {
+                    Some(discovery) => self.mailbox_row(named, discovery, planned),
+                    None => unseen_row(named, planned, now),
+                };
+                if let Some((row, phase)) = row.as_mut().zip(phases.get(&planned.source)) {
+                    row.phase = phase.to_string();
+                }
+                mailboxes.extend(row);
+            }
+        }
         let agreed = Agreed {
             checklist: checklist::items(spec, &self.observed)?,
             bytes_per_second: spec.policy.limits.bytes_per_second,
@@ -94,12 +111,29 @@ impl Known {
             findings: FindingRow::collect(findings.iter().map(|(d, f)| (d.as_ref(), f)), &acknowledged),
             acknowledged,
             domains: self.discoveries().map(|(_, d)| DomainRow::from(&**d)).collect(),
-            mailboxes: mailboxes.collect(),
+            unseen: self.unseen().map(|domain| domain.name.clone()).collect(),
+            mailboxes,
             exceptions,
             exclusions: exclusions(spec),
             limits: spec.policy.pilot.iter().map(pilot).collect(),
             agreed,
         })
+    }
+
+    /// The domains that discovery has not looked at yet.
+    fn unseen(&self) -> impl Iterator<Item = &DomainSpec> {
+        self.migration.spec.domains.iter().filter(|domain| {
+            self.observed.domains.get(&domain.name).is_none_or(|seen| seen.discovery.is_none())
+        })
+    }
+
+    /// Where each mailbox stands, in the words of its status.
+    fn phases(&self, now: Timestamp) -> BTreeMap<Address, MailboxPhase> {
+        let decision = decide(&self.migration, &self.observed, now);
+        let phase = |(mailbox, _, status): (PlannedMailbox, String, MailboxMigrationStatus)| {
+            Some((mailbox.source, status.phase?))
+        };
+        decision.mailboxes.into_iter().filter_map(phase).collect()
     }
 
     fn destination_row(&self) -> DestinationRow {
@@ -114,27 +148,48 @@ impl Known {
         }
     }
 
-    fn mailbox_row(&self, discovery: &Discovered, planned: &PlannedMailbox) -> Option<MailboxRow> {
-        let seen = discovery.find(&planned.source)?;
+    fn mailbox_row(
+        &self,
+        named: &DomainSpec,
+        discovery: &Discovered,
+        planned: &PlannedMailbox,
+    ) -> Option<MailboxRow> {
+        let Some(seen) = discovery.find(&planned.source) else {
+            let row = unseen_row(named, planned, discovery.finished)?;
+            return Some(MailboxRow { looked_at: true, ..row });
+        };
         let mut row = MailboxRow::new(discovery, seen, planned.destination.clone());
         let Some(record) = self.record_of(&planned.source) else { return Some(row) };
         let pass = self.observed.pass;
         row.messages = record.messages(pass, seen.size.as_ref());
-        if record.pass > 0 || record.failure.is_some() {
-            let done = record.finished(pass);
-            if done { "Verified" } else { "Failed" }.clone_into(&mut row.phase);
-            row.failure = record.failure.as_ref().map(Into::into).or(row.failure);
+        row.failure = record.failure.as_ref().map(Into::into).or(row.failure);
+        let open = Open::of(&self.migration.spec, &named.name, record);
+        if record.finished(pass) && !open.is_none() {
+            let failure = Failure::new(Class::Message, open.clauses()).hint(open.remedy());
+            row.open = Some((&failure.at(planned.source.to_string())).into());
         }
         row.altered = record.altered;
+        row.changed = record.changed;
+        row.missing = record.missing;
+        row.sizes_checked = record.sizes_checked;
+        row.digests_checked = record.digests_checked;
         row.flags_updated = record.flags_updated;
         row.bytes_copied = record.bytes_sent;
         row.passes = record.pass;
         row.last_started = record.started;
         row.last_ended = record.ended;
         row.verification = record.verification;
+        row.rechecked = record.rechecked;
+        row.differences.clone_from(&record.differences);
         row.findings.extend(record.findings.iter().map(|f| f.code));
         Some(row)
     }
+}
+
+/// The row of a mailbox of which discovery has said nothing.
+fn unseen_row(named: &DomainSpec, planned: &PlannedMailbox, at: Timestamp) -> Option<MailboxRow> {
+    let domain = named.name.parse().ok()?;
+    Some(MailboxRow::unseen(domain, planned.source.clone(), planned.destination.clone(), at))
 }
 
 /// What a pilot carries, in plain words.

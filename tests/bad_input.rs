@@ -413,7 +413,7 @@ fn messages_that_the_destination_refuses_are_named_and_stop_nothing() {
 
     let ferry = Ferry::new(&with_bad(&stage, "bert-secret", &server("IMAP", bad.imap())).text());
     let ended = ferry.run(&[]);
-    ended.expect_code(0);
+    ended.expect_code(25);
     println!("{}", ended.stdout);
     stage.assert_good_arrived();
     assert_eq!(stage.arrived("bert"), 11, "all but two");
@@ -429,7 +429,7 @@ fn messages_that_the_destination_refuses_are_named_and_stop_nothing() {
     let report = ferry.report("html");
     assert!(report.contains("too large for the new server"), "the report names it");
     let before = stage.new.mailbox("bert@new.test").uid_next();
-    ferry.run(&[]).expect_code(0);
+    ferry.run(&[]).expect_code(25);
     assert_eq!(stage.new.mailbox("bert@new.test").uid_next(), before);
 }
 

@@ -90,12 +90,8 @@ words! {
         MailboxesFailed,
         /// The pilot is through; the rest waits until the pilot is taken out of the spec.
         PilotOnly,
-        /// Some messages could not be carried; the report names them.
-        MessagesFailed,
         /// Some arrivals are missing or differ; the report names them.
         Differences,
-        /// It does not apply to this migration.
-        NotApplicable,
         /// No node takes a worker's pod.
         PodUnschedulable,
         /// The image of the workers cannot be had.

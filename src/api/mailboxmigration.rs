@@ -123,6 +123,18 @@ pub struct MailboxMigrationStatus {
     /// Of the copied messages, those that the destination changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub altered: Option<u64>,
+    /// Of the altered messages, those that had passed the check of their arrival and that a verification found changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<u64>,
+    /// Of the copied messages, those that a verification no longer found at the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<u64>,
+    /// Arrivals that were compared by size as they came, in all passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes_checked: Option<u64>,
+    /// Arrivals that were read back as well and compared byte for byte, in all passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests_checked: Option<u64>,
     /// Bytes sent in all passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_sent: Option<u64>,
@@ -152,17 +164,17 @@ pub enum MailboxPhase {
     /// Nothing was tried yet.
     #[default]
     Pending,
-    /// A finding holds it.
+    /// There is no way to read it; a finding says why.
     Blocked,
     /// Logins work; it waits for its turn.
     Ready,
     /// Its messages are being copied.
     Syncing,
-    /// It is at the destination as of its last pass.
+    /// Its pass is through, and something speaks against calling it verified.
     Synced,
     /// Its arrivals were checked and are right.
     Verified,
-    /// Something stopped it.
+    /// Its pass stopped before it was through.
     Failed,
 }
 
@@ -259,6 +271,10 @@ impl MailboxMigrationStatus {
         Self {
             messages: Some(record.counts),
             altered: Some(record.altered),
+            changed: (record.changed > 0).then_some(record.changed),
+            missing: (record.missing > 0).then_some(record.missing),
+            sizes_checked: (record.sizes_checked > 0).then_some(record.sizes_checked),
+            digests_checked: (record.digests_checked > 0).then_some(record.digests_checked),
             bytes_sent: Some(record.bytes_sent),
             flags_updated: Some(record.flags_updated),
             last_pass: (record.pass > 0).then_some(Pass {
@@ -291,6 +307,10 @@ impl MailboxMigrationStatus {
             ended: pass.finished,
             counts: self.messages.filter(|_| pass.number > 0).unwrap_or_default(),
             altered: self.altered.unwrap_or_default(),
+            changed: self.changed.unwrap_or_default(),
+            missing: self.missing.unwrap_or_default(),
+            sizes_checked: self.sizes_checked.unwrap_or_default(),
+            digests_checked: self.digests_checked.unwrap_or_default(),
             bytes_sent: self.bytes_sent.unwrap_or_default(),
             flags_updated: self.flags_updated.unwrap_or_default(),
             findings: self.findings.iter().map(|f| Finding::of_domain(f.code, f.message.clone())).collect(),
@@ -305,7 +325,7 @@ impl MailboxMigrationStatus {
         let written = |text: &str| -> usize {
             text.bytes().map(|b| if b < 0x20 || matches!(b, b'"' | b'\\' | 0x7f) { 6 } else { 1 }).sum()
         };
-        let mut size = 900 + self.server.as_deref().map_or(0, written);
+        let mut size = 1_080 + self.server.as_deref().map_or(0, written);
         let mut fits = self.server.as_ref().is_none_or(|server| server.len() <= 262)
             && self.conditions.len() <= 8
             && self.findings.len() <= FINDINGS_MAX;
@@ -402,6 +422,10 @@ mod tests {
                     folders: Some(u32::MAX),
                     bytes: Some(u64::MAX),
                     altered: Some(u64::MAX),
+                    changed: Some(u64::MAX),
+                    missing: Some(u64::MAX),
+                    sizes_checked: Some(u64::MAX),
+                    digests_checked: Some(u64::MAX),
                     bytes_sent: Some(u64::MAX),
                     flags_updated: Some(u64::MAX),
                     observed_generation: Some(i64::MAX),

@@ -169,10 +169,12 @@ impl Reading {
             }
         }
         // Those that are not named are known by their number.
-        let Totals { messages, altered, .. } = report.totals();
+        let Totals { messages, altered, changed, missing, .. } = report.totals();
         let exceptions = &mut report.exceptions;
         exceptions.quarantined.count_up_to(messages.failed);
-        exceptions.altered.count_up_to(altered);
+        exceptions.missing.count_up_to(missing);
+        exceptions.changed.count_up_to(changed);
+        exceptions.altered.count_up_to(altered.saturating_sub(changed));
         exceptions.excluded.count_up_to(messages.excluded);
         report.limits.extend(self.gaps());
         Ok(report)
@@ -301,6 +303,8 @@ fn latest(status: MailboxRecord, result: Option<MailboxRecord>) -> MailboxRecord
             sizes_checked: result.sizes_checked,
             digests_checked: result.digests_checked,
             verification: result.verification,
+            rechecked: result.rechecked,
+            differences: result.differences,
             ..status
         },
     }

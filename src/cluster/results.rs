@@ -23,7 +23,7 @@ use crate::model::message::{Flags, InternalDate, Verdict};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::report::MessageRow;
-use crate::report::message::{MessageDestination, MessageSource};
+use crate::report::message::{Found, MessageDestination, MessageSource};
 
 /// The key of a part.
 const PART: &str = "part";
@@ -74,6 +74,8 @@ pub struct NamedMessage {
     flags: Flags,
     destination: Option<MessageDestination>,
     verdict: Verdict,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    found: Option<Found>,
     subject: Option<String>,
 }
 
@@ -88,6 +90,7 @@ impl From<MessageRow> for NamedMessage {
             flags: row.flags,
             destination: row.destination,
             verdict: row.verdict,
+            found: row.found,
             subject: row.subject,
         }
     }
@@ -106,6 +109,7 @@ impl NamedMessage {
             flags: self.flags,
             destination: self.destination,
             verdict: self.verdict,
+            found: self.found,
             subject: self.subject,
         }
     }

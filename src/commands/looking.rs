@@ -70,8 +70,10 @@ async fn look_here(inputs: &Inputs) -> Result<Looked> {
     let state = StateDir::look(&inputs.state)?;
     let tools = tools_for(&migration, &secrets, &state, &Reach::default()).await?;
     let kept = state.migration(&migration)?;
-    let remembered =
-        Remembered::read(migration, kept.clone(), Arc::clone(&tools.store), |at| tools.list_mailboxes(at))?;
+    let read = Remembered::read(migration, kept.clone(), Arc::clone(&tools.store), state.is_used(), |at| {
+        tools.list_mailboxes(at)
+    });
+    let remembered = read.await?;
     let report = remembered.report(SystemClock.now()).await?;
     let known = remembered.known;
     Ok(Looked { migration: known.migration, observed: known.observed, report, state: Some(kept) })

@@ -56,10 +56,14 @@ async fn of_machine(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
         .hint("give the file of one migration with -f"));
     };
     let tools = tools_for(migration, &secrets, &state, &Reach::default()).await?;
-    let remembered =
-        Remembered::read(migration.clone(), state.migration(migration)?, Arc::clone(&tools.store), |at| {
-            tools.list_mailboxes(at)
-        })?;
+    let remembered = Remembered::read(
+        migration.clone(),
+        state.migration(migration)?,
+        Arc::clone(&tools.store),
+        state.is_used(),
+        |at| tools.list_mailboxes(at),
+    )
+    .await?;
     if remembered.known.observed.pass == 0 {
         return Err(never_run(migration.metadata.name.as_deref().unwrap_or_default()));
     }

@@ -4,12 +4,14 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::looking::open;
 use super::{print, tell_failure, to_json};
-use crate::api::Stage;
+use crate::api::{MailMigration, Stage};
 use crate::cli::{Output, RunArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
@@ -21,11 +23,15 @@ use crate::local::reporting::Remembered;
 use crate::local::run::{Inputs, Ran, Reach, Wanted, run_migration, tools_for};
 use crate::local::state::StateDir;
 use crate::local::terminal::{output_columns, shows_output, wants_colour};
+use crate::local::workers::Tools;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::text::count;
 use crate::plan::Ending;
 use crate::report::text::{Style, summary};
 use crate::report::{Format, Kind, Report, write};
+
+/// How long a run that was stopped may take for its report.
+const LAST_REPORT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
@@ -46,24 +52,36 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
         shown.finish();
         let ran = match ran {
             Ok(ran) => ran,
-            Err(failure) if several && failure.class != Class::Interrupted => {
+            Err(failure) if several => {
                 Ran { migration, ending: Ending::Stopped(failure), brought: Brought::default() }
             }
             Err(failure) => return Err(failure),
         };
-        let report = match tools_for(&ran.migration, &secrets, &state, &reach).await {
+        let interrupted = match &ran.ending {
+            Ending::Stopped(failure) if failure.class == Class::Interrupted => Some(failure.clone()),
+            _ => None,
+        };
+        let reported = match tools_for(&ran.migration, &secrets, &state, &reach).await {
             Ok(tools) => {
-                let kept = state.migration(&ran.migration)?;
-                let known = Remembered::read(ran.migration.clone(), kept, Arc::clone(&tools.store), |at| {
-                    tools.list_mailboxes(at)
-                })?;
-                Some(known.report(SystemClock.now()).await?)
+                let report = report_anew(&tools, &ran.migration, &state, several);
+                if interrupted.is_some() {
+                    // Whoever stops a run waits for it to go.
+                    timeout(LAST_REPORT, report).await.ok().and_then(Result::ok)
+                } else {
+                    Some(report.await?)
+                }
             }
             Err(_) => None,
         };
+        let refused = reported.as_ref().and_then(|reported| reported.files.as_ref().err());
+        if let Some(failure) = interrupted {
+            if let Some(refused) = refused {
+                tell_failure(refused, 0);
+            }
+            return Err(failure);
+        }
         let mut worsen = |class: Class| worst = Some(worst.map_or(class, |worst| worst.worse(class)));
-        let written = report.as_ref().map(|report| write_reports(report, &inputs.state, several));
-        if let Some(Err(failure)) = &written {
+        if let Some(failure) = refused {
             worsen(failure.class);
         }
         if let Ending::Stopped(failure) = &ran.ending {
@@ -71,8 +89,8 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
         }
         match args.output {
             Output::Text => {
-                if let Some(report) = &report {
-                    printed = printed.and(print(&told(report, &ran, written.as_ref())));
+                if let Some(reported) = &reported {
+                    printed = printed.and(print(&told(reported, &ran)));
                 }
                 if let Ending::Stopped(failure) = &ran.ending {
                     tell_failure(failure, 0);
@@ -80,7 +98,7 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             }
             Output::Json => results.push(result(&ran)),
         }
-        if let Some(Err(failure)) = &written {
+        if let Some(failure) = refused {
             tell_failure(failure, 0);
         }
     }
@@ -113,18 +131,45 @@ fn result(ran: &Ran) -> serde_json::Value {
 }
 
 /// What a person reads at the end of a run.
-fn told(report: &Report, ran: &Ran, written: Option<&Result<Vec<PathBuf>>>) -> String {
+fn told(reported: &Reported, ran: &Ran) -> String {
     let style = Style { columns: output_columns(), colour: shows_output() && wants_colour() };
-    let mut text = summary(report, style);
+    let mut text = summary(&reported.report, style);
     if ran.migration.spec.stage > Stage::Plan {
         let Brought { new, changed } = ran.brought;
         let _ = writeln!(text, "This run: {} new, {} changed", count(new), count(changed));
     }
-    if let Some(Ok(files)) = written {
+    if let Ok(files) = &reported.files {
         let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
         let _ = writeln!(text, "\nReport: {}", names.join(" · "));
     }
     text
+}
+
+/// A report that was filled anew, and what became of its files.
+pub(super) struct Reported {
+    /// The report.
+    report: Report,
+    /// The files that were written; where they could not be the old ones stay.
+    pub(super) files: Result<Vec<PathBuf>>,
+}
+
+/// Fills the report from what is known now, and writes its files anew.
+///
+/// # Errors
+/// Those of the state directory and the ledgers.
+pub(super) async fn report_anew(
+    tools: &Tools,
+    migration: &MailMigration,
+    state: &StateDir,
+    several: bool,
+) -> Result<Reported> {
+    let listed = |at| tools.list_mailboxes(at);
+    let store = Arc::clone(&tools.store);
+    let kept = state.migration(migration)?;
+    let remembered = Remembered::read(migration.clone(), kept, store, false, listed).await?;
+    let report = remembered.report(SystemClock.now()).await?;
+    let files = write_reports(&report, state.root(), several);
+    Ok(Reported { report, files })
 }
 
 fn write_reports(report: &Report, state: &Path, several: bool) -> Result<Vec<PathBuf>> {

@@ -1,16 +1,18 @@
 //! `mailferry status`: the same object that a cluster would hold.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::{print, to_json};
 use crate::api::manifest::to_yaml;
 use crate::api::status::{FindingStatus, Phase};
-use crate::api::{Conditions, MailMigration, condition};
+use crate::api::{Conditions, MailMigration, MailMigrationStatus, condition};
 use crate::cli::{StatusArgs, StatusOutput, Whereabouts};
 use crate::cluster::reading::read_migration;
-use crate::local::run::Inputs;
+use crate::local::reporting::{Remembered, is_unsettled};
+use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::state::StateDir;
 use crate::model::failure::Result;
 use crate::model::text::printable;
@@ -18,7 +20,7 @@ use crate::model::text::printable;
 pub(super) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let mut migrations = match args.migration.into() {
         Whereabouts::Cluster(access, name) => vec![read_migration(&access.connect().await?, &name).await?],
-        Whereabouts::Machine(inputs) => remembered(&inputs)?,
+        Whereabouts::Machine(inputs) => remembered(&inputs).await?,
     };
     for migration in &mut migrations {
         migration.status.get_or_insert_default().phase.get_or_insert(Phase::Pending);
@@ -35,15 +37,45 @@ pub(super) async fn status(args: StatusArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The migrations of the manifests, with the status that was written down last.
-fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
+/// The migrations of the manifests, with the status that was written down last; what a run left that was killed is made anew from
+/// what is known.
+async fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
     let manifest = inputs.read()?;
     let state = StateDir::look(&inputs.state)?;
-    let with_status = |mut migration: MailMigration| {
-        migration.status = Some(state.migration(&migration)?.load()?.status);
-        Ok(migration)
-    };
-    manifest.migrations.into_iter().map(with_status).collect()
+    let at_work = state.is_used();
+    let mut migrations = Vec::new();
+    for mut migration in manifest.migrations {
+        let status = state.migration(&migration)?.load()?.status;
+        let killed = !at_work && is_unsettled(&status);
+        migration.status = Some(status);
+        if killed {
+            match settled(inputs, &migration, &state).await {
+                Ok(settled) => migration.status = settled,
+                Err(failure) => {
+                    super::tell_note(&format!(
+                        "the run that wrote this status is over. {}",
+                        failure.in_full()
+                    ));
+                }
+            }
+        }
+        migrations.push(migration);
+    }
+    Ok(migrations)
+}
+
+/// The status of a migration whose run was killed, by what its ledgers know.
+async fn settled(
+    inputs: &Inputs,
+    migration: &MailMigration,
+    state: &StateDir,
+) -> Result<Option<MailMigrationStatus>> {
+    let (secrets, _) = inputs.open()?;
+    let tools = tools_for(migration, &secrets, state, &Reach::default()).await?;
+    let kept = state.migration(migration)?;
+    let listed = |at| tools.list_mailboxes(at);
+    let remembered = Remembered::read(migration.clone(), kept, Arc::clone(&tools.store), false, listed);
+    Ok(remembered.await?.known.migration.status)
 }
 
 /// The status for a person: how it stands, each domain, the findings, the conditions with their remedies.

@@ -1,90 +1,113 @@
 //! `mailferry verify`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::looking::open;
+use super::run::report_anew;
 use super::{print, tell_failure, to_json};
-use crate::api::Stage;
+use crate::api::{MailMigration, Stage};
 use crate::cli::{Output, VerifyArgs};
+use crate::discovery::Clock;
+use crate::local::clock::SystemClock;
 use crate::local::only::Only;
-use crate::local::progress::{Style, display};
+use crate::local::progress::{MailboxProgress, Style, Verifying, display};
+use crate::local::reporting::{Remembered, never_run};
 use crate::local::run::{Inputs, Reach, Wanted, run_migration, tools_for};
-use crate::local::state::StateDir;
-use crate::local::verify::{Found, verify_mailbox};
+use crate::local::secrets::Secrets;
+use crate::local::state::{MigrationState, StateDir};
+use crate::local::stop::Stop;
+use crate::local::verify::{Found, Unable, Unchecked, verify_mailbox};
 use crate::local::workers::Tools;
+use crate::model::address::Address;
+use crate::model::difference::Difference;
 use crate::model::failure::{Class, Failure, Result};
-use crate::model::finding::Code;
-use crate::model::text::counted;
+use crate::model::record::{Depth, Verification};
+use crate::model::text::{count, printable};
 use crate::plan::Ending;
+use crate::plan::mailboxes::PlannedMailbox;
+use crate::plan::proof::Open;
+
+/// What is said of one mailbox: an object of `--output json`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    mailbox: Address,
+    /// The figures; `None` where it could not be verified.
+    verification: Option<Verification>,
+    differences: Vec<Difference>,
+    /// Messages that could not be carried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<Unable>,
+    /// Folders that could not be looked into.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unchecked: Vec<Unchecked>,
+    /// What was found before it was repaired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<Box<Self>>,
+    /// Why it could not be verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+}
+
+impl Row {
+    fn found(mailbox: &Address, found: Found) -> Self {
+        let Found { figures, differences, failed, unchecked, .. } = found;
+        let (mailbox, verification) = (mailbox.clone(), Some(figures));
+        Self { mailbox, verification, differences, failed, unchecked, repaired: None, failure: None }
+    }
+
+    fn failed(mailbox: &Address, failure: Failure) -> Self {
+        Self {
+            mailbox: mailbox.clone(),
+            verification: None,
+            differences: Vec::new(),
+            failed: Vec::new(),
+            unchecked: Vec::new(),
+            repaired: None,
+            failure: Some(failure),
+        }
+    }
+
+    /// Whether `--repair` has something to send.
+    fn wants_repair(&self) -> bool {
+        self.verification.is_some_and(|figures| figures.missing + figures.waiting + figures.failed > 0)
+    }
+}
 
 pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
     let (secrets, migrations) = open(&inputs)?;
-    // A verification writes down what it found, and a run must not change it meanwhile.
-    let state = StateDir::open(&inputs.state)?;
+    // A verification writes down what it found, and a run must not change it meanwhile. It makes no directory: where nothing
+    // was carried there is nothing to verify.
+    let state = StateDir::open_made(&inputs.state)?;
+    let several = migrations.len() > 1;
     let only = Only::these(&args.only.addresses);
     let migrations = only.choose(migrations, &secrets, &state, &reach).await?;
+    let stop = Stop::listen();
     let mut worst: Option<Class> = None;
     let mut rows = Vec::new();
     for migration in migrations {
-        let tools = tools_for(&migration, &secrets, &state, &reach).await?;
-        tools.guard.check().await?;
-        let kept = state.migration(&migration)?;
-        let wanted = args.depth.unwrap_or_else(|| migration.spec.policy.verify.into());
-        let mut sum = Sum::default();
-        for at in 0..migration.spec.domains.len() {
-            let discovery = kept.load_domain(&migration.spec.domains[at].name)?;
-            for planned in tools.list_mailboxes(at)?.into_iter().filter(|planned| only.takes(planned)) {
-                let found = discovery.iter().flat_map(|found| &found.mailboxes);
-                let mailbox = found.into_iter().find(|mailbox| mailbox.address == planned.source);
-                let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
-                // Both sides' sessions are in it.
-                let verifying = verify_mailbox(&tools, at, &planned, endpoint, wanted, args.repair);
-                let verified = Box::pin(verifying).await;
-                let row = match verified {
-                    Ok(Some(found)) => {
-                        let mut record = kept.load_mailbox(&planned.source)?.unwrap_or_default();
-                        record.verification = Some(found.figures);
-                        record.findings.retain(|finding| finding.code != Code::ArrivalsRemoved);
-                        record.findings.extend(found.finding());
-                        kept.save_mailbox(&planned.source, &record)?;
-                        sum.add(&found);
-                        for (_, failure) in &found.unchecked {
-                            let failure = failure.clone().at(planned.source.to_string());
-                            worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
-                            tell_failure(&failure, 0);
-                        }
-                        json!({"mailbox": planned.source, "verification": found.figures, "named": found.named})
-                    }
-                    Ok(None) => json!({"mailbox": planned.source, "verification": null, "named": []}),
-                    Err(failure) => {
-                        let failure = failure.at(planned.source.to_string());
-                        worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
-                        tell_failure(&failure, 0);
-                        json!({"mailbox": planned.source, "failure": failure})
-                    }
-                };
-                if args.output == Output::Text {
-                    tell(&row)?;
-                }
-                rows.push(row);
-            }
+        let mut verifying = Migration::open(&migration, &secrets, &state, &reach, several).await?;
+        verifying.depth = args.depth.unwrap_or(verifying.depth);
+        (verifying.repair, verifying.progress) = (args.repair, args.progress);
+        verifying.only = only.clone();
+        verifying.text = args.output == Output::Text;
+        if args.repair && migration.spec.stage == Stage::Plan {
+            return Err(Failure::configuration(
+                "spec.stage is Plan, which copies nothing, so nothing can be sent again",
+            )
+            .hint("set spec.stage to Sync, or verify without --repair"));
         }
-        if sum.missing + sum.waiting + sum.failed > 0 && args.repair {
-            let shown = display(Style::Plain);
-            let wanted = Wanted { stage: Some(Stage::Sync), only: only.clone() };
-            let ran = run_migration(migration, wanted, &secrets, &state, &reach, Arc::clone(&shown)).await?;
-            if let Ending::Stopped(failure) = ran.ending {
-                return Err(failure);
-            }
-            (sum.missing, sum.waiting) = (0, 0);
-            sum.failed = sum.failed.min(count_failed(&tools).await?);
-        }
-        if let Some(failure) = sum.failure() {
+        let done = verifying.run(&stop).await;
+        let told = verifying.tell().await;
+        rows.append(&mut verifying.rows);
+        for failure in done?.into_iter().chain(told?) {
             worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
             tell_failure(&failure, 0);
         }
@@ -95,103 +118,250 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     Ok(worst.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
 }
 
-/// How many messages of a migration could not be carried, as far as its ledgers know.
-async fn count_failed(tools: &Tools) -> Result<u64> {
-    let mut failed = 0;
-    for at in 0..tools.migration.spec.domains.len() {
-        for planned in tools.list_mailboxes(at)? {
-            if let Some(ledger) = tools.store.find(&tools.key(&planned.source)).await? {
-                failed += ledger.counts().await?.failed;
+/// One migration that is being verified.
+struct Migration<'a> {
+    declared: &'a MailMigration,
+    secrets: &'a Arc<Secrets>,
+    state: &'a StateDir,
+    reach: &'a Reach,
+    several: bool,
+    only: Only,
+    kept: MigrationState,
+    tools: Tools,
+    depth: Depth,
+    repair: bool,
+    progress: Style,
+    text: bool,
+    rows: Vec<Row>,
+    /// What speaks against calling it verified, and nobody acknowledged.
+    open: Open,
+}
+
+impl<'a> Migration<'a> {
+    async fn open(
+        migration: &'a MailMigration,
+        secrets: &'a Arc<Secrets>,
+        state: &'a StateDir,
+        reach: &'a Reach,
+        several: bool,
+    ) -> Result<Self> {
+        if !state.knows(migration) {
+            return Err(never_run(migration.metadata.name.as_deref().unwrap_or_default()));
+        }
+        let tools = tools_for(migration, secrets, state, reach).await?;
+        tools.guard.check().await?;
+        let kept = state.migration(migration)?;
+        let depth = migration.spec.policy.verify.into();
+        let (rows, open) = (Vec::new(), Open::default());
+        let (repair, progress, text) = (false, Style::None, false);
+        Ok(Self {
+            declared: migration,
+            secrets,
+            state,
+            reach,
+            several,
+            only: Only::default(),
+            kept,
+            tools,
+            depth,
+            repair,
+            progress,
+            text,
+            rows,
+            open,
+        })
+    }
+
+    /// The mailboxes that are wanted, each with the place of its domain; and why those of a domain cannot be listed.
+    fn list(&self) -> (Vec<(usize, PlannedMailbox)>, Vec<Failure>) {
+        let (mut mailboxes, mut failures) = (Vec::new(), Vec::new());
+        for at in 0..self.declared.spec.domains.len() {
+            match self.tools.list_mailboxes(at) {
+                Ok(listed) => {
+                    let wanted = listed.into_iter().filter(|planned| self.only.takes(planned));
+                    mailboxes.extend(wanted.map(|planned| (at, planned)));
+                }
+                Err(failure) if self.only.is_all() => failures.push(failure),
+                // Those that were asked for were found in other lists.
+                Err(_) => {}
             }
         }
+        (mailboxes, failures)
     }
-    Ok(failed)
+
+    /// Verifies every mailbox, and with `repair` sends again and verifies those once more that something was found in. Brings
+    /// what went wrong beside what was found.
+    async fn run(&mut self, stop: &Stop) -> Result<Vec<Failure>> {
+        let (mailboxes, mut failures) = self.list();
+        if mailboxes.is_empty() && failures.is_empty() {
+            let name = self.declared.metadata.name.as_deref().unwrap_or_default();
+            failures.push(
+                Failure::configuration(format!("{name}: there is no mailbox that could be verified"))
+                    .hint("list the mailboxes in the manifest or the Secret, as the run had them"),
+            );
+        }
+        self.verify(&mailboxes, stop, &mut failures).await?;
+        let wanted: BTreeSet<Address> =
+            self.rows.iter().filter(|row| row.wants_repair()).map(|row| row.mailbox.clone()).collect();
+        if !self.repair || wanted.is_empty() {
+            return Ok(failures);
+        }
+        let shown = display(if self.progress == Style::Auto { Style::Plain } else { self.progress });
+        let migration = self.declared.clone();
+        let sent = Wanted { stage: None, only: self.only.clone() };
+        let running =
+            run_migration(migration, sent, self.secrets, self.state, self.reach, Arc::clone(&shown));
+        let ran = Box::pin(running).await;
+        shown.finish();
+        match ran?.ending {
+            Ending::Stopped(failure) if failure.class == Class::Interrupted => return Err(failure),
+            // Its losses are told by the verification that follows.
+            Ending::Stopped(failure) if failure.class != Class::Message => failures.push(failure),
+            Ending::Stopped(_) | Ending::Reached => {}
+        }
+        // Sent again is not there again before somebody looked.
+        let again: Vec<(usize, PlannedMailbox)> =
+            mailboxes.into_iter().filter(|(_, planned)| wanted.contains(&planned.source)).collect();
+        let (repair, known) = (std::mem::take(&mut self.repair), std::mem::take(&mut self.rows));
+        let verified = self.verify(&again, stop, &mut failures).await;
+        self.repair = repair;
+        let mut now = std::mem::take(&mut self.rows);
+        self.rows = known;
+        for row in &mut self.rows {
+            if let Some(at) = now.iter().position(|again| again.mailbox == row.mailbox) {
+                let before = std::mem::replace(row, now.swap_remove(at));
+                row.repaired = Some(Box::new(before));
+            }
+        }
+        verified.map(|()| failures)
+    }
+
+    async fn verify(
+        &mut self,
+        mailboxes: &[(usize, PlannedMailbox)],
+        stop: &Stop,
+        failures: &mut Vec<Failure>,
+    ) -> Result<()> {
+        let mut shown = Verifying::new(self.progress, mailboxes.len());
+        for (at, planned) in mailboxes {
+            let progress = Arc::new(MailboxProgress::default());
+            shown.begin(&planned.source, &progress);
+            let row = tokio::select! {
+                row = self.verify_one(*at, planned, &progress) => row,
+                () = stop.asked() => return Err(Stop::failure()),
+            };
+            shown.end();
+            let row = row.unwrap_or_else(|failure| {
+                let failure = failure.at(planned.source.to_string());
+                failures.push(failure.clone());
+                Row::failed(&planned.source, failure)
+            });
+            if self.text {
+                tell(&row)?;
+            }
+            self.rows.push(row);
+        }
+        Ok(())
+    }
+
+    async fn verify_one(
+        &self,
+        at: usize,
+        planned: &PlannedMailbox,
+        progress: &MailboxProgress,
+    ) -> Result<Row> {
+        let domain = &self.declared.spec.domains[at].name;
+        let discovery = self.kept.load_domain(domain)?;
+        let mailbox = discovery
+            .as_ref()
+            .and_then(|found| found.mailboxes.iter().find(|mailbox| mailbox.address == planned.source));
+        let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
+        let mut record = self.kept.load_mailbox(&planned.source)?.unwrap_or_default();
+        progress.forecast(record.counts.source, 0);
+        let how = (self.depth, self.repair);
+        // Both sides' sessions are in it.
+        let verifying = Box::pin(verify_mailbox(&self.tools, at, planned, endpoint, how, progress));
+        let (found, ledger) = verifying.await?;
+        found.write_into(&mut record, &*ledger).await?;
+        drop(ledger);
+        self.kept.save_mailbox(&planned.source, &record)?;
+        Ok(Row::found(&planned.source, found))
+    }
+
+    /// Makes status and reports say what was found; brings what the command ends with: folders that could not be looked into,
+    /// what is open, and report files that could not be written.
+    async fn tell(&mut self) -> Result<Vec<Failure>> {
+        let mut failures = Vec::new();
+        for row in &self.rows {
+            let unread = row.unchecked.iter().map(|unread| &unread.failure);
+            failures.extend(unread.map(|failure| failure.clone().at(row.mailbox.to_string())));
+            let domain = self.list().0.into_iter().find(|(_, planned)| planned.source == row.mailbox);
+            let Some((at, _)) = domain else { continue };
+            let record = self.kept.load_mailbox(&row.mailbox)?.unwrap_or_default();
+            if row.verification.is_some() {
+                self.open += Open::of(&self.declared.spec, &self.declared.spec.domains[at].name, &record);
+            }
+        }
+        let listed = |at| self.tools.list_mailboxes(at);
+        let store = Arc::clone(&self.tools.store);
+        let mut remembered =
+            Remembered::read(self.declared.clone(), self.kept.clone(), store, false, listed).await?;
+        remembered.restate(SystemClock.now());
+        remembered.keep()?;
+        let reported = report_anew(&self.tools, self.declared, self.state, self.several).await?;
+        let open = &self.open;
+        if !open.is_none() {
+            failures.push(Failure::new(Class::Refused, open.clauses()).hint(open.remedy()));
+        }
+        failures.extend(reported.files.err());
+        Ok(failures)
+    }
 }
 
-/// The differences of all mailboxes of a migration.
-#[derive(Default)]
-struct Sum {
-    missing: u64,
-    differing: u64,
-    changed: u64,
-    waiting: u64,
-    failed: u64,
-    unchecked: u64,
-}
-
-impl Sum {
-    fn add(&mut self, found: &Found) {
-        self.missing += found.figures.missing;
-        self.differing += found.figures.differing;
-        self.changed += found.changed;
-        self.waiting += found.figures.waiting;
-        self.failed += found.figures.failed;
-        self.unchecked += found.figures.unchecked;
-    }
-
-    fn failure(&self) -> Option<Failure> {
-        let words = [
-            (self.missing, "no longer at the destination"),
-            (self.changed, "there with other bytes"),
-            (self.differing, "there with other flags or dates"),
-            (self.waiting, "still to be carried"),
-        ];
-        let unchecked =
-            format!("{} not be checked", counted(self.unchecked, "message could", "messages could"));
-        let failed = format!("{} not be carried", counted(self.failed, "message could", "messages could"));
-        let said: Vec<String> = words
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{} {what}", counted(*count, "message is", "messages are")))
-            .chain((self.failed > 0).then_some(failed))
-            .chain((self.unchecked > 0).then_some(unchecked))
-            .collect();
-        let hint = if self.missing > 0 {
-            "if nobody removed them on purpose, send them again with --repair"
-        } else if self.waiting > 0 {
-            "run the migration again to carry them"
-        } else if self.failed > 0 {
-            "the report has the reason of each; the next run tries them again"
-        } else if self.unchecked > 0 && self.changed + self.differing == 0 {
-            "verify again once the folders that are named can be opened"
-        } else {
-            "users may have changed them since; a run carries what changes at the source from now on"
-        };
-        (!said.is_empty()).then(|| Failure::new(Class::Refused, said.join(", ")).hint(hint))
-    }
-}
-
-fn tell(row: &serde_json::Value) -> Result<()> {
-    let mailbox = row["mailbox"].as_str().unwrap_or_default();
-    let figures = &row["verification"];
-    if row["failure"].is_object() {
-        return print(&format!("{mailbox:32} could not be verified\n"));
-    }
-    if figures.is_null() {
-        return print(&format!("{mailbox:32} nothing was delivered yet\n"));
-    }
+/// What was found in a mailbox, for a person.
+fn tell(row: &Row) -> Result<()> {
+    let Some(figures) = &row.verification else {
+        return print(&format!("{:32} could not be verified\n", row.mailbox.to_string()));
+    };
+    let also = [
+        (figures.moved, "in another folder"),
+        (figures.differing, "with other flags or dates"),
+        (figures.extra, "there once more than at the source"),
+        (figures.waiting, "still to be carried"),
+        (figures.failed, "could not be carried"),
+        (figures.unchecked, "could not be checked"),
+    ];
+    let also = also.map(|(n, words)| if n > 0 { format!("; {} {words}", count(n)) } else { String::new() });
+    let same_size = match figures.same_size {
+        0 => String::new(),
+        n => format!(" + {} of the same size", count(n)),
+    };
     print(&format!(
-        "{mailbox:32} {} checked = {} identical + {} altered + {} missing; {} read back{}\n",
-        figures["checked"],
-        figures["identical"],
-        figures["altered"],
-        figures["missing"],
-        figures["readBack"],
-        [
-            ("moved", "in another folder"),
-            ("differing", "with other flags or dates"),
-            ("waiting", "still to be carried"),
-            ("failed", "could not be carried"),
-            ("unchecked", "could not be checked"),
-        ]
-        .map(|(name, words)| match figures[name].as_u64() {
-            Some(count) if count > 0 => format!("; {count} {words}"),
-            _ => String::new(),
-        })
-        .concat()
+        "{:32} {} checked = {} identical{same_size} + {} altered + {} missing; {} read back{}\n",
+        row.mailbox.to_string(),
+        count(figures.checked),
+        count(figures.identical),
+        count(figures.altered),
+        count(figures.missing),
+        count(figures.read_back),
+        also.concat()
     ))?;
-    for line in row["named"].as_array().into_iter().flatten() {
-        print(&format!("  {}\n", line.as_str().unwrap_or_default()))?;
+    for unread in &row.unchecked {
+        print(&format!("  {}\n", printable(&unread.sentence())))?;
+    }
+    for difference in &row.differences {
+        print(&format!("  {}\n", printable(&difference.sentence())))?;
+    }
+    for unable in &row.failed {
+        let subject = unable.subject.as_deref().unwrap_or("(no subject)");
+        let words =
+            format!("{}: \"{subject}\" could not be carried: {}", unable.source.name(), unable.reason);
+        print(&format!("  {}\n", printable(&words)))?;
+    }
+    let named = (row.differences.len() + row.failed.len()) as u64;
+    let all = figures.missing + figures.moved + figures.differing + figures.waiting + figures.failed;
+    if all > named {
+        print(&format!("  and {} more; the report and the ledger name them\n", count(all - named)))?;
     }
     Ok(())
 }

@@ -47,6 +47,34 @@ pub struct Refused {
     pub limit: Option<u64>,
 }
 
+/// Delivered messages that are not at the destination as they were at the source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Discrepancies {
+    /// Those that the destination changed, whenever it was seen.
+    pub altered: u64,
+    /// Of these, those that a verification found so, and that had passed the check of their arrival.
+    pub changed: u64,
+    /// Those that the source still lists and a verification no longer found.
+    pub missing: u64,
+}
+
+impl Discrepancies {
+    /// Counts `n` delivered messages with a verdict and a code.
+    fn add(&mut self, verdict: &str, code: Option<&str>, n: u64) {
+        let code = code.and_then(FailureCode::from_word);
+        if verdict == "DeliveredAltered" {
+            self.altered += n;
+            self.changed += if code == Some(FailureCode::ArrivalChanged) { n } else { 0 };
+        }
+        self.missing += if code == Some(FailureCode::ArrivalMissing) { n } else { 0 };
+    }
+
+    /// How many there are; one that was changed and is missing counts twice.
+    pub fn total(&self) -> u64 {
+        self.altered + self.missing
+    }
+}
+
 /// The places of a folder that its source can list now. Whatever else the ledger knows of the folder was seen by another
 /// protocol or under another UIDVALIDITY, and can never be listed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -316,8 +344,8 @@ pub trait Ledger: Send + Sync {
     async fn counts(&self) -> Result<MessageCounts>;
     /// The bytes of all messages that were dealt with, whatever became of them.
     async fn bytes_through(&self) -> Result<u64>;
-    /// Counts the delivered messages that the destination changed.
-    async fn count_altered(&self) -> Result<u64>;
+    /// Counts the delivered messages that are not at the destination as they were at the source.
+    async fn count_discrepancies(&self) -> Result<Discrepancies>;
     /// A page of all rows in a stable order: those after `after`, at most `limit`.
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>>;
     /// A fact of this mailbox as a whole.

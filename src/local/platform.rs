@@ -24,12 +24,15 @@ use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::plan::document::Plan;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step};
+use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step, decide};
 use crate::reconcile::Platform;
+use crate::transfer::books::tell_found;
 use crate::transfer::progress::MailboxProgress;
 
 /// How long a status may be known to this process alone: one that is about to be replaced is not brought to the disk.
 const KEEP_WITHIN: Duration = Duration::from_secs(1);
+/// How often the mailboxes under way are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
 
 /// The end of a task.
 enum Done {
@@ -122,10 +125,20 @@ pub struct LocalPlatform {
     domains: BTreeMap<String, DomainObserved>,
     mailboxes: BTreeMap<Address, MailboxRecord>,
     inputs: BTreeMap<String, String>,
-    running: BTreeMap<Address, Arc<MailboxProgress>>,
+    running: BTreeMap<Address, UnderWay>,
     only: Option<BTreeSet<Address>>,
     brought: Brought,
     tasks: JoinSet<Done>,
+    /// When those under way are to be counted next; a pod never counts, for it tells of its mailboxes in its own way.
+    count_at: Option<Instant>,
+    /// Whether it was stopped from outside.
+    stopped: bool,
+}
+
+/// A mailbox that a task is at work on.
+struct UnderWay {
+    before: MailboxRecord,
+    progress: Arc<MailboxProgress>,
 }
 
 impl LocalPlatform {
@@ -190,6 +203,7 @@ impl LocalPlatform {
             };
             domains.insert(domain.name.clone(), seen);
         }
+        record.stage = Some(tools.spec().stage);
         let only = (!only.is_all()).then_some(wanted);
         match &only {
             None => record.pass += 1,
@@ -215,6 +229,7 @@ impl LocalPlatform {
         let known = Known { record, domains, mailboxes, inputs };
         Ok(Self {
             unkept: Some(Instant::now() + KEEP_WITHIN),
+            count_at: Some(Instant::now() + COUNT_EVERY),
             only,
             ..Self::resume(tools, known, Arc::new(state), display)
         })
@@ -236,6 +251,8 @@ impl LocalPlatform {
             only: None,
             brought: Brought::default(),
             tasks: JoinSet::new(),
+            count_at: None,
+            stopped: false,
         }
     }
 
@@ -253,10 +270,10 @@ impl LocalPlatform {
         match done {
             Done::Discovered { domain, discovery } => self.keep_discovery(domain, discovery),
             Done::Synced { mailbox, record, tls } => {
-                let progress = self.running.remove(&mailbox);
+                let under_way = self.running.remove(&mailbox);
                 let flags = self.mailboxes.get(&mailbox).map_or(0, |before| before.flags_updated);
                 self.brought.changed += record.flags_updated.saturating_sub(flags);
-                if let Some(before) = progress.and_then(|progress| progress.before()) {
+                if let Some(before) = under_way.and_then(|under_way| under_way.progress.before()) {
                     self.brought.new += record.counts.copied.saturating_sub(before.copied);
                 }
                 self.display.mailbox_ended(&mailbox, &record);
@@ -296,6 +313,55 @@ impl LocalPlatform {
             self.memory.keep_migration(&self.record)?;
         }
         Ok(())
+    }
+
+    /// When [`Self::count_running`] is to be called; `None` where nothing is to be counted.
+    pub fn counts_at(&self) -> Option<Instant> {
+        self.count_at.filter(|_| !self.running.is_empty())
+    }
+
+    /// Counts what has arrived so far in the mailboxes under way, and keeps it: whoever looks meanwhile sees it, and it is known
+    /// should the process be killed.
+    ///
+    /// # Errors
+    /// Those of the state directory. A ledger that cannot be read now is left to its task.
+    pub async fn count_running(&mut self) -> Result<()> {
+        self.count_at = Some(Instant::now() + COUNT_EVERY);
+        for (mailbox, under_way) in &self.running {
+            let Ok(Some(ledger)) = self.tools.store.find(&self.tools.key(mailbox)).await else { continue };
+            let done = under_way.progress.read();
+            let before = &under_way.before;
+            let mut record = MailboxRecord {
+                pass: self.record.pass,
+                attempts: 1,
+                started: before.started.filter(|_| before.pass == self.record.pass),
+                ended: None,
+                failure: None,
+                bytes_sent: before.bytes_sent + done.bytes_sent,
+                sizes_checked: before.sizes_checked + done.sizes_checked,
+                digests_checked: before.digests_checked + done.digests_checked,
+                ..before.clone()
+            };
+            if tell_found(&mut record, &*ledger).await.is_ok() {
+                self.memory.keep_mailbox(mailbox, &record, None)?;
+                self.mailboxes.insert(mailbox.clone(), record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that it was stopped: what has arrived is counted, and the status tells that nothing goes on. All tasks must have been
+    /// stopped.
+    ///
+    /// # Errors
+    /// Those of the state directory.
+    pub async fn tell_stopped(&mut self, migration: &mut MailMigration) -> Result<()> {
+        self.count_running().await?;
+        self.running.clear();
+        self.stopped = true;
+        let observed = self.observe(migration).await?;
+        let decision = decide(migration, &observed, self.now());
+        self.publish(migration, &decision).await
     }
 
     /// Whether no task is at work.
@@ -353,7 +419,8 @@ impl LocalPlatform {
             progress.suppose(through, share_of(size.bytes, through, before.counts.source));
         }
         self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
-        self.running.insert(mailbox.clone(), Arc::clone(&progress));
+        let under_way = UnderWay { before: before.clone(), progress: Arc::clone(&progress) };
+        self.running.insert(mailbox.clone(), under_way);
         let (tools, pass) = (self.tools.clone(), self.record.pass);
         self.tasks.spawn(async move {
             let (record, tls) = tools.sync(domain, &planned, &endpoint, pass, before, &progress).await;
@@ -386,6 +453,7 @@ impl Platform for LocalPlatform {
             pass: self.record.pass,
             domains: self.domains.clone(),
             mailboxes: self.mailboxes.iter().map(mailbox).collect(),
+            stopped: self.stopped,
             only: self.only.clone(),
             ..Observed::default()
         }))

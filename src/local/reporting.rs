@@ -5,18 +5,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::state::MigrationState;
-use crate::api::MailMigration;
+use super::clock::SystemClock;
+use super::state::{MigrationRecord, MigrationState};
+use crate::api::condition::{Conditions, Type};
+use crate::api::{MailMigration, MailMigrationStatus};
+use crate::discovery::Clock;
 use crate::ledger::{Ledger, Row, Store};
 use crate::model::address::Address;
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::message::Locator;
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::{DomainObserved, MailboxObserved, Observed};
-use crate::report::message::{MessageDestination, MessageSink};
+use crate::plan::{DomainObserved, MailboxObserved, Observed, decide};
+use crate::report::message::{Found, MessageDestination, MessageSink};
 use crate::report::{Exceptions, MessageRow, Report};
 use crate::reporting::Known;
+use crate::transfer::books::tell_found;
 
 /// Rows of a ledger read at once.
 const PAGE: usize = 2_000;
@@ -25,24 +29,27 @@ const PAGE: usize = 2_000;
 pub struct Remembered {
     /// What is known of it.
     pub known: Known,
+    record: MigrationRecord,
     state: MigrationState,
     store: Arc<dyn Store>,
 }
 
 impl Remembered {
-    /// Reads what is remembered. `listed` are the mailboxes of each domain as the manifest lists them now.
+    /// Reads what is remembered. `listed` are the mailboxes of each domain as the manifest lists them now; `at_work` says whether
+    /// a run is using the directory meanwhile. Where none is, and the last one was killed, the status says so.
     ///
     /// # Errors
     /// Those of the state directory.
-    pub fn read(
+    pub async fn read(
         mut migration: MailMigration,
         state: MigrationState,
         store: Arc<dyn Store>,
+        at_work: bool,
         listed: impl Fn(usize) -> Result<Vec<PlannedMailbox>>,
     ) -> Result<Self> {
         let record = state.load()?;
-        migration.status = Some(record.status);
-        let mut observed = Observed { pass: record.pass, ..Observed::default() };
+        migration.status = Some(record.status.clone());
+        let mut observed = Observed { pass: record.pass, stopped: !at_work, ..Observed::default() };
         for (at, domain) in migration.spec.domains.iter().enumerate() {
             let mailboxes = listed(at);
             for planned in mailboxes.iter().flatten() {
@@ -60,8 +67,48 @@ impl Remembered {
             let seen = DomainObserved { mailboxes, discovery, ..DomainObserved::default() };
             observed.domains.insert(domain.name.clone(), seen);
         }
-        let known = Known { migration, observed, destination_tls: record.destination_tls };
-        Ok(Self { known, state, store })
+        let known = Known { migration, observed, destination_tls: record.destination_tls.clone() };
+        let mut remembered = Self { known, record, state, store };
+        remembered.count_unfinished(at_work).await;
+        if !at_work && is_unsettled(&remembered.record.status) {
+            remembered.restate(SystemClock.now());
+        }
+        Ok(remembered)
+    }
+
+    /// Counts what has arrived in mailboxes whose pass is not through: their records are as of the attempt before.
+    async fn count_unfinished(&mut self, at_work: bool) {
+        let pass = self.known.observed.pass;
+        for (mailbox, seen) in &mut self.known.observed.mailboxes {
+            if seen.record.finished(pass) {
+                continue;
+            }
+            seen.running = at_work && seen.record.pass == pass && seen.record.ended.is_none();
+            // What cannot be read is said where its messages are named.
+            if let Ok(Some(ledger)) = self.store.find(&self.state.key(mailbox)).await {
+                let mut record = seen.record.clone();
+                if tell_found(&mut record, &*ledger).await.is_ok() {
+                    seen.record = record;
+                }
+            }
+        }
+    }
+
+    /// Makes the status anew from what is known now.
+    pub fn restate(&mut self, now: Timestamp) {
+        let mut migration = self.known.migration.clone();
+        migration.spec.stage = self.record.stage.unwrap_or(migration.spec.stage);
+        let status = decide(&migration, &self.known.observed, now).status;
+        self.record.status = status.clone();
+        self.known.migration.status = Some(status);
+    }
+
+    /// Keeps the status. The directory must be this process's.
+    ///
+    /// # Errors
+    /// Those of the state directory.
+    pub fn keep(&self) -> Result<()> {
+        self.state.save(&self.record)
     }
 
     /// Hands every message of every mailbox on, one page in memory at a time. A ledger that cannot be read must not hide
@@ -126,8 +173,9 @@ impl Remembered {
     /// Those of the state directory and the ledgers.
     pub async fn report(&self, now: Timestamp) -> Result<Report> {
         let mut exceptions = Exceptions::default();
-        let is_exception =
-            |row: &MessageRow| !matches!(row.verdict.word(), "Delivered" | "Shown" | "Pending");
+        let is_exception = |row: &MessageRow| {
+            row.found.is_some() || !matches!(row.verdict.word(), "Delivered" | "Shown" | "Pending")
+        };
         let unread = self.hand_over(true, &is_exception, &mut Named(&mut exceptions)).await?;
         let mut report = self.known.report(exceptions, now)?;
         for row in &mut report.mailboxes {
@@ -140,11 +188,16 @@ impl Remembered {
     }
 }
 
+/// Whether a status was published while something was going on.
+pub fn is_unsettled(status: &MailMigrationStatus) -> bool {
+    status.conditions.holds(Type::Reconciling)
+}
+
 /// The first page of a ledger; nothing when all that it knows arrived as it was or is still to come. Counting is cheaper than
 /// reading, and most ledgers are like that.
 async fn first_page_with_exceptions(ledger: &dyn Ledger) -> Result<Vec<Row>> {
     let counts = ledger.counts().await?;
-    if counts.excluded + counts.failed == 0 && ledger.count_altered().await? == 0 {
+    if counts.excluded + counts.failed == 0 && ledger.count_discrepancies().await?.total() == 0 {
         return Ok(Vec::new());
     }
     ledger.page(0, PAGE).await
@@ -159,8 +212,17 @@ impl MessageSink for Named<'_> {
     }
 }
 
+/// Whether a verification no longer found a message at the destination that the source still lists.
+pub fn is_missing(row: &Row) -> bool {
+    !row.gone && row.verdict.is_delivered() && row.refused.code == Some(FailureCode::ArrivalMissing)
+}
+
 /// The report's row for a message of a ledger.
 pub fn message_row(mailbox: &Address, row: Row) -> MessageRow {
+    let found = match Found::of(row.refused.code) {
+        Some(Found::Missing) if !is_missing(&row) => None,
+        found => found.filter(|_| row.verdict.is_delivered()),
+    };
     let known = row.known;
     MessageRow {
         mailbox: mailbox.clone(),
@@ -172,6 +234,7 @@ pub fn message_row(mailbox: &Address, row: Row) -> MessageRow {
         flags: row.flags,
         destination: row.destination.map(|(folder, arrival)| MessageDestination::new(&folder, &arrival)),
         verdict: row.verdict,
+        found,
         subject: known.and_then(|k| k.subject),
     }
 }

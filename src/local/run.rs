@@ -27,7 +27,7 @@ use crate::api::{LedgerSpec, MailMigration, Stage};
 use crate::discovery::Clock;
 use crate::mail::network::Network;
 use crate::mail::oauth::Tokens;
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Class, Failure, Result};
 use crate::plan::Ending;
 use crate::reconcile::reconcile;
 use crate::transfer::pace::Pace;
@@ -215,7 +215,7 @@ pub fn bound_concurrency(migration: &mut MailMigration, per_host: u32) {
 /// Runs one migration to its end for now.
 ///
 /// # Errors
-/// Those of the state directory, and [`crate::model::failure::Class::Interrupted`] when a signal came.
+/// Those of the state directory. A run that a signal ends is stopped with [`Class::Interrupted`].
 pub async fn run_migration(
     mut migration: MailMigration,
     wanted: impl Into<Wanted>,
@@ -236,7 +236,16 @@ pub async fn run_migration(
     let kept = state.migration(&migration)?;
     migration.status = Some(kept.load()?.status);
     let mut platform = LocalPlatform::begin(tools, kept, display, &wanted.only).await?;
-    let ending = drive(&mut platform, &mut migration, &Stop::listen()).await?;
+    let ending = match drive(&mut platform, &mut migration, &Stop::listen()).await {
+        Ok(ending) => ending,
+        Err(failure) if failure.class == Class::Interrupted => {
+            if let Err(untold) = platform.tell_stopped(&mut migration).await {
+                tracing::warn!(failure = %untold.sentence(), "the end of the run cannot be written down");
+            }
+            Ending::Stopped(failure)
+        }
+        Err(failure) => return Err(failure),
+    };
     Ok(Ran { migration, ending, brought: platform.brought() })
 }
 
@@ -272,11 +281,19 @@ pub async fn drive(
                 None => std::future::pending().await,
             }
         };
-        let (idle, mut due) = (platform.is_idle(), false);
+        let counts_at = platform.counts_at();
+        let count = async {
+            match counts_at {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (idle, mut due, mut counts) = (platform.is_idle(), false, false);
         tokio::select! {
             absorbed = platform.absorb(), if !idle => absorbed?,
             () = wake => {}
             () = keep => due = true,
+            () = count => counts = true,
             () = stop.asked() => {
                 platform.keep_record()?;
                 platform.abort().await;
@@ -285,6 +302,9 @@ pub async fn drive(
         }
         if due {
             platform.keep_record()?;
+        }
+        if counts {
+            platform.count_running().await?;
         }
     }
 }

@@ -14,19 +14,24 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::documents::{self, make_private, unusable};
 use super::rotated::RotatedTokens;
-use crate::api::{MailMigration, MailMigrationStatus, names};
+use crate::api::{MailMigration, MailMigrationStatus, Stage, names};
 use crate::ledger::sqlite::SqliteStore;
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::plan::document::Plan;
+
+/// How often a directory that is in use is tried again, and after how long.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(40);
 
 /// The directory.
 #[derive(Debug)]
@@ -42,6 +47,9 @@ pub struct StateDir {
 pub struct MigrationRecord {
     /// The number of the last pass.
     pub pass: u32,
+    /// The stage that the last run was asked for; a manifest may say another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
     /// The status as it was published last.
     pub status: MailMigrationStatus,
     /// What TLS showed at the destination.
@@ -101,7 +109,16 @@ impl StateDir {
             .write(true)
             .open(&path)
             .map_err(|e| unusable(&path, &e))?;
-        match lock.try_lock() {
+        let mut locked = lock.try_lock();
+        for _ in 0..LOCK_TRIES {
+            // Whoever only looks whether the directory is used holds it for a moment.
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
+            locked = lock.try_lock();
+        }
+        match locked {
             Ok(()) => Ok(Self { root: root.to_owned(), lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => {
                 Err(Failure::new(Class::Conflict, format!("{}: another run is using it", root.display()))
@@ -109,6 +126,15 @@ impl StateDir {
             }
             Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
         }
+    }
+
+    /// As [`Self::open`], for what has no use for a directory that a run has not made.
+    ///
+    /// # Errors
+    /// As [`Self::open`] and [`Self::look`].
+    pub fn open_made(root: &Path) -> Result<Self> {
+        Self::look(root)?;
+        Self::open(root)
     }
 
     /// Opens the directory to look at it, also while a run is using it.
@@ -128,6 +154,25 @@ impl StateDir {
         self.lock.is_some()
     }
 
+    /// Whether another process, a run, is using the directory now.
+    pub fn is_used(&self) -> bool {
+        if self.lock.is_some() {
+            return false;
+        }
+        let lock = File::open(self.root.join("lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Whether anything of a migration was ever written here.
+    pub fn knows(&self, migration: &MailMigration) -> bool {
+        self.part_of(migration).join("migration.json").exists()
+    }
+
+    fn part_of(&self, migration: &MailMigration) -> PathBuf {
+        let namespace = migration.metadata.namespace.as_deref().unwrap_or("default");
+        self.root.join(namespace).join(migration.metadata.name.as_deref().unwrap_or_default())
+    }
+
     /// The directory's path.
     pub fn root(&self) -> &Path {
         &self.root
@@ -143,9 +188,8 @@ impl StateDir {
     /// # Errors
     /// [`Class::Configuration`] when the directory cannot be made.
     pub fn migration(&self, migration: &MailMigration) -> Result<MigrationState> {
-        let namespace = migration.metadata.namespace.as_deref().unwrap_or("default");
         let name = migration.metadata.name.as_deref().unwrap_or_default();
-        let root = self.root.join(namespace).join(name);
+        let root = self.part_of(migration);
         if self.lock.is_some() {
             for part in ["domains", "plans", "mailboxes"] {
                 let path = root.join(part);

@@ -52,6 +52,8 @@ impl Meaning {
             | F::NothingCame
             | F::NoticeCame
             | F::NotSeen
+            | F::ArrivalMissing
+            | F::ArrivalChanged
             | F::NotListed => Class::Message,
             F::Locked | F::TooManySessions | F::DaySpent | F::LimitSpent => Class::Throttled,
             F::NotUnderstood | F::WrongState | F::ServerFault | F::Garbled | F::NoLastingNames => {

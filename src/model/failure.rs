@@ -170,11 +170,11 @@ const TABLE: [Row; 12] = {
         ),
         row(
             C::Message,
-            None,
+            Some(25),
             V::Skip,
-            "MessageRefused",
+            "MessagesFailed",
             J::Never,
-            "One message could not be carried; it is a named row in the report and stops nothing.",
+            "Everything was gone through, and some messages could not be carried or are not as they arrived, which nobody acknowledged; the report names them.",
         ),
         row(
             C::Protocol,
@@ -322,6 +322,10 @@ pub enum FailureCode {
     NotListed,
     /// The server said that it stored the message, and does not list it.
     NotSeen,
+    /// A verification no longer found the message at the destination.
+    ArrivalMissing,
+    /// A verification read other bytes at the destination than the source has, and nobody had said so when they arrived.
+    ArrivalChanged,
     /// Sessions end at this message, each time.
     EndsSessions,
     /// A message cannot be kept for a moment on this machine: the temporary directory is full or missing.
@@ -337,7 +341,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 39] = [
+    const ALL: [Self; 41] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -370,6 +374,8 @@ impl FailureCode {
         Self::NoticeCame,
         Self::NotListed,
         Self::NotSeen,
+        Self::ArrivalMissing,
+        Self::ArrivalChanged,
         Self::NoLastingNames,
         Self::EndsSessions,
         Self::NoSpool,

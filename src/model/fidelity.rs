@@ -54,6 +54,14 @@ pub fn score(protocol: Protocol) -> u8 {
     u8::try_from(carried * 10 / all).unwrap_or(100)
 }
 
+/// The share of mail that is carried where mailboxes are read by some protocols (with their numbers): the mean of the mailboxes,
+/// 0 to 100. The one figure for a domain in status, report, papers and on the terminal; `None` where none can be read.
+pub fn of_mail_read_by(read_by: &[(Protocol, u64)]) -> Option<u8> {
+    let all: u64 = read_by.iter().map(|(_, mailboxes)| mailboxes).sum();
+    let carried: u64 = read_by.iter().map(|(protocol, n)| n * u64::from(score(*protocol))).sum();
+    carried.checked_div(all).map(|mean| u8::try_from(mean).unwrap_or(100))
+}
+
 /// What is lost by a protocol, in plain words, weightiest first.
 pub fn losses(protocol: Protocol) -> Vec<&'static str> {
     let mut lost: Vec<_> = MAIL_KINDS.iter().filter(|k| k.tenths(protocol) < 10).collect();
@@ -226,12 +234,9 @@ fn of_kind(kind: DataKind, read_by: &[(Protocol, u64)], services: &[ServiceFacts
 }
 
 fn of_mail(read_by: &[(Protocol, u64)]) -> Option<KindFidelity> {
+    let score = of_mail_read_by(read_by)?;
     let mut read_by: Vec<_> = read_by.iter().filter(|(_, mailboxes)| *mailboxes > 0).copied().collect();
     read_by.sort_by_key(|(protocol, mailboxes)| (Reverse(*mailboxes), *protocol));
-    let all: u64 = read_by.iter().map(|(_, mailboxes)| mailboxes).sum();
-    let carried: u64 =
-        read_by.iter().map(|(protocol, mailboxes)| mailboxes * u64::from(score(*protocol))).sum();
-    let score = u8::try_from(carried.checked_div(all)?).unwrap_or(100);
     let of = |protocol: Protocol| losses(protocol).into_iter().map(move |loss| format!("{protocol}: {loss}"));
     Some(KindFidelity {
         kind: DataKind::Mail,

@@ -94,6 +94,10 @@ codes! {
     DestinationMailboxClosed: Critical, Sync, "Run the lines that it names in Exchange Online PowerShell; it may take up to an hour until they hold.";
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, "See the report's list of what did not arrive, and acknowledge what is agreed.";
+    /// A verification did not find messages at the destination that had arrived there.
+    ArrivalsMissing: Critical, Cutover, "Send them again with `mailferry verify --repair`, or acknowledge it if users removed them.";
+    /// A verification found messages at the destination with other bytes than the source has.
+    ArrivalsChanged: Critical, Cutover, "Compare them with the originals at the source; acknowledge it, or remove the copies at the destination and send them again with `mailferry verify --repair`.";
     /// The checklist says that a domain does not speak a protocol that some of its mailboxes are read by.
     ProtocolContradicted: Critical, Cutover, "Clear it up with the customer, then correct spec.checklist.domains[].protocols.";
     /// The checklist names another host than the one that the mail is on.
@@ -152,6 +156,8 @@ codes! {
     RefreshTokenReplaced: Warning, Nothing, "Use an application or a service account, or put a fresh refresh token into the Secret when a login is refused.";
     /// Messages of an earlier run are no longer at the destination.
     ArrivalsRemoved: Warning, Nothing, "Nothing if users removed them; `mailferry verify --repair` sends them again.";
+    /// A verification found messages at the destination with other flags or dates than at the source, or folders gone.
+    ArrivalsDiffer: Warning, Nothing, "Nothing if users changed them: acknowledge it, or mend them at the destination and verify again.";
     /// A day by which something must be done is within thirty days.
     DeadlineNear: Warning, Nothing, "Make sure that it can be kept.";
     /// What is to be carried takes longer than there is time before the cutover.

@@ -158,6 +158,12 @@ impl InternalDate {
         Self { unix: at.as_second(), offset_minutes: 0 }
     }
 
+    /// The date in the zone that it was told in, RFC 3339 with the offset in figures.
+    pub fn rfc3339(self) -> String {
+        let offset = Offset::from_seconds(self.offset_minutes * 60).unwrap_or(Offset::UTC);
+        self.timestamp().to_zoned(TimeZone::fixed(offset)).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    }
+
     /// The moment.
     pub fn timestamp(self) -> Timestamp {
         Timestamp::from_second(self.unix).unwrap_or(Timestamp::UNIX_EPOCH)

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::difference::Difference;
 use super::evidence::MailboxSize;
 use super::failure::Failure;
 use super::finding::Finding;
@@ -21,7 +22,7 @@ pub enum Depth {
     Full,
 }
 
-/// What a verification of a mailbox showed: `checked = identical + altered + missing`.
+/// What a verification of a mailbox showed: `checked = identical + same_size + altered + missing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
@@ -33,13 +34,16 @@ pub struct Verification {
     pub checked: u64,
     /// Messages that were read back and compared by digest.
     pub read_back: u64,
-    /// Messages found as they were sent.
+    /// Messages that were read at both sides and are the same.
     pub identical: u64,
-    /// Messages that the destination changed.
+    /// Messages that were found by size and date, and not read.
+    #[serde(default)]
+    pub same_size: u64,
+    /// Messages that the destination holds with other bytes, whenever it changed them.
     pub altered: u64,
     /// Messages that are no longer there.
     pub missing: u64,
-    /// Of the identical ones, those whose flags, keywords or date are not the source's; and folders that are not there.
+    /// Of those that are there, those whose flags, keywords or date are not the source's; and folders that are not there.
     #[serde(default)]
     pub differing: u64,
     /// Messages of the source that have not been carried yet; they are not among the checked ones.
@@ -55,6 +59,31 @@ pub struct Verification {
     /// among the checked ones.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unchecked: u64,
+    /// Messages at the destination that were carried and are there once more than at the source.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub extra: u64,
+}
+
+impl Verification {
+    /// Nothing was looked for yet.
+    pub fn begun(at: Timestamp) -> Self {
+        Self {
+            depth: Depth::default(),
+            at,
+            checked: 0,
+            read_back: 0,
+            identical: 0,
+            same_size: 0,
+            altered: 0,
+            missing: 0,
+            differing: 0,
+            waiting: 0,
+            moved: 0,
+            failed: 0,
+            unchecked: 0,
+            extra: 0,
+        }
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
@@ -81,6 +110,12 @@ pub struct MailboxRecord {
     pub counts: MessageCounts,
     /// Of the copied messages, those that the destination changed.
     pub altered: u64,
+    /// Of these, those that passed the check of their arrival and were found changed by a verification.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub changed: u64,
+    /// Of the copied messages, those that a verification no longer found at the destination.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub missing: u64,
     /// Folders that the last pass went through.
     pub folders: u32,
     /// Messages that the last pass sent.
@@ -97,8 +132,15 @@ pub struct MailboxRecord {
     pub digests_checked: u64,
     /// What a person should know, as of the last pass that came to its end.
     pub findings: Vec<Finding>,
-    /// What the last verification showed.
+    /// What the deepest verification showed, and of those that went as deep the last.
     pub verification: Option<Verification>,
+    /// What a verification showed that was made after that one and went less deep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rechecked: Option<Verification>,
+    /// Flags, dates, folders and extra copies that the last verification found otherwise than they should be. Which messages
+    /// are missing or altered is in the ledger.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
     /// What ended the last attempt.
     pub failure: Option<Failure>,
 }
@@ -113,6 +155,21 @@ impl MailboxRecord {
             counts.add(&Verdict::Pending, unlisted);
         }
         counts
+    }
+
+    /// The verification that was made last.
+    pub fn last_verification(&self) -> Option<&Verification> {
+        self.rechecked.as_ref().or(self.verification.as_ref())
+    }
+
+    /// Keeps what a verification showed. One that went less deep than another before it stands beside that one.
+    pub fn keep_verification(&mut self, shown: Verification, differences: Vec<Difference>) {
+        self.differences = differences;
+        if self.verification.as_ref().is_some_and(|before| before.depth > shown.depth) {
+            self.rechecked = Some(shown);
+        } else {
+            (self.verification, self.rechecked) = (Some(shown), None);
+        }
     }
 
     /// Whether a pass came to its end.

@@ -9,9 +9,10 @@ use super::backoff::{again_after, jitter, wait_after};
 use super::document::{Plan, changes_in_brief};
 use super::mailboxes::PlannedMailbox;
 use super::observed::{DomainObserved, MailboxObserved, Observed, Patience};
+use super::proof::Open;
 use super::status;
 use crate::api::status::PlanStatus;
-use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure};
@@ -220,7 +221,12 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         }
     }
     busy |= wake.is_some() || standings.iter().any(|s| s.standing == Standing::Running);
-    let ending = (!busy).then(|| end(migration, &wanted, observed, &approval, brief.as_ref()));
+    let ending = if busy && observed.stopped {
+        steps.clear();
+        Some(Ending::Stopped(interrupted()))
+    } else {
+        (!busy).then(|| end(migration, &wanted, observed, &approval, brief.as_ref()))
+    };
     let facts = status::Facts {
         migration,
         observed,
@@ -236,6 +242,12 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         .collect();
     let wake = again.map(|again| earlier(wake, again)).or(wake);
     Decision { status: status::of_migration(&facts), plan, mailboxes, steps, halt, wake, ending }
+}
+
+/// How a run ended that was stopped from outside, or killed.
+pub fn interrupted() -> Failure {
+    Failure::new(Class::Interrupted, "it was stopped before it was through")
+        .hint("run the same command again: it goes on from here")
 }
 
 fn earlier(known: Option<Timestamp>, other: Timestamp) -> Timestamp {
@@ -428,6 +440,9 @@ fn end(
                 .hint("review `mailferry plan --diff`, then set spec.approvedPlan to it"),
         );
     }
+    if spec.stage > Stage::Plan && approval.holds() {
+        reasons.extend(tell_losses(spec, standings, observed));
+    }
     if spec.stage == Stage::Cutover && reasons.is_empty() {
         reasons.push(
             Failure::new(Class::Refused, "the mail is in step; cutting over is not part of this release")
@@ -440,6 +455,41 @@ fn end(
         if worse { next } else { worst }
     });
     worst.map_or(Ending::Reached, Ending::Stopped)
+}
+
+/// The most mailboxes with losses that are named.
+const LOSSES_NAMED: usize = 3;
+
+/// Messages of mailboxes that are through which did not arrive, or are not as they arrived, and that nobody acknowledged.
+fn tell_losses(spec: &MailMigrationSpec, standings: &[&Stood], observed: &Observed) -> Option<Failure> {
+    let finished = standings.iter().filter(|stood| stood.standing == Standing::Finished);
+    let open = finished.filter_map(|stood| {
+        let record = &observed.mailboxes.get(&stood.mailbox.source)?.record;
+        let open = Open::of(spec, &spec.domains[stood.domain].name, record);
+        let open = Open { waiting: 0, differing: 0, unchecked: 0, ..open };
+        open.is_loss().then_some((*stood, open))
+    });
+    let open: Vec<(&Stood, Open)> = open.collect();
+    let mut sum = Open::default();
+    for (_, open) in &open {
+        sum += *open;
+    }
+    let failure = Failure::new(Class::Message, sum.clauses()).hint(sum.remedy());
+    match &open[..] {
+        [] => None,
+        [(stood, _)] => Some(failure.at(stood.mailbox.source.to_string())),
+        several => {
+            let mut named: Vec<String> = several
+                .iter()
+                .take(LOSSES_NAMED)
+                .map(|(stood, _)| stood.mailbox.source.to_string())
+                .collect();
+            if several.len() > LOSSES_NAMED {
+                named.push(format!("{} more mailboxes", several.len() - LOSSES_NAMED));
+            }
+            Some(Failure { what: format!("{}, in {}", failure.what, named.join(", ")), ..failure })
+        }
+    }
 }
 
 /// Names the mailbox in front of its failure, unless the failure does so already.

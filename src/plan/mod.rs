@@ -10,9 +10,10 @@ pub mod findings;
 pub mod mailboxes;
 pub mod observed;
 pub mod pass;
+pub mod proof;
 pub mod status;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Decision, Ending, Step, decide};
+pub use decide::{Decision, Ending, Step, decide, interrupted};
 pub use observed::{Discovered, DomainObserved, MailboxObserved, Observed, Obstacle, Patience};

@@ -26,6 +26,9 @@ pub struct Observed {
     pub patience: Patience,
     /// What keeps workers from working, the worst first.
     pub obstacles: Vec<Obstacle>,
+    /// Whether nobody is at work on it and nobody will be by itself: the run that was is over, whether it was told to end or
+    /// was killed.
+    pub stopped: bool,
     /// The mailboxes that a command was asked for alone, by their address at the source; all where nobody was named.
     pub only: Option<BTreeSet<Address>>,
     /// Other migrations of the same namespace that carry mailboxes of this one to the same places, each with their number.

@@ -8,6 +8,7 @@ use super::decide::{Approval, Ending, Standing, Stood};
 use super::findings::{holds_cutover, summarise, summarise_migration};
 use super::observed::Observed;
 use super::pass;
+use super::proof::Open;
 use crate::api::condition::{Fact, Reason, State, Type, set};
 use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase};
 use crate::api::mailmigration::Trigger;
@@ -21,7 +22,7 @@ use crate::model::fidelity;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
-use crate::model::text::counted;
+use crate::model::text::{count, counted};
 
 /// What a status is made of.
 pub struct Facts<'a> {
@@ -60,6 +61,50 @@ impl Facts<'_> {
         u32::try_from(self.standings.iter().filter(|s| test(&s.standing)).count()).unwrap_or(u32::MAX)
     }
 
+    /// What speaks against calling a mailbox verified whose pass is through.
+    fn open(&self, stood: &Stood) -> Open {
+        let domain = &self.migration.spec.domains[stood.domain].name;
+        self.record(stood).map_or_else(Open::default, |record| Open::of(&self.migration.spec, domain, record))
+    }
+
+    /// How many arrivals were compared by size as they came, and how many of them byte by byte.
+    fn checked(&self) -> (u64, u64) {
+        let records = self.standings.iter().filter_map(|stood| self.record(stood));
+        records.fold((0, 0), |(sizes, digests), record| {
+            (sizes + record.sizes_checked, digests + record.digests_checked)
+        })
+    }
+
+    /// Whether the mailboxes of every domain are known: where a list cannot be read, those that are known are not all.
+    fn is_whole(&self) -> bool {
+        self.migration.spec.domains.iter().all(|domain| {
+            let seen = self.observed.domains.get(&domain.name);
+            !seen.is_some_and(|seen| matches!(seen.mailboxes, Some(Err(_))))
+        })
+    }
+
+    /// Whether the pass over every mailbox is through.
+    fn all_synced(&self, counts: &MailboxCounts) -> bool {
+        counts.mailboxes > 0 && counts.synced == counts.mailboxes && self.is_whole()
+    }
+
+    /// Whether everything was gone through: messages may have failed, and no mailbox did.
+    fn is_through(&self) -> bool {
+        match self.ending {
+            None => false,
+            Some(Ending::Reached) => true,
+            Some(Ending::Stopped(failure)) => {
+                failure.class == Class::Message
+                    && self.standings.iter().all(|s| s.standing.failure().is_none())
+            }
+        }
+    }
+
+    /// Whether the run was stopped from outside, or killed.
+    fn is_interrupted(&self) -> bool {
+        matches!(self.ending, Some(Ending::Stopped(failure)) if failure.class == Class::Interrupted)
+    }
+
     /// How many mailboxes are still to come because others alone were asked for.
     fn left_out(&self) -> u32 {
         if self.observed.only.is_none() || self.migration.spec.stage == Stage::Plan {
@@ -86,19 +131,25 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
     for stood in facts.standings {
         messages += facts.counts(stood);
     }
-    let finished = facts.count(|s| *s == Standing::Finished);
+    let through = facts.standings.iter().filter(|stood| stood.standing == Standing::Finished);
+    let (mut open, mut verified) = (Open::default(), 0);
+    for stood in through {
+        let of_mailbox = facts.open(stood);
+        verified += u32::from(of_mailbox.is_none());
+        open += of_mailbox;
+    }
     let counts = MailboxCounts {
         mailboxes: facts.count(|_| true),
         ready: facts.count(|s| matches!(s, Standing::Ready | Standing::Paused(_))),
         syncing: facts.count(|s| *s == Standing::Running),
-        synced: finished,
-        verified: finished,
+        synced: facts.count(|s| *s == Standing::Finished),
+        verified,
         failed: facts.count(|s| matches!(s, Standing::Failed { .. })),
         blocked: facts.count(|s| matches!(s, Standing::Blocked(_))),
     };
     let conditions = set(
         &before.conditions,
-        &judge(facts, (&domains, &findings), &counts, &messages),
+        &judge(facts, (&domains, &findings), &counts, &messages, &open),
         facts.generation(),
         facts.now,
     );
@@ -114,7 +165,11 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         counts: Some(counts),
         messages: Some(messages),
         report: Some(brief(facts)),
-        trigger: if facts.ending.is_some() { carried_out(spec.trigger.as_ref()) } else { before.trigger },
+        trigger: if facts.ending.is_some() && !facts.is_interrupted() {
+            carried_out(spec.trigger.as_ref())
+        } else {
+            before.trigger
+        },
         summary: None,
         conditions,
     };
@@ -146,7 +201,8 @@ fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
         .max_by_key(|(protocol, count)| (**count, fidelity::score(**protocol)))
         .map(|(protocol, _)| *protocol);
     status.mixed = status.protocols.len() > 1;
-    status.fidelity = status.protocols.keys().map(|p| fidelity::score(*p)).min();
+    let read_by: Vec<(Protocol, u64)> = status.protocols.iter().map(|(p, n)| (*p, (*n).into())).collect();
+    status.fidelity = fidelity::of_mail_read_by(&read_by);
     let mut losses: Vec<String> = Vec::new();
     for protocol in status.protocols.keys() {
         losses.extend(fidelity::losses(*protocol).into_iter().map(|loss| format!("{protocol}: {loss}")));
@@ -177,6 +233,9 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
     if facts.migration.spec.suspend {
         return Phase::Suspended;
     }
+    if facts.is_interrupted() {
+        return Phase::Interrupted;
+    }
     if facts.plan.is_none() {
         return if facts.observed.domains.is_empty() { Phase::Pending } else { Phase::Discovering };
     }
@@ -184,14 +243,17 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
         None => Phase::Syncing,
         Some(_) if !facts.approval.holds() => Phase::ReviewRequired,
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
-        Some(Ending::Reached) if facts.migration.spec.policy.pilot.is_some() => Phase::Piloted,
-        Some(Ending::Reached) if facts.left_out() > 0 => Phase::Piloted,
-        Some(Ending::Reached) if counts.mailboxes > 0 => Phase::Verified,
-        Some(Ending::Reached) => Phase::Synced,
-        Some(Ending::Stopped(_)) if counts.synced == counts.mailboxes && counts.mailboxes > 0 => {
-            Phase::Synced
+        Some(_) if facts.is_through() => {
+            if facts.migration.spec.policy.pilot.is_some() || facts.left_out() > 0 {
+                Phase::Piloted
+            } else if counts.mailboxes > 0 && counts.verified == counts.mailboxes {
+                Phase::Verified
+            } else {
+                Phase::Synced
+            }
         }
-        Some(Ending::Stopped(_)) => Phase::Stalled,
+        Some(_) if facts.all_synced(counts) => Phase::Synced,
+        Some(_) => Phase::Stalled,
     }
 }
 
@@ -201,6 +263,7 @@ fn judge(
     (domains, findings): (&[DomainStatus], &[FindingStatus]),
     counts: &MailboxCounts,
     messages: &MessageCounts,
+    losses: &Open,
 ) -> Vec<Fact> {
     let spec = &facts.migration.spec;
     let mut found = Vec::new();
@@ -236,56 +299,70 @@ fn judge(
     found.push(judge_credentials(facts, discovered));
     found.push(judge_review(facts, domains, findings));
     found.push(judge_synced(facts, counts, messages, discovered));
-    let altered: u64 = facts.standings.iter().filter_map(|s| facts.record(s)).map(|r| r.altered).sum();
-    let all_synced = spec.stage > Stage::Plan
-        && spec.policy.pilot.is_none()
-        && counts.mailboxes > 0
-        && counts.synced == counts.mailboxes;
-    found.push(if all_synced {
-        let note = if altered > 0 {
-            format!(" {altered} were changed by the destination; the report names them.")
-        } else {
-            String::new()
-        };
-        Fact::new(
-            Type::Verified,
-            true,
-            Reason::Succeeded,
-            format!("Every arrival was checked as deep as policy.verify asks.{note}"),
-        )
-    } else {
-        Fact::new(
-            Type::Verified,
-            false,
-            Reason::Waiting,
-            "Arrivals are checked as they come; some mailboxes are not through yet.",
-        )
-    });
+    let all_synced = spec.stage > Stage::Plan && spec.policy.pilot.is_none() && facts.all_synced(counts);
+    let verified = judge_verified(facts, all_synced, losses);
+    let is_verified = verified.state == State::True;
+    found.push(verified);
     let open = domains.iter().filter(|d| holds_cutover(&d.findings)).count();
     let whole = holds_cutover(findings);
-    let safe = all_synced && open == 0 && !whole && messages.pending == 0;
-    let reason = if safe {
-        Reason::Succeeded
-    } else if open > 0 || whole {
-        Reason::FindingsOpen
-    } else {
-        Reason::Waiting
-    };
-    let message = if safe {
-        "Nothing speaks against moving the domains over.".to_owned()
+    let safe = is_verified && open == 0 && !whole && messages.pending == 0;
+    let (reason, message) = if safe {
+        (Reason::Succeeded.as_str(), "Nothing speaks against moving the domains over.".to_owned())
     } else if open > 0 {
-        format!(
+        let message = format!(
             "Critical findings are open in {}; mend them or acknowledge them in spec.acknowledge.",
             counted(open as u64, "domain", "domains")
-        )
+        );
+        (Reason::FindingsOpen.as_str(), message)
     } else if whole {
-        "Critical findings are open for the migration as a whole; mend them or acknowledge them in spec.acknowledge."
-            .to_owned()
+        let message = "Critical findings are open for the migration as a whole; mend them or acknowledge them in \
+                       spec.acknowledge.";
+        (Reason::FindingsOpen.as_str(), message.to_owned())
+    } else if all_synced && !losses.is_none() {
+        (losses.reason(), sentence_of(losses))
     } else {
-        "The mail is not in step yet.".to_owned()
+        (Reason::Waiting.as_str(), "The mail is not in step yet.".to_owned())
     };
-    found.push(Fact::new(Type::CutoverSafe, safe, reason, message));
+    found.push(Fact { kind: Type::CutoverSafe, state: safe.into(), reason, message });
     found
+}
+
+/// A condition that does not hold because of what is open.
+fn open_fact(kind: Type, open: &Open) -> Fact {
+    Fact { kind, state: State::False, reason: open.reason(), message: sentence_of(open) }
+}
+
+/// What speaks against it, and what to do about it, in whole sentences.
+fn sentence_of(open: &Open) -> String {
+    Failure::new(Class::Message, open.clauses()).hint(open.remedy()).in_full()
+}
+
+fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
+    if !all_synced {
+        let message = if facts.is_interrupted() {
+            "Arrivals are checked as they come; it was stopped before all mailboxes were through."
+        } else {
+            "Arrivals are checked as they come; some mailboxes are not through yet."
+        };
+        return Fact::new(Type::Verified, false, Reason::Waiting, message);
+    }
+    if !open.is_none() {
+        return open_fact(Type::Verified, open);
+    }
+    let (sizes, digests) = facts.checked();
+    let how = if sizes == 0 {
+        String::new()
+    } else {
+        format!(": {} by size, {} of them byte by byte", count(sizes), count(digests))
+    };
+    let altered: u64 = facts.standings.iter().filter_map(|s| facts.record(s)).map(|r| r.altered).sum();
+    let note = match altered {
+        0 => String::new(),
+        1 => " 1 was changed by the destination; the report names it.".to_owned(),
+        n => format!(" {} were changed by the destination; the report names them.", count(n)),
+    };
+    let message = format!("Arrivals were checked as they came, as deep as policy.verify asks{how}.{note}");
+    Fact::new(Type::Verified, true, Reason::Succeeded, message)
 }
 
 /// What is said when the pilot is through.
@@ -314,6 +391,10 @@ fn going_on(counts: &MailboxCounts, messages: &MessageCounts) -> String {
 }
 
 fn judge_discovered(facts: &Facts<'_>, domains: usize, mailboxes: u32) -> Fact {
+    if facts.plan.is_none() && facts.is_interrupted() {
+        let message = "It was stopped before every domain was looked at.";
+        return Fact::failed(Type::Discovered, false, Class::Interrupted, message);
+    }
     if facts.plan.is_none() {
         return Fact::new(Type::Discovered, false, Reason::InProgress, "Discovery is under way.");
     }
@@ -362,6 +443,9 @@ fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
             Reason::Succeeded,
             "Every password that was tried was accepted.",
         )
+    } else if facts.is_interrupted() {
+        let message = "It was stopped before every login was tried.";
+        Fact::failed(Type::CredentialsAccepted, State::Unknown, Class::Interrupted, message)
     } else {
         Fact::new(Type::CredentialsAccepted, State::Unknown, Reason::InProgress, "Logins are being tried.")
     }
@@ -404,16 +488,19 @@ fn judge_synced(
         return Fact::new(Type::Synced, false, Reason::Waiting, "Discovery comes first.");
     }
     let stopped = counts.failed + counts.blocked;
-    if facts.migration.spec.policy.pilot.is_some() && facts.ending == Some(&Ending::Reached) {
+    if facts.migration.spec.policy.pilot.is_some() && facts.is_through() {
         Fact::new(Type::Synced, false, Reason::PilotOnly, format!("{PILOTED} {messages}."))
-    } else if facts.ending == Some(&Ending::Reached) && facts.left_out() > 0 {
+    } else if facts.is_through() && facts.left_out() > 0 {
         Fact::new(Type::Synced, false, Reason::Waiting, left_out(facts, counts, messages))
-    } else if counts.mailboxes > 0 && counts.synced == counts.mailboxes {
+    } else if facts.all_synced(counts) {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
     } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {
         let others = if stopped < counts.mailboxes { "; the others went on" } else { "" };
         let message = format!("{stopped} of {} mailboxes stopped{others}. {messages}.", counts.mailboxes);
         Fact::new(Type::Synced, false, Reason::MailboxesFailed, message)
+    } else if facts.is_interrupted() {
+        let message = format!("It was stopped. {}", going_on(counts, messages));
+        Fact::failed(Type::Synced, false, Class::Interrupted, message)
     } else {
         Fact::new(Type::Synced, false, Reason::InProgress, going_on(counts, messages))
     }
@@ -450,6 +537,7 @@ fn brief(facts: &Facts<'_>) -> ReportBrief {
 pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
     let nothing = MailboxRecord::default();
     let record = facts.record(stood).unwrap_or(&nothing);
+    let open = facts.open(stood);
     let (phase, failure) = match &stood.standing {
         Standing::Unknown => (MailboxPhase::Pending, None),
         Standing::Blocked(failure) => (MailboxPhase::Blocked, Some(failure)),
@@ -457,7 +545,8 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         Standing::Paused(_) => (MailboxPhase::Ready, record.failure.as_ref()),
         // A worker that waits because the server asked for it says so.
         Standing::Running => (MailboxPhase::Syncing, record.failure.as_ref()),
-        Standing::Finished => (MailboxPhase::Verified, None),
+        Standing::Finished if open.is_none() => (MailboxPhase::Verified, None),
+        Standing::Finished => (MailboxPhase::Synced, None),
         Standing::Failed { failure, .. } => (MailboxPhase::Failed, Some(failure)),
     };
     let counts = facts.counts(stood);
@@ -469,7 +558,12 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         {
             Fact::new(kind, false, Reason::PilotOnly, format!("The pilot's part of it is through. {counts}."))
         }
-        (None, MailboxPhase::Verified) => Fact::new(kind, true, Reason::Succeeded, format!("{counts}.")),
+        (None, MailboxPhase::Synced) if kind == Type::Verified || kind == Type::Ready && open.is_loss() => {
+            open_fact(kind, &open)
+        }
+        (None, MailboxPhase::Verified | MailboxPhase::Synced) => {
+            Fact::new(kind, true, Reason::Succeeded, format!("{counts}."))
+        }
         (None, MailboxPhase::Syncing) => {
             Fact::new(kind, false, Reason::InProgress, "Its messages are being copied.")
         }

@@ -138,7 +138,7 @@ impl From<&DomainDiscovery> for DomainRow {
             .collect();
         protocols.sort_by_key(|share| std::cmp::Reverse(share.mailboxes));
         let readable: u64 = protocols.iter().map(|share| share.mailboxes).sum();
-        let carried: u64 = protocols.iter().map(|share| share.mailboxes * u64::from(share.fidelity)).sum();
+        let read_by: Vec<_> = protocols.iter().map(|share| (share.protocol, share.mailboxes)).collect();
         let belongs = |e: &Evidence, c: &Candidate| e.endpoint.as_ref() == Some(&c.endpoint);
         let candidates: Vec<CandidateRow> = seen
             .candidates
@@ -156,7 +156,7 @@ impl From<&DomainDiscovery> for DomainRow {
             mixed: protocols.len() > 1,
             unreadable: (seen.mailboxes.len() as u64).saturating_sub(readable),
             grade: candidates.iter().filter(|c| c.chosen()).map(|c| c.candidate.grade).min(),
-            fidelity: carried.checked_div(readable).and_then(|mean| u8::try_from(mean).ok()),
+            fidelity: fidelity::of_mail_read_by(&read_by),
             evidence: seen.evidence.iter().filter(homeless).map(Into::into).collect(),
             servers: seen.servers.clone(),
             kinds: seen.fidelity.as_ref().map(|fidelity| fidelity.kinds.clone()).unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::message::MessageRow;
+use super::message::{Found, MessageRow};
 use crate::model::message::Verdict;
 use crate::model::text::{cut, printable};
 
@@ -40,7 +40,7 @@ pub struct NamedMessage {
 impl ExceptionList {
     fn push(&mut self, row: &MessageRow) {
         self.total += 1;
-        let reason = cut(row.verdict.reason().unwrap_or_default(), 200);
+        let reason = cut(row.reason().unwrap_or_default(), 200);
         let known = self.reasons.contains_key(&reason) || self.reasons.len() < REASONS_MAX;
         *self.reasons.entry(if known { reason } else { String::new() }).or_default() += 1;
         if self.named.len() < NAMED_MAX {
@@ -74,8 +74,12 @@ impl ExceptionList {
 pub struct Exceptions {
     /// Messages that could not be carried.
     pub quarantined: ExceptionList,
-    /// Messages that arrived, and that the destination changed.
+    /// Messages that arrived and are no longer at the destination.
+    pub missing: ExceptionList,
+    /// Messages that the destination changed while it stored them.
     pub altered: ExceptionList,
+    /// Messages that passed the check of their arrival, and were found changed by a verification.
+    pub changed: ExceptionList,
     /// Messages that a rule of the manifest leaves out.
     pub excluded: ExceptionList,
     /// Whether the ledger alone names those beyond, and no report does.
@@ -86,22 +90,30 @@ pub struct Exceptions {
 impl Exceptions {
     /// Takes a message into account; those that arrived unchanged or are still to come are no exceptions.
     pub fn push(&mut self, row: &MessageRow) {
-        match row.verdict {
-            Verdict::Quarantined(_) => self.quarantined.push(row),
-            Verdict::DeliveredAltered(_) => self.altered.push(row),
-            Verdict::Excluded(_) => self.excluded.push(row),
-            Verdict::Delivered | Verdict::Shown | Verdict::Pending => {}
+        if row.found == Some(Found::Missing) {
+            self.missing.push(row);
         }
+        match (&row.verdict, row.found) {
+            (Verdict::Quarantined(_), _) => self.quarantined.push(row),
+            (Verdict::DeliveredAltered(_), Some(Found::Changed)) => self.changed.push(row),
+            (Verdict::DeliveredAltered(_), _) => self.altered.push(row),
+            (Verdict::Excluded(_), _) => self.excluded.push(row),
+            (Verdict::Delivered | Verdict::Shown | Verdict::Pending, _) => {}
+        }
+    }
+
+    fn lists(&self) -> [&ExceptionList; 5] {
+        [&self.quarantined, &self.missing, &self.changed, &self.altered, &self.excluded]
     }
 
     /// All that are named, the gravest first.
     pub fn named(&self) -> impl Iterator<Item = &NamedMessage> {
-        [&self.quarantined, &self.altered, &self.excluded].into_iter().flat_map(|list| &list.named)
+        self.lists().into_iter().flat_map(|list| &list.named)
     }
 
     /// How many are counted and not named.
     pub fn unnamed(&self) -> u64 {
-        [&self.quarantined, &self.altered, &self.excluded].into_iter().map(ExceptionList::unnamed).sum()
+        self.lists().into_iter().map(ExceptionList::unnamed).sum()
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn message(n: u32, verdict: Verdict) -> MessageRow {
         flags: Flags::parse("\\Seen $Label1"),
         destination: verdict.is_delivered().then(|| MessageDestination::new(&folder, &arrival)),
         verdict,
+        found: None,
         subject: Some("Minutes of the meeting".to_owned()),
     }
 }
@@ -361,6 +362,7 @@ pub(super) fn report() -> Report {
         },
         acknowledged,
         domains: seen.iter().map(DomainRow::from).collect(),
+        unseen: Vec::new(),
         mailboxes,
         findings,
         exceptions,
@@ -400,11 +402,13 @@ fn sync(row: &mut MailboxRow) {
         read_back: copied,
         identical: copied - altered,
         altered,
+        same_size: 0,
         missing: 0,
         differing: 0,
         waiting: 0,
         moved: 0,
         failed: 0,
         unchecked: 0,
+        extra: 0,
     });
 }

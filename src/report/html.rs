@@ -11,12 +11,15 @@ use super::domains::{CandidateRow, DomainRow};
 use super::exceptions::ExceptionList;
 use super::message::{MessageRow, MessageSink};
 use super::rows::{FindingRow, MailboxRow, Report, Totals};
-use super::{Kind, chart, unwritten, words};
+use super::standing::standing;
+use super::{chart, unwritten, words};
+use crate::model::difference::{Kind, Value};
 use crate::model::evidence::{Grade, ServerFacts};
 use crate::model::failure::Result;
 use crate::model::finding::{Code, Severity};
 use crate::model::message::InternalDate;
 use crate::model::progress::MessageCounts;
+use crate::model::record::Depth;
 
 pub(super) const CSS: &str = include_str!("../../templates/report.css");
 
@@ -35,7 +38,7 @@ const LARGEST: usize = 8;
 /// The words of a page. The templates call these with references, whatever they hold.
 #[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "askama hands over references")]
 pub(super) mod show {
-    use super::{Grade, InternalDate, MessageCounts, ServerFacts, Timestamp, words};
+    use super::{Depth, Grade, InternalDate, MessageCounts, ServerFacts, Timestamp, words};
 
     const UNKNOWN: &str = "not known";
 
@@ -49,6 +52,14 @@ pub(super) mod show {
 
     pub(in crate::report) fn messages(n: &u64) -> String {
         words::counted(*n, "message", "messages")
+    }
+
+    pub(in crate::report) fn depth(depth: &Depth) -> &'static str {
+        match depth {
+            Depth::Sizes => "by size",
+            Depth::Sampled => "by size, a sample byte by byte",
+            Depth::Full => "byte by byte",
+        }
     }
 
     pub(in crate::report) fn size(n: &u64) -> String {
@@ -202,23 +213,25 @@ struct Page<'a> {
     own_ways: Vec<&'a MailboxRow>,
     findings: Vec<FindingGroup<'a>>,
     exceptions: Vec<ExceptionView<'a>>,
-    depth: &'static str,
+    checked: String,
     verification: String,
+    differences: Vec<DifferenceView<'a>>,
+    more_differences: u64,
     limits: Vec<&'a str>,
 }
 
 impl<'a> Page<'a> {
-    fn new(report: &'a Report, kind: Kind) -> Self {
+    fn new(report: &'a Report, kind: super::Kind) -> Self {
         let totals = report.totals();
         let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count() as u64;
         let severities = [Severity::Critical, Severity::Warning, Severity::Advisory]
             .map(|severity| (severity, count(severity), report.open_findings(severity)));
-        let depth = report.mailboxes.iter().filter_map(|m| m.verification).map(|v| v.depth).min();
+        let (differences, more_differences) = differences(report);
         let pop = report.domains.iter().flat_map(|d| &d.protocols).any(|s| !s.losses.is_empty());
         let limits = words::LIMITS.into_iter().chain(pop.then_some(words::LIMITS_POP3));
         Self {
             css: CSS,
-            discovery: kind == Kind::Discovery,
+            discovery: kind == super::Kind::Discovery,
             standing: standing(report, &totals),
             sentence: sentence(&totals.messages),
             messages_bar: chart::messages(&totals.messages),
@@ -226,12 +239,14 @@ impl<'a> Page<'a> {
             domains: report.domains.iter().map(|row| DomainView::new(report, row)).collect(),
             largest: largest(report),
             mailboxes: &report.mailboxes[..report.mailboxes.len().min(MAILBOX_ROWS)],
-            attention: report.mailboxes.iter().filter(|m| m.failure.is_some()).collect(),
+            attention: report.mailboxes.iter().filter(|m| m.failure.is_some() || m.open.is_some()).collect(),
             own_ways: report.mailboxes.iter().filter(|m| goes_its_own_way(report, m)).collect(),
             findings: FindingGroup::all(&report.findings),
             exceptions: exceptions(report).into(),
-            depth: depth.map_or("", words::depth),
+            checked: checked(&totals),
             verification: verification(&totals),
+            differences,
+            more_differences,
             limits: limits.chain(report.limits.iter().map(String::as_str)).collect(),
             totals,
             report,
@@ -258,49 +273,6 @@ fn goes_its_own_way(report: &Report, row: &MailboxRow) -> bool {
     row.overridden || elsewise
 }
 
-/// Where the project stands, in a word or two and in a sentence.
-fn standing(report: &Report, totals: &Totals) -> (&'static str, String) {
-    let messages = &totals.messages;
-    let held = report.open_findings(Severity::Critical);
-    let open = match held {
-        0 => String::new(),
-        1 => " 1 critical finding is open.".to_owned(),
-        n => format!(" {} critical findings are open.", words::count(n)),
-    };
-    let unread = match totals.unreadable {
-        0 => String::new(),
-        1 => " 1 mailbox cannot be read yet.".to_owned(),
-        n => format!(" {} mailboxes cannot be read yet.", words::count(n)),
-    };
-    let (word, sentence) = if messages.copied == 0 && messages.failed == 0 {
-        (
-            "Planned",
-            format!(
-                "Nothing has been copied yet; {} were found.",
-                words::counted(messages.source, "message", "messages")
-            ),
-        )
-    } else if messages.pending > 0 || totals.unreadable > 0 {
-        ("In progress", format!("{} still to come.", are(messages.pending)))
-    } else if messages.failed > 0 || totals.altered > 0 || totals.missing > 0 {
-        (
-            "Copied, with exceptions",
-            "Every message is accounted for; what did not arrive as it was is named below.".to_owned(),
-        )
-    } else {
-        ("Complete", "Every message is accounted for, and none failed.".to_owned())
-    };
-    (word, format!("{sentence}{unread}{open}"))
-}
-
-fn are(n: u64) -> String {
-    match n {
-        0 => "No message is".to_owned(),
-        1 => "1 message is".to_owned(),
-        n => format!("{} messages are", words::count(n)),
-    }
-}
-
 /// The message equation as a person would say it.
 fn sentence(counts: &MessageCounts) -> String {
     if counts.source == 0 {
@@ -320,17 +292,38 @@ fn sentence(counts: &MessageCounts) -> String {
     )
 }
 
-/// What verification showed, over all mailboxes that were verified.
+/// How arrivals were checked as they came, over all mailboxes and passes.
+fn checked(totals: &Totals) -> String {
+    if totals.messages.copied == 0 {
+        return "Nothing has arrived yet that could be checked.".to_owned();
+    }
+    format!(
+        "{} copied. In all passes {} compared with the source by size, and {} of these read back and compared byte for byte. A \
+         message that was sent again is an arrival of its own; one that was at the destination already is recognised by its \
+         content.",
+        words::counted(totals.messages.copied, "message was", "messages were"),
+        words::counted(totals.sizes_checked, "arrival was", "arrivals were"),
+        words::counted(totals.digests_checked, "was", "were"),
+    )
+}
+
+/// What the verifications showed, each mailbox's deepest, and how things stand now.
 fn verification(totals: &Totals) -> String {
     let none = |n: u64| if n == 0 { "none".to_owned() } else { words::count(n) };
     let mut said = format!(
-        "Of {} looked for at the destination: {} as sent, {} changed by the destination, {} missing; {} read back and \
-         compared byte for byte.",
+        "The deepest verification of each mailbox looked for {} that the source held then, and found {} to be the same at both \
+         sides, {} of the same size and date, {} with other bytes, and {} missing.",
         words::counted(totals.checked, "message", "messages"),
         none(totals.identical),
+        none(totals.same_size),
         none(totals.found_altered),
-        none(totals.missing),
-        none(totals.read_back),
+        none(totals.found_missing),
+    );
+    let _ = write!(
+        said,
+        " By what passes and verifications have found until now, {} missing and {} altered.",
+        words::counted(totals.missing, "is", "are"),
+        words::counted(totals.altered, "is", "are"),
     );
     if totals.verified < totals.mailboxes {
         let (done, all) =
@@ -340,6 +333,33 @@ fn verification(totals: &Totals) -> String {
     said
 }
 
+/// The most differences that are spelt out.
+const DIFFERENCES: usize = 1_000;
+
+/// A difference with its mailbox.
+struct DifferenceView<'a> {
+    mailbox: &'a MailboxRow,
+    kind: Kind,
+    subject: Option<&'a str>,
+    folder: &'a str,
+    expected: String,
+    found: String,
+}
+
+fn differences(report: &Report) -> (Vec<DifferenceView<'_>>, u64) {
+    let all = || report.mailboxes.iter().flat_map(|m| m.differences.iter().map(move |d| (m, d)));
+    let value = |value: &Option<Value>| value.as_ref().map(ToString::to_string).unwrap_or_default();
+    let shown = all().take(DIFFERENCES).map(|(mailbox, difference)| DifferenceView {
+        mailbox,
+        kind: difference.kind,
+        subject: difference.subject.as_deref(),
+        folder: &difference.source.folder,
+        expected: value(&difference.expected),
+        found: value(&difference.found),
+    });
+    (shown.collect(), all().count().saturating_sub(DIFFERENCES) as u64)
+}
+
 fn largest(report: &Report) -> Vec<(&MailboxRow, String)> {
     let mut rows: Vec<&MailboxRow> = report.mailboxes.iter().filter(|m| m.bytes > 0).collect();
     rows.sort_by_key(|m| std::cmp::Reverse(m.bytes));
@@ -347,7 +367,7 @@ fn largest(report: &Report) -> Vec<(&MailboxRow, String)> {
     rows.into_iter().take(LARGEST).map(|m| (m, chart::size(m, most))).collect()
 }
 
-fn exceptions(report: &Report) -> [ExceptionView<'_>; 3] {
+fn exceptions(report: &Report) -> [ExceptionView<'_>; 5] {
     let lists = &report.exceptions;
     [
         ExceptionView {
@@ -360,9 +380,27 @@ fn exceptions(report: &Report) -> [ExceptionView<'_>; 3] {
             list: &lists.quarantined,
         },
         ExceptionView {
+            id: "missing",
+            title: "Arrived, and are no longer there",
+            none: "No verification missed a message that had arrived.",
+            meaning: "These messages arrived, and a verification no longer found them at the destination. Users may have \
+                      removed them; the originals are at the source, and they can be sent again.",
+            verdict: "Delivered",
+            list: &lists.missing,
+        },
+        ExceptionView {
+            id: "changed",
+            title: "Found changed after they had arrived",
+            none: "No verification found a message changed that had arrived as it was.",
+            meaning: "These messages passed the check of their arrival, and a verification read other bytes at the \
+                      destination since; the originals are at the source.",
+            verdict: "DeliveredAltered",
+            list: &lists.changed,
+        },
+        ExceptionView {
             id: "altered",
-            title: "Arrived, and were changed by the destination",
-            none: "No message was changed on its way.",
+            title: "Changed by the destination while it stored them",
+            none: "No message was seen to be changed while it was stored.",
             meaning: "These messages are at the destination. The server changed them while it stored them; the \
                       originals are at the source.",
             verdict: "DeliveredAltered",
@@ -380,7 +418,7 @@ fn exceptions(report: &Report) -> [ExceptionView<'_>; 3] {
 }
 
 /// Writes the page of a kind other than messages.
-pub(super) fn report(report: &Report, kind: Kind, out: impl Write) -> Result<()> {
+pub(super) fn report(report: &Report, kind: super::Kind, out: impl Write) -> Result<()> {
     let mut out = BufWriter::new(out);
     Page::new(report, kind).write_into(&mut out).and_then(|()| out.flush()).map_err(|e| unwritten(&e))
 }

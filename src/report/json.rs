@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::domains::DomainRow;
 use super::message::{MessageRow, MessageSink};
 use super::rows::{DestinationRow, FindingRow, MailboxRow, Report, Totals};
+use super::standing::standing;
 use super::{Kind, unwritten};
 use crate::model::failure::Result;
 
@@ -15,6 +16,14 @@ struct Migration<'a> {
     #[serde(flatten)]
     report: &'a Report,
     totals: Totals,
+    standing: Standing,
+}
+
+/// Where the project stands, as it stands at the head of the page.
+#[derive(Serialize)]
+struct Standing {
+    word: &'static str,
+    sentence: String,
 }
 
 #[derive(Serialize)]
@@ -46,7 +55,9 @@ pub(super) fn report(report: &Report, kind: Kind, out: impl Write) -> Result<()>
             Discovery { name, namespace, generated, version, destination, domains, mailboxes, findings };
         document(&seen, out)
     } else {
-        document(&Migration { report, totals: report.totals() }, out)
+        let totals = report.totals();
+        let (word, sentence) = standing(report, &totals);
+        document(&Migration { report, totals, standing: Standing { word, sentence } }, out)
     }
 }
 

@@ -3,11 +3,10 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::model::address::Address;
-use crate::model::failure::Result;
-use crate::model::folder::FolderPath;
+use crate::model::failure::{FailureCode, Result};
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
-use crate::model::protocol::Protocol;
+use crate::model::message::{Flags, InternalDate, Verdict};
+pub use crate::model::place::{MessageDestination, MessageSource};
 
 /// Takes messages one after the other.
 pub trait MessageSink {
@@ -15,60 +14,28 @@ pub trait MessageSink {
     fn row(&mut self, row: &MessageRow) -> Result<()>;
 }
 
-/// Where a message was read: exactly one of `uid` and `uidl` is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MessageSource {
-    /// What it was read by.
-    pub protocol: Protocol,
-    /// The folder, its names joined by `/`.
-    pub folder: String,
-    /// UIDVALIDITY of the folder; null for POP3.
-    pub uidvalidity: Option<u32>,
-    /// The UID in the folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// The unique id of the maildrop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uidl: Option<String>,
+/// What a verification found of a message that had arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// It is no longer at the destination.
+    Missing,
+    /// It has other bytes there.
+    Changed,
 }
 
-impl From<&Locator> for MessageSource {
-    fn from(locator: &Locator) -> Self {
-        let folder = locator.folder().to_string();
-        match locator {
-            Locator::Imap { uidvalidity, uid, .. } => {
-                let uidvalidity = Some(*uidvalidity);
-                Self { protocol: Protocol::Imap, folder, uidvalidity, uid: Some(*uid), uidl: None }
-            }
-            Locator::Pop3 { uidl } => {
-                let uidl = Some(uidl.clone());
-                Self { protocol: Protocol::Pop3, folder, uidvalidity: None, uid: None, uidl }
-            }
-            // Nobody can name it.
-            Locator::Unlisted { .. } => {
-                Self { protocol: Protocol::Imap, folder, uidvalidity: None, uid: None, uidl: None }
-            }
+impl Found {
+    /// What the code of a delivered message stands for.
+    pub fn of(code: Option<FailureCode>) -> Option<Self> {
+        match code? {
+            FailureCode::ArrivalMissing => Some(Self::Missing),
+            FailureCode::ArrivalChanged => Some(Self::Changed),
+            _ => None,
         }
     }
 }
 
-/// Where a message is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MessageDestination {
-    /// The folder, its names joined by `/`.
-    pub folder: String,
-    /// UIDVALIDITY of the folder.
-    pub uidvalidity: u32,
-    /// The UID in the folder.
-    pub uid: u32,
-}
-
-impl MessageDestination {
-    /// An arrival in a folder.
-    pub fn new(folder: &FolderPath, arrival: &Arrival) -> Self {
-        Self { folder: folder.to_string(), uidvalidity: arrival.uidvalidity, uid: arrival.uid }
-    }
-}
+/// Why a message that had arrived is not at the destination.
+const MISSING: &str = "a verification no longer found it at the destination";
 
 /// One message: where from, what, where to, verdict.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,8 +58,17 @@ pub struct MessageRow {
     pub destination: Option<MessageDestination>,
     /// What became of it, and why.
     pub verdict: Verdict,
+    /// What a verification found of it, if it found anything.
+    pub found: Option<Found>,
     /// The subject, decoded. It is shown to people and is no part of the JSON Lines contract.
     pub subject: Option<String>,
+}
+
+impl MessageRow {
+    /// Why it is not at the destination as it was at the source.
+    pub fn reason(&self) -> Option<&str> {
+        if self.found == Some(Found::Missing) { Some(MISSING) } else { self.verdict.reason() }
+    }
 }
 
 /// The contract's field names, in the contract's order.
@@ -119,11 +95,11 @@ impl Serialize for MessageRow {
             message_id: self.message_id.as_deref(),
             exact: self.exact.map(|digest| digest.to_string()),
             size: self.size,
-            internal_date: self.internal_date.map(super::words::rfc3339),
+            internal_date: self.internal_date.map(InternalDate::rfc3339),
             flags: &self.flags,
             destination: self.destination.as_ref(),
             verdict: self.verdict.word(),
-            reason: self.verdict.reason(),
+            reason: self.reason(),
         }
         .serialize(serializer)
     }

@@ -26,6 +26,7 @@ mod markdown;
 pub mod message;
 pub mod redaction;
 pub mod rows;
+mod standing;
 pub mod statement;
 mod table;
 #[cfg(test)]

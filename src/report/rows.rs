@@ -11,6 +11,7 @@ use super::domains::DomainRow;
 use super::exceptions::Exceptions;
 use crate::model::address::{Address, Domain};
 use crate::model::checklist::Item;
+use crate::model::difference::Difference;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
 use crate::model::failure::{Class, Failure, FailureCode};
@@ -45,8 +46,10 @@ pub struct Report {
     pub destination: DestinationRow,
     /// What was accepted, and why.
     pub acknowledged: Vec<AcknowledgementRow>,
-    /// Each domain, in the order of the manifest.
+    /// Each domain that discovery looked at, in the order of the manifest.
     pub domains: Vec<DomainRow>,
+    /// The domains that nobody has looked at yet.
+    pub unseen: Vec<String>,
     /// Each mailbox, in the order of the manifest.
     pub mailboxes: Vec<MailboxRow>,
     /// What a person should know, the most serious first; see [`FindingRow::collect`].
@@ -233,12 +236,22 @@ pub struct MailboxRow {
     pub quota: Option<Quota>,
     /// Folders of other users and shared ones that the mailbox sees; they are not carried with it.
     pub foreign: u64,
+    /// Whether discovery has looked at its domain.
+    pub looked_at: bool,
     /// Where the mailbox stands, as its `status.phase` says it.
     pub phase: String,
     /// What became of its messages.
     pub messages: MessageCounts,
     /// Of the copied, those that the destination changed.
     pub altered: u64,
+    /// Of these, those that had passed the check of their arrival and that a verification found changed.
+    pub changed: u64,
+    /// Of the copied, those that a verification no longer found at the destination.
+    pub missing: u64,
+    /// Arrivals that were compared by size as they came.
+    pub sizes_checked: u64,
+    /// Of these, those that were read back and compared byte for byte.
+    pub digests_checked: u64,
     /// Messages whose flags were brought up to date after they were copied.
     pub flags_updated: u64,
     /// Bytes sent to the destination.
@@ -249,10 +262,18 @@ pub struct MailboxRow {
     pub last_started: Option<Timestamp>,
     /// When the last pass was done.
     pub last_ended: Option<Timestamp>,
-    /// What verification showed.
+    /// What the deepest verification showed.
     pub verification: Option<Verification>,
+    /// What a verification showed that was made after that one and went less deep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rechecked: Option<Verification>,
+    /// Flags, dates, folders and extra copies that the last verification found otherwise than they should be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
     /// Why it does not go on.
     pub failure: Option<FailureRow>,
+    /// What speaks against calling it verified although its pass is through, and what to do about it.
+    pub open: Option<FailureRow>,
     /// Findings about it.
     pub findings: Vec<Code>,
 }
@@ -300,18 +321,53 @@ impl MailboxRow {
             quota: size.quota,
             foreign: size.foreign.into(),
             newest: size.newest,
-            phase: if seen.endpoint.is_some() { "Discovered" } else { "Stalled" }.to_owned(),
+            looked_at: true,
+            phase: if seen.endpoint.is_some() { "Ready" } else { "Blocked" }.to_owned(),
             messages,
             altered: 0,
+            changed: 0,
+            missing: 0,
+            sizes_checked: 0,
+            digests_checked: 0,
             flags_updated: 0,
             bytes_copied: 0,
             passes: 0,
             last_started: None,
             last_ended: None,
             verification: None,
+            rechecked: None,
+            differences: Vec::new(),
+            open: None,
             failure: seen.failure.as_ref().map(Into::into),
             findings: domain.findings.iter().filter(about).map(|f| f.code).collect(),
         }
+    }
+}
+
+impl MailboxRow {
+    /// The row of a mailbox whose domain nobody has looked at yet.
+    pub fn unseen(domain: Domain, source: Address, destination: Address, at: Timestamp) -> Self {
+        let seen = MailboxDiscovery {
+            address: source,
+            endpoint: None,
+            overridden: false,
+            attempts: Vec::new(),
+            size: None,
+            failure: None,
+        };
+        let domain = DomainDiscovery::empty(domain, at, at);
+        let phase = "Pending".to_owned();
+        Self { looked_at: false, phase, ..Self::new(&domain, &seen, destination) }
+    }
+
+    /// The verification that was made last.
+    pub fn last_verification(&self) -> Option<&Verification> {
+        self.rechecked.as_ref().or(self.verification.as_ref())
+    }
+
+    /// The verifications of it that are kept, the deepest first.
+    pub fn verifications(&self) -> impl Iterator<Item = &Verification> {
+        self.verification.iter().chain(&self.rechecked)
     }
 }
 
@@ -375,6 +431,10 @@ pub struct Totals {
     pub mailboxes: u64,
     /// Mailboxes that no login worked for.
     pub unreadable: u64,
+    /// Mailboxes whose domain nobody has looked at yet.
+    pub unseen: u64,
+    /// Mailboxes whose pass stopped before it was through.
+    pub stopped: u64,
     /// Folders that can hold messages.
     pub folders: u64,
     /// Messages that discovery counted.
@@ -393,6 +453,14 @@ pub struct Totals {
     pub messages: MessageCounts,
     /// Of the copied, those that the destination changed.
     pub altered: u64,
+    /// Of these, those that a verification found changed after they had arrived.
+    pub changed: u64,
+    /// Of the copied, those that a verification no longer found.
+    pub missing: u64,
+    /// Arrivals that were compared by size as they came.
+    pub sizes_checked: u64,
+    /// Of these, those that were read back and compared byte for byte.
+    pub digests_checked: u64,
     /// Messages whose flags were brought up to date.
     pub flags_updated: u64,
     /// Bytes sent to the destination.
@@ -403,12 +471,18 @@ pub struct Totals {
     pub checked: u64,
     /// Messages that were read back.
     pub read_back: u64,
-    /// Messages found as they were sent.
+    /// Messages that were read at both sides and are the same.
     pub identical: u64,
-    /// Messages that verification found changed.
+    /// Messages that were found by size and date, and not read.
+    pub same_size: u64,
+    /// Messages that verifications found with other bytes.
     pub found_altered: u64,
-    /// Messages that verification did not find.
-    pub missing: u64,
+    /// Messages that verifications did not find.
+    pub found_missing: u64,
+    /// Messages with other flags or dates than at the source, and folders that are not there, by the last verifications.
+    pub differing: u64,
+    /// Messages that the last verifications could not look for, because a folder could not be opened.
+    pub unchecked: u64,
 }
 
 impl Totals {
@@ -417,7 +491,9 @@ impl Totals {
         let mut sum = Self::default();
         for row in rows {
             sum.mailboxes += 1;
-            sum.unreadable += u64::from(row.endpoint.is_none());
+            sum.unreadable += u64::from(row.looked_at && row.endpoint.is_none());
+            sum.unseen += u64::from(!row.looked_at);
+            sum.stopped += u64::from(row.phase == "Failed");
             sum.folders += row.folders;
             sum.items += row.items;
             sum.bytes += row.bytes;
@@ -427,6 +503,12 @@ impl Totals {
             sum.newest = sum.newest.into_iter().chain(row.newest).max();
             sum.messages += row.messages;
             sum.altered += row.altered;
+            sum.changed += row.changed;
+            sum.missing += row.missing;
+            sum.sizes_checked += row.sizes_checked;
+            sum.digests_checked += row.digests_checked;
+            sum.differing += row.last_verification().map_or(0, |shown| shown.differing);
+            sum.unchecked += row.last_verification().map_or(0, |shown| shown.unchecked);
             sum.flags_updated += row.flags_updated;
             sum.bytes_copied += row.bytes_copied;
             if let Some(verification) = &row.verification {
@@ -434,8 +516,9 @@ impl Totals {
                 sum.checked += verification.checked;
                 sum.read_back += verification.read_back;
                 sum.identical += verification.identical;
+                sum.same_size += verification.same_size;
                 sum.found_altered += verification.altered;
-                sum.missing += verification.missing;
+                sum.found_missing += verification.missing;
             }
         }
         sum

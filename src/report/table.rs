@@ -9,6 +9,8 @@ use super::domains::{CandidateRow, DomainRow, EvidenceRow};
 use super::message::MessageRow;
 use super::rows::{FindingRow, MailboxRow, Totals};
 use super::words;
+use crate::model::difference::Difference;
+use crate::model::message::InternalDate;
 use crate::model::text::printable;
 
 /// What stands in a cell. Nothing here can become a formula.
@@ -112,6 +114,13 @@ pub(super) fn mailboxes() -> Vec<Column<MailboxRow>> {
         column("Pending", 10, |m: &MailboxRow| Cell::Count(m.messages.pending))
             .sum(|t| Cell::Count(t.messages.pending)),
         column("Altered", 10, |m: &MailboxRow| Cell::Count(m.altered)).sum(|t| Cell::Count(t.altered)),
+        column("Altered after arrival", 10, |m: &MailboxRow| Cell::Count(m.changed))
+            .sum(|t| Cell::Count(t.changed)),
+        column("Missing", 10, |m: &MailboxRow| Cell::Count(m.missing)).sum(|t| Cell::Count(t.missing)),
+        column("Compared by size", 12, |m: &MailboxRow| Cell::Count(m.sizes_checked))
+            .sum(|t| Cell::Count(t.sizes_checked)),
+        column("Compared byte by byte", 12, |m: &MailboxRow| Cell::Count(m.digests_checked))
+            .sum(|t| Cell::Count(t.digests_checked)),
         column("Flags updated", 13, |m: &MailboxRow| Cell::Count(m.flags_updated))
             .sum(|t| Cell::Count(t.flags_updated)),
         column("Bytes copied", 16, |m: &MailboxRow| Cell::Bytes(m.bytes_copied))
@@ -129,15 +138,54 @@ pub(super) fn mailboxes() -> Vec<Column<MailboxRow>> {
             m.verification.map_or(Cell::Empty, |v| Cell::Count(v.identical))
         })
         .sum(|t| Cell::Count(t.identical)),
-        column("Missing", 10, |m: &MailboxRow| {
+        column("Same size", 10, |m: &MailboxRow| {
+            m.verification.map_or(Cell::Empty, |v| Cell::Count(v.same_size))
+        })
+        .sum(|t| Cell::Count(t.same_size)),
+        column("Found altered", 10, |m: &MailboxRow| {
+            m.verification.map_or(Cell::Empty, |v| Cell::Count(v.altered))
+        })
+        .sum(|t| Cell::Count(t.found_altered)),
+        column("Found missing", 10, |m: &MailboxRow| {
             m.verification.map_or(Cell::Empty, |v| Cell::Count(v.missing))
         })
-        .sum(|t| Cell::Count(t.missing)),
+        .sum(|t| Cell::Count(t.found_missing)),
+        column("Found differing", 10, |m: &MailboxRow| {
+            m.last_verification().map_or(Cell::Empty, |v| Cell::Count(v.differing))
+        })
+        .sum(|t| Cell::Count(t.differing)),
+        column("Verified again", 18, |m| Cell::at(m.rechecked.map(|v| v.at))),
+        column("Depth of that", 17, |m| Cell::maybe(m.rechecked.map(|v| format!("{:?}", v.depth)))),
         column("Findings", 30, |m| {
             Cell::text(m.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         }),
-        column("Failure", 50, |m| Cell::peer(m.failure.as_ref().map(|f| f.sentence.as_str()))),
-        column("Remedy", 50, |m| Cell::peer(m.failure.as_ref().and_then(|f| f.hint.as_deref()))),
+        column("Failure", 50, |m| {
+            Cell::peer(m.failure.as_ref().or(m.open.as_ref()).map(|f| f.sentence.as_str()))
+        }),
+        column("Remedy", 50, |m| {
+            Cell::peer(m.failure.as_ref().or(m.open.as_ref()).and_then(|f| f.hint.as_deref()))
+        }),
+    ]
+}
+
+/// One row a difference that a verification found in flags, date, place or number.
+pub(super) fn differences<'r>() -> Vec<Column<(&'r MailboxRow, &'r Difference)>> {
+    vec![
+        column("Mailbox", 30, |(m, _)| Cell::show(&m.source)),
+        column("Kind", 10, |(_, d)| Cell::show(&d.kind)),
+        column("Message", 30, |(_, d)| Cell::peer(Some(&d.source.name()))),
+        column("Subject", 50, |(_, d)| Cell::peer(d.subject.as_deref())),
+        column("Message-ID", 36, |(_, d)| Cell::peer(d.message_id.as_deref())),
+        column("At the source", 44, |(_, d)| {
+            Cell::peer(d.expected.as_ref().map(ToString::to_string).as_deref())
+        }),
+        column("At the destination", 44, |(_, d)| {
+            Cell::peer(d.found.as_ref().map(ToString::to_string).as_deref())
+        }),
+        column("Destination folder", 26, |(_, d)| {
+            Cell::peer(d.destination.as_ref().map(|to| to.folder.as_str()))
+        }),
+        column("Destination UID", 13, |(_, d)| Cell::maybe(d.destination.as_ref().map(|to| to.uid))),
     ]
 }
 
@@ -185,7 +233,7 @@ pub(super) fn messages() -> Vec<Column<MessageRow>> {
     vec![
         column("Mailbox", 30, |m| Cell::show(&m.mailbox)),
         column("Verdict", 16, |m| Cell::text(m.verdict.word())),
-        column("Reason", 44, |m| Cell::peer(m.verdict.reason())),
+        column("Reason", 44, |m| Cell::peer(m.reason())),
         column("Protocol", 10, |m| Cell::show(&m.source.protocol)),
         column("Folder", 26, |m| Cell::peer(Some(&m.source.folder))),
         column("UIDVALIDITY", 13, |m| Cell::maybe(m.source.uidvalidity)),
@@ -193,7 +241,7 @@ pub(super) fn messages() -> Vec<Column<MessageRow>> {
             (Some(uid), _) => Cell::show(uid),
             (None, uidl) => Cell::peer(uidl.as_deref()),
         }),
-        column("Date", 27, |m| Cell::maybe(m.internal_date.map(words::rfc3339))),
+        column("Date", 27, |m| Cell::maybe(m.internal_date.map(InternalDate::rfc3339))),
         column("Subject", 50, |m| Cell::peer(m.subject.as_deref())),
         column("Size", 12, |m| Cell::Bytes(m.size)),
         column("Flags", 24, |m| Cell::peer(Some(&m.flags.to_string()))),

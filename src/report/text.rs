@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::causes::causes;
 use super::rows::{FindingRow, Report};
+use super::standing::standing;
 use super::words;
 use crate::model::finding::Severity;
 use crate::model::progress::MessageCounts;
@@ -42,7 +43,7 @@ pub fn summary(report: &Report, style: Style) -> String {
     let title = format!(
         "{}  {}, {} → {} ({})",
         report.name,
-        words::counted(report.domains.len() as u64, "domain", "domains"),
+        words::counted((report.domains.len() + report.unseen.len()) as u64, "domain", "domains"),
         words::counted(totals.mailboxes, "mailbox", "mailboxes"),
         report.destination.host,
         report.destination.kind,
@@ -75,7 +76,17 @@ pub fn summary(report: &Report, style: Style) -> String {
         "{source} at the source = {copied} copied + {excluded} excluded + {failed} failed + {pending} pending"
     );
     text.push('\n');
+    let (word, sentence) = standing(report, &totals);
+    wrap(&mut text, "", "  ", &format!("{word}. {sentence}"), style.columns);
     wrap(&mut text, "", "  ", &equation, style.columns);
+    if totals.sizes_checked > 0 {
+        let checked = format!(
+            "compared as they arrived: {} by size, {} of them byte by byte",
+            words::count(totals.sizes_checked),
+            words::count(totals.digests_checked)
+        );
+        wrap(&mut text, "", "  ", &checked, style.columns);
+    }
     text
 }
 

@@ -1,10 +1,8 @@
 //! Numbers, sizes and dates as people write them, and the sentences of the report that do not depend on its facts.
 
 use jiff::Timestamp;
-use jiff::tz::{Offset, TimeZone};
 
 use super::domains::DomainRow;
-use crate::model::message::InternalDate;
 use crate::model::record::Depth;
 pub(super) use crate::model::text::{count, counted};
 use crate::model::text::{cut, printable};
@@ -56,12 +54,6 @@ pub(super) fn duration(seconds: u64) -> String {
         (0, _, _) => format!("{hours} h {minutes} min"),
         _ => format!("{} {hours} h", counted(days, "day", "days")),
     }
-}
-
-/// A message's date in the zone that its server told, RFC 3339 with the offset in figures.
-pub(super) fn rfc3339(date: InternalDate) -> String {
-    let offset = Offset::from_seconds(date.offset_minutes * 60).unwrap_or(Offset::UTC);
-    date.timestamp().to_zoned(TimeZone::fixed(offset)).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
 /// `first, second and third`.
@@ -166,6 +158,7 @@ pub(super) const LIMITS_POP3: &str = "Mail that was downloaded by POP3 and remov
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::message::InternalDate;
 
     #[test]
     fn numbers_are_grouped_and_sizes_are_rounded_down() {
@@ -191,8 +184,8 @@ mod tests {
     #[test]
     fn dates_keep_the_zone_they_were_told_in() {
         let date = InternalDate::parse("01-Feb-2021 03:04:05 -0730").unwrap();
-        assert_eq!(rfc3339(date), "2021-02-01T03:04:05-07:30");
-        assert_eq!(rfc3339(InternalDate { offset_minutes: 0, ..date }), "2021-02-01T10:34:05+00:00");
+        assert_eq!(date.rfc3339(), "2021-02-01T03:04:05-07:30");
+        assert_eq!(InternalDate { offset_minutes: 0, ..date }.rfc3339(), "2021-02-01T10:34:05+00:00");
         assert_eq!(moment("2026-11-03T09:05:59Z".parse().unwrap()), "3 November 2026, 09:05 UTC");
     }
 

@@ -7,6 +7,7 @@ use rust_xlsxwriter::{DocProperties, Format, FormatAlign, Workbook, Worksheet, X
 
 use super::message::{MessageRow, MessageSink};
 use super::rows::{Report, Totals};
+use super::standing::standing;
 use super::table::{self, Cell, Column};
 use super::{Kind, unwritten, words};
 use crate::model::failure::Result;
@@ -146,6 +147,7 @@ fn put(
 
 fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
     let totals = report.totals();
+    let (word, sentence) = standing(report, &totals);
     let text = |text: String| Cell::Text(text.into());
     let d = &report.destination;
     let mut facts = vec![
@@ -157,7 +159,9 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
         ("Destination", text(format!("{} {}:{} ({})", d.kind, d.host, d.port, d.tls))),
         ("Plan digest", text(report.plan_digest.clone().unwrap_or_default())),
         ("Mailferry", text(report.version.clone())),
-        ("Domains", Cell::Count(report.domains.len() as u64)),
+        ("Where it stands", text(format!("{word}: {sentence}"))),
+        ("Domains", Cell::Count((report.domains.len() + report.unseen.len()) as u64)),
+        ("Domains not looked at yet", Cell::Count(report.unseen.len() as u64)),
         ("Mailboxes", Cell::Count(totals.mailboxes)),
         ("Mailboxes that cannot be read", Cell::Count(totals.unreadable)),
         ("Bytes at the source", Cell::Bytes(totals.bytes)),
@@ -167,8 +171,16 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
         ("+ failed", Cell::Count(totals.messages.failed)),
         ("+ pending", Cell::Count(totals.messages.pending)),
         ("Copied and altered", Cell::Count(totals.altered)),
-        ("Messages verified", Cell::Count(totals.checked)),
-        ("Messages verified and missing", Cell::Count(totals.missing)),
+        ("of these, found altered after arrival", Cell::Count(totals.changed)),
+        ("Copied and no longer there", Cell::Count(totals.missing)),
+        ("Compared by size on arrival", Cell::Count(totals.sizes_checked)),
+        ("of these, byte by byte", Cell::Count(totals.digests_checked)),
+        ("Looked for by verifications", Cell::Count(totals.checked)),
+        ("= identical", Cell::Count(totals.identical)),
+        ("+ same size", Cell::Count(totals.same_size)),
+        ("+ with other bytes", Cell::Count(totals.found_altered)),
+        ("+ missing then", Cell::Count(totals.found_missing)),
+        ("With other flags or dates", Cell::Count(totals.differing)),
     ];
     facts.extend(report.acknowledged.iter().map(|a| {
         let place = a.domain.as_ref().map_or("all domains", |d| d.as_str());
@@ -238,7 +250,9 @@ fn fill(book: &mut Workbook, report: &Report, kind: Kind) -> Result<(), XlsxErro
         let more = format!("and {} more: {all}", words::count(unnamed));
         sheet.inner.write_string_with_format(sheet.next, 0, more, &formats.label)?;
     }
-    sheet.end(book, None)
+    sheet.end(book, None)?;
+    let differences = report.mailboxes.iter().flat_map(|m| m.differences.iter().map(move |d| (m, d)));
+    table_of(book, "Differences", table::differences(), differences, None, &formats)
 }
 
 fn save(mut book: Workbook, mut out: impl Write) -> Result<()> {

@@ -222,6 +222,7 @@ impl FolderPass<'_> {
         };
         self.outcome.sent += copied.sent;
         self.outcome.bytes += copied.bytes;
+        self.progress.send_bytes(copied.bytes);
         self.outcome.recognised += copied.recognised.len() as u64;
         self.outcome.marked += copied.marked;
         let mut failure = copied.failure.take();
@@ -336,6 +337,7 @@ impl FolderPass<'_> {
         let checked = self.check(copied, arrived, uidnext).await?;
         self.outcome.sizes_checked += checked.sizes;
         self.outcome.digests_checked += checked.digests;
+        self.progress.check(checked.sizes, checked.digests);
         self.mend_flags(window, copied, &checked, arrived).await
     }
 

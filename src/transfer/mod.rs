@@ -8,6 +8,7 @@
 
 mod alias;
 pub mod atlas;
+pub mod books;
 pub mod candidates;
 mod carrying;
 pub mod daily;
@@ -369,12 +370,8 @@ pub async fn carry_mailbox(
     outcome
         .findings
         .extend(Box::pin(look_afterwards(late, look, carried_some, is_whole, destination)).await?);
-    outcome.findings.extend(find_in_ledger(
-        &outcome.counts,
-        ledger.count_altered().await?,
-        ledger.count_unbound().await?,
-        &lost,
-    ));
+    outcome.findings.extend(books::Books::read(ledger).await?.findings());
+    outcome.findings.extend(find_keywords(&lost));
     outcome.left = carried.failed.or(waits).or_else(|| find_unread_folders(&sources));
     if outcome.left.is_some() {
         return Ok(outcome);
@@ -594,39 +591,11 @@ fn find_receipts(open: u64) -> Option<Finding> {
     })
 }
 
-/// What the ledger's counts tell a person, whichever pass it happened in.
-fn find_in_ledger(
-    counts: &MessageCounts,
-    altered: u64,
-    removed: u64,
-    keywords_lost: &[String],
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if counts.failed > 0 {
-        let text = format!(
-            "{} could not be carried; the report names them.",
-            counted(counts.failed, "message", "messages")
-        );
-        findings.push(Finding::of_domain(Code::MessagesQuarantined, text));
-    }
-    if altered > 0 {
-        let text = format!(
-            "The destination changed {} while storing; the report names them.",
-            counted(altered, "message", "messages")
-        );
-        findings.push(Finding::of_domain(Code::MessagesAltered, text));
-    }
-    if removed > 0 {
-        let words = counted(removed, "message was", "messages were");
-        let text =
-            format!("{words} carried and removed at the destination since; nothing of it is sent again.");
-        findings.push(Finding::of_domain(Code::ArrivalsRemoved, text));
-    }
-    if !keywords_lost.is_empty() {
-        let named = &keywords_lost[..keywords_lost.len().min(KEYWORDS_NAMED)];
-        let text =
-            format!("The destination does not keep {} keywords: {}.", keywords_lost.len(), named.join(", "));
-        findings.push(Finding::of_domain(Code::KeywordsNotKept, text));
-    }
-    findings
+/// What a person is told of keywords that are lost.
+fn find_keywords(lost: &[String]) -> Option<Finding> {
+    (!lost.is_empty()).then(|| {
+        let named = &lost[..lost.len().min(KEYWORDS_NAMED)];
+        let text = format!("The destination does not keep {} keywords: {}.", lost.len(), named.join(", "));
+        Finding::of_domain(Code::KeywordsNotKept, text)
+    })
 }

@@ -20,6 +20,9 @@ pub struct MailboxProgress {
     bytes: AtomicU64,
     forecast: AtomicU64,
     bytes_forecast: AtomicU64,
+    bytes_sent: AtomicU64,
+    sizes_checked: AtomicU64,
+    digests_checked: AtomicU64,
     place: Mutex<Doing>,
 }
 
@@ -60,6 +63,12 @@ pub struct Reading {
     pub passed: u64,
     /// Bytes that have passed in this pass.
     pub bytes_passed: u64,
+    /// Bytes of the messages that the destination took in this pass.
+    pub bytes_sent: u64,
+    /// Arrivals of this pass whose size was compared.
+    pub sizes_checked: u64,
+    /// Arrivals of this pass that were read back and compared byte for byte.
+    pub digests_checked: u64,
     /// The folder, or what is being waited for.
     pub place: Doing,
 }
@@ -125,6 +134,17 @@ impl MailboxProgress {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// The destination took messages of so many bytes.
+    pub fn send_bytes(&self, bytes: u64) {
+        self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Arrivals were checked: by size, and of these by digest.
+    pub fn check(&self, sizes: u64, digests: u64) {
+        self.sizes_checked.fetch_add(sizes, Ordering::Relaxed);
+        self.digests_checked.fetch_add(digests, Ordering::Relaxed);
+    }
+
     /// Reads all counters.
     pub fn read(&self) -> Reading {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -136,6 +156,9 @@ impl MailboxProgress {
             bytes: bytes_through + of(&self.bytes),
             passed: of(&self.done),
             bytes_passed: of(&self.bytes),
+            bytes_sent: of(&self.bytes_sent),
+            sizes_checked: of(&self.sizes_checked),
+            digests_checked: of(&self.digests_checked),
             place: self.place.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

@@ -177,6 +177,7 @@ impl FolderPass<'_> {
         let checked = check_arrivals(self.destination, &mut copied, Depth::Full).await?;
         self.outcome.sizes_checked += checked.sizes;
         self.outcome.digests_checked += checked.digests;
+        self.progress.check(checked.sizes, checked.digests);
         let unseen: BTreeSet<RowId> = checked.unseen.into_iter().collect();
         for settled in &mut copied.settled {
             if unseen.contains(&settled.id) || checked.misplaced && unseen.is_empty() {

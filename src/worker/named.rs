@@ -1,8 +1,8 @@
 //! The messages of a mailbox that did not arrive as they were: named for the report, the worst first.
 
 use crate::cluster::results::{NAMED_MAX, NamedMessage};
-use crate::ledger::{Ledger, Row};
-use crate::local::reporting::message_row;
+use crate::ledger::{Discrepancies, Ledger, Row};
+use crate::local::reporting::{is_missing, message_row};
 use crate::model::address::Address;
 use crate::model::failure::Result;
 use crate::model::message::Verdict;
@@ -18,11 +18,12 @@ pub(super) async fn name_messages(
     ledger: &dyn Ledger,
     mailbox: &Address,
 ) -> Result<(Vec<NamedMessage>, u64)> {
-    let (counts, altered) = (ledger.counts().await?, ledger.count_altered().await?);
-    // What did not arrive, then what arrived changed, then what was not wanted: by kind, how many there are.
-    let kinds = [counts.failed, altered, counts.excluded];
-    let mut found: [Vec<Row>; 3] = Default::default();
-    let is_enough = |found: &[Vec<Row>; 3]| {
+    let (counts, Discrepancies { altered, missing, .. }) =
+        (ledger.counts().await?, ledger.count_discrepancies().await?);
+    // What did not arrive, then what is no longer there, then what arrived changed, then what was not wanted: by kind, how many there are.
+    let kinds = [counts.failed, missing, altered, counts.excluded];
+    let mut found: [Vec<Row>; 4] = Default::default();
+    let is_enough = |found: &[Vec<Row>; 4]| {
         let mut room = NAMED_MAX as u64;
         found.iter().zip(kinds).all(|(rows, wanted)| {
             let take = wanted.min(room);
@@ -38,8 +39,9 @@ pub(super) async fn name_messages(
         for row in page {
             let kind = match row.verdict {
                 Verdict::Quarantined(_) => 0,
-                Verdict::DeliveredAltered(_) => 1,
-                Verdict::Excluded(_) => 2,
+                _ if is_missing(&row) => 1,
+                Verdict::DeliveredAltered(_) => 2,
+                Verdict::Excluded(_) => 3,
                 Verdict::Delivered | Verdict::Shown | Verdict::Pending => continue,
             };
             if found[kind].len() < NAMED_MAX {

@@ -317,7 +317,7 @@ impl Publisher {
         let Some((item, at_work, before)) = self.reporter.next_progress() else { return };
         let told = async {
             let Some(ledger) = self.channel.store.find(&item.object).await? else { return Ok(()) };
-            let figures = (ledger.counts().await?, ledger.count_altered().await?);
+            let figures = (ledger.counts().await?, ledger.count_discrepancies().await?);
             let record = under_way(&at_work.known, &at_work.attempt, before.as_ref(), figures);
             let mailbox = &item.mailbox.source;
             if !self.reporter.is_under_way(mailbox) || self.said.get(mailbox) == Some(&record) {

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::ledger::Discrepancies;
 use crate::model::address::Address;
 use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::progress::MessageCounts;
@@ -80,7 +81,7 @@ pub(super) fn under_way(
     known: &MailboxRecord,
     attempt: &Attempt,
     before: Option<&Before>,
-    (counts, altered): (MessageCounts, u64),
+    (counts, discrepancies): (MessageCounts, Discrepancies),
 ) -> MailboxRecord {
     MailboxRecord {
         pass: attempt.pass,
@@ -92,7 +93,9 @@ pub(super) fn under_way(
         by: before.map_or_else(|| known.by.clone(), |before| before.by.clone()),
         failure: before.map(|before| before.failure.clone()),
         counts,
-        altered,
+        altered: discrepancies.altered,
+        changed: discrepancies.changed,
+        missing: discrepancies.missing,
         ..known.clone()
     }
 }
@@ -146,7 +149,12 @@ mod tests {
         let now = Timestamp::from_second(60).unwrap();
         let tell = |pass| {
             let (attempt, before) = (Attempt::after(&known, pass, now), given_up(&known, pass));
-            under_way(&known, &attempt, before.as_ref(), (counts, 1))
+            under_way(
+                &known,
+                &attempt,
+                before.as_ref(),
+                (counts, Discrepancies { altered: 1, ..Discrepancies::default() }),
+            )
         };
         let again = tell(2);
         assert_eq!((again.pass, again.attempts, again.started), (2, 4, Some(now)));

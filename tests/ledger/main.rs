@@ -30,10 +30,11 @@ use jiff::{SignedDuration, Timestamp};
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
 use mailferry::ledger::{
-    Cursor, Foreign, Known, Ledger, LoginMark, NewRow, Refused, Renaming, Row, RowId, Settled, Space, Store,
+    Cursor, Discrepancies, Foreign, Known, Ledger, LoginMark, NewRow, Refused, Renaming, Row, RowId, Settled,
+    Space, Store,
 };
 use mailferry::mail::tls::Trust;
-use mailferry::model::failure::{Class, Failure};
+use mailferry::model::failure::{Class, Failure, FailureCode};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
 use mailferry::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
@@ -120,6 +121,7 @@ on_every_store!(
     everything_is_there_again_after_it_was_closed,
     a_step_is_whole_or_not_at_all,
     rows_are_adopted_replaced_forgotten_and_reopened,
+    what_a_verification_found_is_counted_and_stays_until_it_is_mended,
     each_count_is_that_of_the_rows,
     a_folder_that_is_called_differently_keeps_all_that_is_known_of_it,
     whoever_carries_a_mailbox_is_alone_with_it,
@@ -243,6 +245,52 @@ async fn a_step_is_whole_or_not_at_all(place: Place) {
     assert_eq!(ledger.counts().await.unwrap().failed, 1);
 }
 
+async fn what_a_verification_found_is_counted_and_stays_until_it_is_mended(place: Place) {
+    let ledger = place.ledger().await;
+    let ids = ledger.insert(&[1, 2, 3, 4, 5].map(|uid| new_row(uid, Verdict::Pending))).await.unwrap();
+    let found = |id, verdict, code, arrival: Option<Arrival>| Settled {
+        refused: Refused { code: Some(code), limit: None },
+        ..settled(id, verdict, arrival)
+    };
+    let arrival = |uid| Some(Arrival { uidvalidity: 9, uid });
+    let changed = Verdict::DeliveredAltered("other bytes".into());
+    ledger
+        .settle(
+            &[
+                settled(ids[0], Verdict::Delivered, arrival(1)),
+                settled(ids[1], Verdict::DeliveredAltered("a NUL byte".into()), arrival(2)),
+                found(ids[2], changed, FailureCode::ArrivalChanged, arrival(3)),
+                found(ids[3], Verdict::Delivered, FailureCode::ArrivalMissing, None),
+                // A refusal has a code too.
+                found(ids[4], Verdict::Quarantined("no".into()), FailureCode::TooLarge, None),
+            ],
+            None,
+        )
+        .await
+        .unwrap();
+    let count = async || ledger.count_discrepancies().await.unwrap();
+    assert_eq!(count().await, Discrepancies { altered: 2, changed: 1, missing: 1 });
+    assert_eq!((ledger.count_unbound().await.unwrap(), ledger.counts().await.unwrap().copied), (1, 4));
+    // Seen again, and read and found right; then the source lists another no longer.
+    ledger
+        .settle(
+            &[
+                settled(ids[3], Verdict::Delivered, arrival(4)),
+                settled(ids[2], Verdict::Delivered, arrival(3)),
+                found(ids[0], Verdict::Delivered, FailureCode::ArrivalMissing, None),
+            ],
+            None,
+        )
+        .await
+        .unwrap();
+    assert_eq!(count().await, Discrepancies { altered: 1, changed: 0, missing: 1 });
+    ledger.mark_gone(&ids[..1]).await.unwrap();
+    assert_eq!(count().await.missing, 0, "the source has it no more either");
+    ledger.mark_listed(&ids[..1]).await.unwrap();
+    ledger.reopen(&ids[..1]).await.unwrap();
+    assert_eq!(count().await, Discrepancies { altered: 1, changed: 0, missing: 0 });
+}
+
 async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
     let ledger = place.ledger().await;
     let rows = [1, 2, 3].map(|uid| new_row(uid, Verdict::Pending));
@@ -333,7 +381,8 @@ async fn each_count_is_that_of_the_rows(place: Place) {
     }
     assert_eq!(counts, expected);
     let altered = |row: &Row| matches!(row.verdict, Verdict::DeliveredAltered(_));
-    assert_eq!(ledger.count_altered().await.unwrap(), count(&altered));
+    let discrepancies = ledger.count_discrepancies().await.unwrap();
+    assert_eq!((discrepancies.altered, discrepancies.missing), (count(&altered), 0));
     let unbound = |row: &Row| row.verdict.is_delivered() && row.destination.is_none();
     assert_eq!(ledger.count_unbound().await.unwrap(), count(&unbound));
     assert_eq!(ledger.unbound(&elsewhere).await.unwrap().len(), 6);

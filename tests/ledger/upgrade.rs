@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mailferry::ledger::postgres::PostgresStore;
 use mailferry::ledger::sqlite::SqliteStore;
-use mailferry::ledger::{Space, Store};
+use mailferry::ledger::{Discrepancies, Space, Store};
 use mailferry::model::failure::{Class, Failure};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::message::Verdict;
@@ -73,6 +73,13 @@ async fn a_file_of_format_1_can_be_looked_at_and_stays_as_it_is() {
         );
         let counts = looked_at.counts().await.unwrap();
         assert!(counts.balances() && counts.source == rows.len() as u64, "{counts:?}");
+        let altered = rows.iter().filter(|row| row.verdict.word() == "DeliveredAltered").count() as u64;
+        let wanted = Discrepancies { altered, ..Discrepancies::default() };
+        assert_eq!(
+            looked_at.count_discrepancies().await.unwrap(),
+            wanted,
+            "format 1 knows of no verifications"
+        );
         let (there, arrival) = first.destination.as_ref().unwrap();
         assert!(looked_at.claimed(there, arrival.uidvalidity).await.unwrap().contains(&arrival.uid));
         assert!(looked_at.fact("rules").await.unwrap().is_some());

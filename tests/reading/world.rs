@@ -114,9 +114,8 @@ impl World {
         let state = StateDir::look(&ferry.state()).unwrap().migration(&migration).unwrap();
         let store = std::sync::Arc::new(state.ledgers());
         let spec = migration.spec.clone();
-        let remembered =
-            Remembered::read(migration, state, store, |at| plan_mailboxes(&spec, &spec.domains[at], &[]))
-                .unwrap();
+        let listed = |at: usize| plan_mailboxes(&spec, &spec.domains[at], &[]);
+        let remembered = Remembered::read(migration, state, store, false, listed).await.unwrap();
         space.apply(&text);
         let world = Self { client: client(&space).await, ferry, space, remembered };
         world.publish().await;

@@ -88,12 +88,12 @@ pub enum Phase {
     Syncing,
     /// The pilot is at the destination, and nothing else is copied.
     Piloted,
-    /// All that could be copied is at the destination.
+    /// Every mailbox was gone through, and something speaks against calling it verified.
     Synced,
-    /// Arrivals are checked.
-    Verifying,
     /// Arrivals were checked and are right.
     Verified,
+    /// A run on a laptop was stopped or killed before it was through; the next run goes on from there.
+    Interrupted,
     /// The user suspended it.
     Suspended,
     /// Nothing goes on until a person changes something.
@@ -110,8 +110,8 @@ impl Phase {
         Self::Syncing,
         Self::Piloted,
         Self::Synced,
-        Self::Verifying,
         Self::Verified,
+        Self::Interrupted,
         Self::Suspended,
         Self::Stalled,
     ];

@@ -23,7 +23,8 @@ use self::link::Link;
 use self::store::Spare;
 use super::columns::{COLUMNS, CURSOR, UNLISTED, read_path, write_path};
 use super::{
-    Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
+    Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
+    Space,
 };
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
@@ -571,9 +572,8 @@ impl Ledger for PostgresLedger {
         self.count(sql, &[&self.id]).await
     }
 
-    async fn count_altered(&self) -> Result<u64> {
-        let sql = "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND verdict = 'DeliveredAltered'";
-        self.count(sql, &[&self.id]).await
+    async fn count_discrepancies(&self) -> Result<Discrepancies> {
+        self.count_discrepancies_of().await
     }
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {

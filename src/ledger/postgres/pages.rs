@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::columns::{digest, narrow, read_row};
 use super::{PostgresLedger, key};
 use crate::ledger::columns::{COLUMNS, UNLISTED, UNLISTED_MAX, write_path, write_place, write_protocol};
-use crate::ledger::{Row, RowId, Space};
+use crate::ledger::{Discrepancies, Row, RowId, Space};
 use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
@@ -151,6 +151,20 @@ impl PostgresLedger {
         let mut rows = self.collect(&rows, read_row)?;
         rows.reverse();
         Ok(rows)
+    }
+
+    pub(super) async fn count_discrepancies_of(&self) -> Result<Discrepancies> {
+        let sql = "SELECT verdict, CASE WHEN NOT gone THEN code END, count(*) FROM mailferry.message WHERE ledger = $1 \
+             AND (verdict = 'DeliveredAltered' OR (verdict = 'Delivered' AND code IS NOT NULL)) GROUP BY 1, 2";
+        let rows = self.read(sql, &[&self.id]).await?;
+        let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        let counted: Vec<(String, Option<String>, i64)> =
+            self.collect(&rows, |row| read(row).map_err(|e: tokio_postgres::Error| e.to_string()))?;
+        let mut found = Discrepancies::default();
+        for (verdict, code, n) in counted {
+            found.add(&verdict, code.as_deref(), n.cast_unsigned());
+        }
+        Ok(found)
     }
 
     pub(super) async fn count_identities(

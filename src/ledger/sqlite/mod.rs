@@ -27,7 +27,8 @@ use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
 use self::readonly::open_to_read;
 use super::columns::{COLUMNS, COLUMNS_1, CURSOR, UNLISTED, read_path, write_locator, write_path};
 use super::{
-    Cursor, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled, Space,
+    Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
+    Space,
 };
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
@@ -569,8 +570,10 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn count_altered(&self) -> Result<u64> {
-        self.transact(pages::count_altered).await
+    async fn count_discrepancies(&self) -> Result<Discrepancies> {
+        // A file of format 1 has no codes.
+        let code = if self.columns == COLUMNS { "code" } else { "NULL" };
+        self.transact(move |t| pages::count_discrepancies(t, code)).await
     }
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {

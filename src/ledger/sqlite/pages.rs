@@ -10,7 +10,7 @@ use super::columns::read_row;
 use crate::ledger::columns::{
     COLUMNS, UNLISTED, UNLISTED_MAX, read_path, write_path, write_place, write_protocol,
 };
-use crate::ledger::{Intent, Row, RowId, Space};
+use crate::ledger::{Discrepancies, Intent, Row, RowId, Space};
 use crate::model::failure::FailureCode;
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
@@ -131,13 +131,6 @@ pub(super) fn count_verdicts(t: &Transaction<'_>) -> rusqlite::Result<Vec<(Strin
     Ok(counts)
 }
 
-pub(super) fn count_altered(t: &Transaction<'_>) -> rusqlite::Result<u64> {
-    t.prepare_cached(
-        "SELECT count(*) FROM message WHERE verdict NOT IN ('Pending', 'Delivered') AND verdict = 'DeliveredAltered'",
-    )?
-    .query_row([], |r| r.get(0))
-}
-
 pub(super) fn is_elsewhere(
     t: &Transaction<'_>,
     folder: &str,
@@ -214,6 +207,25 @@ pub(super) fn count_unbound(t: &Transaction<'_>) -> rusqlite::Result<u64> {
         "SELECT count(*) FROM message WHERE dst_uid IS NULL AND verdict IN ('Delivered', 'DeliveredAltered')",
     )?
     .query_row([], |r| r.get(0))
+}
+
+/// `code` is the column of codes, or what stands in its place.
+pub(super) fn count_discrepancies(t: &Transaction<'_>, code: &str) -> rusqlite::Result<Discrepancies> {
+    // In the words of the indexes for what is rare.
+    let kept = format!("CASE WHEN gone = 0 THEN {code} END");
+    let sql = format!(
+        "SELECT verdict, {kept}, count(*) FROM message WHERE verdict NOT IN ('Pending', 'Delivered') \
+         AND verdict = 'DeliveredAltered' GROUP BY 1, 2 UNION ALL \
+         SELECT verdict, {kept}, count(*) FROM message WHERE verdict = 'Delivered' AND {code} IS NOT NULL GROUP BY 1, 2"
+    );
+    let mut found = Discrepancies::default();
+    let mut query = t.prepare_cached(&sql)?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let (verdict, code): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+        found.add(&verdict, code.as_deref(), row.get(2)?);
+    }
+    Ok(found)
 }
 
 pub(super) fn unfinished(t: &Transaction<'_>) -> rusqlite::Result<BTreeSet<FolderPath>> {

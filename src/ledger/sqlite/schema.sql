@@ -34,6 +34,7 @@ CREATE INDEX message_open ON message (folder, id) WHERE verdict IN ('Pending', '
 CREATE INDEX message_other ON message (verdict) WHERE verdict NOT IN ('Pending', 'Delivered');
 CREATE INDEX message_unbound ON message (folder, id)
   WHERE dst_uid IS NULL AND verdict IN ('Delivered', 'DeliveredAltered');
+CREATE INDEX message_found ON message (verdict) WHERE verdict = 'Delivered' AND code IS NOT NULL;
 CREATE INDEX message_gone ON message (folder, protocol, uidvalidity, verdict) WHERE gone = 1;
 CREATE TABLE intent (
   id INTEGER PRIMARY KEY AUTOINCREMENT,

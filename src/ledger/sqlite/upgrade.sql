@@ -44,6 +44,7 @@ CREATE INDEX message_open ON message (folder, id) WHERE verdict IN ('Pending', '
 CREATE INDEX message_other ON message (verdict) WHERE verdict NOT IN ('Pending', 'Delivered');
 CREATE INDEX message_unbound ON message (folder, id)
   WHERE dst_uid IS NULL AND verdict IN ('Delivered', 'DeliveredAltered');
+CREATE INDEX message_found ON message (verdict) WHERE verdict = 'Delivered' AND code IS NOT NULL;
 CREATE INDEX message_gone ON message (folder, protocol, uidvalidity, verdict) WHERE gone = 1;
 -- Intents are few, and none lasts longer than the next pass: their numbers need not be unique for ever.
 ALTER TABLE intent ADD COLUMN source TEXT NOT NULL DEFAULT '[]';

@@ -5,6 +5,7 @@ mod bars;
 mod lines;
 mod pace;
 mod tally;
+mod verifying;
 mod words;
 
 use std::sync::Arc;
@@ -18,7 +19,9 @@ use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
 use crate::model::record::MailboxRecord;
 use crate::plan::Decision;
-use crate::transfer::progress::MailboxProgress;
+pub use crate::transfer::progress::MailboxProgress;
+
+pub use self::verifying::Verifying;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

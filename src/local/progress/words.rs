@@ -9,6 +9,7 @@ use crate::api::MailMigrationStatus;
 use crate::discovery::Step;
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
+use crate::model::fidelity::of_mail_read_by;
 use crate::model::record::MailboxRecord;
 use crate::model::text::{count, printable};
 use crate::transfer::progress::{Doing, Reading};
@@ -49,7 +50,11 @@ pub(super) fn domain_words(discovery: &DomainDiscovery) -> String {
     }
     let _ = write!(words, "  {readable} of {} logins ok", discovery.mailboxes.len());
     if let Some(best) = best {
-        let _ = write!(words, "  grade {}  fidelity {}", best.grade, best.fidelity);
+        let _ = write!(words, "  grade {}", best.grade);
+        let read_by = discovery.mailboxes.iter().filter_map(|m| Some((m.protocol()?, 1)));
+        if let Some(fidelity) = of_mail_read_by(&read_by.collect::<Vec<_>>()) {
+            let _ = write!(words, "  fidelity {fidelity}");
+        }
     } else if let Some(failure) = &discovery.failure {
         let _ = write!(words, "  {}", failure.what);
     }
@@ -218,6 +223,9 @@ mod tests {
             bytes: 1_230_000_000,
             passed: 5_120,
             bytes_passed: 310_000_000,
+            bytes_sent: 310_000_000,
+            sizes_checked: 5_120,
+            digests_checked: 51,
             place: Doing::Folder("Archiv/2021/Projekte/Neubau/Rechnungen".to_owned()),
         }
     }

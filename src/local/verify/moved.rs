@@ -4,21 +4,25 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::reading::read_destination;
-use super::{Found, NAMED_MAX};
-use crate::ledger::{Ledger, RowId};
+use super::{Found, absent_folder, settled};
+use crate::ledger::{Ledger, Row};
 use crate::mail::{Destination, Present};
-use crate::model::failure::{Failure, Place, Result};
+use crate::model::difference::{Difference, Kind, Value};
+use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{InternalDate, Locator};
+use crate::model::message::{Arrival, InternalDate};
+use crate::model::place::MessageDestination;
+use crate::model::protocol::Protocol;
 use crate::transfer::neighbours::Neighbours;
+use crate::transfer::progress::MailboxProgress;
 
 /// A message that is not in its folder.
 #[derive(Debug, Clone)]
 pub(super) struct Lost {
-    pub(super) row: RowId,
-    pub(super) locator: Locator,
-    pub(super) subject: Option<String>,
+    pub(super) row: Row,
+    /// What is said of it if it is nowhere.
+    pub(super) difference: Difference,
     /// What it is, if anybody knows.
     pub(super) canonical: Option<Digest>,
     pub(super) size: u64,
@@ -46,6 +50,7 @@ pub(super) async fn find_moved(
     ledger: &dyn Ledger,
     neighbours: &Neighbours,
     found: &mut Found,
+    (protocol, progress): (Protocol, &MailboxProgress),
 ) -> Result<()> {
     let lost = std::mem::take(&mut found.lost);
     let mut wanted: HashMap<Digest, Vec<usize>> = HashMap::new();
@@ -56,7 +61,7 @@ pub(super) async fn find_moved(
     }
     let sizes: BTreeSet<u64> = lost.iter().map(|lost| lost.size).collect();
     let dates: BTreeSet<i64> = lost.iter().filter_map(|lost| lost.date).map(|date| date.unix).collect();
-    let mut places: HashMap<usize, FolderPath> = HashMap::new();
+    let mut places: HashMap<usize, (FolderPath, Arrival)> = HashMap::new();
     // Whether any folder could not be looked into: then nobody knows of a message that was not found whether it is there.
     let mut unseen = !found.unchecked.is_empty();
     let folders = if wanted.is_empty() { Vec::new() } else { destination.list_folders().await? };
@@ -81,12 +86,14 @@ pub(super) async fn find_moved(
             continue;
         }
         destination.open(&path).await.at(|| path.to_string())?;
-        let mut contents: Vec<_> = read_destination(destination, &free).await?.into_iter().collect();
+        let mut contents: Vec<_> =
+            read_destination(destination, &free, progress).await?.into_iter().collect();
         contents.sort_by_key(|(uid, _)| *uid);
-        for (_, content) in contents {
+        for (uid, content) in contents {
             found.figures.read_back += 1;
             if let Some(at) = wanted.get_mut(&content.canonical).and_then(Vec::pop) {
-                places.insert(at, path.clone());
+                let uid = u32::try_from(uid).unwrap_or_default();
+                places.insert(at, (path.clone(), Arrival { uidvalidity, uid }));
             }
         }
         wanted.retain(|_, left| !left.is_empty());
@@ -95,32 +102,43 @@ pub(super) async fn find_moved(
         }
     }
     // A folder whose mail was put elsewhere is not missed.
-    let emptied: BTreeSet<&FolderPath> = places.keys().map(|at| &lost[*at].folder).collect();
-    for path in std::mem::take(&mut found.absent).iter().filter(|path| !emptied.contains(path)) {
+    let emptied: BTreeSet<FolderPath> = places.keys().map(|at| lost[*at].folder.clone()).collect();
+    for path in std::mem::take(&mut found.absent).iter().filter(|path| !emptied.contains(*path)) {
         found.figures.differing += 1;
-        if found.named.len() < NAMED_MAX {
-            found.named.push(format!("{path}: the folder is not at the destination"));
-        }
+        found.name(absent_folder(path, protocol));
     }
-    for (at, lost) in lost.iter().enumerate() {
+    let mut changes = Vec::new();
+    for (at, Lost { row, difference, folder, .. }) in lost.into_iter().enumerate() {
         found.figures.checked += 1;
-        if let Some(path) = places.get(&at) {
+        let was_missing = row.refused.code == Some(FailureCode::ArrivalMissing);
+        if let Some((path, arrival)) = places.get(&at) {
             found.figures.identical += 1;
             found.figures.moved += 1;
-            let what = format!("was moved at the destination, to \"{path}\"");
-            found.name(&lost.locator, lost.subject.as_deref(), &what);
+            found.name(Difference {
+                kind: Kind::Folder,
+                destination: Some(MessageDestination::new(path, arrival)),
+                expected: Some(Value::Text(folder.to_string())),
+                found: Some(Value::Text(path.to_string())),
+                ..difference
+            });
+            if was_missing {
+                changes.push(settled(&row, row.verdict.clone(), None, None));
+            }
         } else if unseen {
             found.figures.checked -= 1;
             found.figures.unchecked += 1;
-            let what = "is not in its folder, and may be in one that could not be looked into";
-            found.name(&lost.locator, lost.subject.as_deref(), what);
+            found.name(Difference { kind: Kind::Unchecked, ..difference });
         } else {
             found.figures.missing += 1;
-            found.name(&lost.locator, lost.subject.as_deref(), "is no longer at the destination");
-            found.missing.push(lost.row);
+            found.name(difference);
+            found.missing.push(row.id);
+            if !was_missing || row.destination.is_some() {
+                // The ledger never says that something is where it is not.
+                changes.push(settled(&row, row.verdict.clone(), None, Some(FailureCode::ArrivalMissing)));
+            }
         }
     }
-    Ok(())
+    ledger.settle(&changes, None).await
 }
 
 /// The messages of a folder that found no like; all of them where nothing was expected in it. `None` for a folder that cannot

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::mail::{BODY_QUEUE, BodyEvent, BodyReceiver, Destination, Source, Wanted};
 use crate::model::failure::Result;
 use crate::model::identity::{Digest, Identity, IdentityHasher};
+use crate::transfer::progress::MailboxProgress;
 
 /// Messages read with one request.
 const AT_ONCE: usize = 200;
@@ -16,6 +17,8 @@ const AT_ONCE: usize = 200;
 pub(super) struct Content {
     /// The BLAKE3 digest of the bytes as they came.
     pub(super) digest: [u8; 32],
+    /// The digest of the bytes with the ends of lines as mail has them.
+    pub(super) exact: Digest,
     /// How many they were.
     pub(super) size: u64,
     /// The digest without what transport changes.
@@ -27,11 +30,15 @@ pub(super) struct Content {
 }
 
 /// Reads messages of the folder that is open at the source. Those that are gone are left out.
-pub(super) async fn read_source(source: &mut dyn Source, wanted: &[Wanted]) -> Result<HashMap<u64, Content>> {
+pub(super) async fn read_source(
+    source: &mut dyn Source,
+    wanted: &[Wanted],
+    progress: &MailboxProgress,
+) -> Result<HashMap<u64, Content>> {
     let mut all = HashMap::new();
     for part in wanted.chunks(AT_ONCE) {
         let (sender, bodies) = mpsc::channel(BODY_QUEUE);
-        let (fetched, contents) = tokio::join!(source.fetch(part, sender), take_in(bodies));
+        let (fetched, contents) = tokio::join!(source.fetch(part, sender), take_in(bodies, progress));
         fetched?;
         all.extend(contents);
     }
@@ -42,18 +49,19 @@ pub(super) async fn read_source(source: &mut dyn Source, wanted: &[Wanted]) -> R
 pub(super) async fn read_destination(
     destination: &mut dyn Destination,
     uids: &[u32],
+    progress: &MailboxProgress,
 ) -> Result<HashMap<u64, Content>> {
     let mut all = HashMap::new();
     for part in uids.chunks(AT_ONCE) {
         let (sender, bodies) = mpsc::channel(BODY_QUEUE);
-        let (fetched, contents) = tokio::join!(destination.fetch(part, sender), take_in(bodies));
+        let (fetched, contents) = tokio::join!(destination.fetch(part, sender), take_in(bodies, progress));
         fetched?;
         all.extend(contents);
     }
     Ok(all)
 }
 
-async fn take_in(mut bodies: BodyReceiver) -> HashMap<u64, Content> {
+async fn take_in(mut bodies: BodyReceiver, progress: &MailboxProgress) -> HashMap<u64, Content> {
     let mut contents = HashMap::new();
     let mut current = None;
     while let Some(event) = bodies.recv().await {
@@ -62,6 +70,7 @@ async fn take_in(mut bodies: BodyReceiver) -> HashMap<u64, Content> {
                 current = Some((key, blake3::Hasher::new(), IdentityHasher::new()));
             }
             BodyEvent::Chunk(chunk) => {
+                progress.pass_bytes(chunk.len() as u64);
                 if let Some((_, hasher, identity)) = &mut current {
                     hasher.update(&chunk);
                     identity.update(&chunk);
@@ -70,8 +79,8 @@ async fn take_in(mut bodies: BodyReceiver) -> HashMap<u64, Content> {
             BodyEvent::End { .. } => {
                 if let Some((key, hasher, identity)) = current.take() {
                     let (digest, identity) = (*hasher.finalize().as_bytes(), identity.finish());
-                    let Identity { size, canonical, subject, message_id, .. } = identity;
-                    contents.insert(key, Content { digest, size, canonical, subject, message_id });
+                    let Identity { exact, size, canonical, subject, message_id, .. } = identity;
+                    contents.insert(key, Content { digest, exact, size, canonical, subject, message_id });
                 }
             }
             BodyEvent::Missing { .. } | BodyEvent::Held { .. } | BodyEvent::Again { .. } => {}

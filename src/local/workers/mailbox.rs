@@ -27,6 +27,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
+use crate::transfer::books::tell_found;
 use crate::transfer::daily::{self, DailyLimit};
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
@@ -151,19 +152,25 @@ impl Tools {
             self.note_end(endpoint, failure);
         }
         tokio::join!(source.close(), destination.close());
-        // Counts are true also after a failure: they are the ledger's.
-        record.counts = ledger.counts().await?;
-        record.altered = ledger.count_altered().await?;
-        let outcome = outcome?;
+        // What was done so far is true also after a failure.
+        let done = progress.read();
+        record.bytes_sent += done.bytes_sent;
+        record.sizes_checked += done.sizes_checked;
+        record.digests_checked += done.digests_checked;
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                tell_found(record, &*ledger).await?;
+                return Err(failure);
+            }
+        };
         record.folders = outcome.folders;
         record.sent = outcome.sent;
         record.recognised = outcome.recognised;
-        record.bytes_sent += outcome.bytes;
         record.flags_updated += outcome.flags_updated;
-        record.sizes_checked += outcome.sizes_checked;
-        record.digests_checked += outcome.digests_checked;
         record.findings = outcome.findings;
         record.findings.extend(channel);
+        tell_found(record, &*ledger).await?;
         outcome.left.map_or(Ok(()), Err)
     }
 }

@@ -3,6 +3,7 @@
 
 mod approval;
 mod laws;
+mod truth;
 
 use std::sync::Arc;
 

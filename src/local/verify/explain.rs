@@ -1,0 +1,263 @@
+//! What became of the messages of a folder that found no like: altered, elsewhere, missing, refused, still to come; and what
+//! lies at the destination once more than at the source.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::folder::{Check, Expected, Sides};
+use super::moved::Lost;
+use super::pairing::Pairing;
+use super::reading::Content;
+use super::settled;
+use crate::discovery::Clock;
+use crate::ledger::{Row, Settled};
+use crate::local::clock::SystemClock;
+use crate::model::difference::{Kind, Value};
+use crate::model::failure::{FailureCode, Result};
+use crate::model::folder::FolderPath;
+use crate::model::identity::Digest;
+use crate::model::message::{InternalDate, Verdict};
+
+/// The most messages of a folder that are read to see whether they are second copies.
+const EXTRA_READ_MAX: usize = 500;
+
+impl Check<'_> {
+    /// Says of each message that arrived and found no like what became of it.
+    pub(super) async fn explain(
+        &mut self,
+        sides: &Sides,
+        pairing: &mut Pairing,
+        changes: &mut Vec<Settled>,
+    ) -> Result<()> {
+        let mut spare: HashMap<u32, usize> =
+            pairing.spare.iter().map(|at| (sides.present[*at].uid, *at)).collect();
+        let mut by_canonical: HashMap<Digest, Vec<u32>> = HashMap::new();
+        for (uid, at) in &spare {
+            if let Some(content) = sides.contents.get(at) {
+                by_canonical.entry(content.canonical).or_default().push(*uid);
+            }
+        }
+        for at in &pairing.wanted {
+            let expected = &sides.expected[*at];
+            let Some(row) = &expected.row else { continue };
+            self.progress.finish_message();
+            if self.lies_elsewhere(&sides.path, row).await? {
+                // The destination put it there when it was carried, and that was said.
+                self.found.figures.checked += 1;
+                self.found.figures.altered += 1;
+                continue;
+            }
+            let canonical = expected.content.as_ref().map(|content| content.canonical);
+            let canonical = canonical.or_else(|| row.known.as_ref().map(|known| known.canonical));
+            let alike = canonical.and_then(|canonical| {
+                by_canonical.get(&canonical)?.iter().copied().find(|uid| spare.contains_key(uid))
+            });
+            // A folder that was restored from a copy gives the UIDs of what it lost to others.
+            let at_its_place = expected.place(&sides.path, sides.uidvalidity).map(|(_, uid)| uid);
+            let at_its_place = at_its_place.filter(|uid| {
+                let there =
+                    spare.get(uid).and_then(|at| Some((sides.contents.get(at)?, sides.present[*at].date)));
+                there.is_some_and(|(content, date)| is_same_letter(row, content, date))
+            });
+            let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
+            match (at_its_place, alike) {
+                (Some(uid), _) if is_altered => {
+                    spare.remove(&uid);
+                    self.found.figures.checked += 1;
+                    self.found.figures.altered += 1;
+                }
+                // The same but for what transport changes, such as a last line's end that POP3 cannot leave away.
+                (_, Some(uid)) => {
+                    spare.remove(&uid);
+                    self.found.figures.checked += 1;
+                    if is_altered {
+                        self.found.figures.altered += 1;
+                    } else {
+                        self.found.figures.identical += 1;
+                    }
+                }
+                (Some(uid), None) => {
+                    let Some(like) = spare.remove(&uid) else { continue };
+                    changes.extend(self.find_altered(sides, (expected, row), like));
+                }
+                (None, None) => self.lose(sides, expected, row),
+            }
+        }
+        pairing.wanted.clear();
+        pairing.spare = spare.into_values().collect();
+        Ok(())
+    }
+
+    /// A message is there with other bytes, and nobody knew.
+    fn find_altered(
+        &mut self,
+        sides: &Sides,
+        (expected, row): (&Expected, &Row),
+        like: usize,
+    ) -> Option<Settled> {
+        let content = sides.contents.get(&like)?;
+        let figures = &mut self.found.figures;
+        figures.checked += 1;
+        figures.altered += 1;
+        let found = Value::Bytes { size: content.size, exact: Some(content.exact) };
+        let values = (Some(expected.bytes()), Some(found));
+        let size = expected.content.as_ref().map_or(expected.listed.size, |content| content.size);
+        let held = if size == content.size {
+            format!("other bytes than the source has, {size} as there")
+        } else {
+            format!("{} bytes that differ from the {size} of the source", content.size)
+        };
+        let day = SystemClock.now().strftime("%Y-%m-%d");
+        let why = format!(
+            "found changed after it had arrived, by the verification of {day}: the destination holds {held}"
+        );
+        self.found.name(expected.difference(Kind::Altered, Some(sides.destination(like)), values));
+        let code = Some(FailureCode::ArrivalChanged);
+        Some(settled(row, Verdict::DeliveredAltered(why), row.destination.clone(), code))
+    }
+
+    /// A message is not in this folder.
+    fn lose(&mut self, sides: &Sides, expected: &Expected, row: &Row) {
+        let content = expected.content.as_ref().map(|content| content.canonical);
+        self.found.lost.push(Lost {
+            row: row.clone(),
+            difference: expected.difference(Kind::Missing, None, (Some(expected.bytes()), None)),
+            canonical: row.known.as_ref().map(|known| known.canonical).or(content),
+            size: row.size,
+            date: expected.listed.date,
+            folder: sides.path.clone(),
+            place: expected.place(&sides.path, sides.uidvalidity).map(|(_, uid)| uid),
+        });
+    }
+
+    /// Says of each message that did not arrive, as far as the ledger knows, that it was refused or still waits. One that was
+    /// refused and lies there all the same has arrived.
+    pub(super) async fn judge_others(
+        &mut self,
+        sides: &mut Sides,
+        others: &BTreeSet<usize>,
+        pairing: &mut Pairing,
+        changes: &mut Vec<Settled>,
+    ) -> Result<()> {
+        let is_refused = |at: &&usize| {
+            let row = sides.expected[**at].row.as_ref();
+            row.is_some_and(|row| matches!(row.verdict, Verdict::Quarantined(_)))
+        };
+        let refused: BTreeSet<usize> = others.iter().filter(is_refused).copied().collect();
+        let known = pairing.pairs.len();
+        pairing.wanted.clone_from(&refused);
+        pairing.by_listing(&sides.here, &sides.there);
+        let pairs = pairing.pairs.split_off(known);
+        let likes: Vec<usize> = pairs.iter().map(|(_, like)| *like).collect();
+        if !likes.is_empty() {
+            // Another folder may have been looked into.
+            self.destination.open(&sides.path).await?;
+        }
+        self.read_present(sides, &likes).await?;
+        let mut arrived = BTreeSet::new();
+        for (at, like) in pairs {
+            let canonical = sides.contents.get(&like).map(|content| content.canonical);
+            let row = sides.expected[at].row.as_ref();
+            let is_it =
+                |row: &&Row| row.known.as_ref().is_some_and(|known| Some(known.canonical) == canonical);
+            if let Some(row) = row.filter(is_it) {
+                let place = Some((sides.path.clone(), sides.arrival(like)));
+                changes.push(settled(row, Verdict::Delivered, place, None));
+                arrived.insert(at);
+                self.found.figures.checked += 1;
+                self.found.figures.identical += 1;
+            } else {
+                pairing.spare.insert(like);
+            }
+        }
+        pairing.wanted.clear();
+        for at in others.iter().filter(|at| !arrived.contains(at)) {
+            let expected = &sides.expected[*at];
+            self.progress.finish_message();
+            if let Some(row @ Row { verdict: Verdict::Quarantined(why), .. }) = &expected.row {
+                self.found.name_failed(&expected.listed.locator, Some(row), why);
+            } else {
+                self.found.figures.waiting += 1;
+                let values = (Some(expected.bytes()), None);
+                self.found.name(expected.difference(Kind::Waiting, None, values));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds messages that were carried and lie in the folder once more, and belong to nobody.
+    pub(super) async fn find_extra(&mut self, sides: &mut Sides, pairing: &mut Pairing) -> Result<()> {
+        let mut carried: BTreeMap<(u64, Option<i64>), Vec<usize>> = BTreeMap::new();
+        let second = |date: Option<InternalDate>| date.map(|date| date.unix);
+        for (at, like) in &pairing.pairs {
+            let present = &sides.present[*like];
+            carried.entry((present.size, second(present.date))).or_default().push(*at);
+        }
+        let is_like = |at: &usize| {
+            let present = &sides.present[*at];
+            carried.contains_key(&(present.size, second(present.date)))
+        };
+        let spare: Vec<usize> = pairing.spare.iter().copied().filter(is_like).collect();
+        if spare.is_empty() {
+            return Ok(());
+        }
+        let (path, uidvalidity) = (sides.path.clone(), sides.uidvalidity);
+        let mut theirs = self.ledger.claimed(&path, uidvalidity).await?;
+        // What was there before is somebody's own.
+        theirs.extend(self.ledger.foreign(&path, uidvalidity).await?.iter().map(|foreign| foreign.uid));
+        let free = spare.into_iter().filter(|at| !theirs.contains(&sides.present[*at].uid)).collect();
+        let mut free =
+            self.neighbours.spare(&path, uidvalidity, free, |at: &usize| sides.present[*at].uid).await?;
+        free.truncate(EXTRA_READ_MAX);
+        if free.is_empty() {
+            return Ok(());
+        }
+        self.destination.open(&path).await?;
+        self.read_present(sides, &free).await?;
+        for at in free {
+            let Some(content) = sides.contents.get(&at) else { continue };
+            let present = &sides.present[at];
+            let likes = carried.get(&(present.size, second(present.date))).into_iter().flatten();
+            let canonical = |like: &&usize| {
+                let expected = &sides.expected[**like];
+                let known = expected.row.as_ref().and_then(|row| row.known.as_ref());
+                known.is_some_and(|known| known.canonical == content.canonical)
+            };
+            if let Some(like) = likes.copied().collect::<Vec<_>>().iter().find(canonical) {
+                let found = Value::Bytes { size: content.size, exact: Some(content.exact) };
+                let place = Some(sides.destination(at));
+                let difference = sides.expected[*like].difference(Kind::Extra, place, (None, Some(found)));
+                self.found.figures.extra += 1;
+                self.found.name(difference);
+                pairing.spare.remove(&at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a message lies in another folder, where the ledger remembers it.
+    async fn lies_elsewhere(&mut self, path: &FolderPath, row: &Row) -> Result<bool> {
+        let Some((folder, arrival)) = row.destination.as_ref() else { return Ok(false) };
+        if folder == path {
+            return Ok(false);
+        }
+        match self.destination.open(folder).await {
+            Ok(state) if state.uidvalidity == arrival.uidvalidity => {
+                let listed = self.destination.list_from(arrival.uid).await?;
+                Ok(listed.iter().any(|present| present.uid == arrival.uid))
+            }
+            Ok(_) => Ok(false),
+            Err(failure) if failure.leaves_the_session() => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// Whether what lies at a message's place may be the message, changed: it has the same Message-ID, or none and the same date, as
+/// far as these are known.
+fn is_same_letter(row: &Row, content: &Content, date: Option<InternalDate>) -> bool {
+    let sent = row.known.as_ref().and_then(|known| known.message_id.as_ref());
+    match (sent, &content.message_id) {
+        (Some(sent), Some(there)) => sent == there,
+        _ => row.date.zip(date).is_none_or(|(sent, there)| sent.unix == there.unix),
+    }
+}

@@ -1,0 +1,199 @@
+//! Where the project stands, in a word or two and in a sentence: the head of the report. Pure, and the only place that says so.
+
+use super::rows::{Report, Totals};
+use super::words::{count, counted};
+use crate::model::finding::Severity;
+
+/// The head of the report.
+pub(super) fn standing(report: &Report, totals: &Totals) -> (&'static str, String) {
+    let (word, mut sentences) = judge(report, totals);
+    let unseen = report.unseen.len() as u64;
+    if unseen > 0 {
+        sentences.push(format!("{} not been looked at yet.", counted(unseen, "domain has", "domains have")));
+    }
+    let unasked = report.domains.iter().filter(|domain| domain.failure.is_some()).count() as u64;
+    if unasked > 0 {
+        sentences.push(format!("{} not be looked at.", counted(unasked, "domain could", "domains could")));
+    }
+    if totals.unreadable > 0 {
+        let words = counted(totals.unreadable, "mailbox cannot", "mailboxes cannot");
+        sentences.push(format!("{words} be read yet."));
+    }
+    let open = report.open_findings(Severity::Critical);
+    if open > 0 {
+        sentences.push(format!("{} open.", counted(open, "critical finding is", "critical findings are")));
+    }
+    (word, sentences.join(" "))
+}
+
+fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
+    let messages = &totals.messages;
+    let of_all = || {
+        format!("{} of {} arrived", count(messages.copied), counted(messages.source, "message", "messages"))
+    };
+    if report.phase == "Interrupted" {
+        return ("Stopped", vec![format!("It was stopped before it was through; {}.", of_all())]);
+    }
+    if totals.stopped > 0 {
+        let stopped = format!(
+            "{} of {} stopped before {} through; {}.",
+            count(totals.stopped),
+            counted(totals.mailboxes, "mailbox", "mailboxes"),
+            if totals.stopped == 1 { "it was" } else { "they were" },
+            of_all()
+        );
+        return ("Stopped", vec![stopped]);
+    }
+    let is_begun = messages.copied + messages.excluded + messages.failed > 0
+        || report.mailboxes.iter().any(|mailbox| mailbox.passes > 0);
+    if !is_begun {
+        let found = counted(messages.source, "message was", "messages were");
+        return ("Planned", vec![format!("Nothing has been copied yet; {found} found.")]);
+    }
+    if messages.pending > 0 || totals.unreadable + totals.unseen > 0 || !report.unseen.is_empty() {
+        let mut words = vec![match messages.pending {
+            0 => "No message of those that were found is still to come.".to_owned(),
+            n => format!("{} still to come.", counted(n, "message is", "messages are")),
+        }];
+        let said = exceptions(totals);
+        if !said.is_empty() {
+            words.push(format!("Of the others not all is as it was: {}.", said.join(", ")));
+        }
+        return ("In progress", words);
+    }
+    if messages.source == 0 {
+        return (
+            "Nothing to copy",
+            vec!["Every mailbox was gone through, and none holds a message.".to_owned()],
+        );
+    }
+    if messages.excluded == messages.source {
+        let all = counted(messages.source, "message", "messages");
+        let words =
+            format!("Of {all} at the source none was copied: all are left out by a rule of the project.");
+        return ("Nothing to copy", vec![words]);
+    }
+    let said = exceptions(totals);
+    if said.is_empty() && report.phase == "Verified" {
+        return ("Complete", vec!["Every message is accounted for, and none failed.".to_owned()]);
+    }
+    if said.is_empty() {
+        return ("Copied", vec!["Every message is accounted for.".to_owned()]);
+    }
+    let words = format!("Every message is accounted for, and not all is as it was: {}.", said.join(", "));
+    ("Copied, with exceptions", vec![words])
+}
+
+/// What is not as it was, each with its number.
+fn exceptions(totals: &Totals) -> Vec<String> {
+    let are = |n, words: &str| format!("{} {words}", counted(n, "message is", "messages are"));
+    let were = |n, words: &str| format!("{} {words}", counted(n, "message was", "messages were"));
+    let stored = totals.altered.saturating_sub(totals.changed);
+    let stored_words =
+        counted(stored, "message was changed while it was", "messages were changed while they were");
+    [
+        (
+            totals.messages.failed,
+            counted(totals.messages.failed, "message could", "messages could") + " not be carried",
+        ),
+        (totals.missing, are(totals.missing, "no longer at the destination")),
+        (totals.changed, were(totals.changed, "found changed after arrival")),
+        (stored, format!("{stored_words} stored")),
+        (totals.differing, are(totals.differing, "there with other flags or dates")),
+        (totals.unchecked, counted(totals.unchecked, "message could", "messages could") + " not be checked"),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(_, words)| words)
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+    use crate::model::progress::MessageCounts;
+
+    /// A report whose mailboxes are all through, with these counts in the first and nothing in the others.
+    fn through(counts: MessageCounts) -> Report {
+        let mut report = fixture::report();
+        report.mailboxes.retain(|mailbox| mailbox.endpoint.is_some());
+        for (at, mailbox) in report.mailboxes.iter_mut().enumerate() {
+            mailbox.messages = if at == 0 { counts } else { MessageCounts::default() };
+            mailbox.failure = None;
+            mailbox.altered = 0;
+            mailbox.passes = 1;
+        }
+        report.findings.clear();
+        report.phase = "Verified".to_owned();
+        report
+    }
+
+    fn head(report: &Report) -> (String, String) {
+        let (word, sentence) = standing(report, &report.totals());
+        (word.to_owned(), sentence)
+    }
+
+    fn told(word: &str, sentence: &str) -> (String, String) {
+        (word.to_owned(), sentence.to_owned())
+    }
+
+    #[test]
+    fn the_head_says_just_what_is_the_case_and_complete_is_said_of_nothing_less() {
+        let copied = MessageCounts { source: 6, copied: 6, ..MessageCounts::default() };
+        let whole = through(copied);
+        assert_eq!(head(&whole), told("Complete", "Every message is accounted for, and none failed."));
+
+        let mut unseen = through(copied);
+        unseen.unseen.push("late.example".to_owned());
+        assert_eq!(
+            head(&unseen),
+            told(
+                "In progress",
+                "No message of those that were found is still to come. 1 domain has not been looked at yet."
+            )
+        );
+
+        let mut failed =
+            through(MessageCounts { source: 6, copied: 3, pending: 3, ..MessageCounts::default() });
+        "Failed".clone_into(&mut failed.mailboxes[0].phase);
+        failed.mailboxes.truncate(2);
+        assert_eq!(
+            head(&failed),
+            told("Stopped", "1 of 2 mailboxes stopped before it was through; 3 of 6 messages arrived.")
+        );
+
+        let excluded = through(MessageCounts { source: 5, excluded: 5, ..MessageCounts::default() });
+        let words = "Of 5 messages at the source none was copied: all are left out by a rule of the project.";
+        assert_eq!(head(&excluded), told("Nothing to copy", words));
+
+        let empty = through(MessageCounts::default());
+        let words = "Every mailbox was gone through, and none holds a message.";
+        assert_eq!(head(&empty), told("Nothing to copy", words));
+
+        let mut planned = through(MessageCounts { source: 5, pending: 5, ..MessageCounts::default() });
+        planned.mailboxes.iter_mut().for_each(|mailbox| mailbox.passes = 0);
+        assert_eq!(head(&planned), told("Planned", "Nothing has been copied yet; 5 messages were found."));
+
+        let mut killed =
+            through(MessageCounts { source: 5, copied: 2, pending: 3, ..MessageCounts::default() });
+        killed.phase = "Interrupted".to_owned();
+        let words = "It was stopped before it was through; 2 of 5 messages arrived.";
+        assert_eq!(head(&killed), told("Stopped", words));
+
+        let mut losses =
+            through(MessageCounts { source: 7, copied: 6, failed: 1, ..MessageCounts::default() });
+        losses.phase = "Synced".to_owned();
+        let mailbox = &mut losses.mailboxes[0];
+        (mailbox.missing, mailbox.altered, mailbox.changed) = (3, 3, 1);
+        assert_eq!(
+            head(&losses),
+            told(
+                "Copied, with exceptions",
+                "Every message is accounted for, and not all is as it was: 1 message could not be carried, 3 messages are no \
+                 longer at the destination, 1 message was found changed after arrival, 2 messages were changed while they were \
+                 stored."
+            )
+        );
+    }
+}
