@@ -64,12 +64,9 @@ impl Settings {
         let trigger = spec.trigger.as_ref().and_then(|t| t.discover.as_ref()).filter(|t| !t.is_empty());
         let addresses = spec.mapping.as_ref().map(|m| &m.addresses);
         let networks = self.bound(&spec.policy.allowed_networks);
+        let counted_by = pass::counted_by(spec);
         let inputs = (domain, addresses, networks, self.resolver, trigger, &spec.ledger);
-        match spec.destination.microsoft365() {
-            // Discovery asks its mailboxes too.
-            Some(tenant) => fingerprint(&(inputs, tenant)),
-            None => fingerprint(&inputs),
-        }
+        fingerprint(&(inputs, &spec.destination, counted_by))
     }
 
     /// Digest of what carrying mailboxes of a domain depends on; which mailboxes they are is another matter.
