@@ -33,13 +33,14 @@ const HASH_LEN: usize = 8;
 const MIGRATION_MAX: usize = 30;
 
 /// The name of the `MailboxMigration` of a mailbox: `<migration>-<local part>-<digest>`, a DNS label (RFC 1123) that is
-/// the same in every run. The digest is over the whole migration name and address, so cutting makes no two names equal.
+/// the same in every run, in whichever case a list writes the address. The digest is over the whole migration name and
+/// address, so cutting makes no two names equal.
 pub fn mailbox_migration(migration: &str, source: &Address) -> String {
-    let identity = format!("{migration}\n{source}");
+    let identity = format!("{migration}\n{}@{}", source.folded_local_part(), source.domain());
     let digest = blake3::hash(identity.as_bytes()).to_hex();
     let hash = &digest[..HASH_LEN];
     let migration = slug(migration, MIGRATION_MAX);
-    let local = slug(source.local_part(), NAME_MAX - HASH_LEN - 2 - migration.len());
+    let local = slug(source.folded_local_part(), NAME_MAX - HASH_LEN - 2 - migration.len());
     [migration.as_str(), local.as_str(), hash]
         .into_iter()
         .filter(|part| !part.is_empty())
@@ -76,7 +77,8 @@ mod tests {
 
     #[test]
     fn names_are_stable_readable_and_different() {
-        assert_eq!(name("contoso", "Anna.B@contoso.example"), "contoso-anna-b-aae57e21");
+        assert_eq!(name("contoso", "Anna.B@contoso.example"), "contoso-anna-b-20443ce9");
+        assert_eq!(name("contoso", "Anna.B@contoso.example"), name("contoso", "anna.b@Contoso.example"));
         assert_ne!(name("contoso", "anna.b@contoso.example"), name("contoso", "anna-b@contoso.example"));
         assert_ne!(name("contoso", "anna@a.example"), name("contoso", "anna@b.example"));
         assert!(name("contoso", "ä@b.example").starts_with("contoso-"));

@@ -309,7 +309,7 @@ pub fn unknown_field<'a>(path: Path, name: &str, known: impl Iterator<Item = &'a
 }
 
 /// The word that is at most a third of its length away, by letters changed, added, left out or swapped.
-fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let far = |other: &str| distance(&word.to_lowercase(), &other.to_lowercase());
     // Beyond this length it is no slip of the fingers, and the distance would take its time.
     let near = known.filter(|_| word.len() <= 64).map(|other| (far(other), other)).min()?;

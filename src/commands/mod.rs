@@ -2,6 +2,7 @@
 
 mod checklist;
 mod crd;
+mod init;
 pub mod logging;
 mod login;
 mod looking;
@@ -12,6 +13,7 @@ mod report;
 mod run;
 mod status;
 mod support_bundle;
+mod validate;
 mod verify;
 mod worker;
 
@@ -38,6 +40,8 @@ pub fn execute(cli: Cli) -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
+            Command::Init(args) => init::init(&args),
+            Command::Validate(args) => validate::validate(&args),
             Command::Run(args) => run::run(args).await,
             Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,

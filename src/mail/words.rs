@@ -57,7 +57,7 @@ impl Meaning {
             F::NotUnderstood | F::WrongState | F::ServerFault | F::Garbled | F::NoLastingNames => {
                 Class::Protocol
             }
-            F::MissingSecret | F::NoToken | F::NoSpool => Class::Configuration,
+            F::MissingSecret | F::BadList | F::NoToken | F::NoSpool => Class::Configuration,
             F::TryLater
             | F::Silent
             | F::ConnectionEnded

@@ -332,12 +332,14 @@ pub enum FailureCode {
     NoToken,
     /// A Secret, or what is needed of it, is missing.
     MissingSecret,
+    /// A list of mailboxes has rows that cannot stand.
+    BadList,
     /// The name server gave no answer or no proper one, so nothing is known of the name.
     NameUnanswered,
 }
 
 impl FailureCode {
-    const ALL: [Self; 39] = [
+    const ALL: [Self; 40] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -376,6 +378,7 @@ impl FailureCode {
         Self::NoSuchHost,
         Self::NoToken,
         Self::MissingSecret,
+        Self::BadList,
         Self::NameUnanswered,
     ];
 

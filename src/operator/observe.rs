@@ -143,7 +143,10 @@ impl ClusterPlatform {
         let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.domain == key && job.inputs == inputs;
         let known = self.known_discovery(migration, domain).await?.filter(|known| known.inputs == inputs);
         let listed = match &domain.mailboxes {
-            Mailboxes::List(_) => Some(plan_mailboxes(&migration.spec, domain, &[]).map(Arc::from)),
+            // What the Secret says beside the list only a worker knows.
+            Mailboxes::List(_) if known.is_none() => {
+                Some(plan_mailboxes(&migration.spec, domain, &[]).map(Arc::from))
+            }
             _ => known.as_ref().map(|known| known.mailboxes.clone()),
         };
         let mut seen = DomainObserved {

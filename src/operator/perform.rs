@@ -22,7 +22,7 @@ use crate::cluster::work::{Item, Task, Work};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::Result;
-use crate::plan::mailboxes::PlannedMailbox;
+use crate::plan::mailboxes::{PlannedMailbox, tells_of_strays};
 use crate::plan::{Decision, Step};
 
 /// Discovery Jobs of all migrations together.
@@ -150,6 +150,8 @@ impl ClusterPlatform {
 
     fn work(&self, migration: &MailMigration, job: String, domain: usize, share: Share, task: Task) -> Work {
         let mut spec = self.context.settings.bounded(&migration.spec);
+        let tells = matches!(task, Task::Discover { .. }) && tells_of_strays(&spec, domain);
+        let siblings = tells.then(|| spec.domains.iter().map(|domain| domain.name.clone()).collect());
         let limits = &mut spec.policy.limits;
         limits.bytes_per_second = limits.bytes_per_second.map(|all| (all / u64::from(share.pods)).max(1));
         spec.domains = vec![spec.domains.swap_remove(domain)];
@@ -161,6 +163,7 @@ impl ClusterPlatform {
             job,
             migration: wanted,
             domain,
+            siblings,
             resolver: self.context.settings.resolver,
             per_host_connections: share.per_host,
             task,
@@ -197,7 +200,9 @@ impl ClusterPlatform {
         let inputs_now = [uid.as_str(), &domain.name, &inputs, &round.to_string(), &version, &pods];
         let name = unbegun(&self.jobs, &key, &inputs, round)
             .unwrap_or_else(|| job_name(&self.name, Kind::Discover, &inputs_now));
-        let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone() };
+        let seen = self.observed.domains.get(&domain.name).and_then(|seen| seen.discovery.as_ref());
+        let before = seen.map(|seen| seen.read_from()).unwrap_or_default();
+        let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone(), before };
         let alone = Share { pods: 1, per_host: migration.spec.policy.limits.per_host_connections };
         let work = self.work(migration, name.clone(), at, alone, task);
         let order = Order {

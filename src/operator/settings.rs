@@ -62,9 +62,10 @@ impl Settings {
     /// Digest of what discovery of a domain depends on.
     pub fn discovery_inputs(&self, spec: &MailMigrationSpec, domain: &DomainSpec) -> String {
         let trigger = spec.trigger.as_ref().and_then(|t| t.discover.as_ref()).filter(|t| !t.is_empty());
-        let addresses = spec.mapping.as_ref().map(|m| &m.addresses);
+        let mapping = spec.mapping.as_ref().map(|m| (&m.addresses, &m.exclude, &m.folders));
         let networks = self.bound(&spec.policy.allowed_networks);
-        let inputs = (domain, addresses, networks, self.resolver, trigger, &spec.ledger);
+        let columns = spec.columns.as_ref();
+        let inputs = (domain, mapping, columns, networks, self.resolver, trigger, &spec.ledger);
         match spec.destination.microsoft365() {
             // Discovery asks its mailboxes too.
             Some(tenant) => fingerprint(&(inputs, tenant)),
@@ -77,7 +78,7 @@ impl Settings {
         let domain = DomainSpec { mailboxes: Mailboxes::default(), ..domain.clone() };
         let pass = pass::next(spec, None).inputs;
         let policy = self.bounded(spec).policy;
-        fingerprint(&(domain, pass, policy, self.resolver, &spec.ledger))
+        fingerprint(&(domain, spec.columns.as_ref(), pass, policy, self.resolver, &spec.ledger))
     }
 }
 

@@ -253,11 +253,12 @@ fn rules(spec: &MailMigrationSpec) -> BTreeMap<String, String> {
 
 fn mailboxes(domain: &DomainObserved) -> BTreeMap<String, MailboxPlan> {
     let plan = |planned: &super::mailboxes::PlannedMailbox| {
-        let endpoint = domain.find(&planned.source).and_then(|m| m.endpoint.as_ref());
+        let found = domain.find(&planned.source);
+        let endpoint = found.and_then(|m| m.endpoint.as_ref());
         let mailbox = MailboxPlan {
             protocol: endpoint.map(|e| e.protocol.to_string()),
             server: endpoint.map(ToString::to_string),
-            login: planned.login_name.clone(),
+            login: found.and_then(|m| m.login_name.as_ref()).unwrap_or(&planned.login_name).clone(),
             destination: planned.destination.to_string(),
         };
         (planned.source.to_string(), mailbox)

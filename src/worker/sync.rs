@@ -135,6 +135,7 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         endpoint: Some(item.endpoint.clone()),
         overridden: false,
         attempts: Vec::new(),
+        login_name: None,
         size: item.size.clone(),
         failure: None,
     });

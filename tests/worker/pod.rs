@@ -121,7 +121,15 @@ impl Pod {
         });
         let mut migration = MailMigration::new(MIGRATION, serde_json::from_value(spec).unwrap());
         migration.metadata.namespace = Some(self.space.name().to_owned());
-        Work { job: JOB.to_owned(), migration, domain: 3, resolver: None, per_host_connections: 8, task }
+        Work {
+            job: JOB.to_owned(),
+            migration,
+            domain: 3,
+            siblings: None,
+            resolver: None,
+            per_host_connections: 8,
+            task,
+        }
     }
 
     /// Makes the object of a mailbox; its part of a work list.

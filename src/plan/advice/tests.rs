@@ -43,6 +43,7 @@ fn world() -> DomainDiscovery {
         endpoint: Some(endpoint.clone()),
         overridden: false,
         attempts: Vec::new(),
+        login_name: None,
         size: Some(size.clone()),
         failure: None,
     };

@@ -49,6 +49,7 @@ fn discovery(domain: &str, mailboxes: &[(&str, Result<Protocol, Class>)]) -> Dom
         endpoint: found.ok().map(|p| Endpoint::new(p, &format!("mail.{domain}"), 993, Tls::Implicit)),
         overridden: false,
         attempts: Vec::new(),
+        login_name: None,
         size: found.ok().map(|_| MailboxSize { folders: 1, messages: 10, ..MailboxSize::default() }),
         failure: found.err().map(|class| Failure::new(class, "was refused")),
     };
