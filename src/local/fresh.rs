@@ -8,12 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::workers::Tools;
+use crate::api::columns::Columns;
 use crate::api::destination::Destination;
 use crate::api::domain::DomainSpec;
+use crate::api::mapping::Mapping;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, Outcome};
 use crate::model::failure::{FailureCode, Result};
 use crate::model::fidelity::Weights;
-use crate::model::finding::{Code, Hold};
+use crate::model::finding::{Code, Finding, Hold};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::pass::{counted_by, fingerprint};
@@ -29,6 +31,9 @@ struct Inputs<'a> {
     version: &'a str,
     domain: &'a DomainSpec,
     mailboxes: &'a [PlannedMailbox],
+    left_out: Vec<Finding>,
+    columns: Option<&'a Columns>,
+    mapping: Option<&'a Mapping>,
     allowed_networks: &'a [String],
     resolver: Option<String>,
     authorities: [String; 3],
@@ -58,6 +63,9 @@ impl Tools {
             version: env!("CARGO_PKG_VERSION"),
             domain,
             mailboxes,
+            left_out: self.list_all(at).map(|listed| listed.left_out).unwrap_or_default(),
+            columns: spec.columns.as_deref(),
+            mapping: spec.mapping.as_ref(),
             allowed_networks: &spec.policy.allowed_networks,
             resolver: self.network.name_server().map(|address| address.to_string()),
             authorities: [
@@ -127,7 +135,6 @@ mod tests {
     use crate::model::endpoint::Endpoint;
     use crate::model::evidence::{Attempt, Evidence, Grade, Signal};
     use crate::model::failure::{Class, Failure};
-    use crate::model::finding::Finding;
     use crate::model::protocol::{Protocol, Tls};
 
     fn server(protocol: Protocol) -> Endpoint {
@@ -142,6 +149,7 @@ mod tests {
             overridden: false,
             attempts: Vec::new(),
             logins: None,
+            login_name: None,
             size: None,
             failure: None,
         };

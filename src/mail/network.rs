@@ -13,14 +13,14 @@ use bytes::BytesMut;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::RecordType;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::deflate::Deflate;
@@ -40,6 +40,8 @@ const LOOKUP_ATTEMPTS: usize = 2;
 /// How long whoever is in a hurry waits for any further answer once one question had none: enough for a name server that
 /// has it at hand.
 const AFTER_SILENCE: Duration = Duration::from_millis(100);
+/// How long after a name server failed at a question it is asked again.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a TLS handshake may take.
@@ -160,7 +162,15 @@ impl Network {
     /// # Errors
     /// Those of the name service; also that there is no such name or no such record.
     pub async fn look_up(&self, name: &str, kind: RecordType) -> Result<Lookup, NetError> {
-        self.answered(self.resolver.lookup(rooted(name), kind)).await
+        let ask = || self.answered(self.resolver.lookup(rooted(name), kind));
+        let answer = ask().await;
+        let refused = matches!(&answer, Err(NetError::Dns(DnsError::ResponseCode(_))));
+        if refused && self.hurry.is_none() {
+            // A name server that fails may have it a moment later; that it fails says nothing of the name.
+            sleep(AFTER_FAILURE).await;
+            return ask().await;
+        }
+        answer
     }
 
     /// The answer of the name server, unless that takes longer than anybody here waits.

@@ -1,6 +1,7 @@
 //! What discovery saw: signals with a grade, the servers that answered, the candidates that follow from them, and what
 //! every mailbox really speaks.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ pub enum Signal {
     Manifest,
     /// `spec.domains[].overrides` in the manifest.
     Override,
+    /// Where the mailboxes were read when the domain was looked at before; asked while a name server does not answer.
+    Before,
     /// The domain's MX records.
     Mx,
     /// The domain's SPF record, which says who may send its mail.
@@ -82,6 +85,7 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Self::Manifest => "manifest",
             Self::Override => "override",
+            Self::Before => "before",
             Self::Mx => "MX",
             Self::Spf => "SPF",
             Self::Srv => "SRV",
@@ -244,12 +248,25 @@ pub struct MailboxSize {
     /// Folders of other users and shared ones that the mailbox sees; they are not counted above and not carried with it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub foreign: u32,
+    /// The manifest's rules for folders that a folder of it falls under, as [`exclude_rule`] and [`folder_rule`] write them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub rules: BTreeSet<String>,
     /// Folders that could not be measured, and are not counted above; all of them, of which [`Self::unread`] names some.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unread_folders: u32,
     /// The first of them, at most [`UNREAD_MAX`], and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Failure>,
+}
+
+/// How a pattern of `spec.mapping.exclude` is named in [`MailboxSize::rules`].
+pub fn exclude_rule(pattern: &str) -> String {
+    format!("exclude {pattern}")
+}
+
+/// How a rule of `spec.mapping.folders` is named in [`MailboxSize::rules`], by the folder that it renames.
+pub fn folder_rule(from: &str) -> String {
+    format!("folder {from}")
 }
 
 /// The most folders of a mailbox that are named because they could not be measured.
@@ -335,6 +352,9 @@ pub struct MailboxDiscovery {
     /// Who logs in for it at both ends; `None` where that was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logins: Option<LoginNames>,
+    /// The name that it logs in with there, where a published one was taken in the place of the one that it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_name: Option<String>,
     /// What it holds, when a login worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<MailboxSize>,
@@ -385,6 +405,17 @@ pub struct DomainDiscovery {
 }
 
 impl DomainDiscovery {
+    /// The servers that mailboxes are read from, each once.
+    pub fn read_from(&self) -> Vec<Endpoint> {
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for endpoint in self.mailboxes.iter().filter_map(|mailbox| mailbox.endpoint.as_ref()) {
+            if !endpoints.contains(endpoint) {
+                endpoints.push(endpoint.clone());
+            }
+        }
+        endpoints
+    }
+
     /// A domain of which nothing was learned between two moments.
     pub fn empty(domain: Domain, started: Timestamp, finished: Timestamp) -> Self {
         Self {

@@ -338,12 +338,14 @@ pub enum FailureCode {
     SpeaksTls,
     /// The port speaks in clear at first, where TLS was wanted from the first byte.
     SpeaksInClear,
+    /// A list of mailboxes has rows that cannot stand.
+    BadList,
     /// The name server gave no answer or no proper one, so nothing is known of the name.
     NameUnanswered,
 }
 
 impl FailureCode {
-    const ALL: [Self; 42] = [
+    const ALL: [Self; 43] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -385,6 +387,7 @@ impl FailureCode {
         Self::LoginChanged,
         Self::SpeaksTls,
         Self::SpeaksInClear,
+        Self::BadList,
         Self::NameUnanswered,
     ];
 

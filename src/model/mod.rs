@@ -15,6 +15,7 @@ pub mod finding;
 pub mod folder;
 pub mod identity;
 pub mod label;
+pub mod list;
 pub mod message;
 pub mod powershell;
 pub mod preset;

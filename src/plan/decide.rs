@@ -346,7 +346,8 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                     }
                 }
             };
-            standings.push(Stood { domain: at, mailbox: mailbox.clone(), endpoint, standing });
+            let mailbox = mailbox.clone().logged_in_as(found.and_then(|m| m.login_name.as_ref()));
+            standings.push(Stood { domain: at, mailbox, endpoint, standing });
         }
     }
     standings

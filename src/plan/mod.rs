@@ -13,6 +13,7 @@ pub mod pass;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod unmatched;
 
 pub use decide::{Decision, Ending, Step, decide};
 pub use observed::{Discovered, DomainObserved, MailboxObserved, Observed, Obstacle, Patience};

@@ -136,6 +136,7 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         overridden: false,
         attempts: Vec::new(),
         logins: item.mailbox.logins.clone(),
+        login_name: None,
         size: item.size.clone(),
         failure: None,
     });

@@ -125,6 +125,7 @@ impl Pod {
             job: JOB.to_owned(),
             migration,
             domain: 3,
+            siblings: None,
             resolver: None,
             barred_networks: Vec::new(),
             per_host_connections: 8,

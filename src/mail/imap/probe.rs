@@ -14,8 +14,9 @@ use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::mail::{Folder, FolderState};
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{MailboxSize, Quota, ServerFacts};
+use crate::model::evidence::{MailboxSize, Quota, ServerFacts, exclude_rule, folder_rule};
 use crate::model::failure::{Failure, Place, Result};
+use crate::model::folder::FolderPath;
 use crate::model::message::InternalDate;
 use crate::model::scope::{Counting, Scope};
 
@@ -76,6 +77,32 @@ pub async fn ask_room(mut session: Session) -> Result<Room> {
     asked.at(|| endpoint.address())
 }
 
+/// The manifest's rules for folders, so that it can be told which of them no folder falls under.
+#[derive(Debug, Clone, Default)]
+pub struct FolderRules {
+    /// The patterns of `spec.mapping.exclude`, in the order in which the compiled ones stand.
+    pub exclude: Vec<String>,
+    /// The folders that `spec.mapping.folders` renames.
+    pub renamed: Vec<FolderPath>,
+}
+
+impl FolderRules {
+    /// Writes down which rules a folder falls under.
+    fn note(&self, exclude: &GlobSet, path: &FolderPath, size: &mut MailboxSize) {
+        if self.exclude.is_empty() && self.renamed.is_empty() {
+            return;
+        }
+        let patterns = exclude.matches(path.to_string());
+        let patterns = patterns.into_iter().filter_map(|at| self.exclude.get(at)).map(|p| exclude_rule(p));
+        let renamed = self
+            .renamed
+            .iter()
+            .filter(|from| path.names().starts_with(from.names()))
+            .map(|from| folder_rule(&from.to_string()));
+        size.rules.extend(patterns.chain(renamed));
+    }
+}
+
 /// What was measured of a mailbox so far; it is kept when a session ends, so that the next one goes on.
 #[derive(Debug, Default)]
 pub struct Measuring {
@@ -107,7 +134,12 @@ impl Measuring {
 /// # Errors
 /// Those of the session. Another session goes on with the same `measuring`, and leaves the folder at which this one ended alone
 /// if it was alone.
-pub async fn measure_mailbox(session: &mut Session, scope: &Scope, measuring: &mut Measuring) -> Result<()> {
+pub async fn measure_mailbox(
+    session: &mut Session,
+    scope: &Scope,
+    rules: &FolderRules,
+    measuring: &mut Measuring,
+) -> Result<()> {
     let (spelling, survey) = survey_mailbox(session).await?;
     let labelled = session.offers(EXTENSION);
     let begun = !measuring.done.is_empty();
@@ -118,6 +150,9 @@ pub async fn measure_mailbox(session: &mut Session, scope: &Scope, measuring: &m
                 Failure::protocol(format!("sent a line of its list of folders that cannot be read: {line}"));
             measuring.size.note_unread(failure);
         }
+    }
+    for folder in survey.folders.iter().filter(|folder| folder.selectable) {
+        rules.note(&scope.exclude, &folder.path, &mut measuring.size);
     }
     let open = survey.folders.iter().filter(|folder| folder.selectable);
     let open = open.filter(|folder| !measuring.done.contains(&folder.wire_name));

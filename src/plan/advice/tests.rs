@@ -44,6 +44,7 @@ fn world() -> DomainDiscovery {
         overridden: false,
         attempts: Vec::new(),
         logins: None,
+        login_name: None,
         size: Some(size.clone()),
         failure: None,
     };

@@ -54,6 +54,7 @@ fn discovery(domain: &str, mailboxes: &[(&str, Result<Protocol, Class>)]) -> Dom
             source: Some((*address).to_owned()),
             destination: Some((*address).to_owned()),
         }),
+        login_name: None,
         size: found.ok().map(|_| MailboxSize { folders: 1, messages: 10, ..MailboxSize::default() }),
         failure: found.err().map(|class| Failure::new(class, "was refused")),
     };
