@@ -13,6 +13,7 @@ use crate::api::first::{First, Opened, Place, VARIABLES};
 use crate::api::manifest;
 use crate::cli::{InitArgs, Output};
 use crate::local::lists::{ListPlace, join, refuse};
+use crate::local::terminal::{LogOutput, shows_progress};
 use crate::mail::network::is_public;
 use crate::model::address::Address;
 use crate::model::failure::{Failure, Result};
@@ -20,8 +21,8 @@ use crate::model::list::{Column, Heads, List, guess, sketch};
 use crate::model::text::{counted, printable};
 
 pub(super) fn init(args: &InitArgs) -> Result<ExitCode> {
-    let is_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-    let (mut input, mut output) = (io::stdin().lock(), io::stderr());
+    let is_terminal = io::stdin().is_terminal() && shows_progress();
+    let (mut input, mut output) = (io::stdin().lock(), LogOutput);
     let mut person = Person(is_terminal.then_some((&mut input as _, &mut output as _)));
     let to_stdout = args.out == Path::new("-");
     if !to_stdout && args.out.exists() {

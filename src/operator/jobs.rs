@@ -382,6 +382,7 @@ mod tests {
             job: "j".to_owned(),
             migration: migration.clone(),
             domain: 0,
+            siblings: None,
             resolver: None,
             barred_networks: Vec::new(),
             per_host_connections: 4,

@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use globset::GlobSet;
+
 use super::account::ask_account;
 use super::folders::{count_messages, list_messages, open_and_list_folders, status_folder};
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};

@@ -1,6 +1,6 @@
 //! What follows for one domain and its mailboxes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
