@@ -193,7 +193,7 @@ pub enum Command {
         after_help = "The Helm chart charts/mailferry starts it with all of this; each flag can be given by an environment \
         variable MAILFERRY_<FLAG> too.\n\nExample:\n  mailferry operator --image registry.example/mailferry:0.1.0 --lease-namespace mailferry-system"
     )]
-    Operator(OperatorArgs),
+    Operator(Box<OperatorArgs>),
     /// Prints the custom resource definitions for Kubernetes
     #[command(after_help = "Examples:\n  \
         mailferry crd | kubectl apply -f -\n  \

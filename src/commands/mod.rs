@@ -52,7 +52,7 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Verify(args) => verify::verify(args).await,
             Command::Login(args) => login::login(args).await,
             Command::Providers(args) => providers::providers(&args),
-            Command::Operator(args) => operator::operator(args, log).await,
+            Command::Operator(args) => operator::operator(*args, log).await,
             Command::Crd(args) => crd::crd(&args),
             Command::Completions(args) => pages::completions(&args),
             Command::Man(args) => pages::man(&args),

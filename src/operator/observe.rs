@@ -80,7 +80,7 @@ impl ClusterPlatform {
         }
         self.know_mailboxes(migration);
         let carriers = self.carriers();
-        let routes = observed.domains.values().flat_map(|seen| seen.planned());
+        let routes = observed.domains.values().flat_map(DomainObserved::planned);
         let routes: HashMap<Address, String> =
             routes.map(|planned| (planned.source.clone(), planned.destination.to_string())).collect();
         let objects: Vec<_> = self.objects.iter().map(|(a, o)| (a.clone(), Arc::clone(o))).collect();
@@ -167,7 +167,7 @@ impl ClusterPlatform {
         let pairs: HashSet<u64> = observed
             .domains
             .values()
-            .flat_map(|seen| seen.planned())
+            .flat_map(DomainObserved::planned)
             .map(|planned| route(&planned.destination, &format!("{host}\n{}", planned.source)))
             .collect();
         let place = (self.namespace.clone(), self.name.clone());

@@ -2,6 +2,7 @@
 //! nothing that fails later keeps a Job from being ended. Pure.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -57,7 +58,7 @@ impl Wish {
 
 /// Whether a Job carries a mailbox that is not on the list of its domain any more, or goes elsewhere by now. `planned` has the
 /// route of each mailbox; until discovery has told the list, nobody knows who is on it.
-pub fn carries_what_is_gone(job: &KnownJob, planned: &HashMap<&Address, u64>) -> bool {
+pub fn carries_what_is_gone<S: BuildHasher>(job: &KnownJob, planned: &HashMap<&Address, u64, S>) -> bool {
     job.kind == Kind::Sync
         && !planned.is_empty()
         && job.mailboxes.iter().any(|(mailbox, route)| planned.get(mailbox) != Some(route))
@@ -153,8 +154,9 @@ mod tests {
         let to: Address = "anna@b.test".parse().unwrap();
         let mut sync = job(Kind::Sync, "i", 1);
         sync.mailboxes = Arc::new([(anna.clone(), route(&to, "anna"))].into());
-        let gone =
-            |planned: &[(&Address, u64)]| carries_what_is_gone(&sync, &planned.iter().copied().collect());
+        let gone = |planned: &[(&Address, u64)]| {
+            carries_what_is_gone(&sync, &planned.iter().copied().collect::<HashMap<_, _>>())
+        };
         assert!(!gone(&[(&anna, route(&to, "anna")), (&ben, 7)]));
         assert!(gone(&[(&ben, 7)]), "it left the list");
         assert!(gone(&[(&anna, route(&ben, "anna"))]), "its destination was corrected");

@@ -233,7 +233,7 @@ impl ClusterPlatform {
                 break;
             };
             waiting -= 1;
-            match self.begin_discovery(migration, domain, share).await {
+            match Box::pin(self.begin_discovery(migration, domain, share)).await {
                 Ok(true) => {
                     budget.take(share);
                     places -= 1;
@@ -244,7 +244,7 @@ impl ClusterPlatform {
         }
         let mut waiting = syncs.len();
         for (domain, mailboxes) in syncs {
-            match self.begin_sync(migration, domain, mailboxes, &mut budget, waiting).await {
+            match Box::pin(self.begin_sync(migration, domain, mailboxes, &mut budget, waiting)).await {
                 Ok(()) => {}
                 Err(failure) => self.troubles.push(failure),
             }

@@ -23,7 +23,8 @@ const RESERVES_FROM: u32 = 8;
 pub fn at_work<'a>(pods: impl Iterator<Item = &'a Pod>) -> BTreeSet<&'a str> {
     let works = |pod: &&Pod| {
         let containers = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-        containers.filter_map(|c| c.state.as_ref()?.running.as_ref()).next().is_some()
+        let mut states = containers.filter_map(|c| c.state.as_ref());
+        states.any(|state| state.running.is_some())
     };
     pods.filter(works).filter_map(job_of).collect()
 }

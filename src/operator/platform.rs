@@ -444,7 +444,7 @@ impl Platform for ClusterPlatform {
 
     async fn perform(&mut self, migration: &MailMigration, decision: &Decision) -> Result<()> {
         self.check_term()?;
-        self.begin_steps(migration, decision).await?;
+        Box::pin(self.begin_steps(migration, decision)).await?;
         self.prune(migration).await?;
         self.tell_ledger(migration).await?;
         self.settle_troubles(migration)

@@ -51,7 +51,7 @@ pub struct WorkerPod {
     pub annotations: BTreeMap<String, String>,
     /// The proxy by which their HTTPS goes out; mail never does.
     pub proxy: Proxy,
-    /// Whether the user and the group are named; off where the cluster gives each namespace its own, as OpenShift does.
+    /// Whether the user and the group are named; off where the cluster gives each namespace its own, as `OpenShift` does.
     pub fixed_ids: bool,
 }
 

@@ -153,7 +153,9 @@ pub fn trim_pod(pod: &mut Pod) {
     status.ephemeral_container_statuses = None;
     if let Some(conditions) = &mut status.conditions {
         conditions.retain(|condition| condition.type_ == "PodScheduled");
-        conditions.iter_mut().for_each(|condition| short(&mut condition.message));
+        for condition in conditions {
+            short(&mut condition.message);
+        }
     }
     if let Some(containers) = &mut status.container_statuses {
         containers.retain(|container| container.name == WORKER);

@@ -342,8 +342,6 @@ pub async fn carry_mailbox(
     }
     let late = Late::load(ledger).await?;
     let labelled = sources.homes.is_some();
-    let made = &made;
-    let (late_copies, unfinished) = (&late, &unfinished);
     let pass = lanes::Pass {
         ledger,
         rules,
@@ -351,9 +349,9 @@ pub async fn carry_mailbox(
         same_rules,
         labelled,
         plans,
-        made,
-        late: late_copies,
-        unfinished,
+        made: &made,
+        late: &late,
+        unfinished: &unfinished,
     };
     let carried = pass.carry(source, destination, openings, changed, barrier).await?;
     outcome.add(carried.outcome);
@@ -367,9 +365,8 @@ pub async fn carry_mailbox(
     let tally = remember_labels(ledger, listed_whole.then_some(carried.tallies)).await?;
     outcome.findings.extend(find_labels(&sources, &tally));
     outcome.counts = ledger.counts().await?;
-    outcome.findings.extend(find_receipts(receipts));
-    outcome.findings.extend(find_marked(marked));
-    outcome.findings.extend(find_changed_ids(renamed));
+    let told = [find_receipts(receipts), find_marked(marked), find_changed_ids(renamed)];
+    outcome.findings.extend(told.into_iter().flatten());
     let carried_some = outcome.sent + outcome.recognised > 0;
     let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
     let is_whole = carried.failed.is_none();

@@ -123,7 +123,7 @@ fn what_a_quota_refuses_is_told_in_the_api_servers_words_and_what_is_there_is_no
         space.kubectl(&["patch", "mm", "move", "--type=merge", "-p", &patch]);
         space.wait_until("the next pass is through", PATIENCE, || {
             let status = installed.migration("move")["status"].clone();
-            let through = status["trigger"]["sync"] == number.to_string();
+            let through = status["trigger"]["sync"].as_str() == Some(&number.to_string());
             if through && status["pass"]["number"] == number { Ok(()) } else { Err(status.to_string()) }
         });
     };
@@ -156,9 +156,9 @@ fn what_a_quota_refuses_is_told_in_the_api_servers_words_and_what_is_there_is_no
 /// What an operator's pod answers at `/readyz`.
 fn readyz(space: &Namespace) -> Result<String, String> {
     let pods = space.json(&["get", "pods", "-l", "app.kubernetes.io/component=operator"]);
-    let running =
+    let mut running =
         pods["items"].as_array().unwrap().iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-    let address = running.filter_map(|pod| pod["status"]["podIP"].as_str()).next().ok_or("no pod runs")?;
+    let address = running.find_map(|pod| pod["status"]["podIP"].as_str()).ok_or("no pod runs")?;
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect((address, 8080))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;

@@ -88,7 +88,7 @@ fn mailferry(args: &[&str]) -> Ended {
 }
 
 fn wait_until(what: &str, ready: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !ready() {
         assert!(Instant::now() < end, "{what}");
         sleep(Duration::from_millis(50));

@@ -406,6 +406,6 @@ mod tests {
         };
         assert_eq!(columns(&status), (String::new(), String::new()), "nothing is known yet");
         status.plan = Some(PlanStatus { digest: "sha256:0".to_owned(), parts: Vec::new() });
-        assert_eq!(columns(&status), ("100%".to_owned(), "none".to_owned()));
+        assert_eq!(columns(&status), ("-".to_owned(), "none".to_owned()));
     }
 }

@@ -243,12 +243,12 @@ mod tests {
         );
         assert_eq!(
             mailbox_line(&"bert@a.test".parse().unwrap(), &reading(), Duration::from_secs(10), 60),
-            "  bert@a.test               …Neubau/Rechnungen  18,204/21,950"
+            "  bert@a.test               …eubau/Rechnungen  18,204/21,950"
         );
         let waiting = Reading { place: Doing::Waiting("waiting for late arrivals".to_owned()), ..reading() };
         assert_eq!(
             mailbox_line(&"bert@a.test".parse().unwrap(), &waiting, Duration::from_secs(10), 60),
-            "  bert@a.test               waiting for late …  18,204/21,950"
+            "  bert@a.test               waiting for late…  18,204/21,950"
         );
     }
 
