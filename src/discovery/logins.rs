@@ -268,7 +268,7 @@ impl Logins<'_> {
         let mut measuring = Measuring::default();
         let mut further = 0..SESSIONS_MAX;
         loop {
-            let measured = measure_mailbox(&mut session, &self.request.exclude, &mut measuring);
+            let measured = measure_mailbox(&mut session, &self.request.scope, &mut measuring);
             match self.told_if_long(measured, endpoint, mailbox).await {
                 Ok(()) => break,
                 Err(failure) if ends_one_session(&failure) && further.next().is_some() => {
@@ -301,7 +301,7 @@ impl Logins<'_> {
                     pop3::Session::connect(self.network, trust, endpoint).await.map_err(before)?;
                 session.log_in(login).await.map_err(before)?;
                 let measured = async {
-                    let size = session.size_of_maildrop().await?;
+                    let size = session.size_of_maildrop(&self.request.scope).await?;
                     Ok((size, session.has_unique_ids().await?))
                 };
                 let measured = measured.await;

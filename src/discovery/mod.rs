@@ -50,7 +50,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use globset::GlobSet;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
@@ -68,6 +67,7 @@ use crate::model::evidence::{DomainDiscovery, EXCERPT_MAX, Evidence, Grade, Outc
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::fidelity::{self, Weights};
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::scope::Scope;
 use crate::model::service::SessionFacts;
 use crate::model::text::cut;
 
@@ -86,8 +86,8 @@ pub struct Request {
     pub servers: Vec<Endpoint>,
     /// The mailboxes, in the order of the manifest.
     pub mailboxes: Vec<MailboxRequest>,
-    /// Folders that are not carried, and so not measured.
-    pub exclude: GlobSet,
+    /// What is not carried, and so not measured.
+    pub scope: Scope,
     /// Whether one password opens all mailboxes, so that its refusal concerns the whole domain.
     pub shared_credentials: bool,
     /// Whose certificates are believed.

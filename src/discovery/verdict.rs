@@ -27,6 +27,7 @@ pub(super) fn mailboxes(
             endpoint: one.read.as_ref().map(|read| read.endpoint.clone()),
             overridden: mailbox.chosen.is_some(),
             attempts: one.attempts.clone(),
+            logins: None,
             size: one.read.as_ref().map(|read| read.size.clone()),
             failure: why_unread(request, mailbox, ranked, heard, one, tried)
                 .map(|failure| failure.at(mailbox.address.to_string())),

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::workers::Tools;
-use crate::api::destination::Microsoft365Destination;
+use crate::api::destination::Destination;
 use crate::api::domain::DomainSpec;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, Outcome};
 use crate::model::failure::{FailureCode, Result};
@@ -16,7 +16,7 @@ use crate::model::fidelity::Weights;
 use crate::model::finding::{Code, Hold};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::pass::fingerprint;
+use crate::plan::pass::{counted_by, fingerprint};
 
 /// How long what discovery saw holds.
 const HOLDS: SignedDuration = SignedDuration::from_hours(12);
@@ -31,11 +31,12 @@ struct Inputs<'a> {
     mailboxes: &'a [PlannedMailbox],
     allowed_networks: &'a [String],
     resolver: Option<String>,
-    authorities: [String; 2],
-    /// Of the domain's Secret, and of the destination's where its mailboxes are asked too.
-    credentials: Vec<String>,
-    tenant: Option<&'a Microsoft365Destination>,
+    authorities: [String; 3],
+    /// Of the domain's Secret and of the destination's.
+    credentials: [String; 2],
+    destination: &'a Destination,
     weights: Weights,
+    counted_by: String,
     trigger: Option<&'a str>,
 }
 
@@ -49,12 +50,9 @@ impl Tools {
         let domain = &spec.domains[at];
         let namespace = self.migration.metadata.namespace.as_deref().unwrap_or("default");
         let salt = self.guard.salt().await?;
-        let mut credentials = vec![self.secrets.version(namespace, &domain.credentials_ref.name, salt)?];
-        let tenant = spec.destination.microsoft365();
-        if tenant.is_some() {
-            let name = &spec.destination.credentials().name;
-            credentials.push(self.secrets.version(namespace, name, salt)?);
-        }
+        let version = |name: &str| self.secrets.version(namespace, name, salt);
+        let secrets = [&domain.credentials_ref.name, &spec.destination.credentials().name];
+        let credentials = [version(secrets[0])?, version(secrets[1])?];
         let trigger = spec.trigger.as_ref().and_then(|trigger| trigger.discover.as_deref());
         Ok(fingerprint(&Inputs {
             version: env!("CARGO_PKG_VERSION"),
@@ -64,11 +62,13 @@ impl Tools {
             resolver: self.network.name_server().map(|address| address.to_string()),
             authorities: [
                 self.secrets.authority(namespace, domain.ca_ref.as_ref())?,
+                self.secrets.authority(namespace, spec.destination.ca())?,
                 self.authority.to_string(),
             ],
             credentials,
-            tenant,
+            destination: &spec.destination,
             weights: spec.policy.fidelity_weights,
+            counted_by: fingerprint(&counted_by(spec)),
             trigger: trigger.filter(|trigger| !trigger.is_empty()),
         }))
     }
@@ -141,6 +141,7 @@ mod tests {
             endpoint: Some(server(Protocol::Pop3)),
             overridden: false,
             attempts: Vec::new(),
+            logins: None,
             size: None,
             failure: None,
         };

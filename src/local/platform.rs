@@ -348,7 +348,7 @@ impl LocalPlatform {
         let pilot = self.tools.spec().policy.pilot.as_ref();
         let whole = pilot.is_none_or(|pilot| pilot.messages_per_folder.is_none());
         if let Some(size) = self.size_of(domain, &mailbox).filter(|_| whole) {
-            let through = before.counts.source.saturating_sub(before.counts.pending);
+            let through = before.counts.copied + before.counts.failed;
             progress.forecast(size.messages, size.bytes);
             progress.suppose(through, share_of(size.bytes, through, before.counts.source));
         }

@@ -53,6 +53,17 @@ impl Login {
         Self { user, authzid: None, proof: proof.into(), administrator: None }
     }
 
+    /// All that tells who logs in, as it is sent: the user, whose mailbox it opens, and for tokens the application and who
+    /// gives them to it. It holds no secret.
+    pub fn names(&self) -> String {
+        match &self.proof {
+            Proof::Password(_) => self.who(),
+            Proof::Token(bearer) => {
+                format!("{}, by {} of {}", self.who(), bearer.client(), bearer.issuer())
+            }
+        }
+    }
+
     /// Who logs in, for people: never the password.
     pub fn who(&self) -> String {
         match &self.authzid {

@@ -44,6 +44,10 @@ const AFTER_SILENCE: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// After how long a peer that should have greeted is asked whether it waits for TLS. Whoever greets is heard much sooner.
+const GREETED_WITHIN: Duration = Duration::from_secs(4);
+/// How long it may take to show that it speaks TLS.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// How long a peer may be silent while an answer is due (FAULTS 10).
 pub const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// The most addresses of one name that are tried.
@@ -263,6 +267,10 @@ impl Network {
         for address in addresses {
             match timeout(CONNECT_TIMEOUT, TcpStream::connect((address, endpoint.port))).await {
                 Ok(Ok(tcp)) => {
+                    let tcp = match endpoint.tls {
+                        Tls::Implicit => tcp,
+                        Tls::StartTLS | Tls::None => hear_greeting(tcp, address, endpoint, trust).await?,
+                    };
                     // Commands are written whole; waiting to fill a packet only adds latency.
                     tcp.set_nodelay(true).ok();
                     // Whoever is killed or gives up takes back what did not leave the machine: else it would trickle on over a
@@ -366,6 +374,38 @@ impl Network {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Host::new(self.per_host))))
     }
+}
+
+/// The connection once its peer has begun to greet. One that says nothing may wait for TLS, as would the user for a minute
+/// before being told that nothing came; so it is asked, by another connection in the place of this one.
+///
+/// # Errors
+/// [`Class::Tls`] when the port speaks TLS from the first byte; [`Class::Unreachable`] when it is gone.
+async fn hear_greeting(tcp: TcpStream, address: IpAddr, endpoint: &Endpoint, trust: &Trust) -> Result<TcpStream> {
+    let connect = || TcpStream::connect((address, endpoint.port));
+    if timeout(GREETED_WITHIN, tcp.peek(&mut [0])).await.is_ok() {
+        return Ok(tcp);
+    }
+    drop(tcp);
+    let gone = |error: std::io::Error| {
+        Failure::new(Class::Unreachable, format!("cannot be connected to again ({address}): {error}"))
+            .caused_by(&error)
+    };
+    let again = connect().await.map_err(gone)?;
+    let answered = match timeout(ANSWERED_WITHIN, trust.handshake(again, &endpoint.host)).await {
+        Ok(Ok(_)) => true,
+        // A certificate that is refused was sent by one who speaks TLS.
+        Ok(Err(failure)) => failure.class == Class::Tls && !failure.is(FailureCode::SpeaksInClear),
+        Err(_) => false,
+    };
+    if answered {
+        let wanted = if endpoint.tls == Tls::None { "no TLS at all" } else { "a plain greeting before TLS" };
+        let what = format!("speaks TLS from the first byte on this port, and {wanted} was wanted");
+        return Err(Failure::new(Class::Tls, what)
+            .code(FailureCode::SpeaksTls)
+            .hint("no password was sent; write tls: Implicit for this port"));
+    }
+    connect().await.map_err(gone)
 }
 
 /// A name with the final dot that keeps a search list from turning a missing name into somebody else's.

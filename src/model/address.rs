@@ -32,6 +32,20 @@ impl FromStr for Domain {
     }
 }
 
+/// Whether two texts name the same domain: in either case, in either spelling of an international name, with or without the
+/// final dot.
+pub fn is_same_domain(one: &str, other: &str) -> bool {
+    let is_plain = |name: &str| {
+        let bytes = name.as_bytes();
+        name.is_ascii() && !name.ends_with('.') && !bytes.windows(4).any(|w| w.eq_ignore_ascii_case(b"xn--"))
+    };
+    // Most names have one spelling, and reading them takes longer than comparing.
+    if one.eq_ignore_ascii_case(other) || is_plain(one) && is_plain(other) {
+        return one.eq_ignore_ascii_case(other);
+    }
+    matches!((one.parse::<Domain>(), other.parse::<Domain>()), (Ok(one), Ok(other)) if one == other)
+}
+
 /// A mail address: local part and domain (RFC 5321 §2.3.11). The local part keeps its letters as they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -111,6 +125,16 @@ impl From<Address> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_domain_is_one_in_every_spelling() {
+        for spelling in ["münchen.example", "MÜNCHEN.example.", "xn--mnchen-3ya.example", "XN--MNCHEN-3YA.example."] {
+            assert!(is_same_domain("xn--mnchen-3ya.example", spelling), "{spelling}");
+            assert!(is_same_domain(spelling, "München.Example"), "{spelling}");
+        }
+        assert!(is_same_domain("a.test", "A.test.") && is_same_domain("a.test", "a.TEST"));
+        assert!(!is_same_domain("a.test", "b.test") && !is_same_domain("a.test", "xn--a.test"));
+    }
 
     #[test]
     fn addresses_are_taken_apart_at_the_last_at() {

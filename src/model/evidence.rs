@@ -190,13 +190,36 @@ pub struct Candidate {
     pub why: String,
 }
 
-/// What a mailbox holds, as far as its protocol tells.
+/// A number of messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Amount {
+    /// How many there are.
+    pub messages: u64,
+    /// The sum of their sizes in bytes, as far as these are known.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// Adds others.
+    pub fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        self.messages == 0
+    }
+}
+
+/// What a mailbox holds of what is to be carried, as far as its protocol tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxSize {
-    /// Folders that can hold messages.
+    /// Folders that can hold messages, without those that the manifest leaves out.
     pub folders: u32,
-    /// Messages in all folders.
+    /// Messages in these folders that no rule of the manifest leaves out.
     pub messages: u64,
     /// Sum of the sizes the server announces, in bytes.
     pub bytes: u64,
@@ -211,6 +234,13 @@ pub struct MailboxSize {
     /// How much the account may hold; POP3 does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
+    /// Messages that the manifest's rules leave out; of a folder that is left out whole they are counted where the server
+    /// tells without being asked, and not their sizes.
+    #[serde(default, skip_serializing_if = "Amount::is_none")]
+    pub left_out: Amount,
+    /// What a pilot carries of it, where one is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pilot: Option<Amount>,
     /// Folders of other users and shared ones that the mailbox sees; they are not counted above and not carried with it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub foreign: u32,
@@ -242,6 +272,10 @@ impl MailboxSize {
         self.largest = self.largest.max(other.largest);
         self.oldest = self.oldest.into_iter().chain(other.oldest).min();
         self.newest = self.newest.max(other.newest);
+        self.left_out.add(other.left_out);
+        if let Some(pilot) = other.pilot {
+            self.pilot.get_or_insert_default().add(pilot);
+        }
     }
 }
 
@@ -273,6 +307,18 @@ pub struct Attempt {
     pub by_token: bool,
 }
 
+/// The names by which a mailbox is logged in to, as they are really sent. They hold no secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LoginNames {
+    /// At the source; `None` where no credentials for it were known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// At the destination; `None` where no credentials for it were known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
 /// What one mailbox really speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -286,6 +332,9 @@ pub struct MailboxDiscovery {
     pub overridden: bool,
     /// Every login that was tried, in order.
     pub attempts: Vec<Attempt>,
+    /// Who logs in for it at both ends; `None` where that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logins: Option<LoginNames>,
     /// What it holds, when a login worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<MailboxSize>,

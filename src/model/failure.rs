@@ -332,12 +332,18 @@ pub enum FailureCode {
     NoToken,
     /// A Secret, or what is needed of it, is missing.
     MissingSecret,
+    /// A Secret logs in by another name than the plan says.
+    LoginChanged,
+    /// The port speaks TLS from the first byte, where a plain greeting was waited for.
+    SpeaksTls,
+    /// The port speaks in clear at first, where TLS was wanted from the first byte.
+    SpeaksInClear,
     /// The name server gave no answer or no proper one, so nothing is known of the name.
     NameUnanswered,
 }
 
 impl FailureCode {
-    const ALL: [Self; 39] = [
+    const ALL: [Self; 42] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -376,6 +382,9 @@ impl FailureCode {
         Self::NoSuchHost,
         Self::NoToken,
         Self::MissingSecret,
+        Self::LoginChanged,
+        Self::SpeaksTls,
+        Self::SpeaksInClear,
         Self::NameUnanswered,
     ];
 

@@ -90,8 +90,8 @@ codes! {
     PopMailboxesPresent: Critical, Cutover, "Collect the mail that the programs hold, or acknowledge the loss.";
     /// The destination mailbox is full.
     DestinationFull: Critical, Cutover, "Raise the quota; the mailbox goes on by itself.";
-    /// A mailbox at the destination is not there, or not open to the application.
-    DestinationMailboxClosed: Critical, Sync, "Run the lines that it names in Exchange Online PowerShell; it may take up to an hour until they hold.";
+    /// A mailbox at the destination is not there, or does not let us in.
+    DestinationMailboxClosed: Critical, Sync, "Do what it names; at Microsoft 365 these are lines for Exchange Online PowerShell, and it may take up to an hour until they hold.";
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, "See the report's list of what did not arrive, and acknowledge what is agreed.";
     /// The checklist says that a domain does not speak a protocol that some of its mailboxes are read by.
@@ -171,7 +171,7 @@ codes! {
     /// Gmail does not show All Mail by IMAP, so that nobody sees archived messages without a label.
     AllMailHidden: Warning, Nothing, "Show All Mail in IMAP: Gmail's settings, Labels.";
     /// Mailboxes at the destination could not be asked whether they take the mail.
-    DestinationUnasked: Warning, Nothing, "See to the application, the network or the pause that it names; the next plan asks again.";
+    DestinationUnasked: Warning, Nothing, "See to the credentials, the server, the network or the pause that it names; the next plan asks again.";
     /// A mailbox at the destination has less room than the source holds.
     DestinationRoomShort: Warning, Nothing, "Raise the quota, which may take another licence, or begin with the others.";
     /// A mailbox is larger than 50 GB.

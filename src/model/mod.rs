@@ -23,6 +23,7 @@ pub mod protocol;
 pub mod provider;
 pub mod random;
 pub mod record;
+pub mod scope;
 pub mod secret;
 pub mod service;
 pub mod text;

@@ -157,10 +157,13 @@ impl Inputs {
         let trigger = spec.trigger.as_ref().and_then(|t| t.discover.as_ref()).filter(|t| !t.is_empty());
         let addresses = spec.mapping.as_ref().map(|m| &m.addresses);
         let networks = settings.bound(&spec.policy.allowed_networks);
-        // Discovery asks the mailboxes of a tenant too.
-        let tenant = spec.destination.microsoft365();
+        let counted_by = pass::counted_by(spec);
         let place = place_of(&spec.ledger);
-        let discovery = fingerprint(&(addresses, &networks, settings.resolver, trigger, place, tenant));
+        let discovery = fingerprint(&(
+            (addresses, &networks, settings.resolver, trigger, place),
+            // Discovery asks the destination too, and counts what would be carried.
+            (&spec.destination, counted_by),
+        ));
         let pass = pass::next(spec, None).inputs;
         let policy = Policy { allowed_networks: networks, ..spec.policy.clone() };
         let sync = fingerprint(&(pass, policy, settings.resolver, place));

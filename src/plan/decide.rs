@@ -12,9 +12,9 @@ use super::observed::{DomainObserved, MailboxObserved, Observed, Patience};
 use super::status;
 use crate::api::status::PlanStatus;
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
-use crate::model::address::Address;
+use crate::model::address::{Address, Domain};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, FailureCode};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +133,12 @@ impl Approval {
         !matches!(self, Self::Changed(..))
     }
 
+    /// Whether what goes on now may go on. While domains are looked at anew that is what was approved before, and nothing
+    /// where the plan that is wanted never stood here.
+    fn lets_go_on(&self) -> bool {
+        self.holds() && *self != Self::Open(None)
+    }
+
     /// What was approved, as far as it is known.
     pub fn approved(&self) -> Option<&PlanStatus> {
         match self {
@@ -162,6 +168,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
 
     let discovered =
         spec.domains.iter().all(|d| observed.domains.get(&d.name).is_some_and(|o| o.discovery.is_some()));
+    let renamed = find_renamed(observed);
     let mut busy = false;
     if !spec.suspend {
         for (at, domain) in spec.domains.iter().enumerate() {
@@ -171,7 +178,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             } else if seen.is_none_or(|seen| seen.discovery.is_none()) {
                 busy = true;
                 steps.push(Step::Discover { domain: at });
-            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience)) {
+            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience, &renamed)) {
                 if due <= now {
                     steps.push(Step::Discover { domain: at });
                 } else {
@@ -187,7 +194,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let standings = stand(migration, observed, now);
     let wanted: Vec<&Stood> =
         standings.iter().filter(|stood| observed.wants(&stood.mailbox.source)).collect();
-    let halt = spec.suspend || spec.stage == Stage::Plan || !approval.holds();
+    let halt = spec.suspend || spec.stage == Stage::Plan || !approval.lets_go_on();
     if discovered && !halt {
         let running = standings.iter().filter(|s| s.standing == Standing::Running).count();
         let mut free = match observed.patience {
@@ -214,7 +221,11 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             };
             if let (true, Some(endpoint)) = (begin && free > 0 && together.lets_in(stood), &stood.endpoint) {
                 free -= 1;
-                let (domain, mailbox) = (stood.domain, together.begin(stood));
+                let (domain, mut mailbox) = (stood.domain, together.begin(stood));
+                // A pod, which looks at nothing itself, was told before.
+                let seen = observed.domains.get(&spec.domains[domain].name);
+                let found = seen.and_then(|seen| seen.find(&mailbox.source));
+                mailbox.logins = found.and_then(|found| found.logins.clone()).or(mailbox.logins);
                 steps.push(Step::Sync { domain, mailbox, endpoint: endpoint.clone() });
             }
         }
@@ -246,10 +257,33 @@ fn later_by(since: Timestamp, wait: std::time::Duration) -> Timestamp {
     since.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(since)
 }
 
-/// When an operator looks at a domain again of which something could not be found out. Looking costs a login for each
-/// mailbox, so a domain that took long is left alone for longer.
-fn discover_again(seen: &DomainObserved, patience: Patience) -> Option<Timestamp> {
+/// The domains of which a mailbox was not carried because a Secret logs in by another name than the plan says, when that
+/// was last, and why it was.
+fn find_renamed(observed: &Observed) -> BTreeMap<&Domain, (Timestamp, &Failure)> {
+    let mut renamed: BTreeMap<&Domain, (Timestamp, &Failure)> = BTreeMap::new();
+    for (mailbox, seen) in &observed.mailboxes {
+        let failure = seen.record.failure.as_ref().filter(|failure| failure.is(FailureCode::LoginChanged));
+        if let (Some(failure), Some(ended)) = (failure, seen.record.ended) {
+            let last = renamed.entry(mailbox.domain()).or_insert((ended, failure));
+            last.0 = last.0.max(ended);
+        }
+    }
+    renamed
+}
+
+/// When an operator looks at a domain again of which something could not be found out, or whose logins are others by now.
+/// Looking costs a login for each mailbox, so a domain that took long is left alone for longer.
+fn discover_again(
+    seen: &DomainObserved,
+    patience: Patience,
+    renamed: &BTreeMap<&Domain, (Timestamp, &Failure)>,
+) -> Option<Timestamp> {
     let discovery = seen.discovery.as_ref().filter(|_| patience == Patience::Resident)?;
+    let renamed = renamed.get(&discovery.domain).filter(|(ended, _)| *ended > discovery.finished);
+    if let Some((ended, failure)) = renamed {
+        let jitter = jitter(discovery.domain.as_str(), seen.round);
+        return Some(later_by(*ended, again_after(failure, seen.round, jitter)));
+    }
     let unread =
         || discovery.mailboxes.iter().filter(|m| m.endpoint.is_none()).find_map(|m| m.failure.as_ref());
     let failure = discovery.failure.as_ref().or_else(unread)?;

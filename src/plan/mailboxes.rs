@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, MailboxEntry, Mailboxes, Match, Override, Usernames};
 use crate::model::address::{Address, Domain};
+use crate::model::evidence::LoginNames;
 use crate::model::failure::{Failure, Result};
 
 /// The most rows of a CSV.
@@ -24,6 +25,10 @@ pub struct PlannedMailbox {
     pub login_name: String,
     /// Whether its row said that name, so that it counts before what a Secret says.
     pub login_name_is_given: bool,
+    /// The names by which it is logged in to, as the plan says them; filled in when the mailbox is to be carried. By any other
+    /// name nothing is read or written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logins: Option<LoginNames>,
     /// Other mailboxes that arrive in the same one; filled in when the mailbox is to be carried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<Address>,
@@ -115,6 +120,7 @@ pub fn plan_mailboxes(
             destination,
             login_name,
             login_name_is_given,
+            logins: None,
             beside: Vec::new(),
         });
     }

@@ -135,6 +135,7 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         endpoint: Some(item.endpoint.clone()),
         overridden: false,
         attempts: Vec::new(),
+        logins: item.mailbox.logins.clone(),
         size: item.size.clone(),
         failure: None,
     });

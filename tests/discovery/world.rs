@@ -90,7 +90,7 @@ impl World {
             domain: domain.parse().unwrap(),
             servers: Vec::new(),
             mailboxes,
-            exclude: globset::GlobSet::empty(),
+            scope: mailferry::model::scope::Scope::default(),
             shared_credentials: false,
             trust: Trust::with_authorities(&[self.ca.pem().to_owned()]).unwrap(),
             weights: Weights::default(),

@@ -248,6 +248,7 @@ pub(crate) fn item(user: &str, old: SocketAddr, protocol: Protocol) -> Item {
             destination: format!("{user}@new.test").parse().unwrap(),
             login_name: source.to_string(),
             login_name_is_given: false,
+            logins: None,
             beside: Vec::new(),
             source,
         },

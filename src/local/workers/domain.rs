@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Tools, check_one_login, source_login};
+use super::{Tools, check_one_login, login_to, source_login};
 use crate::api::domain::{MailboxEntry, Mailboxes};
 use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
 use crate::local::clock::SystemClock;
 use crate::local::preflight::look_ahead;
-use crate::mail::credentials::Credentials;
-use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
+use crate::mail::credentials::{Credentials, Login};
+use crate::model::evidence::{DomainDiscovery, LoginNames, MailboxDiscovery};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::text::counted;
 use crate::plan::mailboxes::{Overrides, PlannedMailbox, plan_mailboxes, read_csv};
-use crate::transfer::Rules;
 
 impl Tools {
     /// The mailboxes of a domain.
@@ -89,9 +88,7 @@ impl Tools {
                 .map_err(|e: String| Failure::configuration(e).at(self.place_in(at, ".name")))?,
             servers: domain.servers.iter().map(crate::api::domain::Server::endpoint).collect(),
             mailboxes: mailboxes.iter().map(mailbox).collect(),
-            exclude: Rules::exclude_patterns(
-                self.spec().mapping.as_ref().map_or(&[][..], |mapping| &mapping.exclude),
-            )?,
+            scope: self.rules()?.scope(),
             shared_credentials: credentials.is_shared(),
             trust,
             weights: self.spec().policy.fidelity_weights,
@@ -116,6 +113,26 @@ impl Tools {
         }
     }
 
+    /// Writes down by which names the mailboxes are logged in to at both ends.
+    fn name_logins(
+        &self,
+        request: &Request,
+        mailboxes: &[PlannedMailbox],
+        discovery: &mut DomainDiscovery,
+    ) {
+        let trust = self.trust(self.spec().destination.ca());
+        // Where the Secret cannot be read, whoever logs in says so.
+        let there = trust.and_then(|trust| self.destination_credentials(&trust)).ok();
+        let asked = request.mailboxes.iter().zip(mailboxes);
+        for (seen, (asked, planned)) in discovery.mailboxes.iter_mut().zip(asked) {
+            let there = there.as_ref().and_then(|there| login_to(there, &planned.destination));
+            seen.logins = Some(LoginNames {
+                source: asked.login.as_ref().map(Login::names),
+                destination: there.map(|login| login.names()),
+            });
+        }
+    }
+
     async fn ask(
         &self,
         at: usize,
@@ -126,8 +143,9 @@ impl Tools {
         let request = self.request(at, &mailboxes)?;
         self.check_one_destination(mailboxes.iter().map(|planned| &planned.destination))?;
         let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
+        self.name_logins(&request, &mailboxes, &mut discovery);
         discovery.findings.extend(find_lost_tokens(&request.mailboxes));
-        if self.spec().destination.microsoft365().is_some() && !mailboxes.is_empty() {
+        if !mailboxes.is_empty() {
             look_ahead(self, &mailboxes, &mut discovery).await;
         }
         if mailboxes.is_empty() {
@@ -161,6 +179,7 @@ pub fn unreadable_domain(
         endpoint: None,
         overridden: false,
         attempts: Vec::new(),
+        logins: None,
         size: None,
         failure: Some(failure.clone()),
     };

@@ -25,6 +25,7 @@ use crate::mail::credentials::{Credentials, Login};
 use crate::mail::imap::destination::ImapDestination;
 use crate::mail::imap::labels::LabelRule;
 use crate::mail::imap::login::greet;
+use crate::mail::imap::session::Session;
 use crate::mail::imap::source::{ImapSource, Known};
 use crate::mail::network::Network;
 use crate::mail::oauth::Tokens;
@@ -36,6 +37,7 @@ use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::protocol::Protocol;
 use crate::model::provider::{Kind, by_host};
+use crate::model::text::printable;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::transfer::flags::Manners;
 use crate::transfer::neighbours::Neighbours;
@@ -132,8 +134,11 @@ impl Tools {
             ))
             .hint("add a row to mailboxes.csv")
         })?;
+        let secret = &self.spec().domains[at].credentials_ref.name;
+        check_name(&login, planned.logins.as_ref().map(|names| &names.source), secret)?;
         Ok((login, trust))
     }
+
 
     /// Logs in to a mailbox at the source. What is known then is for further sessions, where the protocol lets there be any.
     pub(super) async fn open_source(
@@ -202,7 +207,10 @@ impl Tools {
     /// How a mailbox logs in at the destination, whose certificates are believed there, and whether the password opens
     /// other mailboxes too.
     pub(super) fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
-        self.destination_login(&planned.destination)
+        let access = self.destination_login(&planned.destination)?;
+        let secret = &self.spec().destination.credentials().name;
+        check_name(&access.0, planned.logins.as_ref().map(|names| &names.destination), secret)?;
+        Ok(access)
     }
 
     /// As [`Self::destination_access`], by the mailbox's address there.
@@ -213,9 +221,8 @@ impl Tools {
         let trust = self.trust(wanted.ca())?.for_server(field("host"), field("caRef"));
         let name = &wanted.credentials().name;
         let credentials = self.destination_credentials(&trust)?;
-        let address = mailbox.to_string();
-        let login = credentials.login(&address, &address, false).ok_or_else(|| {
-            Failure::configuration(format!("Secret \"{name}\" has no password for {address}"))
+        let login = login_to(&credentials, mailbox).ok_or_else(|| {
+            Failure::configuration(format!("Secret \"{name}\" has no password for {mailbox}"))
                 .hint("add a row to mailboxes.csv")
         })?;
         Ok((login, trust, credentials.is_shared()))
@@ -227,14 +234,26 @@ impl Tools {
     /// Those of the Secret, the connection and the login.
     pub async fn open_destination(&self, planned: &PlannedMailbox) -> Result<ImapDestination> {
         let (login, trust, shared) = self.destination_access(planned)?;
+        ImapDestination::new(self.log_in_there(planned, &login, &trust, shared).await?).await
+    }
+
+    /// A session with a mailbox at the destination, within the guard. Where one password opens many of them, they wait until
+    /// it is known to be taken.
+    pub(super) async fn log_in_there(
+        &self,
+        planned: &PlannedMailbox,
+        login: &Login,
+        trust: &Trust,
+        shared: bool,
+    ) -> Result<Session> {
         let turn = if shared { self.turnstile.enter().await } else { None };
-        let greeted = greet(&self.network, &self.spec().destination.endpoint(), &trust).await?;
-        let session = self.guard.hold(&login, greeted.login(&login)).await;
+        let greeted = greet(&self.network, &self.spec().destination.endpoint(), trust).await?;
+        let session = self.guard.hold(login, greeted.login(login)).await;
         let session =
             session.map_err(|failure| self.explain_refusal(failure, &planned.destination, shared))?;
         self.turnstile.open();
         drop(turn);
-        ImapDestination::new(session).await
+        Ok(session)
     }
 
     /// What a refused login at the destination means there: a password that opens other mailboxes is right, so that it is the
@@ -345,6 +364,26 @@ fn check_one_login<'a>(
         distinct.len()
     ))
     .hint("give the Secret a key mailboxes.csv with a row for each mailbox, or a master user, or name one mailbox"))
+}
+
+/// Refuses to log in by another name than the plan says: whoever approved it approved whose mailbox is read and written.
+/// `planned` is the name, and that none was known; nothing where nobody looked.
+fn check_name(login: &Login, planned: Option<&Option<String>>, secret: &str) -> Result<()> {
+    let (Some(planned), names) = (planned, login.names()) else { return Ok(()) };
+    if planned.as_deref() == Some(&names) {
+        return Ok(());
+    }
+    let planned = planned.as_ref().map_or_else(|| "no login".to_owned(), |name| printable(name));
+    let what = format!("Secret \"{secret}\" logs in as {} now, and the plan says {planned}", printable(&names));
+    Err(Failure::configuration(what)
+        .code(FailureCode::LoginChanged)
+        .hint("nothing was written; look again (mailferry run --stage Plan), and review what changed with mailferry plan --diff"))
+}
+
+/// How a mailbox of the destination is logged in to.
+fn login_to(credentials: &Credentials, mailbox: &Address) -> Option<Login> {
+    let address = mailbox.to_string();
+    credentials.login(&address, &address, false)
 }
 
 fn source_login(credentials: &Credentials, planned: &PlannedMailbox) -> Option<Login> {

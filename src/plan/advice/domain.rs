@@ -182,7 +182,7 @@ fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDi
     let mut add = |code, text: String| found.push(Finding::about(code, &mailbox.address, text));
     let gigabytes = size.bytes.div_ceil(GIGABYTE);
     // What could not be read is not empty.
-    if size.messages == 0 && size.unread_folders == 0 {
+    if size.messages + size.left_out.messages == 0 && size.unread_folders == 0 {
         add(Code::MailboxEmpty, "The mailbox holds no message.".to_owned());
     }
     if size.bytes > LARGE {

@@ -43,6 +43,7 @@ fn world() -> DomainDiscovery {
         endpoint: Some(endpoint.clone()),
         overridden: false,
         attempts: Vec::new(),
+        logins: None,
         size: Some(size.clone()),
         failure: None,
     };

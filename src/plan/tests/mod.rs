@@ -3,6 +3,7 @@
 
 mod approval;
 mod laws;
+mod mutation;
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use crate::api::status::Phase;
 use crate::api::{MailMigration, Stage, manifest};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, MailboxSize};
-use crate::model::failure::{Class, Failure};
+use crate::model::evidence::{DomainDiscovery, LoginNames, MailboxDiscovery, MailboxSize};
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::record::MailboxRecord;
@@ -49,6 +50,10 @@ fn discovery(domain: &str, mailboxes: &[(&str, Result<Protocol, Class>)]) -> Dom
         endpoint: found.ok().map(|p| Endpoint::new(p, &format!("mail.{domain}"), 993, Tls::Implicit)),
         overridden: false,
         attempts: Vec::new(),
+        logins: Some(LoginNames {
+            source: Some((*address).to_owned()),
+            destination: Some((*address).to_owned()),
+        }),
         size: found.ok().map(|_| MailboxSize { folders: 1, messages: 10, ..MailboxSize::default() }),
         failure: found.err().map(|class| Failure::new(class, "was refused")),
     };
