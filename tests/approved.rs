@@ -50,7 +50,10 @@ impl World {
         }
         let world = Self { old: old.start(), new: new.start() };
         for (seed, name) in (11..).zip(PEOPLE) {
-            world.old.mailbox(&format!("{name}@old.test")).seed(Corpus::new(seed).ordinary_only().messages(6));
+            world
+                .old
+                .mailbox(&format!("{name}@old.test"))
+                .seed(Corpus::new(seed).ordinary_only().messages(6));
         }
         world
     }
@@ -84,15 +87,26 @@ fn approve(ferry: &Ferry, manifest: &str) -> String {
 fn whoever_logs_in_at_either_end_is_part_of_what_was_approved() {
     let world = World::start();
     let approved_as = world.manifest(&ANNA_OLD, &ANNA_NEW).text();
-    let (anna_new, anna_old) = ("\"anna@new.test\"\n  password: \"anna-new\"", "\"anna@old.test\"\n  password: \"anna-old\"");
+    let (anna_new, anna_old) =
+        ("\"anna@new.test\"\n  password: \"anna-new\"", "\"anna@old.test\"\n  password: \"anna-old\"");
     let by_row = csv(&[("anna@new.test", "boss@new.test", "boss-new")]);
     // Each of them would be let in, by the Secret of the same name or by another one.
     let others = [
-        ("the user of the destination's Secret", approved_as.replace(anna_new, "\"boss@new.test\"\n  password: \"boss-new\"")),
-        ("the user of the domain's Secret", approved_as.replace(anna_old, "\"boss@old.test\"\n  password: \"boss-old\"")),
+        (
+            "the user of the destination's Secret",
+            approved_as.replace(anna_new, "\"boss@new.test\"\n  password: \"boss-new\""),
+        ),
+        (
+            "the user of the domain's Secret",
+            approved_as.replace(anna_old, "\"boss@old.test\"\n  password: \"boss-old\""),
+        ),
         (
             "another Secret of the destination",
-            world.manifest(&ANNA_OLD, &ANNA_NEW).secret("other", &ANNA_NEW).text().replace("{name: new}", "{name: other}"),
+            world
+                .manifest(&ANNA_OLD, &ANNA_NEW)
+                .secret("other", &ANNA_NEW)
+                .text()
+                .replace("{name: new}", "{name: other}"),
         ),
         (
             "another Secret of the domain",
@@ -102,10 +116,7 @@ fn whoever_logs_in_at_either_end_is_part_of_what_was_approved() {
                 .text()
                 .replace("credentialsRef: {name: old.test}", "credentialsRef: {name: other}"),
         ),
-        (
-            "a row in place of a user",
-            world.manifest(&ANNA_OLD, &[("mailboxes.csv", &by_row)]).text(),
-        ),
+        ("a row in place of a user", world.manifest(&ANNA_OLD, &[("mailboxes.csv", &by_row)]).text()),
     ];
     for (what, other) in others {
         assert_ne!(other, approved_as, "{what}");
@@ -118,7 +129,11 @@ fn whoever_logs_in_at_either_end_is_part_of_what_was_approved() {
         assert!(ended.stderr.contains("is not the approved one; since then"), "{what}: {}", ended.stderr);
         assert_eq!(world.arrived(), 0, "{what}: nothing is written");
         let compared = ferry.call("plan", &["--diff"]);
-        assert!(compared.stdout.contains("boss@") || compared.stdout.contains("+ other"), "{what}: {}", compared.stdout);
+        assert!(
+            compared.stdout.contains("boss@") || compared.stdout.contains("+ other"),
+            "{what}: {}",
+            compared.stdout
+        );
     }
     // A corrected password is nobody else.
     let ferry = Ferry::new(&approved_as);
@@ -162,7 +177,11 @@ fn repairing_writes_nothing_where_the_manifest_lets_nothing_be_written() {
         ("  stage: Sync\n", "  stage: Plan\n", "spec.stage"),
         ("  stage: Sync\n", "  stage: Sync\n  suspend: true\n", "spec.suspend"),
         // It is not the plan that stands; what is missing is found, and stays missing.
-        ("  stage: Sync\n", &format!("  stage: Sync\n  approvedPlan: sha256:{}\n", "0".repeat(64)), "approved"),
+        (
+            "  stage: Sync\n",
+            &format!("  stage: Sync\n  approvedPlan: sha256:{}\n", "0".repeat(64)),
+            "approved",
+        ),
     ] {
         ferry.write(&manifest.replace(is, becomes));
         let ended = ferry.call("verify", &["--repair"]);
@@ -225,11 +244,16 @@ async fn a_pod_writes_nothing_by_another_name_than_the_plan_says() {
         let (before, progress) = (MailboxRecord::default(), MailboxProgress::default());
         tools.sync(0, &planned, &endpoint, 1, before, &progress).await.0
     };
-    for (secret, name, password) in [("new", "boss@new.test", "boss-new"), ("old.test", "boss@old.test", "boss-old")] {
+    for (secret, name, password) in
+        [("new", "boss@new.test", "boss-new"), ("old.test", "boss@old.test", "boss-old")]
+    {
         mount(directory.path(), secret, &[("username", name), ("password", password)]);
         let failure = carry().await.failure.unwrap();
         assert!(failure.is(FailureCode::LoginChanged), "{secret}: {failure}");
-        assert!(failure.to_string().contains(&format!("Secret \"{secret}\" logs in as {name} now")), "{failure}");
+        assert!(
+            failure.to_string().contains(&format!("Secret \"{secret}\" logs in as {name} now")),
+            "{failure}"
+        );
         assert_eq!(world.arrived(), 0, "{secret}: nothing is written");
         mount(directory.path(), "old.test", &ANNA_OLD);
         mount(directory.path(), "new", &ANNA_NEW);

@@ -53,7 +53,11 @@ fn the_destination_is_asked_for_its_mailboxes_their_room_and_its_names_of_folder
         .start();
     let rows = |domain: &str, passwords: [&str; 3]| {
         let addresses = ["anna", "ben", "carl"].map(|name| format!("{name}@{domain}"));
-        let rows: Vec<_> = addresses.iter().zip(passwords).map(|(address, password)| (address.as_str(), "", password)).collect();
+        let rows: Vec<_> = addresses
+            .iter()
+            .zip(passwords)
+            .map(|(address, password)| (address.as_str(), "", password))
+            .collect();
         csv(&rows)
     };
     let at = format!("host: {}, port: {}, tls: None", new.imap().ip(), new.imap().port());
@@ -66,12 +70,17 @@ fn the_destination_is_asked_for_its_mailboxes_their_room_and_its_names_of_folder
     let (ended, status) = planned(&ferry);
     ended.expect_code(0);
     let closed = findings(&status, "DestinationMailboxClosed");
-    assert!(closed[0].starts_with("carl@new.test is not open to us") && closed[0].contains("Secret new"), "{closed:?}");
+    assert!(
+        closed[0].starts_with("carl@new.test is not open to us") && closed[0].contains("Secret new"),
+        "{closed:?}"
+    );
     let short = findings(&status, "DestinationRoomShort");
     assert!(short[0].contains("are to go to ben@new.test"), "{short:?}");
     let evidence = ferry.call("report", &["--kind", "discovery", "--format", "csv"]).stdout;
     assert!(
-        evidence.contains("2 of 3 mailboxes") && evidence.contains("parted by \"\".\"\"") && evidence.contains("below \"\"INBOX.\"\""),
+        evidence.contains("2 of 3 mailboxes")
+            && evidence.contains("parted by \"\".\"\"")
+            && evidence.contains("below \"\"INBOX.\"\""),
         "{evidence}"
     );
     // Nothing was opened, made or written.
@@ -85,7 +94,11 @@ fn the_destination_is_asked_for_its_mailboxes_their_room_and_its_names_of_folder
     for _ in 0..4 {
         planned(&ferry);
     }
-    let refused = new.log().lines().filter(|line| line.contains("carl@new.test") && line.contains("auth failed")).count();
+    let refused = new
+        .log()
+        .lines()
+        .filter(|line| line.contains("carl@new.test") && line.contains("auth failed"))
+        .count();
     assert!((1..=2).contains(&refused), "{refused} refusals:\n{}", new.log());
 }
 
@@ -186,7 +199,8 @@ fn letter(folder: &str, date: &str, size: usize) -> Message {
         folder: folder.to_owned(),
         flags: Vec::new(),
         internal_date: format!("{date} 08:15:42 +0000"),
-        bytes: format!("From: a@x.test\r\nSubject: {date} {size}\r\n\r\n{}\r\n", "x".repeat(size)).into_bytes(),
+        bytes: format!("From: a@x.test\r\nSubject: {date} {size}\r\n\r\n{}\r\n", "x".repeat(size))
+            .into_bytes(),
     }
 }
 
@@ -222,7 +236,11 @@ fn what_is_counted_and_priced_is_what_would_be_carried() {
         told.expect_code(0).json()
     };
     let priced = order(&ferry);
-    assert_eq!((&priced["scope"][0]["messages"], &priced["leftOut"]["messages"]), (&3.into(), &4.into()), "{priced}");
+    assert_eq!(
+        (&priced["scope"][0]["messages"], &priced["leftOut"]["messages"]),
+        (&3.into(), &4.into()),
+        "{priced}"
+    );
     assert!(priced["scope"][0]["bytes"].as_u64().unwrap() < 2_000);
     let page = ferry.call("report", &["--kind", "sow", "--format", "html"]).stdout;
     assert!(page.contains("By these rules 4 messages with"), "{page}");

@@ -72,7 +72,9 @@ pub(super) async fn ask(
 fn fit<'a>(mailbox: &'a MailboxRequest, one: &'a Tried) -> Option<(&'a Login, &'a Endpoint)> {
     let (login, read) = (mailbox.login.as_ref()?, one.read.as_ref()?);
     let by_imap_alone = one.attempts.iter().all(|attempt| attempt.endpoint.protocol == Protocol::Imap);
-    let fits = mailbox.chosen.is_none() && by_imap_alone && (1..=MESSAGES_MAX).contains(&(read.size.messages + read.size.left_out.messages));
+    let fits = mailbox.chosen.is_none()
+        && by_imap_alone
+        && (1..=MESSAGES_MAX).contains(&(read.size.messages + read.size.left_out.messages));
     fits.then_some((login, &read.endpoint))
 }
 

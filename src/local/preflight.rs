@@ -143,7 +143,9 @@ fn state(destination: &Destination, asked: &[Asked<'_>]) -> String {
     let names: BTreeSet<&FolderNames> = rooms().filter_map(|room| room.names.as_ref()).collect();
     for names in names {
         text.push_str(&match names.delimiter {
-            Some(delimiter) => format!("; levels of folders are parted by \"{}\"", printable(&delimiter.to_string())),
+            Some(delimiter) => {
+                format!("; levels of folders are parted by \"{}\"", printable(&delimiter.to_string()))
+            }
             None => "; folders have no levels".to_owned(),
         });
         if !names.prefix.is_empty() {

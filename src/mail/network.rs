@@ -235,9 +235,22 @@ impl Network {
     /// # Errors
     /// As [`Self::resolve`]; [`Class::Unreachable`] when no address accepts; [`Class::Tls`] from the handshake.
     pub async fn connect(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Channel> {
+        self.connect_to(endpoint, trust, false).await
+    }
+
+    /// As [`Self::connect`], to a server that is the first to speak: one that says nothing in clear is asked after a few
+    /// seconds whether it waits for TLS.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; [`Class::Tls`] when the port speaks TLS from the first byte and the endpoint says otherwise.
+    pub async fn connect_greeted(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Channel> {
+        self.connect_to(endpoint, trust, true).await
+    }
+
+    async fn connect_to(&self, endpoint: &Endpoint, trust: &Trust, greets: bool) -> Result<Channel> {
         let connected = async {
             let slot = self.slot(&endpoint.host).await?;
-            self.connect_unplaced(endpoint, trust, slot).await
+            self.connect_unplaced(endpoint, trust, slot, greets).await
         };
         connected.await.at(|| endpoint.address())
     }
@@ -253,7 +266,7 @@ impl Network {
             return Ok(None);
         }
         let Ok(slot) = Arc::clone(&host.slots).try_acquire_owned() else { return Ok(None) };
-        self.connect_unplaced(endpoint, trust, slot).await.at(|| endpoint.address()).map(Some)
+        self.connect_unplaced(endpoint, trust, slot, false).await.at(|| endpoint.address()).map(Some)
     }
 
     async fn connect_unplaced(
@@ -261,6 +274,7 @@ impl Network {
         endpoint: &Endpoint,
         trust: &Trust,
         slot: OwnedSemaphorePermit,
+        greets: bool,
     ) -> Result<Channel> {
         let addresses = self.resolve(&endpoint.host).await?;
         let mut last = Failure::new(Class::Unreachable, "has no address");
@@ -268,8 +282,10 @@ impl Network {
             match timeout(CONNECT_TIMEOUT, TcpStream::connect((address, endpoint.port))).await {
                 Ok(Ok(tcp)) => {
                     let tcp = match endpoint.tls {
-                        Tls::Implicit => tcp,
-                        Tls::StartTLS | Tls::None => hear_greeting(tcp, address, endpoint, trust).await?,
+                        Tls::StartTLS | Tls::None if greets => {
+                            hear_greeting(tcp, address, endpoint, trust).await?
+                        }
+                        _ => tcp,
                     };
                     // Commands are written whole; waiting to fill a packet only adds latency.
                     tcp.set_nodelay(true).ok();
@@ -381,7 +397,12 @@ impl Network {
 ///
 /// # Errors
 /// [`Class::Tls`] when the port speaks TLS from the first byte; [`Class::Unreachable`] when it is gone.
-async fn hear_greeting(tcp: TcpStream, address: IpAddr, endpoint: &Endpoint, trust: &Trust) -> Result<TcpStream> {
+async fn hear_greeting(
+    tcp: TcpStream,
+    address: IpAddr,
+    endpoint: &Endpoint,
+    trust: &Trust,
+) -> Result<TcpStream> {
     let connect = || TcpStream::connect((address, endpoint.port));
     if timeout(GREETED_WITHIN, tcp.peek(&mut [0])).await.is_ok() {
         return Ok(tcp);

@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn a_domain_is_one_in_every_spelling() {
-        for spelling in ["münchen.example", "MÜNCHEN.example.", "xn--mnchen-3ya.example", "XN--MNCHEN-3YA.example."] {
+        for spelling in
+            ["münchen.example", "MÜNCHEN.example.", "xn--mnchen-3ya.example", "XN--MNCHEN-3YA.example."]
+        {
             assert!(is_same_domain("xn--mnchen-3ya.example", spelling), "{spelling}");
             assert!(is_same_domain(spelling, "München.Example"), "{spelling}");
         }

@@ -82,10 +82,10 @@ impl<'a> Counting<'a> {
 
     /// What was counted.
     pub fn size(self) -> MailboxSize {
-        let pilot = self.scope.most_per_folder.map(|_| Amount {
-            messages: self.newest.len() as u64,
-            bytes: self.newest.iter().sum(),
-        });
+        let pilot = self
+            .scope
+            .most_per_folder
+            .map(|_| Amount { messages: self.newest.len() as u64, bytes: self.newest.iter().sum() });
         MailboxSize { pilot, ..self.size }
     }
 }

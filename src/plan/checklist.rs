@@ -147,12 +147,13 @@ fn of_domain(answers: Option<&DomainAnswers>, seen: &DomainObserved) -> BTreeMap
 
     let commonest = hosts.iter().max_by_key(|(_, count)| **count).map(|(host, _)| *host).unwrap_or_default();
     let said = answers.and_then(|a| a.mail_host.as_deref());
-    let contradiction = said.filter(|said| !hosts.keys().any(|host| is_same_domain(host, said))).map(|said| {
-        let found = hosts.keys().map(|host| printable(host)).collect::<Vec<_>>().join(" and ");
-        let text =
-            format!("The checklist says that the mail is on {}, and it is on {found}.", printable(said));
-        (Code::HostContradicted, text)
-    });
+    let contradiction =
+        said.filter(|said| !hosts.keys().any(|host| is_same_domain(host, said))).map(|said| {
+            let found = hosts.keys().map(|host| printable(host)).collect::<Vec<_>>().join(" and ");
+            let text =
+                format!("The checklist says that the mail is on {}, and it is on {found}.", printable(said));
+            (Code::HostContradicted, text)
+        });
     known.insert("domains.mailHost", Known { value: json!(commonest), contradiction });
 
     if let Some((first, _)) = read().next() {

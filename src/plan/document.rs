@@ -257,7 +257,8 @@ pub fn changes_in_brief(earlier: &PlanStatus, later: &PlanStatus) -> Vec<Change>
         .filter(|name| before.get(*name).map(|p| &p.1) != after.get(*name).map(|p| &p.1))
         .map(|name| {
             let (was, is) = (before.get(name).map(|p| p.0.clone()), after.get(name).map(|p| p.0.clone()));
-            let is = if was == is { is.map(|is| format!("{is}, but not the same in every line")) } else { is };
+            let is =
+                if was == is { is.map(|is| format!("{is}, but not the same in every line")) } else { is };
             Change { place: name.clone(), before: was, after: is }
         })
         .collect()

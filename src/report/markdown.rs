@@ -81,9 +81,12 @@ mod tests {
             ("1. item", "1\\. item"),
             ("12) item", "12\\) item"),
             ("=", "\\="),
-            ("&lt;b&gt; &#60;", "&amp;lt;b&amp;gt; &amp;#60;"),
+            ("&lt;b&gt; &#60;", "&amp;lt;b&amp;gt; &amp;\\#60;"),
             ("`code`", "'code'"),
-            ("Contoso & Sons Ltd; 5.0 GB - all of it (imap.a.test:993)", "Contoso & Sons Ltd; 5.0 GB - all of it (imap.a.test:993)"),
+            (
+                "Contoso & Sons Ltd; 5.0 GB - all of it (imap.a.test:993)",
+                "Contoso & Sons Ltd; 5.0 GB - all of it (imap.a.test:993)",
+            ),
         ];
         for (text, shown) in table {
             assert_eq!(cell(text), shown, "{text}");

@@ -200,11 +200,15 @@ mod tests {
 
     #[test]
     fn people_are_hidden_in_names_of_objects_and_in_what_was_encoded() {
-        let redaction = Redaction::new(true, ["anna".to_owned(), "jörg".to_owned()], ["m-anna-0123abcd".to_owned()]);
+        let redaction =
+            Redaction::new(true, ["anna".to_owned(), "jörg".to_owned()], ["m-anna-0123abcd".to_owned()]);
         let anna = redaction.text("anna@a.test").replace("@a.test", "");
         let jörg = redaction.text("jörg@a.test").replace("@a.test", "");
         for (text, hidden) in [
-            ("GET /autodiscover?email=anna%40a.test&x=1", format!("GET /autodiscover?email={anna}%40a.test&x=1")),
+            (
+                "GET /autodiscover?email=anna%40a.test&x=1",
+                format!("GET /autodiscover?email={anna}%40a.test&x=1"),
+            ),
             ("NO user anna%2540a.test", format!("NO user {anna}%40a.test")),
             ("https://a.test/j%C3%B6rg%40a.test/", format!("https://a.test/{jörg}%40a.test/")),
             ("unknown mailbox J%C3%B6rg", format!("unknown mailbox {jörg}")),
@@ -212,7 +216,9 @@ mod tests {
         ] {
             assert_eq!(redaction.text(text), hidden);
         }
-        for text in ["ledger m-anna-0123abcd.sqlite-wal", "MailboxMigration m-anna-0123abcd", "n/m-anna-0123abcd: no"] {
+        for text in
+            ["ledger m-anna-0123abcd.sqlite-wal", "MailboxMigration m-anna-0123abcd", "n/m-anna-0123abcd: no"]
+        {
             let hidden = redaction.text(text);
             assert!(!hidden.contains("anna") && hidden.contains("user-"), "{hidden}");
         }

@@ -366,7 +366,7 @@ fn planned(number: u32, domain: &str) -> PlannedMailbox {
         destination: source.clone(),
         login_name: source.to_string(),
         login_name_is_given: false,
-            logins: None,
+        logins: None,
         beside: Vec::new(),
         source,
     }

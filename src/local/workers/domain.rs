@@ -114,12 +114,7 @@ impl Tools {
     }
 
     /// Writes down by which names the mailboxes are logged in to at both ends.
-    fn name_logins(
-        &self,
-        request: &Request,
-        mailboxes: &[PlannedMailbox],
-        discovery: &mut DomainDiscovery,
-    ) {
+    fn name_logins(&self, request: &Request, mailboxes: &[PlannedMailbox], discovery: &mut DomainDiscovery) {
         let trust = self.trust(self.spec().destination.ca());
         // Where the Secret cannot be read, whoever logs in says so.
         let there = trust.and_then(|trust| self.destination_credentials(&trust)).ok();

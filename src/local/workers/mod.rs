@@ -139,7 +139,6 @@ impl Tools {
         Ok((login, trust))
     }
 
-
     /// Logs in to a mailbox at the source. What is known then is for further sessions, where the protocol lets there be any.
     pub(super) async fn open_source(
         &self,
@@ -374,7 +373,8 @@ fn check_name(login: &Login, planned: Option<&Option<String>>, secret: &str) -> 
         return Ok(());
     }
     let planned = planned.as_ref().map_or_else(|| "no login".to_owned(), |name| printable(name));
-    let what = format!("Secret \"{secret}\" logs in as {} now, and the plan says {planned}", printable(&names));
+    let what =
+        format!("Secret \"{secret}\" logs in as {} now, and the plan says {planned}", printable(&names));
     Err(Failure::configuration(what)
         .code(FailureCode::LoginChanged)
         .hint("nothing was written; look again (mailferry run --stage Plan), and review what changed with mailferry plan --diff"))

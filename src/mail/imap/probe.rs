@@ -65,10 +65,10 @@ pub async fn ask_room(mut session: Session) -> Result<Room> {
         let account = ask_account(&mut session).await?;
         let append_limit =
             session.facts().capabilities.values("APPENDLIMIT").find_map(|limit| limit.parse().ok());
-        let names = survey_mailbox(&mut session).await.ok().map(|(spelling, _)| FolderNames {
-            delimiter: spelling.delimiter,
-            prefix: spelling.prefix,
-        });
+        let names = survey_mailbox(&mut session)
+            .await
+            .ok()
+            .map(|(spelling, _)| FolderNames { delimiter: spelling.delimiter, prefix: spelling.prefix });
         Ok(Room { quota: account.quota, append_limit, names })
     };
     let asked = asked.await;
@@ -107,11 +107,7 @@ impl Measuring {
 /// # Errors
 /// Those of the session. Another session goes on with the same `measuring`, and leaves the folder at which this one ended alone
 /// if it was alone.
-pub async fn measure_mailbox(
-    session: &mut Session,
-    scope: &Scope,
-    measuring: &mut Measuring,
-) -> Result<()> {
+pub async fn measure_mailbox(session: &mut Session, scope: &Scope, measuring: &mut Measuring) -> Result<()> {
     let (spelling, survey) = survey_mailbox(session).await?;
     let labelled = session.offers(EXTENSION);
     let begun = !measuring.done.is_empty();

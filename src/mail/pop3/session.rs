@@ -19,10 +19,10 @@ use crate::mail::tls::Trust;
 use crate::mail::words::Asked;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
-use crate::model::scope::{Counting, Scope};
 use crate::model::evidence::{MailboxSize, ServerFacts};
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::protocol::Tls;
+use crate::model::scope::{Counting, Scope};
 use crate::model::secret::Secret;
 use crate::model::text::{printable, printable_bytes};
 
@@ -68,7 +68,7 @@ impl Session {
     /// As [`Network::connect`]; [`Class::Tls`] when STLS is due and not offered; [`Class::Protocol`] when the peer does
     /// not speak POP3.
     pub async fn connect(network: &Network, trust: &Trust, endpoint: &Endpoint) -> Result<Self> {
-        let channel = network.connect(endpoint, trust).await?;
+        let channel = network.connect_greeted(endpoint, trust).await?;
         Self::begin(Wire::new(channel), trust, endpoint).await.at(|| endpoint.address())
     }
 

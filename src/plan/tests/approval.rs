@@ -136,10 +136,7 @@ fn a_mailbox_is_carried_by_the_names_of_the_plan() {
     assert_eq!((names.source.as_deref(), names.destination), (Some("one@a.test*boss"), None));
     let plan = decision.plan.unwrap();
     let shown = plan.domains["a.test"].mailboxes["one@a.test"].to_string();
-    assert_eq!(
-        shown,
-        "from IMAP mail.a.test:993 (TLS) as one@a.test*boss to one@a.test with no known login"
-    );
+    assert_eq!(shown, "from IMAP mail.a.test:993 (TLS) as one@a.test*boss to one@a.test with no known login");
 }
 
 #[test]

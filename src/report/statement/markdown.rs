@@ -123,7 +123,9 @@ fn time(out: &mut String, statement: &Statement<'_>) {
     if estimate.lines.is_empty() {
         out.push_str("No size is known yet, so there is no estimate.\n");
     } else {
-        out.push_str("The first pass carries all that is in the scope, at the pace of the slowest limit:\n\n");
+        out.push_str(
+            "The first pass carries all that is in the scope, at the pace of the slowest limit:\n\n",
+        );
         for line in &estimate.lines {
             let _ = writeln!(
                 out,

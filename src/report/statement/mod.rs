@@ -21,8 +21,8 @@ use serde::Serialize;
 
 pub use estimate::Estimate;
 
-use super::markdown::shown;
 use self::ordered::Ordered;
+use super::markdown::shown;
 use super::rows::{DestinationRow, FindingRow, MailboxRow, PilotRow, Report};
 use super::{Format, unwritten, words};
 use crate::model::checklist::{Item, ItemState};
