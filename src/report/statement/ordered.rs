@@ -20,17 +20,21 @@ pub(super) struct Ordered<'a> {
 pub(super) fn of(report: &Report) -> Vec<Ordered<'_>> {
     let pilot = report.agreed.pilot.as_ref();
     let mut readable: HashMap<&Domain, u32> = HashMap::new();
-    let ordered = |row| {
-        let MailboxRow { domain, endpoint, items, bytes, .. } = row;
-        let whole = Amount { messages: *items, bytes: *bytes };
-        let Some(pilot) = pilot else { return Ordered { row, amount: whole, is_part: true } };
-        let read = readable.entry(domain).or_default();
-        *read += u32::from(endpoint.is_some());
-        let is_part = endpoint.is_some() && pilot.mailboxes.is_none_or(|most| *read <= most);
+    let mut ordered = Vec::with_capacity(report.mailboxes.len());
+    for row in &report.mailboxes {
+        let whole = Amount { messages: row.items, bytes: row.bytes };
+        let Some(pilot) = pilot else {
+            ordered.push(Ordered { row, amount: whole, is_part: true });
+            continue;
+        };
+        let read = readable.entry(&row.domain).or_default();
+        *read += u32::from(row.endpoint.is_some());
+        let is_part = row.endpoint.is_some() && pilot.mailboxes.is_none_or(|most| *read <= most);
         let amount = row.pilot.filter(|_| pilot.messages_per_folder.is_some()).unwrap_or(whole);
-        Ordered { row, amount: if is_part { amount } else { Amount::default() }, is_part }
-    };
-    report.mailboxes.iter().map(ordered).collect()
+        let amount = if is_part { amount } else { Amount::default() };
+        ordered.push(Ordered { row, amount, is_part });
+    }
+    ordered
 }
 
 /// All of it.
