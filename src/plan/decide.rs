@@ -16,6 +16,9 @@ use crate::model::address::{Address, Domain};
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, FailureCode};
 
+/// Attempts of a mailbox after which one whose login was looked at since is waited for like any other.
+const RENAMED_MAX: u32 = 3;
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -282,8 +285,12 @@ fn discover_again(
     let discovery = seen.discovery.as_ref().filter(|_| patience == Patience::Resident)?;
     let renamed = renamed.get(&discovery.domain).filter(|(ended, _)| *ended > discovery.finished);
     if let Some((ended, failure)) = renamed {
-        let jitter = jitter(discovery.domain.as_str(), seen.round);
-        return Some(later_by(*ended, again_after(failure, seen.round, jitter)));
+        // At once for the first time; a clock that differs must not make a circle of it.
+        let Some(before) = seen.round.checked_sub(1).filter(|before| *before > 0) else {
+            return Some(*ended);
+        };
+        let jitter = jitter(discovery.domain.as_str(), before);
+        return Some(later_by(*ended, again_after(failure, before, jitter)));
     }
     let unread =
         || discovery.mailboxes.iter().filter(|m| m.endpoint.is_none()).find_map(|m| m.failure.as_ref());
@@ -330,7 +337,8 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                 }
                 (Some(_), Some(_)) => {
                     readable += 1;
-                    match stand_by_record(mailbox, known, observed, now) {
+                    let looked = discovered.map(|discovery| discovery.finished);
+                    match stand_by_record(mailbox, known, observed, looked, now) {
                         // What is going on is left to its end.
                         standing @ (Standing::Running | Standing::Finished) => standing,
                         _ if pilot.is_some_and(|most| readable > most) => Standing::Spared,
@@ -348,6 +356,7 @@ fn stand_by_record(
     mailbox: &PlannedMailbox,
     known: &MailboxObserved,
     observed: &Observed,
+    looked: Option<Timestamp>,
     now: Timestamp,
 ) -> Standing {
     let record = &known.record;
@@ -360,6 +369,15 @@ fn stand_by_record(
             if known.running && record.ended.is_some() && observed.patience == Patience::Resident =>
         {
             return Standing::Failed { failure: failure.clone(), again: None };
+        }
+        // The names were looked at since, so it is another login that is tried.
+        Some(failure)
+            if !known.running
+                && failure.is(FailureCode::LoginChanged)
+                && record.attempts <= RENAMED_MAX
+                && record.ended < looked =>
+        {
+            return Standing::Ready;
         }
         Some(failure) if !known.running => failure,
         _ if known.running => return Standing::Running,
