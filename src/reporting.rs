@@ -56,6 +56,8 @@ impl Known {
         let acknowledged: Vec<AcknowledgementRow> = spec
             .acknowledge
             .iter()
+            // What names no domain is not agreed for all of them.
+            .filter(|a| a.domain.as_ref().is_none_or(|name| name.parse::<Domain>().is_ok()))
             .map(|a| AcknowledgementRow {
                 finding: a.finding,
                 domain: a.domain.as_ref().and_then(|d| d.parse().ok()),

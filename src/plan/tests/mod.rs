@@ -426,3 +426,29 @@ fn workers_are_halted_by_whatever_forbids_to_write() {
     other.spec.approved_plan = Some(format!("sha256:{}", "0".repeat(64)));
     assert!(halts(&other));
 }
+
+#[test]
+fn a_domain_is_the_same_in_every_spelling_wherever_it_is_named() {
+    let mut spec = staged(Stage::Plan, false).spec;
+    let names = ["münchen.example", "MÜNCHEN.example.", "xn--mnchen-3ya.example", "XN--MNCHEN-3YA.EXAMPLE."];
+    for (written, meant) in names.iter().flat_map(|written| names.map(|meant| (*written, meant))) {
+        meant.clone_into(&mut spec.domains[0].name);
+        spec.acknowledge = serde_json::from_value(serde_json::json!([
+            {"finding": "MixedProtocols", "domain": written, "reason": "agreed"}
+        ]))
+        .unwrap();
+        spec.checklist =
+            serde_json::from_value(serde_json::json!({"domains": [{"name": written, "dnsHost": "x"}]}))
+                .unwrap();
+        let code = crate::model::finding::Code::MixedProtocols;
+        assert!(findings::is_acknowledged(&spec, code, meant), "{written} for {meant}");
+        assert!(checklist::answers_for(&spec, meant).is_some(), "{written} for {meant}");
+        assert!(!findings::is_acknowledged(&spec, code, "b.test"), "{written}");
+    }
+    let digest = |name: &str| {
+        let mut spec = spec.clone();
+        name.clone_into(&mut spec.domains[0].name);
+        document::Plan::of(&spec, &Observed::default()).digest()
+    };
+    assert_eq!(names.map(digest), [(); 4].map(|()| digest(names[0])));
+}
