@@ -24,7 +24,8 @@ pub(super) fn shown(value: &Value) -> String {
 /// stand by themselves).
 pub(super) fn cell(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut at_start = true;
+    // Before the first letter, and before what is no digit either: there rules and lists begin.
+    let (mut begins, mut counts) = (true, true);
     for (at, c) in text.char_indices() {
         match c {
             '\\' | '*' | '_' | '[' | ']' | '|' | '~' | '!' | '#' => {
@@ -36,11 +37,11 @@ pub(super) fn cell(text: &str) -> String {
             // What looks like an entity would be shown as another letter.
             '&' if is_entity(&text[at..]) => out.push_str("&amp;"),
             '`' => out.push('\''),
-            '-' | '+' | '=' if at_start => {
+            '-' | '+' | '=' if begins => {
                 out.push('\\');
                 out.push(c);
             }
-            '.' | ')' if at_start && at > 0 => {
+            '.' | ')' if counts && !begins && !text[at + 1..].starts_with(|c: char| c != ' ') => {
                 out.push('\\');
                 out.push(c);
             }
@@ -48,8 +49,8 @@ pub(super) fn cell(text: &str) -> String {
             '.' if text[..at].to_ascii_lowercase().ends_with("www") => out.push_str("&#46;"),
             c => out.push(c),
         }
-        // A number and a dot begin a list.
-        at_start &= c.is_ascii_digit() || c == ' ';
+        begins &= c == ' ';
+        counts &= begins || c.is_ascii_digit();
     }
     out
 }
@@ -78,6 +79,8 @@ mod tests {
             ("**bold** __bold__ ~~gone~~", "\\*\\*bold\\*\\* \\_\\_bold\\_\\_ \\~\\~gone\\~\\~"),
             ("# head", "\\# head"),
             ("- item", "\\- item"),
+            ("2027-02-01", "2027-02-01"),
+            ("5.0 GB", "5.0 GB"),
             ("1. item", "1\\. item"),
             ("12) item", "12\\) item"),
             ("=", "\\="),
