@@ -5,6 +5,7 @@
 //! twice, and not once for each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt};
@@ -142,14 +143,15 @@ fn state(destination: &Destination, asked: &[Asked<'_>]) -> String {
     );
     let names: BTreeSet<&FolderNames> = rooms().filter_map(|room| room.names.as_ref()).collect();
     for names in names {
-        text.push_str(&match names.delimiter {
+        let _ = match names.delimiter {
             Some(delimiter) => {
-                format!("; levels of folders are parted by \"{}\"", printable(&delimiter.to_string()))
+                let shown = printable(&delimiter.to_string());
+                write!(text, "; levels of folders are parted by \"{shown}\"")
             }
-            None => "; folders have no levels".to_owned(),
-        });
+            None => write!(text, "; folders have no levels"),
+        };
         if !names.prefix.is_empty() {
-            text.push_str(&format!(", and all but the Inbox stand below \"{}\"", printable(&names.prefix)));
+            let _ = write!(text, ", and all but the Inbox stand below \"{}\"", printable(&names.prefix));
         }
     }
     text
@@ -388,7 +390,9 @@ mod tests {
         let refused = || Err(Failure::new(Class::Credentials, "refused"));
         let stops = |said: &[Result<Room>], shared| {
             let mut stop = Stop::default();
-            said.iter().for_each(|said| stop.note(said, shared));
+            for said in said {
+                stop.note(said, shared);
+            }
             stop.why.is_some()
         };
         assert!(stops(&[Err(Failure::new(Class::Unreachable, "away"))], false));

@@ -103,7 +103,9 @@ mod tests {
         let listed = [(100, at(10)), (5_000, at(20)), (200, at(30)), (300, at(40)), (400, None)];
         let counted = |scope: &Scope| {
             let mut counting = Counting::new(scope);
-            listed.iter().for_each(|(size, date)| counting.add(*size, *date));
+            for (size, date) in listed {
+                counting.add(size, date);
+            }
             assert_eq!(counting.listed(), 5);
             counting.size()
         };

@@ -21,6 +21,7 @@ const RENAMED_MAX: u32 = 3;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all steps are of the larger kind")]
 pub enum Step {
     /// Find out what a domain speaks.
     Discover {

@@ -20,7 +20,7 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// Text that is nothing but text, wherever it stands in a line (CommonMark 0.31 §2.4; GFM §6.9 makes links of addresses that
+/// Text that is nothing but text, wherever it stands in a line (`CommonMark` 0.31 §2.4; GFM §6.9 makes links of addresses that
 /// stand by themselves).
 pub(super) fn cell(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

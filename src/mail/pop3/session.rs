@@ -400,7 +400,9 @@ impl Session {
             self.send("LIST").await?;
             let listed = self.read_list().await?;
             let mut counting = Counting::new(scope);
-            listed.iter().for_each(|entry| counting.add(entry.size, None));
+            for entry in &listed {
+                counting.add(entry.size, None);
+            }
             let size = counting.size();
             // A server may count more than it lists.
             let unlisted = u64::from(messages).saturating_sub(listed.len() as u64);

@@ -172,7 +172,9 @@ impl<'a> Statement<'a> {
         };
         let ordered = ordered::of(report);
         let mut left_out = Amount::default();
-        report.mailboxes.iter().for_each(|row| left_out.add(row.left_out));
+        for row in &report.mailboxes {
+            left_out.add(row.left_out);
+        }
         let is_date = |item: &Item| item.field.starts_with("dates") || item.field == "deadlines";
         Self {
             name: &report.name,

@@ -40,6 +40,8 @@ pub(super) fn of(report: &Report) -> Vec<Ordered<'_>> {
 /// All of it.
 pub(super) fn total(ordered: &[Ordered<'_>]) -> Amount {
     let mut sum = Amount::default();
-    ordered.iter().for_each(|one| sum.add(one.amount));
+    for one in ordered {
+        sum.add(one.amount);
+    }
     sum
 }
