@@ -327,7 +327,8 @@ impl MailboxMigrationStatus {
         if let Some(failure) = &self.failure {
             let hint = failure.hint.as_deref().unwrap_or_default();
             fits &= failure.message.len() <= 512 && hint.len() <= 256;
-            size += 80 + written(&failure.message) + written(hint);
+            let code = failure.code.as_deref().unwrap_or_default();
+            size += 90 + written(&failure.message) + written(hint) + written(code);
         }
         fits && size <= STATUS_MAX
     }
