@@ -20,7 +20,7 @@ use mailferry::ledger::sqlite::SqliteStore;
 use mailferry::local::clock::SystemClock;
 use mailferry::local::guard::DurableGuard;
 use mailferry::local::secrets::Secrets;
-use mailferry::local::workers::Tools;
+use mailferry::local::workers::{Siblings, Tools};
 use mailferry::mail::network::Network;
 use mailferry::mail::oauth::Tokens;
 use mailferry::model::endpoint::Endpoint;
@@ -204,6 +204,7 @@ fn pod(directory: &Path, manifest: &str) -> Tools {
     );
     Tools {
         first_domain: 0,
+        siblings: Siblings::default(),
         secrets: Arc::new(Secrets::mounted(directory, directory)),
         authority: "".into(),
         trusts: Arc::default(),

@@ -222,7 +222,10 @@ fn validate_tells_everything_at_once_with_lines_and_connects_to_nobody() {
         ),
         (
             "address;password\n\nanna;x\na@a.test;\nb@b.test;y\nB@B.test;z",
-            &[("m.yaml:8", "is no mail address"), ("m.yaml:11", "lists a mailbox again and says something else of it than m.yaml:10")],
+            &[
+                ("m.yaml:8", "is no mail address"),
+                ("m.yaml:11", "lists a mailbox again and says something else of it than m.yaml:10"),
+            ],
         ),
         (
             "address;password\n\na@a.test;\nb@b.test;",

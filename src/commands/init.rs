@@ -91,7 +91,10 @@ fn tell(made: &Made, path: &str) -> Result<()> {
     }
     text.push_str("Next:\n");
     for variable in made.variables() {
-        let _ = writeln!(text, "  read -rs {variable} && export {variable}    the password, without its being seen");
+        let _ = writeln!(
+            text,
+            "  read -rs {variable} && export {variable}    the password, without its being seen"
+        );
     }
     let _ = write!(
         text,
@@ -131,7 +134,8 @@ fn make(args: &InitArgs, person: &mut Person<'_>) -> Result<Made> {
     let server = match &args.source {
         Some(place) => Some(place.clone()),
         None => {
-            let answer = person.ask("IMAP server that it comes from (leave it empty to have it found by DNS)")?;
+            let answer =
+                person.ask("IMAP server that it comes from (leave it empty to have it found by DNS)")?;
             answer.filter(|answer| !answer.is_empty()).map(|answer| place(&answer)).transpose()?
         }
     };

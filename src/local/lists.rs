@@ -94,10 +94,16 @@ pub(super) fn apart(failure: Failure) -> Vec<Failure> {
         return vec![failure];
     }
     if failure.causes.len() > 1 {
-        let one = |cause: &String| Failure { what: cause.clone(), place: Vec::new(), causes: Vec::new(), ..failure.clone() };
+        let one = |cause: &String| Failure {
+            what: cause.clone(),
+            place: Vec::new(),
+            causes: Vec::new(),
+            ..failure.clone()
+        };
         return failure.causes.iter().map(one).collect();
     }
-    let what = failure.place.last().map_or_else(|| failure.what.clone(), |line| format!("{line}: {}", failure.what));
+    let what =
+        failure.place.last().map_or_else(|| failure.what.clone(), |line| format!("{line}: {}", failure.what));
     vec![Failure { what, place: Vec::new(), ..failure }]
 }
 

@@ -624,10 +624,7 @@ mod tests {
         assert_eq!(source, "m.yaml:7: the cell under \"address\" is empty");
         let merged = "address,password,destination,destinationPassword\na@b.test,x,n@new.test,1\nb@b.test,x,n@new.test,2";
         let [_, destination] = both(merged, "");
-        assert_eq!(
-            destination,
-            "m.yaml:8: opens a mailbox at the destination otherwise than m.yaml:7"
-        );
+        assert_eq!(destination, "m.yaml:8: opens a mailbox at the destination otherwise than m.yaml:7");
         let [source, _] = both("address\nbob@b.test", "");
         assert!(source.contains("names no column password"), "{source}");
     }

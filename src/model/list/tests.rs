@@ -26,10 +26,13 @@ fn rows(text: &str) -> Vec<String> {
 fn refused(text: &str) -> Vec<String> {
     let refusals = read(text).map(|list| list.rows.len()).unwrap_err();
     assert!(refusals.iter().all(|refusal| !refusal.hint.is_empty()), "{refusals:#?}");
-    refusals.iter().map(|refusal| {
-        let other = refusal.other.map(|line| format!(" {line}")).unwrap_or_default();
-        format!("{}: {}{other}", refusal.line, refusal.what)
-    }).collect()
+    refusals
+        .iter()
+        .map(|refusal| {
+            let other = refusal.other.map(|line| format!(" {line}")).unwrap_or_default();
+            format!("{}: {}{other}", refusal.line, refusal.what)
+        })
+        .collect()
 }
 
 #[test]
