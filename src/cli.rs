@@ -1,6 +1,7 @@
 //! The command line: what a user may type, with its help.
 
 mod checklist;
+mod first;
 mod login;
 mod only;
 mod pages;
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 pub use self::checklist::{ChecklistArgs, ChecklistOutput};
+pub use self::first::{InitArgs, ValidateArgs};
 pub use self::login::{LoginArgs, ProvidersArgs};
 pub use self::only::OnlyArgs;
 pub use self::pages::{CompletionsArgs, ManArgs};
@@ -102,7 +104,7 @@ fn closing_help() -> String {
     let code = |row: &Row| row.exit.map(|exit| format!("{exit} {}", row.class));
     let codes: Vec<String> = Class::table().iter().filter_map(code).collect();
     format!(
-        "Begin with: mailferry run -f MANIFEST --state DIR --stage Plan\n\n\
+        "Begin with: mailferry init, then mailferry run -f MANIFEST --state DIR --stage Plan\n\n\
          Exit codes: 0 the wanted stage was reached; {}; 2 the command line cannot be understood.\n\n\
          Environment: NO_COLOR turns colours off; MAILFERRY_LOG is a log filter such as mailferry=debug;\n\
          MAILFERRY_LOG_FORMAT is --log-format.",
@@ -113,6 +115,21 @@ fn closing_help() -> String {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Writes a first manifest, from a list of mailboxes or by asking
+    #[command(after_help = "Examples:\n  \
+        mailferry init                                                 asks, on a terminal\n  \
+        mailferry init --from users.csv --destination imap.new.example --source mail.old.example\n  \
+        mailferry init --from users.csv --destination imap.new.example --destination-admin migration\n  \
+        mailferry init --mailbox anna@old.example --destination imap.new.example\n\n\
+        A list is CSV as a spreadsheet exports it: any delimiter, UTF-8, UTF-16 or Windows-1252, heads in any language. It stays \
+        where it is, and no password is written anywhere.")]
+    Init(InitArgs),
+    /// Tells everything that is wrong with manifests and lists, without a network
+    #[command(after_help = "Examples:\n  \
+        mailferry validate -f contoso.yaml\n  \
+        mailferry validate -f contoso.yaml -f secrets.yaml --output json\n\n\
+        Every row of every list is looked at, with its line. Exit code 0 says that nothing is wrong that could be told so.")]
+    Validate(ValidateArgs),
     /// Carries out a migration from this machine, without a cluster
     #[command(after_help = "Examples:\n  \
         mailferry run -f contoso.yaml --state ./state --stage Plan     look, report, write nothing\n  \

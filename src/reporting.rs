@@ -19,7 +19,7 @@ use crate::plan::findings::{of_domain, of_migration};
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::proof::Open;
 use crate::plan::{Discovered, DomainObserved, Observed, checklist, decide};
-use crate::report::rows::{AcknowledgementRow, Agreed, DestinationRow, FindingRow};
+use crate::report::rows::{AcknowledgementRow, Agreed, DestinationRow, FindingRow, PilotRow};
 use crate::report::{DomainRow, Exceptions, MailboxRow, Report};
 
 /// A migration with what is known of it.
@@ -61,6 +61,8 @@ impl Known {
         let acknowledged: Vec<AcknowledgementRow> = spec
             .acknowledge
             .iter()
+            // What names no domain is not agreed for all of them.
+            .filter(|a| a.domain.as_ref().is_none_or(|name| name.parse::<Domain>().is_ok()))
             .map(|a| AcknowledgementRow {
                 finding: a.finding,
                 domain: a.domain.as_ref().and_then(|d| d.parse().ok()),
@@ -97,6 +99,11 @@ impl Known {
             bytes_per_second: spec.policy.limits.bytes_per_second,
             source_bytes_per_day: spec.policy.limits.source_bytes_per_day,
             verify: spec.policy.verify.into(),
+            pilot: spec.policy.pilot.as_ref().map(|pilot| PilotRow {
+                mailboxes: pilot.mailboxes,
+                messages_per_folder: pilot.messages_per_folder,
+            }),
+            has_first_day: spec.policy.since.is_some(),
         };
         Ok(Report {
             name: self.migration.metadata.name.clone().unwrap_or_default(),

@@ -297,13 +297,14 @@ fn a_wrong_password_of_the_destination_is_not_tried_for_everybody() {
     let parts = ["@bad.test", "destination", "refused"];
     assert_told(&ferry, &ferry.run(&[]), "Credentials", 21, &parts, "Secret");
     let first = refused(&stage.new);
-    assert_eq!(first, 3, "after three refusals nobody else is tried:\n{}", stage.new.log());
+    // The plan asks some of the mailboxes before they are carried; both count for the same limit.
+    assert!((3..=6).contains(&first), "eight mailboxes, and {first} refusals:\n{}", stage.new.log());
     for _ in 0..3 {
         let (line, hint) = ferry.run(&[]).expect_code(21).error();
         println!("error: {line}\n  hint: {hint}");
         assert!(line.contains("destination") && hint.contains("Secret"), "{line} {hint}");
     }
-    assert_eq!(refused(&stage.new), 6, "twice for each of the three, over all runs:\n{}", stage.new.log());
+    assert_eq!(refused(&stage.new), 3, "and in no further run:\n{}", stage.new.log());
     ferry.write(&manifest("admin-secret"));
     ferry.run(&[]).expect_code(0);
 }

@@ -548,3 +548,125 @@ async fn signals_that_disagree_are_both_looked_at_and_named() {
     let hosts: Vec<_> = found.candidates.iter().map(|c| c.endpoint.host.as_str()).collect();
     assert_eq!(hosts, ["new.p.test", "old.p.test"], "the loser stays visible");
 }
+
+/// A document that names one server and the login name of its mailboxes.
+fn naming(host: &str, port: u16, username: &str) -> String {
+    let xml = format!(
+        "<clientConfig version=\"1.1\"><emailProvider id=\"x\"><incomingServer type=\"imap\"><hostname>{host}</hostname>\
+         <port>{port}</port><socketType>SSL</socketType><username>{username}</username></incomingServer></emailProvider></clientConfig>"
+    );
+    support::web::reply("200 OK", "Content-Type: text/xml\r\n", &xml)
+}
+
+#[tokio::test]
+async fn a_published_login_name_is_tried_first_and_within_the_count_of_refusals() {
+    let ca = Ca::new();
+    let server = Dovecot::builder()
+        .imaps(LOOPBACK)
+        .tls(&ca.issue(&["imap.n.test"]))
+        .user(User::new("rosa", "rosa-secret"))
+        .user(User::new("otto@n.test", "otto-secret"))
+        .user(User::new("wolf", "wolf-secret"))
+        .start();
+    let document = naming("imap.n.test", server.imaps().port(), "%EMAILLOCALPART%");
+    let _web = Web::start("127.77.30.1", Some(&ca.issue(&["autoconfig.n.test"])), DOCUMENT, document);
+    let world = World::new(
+        ca,
+        &[Record::a("autoconfig.n.test", "127.77.30.1"), Record::a("imap.n.test", "127.0.0.1")],
+    );
+    let mut given = mailbox("rosa@n.test", "rosa-secret");
+    given.name = None;
+    let mailboxes = vec![
+        mailbox("rosa@n.test", "rosa-secret"),
+        // The document is wrong for him: the address is what the server knows.
+        mailbox("otto@n.test", "otto-secret"),
+        mailbox("wolf@n.test", "other-secret"),
+    ];
+    for _ in 0..3 {
+        let found = world.discover(&world.request("n.test", mailboxes.clone())).await;
+        assert_eq!(protocols(&found), [Some(Protocol::Imap), Some(Protocol::Imap), None], "{found:#?}");
+        assert_eq!(found.mailboxes[0].login_name.as_deref(), Some("rosa"));
+        assert_eq!((found.mailboxes[0].attempts.len(), &found.mailboxes[1].login_name), (1, &None));
+        assert_eq!(found.mailboxes[2].failure.as_ref().unwrap().class, Class::Credentials);
+    }
+    let log = server.log();
+    let refused = |user: &str| {
+        log.lines()
+            .filter(|line| line.contains("auth failed") && line.contains(&format!("user=<{user}")))
+            .count()
+    };
+    assert_eq!(refused("wolf"), 2, "by both names together, in three runs: {log}");
+    // A name that somebody gave is the name.
+    let found = world.discover(&world.request("n.test", vec![given])).await;
+    assert_eq!(protocols(&found), [None], "{found:#?}");
+}
+
+#[tokio::test]
+async fn where_nothing_is_published_the_exchanger_comes_first_and_the_web_host_last() {
+    let ca = Ca::new();
+    let start = |at: &str, name: &str, messages: usize| {
+        let server = Dovecot::builder()
+            .imaps(format!("{at}:993").parse().unwrap())
+            .tls(&ca.issue(&[name]))
+            .user(User::new("gerd@g.test", "gerd-secret"))
+            .start();
+        server.mailbox("gerd@g.test").seed(Corpus::new(5).inbox_only().messages(messages));
+        server
+    };
+    let (mail, web) = (start("127.77.31.1", "zmail.g.test", 50), start("127.77.31.2", "g.test", 3));
+    let world = World::new(
+        ca,
+        &[
+            Record::a("zmail.g.test", "127.77.31.1"),
+            Record::a("g.test", "127.77.31.2"),
+            Record::mx("g.test", "zmail.g.test", 10),
+        ],
+    );
+    let found = world.discover(&world.request("g.test", vec![mailbox("gerd@g.test", "gerd-secret")])).await;
+    assert_eq!(found.mailboxes[0].endpoint.as_ref().unwrap().host, "zmail.g.test", "{found:#?}");
+    assert_eq!(found.mailboxes[0].size.as_ref().unwrap().messages, 50);
+    assert_eq!(codes(&found), [Code::SeveralServersAnswer], "{:#?}", found.findings);
+    let text = &found.findings[0].message;
+    assert!(text.contains("zmail.g.test is read") && text.contains("g.test answers IMAP"), "{text}");
+    assert!(!web.log().contains("Login:"), "{}", web.log());
+    drop(mail);
+}
+
+#[tokio::test]
+async fn a_name_server_that_fails_is_asked_again_told_and_moves_nobody() {
+    let ca = Ca::new();
+    let server = |at: &str, name: &str| {
+        Dovecot::builder()
+            .imaps(at.parse().unwrap())
+            .tls(&ca.issue(&[name]))
+            .user(User::new("hedi@h.test", "hedi-secret"))
+            .start()
+    };
+    let (published, guessed) =
+        (server("127.77.32.1:993", "store.h.test"), server("127.77.32.2:993", "imap.h.test"));
+    let hosts = [Record::a("store.h.test", "127.77.32.1"), Record::a("imap.h.test", "127.77.32.2")];
+    let well =
+        World::new(ca, &[&hosts[..], &[Record::srv("_imaps._tcp.h.test", "store.h.test", 993)]].concat());
+    let mailboxes = || vec![mailbox("hedi@h.test", "hedi-secret")];
+    let before = well.discover(&well.request("h.test", mailboxes())).await;
+    assert_eq!(before.read_from()[0].host, "store.h.test", "{before:#?}");
+    // The same world, whose name server fails at service records.
+    let failing = support::dns::Failing::before(well.dns.addr(), 33);
+    let network = |at| {
+        mailferry::mail::network::Network::new(Some(at), vec!["127.0.0.0/8".parse().unwrap()], 8).unwrap()
+    };
+    let mut request = well.request("h.test", mailboxes());
+    request.before = before.read_from();
+    let ask = async |request: &mailferry::discovery::Request| {
+        let network = network(failing.addr());
+        mailferry::discovery::discover(&network, request, &well.guard, &world::Now, &well.steps).await
+    };
+    let found = ask(&request).await;
+    assert_eq!(found.read_from(), before.read_from(), "{found:#?}");
+    assert!(codes(&found).contains(&Code::NamesUnanswered), "{:#?}", found.findings);
+    let srv = found.evidence.iter().filter(|e| e.signal == Signal::Srv && e.statement.contains("_imaps"));
+    assert!(srv.into_iter().all(|e| matches!(e.outcome, Outcome::Failed(_))), "{found:#?}");
+    assert!(failing.asked("_imaps._tcp.h.test") >= 2, "it is asked again");
+    assert!(!guessed.log().contains("Login:"), "{}", guessed.log());
+    drop(published);
+}

@@ -180,7 +180,7 @@ async fn every_way_of_securing_the_channel_works_and_is_told() {
         );
         let mut session = Session::connect(&network(), &trust(&ca), &endpoint).await.unwrap();
         session.log_in(&login(PASSWORD)).await.unwrap();
-        let size = session.size_of_maildrop().await.unwrap();
+        let size = session.size_of_maildrop(&mailferry::model::scope::Scope::default()).await.unwrap();
         assert_eq!((size.folders, size.messages), (1, 3), "{tls}");
         assert!(size.largest > 140_000 && size.bytes > size.largest);
         session.quit().await;

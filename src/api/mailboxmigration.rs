@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::finding::{Code, Finding};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
@@ -234,6 +234,10 @@ pub struct MailboxFinding {
 pub struct MailboxFailure {
     /// The class of the failure, which decides whether it is tried again.
     pub class: Class,
+    /// What exactly happened, where it is one of the known things, as in LoginChanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub code: Option<String>,
     /// What happened, in one sentence.
     #[schemars(length(max = 512))]
     pub message: String,
@@ -247,6 +251,7 @@ impl From<&Failure> for MailboxFailure {
     fn from(failure: &Failure) -> Self {
         Self {
             class: failure.class,
+            code: failure.code.map(|code| code.to_string()),
             message: cut(&failure.sentence(), 512),
             hint: failure.hint.as_deref().map(|hint| cut(hint, 256)),
         }
@@ -256,7 +261,9 @@ impl From<&Failure> for MailboxFailure {
 impl MailboxFailure {
     /// The failure, as far as it was kept.
     pub fn failure(&self) -> Failure {
-        let failure = Failure::new(self.class, self.message.clone());
+        let mut failure = Failure::new(self.class, self.message.clone());
+        // A newer worker may know more of them.
+        failure.code = self.code.as_deref().and_then(FailureCode::from_word);
         match &self.hint {
             Some(hint) => failure.hint(hint.clone()),
             None => failure,
@@ -340,7 +347,8 @@ impl MailboxMigrationStatus {
         if let Some(failure) = &self.failure {
             let hint = failure.hint.as_deref().unwrap_or_default();
             fits &= failure.message.len() <= 512 && hint.len() <= 256;
-            size += 80 + written(&failure.message) + written(hint);
+            let code = failure.code.as_deref().unwrap_or_default();
+            size += 90 + written(&failure.message) + written(hint) + written(code);
         }
         fits && size <= STATUS_MAX
     }
@@ -454,5 +462,15 @@ mod tests {
             }
         }
         assert!(small > 3, "{small}");
+    }
+
+    #[test]
+    fn what_a_worker_tells_of_a_failure_says_which_one_it_was() {
+        let failure = Failure::configuration("logs in as bob now").code(FailureCode::LoginChanged);
+        let record = MailboxRecord { pass: 1, failure: Some(failure), ..MailboxRecord::default() };
+        let told = MailboxMigrationStatus::told_by_worker(&record);
+        assert!(told.record().failure.unwrap().is(FailureCode::LoginChanged));
+        let newer = MailboxFailure { code: Some("NotKnownYet".into()), ..told.failure.unwrap() };
+        assert_eq!(newer.failure().code, None);
     }
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checklist::Checklist;
+use super::columns::Columns;
 use super::destination::Destination;
 use super::domain::DomainSpec;
 use super::ledger::LedgerSpec;
@@ -14,6 +15,7 @@ use super::mapping::Mapping;
 use super::policy::Policy;
 use super::status::MailMigrationStatus;
 use crate::model::finding::Code;
+use crate::model::list::Heads;
 
 /// What is to be migrated, from where, to where, and how far it may go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -101,6 +103,11 @@ pub struct MailMigrationSpec {
     #[schemars(length(min = 1, max = 1000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub domains: Vec<DomainSpec>,
+    /// What the columns of lists are called (mailboxes.csv of a Secret, the CSV of a ConfigMap), where they have names of
+    /// their own. Default: address, username, password, refreshToken, destination, destinationUsername and
+    /// destinationPassword; EmailAddress is taken for address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Box<Columns>>,
     /// What is called differently at the destination, and what is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Mapping>,
@@ -230,4 +237,11 @@ fn mailboxes_per_worker() -> u32 {
 
 fn concurrency() -> u32 {
     4
+}
+
+impl MailMigrationSpec {
+    /// The names that columns have in the lists of this migration.
+    pub fn heads(&self) -> Heads {
+        self.columns.as_ref().map(|columns| columns.heads()).unwrap_or_default()
+    }
 }

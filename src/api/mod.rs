@@ -11,10 +11,12 @@
 #![allow(clippy::duplicated_attributes, reason = "printer columns of one type look alike to the lint")]
 
 pub mod checklist;
+pub mod columns;
 pub mod condition;
 pub mod crd;
 pub mod destination;
 pub mod domain;
+pub mod first;
 pub mod ledger;
 pub mod mailboxmigration;
 pub mod mailmigration;

@@ -25,6 +25,9 @@ pub struct Work {
     pub migration: MailMigration,
     /// The place of that domain in `spec.domains` of the migration as the user wrote it.
     pub domain: usize,
+    /// The other domains of the migration, if this Job is to tell of rows in its list that are of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub siblings: Option<Vec<String>>,
     /// The name server to ask; the pod's own when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver: Option<SocketAddr>,
@@ -50,6 +53,9 @@ pub enum Task {
         round: u32,
         /// The ConfigMaps that take the answer, in order.
         results: Vec<String>,
+        /// Where mailboxes were read when it was looked at before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        before: Vec<Endpoint>,
     },
     /// Carry mailboxes.
     #[serde(rename_all = "camelCase")]

@@ -2,6 +2,7 @@
 
 mod checklist;
 mod crd;
+mod init;
 pub mod logging;
 mod login;
 mod looking;
@@ -13,6 +14,7 @@ mod report;
 mod run;
 mod status;
 mod support_bundle;
+mod validate;
 mod verify;
 mod worker;
 
@@ -39,6 +41,8 @@ pub fn execute(cli: Cli) -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
+            Command::Init(args) => init::init(&args),
+            Command::Validate(args) => validate::validate(&args),
             Command::Run(args) => run::run(args).await,
             Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,

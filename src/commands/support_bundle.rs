@@ -15,10 +15,12 @@ use sha2::{Digest as _, Sha256};
 use super::looking::{Looked, look};
 use super::{print, to_json};
 use crate::api::manifest::to_yaml;
+use crate::api::names::mailbox_migration;
 use crate::cli::{Output, SupportBundleArgs};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
 use crate::local::files::{replace, unwritten};
+use crate::model::evidence::LoginNames;
 use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
 use crate::model::text::count;
@@ -52,11 +54,18 @@ impl Entry {
 pub(super) async fn support_bundle(args: SupportBundleArgs) -> Result<ExitCode> {
     let looked = look(args.migration.into()).await?;
     let now = SystemClock.now();
-    let people = looked.observed.domains.values().flat_map(DomainObserved::planned).flat_map(|planned| {
+    let planned = || looked.observed.domains.values().flat_map(DomainObserved::planned);
+    let people = planned().flat_map(|planned| {
         let parts = [planned.source.local_part(), planned.destination.local_part(), &planned.login_name];
         parts.map(str::to_owned)
     });
-    let redaction = Redaction::new(args.hash_addresses, people);
+    let domains = looked.observed.domains.values();
+    let logins = domains.flat_map(|domain| {
+        let seen = domain.discovery.iter().flat_map(|discovery| &discovery.mailboxes);
+        seen.filter_map(|mailbox| mailbox.logins.as_ref()).flat_map(people_of)
+    });
+    let kept = planned().map(|planned| mailbox_migration(looked.name(), &planned.source));
+    let redaction = Redaction::new(args.hash_addresses, people.chain(logins), kept);
     let mut entries = gather(&looked, &redaction)?;
     let index = json!({
         "mailferry": env!("CARGO_PKG_VERSION"),
@@ -81,6 +90,19 @@ pub(super) async fn support_bundle(args: SupportBundleArgs) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// The names of people in what a mailbox is logged in by: an administrator's stands beside the mailbox's own.
+fn people_of(logins: &LoginNames) -> Vec<String> {
+    let sent = [&logins.source, &logins.destination];
+    let sent = sent.into_iter().flatten().filter_map(|name| name.split(", by ").next());
+    let parts = sent.flat_map(|name| name.split(" for ")).flat_map(|name| {
+        // What stands behind an address's domain has a separator of the customer's choice in front.
+        let (local, rest) = name.split_once('@').unwrap_or((name, ""));
+        let begins = rest.find(|c: char| !(c.is_alphanumeric() || ".-".contains(c)));
+        [local, begins.map_or("", |at| rest[at..].trim_start_matches(|c: char| !c.is_alphanumeric()))]
+    });
+    parts.filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
 fn taken_out(redaction: &Redaction) -> Vec<&'static str> {
     let mut rules = vec![
         "Secrets and ConfigMaps: none is in here",
@@ -88,7 +110,7 @@ fn taken_out(redaction: &Redaction) -> Vec<&'static str> {
         "bytes of messages: none is in here",
     ];
     if redaction.hides_people() {
-        rules.push("the parts of addresses before the @, login names, the customer's name and contacts, and why something was agreed");
+        rules.push("the parts of addresses before the @, login names, names of what is kept for a mailbox, the customer's name and contacts, and why something was agreed");
     }
     rules
 }

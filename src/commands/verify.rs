@@ -83,6 +83,9 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
     let (secrets, migrations) = open(&inputs)?;
+    if args.repair {
+        migrations.iter().try_for_each(|migration| check_may_repair(&secrets, migration))?;
+    }
     // A verification writes down what it found, and a run must not change it meanwhile. It makes no directory: where nothing
     // was carried there is nothing to verify.
     let state = StateDir::open_made(&inputs.state)?;
@@ -116,6 +119,24 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         print(&to_json(&json!({"mailboxes": rows}))?)?;
     }
     Ok(worst.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
+}
+
+/// Refuses to repair where the manifest lets nothing be written; that the plan is the approved one is seen to when messages
+/// are sent again.
+fn check_may_repair(secrets: &Secrets, migration: &MailMigration) -> Result<()> {
+    let spec = &migration.spec;
+    let (field, why, hint) = if spec.stage == Stage::Plan {
+        ("spec.stage", "it is Plan, which writes nothing at the destination", "set spec.stage to Sync")
+    } else if spec.suspend {
+        ("spec.suspend", "the migration is suspended", "set spec.suspend to false")
+    } else {
+        return Ok(());
+    };
+    let place = secrets.place(migration, field).map(|place| format!("{place}: {field}"));
+    let what = format!("{why}, and --repair sends messages again");
+    Err(Failure::configuration(what)
+        .hint(format!("{hint}, or verify without --repair"))
+        .at(place.unwrap_or_else(|| field.to_owned())))
 }
 
 /// One migration that is being verified.

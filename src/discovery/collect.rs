@@ -26,6 +26,8 @@ pub(super) struct Ranked {
     pub(super) published: Grade,
     /// Place among the endpoints of its signal.
     pub(super) rank: usize,
+    /// What mailboxes log in with there, as the best of those who named its host says.
+    pub(super) username: Option<String>,
     /// Whether a password may be sent there.
     pub(super) approval: Approval,
     /// The host's addresses.
@@ -57,8 +59,13 @@ impl Ranked {
         self.approval.is_given() && self.answer.is_ok()
     }
 
+    /// Whether nothing but a usual name speaks for it.
+    pub(super) fn is_guess(&self) -> bool {
+        self.signals.iter().all(|signal| *signal == Signal::UsualName)
+    }
+
     /// The place in the ranking, given the grade: override, grade, fidelity, then how the channel is secured, who named
-    /// it, and by what priority.
+    /// it, and by what priority. Among guesses the order of the usual names comes before the channel.
     fn place(&self, grade: Grade) -> impl Ord + use<> {
         let tls = match self.endpoint.tls {
             Tls::Implicit => 0,
@@ -69,8 +76,10 @@ impl Ranked {
             !self.signals.contains(&Signal::Override),
             grade,
             Reverse(score(self.endpoint.protocol)),
+            if self.is_guess() { self.rank + 1 } else { 0 },
             tls,
             !self.signals.contains(&Signal::Manifest),
+            !self.signals.contains(&Signal::Before),
             self.published,
             self.rank,
             self.endpoint.host.clone(),
@@ -91,7 +100,15 @@ pub(super) fn rank(
         .map(|probe| {
             let said: Vec<_> = published.iter().filter(|p| p.endpoint == probe.endpoint).collect();
             let best = said.iter().map(|p| (p.grade, p.rank)).min().unwrap_or((Grade::D, 0));
+            // Ports and channels of one server take the same names.
+            let beside = |p: &&Published| {
+                p.endpoint.host == probe.endpoint.host && p.endpoint.protocol == probe.endpoint.protocol
+            };
+            let names = published.iter().filter(beside).filter(|p| p.username.is_some());
+            let username =
+                names.min_by_key(|p| (!p.trusted, p.grade, p.rank)).and_then(|p| p.username.clone());
             Ranked {
+                username,
                 approval: judge(&probe.endpoint, domain, named, published),
                 signals: said.iter().map(|p| p.signal).collect(),
                 published: best.0,
@@ -235,7 +252,7 @@ mod tests {
     /// An endpoint that some signal names.
     fn said(endpoint: &Endpoint, signal: Signal, rank: usize) -> Published {
         let grade = if signal == Signal::UsualName { Grade::D } else { Grade::C };
-        Published { endpoint: endpoint.clone(), signal, grade, trusted: false, rank }
+        Published { endpoint: endpoint.clone(), signal, grade, trusted: false, rank, username: None }
     }
 
     /// A server that answered from an address of its own.
@@ -269,7 +286,7 @@ mod tests {
         let size = MailboxSize::default();
         Tried {
             attempts,
-            read: Some(Read { endpoint: endpoint.clone(), size, unique_ids: true }),
+            read: Some(Read { endpoint: endpoint.clone(), size, unique_ids: true, name: None }),
             ..Tried::default()
         }
     }

@@ -39,7 +39,23 @@ async fn ask_host(asking: Asking<'_>, host: String) -> Heard {
         let header = |name: &str| Some(format!("{name}: {}", answer.header(name)?));
         let headers: Vec<_> = HEADERS.iter().filter_map(|name| header(name)).collect();
         let is_windows = challenges.iter().any(|one| CHALLENGES.contains(&one.to_ascii_lowercase().as_str()));
+        let is_ews = path.starts_with("/EWS");
+        if headers.is_empty() && asking.is_wall(&answer).await {
+            let statement = format!("Exchange {place}: asks for a login, as its server does everywhere");
+            heard.note(SIGNAL, Grade::D, at, Outcome::NotOffered, statement);
+            continue;
+        }
         if headers.is_empty() && !is_windows {
+            // Behind a proxy an Exchange says no more than that it wants a login there.
+            if is_ews && !challenges.is_empty() {
+                let words = challenges.join(", ");
+                let statement =
+                    format!("an Exchange that was not logged in to: {place} asks for a login by {words}");
+                heard.quote(SIGNAL, Grade::C, at, statement, &words);
+                let trusted = true;
+                heard.offer(ServiceFacts { service: Service::Ews, place, grade: Grade::C, trusted, words });
+                continue;
+            }
             let statement = format!("Exchange {place}: answers {} and is none", answer.status);
             heard.note(SIGNAL, Grade::D, at, Outcome::NotOffered, statement);
             continue;
@@ -56,7 +72,7 @@ async fn ask_host(asking: Asking<'_>, host: String) -> Heard {
             format!("an Exchange server at {place}{login}"),
             &headers.join("; "),
         );
-        if path.starts_with("/EWS") && !challenges.is_empty() {
+        if is_ews && !challenges.is_empty() {
             let words = challenges.iter().cloned().chain(headers).collect::<Vec<_>>().join("; ");
             let trusted = true;
             heard.offer(ServiceFacts { service: Service::Ews, place, grade: Grade::B, trusted, words });

@@ -41,8 +41,10 @@ pub(super) fn draw(
         servers(&mut findings, request, heard, ranked);
     }
     published(&mut findings, heard);
+    unanswered(&mut findings, request, heard);
     deceiving(&mut findings, request, heard);
     others(&mut findings, heard);
+    guessed(&mut findings, ranked, tried);
     used(&mut findings, ranked, tried, now);
     mailboxes(&mut findings, request, tried);
     findings
@@ -175,6 +177,49 @@ fn published(findings: &mut Vec<Finding>, heard: &Heard) {
         let by_srv = if denied { "none".to_owned() } else { list(&srv) };
         let text = format!("For {protocol}, service records name {by_srv} and {says} {}.", list(&other));
         findings.push(Finding::about(Code::ConflictingConfiguration, protocol, text));
+    }
+}
+
+/// What the domain publishes is not known where a name server gave no answer. Where the manifest names servers, nobody needs it.
+fn unanswered(findings: &mut Vec<Finding>, request: &Request, heard: &Heard) {
+    let names: Vec<&str> = heard.unanswered_names().map(|evidence| evidence.statement.as_str()).collect();
+    if names.is_empty() || !request.servers.is_empty() {
+        return;
+    }
+    let more = if names.len() > 3 { format!("; and {} more", names.len() - 3) } else { String::new() };
+    let text = format!(
+        "It is not known what {} publishes: {}{more}.",
+        request.domain,
+        names[..names.len().min(3)].join("; ")
+    );
+    findings.push(Finding::of_domain(Code::NamesUnanswered, text));
+}
+
+/// Where nothing is published and usual names lead to several machines, the mail may be on another one than the first.
+fn guessed(findings: &mut Vec<Finding>, ranked: &[Ranked], tried: &[Tried]) {
+    let is_read = |one: &&Ranked| {
+        tried.iter().any(|tried| tried.read.as_ref().is_some_and(|read| read.endpoint == one.endpoint))
+    };
+    let usable = || ranked.iter().filter(|one| one.is_guess() && one.is_usable());
+    for chosen in usable().filter(is_read) {
+        let elsewhere = |one: &&Ranked| {
+            one.endpoint.protocol == chosen.endpoint.protocol
+                && one.endpoint.host != chosen.endpoint.host
+                && !one.addresses.iter().any(|address| chosen.addresses.contains(address))
+        };
+        let others: BTreeSet<&str> =
+            usable().filter(elsewhere).map(|one| one.endpoint.host.as_str()).collect();
+        if others.is_empty() {
+            continue;
+        }
+        let text = format!(
+            "Nothing is published, and {} is read because of its name; {} {} {} as well and may hold other mail.",
+            printable(&chosen.endpoint.host),
+            printable(&others.iter().copied().collect::<Vec<_>>().join(", ")),
+            if others.len() == 1 { "answers" } else { "answer" },
+            chosen.endpoint.protocol,
+        );
+        findings.push(Finding::about(Code::SeveralServersAnswer, chosen.endpoint.address(), text));
     }
 }
 

@@ -50,7 +50,11 @@ async fn ask_host(asking: Asking<'_>, base: &str) -> Heard {
         let at = asking.clock.now();
         // A host that does not answer at one place does not answer at the other.
         let unanswered = answer.is_err();
-        take(&mut heard, asking, &url, answer, at);
+        let wall = match &answer {
+            Ok(answer) => asking.is_wall(answer).await,
+            Err(_) => false,
+        };
+        take(&mut heard, asking, &url, answer, wall, at);
         if unanswered || !heard.services.is_empty() {
             break;
         }
@@ -58,7 +62,15 @@ async fn ask_host(asking: Asking<'_>, base: &str) -> Heard {
     heard
 }
 
-fn take(heard: &mut Heard, asking: Asking<'_>, asked: &Url, answer: Result<Answer, NoAnswer>, at: Timestamp) {
+/// `wall` says that the server asks for a login everywhere.
+fn take(
+    heard: &mut Heard,
+    asking: Asking<'_>,
+    asked: &Url,
+    answer: Result<Answer, NoAnswer>,
+    wall: bool,
+    at: Timestamp,
+) {
     let answer = match answer {
         Err(why) => return heard.unanswered(Signal::Jmap, Grade::C, at, asked, why),
         Ok(answer) => answer,
@@ -89,6 +101,10 @@ fn take(heard: &mut Heard, asking: Asking<'_>, asked: &Url, answer: Result<Answe
             let statement = format!("JMAP session at {place}{elsewhere}");
             heard.quote(Signal::Jmap, Grade::B, at, statement, &words.join(" "));
             offer(heard, Grade::B, words.join(" "));
+        }
+        401 if wall => {
+            let statement = format!("JMAP {place}: asks for a login, as its server does everywhere");
+            heard.note(Signal::Jmap, Grade::C, at, Outcome::NotOffered, statement);
         }
         401 if is_session && !challenges.is_empty() => {
             let words = challenges.join(", ");

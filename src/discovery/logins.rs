@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use tokio::time::sleep;
 
+use super::autoconfig::login_name;
 use super::collect::{Ranked, to_try};
 use super::{Chosen, LoginGuard, MailboxRequest, Request, Step, Watcher};
 use crate::mail::credentials::Login;
@@ -52,6 +53,8 @@ pub(super) struct Read {
     pub(super) size: MailboxSize,
     /// Whether its messages have lasting names.
     pub(super) unique_ids: bool,
+    /// The login name, where a published one was taken in the place of the mailbox's.
+    pub(super) name: Option<String>,
 }
 
 /// How the logins of one mailbox ended.
@@ -85,6 +88,17 @@ pub(super) struct Logins<'a> {
     pub(super) refused: AtomicUsize,
     /// What each server said to the first mailbox that was read from it.
     pub(super) sessions: Mutex<Vec<SessionFacts>>,
+}
+
+/// One try at a server.
+struct Try<'r> {
+    candidate: &'r Ranked,
+    /// Whether it refused this login before.
+    remembered: bool,
+    /// The login name, where a published one takes the place of the mailbox's.
+    name: Option<String>,
+    /// Whether it is only made because a published name was refused.
+    is_last_resort: bool,
 }
 
 /// Why one login brought nothing.
@@ -145,7 +159,9 @@ impl Logins<'_> {
         }
         let silent = self.find_silent(mailbox.chosen.as_ref());
         let mut postponed: Option<Protocol> = None;
-        for (candidate, remembered) in self.put_in_order(login, candidates).await {
+        for Try { candidate, remembered, name, is_last_resort } in
+            self.put_in_order(mailbox, login, candidates).await
+        {
             let endpoint = &candidate.endpoint;
             // The password is right now: what refused it before may still know the mailbox, and would carry more.
             let better = |read: &Read| score(endpoint.protocol) > score(read.endpoint.protocol);
@@ -164,8 +180,10 @@ impl Logins<'_> {
                 tried.attempts.push(attempt(endpoint, failure));
                 continue;
             }
+            // Whatever name is sent, it is one mailbox and one password whose refusals are counted.
             let refusal = match self.guard.may_try(login).await {
                 Ok(true) => None,
+                Ok(false) if is_last_resort => break,
                 Ok(false) => {
                     tried.end = End::Spent;
                     Some(spent())
@@ -177,11 +195,15 @@ impl Logins<'_> {
                 tried.attempts.push(attempt(endpoint, failure));
                 break;
             }
-            match self.try_one(endpoint, login, &mailbox.address).await {
+            let sent = match (&name, &mailbox.name) {
+                (Some(to), Some(from)) => login.with_name(from, to),
+                _ => None,
+            };
+            match self.try_one(endpoint, sent.as_ref().unwrap_or(login), &mailbox.address).await {
                 Ok(read) => {
                     self.guard.accepted(login, endpoint).await;
                     tried.attempts.push(attempt(endpoint, None));
-                    tried.read = Some(read);
+                    tried.read = Some(Read { name, ..read });
                 }
                 Err(Unread { failure, accepted }) => {
                     if accepted {
@@ -205,8 +227,14 @@ impl Logins<'_> {
     }
 
     /// The candidates in the order in which they are tried, and whether each refused this very login before. Those that
-    /// did come last: of a mailbox that only POP3 knows, IMAP would spend the last try else, whenever POP3 was silent.
-    async fn put_in_order<'r>(&self, login: &Login, candidates: Vec<&'r Ranked>) -> Vec<(&'r Ranked, bool)> {
+    /// did come last: of a mailbox that only POP3 knows, IMAP would spend the last try else, whenever POP3 was silent. Where a
+    /// login name is published, it is tried first, and the mailbox's own when every server has refused that.
+    async fn put_in_order<'r>(
+        &self,
+        mailbox: &MailboxRequest,
+        login: &Login,
+        candidates: Vec<&'r Ranked>,
+    ) -> Vec<Try<'r>> {
         let servers: Vec<&Endpoint> = candidates.iter().map(|candidate| &candidate.endpoint).collect();
         let all = self.ranked.iter().filter(|candidate| candidate.is_published() || candidate.is_usable());
         let several = all.into_iter().any(|one| one.endpoint.protocol != servers[0].protocol);
@@ -214,7 +242,23 @@ impl Logins<'_> {
         let refused = refused.into_iter().chain(std::iter::repeat(false));
         let mut ordered: Vec<_> = candidates.into_iter().zip(refused).collect();
         ordered.sort_by_key(|(_, refused)| *refused);
-        ordered
+        let by_name = |(candidate, remembered): &(&'r Ranked, bool)| Try {
+            candidate: *candidate,
+            remembered: *remembered,
+            name: self.published_name(mailbox, login, candidate),
+            is_last_resort: false,
+        };
+        let mut tries: Vec<Try<'r>> = ordered.iter().map(by_name).collect();
+        let by_own = |one: &Try<'r>| Try { name: None, is_last_resort: true, ..*one };
+        tries.extend(tries.iter().filter(|one| one.name.is_some()).map(by_own).collect::<Vec<_>>());
+        tries
+    }
+
+    /// The login name that is published for a server, where it is not the mailbox's own.
+    fn published_name(&self, mailbox: &MailboxRequest, login: &Login, candidate: &Ranked) -> Option<String> {
+        let (own, template) = (mailbox.name.as_ref()?, candidate.username.as_ref()?);
+        let name = login_name(template, self.request, &mailbox.address).filter(|name| name != own)?;
+        login.with_name(own, &name).map(|_| name)
     }
 
     /// A server that somebody named, that may see a password, and that does not answer now: it may know a mailbox that
@@ -268,7 +312,8 @@ impl Logins<'_> {
         let mut measuring = Measuring::default();
         let mut further = 0..SESSIONS_MAX;
         loop {
-            let measured = measure_mailbox(&mut session, &self.request.exclude, &mut measuring);
+            let measured =
+                measure_mailbox(&mut session, &self.request.scope, &self.request.rules, &mut measuring);
             match self.told_if_long(measured, endpoint, mailbox).await {
                 Ok(()) => break,
                 Err(failure) if ends_one_session(&failure) && further.next().is_some() => {
@@ -301,7 +346,7 @@ impl Logins<'_> {
                     pop3::Session::connect(self.network, trust, endpoint).await.map_err(before)?;
                 session.log_in(login).await.map_err(before)?;
                 let measured = async {
-                    let size = session.size_of_maildrop().await?;
+                    let size = session.size_of_maildrop(&self.request.scope).await?;
                     Ok((size, session.has_unique_ids().await?))
                 };
                 let measured = measured.await;
@@ -315,7 +360,7 @@ impl Logins<'_> {
                 measured.map_err(after)?
             }
         };
-        Ok(Read { endpoint: endpoint.clone(), size, unique_ids })
+        Ok(Read { endpoint: endpoint.clone(), size, unique_ids, name: None })
     }
 }
 
@@ -348,6 +393,6 @@ fn refused_before(silent: &Ranked) -> Failure {
 }
 
 fn spent() -> Failure {
-    Failure::new(Class::Credentials, "was not tried: the password was refused twice within a day")
+    Failure::new(Class::Credentials, "was not tried: the password was refused often enough for a day")
         .hint("correct the password in the Secret, or wait a day; two refusals are the most that is risked")
 }

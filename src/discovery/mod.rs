@@ -50,15 +50,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use globset::GlobSet;
 use jiff::Timestamp;
 use tokio::time::sleep;
 
 use self::collect::Ranked;
 use self::logins::Tried;
-use self::signals::{Asking, Heard, Published};
+use self::signals::{Asking, Heard, Published, Walls};
 
 use crate::mail::credentials::Login;
+pub use crate::mail::imap::probe::FolderRules;
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::model::address::{Address, Domain};
@@ -68,6 +68,7 @@ use crate::model::evidence::{DomainDiscovery, EXCERPT_MAX, Evidence, Grade, Outc
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::fidelity::{self, Weights};
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::scope::Scope;
 use crate::model::service::SessionFacts;
 use crate::model::text::cut;
 
@@ -84,10 +85,15 @@ pub struct Request {
     pub domain: Domain,
     /// Servers that the manifest names for the domain; credentials may be sent to their hosts.
     pub servers: Vec<Endpoint>,
+    /// Where mailboxes were read when the domain was looked at before. They are asked where a name server does not answer, so
+    /// that it is not the name server's mood that decides where mail is read.
+    pub before: Vec<Endpoint>,
     /// The mailboxes, in the order of the manifest.
     pub mailboxes: Vec<MailboxRequest>,
-    /// Folders that are not carried, and so not measured.
-    pub exclude: GlobSet,
+    /// What is not carried, and so not measured.
+    pub scope: Scope,
+    /// The manifest's rules for folders, of which it is told whether any folder falls under them.
+    pub rules: FolderRules,
     /// Whether one password opens all mailboxes, so that its refusal concerns the whole domain.
     pub shared_credentials: bool,
     /// Whose certificates are believed.
@@ -120,6 +126,8 @@ pub struct MailboxRequest {
     pub address: Address,
     /// What it logs in with; `None` when the Secret knows no password for it.
     pub login: Option<Login>,
+    /// Its login name, where nobody has given it: a server's published configuration may say another.
+    pub name: Option<String>,
     /// What was said by hand about it.
     pub chosen: Option<Chosen>,
 }
@@ -210,7 +218,8 @@ pub async fn discover(
     let named = probes::distinct(&manifest.published);
     let hasty = request.patience().map(|patience| network.in_a_hurry(patience));
     let publications = hasty.as_ref().unwrap_or(network);
-    let asking = Asking { network: publications, request, clock };
+    let walls = Walls::default();
+    let asking = Asking { network: publications, request, clock, walls: &walls };
     let end = sleep(request.deadline / 2).shared();
     let named = probes::ask(network, request, named, end);
     let (mut heard, mut probed) = futures::join!(ask_signals(asking, manifest), named);
@@ -254,7 +263,7 @@ pub async fn discover(
         session.failing = network.failing_at(&session.endpoint).into_iter().map(str::to_owned).collect();
     }
 
-    let asking = Asking { network, request, clock };
+    let asking = Asking { network, request, clock, walls: &walls };
     heard.add(Box::pin(twin::ask(asking, &ranked, guard, &tried)).await);
 
     let finished = clock.now();
@@ -287,7 +296,7 @@ pub async fn discover(
 /// Everything that names servers: the manifest, then DNS and what it names beside published documents, then usual names
 /// for what is still open.
 async fn ask_signals(asking: Asking<'_>, manifest: Heard) -> Heard {
-    let Asking { network, request, clock } = asking;
+    let Asking { network, request, clock, .. } = asking;
     let end = sleep(request.deadline / 2).shared();
     let mut heard = manifest;
     let by_name = async {
@@ -335,6 +344,7 @@ async fn ask_signals(asking: Asking<'_>, manifest: Heard) -> Heard {
     let (by_name, by_place) = futures::join!(by_name, by_place);
     heard.add(by_name);
     heard.add(by_place);
+    remember(&mut heard, request, clock);
     let open: Vec<Protocol> = Protocol::ALL
         .into_iter()
         .filter(|protocol| !heard.names(*protocol) && !heard.denied.contains(protocol))
@@ -345,6 +355,20 @@ async fn ask_signals(asking: Asking<'_>, manifest: Heard) -> Heard {
         heard.add(guessed);
     }
     heard
+}
+
+/// Adds the servers that were read from before, where it is not known what the domain publishes now.
+fn remember(heard: &mut Heard, request: &Request, clock: &dyn Clock) {
+    if heard.unanswered_names().next().is_none() {
+        return;
+    }
+    for (rank, endpoint) in request.before.iter().enumerate() {
+        let statement = format!("{endpoint} was read from before, and a name server does not answer now");
+        let (signal, grade) = (Signal::Before, Grade::C);
+        let published =
+            Published { endpoint: endpoint.clone(), signal, grade, trusted: false, rank, username: None };
+        heard.publish(published, clock.now(), statement, None);
+    }
 }
 
 /// One signal that is to be asked, and how much it proves.
@@ -403,8 +427,14 @@ fn manifest(request: &Request, clock: &dyn Clock) -> Heard {
     let mut heard = Heard::default();
     let at = clock.now();
     let mut say = |signal, rank, endpoint: &Endpoint, reason: Option<&str>| {
-        let published =
-            Published { endpoint: endpoint.clone(), signal, grade: Grade::C, trusted: true, rank };
+        let published = Published {
+            endpoint: endpoint.clone(),
+            signal,
+            grade: Grade::C,
+            trusted: true,
+            rank,
+            username: None,
+        };
         let known = heard.published.iter().any(|p| p.endpoint == *endpoint && p.signal == signal);
         if !known {
             heard.publish(published, at, format!("the manifest names {endpoint}"), reason);

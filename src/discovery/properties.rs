@@ -48,7 +48,7 @@ prop_compose! {
         trusted in any::<bool>(),
         rank in 0_usize..3,
     ) -> Published {
-        Published { endpoint, signal, grade, trusted, rank }
+        Published { endpoint, signal, grade, trusted, rank, username: None }
     }
 }
 
@@ -127,7 +127,7 @@ proptest! {
         chosen in prop::sample::select(endpoints()),
         answers in any::<u32>(),
     ) {
-        let by_hand = Published { endpoint: chosen.clone(), signal: Signal::Override, grade: Grade::C, trusted: true, rank: 0 };
+        let by_hand = Published { endpoint: chosen.clone(), signal: Signal::Override, grade: Grade::C, trusted: true, rank: 0 , username: None};
         let all: Vec<_> = said.into_iter().chain([by_hand]).collect();
         let named = std::slice::from_ref(&chosen);
         let ranked = rank(&domain(), named, &all, probed(&all, answers));

@@ -1,13 +1,16 @@
 //! What every signal hands over: evidence for people, endpoints for the probes, and protocols that are said not to exist.
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::join_all;
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 use url::Url;
 
 use super::{Clock, Request};
-use crate::mail::http::{NoAnswer, shown};
+use crate::mail::http::{Answer, Method, NoAnswer, ask as ask_web, shown};
 use crate::mail::network::Network;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{EXCERPT_MAX, Evidence, Grade, Outcome, Signal};
@@ -23,6 +26,34 @@ pub(super) struct Asking<'a> {
     pub(super) network: &'a Network,
     pub(super) request: &'a Request,
     pub(super) clock: &'a dyn Clock,
+    pub(super) walls: &'a Walls,
+}
+
+/// The web servers that were found to ask for a login, or not to, where there is nothing. Each is asked once.
+#[derive(Debug, Default)]
+pub(super) struct Walls(Mutex<HashMap<String, Arc<OnceCell<bool>>>>);
+
+/// A path that no server has.
+const NOTHING: &str = "/mailferry-looks-for-nothing-here";
+
+impl Asking<'_> {
+    /// Whether an answer asks for a login that its server asks for everywhere: then it tells nothing of the place that it is
+    /// an answer of.
+    pub(super) async fn is_wall(&self, answer: &Answer) -> bool {
+        let Ok(url) = answer.url.join(NOTHING) else { return false };
+        if answer.status != 401 {
+            return false;
+        }
+        let known = {
+            let mut walls = self.walls.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(walls.entry(url.to_string()).or_default())
+        };
+        let ask = async || {
+            let nothing = ask_web(self.network, &self.request.trust, &url, &Method::Look).await;
+            nothing.is_ok_and(|nothing| nothing.status == 401)
+        };
+        *known.get_or_init(ask).await
+    }
 }
 
 /// A place that a service record names for a service beside IMAP and POP3.
@@ -51,6 +82,8 @@ pub(super) struct Published {
     pub(super) trusted: bool,
     /// Place among the endpoints of the same signal and service, 0 first (SRV priority and weight).
     pub(super) rank: usize,
+    /// What mailboxes log in with there, with `%EMAILLOCALPART%` and the like in the place of a mailbox's own.
+    pub(super) username: Option<String>,
 }
 
 /// What one signal, or all of them, had to say.
@@ -187,6 +220,14 @@ impl Heard {
             None if self.services.len() < SERVICES_MAX => self.services.push(facts),
             Some(_) | None => {}
         }
+    }
+
+    /// The questions about the domain's servers that no name server answered.
+    pub(super) fn unanswered_names(&self) -> impl Iterator<Item = &Evidence> {
+        self.evidence.iter().filter(|evidence| {
+            matches!(evidence.signal, Signal::Mx | Signal::Srv | Signal::Autoconfig | Signal::Autodiscover)
+                && matches!(&evidence.outcome, Outcome::Failed(failure) if failure.is(FailureCode::NameUnanswered))
+        })
     }
 
     /// Keeps an endpoint, and the evidence that names it.

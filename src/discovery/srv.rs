@@ -142,8 +142,14 @@ async fn ask_service(
                     "{name}. SRV {} {} {} {}.",
                     record.priority, record.weight, record.port, record.target
                 );
-                let published =
-                    Published { endpoint, signal: Signal::Srv, grade: Grade::C, trusted: false, rank };
+                let published = Published {
+                    endpoint,
+                    signal: Signal::Srv,
+                    grade: Grade::C,
+                    trusted: false,
+                    rank,
+                    username: None,
+                };
                 heard.publish(published, at, statement, Some(&excerpt));
             }
         }

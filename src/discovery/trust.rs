@@ -96,6 +96,7 @@ mod tests {
             grade: Grade::C,
             trusted,
             rank: 0,
+            username: None,
         };
         let named = [at("legacy.hoster.example", Tls::None), at("mail.hoster.example", Tls::Implicit)];
         let published = [said("imap.provider.example", true), said("imap.thief.example", false)];

@@ -36,17 +36,17 @@ pub(super) async fn ask(
     let fitting = asking.request.mailboxes.iter().zip(tried).filter_map(|(mailbox, one)| fit(mailbox, one));
     for (login, imap) in fitting.take(MAILBOXES_MAX) {
         // It said so today, and would only say it again.
-        if guard.refused_by(login, &[pop3]).await.contains(&true) {
+        if guard.refused_by(&login, &[pop3]).await.contains(&true) {
             continue;
         }
-        let Some(Ok(Some(here))) = guarded(guard, imap, login, list_by_imap(asking, imap, login)).await
+        let Some(Ok(Some(here))) = guarded(guard, imap, &login, list_by_imap(asking, imap, &login)).await
         else {
             continue;
         };
         if here.is_empty() {
             continue;
         }
-        let Some(there) = guarded(guard, pop3, login, list_by_pop3(asking, pop3, login)).await else {
+        let Some(there) = guarded(guard, pop3, &login, list_by_pop3(asking, pop3, &login)).await else {
             continue;
         };
         let at = asking.clock.now();
@@ -69,10 +69,16 @@ pub(super) async fn ask(
 }
 
 /// What a mailbox logs in with and where it is read, if POP3 may be asked about it.
-fn fit<'a>(mailbox: &'a MailboxRequest, one: &'a Tried) -> Option<(&'a Login, &'a Endpoint)> {
+fn fit<'a>(mailbox: &'a MailboxRequest, one: &'a Tried) -> Option<(Login, &'a Endpoint)> {
     let (login, read) = (mailbox.login.as_ref()?, one.read.as_ref()?);
+    let login = match (&mailbox.name, &read.name) {
+        (Some(from), Some(to)) => login.with_name(from, to)?,
+        _ => login.clone(),
+    };
     let by_imap_alone = one.attempts.iter().all(|attempt| attempt.endpoint.protocol == Protocol::Imap);
-    let fits = mailbox.chosen.is_none() && by_imap_alone && (1..=MESSAGES_MAX).contains(&read.size.messages);
+    let fits = mailbox.chosen.is_none()
+        && by_imap_alone
+        && (1..=MESSAGES_MAX).contains(&(read.size.messages + read.size.left_out.messages));
     fits.then_some((login, &read.endpoint))
 }
 

@@ -16,17 +16,22 @@ use crate::model::protocol::{Protocol, Tls};
 /// The most mail exchangers that are tried as mail stores.
 const EXCHANGERS_MAX: usize = 2;
 
-/// The endpoints that are worth a try for one protocol, best first: the names that people give such servers, then the
-/// mail exchangers of the domain itself, which small sites use for everything.
+/// The endpoints that are worth a try for one protocol, best first: the mail exchangers of the domain itself, which small
+/// sites use for everything; then the names that people give such servers; and last the domain's own name, which is that of
+/// its web server.
 pub(super) fn guess(domain: &Domain, protocol: Protocol, exchangers: &[String]) -> Vec<Endpoint> {
     let prefixes: &[&str] = match protocol {
         Protocol::Imap => &["imap.", "mail.", ""],
         Protocol::Pop3 => &["pop.", "pop3.", "mail.", ""],
     };
-    let mut hosts: Vec<String> = prefixes.iter().map(|prefix| format!("{prefix}{domain}")).collect();
-    let own = exchangers.iter().filter(|host| is_inside(host, domain) && !hosts.contains(host));
-    let own: Vec<_> = own.take(EXCHANGERS_MAX).cloned().collect();
-    hosts.extend(own);
+    // An exchanger that is the domain's own name is no more than that.
+    let own = exchangers.iter().filter(|host| is_inside(host, domain) && *host != domain.as_str());
+    let mut hosts: Vec<String> = own.take(EXCHANGERS_MAX).cloned().collect();
+    for host in prefixes.iter().map(|prefix| format!("{prefix}{domain}")) {
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
     let at_ports = |host: String| {
         [Tls::Implicit, Tls::StartTLS]
             .map(|tls| Endpoint::new(protocol, &host, protocol.default_port(tls), tls))
@@ -67,7 +72,10 @@ pub(super) async fn ask(
                 excerpt: None,
             }),
             _ => {
-                for (rank, endpoint) in guesses.iter().filter(|guess| guess.host == host).enumerate() {
+                for endpoint in guesses.iter().filter(|guess| guess.host == host) {
+                    let alike: Vec<&Endpoint> =
+                        guesses.iter().filter(|guess| guess.protocol == endpoint.protocol).collect();
+                    let rank = alike.iter().position(|guess| *guess == endpoint).unwrap_or_default();
                     let statement = format!("usual name {} exists", endpoint.address());
                     let signal = Signal::UsualName;
                     let published = Published {
@@ -76,6 +84,7 @@ pub(super) async fn ask(
                         grade: Grade::D,
                         trusted: false,
                         rank,
+                        username: None,
                     };
                     heard.publish(published, at, statement, None);
                 }
@@ -100,6 +109,16 @@ mod tests {
         }
         let first = guess(&domain, Protocol::Imap, &[]).remove(0);
         assert_eq!(first.to_string(), "IMAP imap.contoso.example:993 (TLS)");
+        let mut hosts: Vec<String> = guess(
+            &domain,
+            Protocol::Imap,
+            &["mail.contoso.example".to_owned(), "contoso.example".to_owned()],
+        )
+        .into_iter()
+        .map(|guess| guess.host)
+        .collect();
+        hosts.dedup();
+        assert_eq!(hosts, ["mail.contoso.example", "imap.contoso.example", "contoso.example"]);
         assert!(guess(&domain, Protocol::Imap, &[]).iter().all(|g| !g.host.starts_with("pop")));
     }
 }

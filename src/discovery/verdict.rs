@@ -27,6 +27,8 @@ pub(super) fn mailboxes(
             endpoint: one.read.as_ref().map(|read| read.endpoint.clone()),
             overridden: mailbox.chosen.is_some(),
             attempts: one.attempts.clone(),
+            logins: None,
+            login_name: one.read.as_ref().and_then(|read| read.name.clone()),
             size: one.read.as_ref().map(|read| read.size.clone()),
             failure: why_unread(request, mailbox, ranked, heard, one, tried)
                 .map(|failure| failure.at(mailbox.address.to_string())),

@@ -8,15 +8,17 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::workers::Tools;
-use crate::api::destination::Microsoft365Destination;
+use crate::api::columns::Columns;
+use crate::api::destination::Destination;
 use crate::api::domain::DomainSpec;
+use crate::api::mapping::Mapping;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, Outcome};
 use crate::model::failure::{FailureCode, Result};
 use crate::model::fidelity::Weights;
-use crate::model::finding::{Code, Hold};
+use crate::model::finding::{Code, Finding, Hold};
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::pass::fingerprint;
+use crate::plan::pass::{counted_by, fingerprint};
 
 /// How long what discovery saw holds.
 const HOLDS: SignedDuration = SignedDuration::from_hours(12);
@@ -29,13 +31,17 @@ struct Inputs<'a> {
     version: &'a str,
     domain: &'a DomainSpec,
     mailboxes: &'a [PlannedMailbox],
+    left_out: Vec<Finding>,
+    columns: Option<&'a Columns>,
+    mapping: Option<&'a Mapping>,
     allowed_networks: &'a [String],
     resolver: Option<String>,
-    authorities: [String; 2],
-    /// Of the domain's Secret, and of the destination's where its mailboxes are asked too.
-    credentials: Vec<String>,
-    tenant: Option<&'a Microsoft365Destination>,
+    authorities: [String; 3],
+    /// Of the domain's Secret and of the destination's.
+    credentials: [String; 2],
+    destination: &'a Destination,
     weights: Weights,
+    counted_by: String,
     trigger: Option<&'a str>,
 }
 
@@ -49,26 +55,28 @@ impl Tools {
         let domain = &spec.domains[at];
         let namespace = self.migration.metadata.namespace.as_deref().unwrap_or("default");
         let salt = self.guard.salt().await?;
-        let mut credentials = vec![self.secrets.version(namespace, &domain.credentials_ref.name, salt)?];
-        let tenant = spec.destination.microsoft365();
-        if tenant.is_some() {
-            let name = &spec.destination.credentials().name;
-            credentials.push(self.secrets.version(namespace, name, salt)?);
-        }
+        let version = |name: &str| self.secrets.version(namespace, name, salt);
+        let secrets = [&domain.credentials_ref.name, &spec.destination.credentials().name];
+        let credentials = [version(secrets[0])?, version(secrets[1])?];
         let trigger = spec.trigger.as_ref().and_then(|trigger| trigger.discover.as_deref());
         Ok(fingerprint(&Inputs {
             version: env!("CARGO_PKG_VERSION"),
             domain,
             mailboxes,
+            left_out: self.list_all(at).map(|listed| listed.left_out).unwrap_or_default(),
+            columns: spec.columns.as_deref(),
+            mapping: spec.mapping.as_ref(),
             allowed_networks: &spec.policy.allowed_networks,
             resolver: self.network.name_server().map(|address| address.to_string()),
             authorities: [
                 self.secrets.authority(namespace, domain.ca_ref.as_ref())?,
+                self.secrets.authority(namespace, spec.destination.ca())?,
                 self.authority.to_string(),
             ],
             credentials,
-            tenant,
+            destination: &spec.destination,
             weights: spec.policy.fidelity_weights,
+            counted_by: fingerprint(&counted_by(spec)),
             trigger: trigger.filter(|trigger| !trigger.is_empty()),
         }))
     }
@@ -127,7 +135,6 @@ mod tests {
     use crate::model::endpoint::Endpoint;
     use crate::model::evidence::{Attempt, Evidence, Grade, Signal};
     use crate::model::failure::{Class, Failure};
-    use crate::model::finding::Finding;
     use crate::model::protocol::{Protocol, Tls};
 
     fn server(protocol: Protocol) -> Endpoint {
@@ -141,6 +148,8 @@ mod tests {
             endpoint: Some(server(Protocol::Pop3)),
             overridden: false,
             attempts: Vec::new(),
+            logins: None,
+            login_name: None,
             size: None,
             failure: None,
         };

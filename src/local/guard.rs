@@ -24,8 +24,9 @@ use crate::model::text::printable;
 
 /// Refused logins that a credential version may have in [`PERIOD`].
 const REFUSALS_MAX: usize = 2;
-/// Mailboxes that an administrator's password may be refused for in [`PERIOD`] before no further one is tried.
-const MAILBOXES_MAX: usize = 3;
+/// Refused logins that an administrator's password may have in [`PERIOD`], whichever mailboxes it was to open: a server that
+/// locks accounts locks the administrator's.
+const SHARED_MAX: usize = 3;
 /// How long a refused login counts.
 const PERIOD: SignedDuration = SignedDuration::from_hours(24);
 /// How long a login may be under way; after that whoever began it is taken for dead.
@@ -107,14 +108,9 @@ impl Tally<'_> {
         self.marks.iter().filter(|mark| mark.key == key && mark.holder.is_some()).count()
     }
 
-    /// The administrator's key, if this mailbox counts for it: one that was refused already may be tried on its other
-    /// protocol; a further mailbox may not.
-    fn counted_administrator(&self) -> Option<&str> {
-        self.keys.administrator.as_deref().filter(|_| self.refusals(&self.keys.own) == 0)
-    }
-
     fn answer(&self) -> Answer {
-        let limits = [(Some(&*self.keys.own), REFUSALS_MAX), (self.counted_administrator(), MAILBOXES_MAX)];
+        let limits =
+            [(Some(&*self.keys.own), REFUSALS_MAX), (self.keys.administrator.as_deref(), SHARED_MAX)];
         let limits = || limits.iter().filter_map(|(key, max)| Some(((*key)?, *max)));
         if limits().any(|(key, max)| self.refusals(key) >= max) {
             Answer::Spent
@@ -146,8 +142,7 @@ impl Tally<'_> {
             }
             Event::Wanted | Event::Unanswered => return answer,
         };
-        let administrator = self.counted_administrator().map(str::to_owned);
-        for key in std::iter::once(self.keys.own.clone()).chain(administrator) {
+        for key in self.keys.all() {
             self.push(&key, holder);
         }
         answer
@@ -503,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_administrator_is_tried_for_three_mailboxes_and_no_more() {
+    async fn an_administrator_is_refused_three_times_and_no_more() {
         let directory = tempfile::tempdir().unwrap();
         let guard = opened(directory.path());
         let master = Credentials::Master {
@@ -511,12 +506,14 @@ mod tests {
             password: Secret::new("p"),
             separator: Some("*".into()),
         };
-        let login = |mailbox: &str| master.login(mailbox, mailbox, false).unwrap();
+        let login = |mailbox: &str| master.login(&mailbox.parse().unwrap(), mailbox, false).unwrap();
         for mailbox in ["a@x.test", "b@x.test", "c@x.test"] {
             refuse(&guard, &login(mailbox)).await;
         }
-        assert!(!may(&guard, &login("d@x.test")).await, "a fourth mailbox");
-        assert!(may(&guard, &login("a@x.test")).await, "the first one on its other protocol");
+        for mailbox in ["d@x.test", "a@x.test"] {
+            assert!(!may(&guard, &login(mailbox)).await, "{mailbox}");
+            assert!(!may(&opened(directory.path()), &login(mailbox)).await, "{mailbox}, in another run");
+        }
         guard.accepted(&login("a@x.test"), &server(Protocol::Imap)).await;
         assert!(may(&guard, &login("d@x.test")).await, "the password is right after all");
     }

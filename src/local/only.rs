@@ -96,6 +96,7 @@ mod tests {
             destination: destination.parse().unwrap(),
             login_name: source.to_owned(),
             login_name_is_given: false,
+            logins: None,
             beside: Vec::new(),
         }
     }

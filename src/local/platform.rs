@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::clock::SystemClock;
 use super::fresh::still_holds;
+use super::limits;
 use super::only::Only;
 use super::progress::{Display, DomainWatch};
 use super::state::{MigrationRecord, MigrationState};
@@ -19,6 +21,7 @@ use super::workers::Tools;
 use crate::api::{MailMigration, Stage};
 use crate::discovery::Clock;
 use crate::model::address::Address;
+use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, MailboxSize, TlsFacts};
 use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
@@ -103,6 +106,8 @@ pub struct Known {
     pub mailboxes: BTreeMap<Address, MailboxRecord>,
     /// What each domain is asked by, where that can be told.
     pub inputs: BTreeMap<String, String>,
+    /// Where the mailboxes of each domain were read when it was looked at before.
+    pub before: BTreeMap<String, Vec<Endpoint>>,
 }
 
 /// What a run brought to the destination.
@@ -125,10 +130,13 @@ pub struct LocalPlatform {
     domains: BTreeMap<String, DomainObserved>,
     mailboxes: BTreeMap<Address, MailboxRecord>,
     inputs: BTreeMap<String, String>,
+    before: BTreeMap<String, Vec<Endpoint>>,
     running: BTreeMap<Address, UnderWay>,
     only: Option<BTreeSet<Address>>,
     brought: Brought,
     tasks: JoinSet<Done>,
+    /// Places for domains that are looked at.
+    discoveries: Arc<Semaphore>,
     /// When those under way are to be counted next; a pod never counts, for it tells of its mailboxes in its own way.
     count_at: Option<Instant>,
     /// Whether it was stopped from outside.
@@ -159,6 +167,7 @@ impl LocalPlatform {
         let mut domains = BTreeMap::new();
         let mut mailboxes = BTreeMap::new();
         let mut inputs = BTreeMap::new();
+        let mut before = BTreeMap::new();
         let mut unreadable = Vec::new();
         for (at, domain) in tools.spec().domains.iter().enumerate() {
             let listed = tools.list_mailboxes(at);
@@ -190,6 +199,10 @@ impl LocalPlatform {
                     let named = !domain.servers.is_empty();
                     still_holds(&discovery, records, named, SystemClock.now()).then_some(discovery)
                 });
+            // A document that is damaged is written anew, and tells nothing.
+            if let (None, Ok(Some(seen))) = (&known, state.load_domain(&domain.name)) {
+                before.insert(domain.name.clone(), seen.read_from());
+            }
             if let Some(discovery) = &known {
                 display.domain_discovered(discovery);
             }
@@ -226,7 +239,7 @@ impl LocalPlatform {
             };
             mailboxes.insert(mailbox, broken);
         }
-        let known = Known { record, domains, mailboxes, inputs };
+        let known = Known { record, domains, mailboxes, inputs, before };
         Ok(Self {
             unkept: Some(Instant::now() + KEEP_WITHIN),
             count_at: Some(Instant::now() + COUNT_EVERY),
@@ -237,7 +250,7 @@ impl LocalPlatform {
 
     /// Takes up a pass of which everything is known.
     pub fn resume(tools: Tools, known: Known, memory: Arc<dyn Memory>, display: Arc<dyn Display>) -> Self {
-        let Known { record, domains, mailboxes, inputs } = known;
+        let Known { record, domains, mailboxes, inputs, before } = known;
         Self {
             tools,
             memory,
@@ -247,12 +260,14 @@ impl LocalPlatform {
             domains,
             mailboxes,
             inputs,
+            before,
             running: BTreeMap::new(),
             only: None,
             brought: Brought::default(),
             tasks: JoinSet::new(),
             count_at: None,
             stopped: false,
+            discoveries: Arc::new(Semaphore::new(limits::discoveries_at_once())),
         }
     }
 
@@ -289,9 +304,18 @@ impl LocalPlatform {
 
     fn keep_discovery(&mut self, at: usize, discovery: Result<Box<DomainDiscovery>>) -> Result<()> {
         let name = self.tools.spec().domains[at].name.clone();
-        let discovery = *discovery?;
+        let mut discovery = *discovery?;
+        if let Err(failure) =
+            self.memory.keep_domain(&name, &discovery, self.inputs.get(&name).map(String::as_str))
+        {
+            // What cannot be kept nobody could report of later: this domain waits, and the others go on.
+            for mailbox in &mut discovery.mailboxes {
+                mailbox.endpoint = None;
+                mailbox.failure = Some(failure.clone());
+            }
+            discovery.failure = Some(failure);
+        }
         self.display.domain_discovered(&discovery);
-        self.memory.keep_domain(&name, &discovery, self.inputs.get(&name).map(String::as_str))?;
         if let Some(seen) = self.domains.get_mut(&name) {
             seen.discovering = false;
             seen.discovery = Some(discovery.into());
@@ -395,26 +419,25 @@ impl LocalPlatform {
         seen.discovering = true;
         let listed = seen.mailboxes.clone().unwrap_or_else(|| Err(Failure::internal("not listed")));
         let tools = self.tools.clone();
+        let before = self.before.get(&name).cloned().unwrap_or_default();
         let watch = DomainWatch::new(name, Arc::clone(&self.display));
+        let places = Arc::clone(&self.discoveries);
         self.tasks.spawn(async move {
-            let discovery = tools.discover(domain, &listed, &watch).await.map(Box::new);
+            // The places are never closed.
+            let _place = places.acquire().await;
+            let discovery = tools.discover(domain, &listed, &before, &watch).await.map(Box::new);
             Done::Discovered { domain, discovery }
         });
     }
 
-    fn begin_sync(
-        &mut self,
-        domain: usize,
-        planned: PlannedMailbox,
-        endpoint: crate::model::endpoint::Endpoint,
-    ) {
+    fn begin_sync(&mut self, domain: usize, planned: PlannedMailbox, endpoint: Endpoint) {
         let mailbox = planned.source.clone();
         let before = self.mailboxes.get(&mailbox).cloned().unwrap_or_default();
         let progress = Arc::new(MailboxProgress::default());
         let pilot = self.tools.spec().policy.pilot.as_ref();
         let whole = pilot.is_none_or(|pilot| pilot.messages_per_folder.is_none());
         if let Some(size) = self.size_of(domain, &mailbox).filter(|_| whole) {
-            let through = before.counts.source.saturating_sub(before.counts.pending);
+            let through = before.counts.copied + before.counts.failed;
             progress.forecast(size.messages, size.bytes);
             progress.suppose(through, share_of(size.bytes, through, before.counts.source));
         }

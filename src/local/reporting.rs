@@ -12,6 +12,7 @@ use crate::api::{MailMigration, MailMigrationStatus};
 use crate::discovery::Clock;
 use crate::ledger::{Ledger, Row, Store};
 use crate::model::address::Address;
+use crate::model::evidence::DomainDiscovery;
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::message::Locator;
 use crate::model::record::MailboxRecord;
@@ -62,7 +63,16 @@ impl Remembered {
                     .mailboxes
                     .insert(planned.source.clone(), MailboxObserved { record, ..MailboxObserved::default() });
             }
-            let discovery = state.load_domain(&domain.name)?.map(Into::into);
+            // Nor must that of one domain.
+            let discovery = match state.load_domain(&domain.name) {
+                Ok(discovery) => discovery,
+                Err(failure) => {
+                    let now = SystemClock.now();
+                    let name = domain.name.parse().map_err(Failure::configuration)?;
+                    Some(DomainDiscovery { failure: Some(failure), ..DomainDiscovery::empty(name, now, now) })
+                }
+            };
+            let discovery = discovery.map(Into::into);
             let mailboxes = Some(mailboxes.map(Arc::from));
             let seen = DomainObserved { mailboxes, discovery, ..DomainObserved::default() };
             observed.domains.insert(domain.name.clone(), seen);

@@ -21,7 +21,7 @@ use super::progress::Display;
 use super::secrets::Secrets;
 use super::state::StateDir;
 use super::stop::Stop;
-use super::workers::Tools;
+use super::workers::{Siblings, Tools};
 use crate::api::manifest::{self, Manifest, Part};
 use crate::api::{LedgerSpec, MailMigration, Stage};
 use crate::discovery::Clock;
@@ -80,6 +80,11 @@ impl Inputs {
     /// # Errors
     /// A failure that names file, line and field.
     pub fn read(&self) -> Result<Manifest> {
+        manifest::read(&self.texts()?)
+    }
+
+    /// The names and the texts of the files.
+    fn texts(&self) -> Result<Vec<(String, String)>> {
         let mut files = Vec::new();
         for path in &self.files {
             let name = path.display().to_string();
@@ -96,7 +101,23 @@ impl Inputs {
             let text = String::from_utf8(bytes).map_err(|e| not_utf8(&name, e.as_bytes(), e.utf8_error()))?;
             files.push((name, text));
         }
-        manifest::read(&files)
+        Ok(files)
+    }
+
+    /// As [`Self::open`], with all that can be read and everything that is wrong with the rest.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn open_all(&self) -> Result<(Arc<Secrets>, Vec<MailMigration>, Vec<Failure>)> {
+        let (manifest, failures) = manifest::read_all(&self.texts()?);
+        let migrations = manifest.migrations.clone();
+        Ok((Arc::new(self.with_secrets(manifest)), migrations, failures))
+    }
+
+    fn with_secrets(&self, manifest: Manifest) -> Secrets {
+        let directories: BTreeMap<String, PathBuf> = self.secrets.iter().cloned().collect();
+        let base = self.files.first().and_then(|f| f.parent()).map(PathBuf::from).unwrap_or_default();
+        Secrets::new(manifest, directories, base)
     }
 
     /// The manifests with the values of their Secrets, and their migrations.
@@ -106,9 +127,7 @@ impl Inputs {
     pub fn open(&self) -> Result<(Arc<Secrets>, Vec<MailMigration>)> {
         let manifest = self.read()?;
         let migrations = manifest.migrations.clone();
-        let directories: BTreeMap<String, PathBuf> = self.secrets.iter().cloned().collect();
-        let base = self.files.first().and_then(|f| f.parent()).map(PathBuf::from).unwrap_or_default();
-        Ok((Arc::new(Secrets::new(manifest, directories, base)), migrations))
+        Ok((Arc::new(self.with_secrets(manifest)), migrations))
     }
 }
 
@@ -181,6 +200,7 @@ pub async fn tools_for(
     Ok(Tools {
         migration: Arc::new(migration.clone()),
         first_domain: 0,
+        siblings: Siblings::InSpec,
         secrets: Arc::clone(secrets),
         network,
         authority: authority.into(),

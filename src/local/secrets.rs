@@ -2,26 +2,37 @@
 //! given with `--secret NAME=DIR` (one file a key); in a pod Kubernetes mounts them. They are read when they are needed and
 //! never kept elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use secrecy::zeroize::Zeroizing;
 
 use super::files::can_be_read_by_others;
 use super::grants::{self, Granted, TokenAccess};
 use super::ledgers::Database;
+use super::lists::{Kept, ListPlace, PlacedList, join};
 use crate::api::MailMigration;
 use crate::api::manifest::{Manifest, Part, SecretValue};
 use crate::api::reference::{CaKind, CaRef};
-use crate::mail::credentials::{Credentials, MailboxProof, Proof};
-use crate::model::failure::{Failure, Place, Result};
+use crate::mail::credentials::{Credentials, MailboxProof, MailboxProofs, Proof};
+use crate::model::address::Address;
+use crate::model::failure::{Failure, FailureCode, Place, Result, Side};
+use crate::model::list::{Column, Heads, List, Row};
 use crate::model::secret::Secret;
 
-/// The largest file that a secret is read from, in bytes; a Kubernetes Secret holds no more.
-const FILE_MAX: u64 = 1024 * 1024;
+/// The largest file that a value is read from, in bytes. A Secret of Kubernetes holds 1 MiB; a list on a laptop may be longer.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
 
 /// Where the values of Secrets and ConfigMaps come from.
 #[derive(Debug)]
-pub struct Secrets(Source);
+pub struct Secrets {
+    source: Source,
+    lists: Kept,
+}
+
+/// The key of a Secret's list.
+pub const LIST_KEY: &str = "mailboxes.csv";
 
 #[derive(Debug)]
 enum Source {
@@ -38,12 +49,13 @@ enum Source {
 impl Secrets {
     /// Values of a manifest and of directories.
     pub fn new(manifest: Manifest, directories: BTreeMap<String, PathBuf>, base: PathBuf) -> Self {
-        Self(Source::Manifest { manifest, directories, base })
+        Self { source: Source::Manifest { manifest, directories, base }, lists: Kept::default() }
     }
 
     /// Values that Kubernetes mounts, `<directory>/<name>/<key>`. They may appear or change at any time.
     pub fn mounted(secrets: impl Into<PathBuf>, config_maps: impl Into<PathBuf>) -> Self {
-        Self(Source::Mounted { secrets: secrets.into(), config_maps: config_maps.into() })
+        let source = Source::Mounted { secrets: secrets.into(), config_maps: config_maps.into() };
+        Self { source, lists: Kept::default() }
     }
 
     /// Refuses references to what is not in the manifest, with file and line. In a pod whoever needs a value is told.
@@ -51,7 +63,7 @@ impl Secrets {
     /// # Errors
     /// A failure that names the field.
     pub fn check_references(&self, migration: &MailMigration, part: Part) -> Result<()> {
-        match &self.0 {
+        match &self.source {
             Source::Manifest { manifest, directories, .. } => {
                 let given: Vec<&str> = directories.keys().map(String::as_str).collect();
                 manifest.check_references(migration, part, &given)
@@ -62,7 +74,7 @@ impl Secrets {
 
     /// The files with values of Secrets that others than their owner can read.
     pub fn exposed(&self) -> Vec<PathBuf> {
-        let Source::Manifest { manifest, directories, base } = &self.0 else { return Vec::new() };
+        let Source::Manifest { manifest, directories, base } = &self.source else { return Vec::new() };
         let (read, referred) = manifest.secret_files();
         let documents = read.into_iter().map(PathBuf::from);
         let referred = referred.into_iter().map(|path| base.join(path));
@@ -71,9 +83,20 @@ impl Secrets {
         documents.chain(referred).chain(keys).filter(|path| can_be_read_by_others(path)).collect()
     }
 
+    /// As [`Self::check_references`], with everything that is missing.
+    pub fn find_missing(&self, migration: &MailMigration, part: Part) -> Vec<Failure> {
+        match &self.source {
+            Source::Manifest { manifest, directories, .. } => {
+                let given: Vec<&str> = directories.keys().map(String::as_str).collect();
+                manifest.find_missing(migration, part, &given)
+            }
+            Source::Mounted { .. } => Vec::new(),
+        }
+    }
+
     /// The file and line of a field of a migration, where it was read from a file.
     pub fn place(&self, migration: &MailMigration, path: &str) -> Option<String> {
-        match &self.0 {
+        match &self.source {
             Source::Manifest { manifest, .. } => manifest.place(migration, path),
             Source::Mounted { .. } => None,
         }
@@ -81,7 +104,7 @@ impl Secrets {
 
     /// What is said in a pod of a Secret that is not there, or that has none of the keys that are needed.
     fn check_mounted(&self, namespace: &str, name: &str, keys: &str, example: &str) -> Result<()> {
-        let Source::Mounted { secrets, .. } = &self.0 else { return Ok(()) };
+        let Source::Mounted { secrets, .. } = &self.source else { return Ok(()) };
         // What begins with a dot is Kubernetes' own.
         let is_key = |entry: &fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
         if fs::read_dir(secrets.join(name)).is_ok_and(|entries| entries.flatten().any(|e| is_key(&e))) {
@@ -94,21 +117,41 @@ impl Secrets {
 
     /// One value of a Secret; `None` when the key is not there.
     fn value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<Secret>> {
-        let (manifest, directories, base) = match &self.0 {
+        let Some(Found { bytes, place, is_file }) = self.find(namespace, name, key)? else { return Ok(None) };
+        let text = std::str::from_utf8(&bytes).map_err(|_| {
+            Failure::configuration("is no text in UTF-8")
+                .hint("save it as UTF-8: passwords and keys are sent as such")
+                .at(place.name)
+        })?;
+        // Editors end files with a line break; no password does.
+        let trimmed = text.strip_suffix('\n').map(|t| t.strip_suffix('\r').unwrap_or(t)).filter(|_| is_file);
+        Ok(Some(Secret::new(trimmed.unwrap_or(text))))
+    }
+
+    /// The bytes of one value of a Secret, and where they stand; `None` when the key is not there.
+    fn find(&self, namespace: &str, name: &str, key: &str) -> Result<Option<Found>> {
+        let place = || format!("Secret \"{name}\", key {key}");
+        let (manifest, directories, base) = match &self.source {
             Source::Manifest { manifest, directories, base } => (manifest, directories, base),
-            Source::Mounted { secrets, .. } => return read_key(&secrets.join(name), key),
+            Source::Mounted { secrets, .. } => {
+                let found = read_key(&secrets.join(name), key)?;
+                // Nobody sees a pod's files.
+                return Ok(found.map(|found| Found { place: found.place.called(place()), ..found }));
+            }
         };
         if let Some(directory) = directories.get(name) {
             return read_key(directory, key);
         }
         let value = manifest.secret(namespace, name).and_then(|values| values.get(key));
-        let place = || format!("Secret \"{name}\", key {key}");
         match value {
             None => Ok(None),
-            Some(SecretValue::Literal(secret)) => Ok(Some(secret.clone())),
+            Some(SecretValue::Literal(secret)) => {
+                let in_manifest = manifest.value_place(CaKind::Secret, namespace, name, key);
+                Ok(Some(Found::within(secret.expose(), place(), in_manifest)))
+            }
             Some(SecretValue::File(path)) => read_file(&base.join(path)).map(Some).map_err(|f| f.at(place())),
             Some(SecretValue::Env(variable)) => match std::env::var(variable) {
-                Ok(text) => Ok(Some(Secret::new(text))),
+                Ok(text) => Ok(Some(Found::within(&text, place(), None))),
                 Err(_) => {
                     Err(Failure::configuration(format!("the environment variable {variable} is not set"))
                         .hint("set it, or write file: and a path")
@@ -118,11 +161,47 @@ impl Secrets {
         }
     }
 
-    /// The credentials that a Secret holds.
+    /// The list that a Secret holds; `None` when it holds none.
+    ///
+    /// # Errors
+    /// Every row that cannot stand.
+    pub fn list(
+        &self,
+        namespace: &str,
+        name: &str,
+        heads: &Heads,
+    ) -> std::result::Result<Option<PlacedList>, Vec<Failure>> {
+        let found = self.find(namespace, name, LIST_KEY).map_err(|failure| vec![failure])?;
+        found.map(|found| self.lists.read(&found.bytes, heads, found.place)).transpose()
+    }
+
+    /// The list that a ConfigMap holds under a key.
+    ///
+    /// # Errors
+    /// A failure that names the ConfigMap and the key that is not there, or every row that cannot stand.
+    pub fn config_list(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+        heads: &Heads,
+    ) -> std::result::Result<PlacedList, Vec<Failure>> {
+        let found = self.find_config(namespace, name, key).map_err(|failure| vec![failure])?;
+        self.lists.read(&found.bytes, heads, found.place)
+    }
+
+    /// The credentials that a Secret holds for one end. `heads` are the names that columns of its list have.
     ///
     /// # Errors
     /// A failure that names the Secret and the missing or unreadable key.
-    pub fn credentials(&self, namespace: &str, name: &str, access: &TokenAccess) -> Result<Credentials> {
+    pub fn credentials(
+        &self,
+        namespace: &str,
+        name: &str,
+        access: &TokenAccess,
+        heads: &Heads,
+        end: Side,
+    ) -> Result<Credentials> {
         let value = |key: &str| self.value(namespace, name, key);
         let missing = |key: &str, other: &str| {
             Failure::configuration(format!("Secret \"{name}\" has {other} but no key {key}"))
@@ -130,24 +209,33 @@ impl Secrets {
         };
         let granted = grants::read(value, access).at(|| format!("Secret \"{name}\""))?;
         if let (None, Some(tenant)) = (&granted, &access.tenant) {
-            let keys = ["password", "masterPassword", "mailboxes.csv"];
+            let keys = ["password", "masterPassword", LIST_KEY];
             let has = |key: &&str| matches!(value(key), Ok(Some(_)));
             if let Some(key) = keys.into_iter().find(has) {
                 return Err(grants::no_passwords(name, key, tenant));
             }
         }
-        if let Some(rows) = value("mailboxes.csv")? {
-            let refresh = |token| match &granted {
-                Some(Granted::Users(client)) => Some(Proof::Token(client.user(token, access))),
-                _ => None,
-            };
-            let rows = read_rows(&rows, name, refresh)?;
-            if let Some(tenant) = &access.tenant
-                && rows.iter().any(|row| row.proof.password().is_some())
-            {
-                return Err(grants::no_passwords(name, "mailboxes.csv", tenant));
+        let list = join(self.list(namespace, name, heads))?;
+        if let Some(placed) = &list {
+            let opens_all =
+                value("masterUser")?.is_some() || matches!(granted, Some(Granted::Application(_)));
+            // A list that names mailboxes of both ends may leave one end to an administrator.
+            let for_this_end = end == Side::Source
+                || placed.list.has(Column::DestinationPassword)
+                || !(is_two_sided(&placed.list) && opens_all);
+            if has_proofs(&placed.list, end) && for_this_end {
+                let refresh = |token| match &granted {
+                    Some(Granted::Users(client)) => Some(Proof::Token(client.user(token, access))),
+                    _ => None,
+                };
+                let rows = join(prove(placed, end, refresh))?;
+                if let Some(tenant) = &access.tenant
+                    && rows.rows().iter().any(|row| row.proof.password().is_some())
+                {
+                    return Err(grants::no_passwords(name, LIST_KEY, tenant));
+                }
+                return Ok(Credentials::PerMailbox(rows));
             }
-            return Ok(Credentials::PerMailbox(rows));
         }
         match granted {
             Some(Granted::Application(bearer)) => return Ok(Credentials::Application(bearer)),
@@ -169,6 +257,13 @@ impl Secrets {
             let username = username.expose().to_owned();
             return Ok(Credentials::Single { username, proof: Proof::Password(password) });
         }
+        if let Some(placed) = list {
+            let column =
+                if end == Side::Destination { "password or destinationPassword" } else { "password" };
+            return Err(Failure::configuration(format!("names no column {column}, and the Secret has no other key that opens mailboxes"))
+                .hint("add the column, or say in spec.columns what it is called; or add the keys masterUser and masterPassword")
+                .at(placed.place.line(1)));
+        }
         self.check_mounted(
             namespace,
             name,
@@ -189,7 +284,7 @@ impl Secrets {
     /// # Errors
     /// A failure that names a key that cannot be read.
     pub fn version(&self, namespace: &str, name: &str, salt: &[u8; 32]) -> Result<String> {
-        let keys: Vec<String> = match &self.0 {
+        let keys: Vec<String> = match &self.source {
             Source::Manifest { manifest, directories, .. } => match directories.get(name) {
                 Some(directory) => keys_of(directory),
                 None => {
@@ -200,10 +295,10 @@ impl Secrets {
         };
         let mut hasher = blake3::Hasher::new_keyed(salt);
         for key in keys {
-            let value = self.value(namespace, name, &key)?;
-            let value = value.as_ref().map_or("", Secret::expose);
-            for part in [key.as_str(), value] {
-                hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+            let value = self.find(namespace, name, &key)?;
+            let value = value.as_ref().map_or(&[][..], |found| &found.bytes);
+            for part in [key.as_bytes(), value] {
+                hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
             }
         }
         Ok(hasher.finalize().to_hex()[..16].to_owned())
@@ -244,19 +339,39 @@ impl Secrets {
     /// # Errors
     /// A failure that names the ConfigMap and the key that is not there.
     pub fn config_value(&self, namespace: &str, name: &str, key: &str) -> Result<String> {
-        let found = match &self.0 {
-            Source::Manifest { manifest, .. } => {
-                manifest.config_map(namespace, name).and_then(|values| values.get(key)).cloned()
+        let found = self.find_config(namespace, name, key)?;
+        String::from_utf8(found.bytes.to_vec()).map_err(|_| {
+            Failure::configuration("is no text in UTF-8").hint("save it as UTF-8").at(found.place.name)
+        })
+    }
+
+    /// The bytes of one value of a ConfigMap, and where they stand.
+    fn find_config(&self, namespace: &str, name: &str, key: &str) -> Result<Found> {
+        let place = || format!("ConfigMap \"{name}\", key {key}");
+        let found = match &self.source {
+            Source::Manifest { manifest, base, .. } => {
+                let value = manifest.config_map(namespace, name).and_then(|values| values.get(key));
+                let file =
+                    value.and_then(|value| value.strip_prefix("file:")).filter(|path| !path.contains('\n'));
+                match (value, file) {
+                    (_, Some(path)) => Some(read_file(&base.join(path)).at(place)?),
+                    (Some(value), None) => {
+                        let in_manifest = manifest.value_place(CaKind::ConfigMap, namespace, name, key);
+                        Some(Found::within(value, place(), in_manifest))
+                    }
+                    (None, None) => None,
+                }
             }
             Source::Mounted { config_maps, .. } => {
-                read_key(&config_maps.join(name), key)?.map(|s| s.expose().to_owned())
+                let found = read_key(&config_maps.join(name), key)?;
+                found.map(|found| Found { place: found.place.called(place()), ..found })
             }
         };
         found.ok_or_else(|| self.no_key("ConfigMap", namespace, name, key))
     }
 
     fn no_key(&self, kind: &str, namespace: &str, name: &str, key: &str) -> Failure {
-        match &self.0 {
+        match &self.source {
             Source::Manifest { .. } => {
                 Failure::configuration(format!("{kind} \"{name}\" has no key \"{key}\""))
                     .hint("add the key, or name the one that is there")
@@ -283,12 +398,28 @@ fn keys_of(directory: &Path) -> Vec<String> {
 }
 
 /// The value of a key in a directory with one file for each; `None` when there is no such file.
-fn read_key(directory: &Path, key: &str) -> Result<Option<Secret>> {
+fn read_key(directory: &Path, key: &str) -> Result<Option<Found>> {
     let path = directory.join(key);
     if path.exists() { read_file(&path).map(Some) } else { Ok(None) }
 }
 
-fn read_file(path: &Path) -> Result<Secret> {
+/// The bytes of a value, and where they stand.
+struct Found {
+    bytes: Zeroizing<Vec<u8>>,
+    place: ListPlace,
+    is_file: bool,
+}
+
+impl Found {
+    /// A text within a manifest or the environment; `file` is the manifest and the line that the text begins on.
+    fn within(text: &str, name: String, file: Option<(&str, Option<usize>)>) -> Self {
+        let file = file.and_then(|(file, line)| Some((file.to_owned(), line?)));
+        let bytes = Zeroizing::new(text.as_bytes().to_vec());
+        Self { bytes, place: ListPlace { name, file }, is_file: false }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Found> {
     let unreadable = |e: &std::io::Error| {
         Failure::configuration(format!("{}: cannot be read: {e}", path.display()))
             .hint("check the path and the permissions")
@@ -297,63 +428,101 @@ fn read_file(path: &Path) -> Result<Secret> {
     let size = fs::metadata(path).map_err(|e| unreadable(&e))?.len();
     if size > FILE_MAX {
         return Err(Failure::configuration(format!(
-            "{}: is larger than a Secret may be (1 MiB)",
-            path.display()
-        )));
+            "{}: is larger than {} MiB",
+            path.display(),
+            FILE_MAX >> 20
+        ))
+        .hint("part it into several Secrets or ConfigMaps"));
     }
-    let text = fs::read_to_string(path).map_err(|e| unreadable(&e))?;
-    // Editors end files with a line break; no password does.
-    let trimmed = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
-    Ok(Secret::new(trimmed))
+    let bytes = Zeroizing::new(fs::read(path).map_err(|e| unreadable(&e))?);
+    Ok(Found { bytes, place: ListPlace::file(path.display().to_string()), is_file: true })
 }
 
-/// Reads `mailboxes.csv`: the columns address and password or refreshToken, and if wanted username. `tokens` makes a proof
-/// of a refresh token, where an application is named beside. No message repeats a cell.
-fn read_rows(
-    rows: &Secret,
-    name: &str,
+/// The rows of a list as logins at one end. `tokens` makes a proof of a refresh token, where an application is named beside.
+fn prove(
+    placed: &PlacedList,
+    end: Side,
     tokens: impl Fn(Secret) -> Option<Proof>,
-) -> Result<Vec<MailboxProof>> {
-    let place = format!("Secret \"{name}\", key mailboxes.csv");
-    let broken = |what: String| {
-        Failure::configuration(what)
-            .hint("the first line names the columns: address,username,password; quote cells that hold commas")
-            .at(place.clone())
+) -> std::result::Result<MailboxProofs, Vec<Failure>> {
+    let list = &*placed.list;
+    let two_sided = is_two_sided(list);
+    let refuse = |row: &Row, what: &str, hint: &str| {
+        Failure::configuration(what).code(FailureCode::BadList).hint(hint).at(placed.place.line(row.line))
     };
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(rows.expose().as_bytes());
-    let headers = reader.headers().map_err(|_| broken("is no CSV that can be read".to_owned()))?.clone();
-    let column = |wanted: &str| headers.iter().position(|h| h.trim().eq_ignore_ascii_case(wanted));
-    let (password, refresh) = (column("password"), column("refreshToken"));
-    let Some(address) = column("address").filter(|_| password.is_some() || refresh.is_some()) else {
-        return Err(broken("lacks the column address or the column password".to_owned()));
-    };
-    let username = column("username");
-    let mut proofs = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| {
-            let line = e.position().map_or(0, csv::Position::line);
-            broken(format!("line {line} cannot be read"))
-        })?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let cell = |at: usize| record.get(at).filter(|cell| !cell.is_empty());
-        let proof = match (password.and_then(cell), refresh.and_then(cell)) {
-            (Some(password), _) => Some(Proof::Password(Secret::new(password))),
-            (None, Some(token)) => Some(tokens(Secret::new(token)).ok_or_else(|| {
-                broken(format!("line {line} has a refresh token, and the Secret names no application for it"))
-                    .hint("add the keys clientId and tenantId or tokenUrl")
-            })?),
-            (None, None) => None,
+    let mut refused = Vec::new();
+    let mut proofs: Vec<MailboxProof> = Vec::with_capacity(list.rows.len());
+    // By the mailbox at the destination: several may arrive in one.
+    let mut first: HashMap<&Address, &Row> = HashMap::new();
+    for row in &list.rows {
+        let own = (row.username.clone(), &row.password);
+        let theirs = (row.destination_username.clone(), &row.destination_password);
+        let (username, password) = match end {
+            Side::Destination if list.has(Column::DestinationPassword) => theirs,
+            Side::Destination if two_sided => (theirs.0, own.1),
+            Side::Source | Side::Destination => own,
         };
-        let (Some(address), Some(proof)) = (cell(address), proof) else {
-            return Err(broken(format!("line {line} has no address or no password")));
+        let column = if end == Side::Destination && list.has(Column::DestinationPassword) {
+            Column::DestinationPassword
+        } else {
+            Column::Password
         };
-        proofs.push(MailboxProof {
-            address: address.trim().to_owned(),
-            username: username.and_then(cell).map(|u| u.trim().to_owned()),
-            proof,
-        });
+        let proof = match (password, &row.refresh_token) {
+            (Some(password), _) => Proof::Password(password.clone()),
+            (None, Some(token)) => match tokens(token.clone()) {
+                Some(proof) => proof,
+                None => {
+                    let what = "has a refresh token, and the Secret names no application for it";
+                    refused.push(refuse(row, what, "add the keys clientId and tenantId or tokenUrl"));
+                    continue;
+                }
+            },
+            (None, None) => {
+                let hint = "give the mailbox its password, or take the row out";
+                refused.push(refuse(row, &format!("has no {column}"), hint));
+                continue;
+            }
+        };
+        let goes_to = row.destination.as_ref().unwrap_or(&row.address);
+        let (address, source) = match end {
+            Side::Source => (&row.address, None),
+            Side::Destination if two_sided => (goes_to, Some(row.address.clone())),
+            Side::Destination => (&row.address, None),
+        };
+        if let Some(other) = first.insert(address, row).filter(|_| end == Side::Destination) {
+            let same = |one: &Option<Secret>, other: &Option<Secret>| {
+                one.as_ref().map(Secret::expose) == other.as_ref().map(Secret::expose)
+            };
+            if other.destination_username != row.destination_username
+                || !same(&other.destination_password, &row.destination_password)
+            {
+                let what = format!(
+                    "opens a mailbox at the destination otherwise than {}",
+                    placed.place.line(other.line)
+                );
+                refused.push(refuse(
+                    row,
+                    &what,
+                    "give both rows the same login there, or correct the destination",
+                ));
+                continue;
+            }
+        }
+        proofs.push(MailboxProof { address: address.clone(), source, username, proof });
     }
-    Ok(proofs)
+    if refused.is_empty() { Ok(proofs.into_iter().collect()) } else { Err(refused) }
+}
+
+/// Whether a list is about both ends, and not the own list of one of them.
+fn is_two_sided(list: &List) -> bool {
+    [Column::Destination, Column::DestinationUsername, Column::DestinationPassword]
+        .iter()
+        .any(|column| list.has(*column))
+}
+
+/// Whether a list has what opens mailboxes at one end.
+fn has_proofs(list: &List, end: Side) -> bool {
+    let own = list.has(Column::Password) || list.has(Column::RefreshToken);
+    own || end == Side::Destination && list.has(Column::DestinationPassword)
 }
 
 #[cfg(test)]
@@ -383,21 +552,116 @@ mod tests {
         assert_eq!(version(), before);
     }
 
+    fn of_list(text: &str, more: &str) -> Secrets {
+        let manifest = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData:\n{more}  mailboxes.csv: |\n    {}\n---\n\
+             apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {{name: m}}\nspec:\n  \
+             destination: {{imap: {{host: h, credentialsRef: {{name: s}}}}}}\n  \
+             domains: [{{name: b.test, credentialsRef: {{name: s}}}}]\n",
+            text.replace('\n', "\n    ")
+        );
+        let manifest = crate::api::manifest::read(&[("m.yaml", manifest)]).unwrap();
+        Secrets::new(manifest, BTreeMap::new(), PathBuf::new())
+    }
+
+    fn access() -> TokenAccess {
+        let network =
+            crate::mail::network::Network::new(Some("127.0.0.1:53".parse().unwrap()), Vec::new(), 1);
+        let clock = std::sync::Arc::new(crate::local::clock::SystemClock);
+        let tokens = crate::mail::oauth::Tokens::new(std::sync::Arc::new(network.unwrap()), clock, None);
+        let trust = crate::mail::tls::Trust::with_authorities(&[]).unwrap();
+        TokenAccess { tokens: std::sync::Arc::new(tokens), trust, tenant: None }
+    }
+
+    /// What the list gives for each end: `address user password`, or the sentence of the refusal.
+    fn both(text: &str, more: &str) -> [String; 2] {
+        let secrets = of_list(text, more);
+        [Side::Source, Side::Destination].map(|end| {
+            match secrets.credentials("default", "s", &access(), &Heads::default(), end) {
+                Ok(Credentials::PerMailbox(rows)) => {
+                    let show = |row: &MailboxProof| {
+                        let password = row.proof.password().map_or("", Secret::expose).to_owned();
+                        format!("{} {} {password}", row.address, row.username.as_deref().unwrap_or("-"))
+                    };
+                    rows.rows().iter().map(show).collect::<Vec<_>>().join("; ")
+                }
+                Ok(other) => {
+                    if other.is_shared() {
+                        "master".to_owned()
+                    } else {
+                        "single".to_owned()
+                    }
+                }
+                Err(failure) => failure.sentence(),
+            }
+        })
+    }
+
     #[test]
-    fn rows_are_read_and_broken_ones_are_named_without_their_cells() {
-        let rows = Secret::new("address,username,password\nbob@b.test,,\"a,b \"\n");
-        let [row] = &read_rows(&rows, "s", |_| None).unwrap()[..] else { panic!() };
+    fn one_list_opens_both_ends_and_broken_rows_are_named_without_their_cells() {
+        let own = "bob@b.test - \"a,b ";
+        assert_eq!(both("address,username,password\nbob@b.test,,\"\"\"a,b \"", ""), [own, own]);
+        let two = "address,username,password,destination,destinationUsername,destinationPassword\n\
+                   bob@b.test,bo,old,robert@new.test,rob,new\ndora@b.test,,old2,,,new2";
         assert_eq!(
-            (row.address.as_str(), row.username.as_deref(), row.proof.password().map(Secret::expose)),
-            ("bob@b.test", None, Some("a,b "))
+            both(two, ""),
+            ["bob@b.test bo old; dora@b.test - old2", "robert@new.test rob new; dora@b.test - new2"]
         );
-        let failure =
-            read_rows(&Secret::new("address,password\nbob@b.test,hunter2\n,canary\n"), "s", |_| None)
-                .unwrap_err();
-        assert_eq!(
-            failure.sentence(),
-            "Secret \"s\", key mailboxes.csv: line 3 has no address or no password"
+        // What stays the same is written once; an administrator of the destination needs no column.
+        let same = "address,password,destination\nbob@b.test,old,robert@new.test";
+        assert_eq!(both(same, ""), ["bob@b.test - old", "robert@new.test - old"]);
+        let master = "  masterUser: m\n  masterPassword: p\n";
+        assert_eq!(both(same, master), ["bob@b.test - old", "master"]);
+        assert_eq!(both("address,destination\nbob@b.test,robert@new.test", master), ["master", "master"]);
+        let half = "address,destinationPassword\nbob@b.test,new";
+        assert_eq!(both(half, master), ["master", "bob@b.test - new"]);
+
+        let [source, destination] =
+            both("address,password\nbob@b.test,hunter2\n\ndora@b.test,\nd@b.test,\n", "");
+        let told = "2 rows cannot stand: m.yaml:9: has no password; m.yaml:10: has no password";
+        assert_eq!([source.as_str(), destination.as_str()], [told, told]);
+        let [source, _] = both("address,password\n,canary", "");
+        assert_eq!(source, "m.yaml:7: the cell under \"address\" is empty");
+        let merged = "address,password,destination,destinationPassword\na@b.test,x,n@new.test,1\nb@b.test,x,n@new.test,2";
+        let [_, destination] = both(merged, "");
+        assert_eq!(destination, "m.yaml:8: opens a mailbox at the destination otherwise than m.yaml:7");
+        let [source, _] = both("address\nbob@b.test", "");
+        assert!(source.contains("names no column password"), "{source}");
+    }
+
+    #[test]
+    fn lists_in_files_are_read_as_spreadsheets_write_them_and_keys_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let secret = directory.path().join("s");
+        fs::create_dir(&secret).unwrap();
+        fs::write(secret.join("mailboxes.csv"), b"address;password\r\njohn@b.test;stra\xdfe\r\nx;y\r\n")
+            .unwrap();
+        fs::write(secret.join("password"), b"stra\xdfe\n").unwrap();
+        let manifest = crate::api::manifest::read(&[("m.yaml", format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {{users.csv: 'file:s/mailboxes.csv'}}\n---\n\
+             apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {{name: m}}\nspec:\n  \
+             destination: {{imap: {{host: h, credentialsRef: {{name: s}}}}}}\n  \
+             domains: [{{name: b.test, credentialsRef: {{name: s}}}}]\n"
+        ))]).unwrap();
+        let secrets = Secrets::new(
+            manifest,
+            BTreeMap::from([("s".to_owned(), secret.clone())]),
+            directory.path().into(),
         );
-        assert!(read_rows(&Secret::new("user,pass\na,b\n"), "s", |_| None).is_err());
+        let refused = secrets.list("default", "s", &Heads::default()).map(|list| list.is_some()).unwrap_err();
+        let told = format!(
+            "{}:3: the cell under \"address\" is no mail address",
+            secret.join("mailboxes.csv").display()
+        );
+        assert_eq!(refused[0].sentence(), told);
+        let by_config = secrets.config_list("default", "c", "users.csv", &Heads::default());
+        assert_eq!(by_config.map(|list| list.list.rows.len()).unwrap_err()[0].sentence(), told);
+        let failure = secrets.value("default", "s", "password").unwrap_err();
+        assert!(failure.sentence().ends_with("password: is no text in UTF-8"), "{failure}");
+        // What is no text has a version all the same.
+        assert!(secrets.version("default", "s", &[1; 32]).is_ok());
+        fs::write(secret.join("mailboxes.csv"), b"address;password\r\njohn@b.test;stra\xdfe\r\n").unwrap();
+        let list = secrets.config_list("default", "c", "users.csv", &Heads::default()).unwrap().list;
+        assert_eq!(list.rows[0].password.as_ref().unwrap().expose(), "straße");
     }
 }

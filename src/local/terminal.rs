@@ -84,7 +84,7 @@ fn is_gone(error: &io::Error) -> bool {
     closed || error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// Standard error for the log, which must be able to write although nobody reads.
+/// Standard error for the log and for questions, which must be able to write although nobody reads.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogOutput;
 

@@ -13,14 +13,14 @@ use bytes::BytesMut;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::RecordType;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::deflate::Deflate;
@@ -40,10 +40,16 @@ const LOOKUP_ATTEMPTS: usize = 2;
 /// How long whoever is in a hurry waits for any further answer once one question had none: enough for a name server that
 /// has it at hand.
 const AFTER_SILENCE: Duration = Duration::from_millis(100);
+/// How long after a name server failed at a question it is asked again.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// How long one address may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// After how long a peer that should have greeted is asked whether it waits for TLS. Whoever greets is heard much sooner.
+const GREETED_WITHIN: Duration = Duration::from_secs(4);
+/// How long it may take to show that it speaks TLS.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// How long a peer may be silent while an answer is due (FAULTS 10).
 pub const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// The most addresses of one name that are tried.
@@ -156,7 +162,15 @@ impl Network {
     /// # Errors
     /// Those of the name service; also that there is no such name or no such record.
     pub async fn look_up(&self, name: &str, kind: RecordType) -> Result<Lookup, NetError> {
-        self.answered(self.resolver.lookup(rooted(name), kind)).await
+        let ask = || self.answered(self.resolver.lookup(rooted(name), kind));
+        let answer = ask().await;
+        let refused = matches!(&answer, Err(NetError::Dns(DnsError::ResponseCode(_))));
+        if refused && self.hurry.is_none() {
+            // A name server that fails may have it a moment later; that it fails says nothing of the name.
+            sleep(AFTER_FAILURE).await;
+            return ask().await;
+        }
+        answer
     }
 
     /// The answer of the name server, unless that takes longer than anybody here waits.
@@ -231,9 +245,22 @@ impl Network {
     /// # Errors
     /// As [`Self::resolve`]; [`Class::Unreachable`] when no address accepts; [`Class::Tls`] from the handshake.
     pub async fn connect(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Channel> {
+        self.connect_to(endpoint, trust, false).await
+    }
+
+    /// As [`Self::connect`], to a server that is the first to speak: one that says nothing in clear is asked after a few
+    /// seconds whether it waits for TLS.
+    ///
+    /// # Errors
+    /// As [`Self::connect`]; [`Class::Tls`] when the port speaks TLS from the first byte and the endpoint says otherwise.
+    pub async fn connect_greeted(&self, endpoint: &Endpoint, trust: &Trust) -> Result<Channel> {
+        self.connect_to(endpoint, trust, true).await
+    }
+
+    async fn connect_to(&self, endpoint: &Endpoint, trust: &Trust, greets: bool) -> Result<Channel> {
         let connected = async {
             let slot = self.slot(&endpoint.host).await?;
-            self.connect_unplaced(endpoint, trust, slot).await
+            self.connect_unplaced(endpoint, trust, slot, greets).await
         };
         connected.await.at(|| endpoint.address())
     }
@@ -249,7 +276,7 @@ impl Network {
             return Ok(None);
         }
         let Ok(slot) = Arc::clone(&host.slots).try_acquire_owned() else { return Ok(None) };
-        self.connect_unplaced(endpoint, trust, slot).await.at(|| endpoint.address()).map(Some)
+        self.connect_unplaced(endpoint, trust, slot, false).await.at(|| endpoint.address()).map(Some)
     }
 
     async fn connect_unplaced(
@@ -257,12 +284,19 @@ impl Network {
         endpoint: &Endpoint,
         trust: &Trust,
         slot: OwnedSemaphorePermit,
+        greets: bool,
     ) -> Result<Channel> {
         let addresses = self.resolve(&endpoint.host).await?;
         let mut last = Failure::new(Class::Unreachable, "has no address");
         for address in addresses {
             match timeout(CONNECT_TIMEOUT, TcpStream::connect((address, endpoint.port))).await {
                 Ok(Ok(tcp)) => {
+                    let tcp = match endpoint.tls {
+                        Tls::StartTLS | Tls::None if greets => {
+                            hear_greeting(tcp, address, endpoint, trust).await?
+                        }
+                        _ => tcp,
+                    };
                     // Commands are written whole; waiting to fill a packet only adds latency.
                     tcp.set_nodelay(true).ok();
                     // Whoever is killed or gives up takes back what did not leave the machine: else it would trickle on over a
@@ -366,6 +400,43 @@ impl Network {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(hosts.entry(host.to_owned()).or_insert_with(|| Arc::new(Host::new(self.per_host))))
     }
+}
+
+/// The connection once its peer has begun to greet. One that says nothing may wait for TLS, as would the user for a minute
+/// before being told that nothing came; so it is asked, by another connection in the place of this one.
+///
+/// # Errors
+/// [`Class::Tls`] when the port speaks TLS from the first byte; [`Class::Unreachable`] when it is gone.
+async fn hear_greeting(
+    tcp: TcpStream,
+    address: IpAddr,
+    endpoint: &Endpoint,
+    trust: &Trust,
+) -> Result<TcpStream> {
+    let connect = || TcpStream::connect((address, endpoint.port));
+    if timeout(GREETED_WITHIN, tcp.peek(&mut [0])).await.is_ok() {
+        return Ok(tcp);
+    }
+    drop(tcp);
+    let gone = |error: std::io::Error| {
+        Failure::new(Class::Unreachable, format!("cannot be connected to again ({address}): {error}"))
+            .caused_by(&error)
+    };
+    let again = connect().await.map_err(gone)?;
+    let answered = match timeout(ANSWERED_WITHIN, trust.handshake(again, &endpoint.host)).await {
+        Ok(Ok(_)) => true,
+        // A certificate that is refused was sent by one who speaks TLS.
+        Ok(Err(failure)) => failure.class == Class::Tls && !failure.is(FailureCode::SpeaksInClear),
+        Err(_) => false,
+    };
+    if answered {
+        let wanted = if endpoint.tls == Tls::None { "no TLS at all" } else { "a plain greeting before TLS" };
+        let what = format!("speaks TLS from the first byte on this port, and {wanted} was wanted");
+        return Err(Failure::new(Class::Tls, what)
+            .code(FailureCode::SpeaksTls)
+            .hint("no password was sent; write tls: Implicit for this port"));
+    }
+    connect().await.map_err(gone)
 }
 
 /// A name with the final dot that keeps a search list from turning a missing name into somebody else's.

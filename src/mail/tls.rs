@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::model::evidence::TlsFacts;
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::text::printable;
 
 /// The most names of a certificate that are kept.
@@ -143,6 +143,13 @@ fn explain_handshake(error: &std::io::Error, fields: Option<&[String; 2]>) -> Fa
         return Failure::new(Class::Unreachable, "the connection broke during the TLS handshake")
             .caused_by(error);
     };
+    if matches!(tls, rustls::Error::InvalidMessage(_)) {
+        // A mail server that does not wait for TLS greets at once, which is no record of TLS.
+        return Failure::new(Class::Tls, "speaks in clear at first on this port, and TLS was wanted from the first byte")
+            .code(FailureCode::SpeaksInClear)
+            .hint("no password was sent; write tls: StartTLS for this port, or give the port that speaks TLS (993 for IMAP, 995 for POP3)")
+            .caused_by(error);
+    }
     let rustls::Error::InvalidCertificate(reason) = tls else {
         return Failure::new(
             Class::Tls,

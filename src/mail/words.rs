@@ -59,7 +59,8 @@ impl Meaning {
             F::NotUnderstood | F::WrongState | F::ServerFault | F::Garbled | F::NoLastingNames => {
                 Class::Protocol
             }
-            F::MissingSecret | F::NoToken | F::NoSpool => Class::Configuration,
+            F::SpeaksTls | F::SpeaksInClear => Class::Tls,
+            F::MissingSecret | F::BadList | F::LoginChanged | F::NoToken | F::NoSpool => Class::Configuration,
             F::TryLater
             | F::Silent
             | F::ConnectionEnded

@@ -1,6 +1,7 @@
 //! What discovery saw: signals with a grade, the servers that answered, the candidates that follow from them, and what
 //! every mailbox really speaks.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ pub enum Signal {
     Manifest,
     /// `spec.domains[].overrides` in the manifest.
     Override,
+    /// Where the mailboxes were read when the domain was looked at before; asked while a name server does not answer.
+    Before,
     /// The domain's MX records.
     Mx,
     /// The domain's SPF record, which says who may send its mail.
@@ -82,6 +85,7 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Self::Manifest => "manifest",
             Self::Override => "override",
+            Self::Before => "before",
             Self::Mx => "MX",
             Self::Spf => "SPF",
             Self::Srv => "SRV",
@@ -190,13 +194,36 @@ pub struct Candidate {
     pub why: String,
 }
 
-/// What a mailbox holds, as far as its protocol tells.
+/// A number of messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Amount {
+    /// How many there are.
+    pub messages: u64,
+    /// The sum of their sizes in bytes, as far as these are known.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// Adds others.
+    pub fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        self.messages == 0
+    }
+}
+
+/// What a mailbox holds of what is to be carried, as far as its protocol tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxSize {
-    /// Folders that can hold messages.
+    /// Folders that can hold messages, without those that the manifest leaves out.
     pub folders: u32,
-    /// Messages in all folders.
+    /// Messages in these folders that no rule of the manifest leaves out.
     pub messages: u64,
     /// Sum of the sizes the server announces, in bytes.
     pub bytes: u64,
@@ -211,15 +238,35 @@ pub struct MailboxSize {
     /// How much the account may hold; POP3 does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
+    /// Messages that the manifest's rules leave out; of a folder that is left out whole they are counted where the server
+    /// tells without being asked, and not their sizes.
+    #[serde(default, skip_serializing_if = "Amount::is_none")]
+    pub left_out: Amount,
+    /// What a pilot carries of it, where one is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pilot: Option<Amount>,
     /// Folders of other users and shared ones that the mailbox sees; they are not counted above and not carried with it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub foreign: u32,
+    /// The manifest's rules for folders that a folder of it falls under, as [`exclude_rule`] and [`folder_rule`] write them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub rules: BTreeSet<String>,
     /// Folders that could not be measured, and are not counted above; all of them, of which [`Self::unread`] names some.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unread_folders: u32,
     /// The first of them, at most [`UNREAD_MAX`], and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Failure>,
+}
+
+/// How a pattern of `spec.mapping.exclude` is named in [`MailboxSize::rules`].
+pub fn exclude_rule(pattern: &str) -> String {
+    format!("exclude {pattern}")
+}
+
+/// How a rule of `spec.mapping.folders` is named in [`MailboxSize::rules`], by the folder that it renames.
+pub fn folder_rule(from: &str) -> String {
+    format!("folder {from}")
 }
 
 /// The most folders of a mailbox that are named because they could not be measured.
@@ -242,6 +289,10 @@ impl MailboxSize {
         self.largest = self.largest.max(other.largest);
         self.oldest = self.oldest.into_iter().chain(other.oldest).min();
         self.newest = self.newest.max(other.newest);
+        self.left_out.add(other.left_out);
+        if let Some(pilot) = other.pilot {
+            self.pilot.get_or_insert_default().add(pilot);
+        }
     }
 }
 
@@ -273,6 +324,18 @@ pub struct Attempt {
     pub by_token: bool,
 }
 
+/// The names by which a mailbox is logged in to, as they are really sent. They hold no secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LoginNames {
+    /// At the source; `None` where no credentials for it were known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// At the destination; `None` where no credentials for it were known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
 /// What one mailbox really speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -286,6 +349,12 @@ pub struct MailboxDiscovery {
     pub overridden: bool,
     /// Every login that was tried, in order.
     pub attempts: Vec<Attempt>,
+    /// Who logs in for it at both ends; `None` where that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logins: Option<LoginNames>,
+    /// The name that it logs in with there, where a published one was taken in the place of the one that it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_name: Option<String>,
     /// What it holds, when a login worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<MailboxSize>,
@@ -336,6 +405,17 @@ pub struct DomainDiscovery {
 }
 
 impl DomainDiscovery {
+    /// The servers that mailboxes are read from, each once.
+    pub fn read_from(&self) -> Vec<Endpoint> {
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for endpoint in self.mailboxes.iter().filter_map(|mailbox| mailbox.endpoint.as_ref()) {
+            if !endpoints.contains(endpoint) {
+                endpoints.push(endpoint.clone());
+            }
+        }
+        endpoints
+    }
+
     /// A domain of which nothing was learned between two moments.
     pub fn empty(domain: Domain, started: Timestamp, finished: Timestamp) -> Self {
         Self {

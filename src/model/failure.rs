@@ -336,12 +336,20 @@ pub enum FailureCode {
     NoToken,
     /// A Secret, or what is needed of it, is missing.
     MissingSecret,
+    /// A Secret logs in by another name than the plan says.
+    LoginChanged,
+    /// The port speaks TLS from the first byte, where a plain greeting was waited for.
+    SpeaksTls,
+    /// The port speaks in clear at first, where TLS was wanted from the first byte.
+    SpeaksInClear,
+    /// A list of mailboxes has rows that cannot stand.
+    BadList,
     /// The name server gave no answer or no proper one, so nothing is known of the name.
     NameUnanswered,
 }
 
 impl FailureCode {
-    const ALL: [Self; 41] = [
+    const ALL: [Self; 45] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -382,6 +390,10 @@ impl FailureCode {
         Self::NoSuchHost,
         Self::NoToken,
         Self::MissingSecret,
+        Self::LoginChanged,
+        Self::SpeaksTls,
+        Self::SpeaksInClear,
+        Self::BadList,
         Self::NameUnanswered,
     ];
 

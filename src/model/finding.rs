@@ -86,12 +86,14 @@ codes! {
     MailboxUnknown: Critical, Sync, "Correct the address, or take it out of the list.";
     /// The list of mailboxes is neither in the manifest nor in the credentials.
     MailboxListMissing: Critical, Sync, "Give spec.domains[].mailboxes.list, or mailboxes.csv in the Secret.";
+    /// The list of mailboxes has rows that cannot stand, so none of it is carried.
+    ListRefused: Critical, Sync, "Correct the lines that it names; `mailferry validate` tells them all without a network.";
     /// Some mailboxes speak POP3 only: what their mail programs hold is on no server.
     PopMailboxesPresent: Critical, Cutover, "Collect the mail that the programs hold, or acknowledge the loss.";
     /// The destination mailbox is full.
     DestinationFull: Critical, Cutover, "Raise the quota; the mailbox goes on by itself.";
-    /// A mailbox at the destination is not there, or not open to the application.
-    DestinationMailboxClosed: Critical, Sync, "Run the lines that it names in Exchange Online PowerShell; it may take up to an hour until they hold.";
+    /// A mailbox at the destination is not there, or does not let us in.
+    DestinationMailboxClosed: Critical, Sync, "Do what it names; at Microsoft 365 these are lines for Exchange Online PowerShell, and it may take up to an hour until they hold.";
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, "See the report's list of what did not arrive, and acknowledge what is agreed.";
     /// A verification did not find messages at the destination that had arrived there.
@@ -128,6 +130,10 @@ codes! {
     PlaintextTransport: Warning, Nothing, "Use TLS, or keep to networks that you trust.";
     /// A server's certificate ends within thirty days.
     CertificateExpires: Warning, Nothing, "Have it renewed before the migration ends.";
+    /// Nothing is published, and usual names lead to several mail servers.
+    SeveralServersAnswer: Warning, Nothing, "Find out which of them holds the mail, and name it in spec.domains[].servers.";
+    /// A name server gave no answer, so what the domain publishes is not known.
+    NamesUnanswered: Warning, Nothing, "Look again later, or ask another name server with --resolver; what was read from before is kept meanwhile.";
     /// Published signals name different servers for the same protocol.
     ConflictingConfiguration: Warning, Nothing, "Check which server holds the mail; the report shows what each signal said.";
     /// A published server's name looks like the domain's own and is another one.
@@ -177,7 +183,7 @@ codes! {
     /// Gmail does not show All Mail by IMAP, so that nobody sees archived messages without a label.
     AllMailHidden: Warning, Nothing, "Show All Mail in IMAP: Gmail's settings, Labels.";
     /// Mailboxes at the destination could not be asked whether they take the mail.
-    DestinationUnasked: Warning, Nothing, "See to the application, the network or the pause that it names; the next plan asks again.";
+    DestinationUnasked: Warning, Nothing, "See to the credentials, the server, the network or the pause that it names; the next plan asks again.";
     /// A mailbox at the destination has less room than the source holds.
     DestinationRoomShort: Warning, Nothing, "Raise the quota, which may take another licence, or begin with the others.";
     /// A mailbox is larger than 50 GB.
@@ -194,6 +200,10 @@ codes! {
     MultiFactorLogins: Warning, Nothing, "Use app passwords or a master user, or exempt the migration's logins.";
     /// A server lets listed addresses in alone.
     AddressAllowList: Warning, Nothing, "Have the address that the migration comes from listed.";
+    /// Rows of a list are about no mailbox of this migration, or repeat others.
+    RowsLeftOut: Warning, Nothing, "Correct the rows that the finding names, add their domain, or leave them if it is on purpose.";
+    /// A rule of the manifest matches nothing.
+    RuleMatchesNothing: Warning, Nothing, "Correct its spelling, or take it out.";
     /// Several mailboxes arrive in one.
     AddressesMerged: Warning, Nothing, "Make sure that it is wanted; folders of the same name are joined.";
     /// Another MailMigration of the namespace carries some of the same mailboxes to the same place.

@@ -147,12 +147,14 @@ pub struct MailboxRecord {
 
 impl MailboxRecord {
     /// The mailbox's messages. While a pass has not come to its end, what discovery counted and the ledger does not know
-    /// yet is pending too: a stopped pass must not make a mailbox look smaller than it is.
+    /// yet is pending too, or excluded by the manifest's rules: a stopped pass must not make a mailbox look smaller than it is.
     pub fn messages(&self, pass: u32, seen: Option<&MailboxSize>) -> MessageCounts {
         let mut counts = self.counts;
-        let unlisted = seen.map_or(0, |size| size.messages).saturating_sub(counts.source);
-        if !self.finished(pass) {
-            counts.add(&Verdict::Pending, unlisted);
+        if let Some(seen) = seen.filter(|_| !self.finished(pass)) {
+            let unlisted = (seen.messages + seen.left_out.messages).saturating_sub(counts.source);
+            let excluded = seen.left_out.messages.saturating_sub(counts.excluded).min(unlisted);
+            counts.add(&Verdict::Excluded(String::new()), excluded);
+            counts.add(&Verdict::Pending, unlisted - excluded);
         }
         counts
     }
@@ -181,6 +183,7 @@ impl MailboxRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::evidence::Amount;
 
     #[test]
     fn a_stopped_pass_does_not_make_a_mailbox_smaller() {
@@ -192,6 +195,14 @@ mod tests {
         record.failure = Some(Failure::internal("stopped"));
         let stopped = record.messages(1, Some(&seen));
         assert_eq!((stopped.source, stopped.copied, stopped.pending), (20, 9, 11));
+        assert!(stopped.balances());
+        let seen = MailboxSize {
+            messages: 15,
+            left_out: Amount { messages: 5, bytes: 0 },
+            ..MailboxSize::default()
+        };
+        let stopped = record.messages(1, Some(&seen));
+        assert_eq!((stopped.source, stopped.excluded, stopped.pending), (20, 5, 6));
         assert!(stopped.balances());
     }
 }

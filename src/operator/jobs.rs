@@ -106,12 +106,10 @@ impl Order<'_> {
             config_maps.insert(wanted.name.as_str());
         }
         let mut authorities = vec![domain.ca_ref.as_ref()];
+        // The destination is logged in to before anything is copied.
         let destination = &self.migration.spec.destination;
-        // Whether the mailboxes of a tenant are open to its application is asked before anything is copied.
-        if self.kind == Kind::Sync || destination.microsoft365().is_some() {
-            secrets.insert(destination.credentials().name.as_str());
-            authorities.push(destination.ca());
-        }
+        secrets.insert(destination.credentials().name.as_str());
+        authorities.push(destination.ca());
         if let LedgerSpec::Postgres(postgres) = &self.migration.spec.ledger {
             secrets.insert(postgres.credentials_ref.name.as_str());
         }
@@ -384,6 +382,7 @@ mod tests {
             job: "j".to_owned(),
             migration: migration.clone(),
             domain: 0,
+            siblings: None,
             resolver: None,
             barred_networks: Vec::new(),
             per_host_connections: 4,

@@ -258,7 +258,10 @@ impl ClusterPlatform {
         let known = self.known_discovery(migration, domain).await?.filter(|known| known.inputs == inputs);
         let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.inputs == inputs;
         let listed = match &domain.mailboxes {
-            Mailboxes::List(_) => Some(plan_mailboxes(&migration.spec, domain, &[]).map(Arc::from)),
+            // What the Secret says beside the list only a worker knows.
+            Mailboxes::List(_) if known.is_none() => {
+                Some(plan_mailboxes(&migration.spec, domain, &[]).map(Arc::from))
+            }
             _ => known.as_ref().map(|known| known.mailboxes.clone()),
         };
         let mut seen = DomainObserved {

@@ -28,7 +28,7 @@ use crate::cluster::work::{Item, Task, Work, route};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, Result};
-use crate::plan::mailboxes::PlannedMailbox;
+use crate::plan::mailboxes::{PlannedMailbox, tells_of_strays};
 use crate::plan::{Decision, Step};
 
 /// Sync Jobs of one domain: one for the many, one for those that come later or are tried again.
@@ -255,6 +255,8 @@ impl ClusterPlatform {
 
     fn work(&self, migration: &MailMigration, job: String, domain: usize, share: Share, task: Task) -> Work {
         let mut spec = self.context.settings.bounded(&migration.spec);
+        let tells = matches!(task, Task::Discover { .. }) && tells_of_strays(&spec, domain);
+        let siblings = tells.then(|| spec.domains.iter().map(|domain| domain.name.clone()).collect());
         let limits = &mut spec.policy.limits;
         limits.bytes_per_second = limits.bytes_per_second.map(|all| (all / u64::from(share.pods)).max(1));
         spec.domains = vec![spec.domains.swap_remove(domain)];
@@ -266,6 +268,7 @@ impl ClusterPlatform {
             job,
             migration: wanted,
             domain,
+            siblings,
             resolver: self.context.settings.resolver,
             barred_networks: self.context.settings.not_allowed(&migration.spec.policy.allowed_networks),
             per_host_connections: share.per_host,
@@ -292,7 +295,9 @@ impl ClusterPlatform {
         let inputs_now = [uid.as_str(), &domain.name, &inputs, &round.to_string(), &version, &pods];
         let name = unbegun(&self.jobs, &key, &inputs, round)
             .unwrap_or_else(|| job_name(&self.name, Kind::Discover, &inputs_now));
-        let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone() };
+        let seen = self.observed.domains.get(&domain.name).and_then(|seen| seen.discovery.as_ref());
+        let before = seen.map(|seen| seen.read_from()).unwrap_or_default();
+        let task = Task::Discover { inputs: inputs.clone(), round, results: results.clone(), before };
         let alone = Share { pods: 1, per_host: share };
         let work = self.work(migration, name.clone(), at, alone, task);
         let order = Order {

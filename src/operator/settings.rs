@@ -155,15 +155,16 @@ impl Inputs {
     /// Reads a spec.
     pub fn of(settings: &Settings, spec: &MailMigrationSpec) -> Self {
         let trigger = spec.trigger.as_ref().and_then(|t| t.discover.as_ref()).filter(|t| !t.is_empty());
-        let addresses = spec.mapping.as_ref().map(|m| &m.addresses);
+        let mapping = spec.mapping.as_ref().map(|m| (&m.addresses, &m.exclude, &m.folders));
+        let columns = spec.columns.as_ref();
         let networks = settings.bound(&spec.policy.allowed_networks);
-        // Discovery asks the mailboxes of a tenant too.
-        let tenant = spec.destination.microsoft365();
         let place = place_of(&spec.ledger);
-        let discovery = fingerprint(&(addresses, &networks, settings.resolver, trigger, place, tenant));
+        // Discovery asks the mailboxes of the destination too, and counts what would be carried.
+        let asked = (&spec.destination, pass::counted_by(spec), columns);
+        let discovery = fingerprint(&(mapping, &networks, settings.resolver, trigger, place, asked));
         let pass = pass::next(spec, None).inputs;
         let policy = Policy { allowed_networks: networks, ..spec.policy.clone() };
-        let sync = fingerprint(&(pass, policy, settings.resolver, place));
+        let sync = fingerprint(&(pass, policy, settings.resolver, place, columns));
         Self { discovery, sync }
     }
 

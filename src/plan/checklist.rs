@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::observed::{DomainObserved, Observed};
 use crate::api::MailMigrationSpec;
 use crate::api::checklist::{DomainAnswers, FIELDS, TITLES};
+use crate::model::address::{Address, is_same_domain};
 use crate::model::checklist::{Item, ItemState};
 use crate::model::evidence::MailboxSize;
 use crate::model::failure::Result;
@@ -94,7 +95,7 @@ fn findings(known: BTreeMap<&'static str, Known>) -> Vec<Finding> {
 
 /// The customer's answers about a domain.
 pub fn answers_for<'a>(spec: &'a MailMigrationSpec, name: &str) -> Option<&'a DomainAnswers> {
-    spec.checklist.as_ref()?.domains.iter().find(|answers| answers.name.eq_ignore_ascii_case(name))
+    spec.checklist.as_ref()?.domains.iter().find(|answers| is_same_domain(&answers.name, name))
 }
 
 fn answer(given: &Value, field: &str) -> Option<Value> {
@@ -146,18 +147,23 @@ fn of_domain(answers: Option<&DomainAnswers>, seen: &DomainObserved) -> BTreeMap
 
     let commonest = hosts.iter().max_by_key(|(_, count)| **count).map(|(host, _)| *host).unwrap_or_default();
     let said = answers.and_then(|a| a.mail_host.as_deref());
-    let contradiction = said.filter(|said| !hosts.keys().any(|h| h.eq_ignore_ascii_case(said))).map(|said| {
-        let found = hosts.keys().map(|host| printable(host)).collect::<Vec<_>>().join(" and ");
-        let text =
-            format!("The checklist says that the mail is on {}, and it is on {found}.", printable(said));
-        (Code::HostContradicted, text)
-    });
+    let contradiction =
+        said.filter(|said| !hosts.keys().any(|host| is_same_domain(host, said))).map(|said| {
+            let found = hosts.keys().map(|host| printable(host)).collect::<Vec<_>>().join(" and ");
+            let text =
+                format!("The checklist says that the mail is on {}, and it is on {found}.", printable(said));
+            (Code::HostContradicted, text)
+        });
     known.insert("domains.mailHost", Known { value: json!(commonest), contradiction });
 
     if let Some((first, _)) = read().next() {
         let said = answers.and_then(|a| a.sample_address.as_deref());
         let exists = |said: &str| {
-            seen.planned().iter().any(|mailbox| mailbox.source.to_string().eq_ignore_ascii_case(said))
+            let said = said.parse::<Address>().map(|said| said.to_string().to_lowercase());
+            let is_said = |said: &String| {
+                seen.planned().iter().any(|mailbox| mailbox.source.to_string().to_lowercase() == *said)
+            };
+            said.as_ref().is_ok_and(is_said)
         };
         let contradiction = said.filter(|said| !exists(said)).map(|said| {
             let text =
@@ -207,14 +213,14 @@ fn of_migration(spec: &MailMigrationSpec, observed: &Observed) -> BTreeMap<&'sta
         (
             "sizes.totalGigabytes",
             "all mail together",
-            found.iter().map(|size| size.bytes).sum::<u64>(),
+            found.iter().map(|size| size.bytes + size.left_out.bytes).sum::<u64>(),
             said.total_gigabytes,
             (GIGABYTE, "GB"),
         ),
         (
             "sizes.largestMailboxGigabytes",
             "the largest mailbox",
-            found.iter().map(|size| size.bytes).max().unwrap_or_default(),
+            found.iter().map(|size| size.bytes + size.left_out.bytes).max().unwrap_or_default(),
             said.largest_mailbox_gigabytes,
             (GIGABYTE, "GB"),
         ),

@@ -13,12 +13,16 @@ use super::proof::Open;
 use super::status;
 use crate::api::status::PlanStatus;
 use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
-use crate::model::address::Address;
+use crate::model::address::{Address, Domain};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, FailureCode};
+
+/// Attempts of a mailbox after which one whose login was looked at since is waited for like any other.
+const RENAMED_MAX: u32 = 3;
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all steps are of the larger kind")]
 pub enum Step {
     /// Find out what a domain speaks.
     Discover {
@@ -134,6 +138,12 @@ impl Approval {
         !matches!(self, Self::Changed(..))
     }
 
+    /// Whether what goes on now may go on. While domains are looked at anew that is what was approved before, and nothing
+    /// where the plan that is wanted never stood here.
+    fn lets_go_on(&self) -> bool {
+        self.holds() && *self != Self::Open(None)
+    }
+
     /// What was approved, as far as it is known.
     pub fn approved(&self) -> Option<&PlanStatus> {
         match self {
@@ -163,6 +173,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
 
     let discovered =
         spec.domains.iter().all(|d| observed.domains.get(&d.name).is_some_and(|o| o.discovery.is_some()));
+    let renamed = find_renamed(observed);
     let mut busy = false;
     if !spec.suspend {
         for (at, domain) in spec.domains.iter().enumerate() {
@@ -172,7 +183,8 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             } else if seen.is_none_or(|seen| seen.discovery.is_none()) {
                 busy = true;
                 steps.push(Step::Discover { domain: at });
-            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience)) {
+            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience, &renamed))
+            {
                 if due <= now {
                     steps.push(Step::Discover { domain: at });
                 } else {
@@ -188,7 +200,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let standings = stand(migration, observed, now);
     let wanted: Vec<&Stood> =
         standings.iter().filter(|stood| observed.wants(&stood.mailbox.source)).collect();
-    let halt = spec.suspend || spec.stage == Stage::Plan || !approval.holds();
+    let halt = spec.suspend || spec.stage == Stage::Plan || !approval.lets_go_on();
     if discovered && !halt {
         let running = standings.iter().filter(|s| s.standing == Standing::Running).count();
         let mut free = match observed.patience {
@@ -215,7 +227,11 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             };
             if let (true, Some(endpoint)) = (begin && free > 0 && together.lets_in(stood), &stood.endpoint) {
                 free -= 1;
-                let (domain, mailbox) = (stood.domain, together.begin(stood));
+                let (domain, mut mailbox) = (stood.domain, together.begin(stood));
+                // A pod, which looks at nothing itself, was told before.
+                let seen = observed.domains.get(&spec.domains[domain].name);
+                let found = seen.and_then(|seen| seen.find(&mailbox.source));
+                mailbox.logins = found.and_then(|found| found.logins.clone()).or(mailbox.logins);
                 steps.push(Step::Sync { domain, mailbox, endpoint: endpoint.clone() });
             }
         }
@@ -258,10 +274,37 @@ fn later_by(since: Timestamp, wait: std::time::Duration) -> Timestamp {
     since.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(since)
 }
 
-/// When an operator looks at a domain again of which something could not be found out. Looking costs a login for each
-/// mailbox, so a domain that took long is left alone for longer.
-fn discover_again(seen: &DomainObserved, patience: Patience) -> Option<Timestamp> {
+/// The domains of which a mailbox was not carried because a Secret logs in by another name than the plan says, when that
+/// was last, and why it was.
+fn find_renamed(observed: &Observed) -> BTreeMap<&Domain, (Timestamp, &Failure)> {
+    let mut renamed: BTreeMap<&Domain, (Timestamp, &Failure)> = BTreeMap::new();
+    for (mailbox, seen) in &observed.mailboxes {
+        let failure = seen.record.failure.as_ref().filter(|failure| failure.is(FailureCode::LoginChanged));
+        if let (Some(failure), Some(ended)) = (failure, seen.record.ended) {
+            let last = renamed.entry(mailbox.domain()).or_insert((ended, failure));
+            last.0 = last.0.max(ended);
+        }
+    }
+    renamed
+}
+
+/// When an operator looks at a domain again of which something could not be found out, or whose logins are others by now.
+/// Looking costs a login for each mailbox, so a domain that took long is left alone for longer.
+fn discover_again(
+    seen: &DomainObserved,
+    patience: Patience,
+    renamed: &BTreeMap<&Domain, (Timestamp, &Failure)>,
+) -> Option<Timestamp> {
     let discovery = seen.discovery.as_ref().filter(|_| patience == Patience::Resident)?;
+    let renamed = renamed.get(&discovery.domain).filter(|(ended, _)| *ended > discovery.finished);
+    if let Some((ended, failure)) = renamed {
+        // At once for the first time; a clock that differs must not make a circle of it.
+        let Some(before) = seen.round.checked_sub(1).filter(|before| *before > 0) else {
+            return Some(*ended);
+        };
+        let jitter = jitter(discovery.domain.as_str(), before);
+        return Some(later_by(*ended, again_after(failure, before, jitter)));
+    }
     let unread =
         || discovery.mailboxes.iter().filter(|m| m.endpoint.is_none()).find_map(|m| m.failure.as_ref());
     let failure = discovery.failure.as_ref().or_else(unread)?;
@@ -307,7 +350,8 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                 }
                 (Some(_), Some(_)) => {
                     readable += 1;
-                    match stand_by_record(mailbox, known, observed, now) {
+                    let looked = discovered.map(|discovery| discovery.finished);
+                    match stand_by_record(mailbox, known, observed, looked, now) {
                         // What is going on is left to its end.
                         standing @ (Standing::Running | Standing::Finished) => standing,
                         _ if pilot.is_some_and(|most| readable > most) => Standing::Spared,
@@ -315,7 +359,8 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                     }
                 }
             };
-            standings.push(Stood { domain: at, mailbox: mailbox.clone(), endpoint, standing });
+            let mailbox = mailbox.clone().logged_in_as(found.and_then(|m| m.login_name.as_ref()));
+            standings.push(Stood { domain: at, mailbox, endpoint, standing });
         }
     }
     standings
@@ -325,6 +370,7 @@ fn stand_by_record(
     mailbox: &PlannedMailbox,
     known: &MailboxObserved,
     observed: &Observed,
+    looked: Option<Timestamp>,
     now: Timestamp,
 ) -> Standing {
     let record = &known.record;
@@ -337,6 +383,15 @@ fn stand_by_record(
             if known.running && record.ended.is_some() && observed.patience == Patience::Resident =>
         {
             return Standing::Failed { failure: failure.clone(), again: None };
+        }
+        // The names were looked at since, so it is another login that is tried.
+        Some(failure)
+            if !known.running
+                && failure.is(FailureCode::LoginChanged)
+                && record.attempts <= RENAMED_MAX
+                && record.ended < looked =>
+        {
+            return Standing::Ready;
         }
         Some(failure) if !known.running => failure,
         _ if known.running => return Standing::Running,

@@ -1,6 +1,9 @@
 //! The plan: everything that decides what would be done, as one document. Its digest changes when any of that changes,
 //! and only then; two plans are held against each other line by line.
 //!
+//! It is made of the whole specification less what [`DECIDES_NOTHING`], so that a field that is added is part of it, and of
+//! what was found out: which mailboxes there are, where each is read, and the names by which both its ends are logged in to.
+//!
 //! What goes on by itself is no part of it: sizes, findings, certificates that end. Neither is what was agreed about it
 //! (acknowledgements, the checklist), nor the pace: else nothing that was approved would stay approved.
 
@@ -8,19 +11,48 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::observed::{DomainObserved, Observed};
 use super::pass::fingerprint;
 use crate::api::MailMigrationSpec;
-use crate::api::reference::CaRef;
 use crate::api::status::{PlanPart, PlanStatus};
+use crate::model::address::Domain;
 use crate::model::text::{counted, cut};
 
 /// Domains that a status tells of one by one; the others are told of together.
 const DOMAINS_TOLD: usize = 30;
 /// The longest sentence about a part, in bytes.
 const SAYS_MAX: usize = 160;
+/// What is said of a word that is one of several.
+const LISTED: &str = "listed";
+/// Where the destination's own fields stand.
+const DESTINATION: &str = "spec.destination";
+
+/// The fields of a specification that decide nothing about whose mail goes where and what becomes of it; `[]` stands for the
+/// items of a list, and what is below a field goes with it.
+pub const DECIDES_NOTHING: [&str; 14] = [
+    // How far it may go, and when.
+    "spec.stage",
+    "spec.suspend",
+    "spec.trigger",
+    "spec.approvedPlan",
+    // What was said about it.
+    "spec.acknowledge",
+    "spec.checklist",
+    "spec.domains[].overrides[].reason",
+    // How fast, in which order, with how much room. A pilot is the beginning of the plan and nothing else.
+    "spec.workers",
+    "spec.policy.limits",
+    "spec.policy.settleSeconds",
+    "spec.policy.pilot",
+    "spec.ledger.sqlite.size",
+    // How figures are weighed.
+    "spec.policy.fidelityWeights",
+    // It stands in the plan as the mailboxes that it names.
+    "spec.domains[].mailboxes.list",
+];
 
 /// All that decides what would be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +60,7 @@ const SAYS_MAX: usize = 160;
 pub struct Plan {
     /// Where the mail goes.
     pub destination: String,
-    /// What is left out, what is renamed, whose certificates are believed, how arrivals are checked: by field.
+    /// Each field of the spec that decides something, but for those of the domains, as in `spec.policy.since`.
     pub rules: BTreeMap<String, String>,
     /// Each domain of the spec.
     pub domains: BTreeMap<String, DomainPlan>,
@@ -38,9 +70,9 @@ pub struct Plan {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DomainPlan {
-    /// The private authority that is believed, if one is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authority: Option<String>,
+    /// Each of its fields that decides something, as in `credentialsRef.name`.
+    #[serde(default)]
+    pub rules: BTreeMap<String, String>,
     /// Each mailbox, by its address at the source.
     pub mailboxes: BTreeMap<String, MailboxPlan>,
 }
@@ -53,16 +85,29 @@ pub struct MailboxPlan {
     pub protocol: Option<String>,
     /// Where it is read from; `None` when no login worked.
     pub server: Option<String>,
-    /// The name that it logs in with.
-    pub login: String,
+    /// The name that is sent to log in there; `None` when no credentials for it are known.
+    pub login: Option<String>,
     /// Its address at the destination.
     pub destination: String,
+    /// The name that is sent to log in there; `None` when no credentials for it are known.
+    #[serde(default)]
+    pub destination_login: Option<String>,
 }
 
 impl fmt::Display for MailboxPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let server = self.server.as_deref().unwrap_or("nowhere: no login worked");
-        write!(f, "from {server} as {} to {}", self.login, self.destination)
+        let name = |name: &Option<String>| match name {
+            Some(name) => format!("as {name}"),
+            None => "with no known login".to_owned(),
+        };
+        write!(
+            f,
+            "from {server} {} to {} {}",
+            name(&self.login),
+            self.destination,
+            name(&self.destination_login)
+        )
     }
 }
 
@@ -91,16 +136,22 @@ impl fmt::Display for Change {
 impl Plan {
     /// The plan of a specification, as far as discovery came.
     pub fn of(spec: &MailMigrationSpec, observed: &Observed) -> Self {
-        let domains = spec.domains.iter().map(|domain| {
-            let authority = domain.ca_ref.as_ref().map(authority);
+        let mut whole = serde_json::to_value(spec).unwrap_or_default();
+        let domains = whole.get_mut("domains").map(Value::take);
+        let written = domains.as_ref().and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let domains = spec.domains.iter().zip(written).map(|(domain, written)| {
+            let mut rules = BTreeMap::new();
+            flatten(&mut rules, "", "spec.domains[]", written);
+            rules.remove("name");
             let mailboxes = observed.domains.get(&domain.name).map(mailboxes).unwrap_or_default();
-            (domain.name.to_lowercase(), DomainPlan { authority, mailboxes })
+            let name = domain.name.parse::<Domain>();
+            let name = name.map_or_else(|_| domain.name.to_lowercase(), |name| name.to_string());
+            (name, DomainPlan { rules, mailboxes })
         });
-        Self {
-            destination: spec.destination.endpoint().to_string(),
-            rules: rules(spec),
-            domains: domains.collect(),
-        }
+        let domains = domains.collect();
+        let mut rules = BTreeMap::new();
+        flatten(&mut rules, "spec", "spec", &whole);
+        Self { destination: spec.destination.endpoint().to_string(), rules, domains }
     }
 
     /// Its digest, `sha256:` and 64 hexadecimal digits.
@@ -111,14 +162,15 @@ impl Plan {
 
     /// One line for everything in it, by what it is about.
     fn lines(&self) -> BTreeMap<String, String> {
-        let mut lines = BTreeMap::from([("spec.destination".to_owned(), self.destination.clone())]);
+        let mut lines = BTreeMap::from([(DESTINATION.to_owned(), self.destination.clone())]);
         for (field, value) in &self.rules {
             lines.insert(field.clone(), value.clone());
         }
         for (name, domain) in &self.domains {
-            let authority = domain.authority.as_ref();
-            let believed = authority.map(|a| format!(", believing {a}")).unwrap_or_default();
-            lines.insert(name.clone(), format!("a domain of the migration{believed}"));
+            lines.insert(name.clone(), "a domain of the migration".to_owned());
+            for (field, value) in &domain.rules {
+                lines.insert(format!("{name}: {field}"), value.clone());
+            }
             for (address, mailbox) in &domain.mailboxes {
                 lines.insert(address.clone(), mailbox.to_string());
             }
@@ -139,10 +191,18 @@ impl Plan {
             digest: content,
         };
         let of_domain = |name: &str, plan: &DomainPlan| part(name, plan.to_string(), fingerprint(plan));
-        let mut parts =
-            vec![part("spec.destination", self.destination.clone(), fingerprint(&self.destination))];
-        let rules: Vec<String> = self.rules.iter().map(|(field, value)| format!("{field} {value}")).collect();
-        parts.push(part("rules", rules.join("; "), fingerprint(&self.rules)));
+        let (of_destination, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.rules.iter().partition(|(field, _)| field.starts_with(DESTINATION));
+        let secret = of_destination.iter().find(|(field, _)| field.ends_with(".credentialsRef.name"));
+        let by = secret.map(|(_, name)| format!(", by Secret {name}")).unwrap_or_default();
+        let content = fingerprint(&(&self.destination, &of_destination));
+        let mut parts = vec![part(DESTINATION, format!("{}{by}", self.destination), content)];
+        let says = others.iter().map(|(field, value)| {
+            let field = field.strip_prefix("spec.").unwrap_or(field);
+            if *value == LISTED { field.to_owned() } else { format!("{field} {value}") }
+        });
+        let says: Vec<String> = says.collect();
+        parts.push(part("rules", says.join("; "), fingerprint(&others)));
         let told = if self.domains.len() > DOMAINS_TOLD + 1 { DOMAINS_TOLD } else { self.domains.len() };
         parts.extend(self.domains.iter().take(told).map(|(name, plan)| of_domain(name, plan)));
         let others: BTreeMap<_, _> = self.domains.iter().skip(told).collect();
@@ -174,9 +234,13 @@ impl fmt::Display for DomainPlan {
         }
         let servers: Vec<&str> = servers.into_iter().collect();
         match &servers[..] {
-            [] => Ok(()),
-            [one] => write!(f, ", from {one}"),
-            [one, others @ ..] => write!(f, ", from {one} and {} more", others.len()),
+            [] => {}
+            [one] => write!(f, ", from {one}")?,
+            [one, others @ ..] => write!(f, ", from {one} and {} more", others.len())?,
+        }
+        match self.rules.get("credentialsRef.name") {
+            Some(secret) => write!(f, ", by Secret {secret}"),
+            None => Ok(()),
         }
     }
 }
@@ -193,7 +257,8 @@ pub fn changes_in_brief(earlier: &PlanStatus, later: &PlanStatus) -> Vec<Change>
         .filter(|name| before.get(*name).map(|p| &p.1) != after.get(*name).map(|p| &p.1))
         .map(|name| {
             let (was, is) = (before.get(name).map(|p| p.0.clone()), after.get(name).map(|p| p.0.clone()));
-            let is = if was == is { is.map(|is| format!("{is}, but not the same ones")) } else { is };
+            let is =
+                if was == is { is.map(|is| format!("{is}, but not the same in every line")) } else { is };
             Change { place: name.clone(), before: was, after: is }
         })
         .collect()
@@ -221,44 +286,51 @@ fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) 
         .collect()
 }
 
-fn authority(ca: &CaRef) -> String {
-    format!("{} {}, key {}", ca.kind, ca.name, ca.key)
-}
-
-fn rules(spec: &MailMigrationSpec) -> BTreeMap<String, String> {
-    let policy = &spec.policy;
-    let mut rules = BTreeMap::from([
-        ("spec.policy.deletions".to_owned(), format!("{:?}", policy.deletions)),
-        ("spec.policy.verify".to_owned(), format!("{:?}", policy.verify)),
-    ]);
-    if let Some(ca) = spec.destination.ca() {
-        rules.insert("spec.destination caRef".to_owned(), authority(ca));
+/// Writes each field below a value down that decides something. `kind` is the path without the places in lists, as in
+/// [`DECIDES_NOTHING`].
+fn flatten(rules: &mut BTreeMap<String, String>, path: &str, kind: &str, value: &Value) {
+    if DECIDES_NOTHING.contains(&kind) {
+        return;
     }
-    if let Some(limit) = policy.max_message_bytes {
-        rules.insert("spec.policy.maxMessageBytes".to_owned(), limit.to_string());
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(rules, &path, &format!("{kind}.{name}"), field);
+            }
+        }
+        // Words that are listed are a set; of rules the first that matches wins, so the order is part of them.
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            for word in items.iter().filter_map(Value::as_str) {
+                rules.insert(format!("{path} {word}"), LISTED.to_owned());
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                flatten(rules, &format!("{path}[{at}]"), &format!("{kind}[]"), item);
+            }
+        }
+        Value::String(text) => {
+            rules.insert(path.to_owned(), text.clone());
+        }
+        other => {
+            rules.insert(path.to_owned(), other.to_string());
+        }
     }
-    if let Some(since) = policy.since {
-        rules.insert("spec.policy.since".to_owned(), since.to_string());
-    }
-    let mapping = spec.mapping.iter();
-    for (at, rule) in mapping.clone().flat_map(|m| &m.folders).enumerate() {
-        // The first that matches wins, so the order is part of it.
-        rules.insert(format!("spec.mapping.folders[{at}]"), format!("{} → {}", rule.from, rule.to));
-    }
-    for pattern in mapping.flat_map(|m| &m.exclude) {
-        rules.insert(format!("spec.mapping.exclude {pattern}"), "left out".to_owned());
-    }
-    rules
 }
 
 fn mailboxes(domain: &DomainObserved) -> BTreeMap<String, MailboxPlan> {
     let plan = |planned: &super::mailboxes::PlannedMailbox| {
-        let endpoint = domain.find(&planned.source).and_then(|m| m.endpoint.as_ref());
+        let found = domain.find(&planned.source);
+        let endpoint = found.and_then(|m| m.endpoint.as_ref());
+        let names = found.and_then(|m| m.logins.clone()).unwrap_or_default();
         let mailbox = MailboxPlan {
             protocol: endpoint.map(|e| e.protocol.to_string()),
             server: endpoint.map(ToString::to_string),
-            login: planned.login_name.clone(),
+            login: names.source,
             destination: planned.destination.to_string(),
+            destination_login: names.destination,
         };
         (planned.source.to_string(), mailbox)
     };

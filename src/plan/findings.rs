@@ -11,6 +11,7 @@ use super::{advice, checklist};
 use crate::api::MailMigrationSpec;
 use crate::api::domain::DomainSpec;
 use crate::api::status::FindingStatus;
+use crate::model::address::is_same_domain;
 use crate::model::finding::{Code, Finding, Hold};
 
 /// All findings of a domain: what discovery saw, what follows from it and from the spec, then what the last passes over
@@ -78,7 +79,7 @@ fn is_acknowledged_everywhere(spec: &MailMigrationSpec, code: Code) -> bool {
 pub fn is_acknowledged(spec: &MailMigrationSpec, code: Code, domain: &str) -> bool {
     spec.acknowledge
         .iter()
-        .any(|a| a.finding == code && a.domain.as_deref().is_none_or(|d| d.eq_ignore_ascii_case(domain)))
+        .any(|a| a.finding == code && a.domain.as_deref().is_none_or(|d| is_same_domain(d, domain)))
 }
 
 /// One line for each code, the most serious first, with the facts of the first finding and how many there are.

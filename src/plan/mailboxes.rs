@@ -1,16 +1,15 @@
-//! Which mailboxes a domain has, where each goes, and by what name it logs in: the manifest's list, or the rows of a CSV.
+//! Which mailboxes a domain has, where each goes, and by what name it logs in: the manifest's list, or the rows of
+//! a list elsewhere.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, MailboxEntry, Mailboxes, Match, Override, Usernames};
 use crate::model::address::{Address, Domain};
+use crate::model::evidence::LoginNames;
 use crate::model::failure::{Failure, Result};
-
-/// The most rows of a CSV.
-const ROWS_MAX: usize = 100_000;
 
 /// One mailbox that is to be migrated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,48 +23,24 @@ pub struct PlannedMailbox {
     pub login_name: String,
     /// Whether its row said that name, so that it counts before what a Secret says.
     pub login_name_is_given: bool,
+    /// The names by which it is logged in to, as the plan says them; filled in when the mailbox is to be carried. By any other
+    /// name nothing is read or written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logins: Option<LoginNames>,
     /// Other mailboxes that arrive in the same one; filled in when the mailbox is to be carried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<Address>,
 }
 
-/// The rows of a CSV with the columns address and, if wanted, destination and username.
-///
-/// # Errors
-/// A failure that names the row.
-pub fn read_csv(text: &str, place: &str) -> Result<Vec<MailboxEntry>> {
-    let mut reader =
-        csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
-    let headers = reader.headers().map_err(|e| unreadable(&e).at(place))?.clone();
-    let column = |name: &str| headers.iter().position(|h| h.eq_ignore_ascii_case(name));
-    let Some(address) = column("address") else {
-        return Err(Failure::configuration("has no column address")
-            .hint("the first line names the columns: address,destination,username")
-            .at(place));
-    };
-    let (destination, username) = (column("destination"), column("username"));
-    let mut entries = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| unreadable(&e).at(place))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        let cell =
-            |at: Option<usize>| at.and_then(|at| record.get(at)).filter(|c| !c.is_empty()).map(str::to_owned);
-        let Some(address) = cell(Some(address)) else {
-            return Err(Failure::configuration("the row has no address").at(format!("{place}:{line}")));
-        };
-        if entries.len() >= ROWS_MAX {
-            return Err(Failure::configuration(format!("has more than {ROWS_MAX} rows")).at(place));
+impl PlannedMailbox {
+    /// The same with the name that it was really logged in with, once discovery knows it.
+    #[must_use]
+    pub fn logged_in_as(self, name: Option<&String>) -> Self {
+        match name {
+            Some(name) => Self { login_name: name.clone(), login_name_is_given: true, ..self },
+            None => self,
         }
-        entries.push(MailboxEntry { address, destination: cell(destination), username: cell(username) });
     }
-    Ok(entries)
-}
-
-/// A CSV that cannot be read; the text itself may hold passwords, so it is not repeated.
-fn unreadable(error: &csv::Error) -> Failure {
-    let line = error.position().map_or_else(String::new, |p| format!(" at line {}", p.line()));
-    Failure::configuration(format!("is no CSV that can be read{line}"))
-        .hint("write one row a line, cells parted by commas, and quote cells that hold commas")
 }
 
 /// Plans the mailboxes of a domain. `rows` are those that the manifest leaves to a ConfigMap or to the Secret.
@@ -77,12 +52,26 @@ pub fn plan_mailboxes(
     domain: &DomainSpec,
     rows: &[MailboxEntry],
 ) -> Result<Vec<PlannedMailbox>> {
+    plan_mailboxes_with(spec, domain, rows, |_| None)
+}
+
+/// As [`plan_mailboxes`]; `goes_to` is what the Secret's list says of a mailbox whose own row names no destination.
+///
+/// # Errors
+/// A failure that names the address.
+pub fn plan_mailboxes_with(
+    spec: &MailMigrationSpec,
+    domain: &DomainSpec,
+    rows: &[MailboxEntry],
+    goes_to: impl Fn(&Address) -> Option<Address>,
+) -> Result<Vec<PlannedMailbox>> {
     let entries = match &domain.mailboxes {
         Mailboxes::List(entries) => entries.as_slice(),
         Mailboxes::ConfigMapRef(_) | Mailboxes::Discover(_) => rows,
     };
     let ours: Domain =
         domain.name.parse().map_err(|e: String| Failure::configuration(e).at(domain.name.clone()))?;
+    let mapped = mapped_addresses(spec, &ours);
     let mut planned: Vec<PlannedMailbox> = Vec::with_capacity(entries.len());
     let mut sources = HashSet::with_capacity(entries.len());
     for entry in entries {
@@ -91,13 +80,14 @@ pub fn plan_mailboxes(
         };
         let source = parse(&entry.address)?;
         if source.domain() != &ours {
-            // Rows of other domains may stand in a common CSV.
+            // Rows of other domains may stand in a common list.
             continue;
         }
-        let mapped = spec.mapping.as_ref().and_then(|m| m.addresses.get(&entry.address));
-        let destination = match entry.destination.as_ref().or(mapped) {
-            Some(text) => parse(text)?,
-            None => source.clone(),
+        let destination = match (&entry.destination, goes_to(&source), mapped.get(&source)) {
+            (Some(text), ..) => parse(text)?,
+            (None, Some(listed), _) => listed,
+            (None, None, Some(text)) => parse(text)?,
+            (None, None, None) => source.clone(),
         };
         let login_name = match (&entry.username, domain.usernames) {
             (Some(name), _) => name.clone(),
@@ -115,10 +105,36 @@ pub fn plan_mailboxes(
             destination,
             login_name,
             login_name_is_given,
+            logins: None,
             beside: Vec::new(),
         });
     }
     Ok(planned)
+}
+
+/// What `spec.mapping.addresses` says of the mailboxes of a domain, in whichever case and spelling.
+fn mapped_addresses<'a>(spec: &'a MailMigrationSpec, ours: &Domain) -> HashMap<Address, &'a str> {
+    let addresses = spec.mapping.iter().flat_map(|mapping| &mapping.addresses);
+    // A mapping may be of ten thousand addresses, and there may be a thousand domains: few are read in full.
+    let may_be_ours = |text: &str| {
+        let domain = text.rsplit_once('@').map_or("", |(_, domain)| domain);
+        domain.eq_ignore_ascii_case(ours.as_str()) || !domain.is_ascii() || domain.ends_with('.')
+    };
+    let ours_alone = addresses.filter(|(from, _)| may_be_ours(from.trim()));
+    let parsed = ours_alone.filter_map(|(from, to)| Some((from.parse::<Address>().ok()?, to.as_str())));
+    parsed.filter(|(from, _)| from.domain() == ours).collect()
+}
+
+/// Whether the discovery of a domain tells of rows in its list that are of no domain of the migration: the first domain that
+/// reads a list does.
+pub fn tells_of_strays(spec: &MailMigrationSpec, at: usize) -> bool {
+    let list = |domain: &DomainSpec| match &domain.mailboxes {
+        Mailboxes::List(_) => None,
+        Mailboxes::ConfigMapRef(wanted) => Some((true, wanted.name.clone(), wanted.key.clone())),
+        Mailboxes::Discover(_) => Some((false, domain.credentials_ref.name.clone(), String::new())),
+    };
+    let ours = spec.domains.get(at).and_then(list);
+    ours.is_some() && spec.domains.iter().position(|domain| list(domain) == ours) == Some(at)
 }
 
 /// The overrides of a domain, ready to be asked about each of its mailboxes.
@@ -129,7 +145,7 @@ pub struct Overrides<'a> {
 enum Matcher {
     /// A pattern; whether it is for the whole address. One that is none matches nothing.
     Pattern(Option<globset::GlobMatcher>, bool),
-    Addresses(HashSet<String>),
+    Addresses(HashSet<Address>),
 }
 
 impl<'a> Overrides<'a> {
@@ -141,7 +157,7 @@ impl<'a> Overrides<'a> {
                 Matcher::Pattern(glob.map(|glob| glob.compile_matcher()), pattern.contains('@'))
             }
             Match::Addresses(addresses) => {
-                Matcher::Addresses(addresses.iter().map(|address| address.to_lowercase()).collect())
+                Matcher::Addresses(addresses.iter().filter_map(|address| address.parse().ok()).collect())
             }
         };
         Self { rules: domain.overrides.iter().map(|rule| (rule, matcher(rule))).collect() }
@@ -152,14 +168,17 @@ impl<'a> Overrides<'a> {
         if self.rules.is_empty() {
             return None;
         }
-        let address = mailbox.to_string().to_lowercase();
         // Without an @ a pattern is for the part before it.
-        let local = address.split('@').next().unwrap_or_default();
+        let local = mailbox.folded_local_part();
+        // An international name is matched in either spelling.
+        let spelt = |domain: &str| format!("{local}@{domain}");
+        let address = spelt(mailbox.domain().as_str());
+        let shown = spelt(&mailbox.domain().to_unicode());
         let falls = |matcher: &Matcher| match matcher {
-            Matcher::Pattern(glob, whole) => {
-                glob.as_ref().is_some_and(|glob| glob.is_match(if *whole { &address } else { local }))
-            }
-            Matcher::Addresses(addresses) => addresses.contains(&address),
+            Matcher::Pattern(Some(glob), true) => glob.is_match(&address) || glob.is_match(&shown),
+            Matcher::Pattern(Some(glob), false) => glob.is_match(local),
+            Matcher::Pattern(None, _) => false,
+            Matcher::Addresses(addresses) => addresses.contains(mailbox),
         };
         self.rules.iter().find(|(_, matcher)| falls(matcher)).map(|(rule, _)| *rule)
     }
@@ -170,46 +189,84 @@ mod tests {
     use super::*;
     use crate::api::manifest;
 
-    fn planned(name: &str, rest: &str, rows: &str) -> Vec<PlannedMailbox> {
+    fn planned(name: &str, rest: &str, rows: &[&str]) -> Vec<PlannedMailbox> {
         let text = format!(
             "apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {{name: m}}\nspec:\n  \
              destination: {{imap: {{host: imap.new.test, credentialsRef: {{name: new}}}}}}\n  \
-             mapping: {{addresses: {{anna@a.test: anna.b@new.test}}}}\n  domains:\n  \
+             mapping: {{addresses: {{Anna@A.test: anna.b@new.test, x@xn--mnchen-3ya.example: y@new.test}}}}\n  domains:\n  \
              - {{name: {name}, credentialsRef: {{name: a}}{rest}}}\n"
         );
         let spec = manifest::read(&[("m.yaml", text)]).unwrap().migrations.remove(0).spec;
-        let rows = read_csv(rows, "users.csv").unwrap();
-        plan_mailboxes(&spec, &spec.domains[0], &rows).unwrap()
+        let entry = |row: &&str| {
+            let mut cells = row.split(',').map(|cell| Some(cell.to_owned()).filter(|cell| !cell.is_empty()));
+            let mut cell = || cells.next().flatten();
+            MailboxEntry { address: cell().unwrap(), destination: cell(), username: cell() }
+        };
+        let rows: Vec<MailboxEntry> = rows.iter().map(entry).collect();
+        let listed =
+            |mailbox: &Address| (mailbox.local_part() == "lisa").then(|| "l@new.test".parse().unwrap());
+        plan_mailboxes_with(&spec, &spec.domains[0], &rows, listed).unwrap()
     }
 
     #[test]
     fn rows_of_other_domains_are_left_to_them_and_names_are_found() {
         let rows =
-            "address,destination,username\nanna@A.test,,\nbert@b.test,,\ncarl@a.test,c@new.test,karl\n";
-        let found = planned("a.test", "", rows);
-        let seen: Vec<_> = found
-            .iter()
-            .map(|p| (p.source.to_string(), p.destination.to_string(), p.login_name.as_str()))
-            .collect();
+            ["anna@A.test", "bert@b.test", "carl@a.test,c@new.test,karl", "LISA@a.test", "lisa@b.test"];
+        let found = planned("a.test", "", &rows);
+        let seen: Vec<_> =
+            found.iter().map(|p| format!("{} {} {}", p.source, p.destination, p.login_name)).collect();
         assert_eq!(
             seen,
             [
-                ("anna@a.test".to_owned(), "anna@a.test".to_owned(), "anna@a.test"),
-                ("carl@a.test".to_owned(), "c@new.test".to_owned(), "karl")
+                "anna@a.test anna.b@new.test anna@a.test",
+                "carl@a.test c@new.test karl",
+                "LISA@a.test LISA@a.test LISA@a.test"
             ]
         );
-        let found = planned("a.test", ", usernames: LocalPart", "address\nanna@a.test\n");
+        let found = planned("a.test", ", usernames: LocalPart", &["lisa@a.test"]);
         assert_eq!(
             (found[0].destination.to_string().as_str(), found[0].login_name.as_str()),
-            ("anna.b@new.test", "anna")
+            ("l@new.test", "lisa")
         );
     }
 
     #[test]
     fn an_international_domain_is_one_domain_in_either_spelling() {
-        let found =
-            planned("münchen.example", "", "address\njörg@xn--mnchen-3ya.example\nanna@münchen.example\n");
-        assert_eq!(found.len(), 2);
+        let found = planned(
+            "münchen.example",
+            "",
+            &["jörg@xn--mnchen-3ya.example", "anna@münchen.example", "X@München.example"],
+        );
+        assert_eq!(found.len(), 3);
+        assert_eq!(found[2].destination.to_string(), "y@new.test");
+        let rule: DomainSpec = serde_json::from_value(serde_json::json!({
+            "name": "münchen.example", "credentialsRef": {"name": "a"},
+            "overrides": [{"match": {"pattern": "a*@münchen.example"}, "protocol": "POP3"},
+                          {"match": {"addresses": ["JÖRG@xn--mnchen-3ya.example"]}, "protocol": "POP3"}],
+        }))
+        .unwrap();
+        assert!(
+            Overrides::of(&rule).find(&found[1].source).is_some()
+                && Overrides::of(&rule).find(&found[0].source).is_some()
+        );
+    }
+
+    #[test]
+    fn the_first_domain_that_reads_a_list_tells_of_what_is_in_it() {
+        let domain = |name: &str, secret: &str, mailboxes: serde_json::Value| serde_json::json!({"name": name, "credentialsRef": {"name": secret}, "mailboxes": mailboxes});
+        let spec: MailMigrationSpec = serde_json::from_value(serde_json::json!({
+            "destination": {"imap": {"host": "h", "credentialsRef": {"name": "new"}}},
+            "domains": [
+                domain("a.test", "s", serde_json::json!({"list": [{"address": "a@a.test"}]})),
+                domain("b.test", "s", serde_json::json!({"discover": {}})),
+                domain("c.test", "s", serde_json::json!({"discover": {}})),
+                domain("d.test", "s", serde_json::json!({"configMapRef": {"name": "s"}})),
+                domain("e.test", "t", serde_json::json!({"configMapRef": {"name": "s"}})),
+            ],
+        }))
+        .unwrap();
+        let told: Vec<usize> = (0..5).filter(|at| tells_of_strays(&spec, *at)).collect();
+        assert_eq!(told, [1, 3]);
     }
 
     #[test]

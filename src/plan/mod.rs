@@ -14,6 +14,7 @@ pub mod proof;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod unmatched;
 
 pub use decide::{Decision, Ending, Step, decide, interrupted};
 pub use observed::{Discovered, DomainObserved, MailboxObserved, Observed, Obstacle, Patience};

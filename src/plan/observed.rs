@@ -75,6 +75,11 @@ pub struct DomainObserved {
 }
 
 impl DomainObserved {
+    /// Its mailboxes, once they could be listed.
+    pub fn listed(&self) -> Option<&[PlannedMailbox]> {
+        self.mailboxes.as_ref()?.as_deref().ok()
+    }
+
     /// Its mailboxes, as far as they could be listed.
     pub fn planned(&self) -> &[PlannedMailbox] {
         match &self.mailboxes {

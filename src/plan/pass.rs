@@ -38,6 +38,13 @@ pub fn next(spec: &MailMigrationSpec, before: Option<&PassStatus>) -> PassStatus
     }
 }
 
+/// What decides how much of a mailbox is counted when it is looked at.
+pub fn counted_by(spec: &MailMigrationSpec) -> impl Serialize + '_ {
+    let exclude = spec.mapping.as_ref().map(|mapping| &mapping.exclude).filter(|exclude| !exclude.is_empty());
+    let pilot = spec.policy.pilot.as_ref().and_then(|pilot| pilot.messages_per_folder);
+    (exclude, spec.policy.max_message_bytes, spec.policy.since.as_ref().map(ToString::to_string), pilot)
+}
+
 /// A short digest of a value, for telling whether it is still the same.
 pub fn fingerprint(value: &impl Serialize) -> String {
     let json = serde_json::to_vec(value).unwrap_or_default();

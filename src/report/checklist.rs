@@ -173,7 +173,7 @@ mod tests {
         for part in [
             "4 questions: 1 answered, 1 discovered, 1 contradicted, 1 unknown.",
             "- **2. A title** One of \\| the two.",
-            "| What about customer.name? | all | answered | A \\| &lt;b> |  |",
+            "| What about customer.name? | all | answered | A \\| &lt;b&gt; |  |",
             "| What about domains.protocols? | a.test | discovered |  | IMAP, POP3 |",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

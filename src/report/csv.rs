@@ -9,13 +9,25 @@ use super::table::{self, Cell, Column};
 use super::{Kind, unwritten};
 use crate::model::failure::Result;
 
-/// Keeps a spreadsheet from taking text for a formula: what begins like one gets an apostrophe in front.
+/// What begins a formula.
+const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+
+/// Keeps a spreadsheet from taking text for a formula: what begins like one gets an apostrophe in front. So does what would
+/// begin like one where cells are parted by semicolons or tabs, as spreadsheets do in many countries.
 fn defuse(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
-        format!("'{text}")
-    } else {
-        text.to_owned()
+    let mut out = String::with_capacity(text.len() + 1);
+    if text.starts_with(['\t', '\r', '\n']) {
+        out.push('\'');
     }
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && FORMULA.contains(&c) {
+            out.push('\'');
+        }
+        out.push(c);
+        begins = matches!(c, ';' | '\t') || begins && matches!(c, ' ' | '"') && out.len() > 1;
+    }
+    out
 }
 
 fn field(cell: &Cell<'_>) -> String {
@@ -34,7 +46,8 @@ struct Rows<W: Write, T> {
 
 impl<W: Write, T> Rows<W, T> {
     fn begin(out: W, columns: Vec<Column<T>>) -> Result<Self> {
-        let mut out = csv::Writer::from_writer(out);
+        // Quoted throughout, a cell stays one whatever a spreadsheet takes for what parts them.
+        let mut out = csv::WriterBuilder::new().quote_style(csv::QuoteStyle::NonNumeric).from_writer(out);
         out.write_record(columns.iter().map(|c| c.title)).map_err(|e| unwritten(&e))?;
         Ok(Self { out, columns })
     }
@@ -80,10 +93,13 @@ mod tests {
 
     #[test]
     fn text_that_begins_like_a_formula_is_defused_and_nothing_else_is_touched() {
-        for formula in ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1"] {
+        for formula in ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t1", "\r=1", "＝1"] {
             assert_eq!(defuse(formula), format!("'{formula}"));
         }
-        for plain in ["", "Re: =1", "'=1", "Ünal"] {
+        for (text, defused) in [("a;=1", "a;'=1"), ("a; \"=1", "a; \"'=1"), ("a\t+1;-2", "a\t'+1;'-2")] {
+            assert_eq!(defuse(text), defused);
+        }
+        for plain in ["", "Re: =1", "'=1", "Ünal", "a;b - c"] {
             assert_eq!(defuse(plain), plain);
         }
     }

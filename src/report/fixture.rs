@@ -139,6 +139,8 @@ fn mailbox(address: &str, endpoint: Option<&Endpoint>, messages: u64, bytes: u64
             .map(|e| Attempt { endpoint: e.clone(), failure: None, by_token: false })
             .into_iter()
             .collect(),
+        logins: None,
+        login_name: None,
         size: endpoint.map(|_| MailboxSize {
             folders: if imap { 18 } else { 1 },
             messages,

@@ -13,7 +13,7 @@ use crate::model::address::{Address, Domain};
 use crate::model::checklist::Item;
 use crate::model::difference::Difference;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
+use crate::model::evidence::{Amount, DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
 use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::fidelity;
 use crate::model::finding::{Code, Finding, Severity};
@@ -76,6 +76,19 @@ pub struct Agreed {
     pub source_bytes_per_day: Option<u64>,
     /// How closely arrivals are checked.
     pub verify: Depth,
+    /// The part that is carried first, where only a part is.
+    pub pilot: Option<PilotRow>,
+    /// Whether messages that arrived before some day are left out.
+    pub has_first_day: bool,
+}
+
+/// The part of the mail that is carried first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PilotRow {
+    /// How many mailboxes of each domain, the first that can be read; `None` for all.
+    pub mailboxes: Option<u32>,
+    /// How many messages of each of their folders, the newest; `None` for all.
+    pub messages_per_folder: Option<u32>,
 }
 
 impl Agreed {
@@ -222,10 +235,14 @@ pub struct MailboxRow {
     pub why: String,
     /// Folders that can hold messages.
     pub folders: u64,
-    /// Messages that discovery counted.
+    /// Messages that discovery counted, without those that the manifest leaves out.
     pub items: u64,
     /// Their size in bytes.
     pub bytes: u64,
+    /// Messages that the manifest leaves out, as far as discovery could count them.
+    pub left_out: Amount,
+    /// What a pilot carries of it, where one is wanted.
+    pub pilot: Option<Amount>,
     /// The largest of them, in bytes.
     pub largest: u64,
     /// The oldest arrival; POP3 does not tell.
@@ -301,6 +318,7 @@ impl MailboxRow {
         let size = seen.size.clone().unwrap_or_default();
         let mut messages = MessageCounts::default();
         messages.add(&Verdict::Pending, size.messages);
+        messages.add(&Verdict::Excluded(String::new()), size.left_out.messages);
         let about = |f: &&Finding| f.subject.as_deref() == Some(seen.address.to_string().as_str());
         Self {
             domain: domain.domain.clone(),
@@ -316,6 +334,8 @@ impl MailboxRow {
             folders: u64::from(size.folders),
             items: size.messages,
             bytes: size.bytes,
+            left_out: size.left_out,
+            pilot: size.pilot,
             largest: size.largest,
             oldest: size.oldest,
             quota: size.quota,

@@ -54,6 +54,7 @@ use crate::model::label::LabelTally;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::record::Depth;
+use crate::model::scope::{Scope, leaves_out};
 use crate::model::text::counted;
 use daily::DailyLimit;
 use flags::Manners;
@@ -173,17 +174,20 @@ impl Rules {
         format!("max={limit} since={since}{pilot}{homes}")
     }
 
+    /// What is left out, for whoever counts before anything is carried.
+    pub fn scope(&self) -> Scope {
+        Scope {
+            exclude: self.exclude.clone(),
+            max_message_bytes: self.max_message_bytes,
+            since: self.since,
+            most_per_folder: self.most_per_folder,
+        }
+    }
+
     /// Whether a message is to be carried.
     pub fn judge(&self, size: u64, date: Option<InternalDate>) -> Verdict {
-        if let Some(limit) = self.max_message_bytes.filter(|limit| size > *limit) {
-            return Verdict::Excluded(format!("larger than policy.maxMessageBytes ({limit} bytes)"));
-        }
-        match (self.since, date) {
-            (Some(since), Some(date)) if date.timestamp() < since => {
-                Verdict::Excluded("arrived before policy.since".to_owned())
-            }
-            _ => Verdict::Pending,
-        }
+        let why = leaves_out(self.max_message_bytes, self.since, size, date.map(InternalDate::timestamp));
+        why.map_or(Verdict::Pending, Verdict::Excluded)
     }
 }
 

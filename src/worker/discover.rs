@@ -28,7 +28,7 @@ pub async fn discover(mounts: &Mounts) -> Result<()> {
 }
 
 async fn find_out(pod: &Pod) -> Result<()> {
-    let Task::Discover { inputs, round, results } = &pod.work.task else {
+    let Task::Discover { inputs, round, results, before } = &pod.work.task else {
         return Err(Failure::internal("the work list is not one of discovery"));
     };
     let listed: Result<Arc<[PlannedMailbox]>> = pod.tools.list_mailboxes(0).map(Arc::from);
@@ -36,7 +36,7 @@ async fn find_out(pod: &Pod) -> Result<()> {
     tracing::info!(domain, round, "discovery begins");
     // Where logins cannot be counted, none is made.
     let discovery = match pod.tools.guard.check().await {
-        Ok(()) => pod.tools.discover(0, &listed, &Log).await?,
+        Ok(()) => pod.tools.discover(0, &listed, before, &Log).await?,
         Err(failure) => unreadable_domain(domain, &listed, failure)?,
     };
     let ways = discovery.mailboxes.iter().filter(|mailbox| mailbox.endpoint.is_some()).count();

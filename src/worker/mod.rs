@@ -27,7 +27,7 @@ use crate::local::guard::DurableGuard;
 use crate::local::run::allowed_networks;
 use crate::local::secrets::Secrets;
 use crate::local::stop::Stop;
-use crate::local::workers::Tools;
+use crate::local::workers::{Siblings, Tools};
 use crate::mail::http::Proxy;
 use crate::mail::network::Network;
 use crate::mail::oauth::Tokens;
@@ -79,6 +79,10 @@ impl Pod {
         let store = Arc::new(DeferredStore::new(Arc::clone(&migration), taken, files, way));
         let tools = Tools {
             first_domain: work.domain,
+            siblings: work
+                .siblings
+                .clone()
+                .map_or(Siblings::ToldElsewhere, |names| Siblings::Named(names.into())),
             secrets,
             authority: "".into(),
             trusts: Arc::default(),

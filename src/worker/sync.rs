@@ -137,6 +137,8 @@ fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> 
         endpoint: Some(item.endpoint.clone()),
         overridden: false,
         attempts: Vec::new(),
+        logins: item.mailbox.logins.clone(),
+        login_name: None,
         size: item.size.clone(),
         failure: None,
     });

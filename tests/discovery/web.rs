@@ -388,3 +388,40 @@ async fn redirects_into_a_network_and_look_alikes_are_findings_and_no_logins() {
     );
     assert!(refused && !server.log().contains("lea@contoso.test"));
 }
+
+#[tokio::test]
+async fn an_exchange_behind_a_proxy_is_told_and_a_site_that_asks_everywhere_is_none() {
+    let ca = Ca::new();
+    let refused =
+        || reply("401 Unauthorized", "WWW-Authenticate: Basic realm=\"mail\"\r\nServer: nginx\r\n", "");
+    let places = vec![(POX, refused()), ("/EWS/Exchange.asmx", refused())];
+    let names = ["mail.y.test", "autodiscover.y.test"];
+    let _web = Web::with_places("127.77.33.1", Some(&ca.issue(&names)), places);
+    let everywhere = "WWW-Authenticate: Basic realm=\"x\"\r\nWWW-Authenticate: Negotiate\r\n";
+    let site = ["z.test", "mail.z.test", "autodiscover.z.test", "autoconfig.z.test"];
+    let wall = Web::answering("127.77.33.2:443".parse().unwrap(), Some(&ca.issue(&site)), move |_| {
+        reply("401 Unauthorized", everywhere, "")
+    });
+    let mut records: Vec<Record> = names.iter().map(|name| Record::a(name, "127.77.33.1")).collect();
+    records.extend(site.iter().map(|name| Record::a(name, "127.77.33.2")));
+    let world = World::new(ca, &records);
+    let found = world.discover(&world.request("y.test", vec![mailbox("yara@y.test", "y-secret")])).await;
+    assert_said(&found, &format!("autodiscover https://autodiscover.y.test{POX} asks for a login by Basic"));
+    assert_said(
+        &found,
+        "an Exchange that was not logged in to: https://mail.y.test/EWS/Exchange.asmx asks for a login by Basic",
+    );
+    let by_mail = (Service::Ews, Grade::C, "https://mail.y.test/EWS/Exchange.asmx");
+    assert!(services(&found).contains(&by_mail), "{:#?}", found.services);
+
+    let found = world.discover(&world.request("z.test", vec![mailbox("zoe@z.test", "z-secret")])).await;
+    assert!(found.services.is_empty(), "{:#?}", found.services);
+    assert!(!codes(&found).contains(&Code::OtherServicesOffered), "{:#?}", found.findings);
+    for statement in [
+        "JMAP https://z.test/.well-known/jmap: asks for a login, as its server does everywhere",
+        "Exchange https://mail.z.test/EWS/Exchange.asmx: asks for a login, as its server does",
+    ] {
+        assert_said(&found, statement);
+    }
+    assert!(wall.asked().iter().all(|text| !text.to_lowercase().contains("authorization")));
+}

@@ -89,8 +89,10 @@ impl World {
         Request {
             domain: domain.parse().unwrap(),
             servers: Vec::new(),
+            before: Vec::new(),
             mailboxes,
-            exclude: globset::GlobSet::empty(),
+            scope: mailferry::model::scope::Scope::default(),
+            rules: mailferry::discovery::FolderRules::default(),
             shared_credentials: false,
             trust: Trust::with_authorities(&[self.ca.pem().to_owned()]).unwrap(),
             weights: Weights::default(),
@@ -120,14 +122,24 @@ fn sendable<F: Future + Send>(future: F) -> F {
 
 pub fn mailbox(address: &str, password: &str) -> MailboxRequest {
     let login = Login::own(address.to_owned(), Secret::new(password));
-    MailboxRequest { address: address.parse().unwrap(), login: Some(login), chosen: None }
+    MailboxRequest {
+        address: address.parse().unwrap(),
+        login: Some(login),
+        name: Some(address.to_owned()),
+        chosen: None,
+    }
 }
 
 /// A mailbox that an administrator opens.
 pub fn by_master(address: &str, password: &str) -> MailboxRequest {
     let user = format!("{address}*madmin");
     let login = Login::own(user, Secret::new(password));
-    MailboxRequest { address: address.parse().unwrap(), login: Some(login), chosen: None }
+    MailboxRequest {
+        address: address.parse().unwrap(),
+        login: Some(login),
+        name: Some(address.to_owned()),
+        chosen: None,
+    }
 }
 
 pub fn protocols(found: &DomainDiscovery) -> Vec<Option<Protocol>> {

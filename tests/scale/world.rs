@@ -171,7 +171,7 @@ impl World {
             self.create_results(&object, part, []).await;
         }
         write_discovery(&self.client, self.space.name(), &parts, &document).await.unwrap();
-        let task = Task::Discover { inputs: inputs.clone(), round: 1, results: parts };
+        let task = Task::Discover { inputs: inputs.clone(), round: 1, results: parts, before: Vec::new() };
         self.begin(&object, Kind::Discover, &inputs, 1, task, 0).await;
 
         let endpoint: mailferry::model::endpoint::Endpoint = serde_json::from_value(endpoint).unwrap();
@@ -240,6 +240,7 @@ impl World {
             job: name.clone(),
             migration: wanted,
             domain: 0,
+            siblings: None,
             resolver: None,
             barred_networks: Vec::new(),
             per_host_connections: 8,
@@ -366,6 +367,7 @@ fn planned(number: u32, domain: &str) -> PlannedMailbox {
         destination: source.clone(),
         login_name: source.to_string(),
         login_name_is_given: false,
+        logins: None,
         beside: Vec::new(),
         source,
     }

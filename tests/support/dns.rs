@@ -4,7 +4,11 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -121,4 +125,82 @@ fn arguments(address: SocketAddr, records: &[Record]) -> Vec<String> {
     args.push(format!("--port={}", address.port()));
     args.extend(records.iter().map(|record| record.0.clone()));
     args
+}
+
+/// A name server that answers SERVFAIL to questions for one type of record, and passes all others on.
+pub struct Failing {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<String>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Failing {
+    /// In front of another name server; `kind` is the number of the type, as 33 for SRV.
+    pub fn before(behind: SocketAddr, kind: u16) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time limit");
+        let address = socket.local_addr().expect("its address");
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (over, heard) = (Arc::clone(&stop), Arc::clone(&asked));
+        let thread = std::thread::spawn(move || {
+            let mut packet = [0; 4096];
+            while !over.load(Ordering::SeqCst) {
+                let Ok((length, from)) = socket.recv_from(&mut packet) else { continue };
+                let question = &packet[..length];
+                let Some((name, wanted)) = read_question(question) else { continue };
+                if wanted == kind {
+                    heard.lock().unwrap().push(name);
+                    // QR and RA, code 2, and nothing but the question.
+                    let mut answer = question.to_vec();
+                    answer[2] |= 0x80;
+                    answer[3] = 0x82;
+                    let _ = socket.send_to(&answer, from);
+                    continue;
+                }
+                let Ok(other) = UdpSocket::bind("127.0.0.1:0") else { continue };
+                let _ = other.set_read_timeout(Some(Duration::from_secs(2)));
+                if other.send_to(question, behind).is_ok()
+                    && let Ok((length, _)) = other.recv_from(&mut packet)
+                {
+                    let _ = socket.send_to(&packet[..length], from);
+                }
+            }
+        });
+        Self { address, stop, asked, thread: Some(thread) }
+    }
+
+    /// Where it answers, over UDP.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How often it was asked for a name and failed.
+    pub fn asked(&self, name: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| *asked == name).count()
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The name and the type of a question (RFC 1035 §4.1.2).
+fn read_question(packet: &[u8]) -> Option<(String, u16)> {
+    let (mut labels, mut at) = (Vec::new(), 12);
+    loop {
+        let length = usize::from(*packet.get(at)?);
+        if length == 0 {
+            break;
+        }
+        labels.push(String::from_utf8_lossy(packet.get(at + 1..at + 1 + length)?).to_lowercase());
+        at += 1 + length;
+    }
+    let kind = packet.get(at + 1..at + 3)?;
+    Some((labels.join("."), u16::from_be_bytes([kind[0], kind[1]])))
 }

@@ -106,6 +106,8 @@ fn seen(at: usize, addresses: &[Address]) -> DomainObserved {
         endpoint: Some(endpoint.clone()),
         overridden: false,
         attempts: Vec::new(),
+        logins: None,
+        login_name: None,
         size: Some(MailboxSize { messages: 100, bytes: 1_000_000, folders: 5, ..MailboxSize::default() }),
         failure: None,
     };
@@ -114,6 +116,7 @@ fn seen(at: usize, addresses: &[Address]) -> DomainObserved {
         destination: address.to_string().replace(".test", ".new.test").parse().unwrap(),
         login_name: address.to_string(),
         login_name_is_given: false,
+        logins: None,
         beside: Vec::new(),
     };
     // A finding for each mailbox, of those that are held against what passes found.

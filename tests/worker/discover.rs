@@ -12,7 +12,7 @@ use crate::support::tokens::{Client, TokenServer};
 
 fn task() -> Task {
     let results = vec!["seen-0".to_owned(), "seen-1".to_owned()];
-    Task::Discover { inputs: "abc".to_owned(), round: 2, results }
+    Task::Discover { inputs: "abc".to_owned(), round: 2, results, before: Vec::new() }
 }
 
 fn server() -> Dovecot {
@@ -75,7 +75,8 @@ fn a_refresh_token_that_is_good_for_once_is_told_of() {
     let mut domain = domain("IMAP", old.imap(), &["anna"]);
     domain["caRef"] = json!({"name": "ours"});
     let names = ["seen-0".to_owned()];
-    let task = Task::Discover { inputs: "abc".to_owned(), round: 1, results: names.to_vec() };
+    let task =
+        Task::Discover { inputs: "abc".to_owned(), round: 1, results: names.to_vec(), before: Vec::new() };
     pod.give(&pod.work(&old, &domain, &json!({}), task));
     let ended = pod.run("discover");
     assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -90,7 +91,8 @@ fn a_domain_that_cannot_be_asked_says_what_is_missing_and_where() {
     let (old, pod) = (server(), Pod::new());
     pod.space.apply(&config_map("seen-0"));
     let names = ["seen-0".to_owned()];
-    let task = || Task::Discover { inputs: "abc".to_owned(), round: 1, results: names.to_vec() };
+    let task =
+        || Task::Discover { inputs: "abc".to_owned(), round: 1, results: names.to_vec(), before: Vec::new() };
     let listed = domain("IMAP", old.imap(), &["anna"]);
     let seen = |work| {
         pod.give(&work);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use saphyr_parser::{Event, Parser, ScanError, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
 use crate::api::schema::{Path, Step};
 use crate::model::failure::Failure;
@@ -20,20 +20,34 @@ const NODES_MAX: u64 = 4_000_000;
 pub(super) struct Lines {
     /// The line that the node begins on, from 1; for a field, the line of its key.
     pub line: usize,
+    /// The line that the text of a literal block (`|`) begins on.
+    text: Option<usize>,
     fields: BTreeMap<String, Self>,
     items: Vec<Self>,
 }
 
 impl Lines {
+    /// The line that a text begins on whose lines are lines of the file.
+    pub(super) fn text_line(&self, path: &Path) -> Option<usize> {
+        let mut at = self;
+        for step in &path.0 {
+            at = at.step(step)?;
+        }
+        at.text
+    }
+
+    fn step(&self, step: &Step) -> Option<&Self> {
+        match step {
+            Step::Key(key) => self.fields.get(key),
+            Step::Item(item) => self.items.get(*item),
+        }
+    }
+
     /// The line of a path, or of the nearest node above it that is in the file.
     pub(super) fn of(&self, path: &Path) -> usize {
         let mut at = self;
         for step in &path.0 {
-            let next = match step {
-                Step::Key(key) => at.fields.get(key),
-                Step::Item(item) => at.items.get(*item),
-            };
-            match next {
+            match at.step(step) {
                 Some(next) => at = next,
                 None => break,
             }
@@ -112,7 +126,8 @@ impl<'a> Reader<'a> {
         }
         let before = self.nodes;
         self.nodes += 1;
-        let mut lines = Lines { line, ..Lines::default() };
+        let text = matches!(event, Event::Scalar(_, ScalarStyle::Literal, ..)).then_some(line);
+        let mut lines = Lines { line, text, ..Lines::default() };
         let anchor = match event {
             Event::Alias(anchor) => {
                 // What an alias stands for is counted again each time; this is what keeps a bomb from going off.
@@ -156,6 +171,8 @@ impl<'a> Reader<'a> {
             let value = self.expect()?;
             let mut value = self.node(value, depth + 1)?;
             value.line = at;
+            // A literal block begins below its sign, be its first lines blank.
+            value.text = value.text.map(|_| at + 1);
             if let Some(first) = lines.fields.insert(key.clone(), value) {
                 let what = format!("{} stands twice, first in line {}", printable(&key), first.line);
                 return Err(self.fail(at, what).hint("keep one of the two"));

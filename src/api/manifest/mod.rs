@@ -20,6 +20,7 @@ pub use objects::SecretValue;
 pub use references::Part;
 
 use self::lines::Lines;
+use super::reference::CaKind;
 use super::schema::{self, Path, Violation};
 use super::{MailMigration, names, rules};
 use crate::model::failure::{Failure, Result};
@@ -77,16 +78,14 @@ impl Origin {
         failure.at(self.place(&violation.path))
     }
 
-    /// The first of several violations by its line; the others are its causes, so that one run shows them all with -v.
-    fn fail_first(&self, mut found: Vec<Violation>) -> Result<()> {
+    /// Every violation as a failure, the misspelt fields first, then by line.
+    fn fail_all(&self, mut found: Vec<Violation>) -> std::result::Result<(), Vec<Failure>> {
         // A misspelt field is also a missing one; the spelling is what a person must see.
         found.sort_by_key(|violation| {
             (!violation.is_unknown_field, self.lines.of(&violation.path), violation.path.clone())
         });
-        let mut failures = found.into_iter().map(|violation| self.fail(violation));
-        let Some(mut first) = failures.next() else { return Ok(()) };
-        first.causes = failures.take(50).map(|failure| failure.sentence()).collect();
-        Err(first)
+        let failures: Vec<Failure> = found.into_iter().map(|violation| self.fail(violation)).collect();
+        if failures.is_empty() { Ok(()) } else { Err(failures) }
     }
 }
 
@@ -103,17 +102,40 @@ pub struct Manifest {
 /// Reads files, each given as (name to show, text). Refuses everything that the API server would refuse, and fields that
 /// nobody knows.
 pub fn read(files: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<Manifest> {
+    let (manifest, failures) = read_all(files);
+    first_of(failures).map_or(Ok(manifest), Err)
+}
+
+/// As [`read`], with all that can be read and everything that is wrong with the rest.
+pub fn read_all(files: &[(impl AsRef<str>, impl AsRef<str>)]) -> (Manifest, Vec<Failure>) {
     let mut manifest = Manifest::default();
+    let mut failures = Vec::new();
     for (file, text) in files {
-        manifest.read_file(file.as_ref(), text.as_ref())?;
+        manifest.read_file(file.as_ref(), text.as_ref(), &mut failures);
     }
-    if manifest.migrations.is_empty() {
+    if manifest.migrations.is_empty() && failures.is_empty() {
         let files = files.iter().map(|(file, _)| file.as_ref()).collect::<Vec<_>>().join(", ");
-        return Err(Failure::configuration("there is no MailMigration in it")
-            .hint(format!("add a document with apiVersion: {} and kind: MailMigration", names::API_VERSION))
-            .at(files));
+        failures.push(
+            Failure::configuration("there is no MailMigration in it")
+                .hint(format!(
+                    "add a document with apiVersion: {} and kind: MailMigration",
+                    names::API_VERSION
+                ))
+                .at(files),
+        );
     }
-    Ok(manifest)
+    (manifest, failures)
+}
+
+/// The first of several failures; the others are its causes, so that one run shows them all with -v.
+fn first_of(failures: Vec<Failure>) -> Option<Failure> {
+    let mut failures = failures.into_iter();
+    let mut first = failures.next()?;
+    let others: Vec<String> = failures.take(50).map(|failure| failure.sentence()).collect();
+    if !others.is_empty() {
+        first.causes = others;
+    }
+    Some(first)
 }
 
 /// YAML text of a value, by way of JSON, so that unions are written as users write them.
@@ -140,6 +162,7 @@ impl Manifest {
     }
 
     /// The values of a ConfigMap of the manifest, by key.
+    /// A value that begins with `file:` names the file that it is read from.
     pub fn config_map(&self, namespace: &str, name: &str) -> Option<&BTreeMap<String, String>> {
         self.config_maps.get(&Key {
             kind: Kind::ConfigMap,
@@ -172,7 +195,34 @@ impl Manifest {
         (read, referred)
     }
 
-    fn read_file(&mut self, file: &str, text: &str) -> Result<()> {
+    /// The file that a value of a Secret or a ConfigMap stands in, and the line that its text begins on, where the lines
+    /// of the text are lines of the file.
+    pub fn value_place(
+        &self,
+        kind: CaKind,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Option<(&str, Option<usize>)> {
+        let (kind, fields) = match kind {
+            CaKind::Secret => (Kind::Secret, &["stringData"][..]),
+            CaKind::ConfigMap => (Kind::ConfigMap, &["data"][..]),
+        };
+        let key_of = Key { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        let origin = self.origins.get(&key_of)?;
+        let line =
+            fields.iter().find_map(|field| origin.lines.text_line(&Path::default().key(field).key(key)));
+        Some((&origin.file, line))
+    }
+
+    fn read_file(&mut self, file: &str, text: &str, failures: &mut Vec<Failure>) {
+        if let Err(failure) = self.read_documents(file, text, failures) {
+            failures.push(failure);
+        }
+    }
+
+    /// Reads the documents of a file; those that cannot stand are told in `failures`.
+    fn read_documents(&mut self, file: &str, text: &str, failures: &mut Vec<Failure>) -> Result<()> {
         if text.len() > FILE_MAX {
             let what = format!("{} bytes are more than the {FILE_MAX} that are read", text.len());
             return Err(Failure::configuration(what).hint("part it into several files").at(file));
@@ -191,7 +241,9 @@ impl Manifest {
             if value.is_null() {
                 continue;
             }
-            self.read_object(origin, value)?;
+            if let Err(found) = self.read_object(origin, value) {
+                failures.extend(found);
+            }
             objects += 1;
         }
         // Two parsers that part a file differently would let a document pass unread.
@@ -208,13 +260,14 @@ impl Manifest {
         Ok(())
     }
 
-    fn read_object(&mut self, origin: Origin, mut value: Value) -> Result<()> {
-        let kind = kind_of(&value).map_err(|violation| origin.fail(violation))?;
+    fn read_object(&mut self, origin: Origin, mut value: Value) -> std::result::Result<(), Vec<Failure>> {
+        let fail = |violation: Violation| vec![origin.fail(violation)];
+        let kind = kind_of(&value).map_err(fail)?;
         // What `kubectl get -o yaml` printed may be read again; a status is never wanted.
         if let Some(fields) = value.as_object_mut().filter(|_| kind == Kind::MailMigration) {
             fields.remove("status");
         }
-        let metadata = objects::metadata(&value).map_err(|violation| origin.fail(violation))?;
+        let metadata = objects::metadata(&value).map_err(fail)?;
         let key = Key {
             kind,
             namespace: metadata.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
@@ -223,18 +276,18 @@ impl Manifest {
         if let Some(first) = self.origins.get(&key) {
             let what =
                 format!("{kind} \"{}\" is there already, at {}", key.name, first.place(&Path::default()));
-            return Err(origin.fail(Violation::new(Path::default(), what).hint("keep one of the two")));
+            return Err(fail(Violation::new(Path::default(), what).hint("keep one of the two")));
         }
         match kind {
             Kind::MailMigration => {
                 self.migrations.push(migration(&origin, &value, metadata, &key.namespace)?);
             }
             Kind::Secret => {
-                let values = objects::secret(&value).map_err(|violation| origin.fail(violation))?;
+                let values = objects::secret(&value).map_err(fail)?;
                 self.secrets.insert(key.clone(), values);
             }
             Kind::ConfigMap => {
-                let values = objects::config_map(&value).map_err(|violation| origin.fail(violation))?;
+                let values = objects::config_map(&value).map_err(fail)?;
                 self.config_maps.insert(key.clone(), values);
             }
         }
@@ -252,23 +305,26 @@ fn key_of(migration: &MailMigration) -> Key {
     }
 }
 
-fn migration(origin: &Origin, value: &Value, metadata: ObjectMeta, namespace: &str) -> Result<MailMigration> {
-    let schema = super::crd::schema_of_migrations()?;
+fn migration(
+    origin: &Origin,
+    value: &Value,
+    metadata: ObjectMeta,
+    namespace: &str,
+) -> std::result::Result<MailMigration, Vec<Failure>> {
+    let schema = super::crd::schema_of_migrations().map_err(|failure| vec![failure])?;
     let value = schema::with_defaults(schema, value);
     let mut found = schema::check(schema, &value);
     if !value["spec"].is_object() {
         let missing = Violation::new(Path::default(), "spec is missing");
         found = vec![missing.hint("say under spec: what is to be migrated: destination and domains")];
     }
-    origin.fail_first(found)?;
+    origin.fail_all(found)?;
     // Only a schema that is laxer than its type gets here with an error, which a test looks for.
     let mut migration: MailMigration = serde_json::from_value(value).map_err(|error| {
-        origin.fail(Violation::new(
-            Path::default(),
-            format!("it cannot be read: {}", printable(&error.to_string())),
-        ))
+        let what = format!("it cannot be read: {}", printable(&error.to_string()));
+        vec![origin.fail(Violation::new(Path::default(), what))]
     })?;
-    origin.fail_first(rules::check(&migration.spec))?;
+    origin.fail_all(rules::check(&migration.spec))?;
     migration.metadata = metadata;
     migration.metadata.namespace = Some(namespace.to_owned());
     Ok(migration)

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value};
 
 use crate::api::schema::{Path, Violation, unknown_field};
+use crate::model::list;
 use crate::model::secret::Secret;
 
 type Checked<T> = std::result::Result<T, Violation>;
@@ -83,9 +84,15 @@ pub(super) fn secret(object: &Value) -> Checked<BTreeMap<String, SecretValue>> {
         let refuse = |what: &str| {
             Violation::new(root.key("data").key(&key), what).hint("plain text belongs under stringData")
         };
-        let encoded: String = encoded.split_whitespace().collect();
-        let bytes = BASE64_STANDARD.decode(encoded).map_err(|_| refuse("it is not base64"))?;
-        let text = String::from_utf8(bytes).map_err(|_| refuse("it is not text in UTF-8"))?;
+        let bytes = decoded(&encoded).ok_or_else(|| refuse("it is not base64"))?;
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            // A list may be just as a spreadsheet wrote it.
+            Err(error) if key.ends_with(".csv") => {
+                list::decode(error.as_bytes()).map_err(|(what, _)| refuse(&format!("it {what}")))?.0
+            }
+            Err(_) => return Err(refuse("it is not text in UTF-8")),
+        };
         values.insert(key, SecretValue::Literal(Secret::new(text)));
     }
     for (key, text) in texts(fields, "stringData", &root)?.into_iter().flatten() {
@@ -96,8 +103,24 @@ pub(super) fn secret(object: &Value) -> Checked<BTreeMap<String, SecretValue>> {
 
 /// The values of a ConfigMap.
 pub(super) fn config_map(object: &Value) -> Checked<BTreeMap<String, String>> {
-    let fields = known_fields(object, &["apiVersion", "kind", "metadata", "immutable", "data"])?;
-    Ok(texts(fields, "data", &Path::default())?.unwrap_or_default())
+    let root = Path::default();
+    let fields =
+        known_fields(object, &["apiVersion", "kind", "metadata", "immutable", "data", "binaryData"])?;
+    let mut values = texts(fields, "data", &root)?.unwrap_or_default();
+    // kubectl puts files there that are not UTF-8, as lists may be that a spreadsheet wrote.
+    for (key, encoded) in texts(fields, "binaryData", &root)?.into_iter().flatten() {
+        let refuse = |what: &str| Violation::new(root.key("binaryData").key(&key), what);
+        let bytes = decoded(&encoded).ok_or_else(|| refuse("it is not base64"))?;
+        let (text, _) =
+            list::decode(&bytes).map_err(|(what, hint)| refuse(&format!("it {what}")).hint(hint))?;
+        values.insert(key, text);
+    }
+    Ok(values)
+}
+
+fn decoded(encoded: &str) -> Option<Vec<u8>> {
+    let encoded: String = encoded.split_whitespace().collect();
+    BASE64_STANDARD.decode(encoded).ok()
 }
 
 fn known_fields<'a>(object: &'a Value, known: &[&str]) -> Checked<&'a Map<String, Value>> {

@@ -5,7 +5,7 @@ use crate::api::domain::Mailboxes;
 use crate::api::reference::{CaKind, CaRef, ConfigMapKeyRef};
 use crate::api::schema::{Path, Violation};
 use crate::api::{LedgerSpec, MailMigration};
-use crate::model::failure::Result;
+use crate::model::failure::{Failure, Result};
 
 /// The part of a migration whose references are looked at. A domain that lacks its Secret must not stop the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,19 @@ impl Manifest {
         part: Part,
         given: &[impl AsRef<str>],
     ) -> Result<()> {
+        let found = self.find_missing(migration, part, given);
+        super::first_of(found).map_or(Ok(()), Err)
+    }
+
+    /// As [`Self::check_references`], with everything that is missing.
+    pub fn find_missing(
+        &self,
+        migration: &MailMigration,
+        part: Part,
+        given: &[impl AsRef<str>],
+    ) -> Vec<Failure> {
         let key = key_of(migration);
-        let Some(origin) = self.origins.get(&key) else { return Ok(()) };
+        let Some(origin) = self.origins.get(&key) else { return Vec::new() };
         let mut search = Search { manifest: self, namespace: &key.namespace, given, found: Vec::new() };
         let spec = &migration.spec;
         let root = Path::default().key("spec");
@@ -41,7 +52,7 @@ impl Manifest {
                 }
             }
             Part::Domain(at) => {
-                let Some(domain) = spec.domains.get(at) else { return Ok(()) };
+                let Some(domain) = spec.domains.get(at) else { return Vec::new() };
                 let path = root.key("domains").item(at);
                 search.secret(&domain.credentials_ref.name, &path.key("credentialsRef"));
                 search.ca(domain.ca_ref.as_ref(), &path.key("caRef"));
@@ -50,7 +61,7 @@ impl Manifest {
                 }
             }
         }
-        origin.fail_first(search.found)
+        origin.fail_all(search.found).err().unwrap_or_default()
     }
 }
 

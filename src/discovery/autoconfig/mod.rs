@@ -136,6 +136,7 @@ fn publish(
             grade: if secure && own { Grade::C } else { Grade::D },
             trusted: secure && inside && own,
             rank,
+            username: Some(incoming.username.clone()).filter(|name| !name.is_empty()),
         };
         heard.publish(published, at, statement, Some(&excerpt));
     }
@@ -143,6 +144,13 @@ fn publish(
         let statement = format!("autoconfig {} names no server of IMAP or POP3", shown(from));
         heard.note(signal, Grade::C, at, Outcome::NotOffered, statement);
     }
+}
+
+/// The login name of a mailbox by a document's template; `None` where it is the same for all, or says what is not known here.
+pub(super) fn login_name(template: &str, request: &Request, address: &Address) -> Option<String> {
+    let is_own = template.contains("%EMAILADDRESS%") || template.contains("%EMAILLOCALPART%");
+    let name = fill(template, request, Some(address));
+    (is_own && !name.contains(['%', '\r', '\n', '\0'])).then_some(name)
 }
 
 /// Puts the domain and an address in the place of the document's placeholders.

@@ -108,7 +108,8 @@ async fn ask_pox(asking: Asking<'_>, url: Url) -> Heard {
             Err(failure) => heard.fail(SIGNAL, Grade::C, at, &place(&url), failure),
         },
         Ok(answer) => {
-            refused(&mut heard, &answer, at);
+            let wall = asking.is_wall(&answer).await;
+            refused(&mut heard, &answer, wall, at);
         }
     }
     heard
@@ -118,11 +119,14 @@ fn place(url: &Url) -> String {
     format!("autodiscover {}", shown(url))
 }
 
-/// What an answer without a document says.
-fn refused(heard: &mut Heard, answer: &Answer, at: Timestamp) {
+/// What an answer without a document says; `wall` that its server asks for a login everywhere.
+fn refused(heard: &mut Heard, answer: &Answer, wall: bool, at: Timestamp) {
     let place = place(&answer.url);
     let challenges = answer.challenges();
-    if !challenges.is_empty() {
+    if wall {
+        let statement = format!("{place} asks for a login, as its server does everywhere");
+        heard.note(SIGNAL, Grade::C, at, Outcome::NotOffered, statement);
+    } else if !challenges.is_empty() {
         let statement = format!("{place} asks for a login by {}", challenges.join(", "));
         let words = ["server", "x-feserver", "x-owa-version"].iter().filter_map(|name| answer.header(name));
         heard.quote(SIGNAL, Grade::C, at, statement, &words.collect::<Vec<_>>().join(" "));
@@ -152,7 +156,8 @@ fn publish(heard: &mut Heard, asking: Asking<'_>, answer: &Answer, document: Doc
         let statement =
             format!("autodiscover of {} → {endpoint}", printable(answer.url.host_str().unwrap_or_default()));
         let words = format!("Server {} Port {} SSL {}", server.host, server.port, server.ssl);
-        let published = Published { endpoint, signal: SIGNAL, grade: Grade::C, trusted, rank };
+        let published =
+            Published { endpoint, signal: SIGNAL, grade: Grade::C, trusted, rank, username: None };
         heard.publish(published, at, statement, Some(&words));
         nothing = false;
     }
@@ -233,7 +238,8 @@ async fn ask_json(asking: Asking<'_>) -> Heard {
         Ok(mut answer) => {
             // The address stands in the path.
             answer.url = shown;
-            refused(&mut heard, &answer, at);
+            let wall = asking.is_wall(&answer).await;
+            refused(&mut heard, &answer, wall, at);
         }
     }
     heard

@@ -39,6 +39,7 @@ pub(super) fn look_up(asking: Asking<'_>, exchangers: &[String]) -> Heard {
             grade,
             trusted: false,
             rank,
+            username: None,
         };
         heard.publish(published, at, statement, Some(&words));
     }

@@ -3,68 +3,20 @@
 use std::sync::Arc;
 
 use super::{Tools, check_one_login, source_login};
-use crate::api::domain::{MailboxEntry, Mailboxes};
-use crate::discovery::{Chosen, Clock, DEADLINE, MailboxRequest, Request, Watcher, discover};
+use crate::discovery::{Chosen, Clock, DEADLINE, FolderRules, MailboxRequest, Request, Watcher, discover};
 use crate::local::clock::SystemClock;
 use crate::local::preflight::look_ahead;
-use crate::mail::credentials::Credentials;
-use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
+use crate::mail::credentials::{Credentials, Login};
+use crate::model::endpoint::Endpoint;
+use crate::model::evidence::{DomainDiscovery, LoginNames, MailboxDiscovery};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::finding::{Code, Finding};
+use crate::model::folder::FolderPath;
 use crate::model::text::counted;
-use crate::plan::mailboxes::{Overrides, PlannedMailbox, plan_mailboxes, read_csv};
-use crate::transfer::Rules;
+use crate::plan::mailboxes::{Overrides, PlannedMailbox};
 
 impl Tools {
-    /// The mailboxes of a domain.
-    ///
-    /// # Errors
-    /// A failure that names the field, the Secret or the row.
-    pub fn list_mailboxes(&self, at: usize) -> Result<Vec<PlannedMailbox>> {
-        let domain = &self.spec().domains[at];
-        let rows = match &domain.mailboxes {
-            // What the manifest itself lists is known, whatever else is missing.
-            Mailboxes::List(_) => Vec::new(),
-            Mailboxes::ConfigMapRef(wanted) => {
-                self.check_references(at)?;
-                let place = format!("ConfigMap \"{}\", key {}", wanted.name, wanted.key);
-                let text = self
-                    .secrets
-                    .config_value(self.namespace(), &wanted.name, &wanted.key)
-                    .at(|| self.place_in(at, ".mailboxes.configMapRef"))?;
-                read_csv(&text, &place)?
-            }
-            Mailboxes::Discover(_) => self
-                .check_references(at)
-                .and_then(|()| self.discover_rows(at))
-                .map_err(|failure| failure.code(FailureCode::MissingSecret))?,
-        };
-        plan_mailboxes(self.spec(), domain, &rows).at(|| self.place_in(at, ".mailboxes"))
-    }
-
-    /// The mailboxes that the credentials name by themselves.
-    fn discover_rows(&self, at: usize) -> Result<Vec<MailboxEntry>> {
-        let domain = &self.spec().domains[at];
-        let entry = |address: String, username| MailboxEntry { address, destination: None, username };
-        let trust = self.source_trust(at)?;
-        match self.credentials(at, &trust).at(|| self.place_in(at, ".credentialsRef.name"))? {
-            Credentials::PerMailbox(rows) => {
-                Ok(rows.into_iter().map(|row| entry(row.address, row.username)).collect())
-            }
-            Credentials::Single { username, .. } => {
-                let address = if username.contains('@') {
-                    username.clone()
-                } else {
-                    format!("{username}@{}", domain.name)
-                };
-                Ok(vec![entry(address, Some(username))])
-            }
-            // Who may open every mailbox lists none.
-            Credentials::Master { .. } | Credentials::Application(_) => Ok(Vec::new()),
-        }
-    }
-
-    fn request(&self, at: usize, mailboxes: &[PlannedMailbox]) -> Result<Request> {
+    fn request(&self, at: usize, mailboxes: &[PlannedMailbox], before: &[Endpoint]) -> Result<Request> {
         let domain = &self.spec().domains[at];
         self.check_references(at)?;
         let trust = self.source_trust(at)?;
@@ -73,9 +25,15 @@ impl Tools {
         check_one_login(&credentials, secret, mailboxes.iter().map(|planned| &planned.source))
             .at(|| self.place_in(at, ".mailboxes"))?;
         let overrides = Overrides::of(domain);
+        // A Secret that names one user has given the name.
+        let is_named = matches!(credentials, Credentials::Single { .. });
+        let name_of = |planned: &PlannedMailbox| {
+            (!is_named && !planned.login_name_is_given).then(|| planned.login_name.clone())
+        };
         let mailbox = |planned: &PlannedMailbox| MailboxRequest {
             address: planned.source.clone(),
             login: source_login(&credentials, planned),
+            name: name_of(planned),
             chosen: overrides.find(&planned.source).map(|o| Chosen {
                 protocol: o.protocol,
                 endpoint: o.endpoint(),
@@ -88,10 +46,10 @@ impl Tools {
                 .parse()
                 .map_err(|e: String| Failure::configuration(e).at(self.place_in(at, ".name")))?,
             servers: domain.servers.iter().map(crate::api::domain::Server::endpoint).collect(),
+            before: before.to_vec(),
             mailboxes: mailboxes.iter().map(mailbox).collect(),
-            exclude: Rules::exclude_patterns(
-                self.spec().mapping.as_ref().map_or(&[][..], |mapping| &mapping.exclude),
-            )?,
+            scope: self.rules()?.scope(),
+            rules: self.folder_rules(),
             shared_credentials: credentials.is_shared(),
             trust,
             weights: self.spec().policy.fidelity_weights,
@@ -100,7 +58,18 @@ impl Tools {
         })
     }
 
-    /// Finds out about one domain. What went wrong is in the document.
+    /// The manifest's rules for folders.
+    fn folder_rules(&self) -> FolderRules {
+        let mapping = self.spec().mapping.as_ref();
+        let renamed = mapping.iter().flat_map(|mapping| &mapping.folders);
+        FolderRules {
+            exclude: mapping.map(|mapping| mapping.exclude.clone()).unwrap_or_default(),
+            renamed: renamed.map(|rule| FolderPath::from_slashes(&rule.from)).collect(),
+        }
+    }
+
+    /// Finds out about one domain. What went wrong is in the document. `before` is where mailboxes were read when it was looked
+    /// at before.
     ///
     /// # Errors
     /// [`crate::model::failure::Class::Configuration`] for a domain whose name is none.
@@ -108,11 +77,31 @@ impl Tools {
         &self,
         at: usize,
         mailboxes: &Result<Arc<[PlannedMailbox]>>,
+        before: &[Endpoint],
         watcher: &dyn Watcher,
     ) -> Result<DomainDiscovery> {
-        match self.ask(at, mailboxes, watcher).await {
+        match self.ask(at, mailboxes, before, watcher).await {
             Ok(discovery) => Ok(discovery),
             Err(failure) => unreadable_domain(&self.spec().domains[at].name, mailboxes, failure),
+        }
+    }
+
+    /// Writes down by which names the mailboxes are logged in to at both ends.
+    fn name_logins(&self, request: &Request, mailboxes: &[PlannedMailbox], discovery: &mut DomainDiscovery) {
+        let trust = self.trust(self.spec().destination.ca());
+        // Where the Secret cannot be read, whoever logs in says so.
+        let there = trust.and_then(|trust| self.destination_credentials(&trust));
+        let asked = request.mailboxes.iter().zip(mailboxes);
+        for (seen, (asked, planned)) in discovery.mailboxes.iter_mut().zip(asked) {
+            let login_there = self.login_there(&planned.destination, Some(&planned.source), &there);
+            let login = asked.login.as_ref();
+            // A name that the server publishes may have taken the place of the mailbox's own.
+            let published = seen.login_name.as_ref().zip(asked.name.as_ref());
+            let renamed = login.zip(published).and_then(|(login, (to, from))| login.with_name(from, to));
+            seen.logins = Some(LoginNames {
+                source: renamed.as_ref().or(login).map(Login::names),
+                destination: login_there.ok().map(|(login, _)| login.names()),
+            });
         }
     }
 
@@ -120,21 +109,22 @@ impl Tools {
         &self,
         at: usize,
         mailboxes: &Result<Arc<[PlannedMailbox]>>,
+        before: &[Endpoint],
         watcher: &dyn Watcher,
     ) -> Result<DomainDiscovery> {
         let mailboxes = mailboxes.clone()?;
-        let request = self.request(at, &mailboxes)?;
+        let request = self.request(at, &mailboxes, before)?;
         self.check_one_destination(mailboxes.iter().map(|planned| &planned.destination))?;
         let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
+        self.name_logins(&request, &mailboxes, &mut discovery);
         discovery.findings.extend(find_lost_tokens(&request.mailboxes));
-        if self.spec().destination.microsoft365().is_some() && !mailboxes.is_empty() {
+        discovery.findings.extend(self.list_all(at).into_iter().flat_map(|listed| listed.left_out));
+        if !mailboxes.is_empty() {
             look_ahead(self, &mailboxes, &mut discovery).await;
         }
         if mailboxes.is_empty() {
             // Its servers are known now; still, a domain of which nothing would be carried is no success.
-            let failure = Failure::configuration("none of its mailboxes is named")
-                .hint("list them in mailboxes.list or mailboxes.configMapRef: a master user opens every mailbox and names none")
-                .at(self.place_in(at, ".mailboxes"));
+            let failure = none_named().at(self.place_in(at, ".mailboxes"));
             discovery.findings.insert(0, Finding::of_domain(Code::MailboxListMissing, failure.sentence()));
             discovery.failure.get_or_insert(failure);
         }
@@ -153,6 +143,7 @@ pub fn unreadable_domain(
 ) -> Result<DomainDiscovery> {
     let now = SystemClock.now();
     let code = match listed {
+        Err(unlisted) if unlisted.is(FailureCode::BadList) => Code::ListRefused,
         Err(unlisted) if !unlisted.is(FailureCode::MissingSecret) => Code::MailboxListMissing,
         _ => Code::CredentialsMissing,
     };
@@ -161,6 +152,8 @@ pub fn unreadable_domain(
         endpoint: None,
         overridden: false,
         attempts: Vec::new(),
+        logins: None,
+        login_name: None,
         size: None,
         failure: Some(failure.clone()),
     };
@@ -171,6 +164,12 @@ pub fn unreadable_domain(
         failure: Some(failure),
         ..DomainDiscovery::empty(name.parse().map_err(Failure::configuration)?, now, now)
     })
+}
+
+/// The failure of a domain that has no mailboxes as far as anybody said.
+pub(super) fn none_named() -> Failure {
+    Failure::configuration("none of its mailboxes is named")
+        .hint("list them in mailboxes.list or mailboxes.configMapRef: a master user opens every mailbox and names none")
 }
 
 /// Tells of refresh tokens that were replaced and are lost with this process.

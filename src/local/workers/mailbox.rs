@@ -218,7 +218,7 @@ impl MoreLanes for Lanes<'_> {
 
     async fn open_other(&self, mailbox: &str) -> Result<Option<Box<dyn Destination>>> {
         let mailbox = mailbox.parse().map_err(Failure::configuration)?;
-        let (login, trust, _) = self.tools.destination_login(&mailbox)?;
+        let (login, trust, _) = self.tools.destination_login(&mailbox, None)?;
         let endpoint = self.tools.spec().destination.endpoint();
         for _ in 0..OTHER_TRIES {
             // Never in line: were all connections held by those who wait for one more, nobody could go on.

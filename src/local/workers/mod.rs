@@ -2,10 +2,13 @@
 //! ways into a migration's mailboxes, and its rules. Secrets are read when a task begins, so that a corrected one is used at
 //! the next attempt.
 
+mod checking;
 mod domain;
+mod listing;
 mod mailbox;
 
 pub use domain::unreadable_domain;
+pub use listing::Listed;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,6 +28,7 @@ use crate::mail::credentials::{Credentials, Login};
 use crate::mail::imap::destination::ImapDestination;
 use crate::mail::imap::labels::LabelRule;
 use crate::mail::imap::login::greet;
+use crate::mail::imap::session::Session;
 use crate::mail::imap::source::{ImapSource, Known};
 use crate::mail::network::Network;
 use crate::mail::oauth::Tokens;
@@ -32,10 +36,12 @@ use crate::mail::pop3::Pop3Source;
 use crate::mail::tls::{Trust, Trusts};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Failure, FailureCode, Place, Result};
+use crate::model::failure::{Failure, FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
+use crate::model::list::Row;
 use crate::model::protocol::Protocol;
 use crate::model::provider::{Kind, by_host};
+use crate::model::text::printable;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::transfer::flags::Manners;
 use crate::transfer::neighbours::Neighbours;
@@ -49,6 +55,8 @@ pub struct Tools {
     pub migration: Arc<MailMigration>,
     /// The place of its first domain in `spec.domains` as the user wrote it: a pod is given one of many.
     pub first_domain: usize,
+    /// The other domains of the migration, where the spec holds one of them.
+    pub siblings: Siblings,
     /// Where secrets come from.
     pub secrets: Arc<Secrets>,
     /// The way to servers.
@@ -67,6 +75,18 @@ pub struct Tools {
     pub pace: Arc<Pace>,
     /// Where the ledgers are kept.
     pub store: Arc<dyn Store>,
+}
+
+/// The other domains of a migration: rows of a common list that are of none of them are told, once.
+#[derive(Debug, Clone, Default)]
+pub enum Siblings {
+    /// All are in the spec.
+    #[default]
+    InSpec,
+    /// They are these.
+    Named(Arc<[String]>),
+    /// Another process tells of such rows.
+    ToldElsewhere,
 }
 
 impl Tools {
@@ -107,7 +127,8 @@ impl Tools {
     /// A domain's credentials; an authority that is private to the mail servers may be the token endpoint's too.
     fn credentials(&self, at: usize, trust: &Trust) -> Result<Credentials> {
         let name = &self.spec().domains[at].credentials_ref.name;
-        self.secrets.credentials(self.namespace(), name, &self.token_access(trust))
+        let access = self.token_access(trust);
+        self.secrets.credentials(self.namespace(), name, &access, &self.spec().heads(), Side::Source)
     }
 
     /// Whose certificates are believed at a domain's servers.
@@ -132,6 +153,8 @@ impl Tools {
             ))
             .hint("add a row to mailboxes.csv")
         })?;
+        let secret = &self.spec().domains[at].credentials_ref.name;
+        check_name(&login, planned.logins.as_ref().map(|names| &names.source), secret)?;
         Ok((login, trust))
     }
 
@@ -167,7 +190,8 @@ impl Tools {
             field: "spec.destination.microsoft365",
         });
         let access = TokenAccess { tenant, ..self.token_access(trust) };
-        self.secrets.credentials(self.namespace(), &wanted.credentials().name, &access)
+        let name = &wanted.credentials().name;
+        self.secrets.credentials(self.namespace(), name, &access, &self.spec().heads(), Side::Destination)
     }
 
     /// Refuses credentials that cannot open mailboxes of this kind of destination, before anything is begun.
@@ -176,6 +200,15 @@ impl Tools {
     /// A failure that names the field and the Secret.
     pub fn check_destination(&self) -> Result<()> {
         let wanted = &self.spec().destination;
+        // Rows that cannot stand are told before anything is connected to; a Secret that is not there is told by whoever needs it.
+        let read = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
+        if let Err(failure) = read
+            && failure.is(FailureCode::BadList)
+        {
+            return Err(
+                failure.at(self.place(&format!("spec.destination.{}.credentialsRef.name", wanted.key())))
+            );
+        }
         // Lists that are elsewhere are looked at with their domain.
         let listed = (0..self.spec().domains.len())
             .filter(|at| matches!(self.spec().domains[*at].mailboxes, Mailboxes::List(_)))
@@ -202,23 +235,74 @@ impl Tools {
     /// How a mailbox logs in at the destination, whose certificates are believed there, and whether the password opens
     /// other mailboxes too.
     pub(super) fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
-        self.destination_login(&planned.destination)
+        let access = self.destination_login(&planned.destination, Some(&planned.source))?;
+        let secret = &self.spec().destination.credentials().name;
+        check_name(&access.0, planned.logins.as_ref().map(|names| &names.destination), secret)?;
+        Ok(access)
     }
 
-    /// As [`Self::destination_access`], by the mailbox's address there.
-    fn destination_login(&self, mailbox: &Address) -> Result<(Login, Trust, bool)> {
+    /// As [`Self::destination_access`], by the mailbox's address there and, where it is known, by the one that goes there.
+    fn destination_login(&self, mailbox: &Address, source: Option<&Address>) -> Result<(Login, Trust, bool)> {
         let wanted = &self.spec().destination;
         let kind = if wanted.microsoft365().is_some() { "microsoft365" } else { "imap" };
         let field = |name: &str| format!("spec.destination.{kind}.{name}");
         let trust = self.trust(wanted.ca())?.for_server(field("host"), field("caRef"));
-        let name = &wanted.credentials().name;
-        let credentials = self.destination_credentials(&trust)?;
-        let address = mailbox.to_string();
-        let login = credentials.login(&address, &address, false).ok_or_else(|| {
-            Failure::configuration(format!("Secret \"{name}\" has no password for {address}"))
-                .hint("add a row to mailboxes.csv")
+        let credentials = self.destination_credentials(&trust);
+        let (login, shared) = self.login_there(mailbox, source, &credentials)?;
+        Ok((login, trust, shared))
+    }
+
+    /// The login of a mailbox at the destination, and whether it opens others too. `credentials` are the destination's own; a
+    /// list of the source that has a password for it needs none.
+    fn login_there(
+        &self,
+        mailbox: &Address,
+        source: Option<&Address>,
+        credentials: &Result<Credentials>,
+    ) -> Result<(Login, bool)> {
+        let wanted = &self.spec().destination;
+        let row = self.row_for_destination(mailbox, source);
+        let password = row.as_ref().and_then(|row| row.destination_password.clone());
+        if let Some(password) = password.filter(|_| wanted.microsoft365().is_none()) {
+            let user = row.and_then(|row| row.destination_username).unwrap_or_else(|| mailbox.to_string());
+            return Ok((Login::own(user, password), false));
+        }
+        let credentials = credentials.as_ref().map_err(Clone::clone)?;
+        let login = match row.and_then(|row| row.destination_username) {
+            Some(user) => credentials.login(mailbox, &user, true),
+            None => credentials.login_at_destination(mailbox, source),
+        };
+        let login = login.ok_or_else(|| {
+            let name = &wanted.credentials().name;
+            Failure::configuration(format!("Secret \"{name}\" has no password for {mailbox}")).hint(
+                "add a row to its mailboxes.csv, or a column destinationPassword to the list of the source",
+            )
         })?;
-        Ok((login, trust, credentials.is_shared()))
+        Ok((login, credentials.is_shared()))
+    }
+
+    /// What the list of a domain says of a mailbox at the destination. A row that names another destination says nothing of it.
+    fn row_for_destination(&self, mailbox: &Address, source: Option<&Address>) -> Option<Row> {
+        let spec = self.spec();
+        let there = &spec.destination.credentials().name;
+        for domain in &spec.domains {
+            let name = &domain.credentials_ref.name;
+            let ours = |source: &Address| domain.name.parse().is_ok_and(|ours| *source.domain() == ours);
+            // A list that is named for both ends is read with the destination's credentials.
+            if name == there || !source.is_none_or(ours) {
+                continue;
+            }
+            // What is wrong with a list its own domain is told of.
+            let Ok(Some(placed)) = self.secrets.list(self.namespace(), name, &spec.heads()) else { continue };
+            let row = match source {
+                Some(source) => placed.list.find(source),
+                None => placed.list.rows.iter().find(|row| row.destination.as_ref() == Some(mailbox)),
+            };
+            if let Some(row) = row.filter(|row| row.destination.as_ref().is_none_or(|to| to == mailbox)) {
+                return Some(row.clone());
+            }
+        }
+        None
     }
 
     /// Logs in to a mailbox at the destination.
@@ -227,14 +311,26 @@ impl Tools {
     /// Those of the Secret, the connection and the login.
     pub async fn open_destination(&self, planned: &PlannedMailbox) -> Result<ImapDestination> {
         let (login, trust, shared) = self.destination_access(planned)?;
+        ImapDestination::new(self.log_in_there(planned, &login, &trust, shared).await?).await
+    }
+
+    /// A session with a mailbox at the destination, within the guard. Where one password opens many of them, they wait until
+    /// it is known to be taken.
+    pub(super) async fn log_in_there(
+        &self,
+        planned: &PlannedMailbox,
+        login: &Login,
+        trust: &Trust,
+        shared: bool,
+    ) -> Result<Session> {
         let turn = if shared { self.turnstile.enter().await } else { None };
-        let greeted = greet(&self.network, &self.spec().destination.endpoint(), &trust).await?;
-        let session = self.guard.hold(&login, greeted.login(&login)).await;
+        let greeted = greet(&self.network, &self.spec().destination.endpoint(), trust).await?;
+        let session = self.guard.hold(login, greeted.login(login)).await;
         let session =
             session.map_err(|failure| self.explain_refusal(failure, &planned.destination, shared))?;
         self.turnstile.open();
         drop(turn);
-        ImapDestination::new(session).await
+        Ok(session)
     }
 
     /// What a refused login at the destination means there: a password that opens other mailboxes is right, so that it is the
@@ -347,6 +443,21 @@ fn check_one_login<'a>(
     .hint("give the Secret a key mailboxes.csv with a row for each mailbox, or a master user, or name one mailbox"))
 }
 
+/// Refuses to log in by another name than the plan says: whoever approved it approved whose mailbox is read and written.
+/// `planned` is the name, and that none was known; nothing where nobody looked.
+fn check_name(login: &Login, planned: Option<&Option<String>>, secret: &str) -> Result<()> {
+    let (Some(planned), names) = (planned, login.names()) else { return Ok(()) };
+    if planned.as_deref() == Some(&names) {
+        return Ok(());
+    }
+    let planned = planned.as_ref().map_or_else(|| "no login".to_owned(), |name| printable(name));
+    let what =
+        format!("Secret \"{secret}\" logs in as {} now, and the plan says {planned}", printable(&names));
+    Err(Failure::configuration(what)
+        .code(FailureCode::LoginChanged)
+        .hint("nothing was written; look again (mailferry run --stage Plan), and review what changed with mailferry plan --diff"))
+}
+
 fn source_login(credentials: &Credentials, planned: &PlannedMailbox) -> Option<Login> {
-    credentials.login(&planned.source.to_string(), &planned.login_name, planned.login_name_is_given)
+    credentials.login(&planned.source, &planned.login_name, planned.login_name_is_given)
 }

@@ -47,7 +47,7 @@ pub struct Greeted {
 /// # Errors
 /// [`Class::Unreachable`], [`Class::Tls`], or [`Class::Protocol`] for a peer that does not speak IMAP.
 pub async fn greet(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Result<Greeted> {
-    let channel = network.connect(endpoint, trust).await?;
+    let channel = network.connect_greeted(endpoint, trust).await?;
     match greet_channel(channel, endpoint, trust).await {
         // One that says goodbye at once may be busy for a moment.
         Err(failure)

@@ -12,14 +12,15 @@ use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
 use super::login::greet;
 use super::session::{Session, split_numbered};
 use super::survey::survey_mailbox;
-use crate::mail::credentials::Login;
 use crate::mail::network::Network;
 use crate::mail::tls::Trust;
 use crate::mail::{Folder, FolderState};
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{MailboxSize, Quota, ServerFacts};
+use crate::model::evidence::{MailboxSize, Quota, ServerFacts, exclude_rule, folder_rule};
 use crate::model::failure::{Failure, Place, Result};
+use crate::model::folder::FolderPath;
 use crate::model::message::InternalDate;
+use crate::model::scope::{Counting, Scope};
 
 /// Folders that are asked for in one flight.
 const FOLDERS_AT_ONCE: usize = 20;
@@ -36,30 +37,72 @@ pub async fn probe(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Res
 }
 
 /// What a mailbox tells whoever is to write to it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Room {
     /// How much the account may hold, where the server tells (RFC 9208).
     pub quota: Option<Quota>,
     /// The largest message that it takes, in bytes, where the server tells (RFC 7889).
     pub append_limit: Option<u64>,
+    /// How names of folders are made; `None` where the list of folders was refused.
+    pub names: Option<FolderNames>,
 }
 
-/// Logs in to a mailbox that mail is to be written to, asks after its Inbox and its quota, and leaves. Nothing is opened.
+/// How a server makes names of folders.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FolderNames {
+    /// What parts the levels; `None` on a server without levels.
+    pub delimiter: Option<char>,
+    /// What stands before every folder but the Inbox; may be empty.
+    pub prefix: String,
+}
+
+/// Asks a mailbox that mail is to be written to after its Inbox, its quota, its limits and its names of folders, and leaves.
+/// Nothing is opened.
 ///
 /// # Errors
-/// Those of [`greet`], of the login, and of the session: some servers let a user in and open no mailbox.
-pub async fn ask_room(network: &Network, endpoint: &Endpoint, trust: &Trust, login: &Login) -> Result<Room> {
-    let mut session = greet(network, endpoint, trust).await?.login(login).await?;
+/// Those of the session: some servers let a user in and open no mailbox.
+pub async fn ask_room(mut session: Session) -> Result<Room> {
+    let endpoint = session.facts().endpoint.clone();
     let asked = async {
         status_folder(&mut session, "INBOX").await?;
         let account = ask_account(&mut session).await?;
-        let mut limits = session.facts().capabilities.values("APPENDLIMIT");
-        let append_limit = limits.find_map(|limit| limit.parse().ok());
-        Ok(Room { quota: account.quota, append_limit })
+        let append_limit =
+            session.facts().capabilities.values("APPENDLIMIT").find_map(|limit| limit.parse().ok());
+        let names = survey_mailbox(&mut session)
+            .await
+            .ok()
+            .map(|(spelling, _)| FolderNames { delimiter: spelling.delimiter, prefix: spelling.prefix });
+        Ok(Room { quota: account.quota, append_limit, names })
     };
     let asked = asked.await;
     session.close().await;
     asked.at(|| endpoint.address())
+}
+
+/// The manifest's rules for folders, so that it can be told which of them no folder falls under.
+#[derive(Debug, Clone, Default)]
+pub struct FolderRules {
+    /// The patterns of `spec.mapping.exclude`, in the order in which the compiled ones stand.
+    pub exclude: Vec<String>,
+    /// The folders that `spec.mapping.folders` renames.
+    pub renamed: Vec<FolderPath>,
+}
+
+impl FolderRules {
+    /// Writes down which rules a folder falls under.
+    fn note(&self, exclude: &GlobSet, path: &FolderPath, size: &mut MailboxSize) {
+        if self.exclude.is_empty() && self.renamed.is_empty() {
+            return;
+        }
+        let patterns = exclude.matches(path.to_string());
+        let patterns = patterns.into_iter().filter_map(|at| self.exclude.get(at)).map(|p| exclude_rule(p));
+        let renamed = self
+            .renamed
+            .iter()
+            .filter(|from| path.names().starts_with(from.names()))
+            .map(|from| folder_rule(&from.to_string()));
+        size.rules.extend(patterns.chain(renamed));
+    }
 }
 
 /// What was measured of a mailbox so far; it is kept when a session ends, so that the next one goes on.
@@ -87,58 +130,57 @@ impl Measuring {
     }
 }
 
-/// Counts folders, messages and bytes of a logged-in mailbox, without the folders that a pattern leaves out; a message with
-/// several labels counts once. A folder that cannot be opened or listed is named in the result and stops no other.
+/// Counts folders, messages and bytes of a logged-in mailbox, without what the scope leaves out; a message with several
+/// labels counts once. A folder that cannot be opened or listed is named in the result and stops no other.
 ///
 /// # Errors
 /// Those of the session. Another session goes on with the same `measuring`, and leaves the folder at which this one ended alone
 /// if it was alone.
 pub async fn measure_mailbox(
     session: &mut Session,
-    exclude: &GlobSet,
+    scope: &Scope,
+    rules: &FolderRules,
     measuring: &mut Measuring,
 ) -> Result<()> {
     let (spelling, survey) = survey_mailbox(session).await?;
     let labelled = session.offers(EXTENSION);
+    let begun = !measuring.done.is_empty();
     let homes = Arc::new(Homes::new(&LabelRule::default(), &spelling, &survey.folders));
-    if measuring.done.is_empty() {
+    if !begun {
         for line in survey.unreadable {
             let failure =
                 Failure::protocol(format!("sent a line of its list of folders that cannot be read: {line}"));
             measuring.size.note_unread(failure);
         }
     }
-    let wanted = |folder: &&Folder| {
-        let left_out =
-            exclude.is_match(folder.path.to_string()) || measuring.done.contains(&folder.wire_name);
-        folder.selectable && !left_out
-    };
-    let folders: Vec<&Folder> = survey.folders.iter().filter(wanted).collect();
+    for folder in survey.folders.iter().filter(|folder| folder.selectable) {
+        rules.note(&scope.exclude, &folder.path, &mut measuring.size);
+    }
+    let open = survey.folders.iter().filter(|folder| folder.selectable);
+    let open = open.filter(|folder| !measuring.done.contains(&folder.wire_name));
+    let (left_out, folders): (Vec<&Folder>, Vec<&Folder>) =
+        open.partition(|folder| scope.exclude.is_match(folder.path.to_string()));
+    for folder in left_out {
+        measuring.done.insert(folder.wire_name.clone());
+        // It is not looked into; where labels are folders, what is in it may be elsewhere too.
+        let told = survey.states.get(&folder.path).and_then(|state| state.messages).filter(|_| !labelled);
+        measuring.size.left_out.messages += u64::from(told.unwrap_or(0));
+    }
     // A refusal that sounds like trouble of the server or the login, and the folders that were refused so.
     let mut troubled: Vec<(&Folder, Failure)> = Vec::new();
-    let mut any_opened = !measuring.done.is_empty();
+    let mut any_opened = begun;
     for several in folders.chunks(if measuring.one_by_one { 1 } else { FOLDERS_AT_ONCE }) {
         let names: Vec<&[u8]> = several.iter().map(|folder| folder.wire_name.as_slice()).collect();
         let sieve = |folder: &&Folder| labelled.then(|| homes.sieve(&folder.path));
         let mut sieves: Vec<Option<Sieve>> = several.iter().map(sieve).collect();
-        let mut sizes = vec![MailboxSize::default(); several.len()];
+        let mut sizes: Vec<Counting<'_>> = several.iter().map(|_| Counting::new(scope)).collect();
         let opened = open_and_list_folders(session, &names, |at, row| {
             let picked = match &mut sieves[at] {
                 Some(sieve) => sieve.pick(row)?,
                 None => Some(row),
             };
             let Some(row) = picked else { return Ok(()) };
-            let date = row.date.map(InternalDate::timestamp);
-            let (oldest, newest) = (date, date);
-            let one = MailboxSize {
-                messages: 1,
-                bytes: row.size,
-                largest: row.size,
-                oldest,
-                newest,
-                ..MailboxSize::default()
-            };
-            sizes[at].add(&one);
+            sizes[at].add(row.size, row.date.map(InternalDate::timestamp));
             Ok(())
         });
         let opened = match opened.await {
@@ -157,12 +199,13 @@ pub async fn measure_mailbox(
                 opened => {
                     any_opened |= opened.is_ok();
                     let counted = survey.states.get(&folder.path).and_then(|state| state.messages);
-                    let counted = counted.filter(|counted| u64::from(*counted) > size.messages && !labelled);
+                    let listed = size.listed();
+                    let counted = counted.filter(|counted| u64::from(*counted) > listed && !labelled);
                     let opened = match counted {
-                        Some(_) => hold_against_status(session, folder, &size, opened).await?,
+                        Some(_) => hold_against_status(session, folder, listed, opened).await?,
                         None => opened,
                     };
-                    measuring.take(folder, opened.map(|_| size));
+                    measuring.take(folder, opened.map(|_| size.size()));
                 }
             }
         }
@@ -181,14 +224,13 @@ pub async fn measure_mailbox(
 async fn hold_against_status(
     session: &mut Session,
     folder: &Folder,
-    size: &MailboxSize,
+    listed: u64,
     opened: Result<FolderState>,
 ) -> Result<Result<FolderState>> {
     let Ok(state) = opened else { return Ok(opened) };
     let counted = count_messages(session, &folder.wire_name).await?.unwrap_or(0);
-    Ok(if u64::from(counted) > size.messages {
-        let what =
-            format!("lists {} of the {counted} messages that STATUS counts in the folder", size.messages);
+    Ok(if u64::from(counted) > listed {
+        let what = format!("lists {listed} of the {counted} messages that STATUS counts in the folder");
         Err(Failure::protocol(what))
     } else {
         Ok(state)

@@ -238,6 +238,14 @@ impl Bearer {
         &self.grant.client
     }
 
+    /// Who gives the tokens: the token endpoint, without what a query might hold.
+    pub fn issuer(&self) -> String {
+        let mut endpoint = self.grant.endpoint.clone();
+        endpoint.set_query(None);
+        endpoint.set_fragment(None);
+        endpoint.to_string()
+    }
+
     /// The same for one mailbox: a service account acts for a user, and whatever else is there as it is.
     #[must_use]
     pub fn on_behalf_of(&self, mailbox: &str) -> Self {

@@ -22,6 +22,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{MailboxSize, ServerFacts};
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::protocol::Tls;
+use crate::model::scope::{Counting, Scope};
 use crate::model::secret::Secret;
 use crate::model::text::{printable, printable_bytes};
 
@@ -67,7 +68,7 @@ impl Session {
     /// As [`Network::connect`]; [`Class::Tls`] when STLS is due and not offered; [`Class::Protocol`] when the peer does
     /// not speak POP3.
     pub async fn connect(network: &Network, trust: &Trust, endpoint: &Endpoint) -> Result<Self> {
-        let channel = network.connect(endpoint, trust).await?;
+        let channel = network.connect_greeted(endpoint, trust).await?;
         Self::begin(Wire::new(channel), trust, endpoint).await.at(|| endpoint.address())
     }
 
@@ -387,23 +388,29 @@ impl Session {
         Ok(join(ids, sizes))
     }
 
-    /// STAT and LIST: how much the maildrop holds. Reads no message and marks none.
+    /// STAT and LIST: how much the maildrop holds of what is to be carried; when messages arrived is not told. Reads no
+    /// message and marks none.
     ///
     /// # Errors
     /// Any failure of the session; [`Class::Protocol`] when the answers are not POP3.
-    pub async fn size_of_maildrop(&mut self) -> Result<MailboxSize> {
+    pub async fn size_of_maildrop(&mut self, scope: &Scope) -> Result<MailboxSize> {
         let place = self.facts.endpoint.address();
         let size = async {
             let (messages, bytes) = self.stat().await?;
             self.send("LIST").await?;
             let listed = self.read_list().await?;
-            let largest = listed.iter().map(|entry| entry.size).max().unwrap_or(0);
+            let mut counting = Counting::new(scope);
+            for entry in &listed {
+                counting.add(entry.size, None);
+            }
+            let size = counting.size();
+            // A server may count more than it lists.
+            let unlisted = u64::from(messages).saturating_sub(listed.len() as u64);
             Ok(MailboxSize {
                 folders: 1,
-                messages: u64::from(messages).max(listed.len() as u64),
-                bytes: bytes.max(listed.iter().map(|entry| entry.size).sum()),
-                largest,
-                ..MailboxSize::default()
+                messages: size.messages + unlisted,
+                bytes: size.bytes.max(bytes.saturating_sub(size.left_out.bytes)),
+                ..size
             })
         };
         size.await.at(|| place)

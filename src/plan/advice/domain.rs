@@ -1,12 +1,12 @@
 //! What follows for one domain and its mailboxes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::{EWS_ENDS, GIGABYTE, MEGABYTE, SMTP_PASSWORDS_END, day, days_until, provider};
 use crate::api::MailMigrationSpec;
-use crate::api::domain::{DomainSpec, Match};
+use crate::api::domain::DomainSpec;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Evidence, Grade, MailboxDiscovery, Outcome, Signal};
 use crate::model::failure::Class;
@@ -17,8 +17,8 @@ use crate::model::protocol::Protocol;
 use crate::model::provider::Kind;
 use crate::model::text::{counted, printable};
 use crate::plan::checklist::answers_for;
-use crate::plan::mailboxes::Overrides;
 use crate::plan::observed::{Discovered, DomainObserved, Observed};
+use crate::plan::unmatched;
 
 /// A mailbox that takes days by itself and that some destinations do not take whole.
 const LARGE: u64 = 50 * GIGABYTE;
@@ -182,7 +182,7 @@ fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDi
     let mut add = |code, text: String| found.push(Finding::about(code, &mailbox.address, text));
     let gigabytes = size.bytes.div_ceil(GIGABYTE);
     // What could not be read is not empty.
-    if size.messages == 0 && size.unread_folders == 0 {
+    if size.messages + size.left_out.messages == 0 && size.unread_folders == 0 {
         add(Code::MailboxEmpty, "The mailbox holds no message.".to_owned());
     }
     if size.bytes > LARGE {
@@ -216,21 +216,8 @@ fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDi
 }
 
 fn overrides(found: &mut Vec<Finding>, named: &DomainSpec, seen: &DomainObserved, discovery: &Discovered) {
-    if matches!(seen.mailboxes, Some(Ok(_))) && !named.overrides.is_empty() {
-        let rules = Overrides::of(named);
-        let used: HashSet<*const _> =
-            seen.planned().iter().filter_map(|m| rules.find(&m.source)).map(std::ptr::from_ref).collect();
-        for (at, rule) in named.overrides.iter().enumerate() {
-            if used.contains(&std::ptr::from_ref(rule)) {
-                continue;
-            }
-            let shown = match &rule.matches {
-                Match::Pattern(pattern) => printable(pattern),
-                Match::Addresses(addresses) => printable(&addresses.join(", ")),
-            };
-            let text = format!("overrides[{at}] of {} ({shown}) decides about no mailbox.", named.name);
-            found.push(Finding::about(Code::OverrideUnused, format!("overrides[{at}]"), text));
-        }
+    if matches!(seen.mailboxes, Some(Ok(_))) {
+        found.extend(unmatched::overrides(named, seen.planned()));
     }
     let imap =
         discovery.candidates.iter().any(|c| c.endpoint.protocol == Protocol::Imap && c.grade <= Grade::B);

@@ -11,7 +11,9 @@ use crate::api::checklist::Checklist;
 use crate::api::policy::Verify;
 use crate::model::finding::{Code, Finding};
 use crate::model::text::{counted, printable};
+use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::observed::Observed;
+use crate::plan::unmatched;
 
 /// How many days before a deadline it is worth a word.
 const NOTICE_DAYS: i32 = 30;
@@ -30,6 +32,12 @@ pub(in crate::plan) fn of_migration(
             counted(*shared as u64, "mailbox", "mailboxes")
         );
         found.push(Finding::about(Code::CarriedByAnother, other, text));
+    }
+    let lists: Option<Vec<&[PlannedMailbox]>> =
+        spec.domains.iter().map(|domain| observed.domains.get(&domain.name)?.listed()).collect();
+    if let Some(lists) = lists {
+        found.extend(unmatched::addresses(spec, lists.into_iter().flatten()));
+        found.extend(unmatched::folders(spec, observed));
     }
     if spec.destination.microsoft365().is_some() {
         let text = "Mail is all that is carried to Microsoft 365: calendars, contacts, tasks and rules are not carried yet.";

@@ -43,6 +43,8 @@ fn world() -> DomainDiscovery {
         endpoint: Some(endpoint.clone()),
         overridden: false,
         attempts: Vec::new(),
+        logins: None,
+        login_name: None,
         size: Some(size.clone()),
         failure: None,
     };

@@ -89,7 +89,9 @@ fn the_digest_is_over_all_that_matters_and_nothing_else() {
         }
     };
     digests.push(change(&mailbox(|m| m.destination = "other@new.test".parse().unwrap())));
-    digests.push(change(&mailbox(|m| "bob".clone_into(&mut m.login_name))));
+    for other in [(Some("bob"), Some("one@a.test")), (Some("one@a.test"), Some("bob")), (None, None)] {
+        digests.push(change(&|observed| name_logins(observed, other)));
+    }
     digests.push(change(&|observed| {
         let found = [("one@a.test", Ok(Protocol::Imap)), ("two@a.test", Ok(Protocol::Imap))];
         observed.domains.get_mut("a.test").unwrap().discovery = Some(discovery("a.test", &found).into());
@@ -100,6 +102,76 @@ fn the_digest_is_over_all_that_matters_and_nothing_else() {
     digests.push(plain);
     let different: std::collections::BTreeSet<&String> = digests.iter().collect();
     assert_eq!(different.len(), digests.len(), "each change makes another plan");
+}
+
+/// Has the first mailbox of a.test logged in to by these names.
+fn name_logins(observed: &mut Observed, (source, destination): (Option<&str>, Option<&str>)) {
+    let seen = observed.domains.get_mut("a.test").unwrap();
+    let mut discovery = DomainDiscovery::clone(seen.discovery.as_deref().unwrap());
+    discovery.mailboxes[0].logins =
+        Some(LoginNames { source: source.map(Into::into), destination: destination.map(Into::into) });
+    seen.discovery = Some(discovery.into());
+}
+
+/// What a Secret logged in by when the mailbox was to be carried was not what the plan says.
+fn renamed(ended: i64) -> MailboxRecord {
+    let failure = Failure::configuration("logs in as bob now").code(FailureCode::LoginChanged);
+    MailboxRecord {
+        pass: 1,
+        attempts: 1,
+        ended: Some(at(ended)),
+        failure: Some(failure),
+        ..MailboxRecord::default()
+    }
+}
+
+#[test]
+fn a_mailbox_is_carried_by_the_names_of_the_plan() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = observe(&wanted, true);
+    name_logins(&mut observed, (Some("one@a.test*boss"), None));
+    let decision = decide(&wanted, &observed, at(0));
+    let Step::Sync { mailbox, .. } = &decision.steps[0] else { panic!("{:?}", decision.steps) };
+    let names = mailbox.logins.clone().unwrap();
+    assert_eq!((names.source.as_deref(), names.destination), (Some("one@a.test*boss"), None));
+    let plan = decision.plan.unwrap();
+    let shown = plan.domains["a.test"].mailboxes["one@a.test"].to_string();
+    assert_eq!(shown, "from IMAP mail.a.test:993 (TLS) as one@a.test*boss to one@a.test with no known login");
+}
+
+#[test]
+fn a_login_that_changed_has_its_domain_looked_at_again_by_an_operator_and_is_told_by_a_command() {
+    let wanted = migration("  stage: Sync\n");
+    let mut observed = observe(&wanted, true);
+    record(&mut observed, "one@a.test", renamed(10));
+    let decision = decide(&wanted, &observed, at(1_000));
+    assert!(decision.steps.iter().all(|step| !matches!(step, Step::Discover { .. })));
+    observed.patience = Patience::Resident;
+    let looks = |observed: &Observed, now: i64| {
+        let steps = decide(&wanted, observed, at(now)).steps;
+        steps.into_iter().filter(|step| matches!(step, Step::Discover { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(looks(&observed, 11), [Step::Discover { domain: 0 }], "its own domain, and no other");
+    observed.domains.get_mut("a.test").unwrap().round = 3;
+    assert_eq!(looks(&observed, 11), [], "a clock that differs must not make a circle of it");
+    assert_eq!(looks(&observed, 1_000), [Step::Discover { domain: 0 }]);
+    // It was looked at since: discovery ended at second 1.
+    record(&mut observed, "one@a.test", renamed(0));
+    let decision = decide(&wanted, &observed, at(1_000));
+    assert_eq!((decision.steps.len(), syncs(&decision).len()), (3, 3), "it is carried by its new name");
+}
+
+#[test]
+fn while_domains_are_looked_at_anew_only_what_was_approved_goes_on() {
+    let mut wanted = migration("  stage: Sync\n");
+    let first = decide(&wanted, &observe(&wanted, true), at(0));
+    let digest = first.status.plan.as_ref().unwrap().digest.clone();
+    wanted.status = Some(first.status);
+    let anew = observe(&wanted, false);
+    wanted.spec.approved_plan = Some(digest);
+    assert!(!decide(&wanted, &anew, at(1)).halt, "workers carry the approved plan");
+    wanted.spec.approved_plan = Some(format!("sha256:{}", "0".repeat(64)));
+    assert!(decide(&wanted, &anew, at(1)).halt, "what goes on was never approved");
 }
 
 #[test]
@@ -115,12 +187,12 @@ fn two_plans_differ_line_by_line() {
     assert_eq!(
         shown,
         [
-            "one@a.test: was from IMAP mail.a.test:993 (TLS) as one@a.test to one@a.test, \
-             is from POP3 mail.a.test:993 (TLS) as one@a.test to one@a.test",
+            "one@a.test: was from IMAP mail.a.test:993 (TLS) as one@a.test to one@a.test as one@a.test, \
+             is from POP3 mail.a.test:993 (TLS) as one@a.test to one@a.test as one@a.test",
             "spec.policy.since: new, 2019-01-01",
-            "three@b.test: gone, was from IMAP mail.b.test:993 (TLS) as three@b.test to three@b.test",
-            "two@a.test: was from POP3 mail.a.test:993 (TLS) as two@a.test to two@a.test, \
-             is from nowhere: no login worked as two@a.test to two@a.test",
+            "three@b.test: gone, was from IMAP mail.b.test:993 (TLS) as three@b.test to three@b.test as three@b.test",
+            "two@a.test: was from POP3 mail.a.test:993 (TLS) as two@a.test to two@a.test as two@a.test, \
+             is from nowhere: no login worked as two@a.test to two@a.test as two@a.test",
         ]
     );
 }

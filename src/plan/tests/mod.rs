@@ -4,6 +4,7 @@
 mod approval;
 mod laws;
 mod truth;
+mod mutation;
 
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use crate::api::status::Phase;
 use crate::api::{MailMigration, Stage, manifest};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{DomainDiscovery, MailboxDiscovery, MailboxSize};
-use crate::model::failure::{Class, Failure};
+use crate::model::evidence::{DomainDiscovery, LoginNames, MailboxDiscovery, MailboxSize};
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::record::MailboxRecord;
@@ -50,6 +51,11 @@ fn discovery(domain: &str, mailboxes: &[(&str, Result<Protocol, Class>)]) -> Dom
         endpoint: found.ok().map(|p| Endpoint::new(p, &format!("mail.{domain}"), 993, Tls::Implicit)),
         overridden: false,
         attempts: Vec::new(),
+        logins: Some(LoginNames {
+            source: Some((*address).to_owned()),
+            destination: Some((*address).to_owned()),
+        }),
+        login_name: None,
         size: found.ok().map(|_| MailboxSize { folders: 1, messages: 10, ..MailboxSize::default() }),
         failure: found.err().map(|class| Failure::new(class, "was refused")),
     };
@@ -421,4 +427,30 @@ fn workers_are_halted_by_whatever_forbids_to_write() {
     let mut other = staged(Stage::Sync, false);
     other.spec.approved_plan = Some(format!("sha256:{}", "0".repeat(64)));
     assert!(halts(&other));
+}
+
+#[test]
+fn a_domain_is_the_same_in_every_spelling_wherever_it_is_named() {
+    let mut spec = staged(Stage::Plan, false).spec;
+    let names = ["münchen.example", "MÜNCHEN.example.", "xn--mnchen-3ya.example", "XN--MNCHEN-3YA.EXAMPLE."];
+    for (written, meant) in names.iter().flat_map(|written| names.map(|meant| (*written, meant))) {
+        meant.clone_into(&mut spec.domains[0].name);
+        spec.acknowledge = serde_json::from_value(serde_json::json!([
+            {"finding": "MixedProtocols", "domain": written, "reason": "agreed"}
+        ]))
+        .unwrap();
+        spec.checklist =
+            serde_json::from_value(serde_json::json!({"domains": [{"name": written, "dnsHost": "x"}]}))
+                .unwrap();
+        let code = crate::model::finding::Code::MixedProtocols;
+        assert!(findings::is_acknowledged(&spec, code, meant), "{written} for {meant}");
+        assert!(checklist::answers_for(&spec, meant).is_some(), "{written} for {meant}");
+        assert!(!findings::is_acknowledged(&spec, code, "b.test"), "{written}");
+    }
+    let digest = |name: &str| {
+        let mut spec = spec.clone();
+        name.clone_into(&mut spec.domains[0].name);
+        document::Plan::of(&spec, &Observed::default()).digest()
+    };
+    assert_eq!(names.map(digest), [(); 4].map(|()| digest(names[0])));
 }

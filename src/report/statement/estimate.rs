@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::ordered::{self, Ordered};
+use crate::model::evidence::Amount;
 use crate::model::preset::by_imap_host;
 use crate::model::protocol::Protocol;
 use crate::report::rows::{MailboxRow, Report};
@@ -61,14 +63,14 @@ impl Line {
 
     /// The mailbox that takes the most days where so much of each is read in a day and no more: by the manifest, or because
     /// its service hands out no more.
-    fn of_days(report: &Report) -> Option<Self> {
+    fn of_days(report: &Report, ordered: &[Ordered<'_>]) -> Option<Self> {
         let given = report.agreed.source_bytes_per_day.map(|daily| {
             let basis =
                 "the limit of the manifest, spec.policy.limits.sourceBytesPerDay; the largest mailbox";
             (daily, basis.to_owned())
         });
-        let days = |row: &MailboxRow| {
-            let endpoint = row.endpoint.as_ref()?;
+        let days = |one: &Ordered<'_>| {
+            let (endpoint, bytes) = (one.row.endpoint.as_ref()?, one.amount.bytes);
             let known = || {
                 let preset = by_imap_host(&endpoint.host).filter(|_| endpoint.protocol == Protocol::Imap)?;
                 let basis = format!(
@@ -77,10 +79,10 @@ impl Line {
                 );
                 Some((preset.planned_bytes_per_day()?, basis))
             };
-            let (daily, basis) = given.clone().or_else(known).filter(|(daily, _)| row.bytes > *daily)?;
-            Some((row.bytes.div_ceil(daily.max(1)), row.bytes, daily, basis))
+            let (daily, basis) = given.clone().or_else(known).filter(|(daily, _)| bytes > *daily)?;
+            Some((bytes.div_ceil(daily.max(1)), bytes, daily, basis))
         };
-        let (days, bytes, daily, basis) = report.mailboxes.iter().filter_map(days).max()?;
+        let (days, bytes, daily, basis) = ordered.iter().filter_map(days).max()?;
         Some(Self {
             amount: words::bytes(bytes),
             rate: format!("{} a day", words::bytes(daily)),
@@ -102,8 +104,8 @@ impl Line {
 impl Estimate {
     /// The estimate of a project.
     pub(super) fn of(report: &Report) -> Self {
-        let totals = report.totals();
-        let (bytes, messages) = (totals.bytes, totals.items);
+        let ordered = ordered::of(report);
+        let Amount { messages, bytes } = ordered::total(&ordered);
         let mut lines = Vec::new();
         if messages > 0 {
             let line =
@@ -129,7 +131,7 @@ impl Estimate {
                 pace.map_or((ASSUMED_BYTES, ASSUMED_MESSAGES), |pace| (pace.bytes, pace.messages));
             lines.push(Line::of_bytes(bytes, byte_rate, &basis));
             lines.push(Line::of_messages(messages, message_rate, &basis));
-            lines.extend(Line::of_days(report));
+            lines.extend(Line::of_days(report, &ordered));
         }
         let seconds = lines.iter().map(|line| line.seconds).max().unwrap_or_default();
         Self { lines, seconds, planned_seconds: seconds.saturating_add(seconds / 2) }

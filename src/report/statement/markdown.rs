@@ -50,6 +50,9 @@ fn head(out: &mut String, statement: &Statement<'_>) {
 
 fn scope(out: &mut String, statement: &Statement<'_>) {
     out.push_str("\n## 1. Scope\n\n");
+    if let Some(pilot) = &statement.pilot {
+        let _ = writeln!(out, "{}\n", cell(pilot));
+    }
     if statement.scope.is_empty() {
         out.push_str("Nothing was found out yet: `mailferry run --stage Plan` comes first.\n");
         return;
@@ -120,7 +123,9 @@ fn time(out: &mut String, statement: &Statement<'_>) {
     if estimate.lines.is_empty() {
         out.push_str("No size is known yet, so there is no estimate.\n");
     } else {
-        out.push_str("The first pass carries everything, at the pace of the slowest limit:\n\n");
+        out.push_str(
+            "The first pass carries all that is in the scope, at the pace of the slowest limit:\n\n",
+        );
         for line in &estimate.lines {
             let _ = writeln!(
                 out,

@@ -10,6 +10,7 @@
 mod estimate;
 mod html;
 mod markdown;
+mod ordered;
 #[cfg(test)]
 mod tests;
 
@@ -20,10 +21,12 @@ use serde::Serialize;
 
 pub use estimate::Estimate;
 
+use self::ordered::Ordered;
 use super::markdown::shown;
-use super::rows::{DestinationRow, FindingRow, MailboxRow, Report};
+use super::rows::{DestinationRow, FindingRow, MailboxRow, PilotRow, Report};
 use super::{Format, unwritten, words};
 use crate::model::checklist::{Item, ItemState};
+use crate::model::evidence::Amount;
 use crate::model::failure::{Failure, Result};
 use crate::model::protocol::Protocol;
 
@@ -47,6 +50,10 @@ pub struct Statement<'a> {
     pub destination: &'a DestinationRow,
     /// What moves: a row for each domain and protocol.
     pub scope: Vec<ScopeRow>,
+    /// What part of the mail is ordered, where it is a pilot.
+    pub pilot: Option<String>,
+    /// What the rules leave out of these mailboxes, as far as the old servers tell.
+    pub left_out: Amount,
     /// What moves, mailbox by mailbox.
     pub mailboxes: Vec<MailboxScope<'a>>,
     /// What it rests on, a sentence each.
@@ -101,10 +108,12 @@ pub struct MailboxScope<'a> {
     pub server: Option<String>,
     /// Why it is read so, or why it cannot be read.
     pub why: &'a str,
-    /// Its messages.
+    /// Its messages that are ordered.
     pub messages: u64,
     /// Their size in bytes.
     pub bytes: u64,
+    /// What the rules leave out of it, as far as its server tells.
+    pub left_out: Amount,
 }
 
 /// One answer of the checklist.
@@ -161,6 +170,11 @@ impl<'a> Statement<'a> {
             ["customer", "dates", "deadlines", "acceptance"]
                 .contains(&item.field.split('.').next().unwrap_or_default())
         };
+        let ordered = ordered::of(report);
+        let mut left_out = Amount::default();
+        for row in &report.mailboxes {
+            left_out.add(row.left_out);
+        }
         let is_date = |item: &Item| item.field.starts_with("dates") || item.field == "deadlines";
         Self {
             name: &report.name,
@@ -170,14 +184,16 @@ impl<'a> Statement<'a> {
             version: &report.version,
             plan_digest: report.plan_digest.as_deref(),
             destination: &report.destination,
-            scope: scope(report),
-            mailboxes: report.mailboxes.iter().map(MailboxScope::of).collect(),
+            scope: scope(report, &ordered),
+            pilot: agreed.pilot.as_ref().map(pilot),
+            left_out,
+            mailboxes: ordered.iter().map(MailboxScope::of).collect(),
             assumptions: assumptions(report),
             answers: items()
                 .filter(|item| item.state == ItemState::Answered && !placed(item))
                 .filter_map(Answer::of)
                 .collect(),
-            exclusions: exclusions(report),
+            exclusions: exclusions(report, left_out),
             risks: &report.findings,
             estimate: Estimate::of(report),
             dates: items().filter(|i| is_date(i)).filter_map(Answer::of).collect(),
@@ -206,15 +222,18 @@ impl<'a> Statement<'a> {
 }
 
 impl<'a> MailboxScope<'a> {
-    fn of(row: &'a MailboxRow) -> Self {
+    fn of(ordered: &Ordered<'a>) -> Self {
+        let Ordered { row, amount, is_part } = *ordered;
         let failure = row.failure.as_ref().filter(|_| row.endpoint.is_none());
+        let why = if is_part { row.why.as_str() } else { "not part of the pilot" };
         Self {
             source: row.source.to_string(),
             destination: row.destination.to_string(),
             server: row.endpoint.as_ref().map(ToString::to_string),
-            why: failure.map_or(&row.why, |failure| &failure.sentence),
-            messages: row.items,
-            bytes: row.bytes,
+            why: failure.map_or(why, |failure| &failure.sentence),
+            messages: amount.messages,
+            bytes: amount.bytes,
+            left_out: row.left_out,
         }
     }
 }
@@ -272,15 +291,35 @@ fn open(items: &[Item]) -> Vec<Question<'_>> {
     open
 }
 
-fn scope(report: &Report) -> Vec<ScopeRow> {
+/// What a pilot is, in plain words.
+fn pilot(pilot: &PilotRow) -> String {
+    let mailboxes = pilot.mailboxes.map_or("all mailboxes".to_owned(), |most| {
+        let first = words::counted(most.into(), "mailbox", "mailboxes");
+        format!("the first {first} of each domain that can be read")
+    });
+    let messages = pilot.messages_per_folder.map_or("every message".to_owned(), |most| {
+        format!("the newest {} of each folder", words::counted(most.into(), "message", "messages"))
+    });
+    format!(
+        "This is the order of a pilot: {messages}, of {mailboxes}. The rest is counted neither here nor in the time below."
+    )
+}
+
+fn scope(report: &Report, ordered: &[Ordered<'_>]) -> Vec<ScopeRow> {
     let mut rows = Vec::new();
     for domain in &report.domains {
         let protocols = domain.protocols.iter().map(|share| (Some(share.protocol), Some(share.fidelity)));
         let unread = (domain.unreadable > 0).then_some((None, None));
         for (protocol, fidelity) in protocols.chain(unread) {
-            let of = || report.mailboxes.iter().filter(|m| m.domain == domain.name && m.protocol == protocol);
+            let is_of = |one: &&Ordered<'_>| {
+                one.is_part && one.row.domain == domain.name && one.row.protocol == protocol
+            };
+            let of = || ordered.iter().filter(is_of);
+            if of().next().is_none() {
+                continue;
+            }
             let mut servers: Vec<String> =
-                of().filter_map(|m| Some(m.endpoint.as_ref()?.address())).collect();
+                of().filter_map(|one| Some(one.row.endpoint.as_ref()?.address())).collect();
             servers.sort_unstable();
             servers.dedup();
             rows.push(ScopeRow {
@@ -288,8 +327,8 @@ fn scope(report: &Report) -> Vec<ScopeRow> {
                 protocol,
                 servers,
                 mailboxes: of().count() as u64,
-                messages: of().map(|m| m.items).sum(),
-                bytes: of().map(|m| m.bytes).sum(),
+                messages: of().map(|one| one.amount.messages).sum(),
+                bytes: of().map(|one| one.amount.bytes).sum(),
                 fidelity,
             });
         }
@@ -314,7 +353,7 @@ fn assumptions(report: &Report) -> Vec<String> {
     sentences
 }
 
-fn exclusions(report: &Report) -> Vec<String> {
+fn exclusions(report: &Report, left_out: Amount) -> Vec<String> {
     let mut sentences = vec![NOT_CARRIED.to_owned()];
     for domain in &report.domains {
         for share in domain.protocols.iter().filter(|share| !share.losses.is_empty()) {
@@ -340,6 +379,22 @@ fn exclusions(report: &Report) -> Vec<String> {
         ));
     }
     sentences.extend(report.exclusions.iter().cloned());
+    if !left_out.is_none() {
+        sentences.push(format!(
+            "By these rules {} with {} are left out, as far as the old servers tell; they are not counted above.",
+            words::counted(left_out.messages, "message", "messages"),
+            words::bytes(left_out.bytes)
+        ));
+    }
+    let is_dateless = |row: &&MailboxRow| row.protocol == Some(Protocol::Pop3);
+    let dateless = report.mailboxes.iter().filter(is_dateless).count() as u64;
+    if report.agreed.has_first_day && dateless > 0 {
+        sentences.push(format!(
+            "POP3 tells no dates: of {} all messages are counted above, and those that arrived too early are left out when \
+             they are read.",
+            words::counted(dateless, "mailbox", "mailboxes")
+        ));
+    }
     sentences
 }
 

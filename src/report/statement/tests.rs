@@ -66,6 +66,50 @@ fn the_scope_adds_up_to_the_project_and_names_each_mailbox() {
 }
 
 #[test]
+fn a_smaller_scope_is_a_smaller_order() {
+    use crate::model::evidence::Amount;
+    use crate::model::protocol::Protocol;
+    use crate::report::rows::PilotRow;
+
+    let mut report = report();
+    for row in &mut report.mailboxes {
+        (row.passes, row.last_started, row.last_ended) = (0, None, None);
+        row.left_out = Amount { messages: 7, bytes: 1_000_000 };
+        row.pilot = row.endpoint.as_ref().map(|_| Amount { messages: 50, bytes: 2_000_000 });
+    }
+    let count = report.mailboxes.len() as u64;
+    let whole = Statement::of(&report);
+    assert_eq!(whole.left_out, Amount { messages: 7 * count, bytes: 1_000_000 * count });
+    let seconds = whole.estimate.seconds;
+    for format in [Format::Html, Format::Markdown] {
+        let text = written(&report, format);
+        let told = format!("By these rules {} messages with", 7 * count);
+        assert!(text.contains(&told) && !text.contains("pilot"), "{format:?}: {text}");
+    }
+
+    report.agreed.has_first_day = true;
+    let pops = report.mailboxes.iter().filter(|row| row.protocol == Some(Protocol::Pop3)).count();
+    assert!(written(&report, Format::Markdown).contains(&format!("POP3 tells no dates: of {pops} mailbox")));
+
+    report.agreed.pilot = Some(PilotRow { mailboxes: Some(1), messages_per_folder: Some(50) });
+    let pilot = Statement::of(&report);
+    let readable: std::collections::BTreeSet<_> =
+        report.mailboxes.iter().filter(|row| row.endpoint.is_some()).map(|row| &row.domain).collect();
+    let mailboxes: u64 = pilot.scope.iter().map(|row| row.mailboxes).sum();
+    let messages: u64 = pilot.scope.iter().map(|row| row.messages).sum();
+    assert_eq!((mailboxes, messages), (readable.len() as u64, 50 * readable.len() as u64));
+    assert!(pilot.estimate.seconds < seconds, "{:?}", pilot.estimate);
+    let spared = pilot.mailboxes.iter().filter(|row| row.why == "not part of the pilot");
+    assert!(spared.clone().count() > 0 && spared.clone().all(|row| row.messages == 0));
+    for format in [Format::Html, Format::Markdown] {
+        let text = written(&report, format);
+        let said =
+            "the newest 50 messages of each folder, of the first 1 mailbox of each domain that can be read";
+        assert!(text.contains(said), "{format:?}: {text}");
+    }
+}
+
+#[test]
 fn all_that_is_lost_and_all_that_may_go_wrong_is_told() {
     let report = report();
     let text = written(&report, Format::Markdown);
@@ -75,7 +119,7 @@ fn all_that_is_lost_and_all_that_may_go_wrong_is_told() {
     for part in [
         "Messages that arrived before 1 January 2015.",
         "Calendars, contacts, tasks",
-        "- contoso.example, calendars: all of them; CalDAV at https://dav.contoso.example/",
+        "- contoso.example, calendars: all of them; CalDAV at https&#58;//dav.contoso.example/",
         "PopMailboxesPresent for shop.example was accepted. Ms Sato: Customer archives",
         "measured while",
         "half as much again",
@@ -90,7 +134,7 @@ fn all_that_is_lost_and_all_that_may_go_wrong_is_told() {
 fn answers_stand_with_whoever_gave_them_and_open_questions_apart() {
     let text = written(&report(), Format::Markdown);
     for part in [
-        "For Contoso & Sons Ltd, Ms \\| &lt;Ito>.",
+        "For Contoso & Sons Ltd, Ms \\| &lt;Ito&gt;.",
         "| What about mailFlow.gateway? | all | a 'gateway'",
         "| What about dates.cutover? | all | 2027-02-01 |",
         "Signed by Mr O'Neill:",

@@ -1,0 +1,91 @@
+//! `mailferry validate`: everything that can be told of manifests and their lists without a network.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{print, tell_failure, tell_note, to_json};
+use crate::cli::{Output, ValidateArgs};
+use crate::local::validate::{Validated, validate as look};
+use crate::model::failure::{Class, Failure, Result};
+use crate::model::finding::Finding;
+use crate::model::text::{counted, printable};
+
+pub(super) fn validate(args: &ValidateArgs) -> Result<ExitCode> {
+    let (secrets, migrations, mut errors) = args.inputs().open_all()?;
+    let mut seen: Vec<(String, Validated)> = Vec::new();
+    for migration in &migrations {
+        let name = migration.metadata.name.clone().unwrap_or_default();
+        let mut validated = look(migration, &secrets)?;
+        errors.append(&mut validated.errors);
+        seen.push((name, validated));
+    }
+    match args.output {
+        Output::Json => print(&to_json(&result(&errors, &seen))?)?,
+        Output::Text => {
+            for failure in &errors {
+                tell_failure(failure, 0);
+            }
+            for finding in seen.iter().flat_map(|(_, validated)| &validated.warnings) {
+                tell_note(&format!("{} {}", finding.message, finding.code.remedy()));
+            }
+            print(&summary(&errors, &seen))?;
+        }
+    }
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(Class::Configuration.exit_code()) })
+}
+
+fn summary(errors: &[Failure], seen: &[(String, Validated)]) -> String {
+    let mut text = String::new();
+    for (name, validated) in seen {
+        let mailboxes: usize = validated.mailboxes.iter().map(|(_, count)| count).sum();
+        let _ = writeln!(
+            text,
+            "{name}  {}, {}",
+            counted(validated.mailboxes.len() as u64, "domain", "domains"),
+            counted(mailboxes as u64, "mailbox", "mailboxes")
+        );
+        for (domain, count) in &validated.mailboxes {
+            let _ = writeln!(
+                text,
+                "  {:<30}  {}",
+                printable(domain),
+                counted(*count as u64, "mailbox", "mailboxes")
+            );
+        }
+        for (list, form) in &validated.lists {
+            let _ = writeln!(text, "  {} was read as {form}", printable(list));
+        }
+    }
+    let notes: usize = seen.iter().map(|(_, validated)| validated.warnings.len()).sum();
+    let noted =
+        if notes > 0 { format!(", {}", counted(notes as u64, "note", "notes")) } else { String::new() };
+    let _ = match errors.len() {
+        0 => writeln!(text, "Nothing is wrong that could be told without a network{noted}."),
+        wrong => {
+            writeln!(text, "{}{noted}; nothing was connected to.", counted(wrong as u64, "error", "errors"))
+        }
+    };
+    text
+}
+
+fn result(errors: &[Failure], seen: &[(String, Validated)]) -> serde_json::Value {
+    let warning = |finding: &Finding| json!({"code": finding.code, "subject": finding.subject, "message": finding.message, "remedy": finding.code.remedy()});
+    let migration = |(name, validated): &(String, Validated)| {
+        let domains: Vec<_> = validated
+            .mailboxes
+            .iter()
+            .map(|(name, count)| json!({"name": name, "mailboxes": count}))
+            .collect();
+        let lists: Vec<_> =
+            validated.lists.iter().map(|(name, form)| json!({"name": name, "form": form})).collect();
+        let warnings: Vec<_> = validated.warnings.iter().map(warning).collect();
+        json!({"name": name, "domains": domains, "lists": lists, "warnings": warnings})
+    };
+    json!({
+        "valid": errors.is_empty(),
+        "errors": errors,
+        "migrations": seen.iter().map(migration).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,114 @@
+//! What can be told of a migration's credentials and lists before anything is connected to.
+
+use super::{Tools, check_one_login, source_login};
+use crate::api::domain::Mailboxes;
+use crate::local::lists::PlacedList;
+use crate::local::validate::CheckedDomain;
+use crate::model::address::Address;
+use crate::model::failure::{Failure, Place};
+use crate::model::list::Row;
+use crate::plan::unmatched;
+
+impl Tools {
+    /// What is wrong at the destination and with the ledger, for every domain.
+    pub(in crate::local) fn check_common(&self) -> Vec<Failure> {
+        let wanted = &self.spec().destination;
+        let field = |name: &str| self.place(&format!("spec.destination.{}.{name}", wanted.key()));
+        let credentials = match self.trust(wanted.ca()) {
+            Ok(trust) => self.destination_credentials(&trust).map(drop),
+            Err(failure) => return vec![failure.at(field("caRef"))],
+        };
+        let refused = credentials.err().map(|failure| failure.at(field("credentialsRef.name")));
+        let ledger = self
+            .check_ledger()
+            .map(|failure| failure.at(self.place("spec.ledger.postgres.credentialsRef.name")));
+        refused.into_iter().chain(ledger).collect()
+    }
+
+    /// What is wrong with a domain, and who would be carried. `with_destination` says that the destination's own references are whole.
+    pub(in crate::local) fn check_domain(&self, at: usize, with_destination: bool) -> CheckedDomain {
+        let mut found = CheckedDomain::default();
+        let domain = &self.spec().domains[at];
+        let listed = match self.list_all(at) {
+            Ok(listed) => listed,
+            Err(failures) => {
+                found.errors = failures;
+                return found;
+            }
+        };
+        found.warnings = listed.left_out;
+        found.warnings.extend(unmatched::overrides(domain, &listed.mailboxes));
+        found.mailboxes = listed.mailboxes;
+        found.lists =
+            self.lists_of(at).iter().map(|list| (list.place.name.clone(), list.list.form())).collect();
+        let secret = &domain.credentials_ref.name;
+        let field = || self.place_in(at, ".mailboxes");
+        if found.mailboxes.is_empty() {
+            found.errors.push(super::domain::none_named().at(field()));
+        }
+        let credentials = match self
+            .source_trust(at)
+            .and_then(|trust| self.credentials(at, &trust).at(|| self.place_in(at, ".credentialsRef.name")))
+        {
+            Ok(credentials) => credentials,
+            Err(failure) => {
+                found.errors.push(failure);
+                return found;
+            }
+        };
+        let sources = found.mailboxes.iter().map(|planned| &planned.source);
+        found.errors.extend(check_one_login(&credentials, secret, sources).at(field).err());
+        let lacks =
+            |planned: &&crate::plan::mailboxes::PlannedMailbox| source_login(&credentials, planned).is_none();
+        let without: Vec<&Address> =
+            found.mailboxes.iter().filter(lacks).map(|planned| &planned.source).collect();
+        found.errors.extend(without.into_iter().map(|mailbox| {
+            Failure::configuration(format!("Secret \"{secret}\" has no password for {mailbox}"))
+                .hint("add a row to its mailboxes.csv, or take the mailbox out of the list")
+                .at(field())
+        }));
+        if with_destination {
+            let refused = self.check_destination_of(&found, at);
+            found.errors.extend(refused);
+        }
+        found
+    }
+
+    /// The lists that a domain is read from.
+    fn lists_of(&self, at: usize) -> Vec<PlacedList> {
+        let domain = &self.spec().domains[at];
+        let heads = self.spec().heads();
+        let config = match &domain.mailboxes {
+            Mailboxes::ConfigMapRef(wanted) => {
+                self.secrets.config_list(self.namespace(), &wanted.name, &wanted.key, &heads).ok()
+            }
+            Mailboxes::List(_) | Mailboxes::Discover(_) => None,
+        };
+        config.into_iter().chain(self.secret_list(at)).collect()
+    }
+
+    /// The mailboxes that nothing opens at the destination.
+    fn check_destination_of(&self, domain: &CheckedDomain, at: usize) -> Vec<Failure> {
+        let wanted = &self.spec().destination;
+        let name = &wanted.credentials().name;
+        // What is wrong with the Secret is told once, for all.
+        let credentials = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
+        let Ok(credentials) = credentials else { return Vec::new() };
+        let destinations = domain.mailboxes.iter().map(|planned| &planned.destination);
+        let one = check_one_login(&credentials, name, destinations);
+        let one = one.at(|| self.place(&format!("spec.destination.{}.credentialsRef.name", wanted.key())));
+        let own = self.secret_list(at).filter(|_| self.spec().domains[at].credentials_ref.name != *name);
+        let opened = |planned: &&crate::plan::mailboxes::PlannedMailbox| {
+            let row = own.as_ref().and_then(|own| own.list.find(&planned.source));
+            let row = row.filter(|row| row.destination.as_ref().is_none_or(|to| *to == planned.destination));
+            row.is_some_and(|row: &Row| row.destination_password.is_some())
+                || credentials.login_at_destination(&planned.destination, Some(&planned.source)).is_some()
+        };
+        let without = domain.mailboxes.iter().filter(|planned| !opened(planned)).map(|planned| {
+            Failure::configuration(format!("Secret \"{name}\" has no password for {}", planned.destination))
+                .hint("add a row to its mailboxes.csv, or a column destinationPassword to the list of the source")
+                .at(self.place_in(at, ".mailboxes"))
+        });
+        one.err().into_iter().chain(without).collect()
+    }
+}

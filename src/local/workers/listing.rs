@@ -1,0 +1,189 @@
+//! Which mailboxes a domain has, by its list wherever that is, and which rows of it are left out. Nothing is connected to.
+
+use std::collections::HashSet;
+
+use super::{Siblings, Tools};
+use crate::api::domain::{MailboxEntry, Mailboxes};
+use crate::api::schema::nearest;
+use crate::local::lists::{PlacedList, join};
+use crate::mail::credentials::Credentials;
+use crate::model::address::{Address, Domain};
+use crate::model::failure::{Failure, FailureCode, Place, Result};
+use crate::model::finding::{Code, Finding};
+use crate::model::list::Row;
+use crate::model::text::counted;
+use crate::plan::mailboxes::{PlannedMailbox, plan_mailboxes_with, tells_of_strays};
+
+/// Rows that a finding names.
+const NAMED: usize = 5;
+
+/// The mailboxes of a domain, and what was left out.
+pub struct Listed {
+    /// The mailboxes, in the order of the list.
+    pub mailboxes: Vec<PlannedMailbox>,
+    /// A finding for each kind of row that is left out.
+    pub left_out: Vec<Finding>,
+}
+
+impl Tools {
+    /// The mailboxes of a domain.
+    ///
+    /// # Errors
+    /// A failure that names the field, the Secret or the rows.
+    pub fn list_mailboxes(&self, at: usize) -> Result<Vec<PlannedMailbox>> {
+        join(self.list_all(at)).map(|listed| listed.mailboxes)
+    }
+
+    /// As [`Self::list_mailboxes`], with what is left out.
+    ///
+    /// # Errors
+    /// Every row that cannot stand, or why the list cannot be read.
+    pub fn list_all(&self, at: usize) -> std::result::Result<Listed, Vec<Failure>> {
+        let domain = &self.spec().domains[at];
+        let missing = |failure: Failure| vec![failure.code(FailureCode::MissingSecret)];
+        let (rows, listed) = match &domain.mailboxes {
+            // What the manifest itself lists is known, whatever else is missing.
+            Mailboxes::List(_) => (Vec::new(), None),
+            Mailboxes::ConfigMapRef(wanted) => {
+                self.check_references(at).map_err(|failure| vec![failure])?;
+                let heads = self.spec().heads();
+                let placed = self.secrets.config_list(self.namespace(), &wanted.name, &wanted.key, &heads);
+                let placed =
+                    placed.map_err(|failures| self.placed(at, ".mailboxes.configMapRef", failures))?;
+                (placed.list.rows.iter().map(entry).collect(), Some(placed))
+            }
+            Mailboxes::Discover(_) => {
+                self.check_references(at).map_err(missing)?;
+                self.discover_rows(at)?
+            }
+        };
+        let own = self.secret_list(at);
+        let goes_to = |mailbox: &Address| own.as_ref()?.list.find(mailbox)?.destination.clone();
+        let mailboxes = plan_mailboxes_with(self.spec(), domain, &rows, goes_to)
+            .at(|| self.place_in(at, ".mailboxes"))
+            .map_err(|failure| vec![failure])?;
+        let mut left_out = Vec::new();
+        if let Some(placed) = &listed {
+            left_out.extend(self.find_strays(at, placed));
+        }
+        if let (Some(placed), Mailboxes::List(_) | Mailboxes::ConfigMapRef(_)) = (&own, &domain.mailboxes) {
+            left_out.extend(self.find_unlisted(at, placed, &mailboxes));
+        }
+        Ok(Listed { mailboxes, left_out })
+    }
+
+    /// Names the field that leads to each failure.
+    fn placed(&self, at: usize, field: &str, failures: Vec<Failure>) -> Vec<Failure> {
+        failures.into_iter().map(|failure| failure.at(self.place_in(at, field))).collect()
+    }
+
+    /// The list in the domain's Secret, if it can be read; whoever needs it says what is wrong with it.
+    pub(super) fn secret_list(&self, at: usize) -> Option<PlacedList> {
+        let name = &self.spec().domains[at].credentials_ref.name;
+        self.secrets.list(self.namespace(), name, &self.spec().heads()).ok().flatten()
+    }
+
+    /// The mailboxes that the credentials name by themselves.
+    #[allow(clippy::type_complexity, reason = "rows, and the list that they came from")]
+    fn discover_rows(
+        &self,
+        at: usize,
+    ) -> std::result::Result<(Vec<MailboxEntry>, Option<PlacedList>), Vec<Failure>> {
+        const FIELD: &str = ".credentialsRef.name";
+        let domain = &self.spec().domains[at];
+        let name = &domain.credentials_ref.name;
+        let listed = self.secrets.list(self.namespace(), name, &self.spec().heads());
+        // A row that cannot stand is the list's trouble, and the Secret's is another.
+        let listed = listed.map_err(|failures| self.placed(at, FIELD, failures))?;
+        let missing = |failure: Failure| vec![failure.code(FailureCode::MissingSecret)];
+        let trust = self.source_trust(at).map_err(missing)?;
+        let credentials = self.credentials(at, &trust).at(|| self.place_in(at, FIELD)).map_err(missing)?;
+        if let Some(placed) = listed {
+            return Ok((placed.list.rows.iter().map(entry).collect(), Some(placed)));
+        }
+        let Credentials::Single { username, .. } = credentials else {
+            // Who may open every mailbox lists none.
+            return Ok((Vec::new(), None));
+        };
+        let address =
+            if username.contains('@') { username.clone() } else { format!("{username}@{}", domain.name) };
+        Ok((vec![MailboxEntry { address, destination: None, username: Some(username) }], None))
+    }
+
+    /// The rows of a list that are of no domain of the migration, and those that repeat others. One domain tells of them.
+    fn find_strays(&self, at: usize, placed: &PlacedList) -> Vec<Finding> {
+        let spec = self.spec();
+        let names: Vec<&str> = match &self.siblings {
+            Siblings::InSpec if tells_of_strays(spec, at) => {
+                spec.domains.iter().map(|domain| domain.name.as_str()).collect()
+            }
+            Siblings::Named(names) => names.iter().map(String::as_str).collect(),
+            Siblings::InSpec | Siblings::ToldElsewhere => return Vec::new(),
+        };
+        let ours: HashSet<Domain> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let (list, place) = (&placed.list, &placed.place);
+        let mut found = Vec::new();
+        let strays: Vec<&Row> = list.rows.iter().filter(|row| !ours.contains(row.address.domain())).collect();
+        if !strays.is_empty() {
+            let shown = strays.iter().take(NAMED).map(|row| {
+                let near = nearest(row.address.domain().as_str(), ours.iter().map(Domain::as_str));
+                let meant = near.map(|near| format!(", is {near} meant?")).unwrap_or_default();
+                format!("{} ({}{meant})", row.address, place.line(row.line))
+            });
+            let text = format!(
+                "{} of {} {} of no domain of this migration: {}.",
+                counted(strays.len() as u64, "row", "rows"),
+                place.name,
+                if strays.len() == 1 { "is" } else { "are" },
+                with_rest(shown.collect(), strays.len())
+            );
+            found.push(Finding::about(Code::RowsLeftOut, &place.name, text));
+        }
+        if !list.repeated.is_empty() {
+            let shown = list.repeated.iter().take(NAMED);
+            let shown = shown.map(|(line, first)| format!("{} as {}", place.line(*line), place.line(*first)));
+            let text = format!(
+                "{} of {} repeat others, and count once: {}.",
+                counted(list.repeated.len() as u64, "row", "rows"),
+                place.name,
+                with_rest(shown.collect(), list.repeated.len())
+            );
+            found.push(Finding::about(Code::RowsLeftOut, &place.name, text));
+        }
+        found
+    }
+
+    /// The rows of the domain in the Secret's list that are about none of the mailboxes that are listed elsewhere.
+    fn find_unlisted(&self, at: usize, placed: &PlacedList, mailboxes: &[PlannedMailbox]) -> Option<Finding> {
+        let ours: Domain = self.spec().domains[at].name.parse().ok()?;
+        let listed: HashSet<&Address> = mailboxes.iter().map(|planned| &planned.source).collect();
+        let is_left = |row: &&Row| *row.address.domain() == ours && !listed.contains(&row.address);
+        let left: Vec<&Row> = placed.list.rows.iter().filter(is_left).collect();
+        if left.is_empty() {
+            return None;
+        }
+        let shown =
+            left.iter().take(NAMED).map(|row| format!("{} ({})", row.address, placed.place.line(row.line)));
+        let text = format!(
+            "{} of {} {} not on the list of mailboxes of {ours}: {}.",
+            counted(left.len() as u64, "row", "rows"),
+            placed.place.name,
+            if left.len() == 1 { "is" } else { "are" },
+            with_rest(shown.collect(), left.len())
+        );
+        Some(Finding::about(Code::RowsLeftOut, &placed.place.name, text))
+    }
+}
+
+fn entry(row: &Row) -> MailboxEntry {
+    MailboxEntry {
+        address: row.address.to_string(),
+        destination: row.destination.as_ref().map(ToString::to_string),
+        username: row.username.clone(),
+    }
+}
+
+fn with_rest(shown: Vec<String>, all: usize) -> String {
+    let more = if all > NAMED { format!(" and {} more", all - NAMED) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}

@@ -1,0 +1,401 @@
+//! Lists of mailboxes, as spreadsheets and mail systems export them: rows with addresses, names and passwords. A list is read
+//! whole or refused with the line of every row that cannot stand. No refusal repeats a cell, since any may be a password
+//! that slipped.
+
+mod guess;
+mod table;
+mod text;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use unicode_normalization::UnicodeNormalization;
+
+pub use self::guess::guess;
+pub use self::table::Delimiter;
+pub use self::text::{Encoding, decode};
+use super::address::Address;
+use super::secret::Secret;
+use super::text::{cut, printable};
+
+/// The most rows of a list.
+pub const ROWS_MAX: usize = 100_000;
+/// The longest name of a column that is shown, in bytes.
+const SHOWN_MAX: usize = 60;
+/// The most names of columns that are shown.
+const SHOWN: usize = 20;
+/// The longest login name, in characters.
+const USERNAME_MAX: usize = 320;
+
+/// What a column means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Column {
+    /// The address of the mailbox at the source.
+    Address,
+    /// The name that it logs in with at the source.
+    Username,
+    /// Its password at the source.
+    Password,
+    /// Its refresh token, where tokens open it.
+    RefreshToken,
+    /// Its address at the destination.
+    Destination,
+    /// The name that it logs in with at the destination.
+    DestinationUsername,
+    /// Its password at the destination.
+    DestinationPassword,
+}
+
+impl Column {
+    /// Every column.
+    pub const ALL: [Self; 7] = [
+        Self::Address,
+        Self::Username,
+        Self::Password,
+        Self::RefreshToken,
+        Self::Destination,
+        Self::DestinationUsername,
+        Self::DestinationPassword,
+    ];
+
+    /// The names that a column has in every list. Names are compared without regard to case, blanks and signs.
+    fn known_names(self) -> &'static [&'static str] {
+        match self {
+            // The second is Microsoft's, in the lists of its own migrations; the last is that of Get-Mailbox.
+            Self::Address => &["address", "EmailAddress", "email", "PrimarySmtpAddress"],
+            Self::Username => &["username"],
+            Self::Password => &["password"],
+            Self::RefreshToken => &["refreshToken"],
+            Self::Destination => &["destination"],
+            Self::DestinationUsername => &["destinationUsername"],
+            Self::DestinationPassword => &["destinationPassword"],
+        }
+    }
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.known_names()[0])
+    }
+}
+
+/// The names that columns have in the lists of one migration, beside those that are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heads(BTreeMap<Column, Vec<String>>);
+
+impl Heads {
+    /// Whether a name of a column is known without being given.
+    pub fn is_known(column: Column, name: &str) -> bool {
+        column.known_names().iter().any(|known| fold(known) == fold(name))
+    }
+
+    /// Names of columns, as the manifest gives them.
+    pub fn new(names: impl IntoIterator<Item = (Column, Vec<String>)>) -> Self {
+        let folded = |names: Vec<String>| names.iter().map(|name| fold(name)).collect();
+        Self(names.into_iter().map(|(column, names)| (column, folded(names))).collect())
+    }
+
+    /// The places of a column among the names of a list. A name that the manifest gives counts before those that are known:
+    /// a list may have a column `address` for the street.
+    fn places(&self, column: Column, head: &[String]) -> Vec<usize> {
+        let find = |wanted: &dyn Fn(&str) -> bool| -> Vec<usize> {
+            let named = head.iter().enumerate().filter(|(_, name)| wanted(&fold(name)));
+            named.map(|(at, _)| at).collect()
+        };
+        let given = self.0.get(&column).map(|names| find(&|name| names.iter().any(|given| given == name)));
+        given.filter(|places| !places.is_empty()).unwrap_or_else(|| {
+            let taken = |name: &str| self.0.values().flatten().any(|given| given == name);
+            find(&|name| column.known_names().iter().any(|known| fold(known) == name) && !taken(name))
+        })
+    }
+
+    fn count_known(&self, head: &[String]) -> usize {
+        Column::ALL.iter().filter(|column| !self.places(**column, head).is_empty()).count()
+    }
+}
+
+/// A name of a column as it is compared: its letters and digits in small ones.
+pub fn fold(name: &str) -> String {
+    name.nfc().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase()
+}
+
+/// Why a list, or one row of it, cannot stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The line, from 1; the first where it is about the list as a whole.
+    pub line: usize,
+    /// What is wrong, as the rest of a sentence that begins with the line.
+    pub what: String,
+    /// Another line, with which the sentence ends.
+    pub other: Option<usize>,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Refusal {
+    fn new(line: usize, what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { line, what: what.into(), other: None, hint: hint.into() }
+    }
+
+    fn show(name: &str) -> String {
+        cut(&printable(name), SHOWN_MAX)
+    }
+}
+
+/// One row.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The line that it stands on, from 1.
+    pub line: usize,
+    /// The mailbox at the source.
+    pub address: Address,
+    /// The name that it logs in with at the source.
+    pub username: Option<String>,
+    /// Its password at the source.
+    pub password: Option<Secret>,
+    /// Its refresh token.
+    pub refresh_token: Option<Secret>,
+    /// The mailbox at the destination.
+    pub destination: Option<Address>,
+    /// The name that it logs in with at the destination.
+    pub destination_username: Option<String>,
+    /// Its password at the destination.
+    pub destination_password: Option<Secret>,
+}
+
+/// A list that was read.
+#[derive(Debug, Clone)]
+pub struct List {
+    /// The rows, in their order, each mailbox once.
+    pub rows: Vec<Row>,
+    /// Rows that say once more what another said: their line, and the line of the other.
+    pub repeated: Vec<(usize, usize)>,
+    /// How its letters were written.
+    pub encoding: Encoding,
+    /// What parts its cells.
+    pub delimiter: Delimiter,
+    columns: Vec<Column>,
+    places: HashMap<Address, usize>,
+}
+
+impl List {
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// Every refusal, in the order of the lines.
+    pub fn read(bytes: &[u8], heads: &Heads) -> Result<Self, Vec<Refusal>> {
+        let (mut text, encoding) = decode(bytes).map_err(|(what, hint)| vec![Refusal::new(1, what, hint)])?;
+        // So a quote that does not end shows in the last row as in any other.
+        text.push('\n');
+        let table = table::read(&text, |head| heads.count_known(head)).map_err(|refusal| vec![refusal])?;
+        let places = find_places(&table, heads)?;
+        let mut refusals = table.refusals;
+        let mut rows: Vec<Row> = Vec::new();
+        let mut repeated = Vec::new();
+        let mut known: HashMap<Address, usize> = HashMap::new();
+        for (line, cells) in &table.rows {
+            let row = match read_row(*line, cells, &places, &table.head) {
+                Ok(row) => row,
+                Err(refusal) => {
+                    refusals.push(refusal);
+                    continue;
+                }
+            };
+            if let Some(first) = known.get(&row.address).map(|at| &rows[*at]) {
+                if says_the_same(first, &row) {
+                    repeated.push((row.line, first.line));
+                } else {
+                    let what = "lists a mailbox again and says something else of it than";
+                    let refusal = Refusal::new(*line, what, "keep one of the two rows");
+                    refusals.push(Refusal { other: Some(first.line), ..refusal });
+                }
+                continue;
+            }
+            if rows.len() >= ROWS_MAX {
+                let what = format!("is beyond the {ROWS_MAX} rows that a list may have");
+                refusals.push(Refusal::new(*line, what, "part it into several lists"));
+                break;
+            }
+            known.insert(row.address.clone(), rows.len());
+            rows.push(row);
+        }
+        if refusals.is_empty() {
+            let columns = places.into_keys().collect();
+            let delimiter = table.delimiter;
+            return Ok(Self { rows, repeated, encoding, delimiter, columns, places: known });
+        }
+        refusals.sort_by_key(|refusal| refusal.line);
+        Err(refusals)
+    }
+
+    /// The row of a mailbox at the source.
+    pub fn find(&self, mailbox: &Address) -> Option<&Row> {
+        self.rows.get(*self.places.get(mailbox)?)
+    }
+
+    /// Whether a column is there.
+    pub fn has(&self, column: Column) -> bool {
+        self.columns.contains(&column)
+    }
+
+    /// What it was read as: `UTF-8, cells parted by semicolons`.
+    pub fn form(&self) -> String {
+        format!("{}, cells parted by {}", self.encoding, self.delimiter)
+    }
+}
+
+/// The columns of a table of which nothing is known but their names and cells; for whoever proposes what they mean.
+#[derive(Debug)]
+pub struct Sketch {
+    /// The names of the columns.
+    pub head: Vec<String>,
+    /// For each column, how many cells are mail addresses.
+    pub addresses: Vec<usize>,
+    /// How many rows there are.
+    pub rows: usize,
+}
+
+/// Looks at a list whose columns are not known yet. Rows that cannot stand are passed over.
+///
+/// # Errors
+/// A refusal of the list as a whole.
+pub fn sketch(bytes: &[u8]) -> Result<Sketch, Refusal> {
+    let (mut text, _) = decode(bytes).map_err(|(what, hint)| Refusal::new(1, what, hint))?;
+    text.push('\n');
+    let heads = Heads::default();
+    let table = table::read(&text, |head| heads.count_known(head))?;
+    let addresses = count_addresses(&table);
+    Ok(Sketch { rows: table.rows.len(), head: table.head, addresses })
+}
+
+/// For each column, how many cells are mail addresses.
+fn count_addresses(table: &table::Table) -> Vec<usize> {
+    let is_address = |cell: &String| cell.trim().parse::<Address>().is_ok();
+    let count =
+        |at: usize| table.rows.iter().filter(|(_, cells)| cells.get(at).is_some_and(is_address)).count();
+    (0..table.head.len()).map(count).collect()
+}
+
+/// Where each column is.
+fn find_places(table: &table::Table, heads: &Heads) -> Result<BTreeMap<Column, usize>, Vec<Refusal>> {
+    let mut places = BTreeMap::new();
+    let mut refusals = Vec::new();
+    for column in Column::ALL {
+        match heads.places(column, &table.head)[..] {
+            [] => {}
+            [at] => {
+                places.insert(column, at);
+            }
+            [one, other, ..] => {
+                let [one, other] = [one, other].map(|at| Refusal::show(&table.head[at]));
+                let what = format!("has two columns for {column}, \"{one}\" and \"{other}\"");
+                let hint =
+                    format!("say which it is in the manifest: spec.columns: {{{column}: [\"{other}\"]}}");
+                refusals.push(Refusal::new(table.head_line, what, hint));
+            }
+        }
+    }
+    if refusals.is_empty() && !places.contains_key(&Column::Address) {
+        refusals.push(refuse_head(table, places.is_empty()));
+    }
+    if refusals.is_empty() { Ok(places) } else { Err(refusals) }
+}
+
+/// The refusal of a list without a column of addresses. Its first line is shown only where it is sure to be names of columns
+/// and not a row with a password.
+fn refuse_head(table: &table::Table, unknown: bool) -> Refusal {
+    let addresses = count_addresses(table);
+    let is_row = table.head.iter().any(|cell| cell.contains('@'));
+    let is_head = !is_row && (!unknown || addresses.iter().any(|count| *count > 0));
+    if let Some(source) = table.head.first().and_then(|first| first.split_once(':')).filter(|_| !is_head)
+        && matches!(source.0, "file" | "env")
+    {
+        let what = format!("says {}: in place of a list", source.0);
+        return Refusal::new(
+            table.head_line,
+            what,
+            "a cluster reads no files: put the list itself there, as in kubectl create secret generic NAME --from-file=mailboxes.csv",
+        );
+    }
+    if !is_head {
+        let what = if is_row { "is a row and names no columns" } else { "names no column address" };
+        let hint = "write a first line that names the columns: address,username,password";
+        return Refusal::new(table.head_line, what, hint);
+    }
+    let named: Vec<&String> = table.head.iter().filter(|name| !name.is_empty()).collect();
+    let mut shown: Vec<String> =
+        named.iter().take(SHOWN).map(|name| format!("\"{}\"", Refusal::show(name))).collect();
+    if named.len() > SHOWN {
+        shown.push(format!("and {} more", named.len() - SHOWN));
+    }
+    let what = format!("names no column address; its columns are {}", shown.join(", "));
+    let best = (0..addresses.len()).max_by_key(|at| (addresses[*at], std::cmp::Reverse(*at)));
+    let best = best.filter(|at| addresses[*at] > 0).map_or("…", |at| table.head[at].as_str());
+    let hint = format!(
+        "say in the manifest which column is which: spec.columns: {{address: [\"{}\"]}}, and so for username, password, destination",
+        Refusal::show(best)
+    );
+    Refusal::new(table.head_line, what, hint)
+}
+
+fn read_row(
+    line: usize,
+    cells: &[String],
+    places: &BTreeMap<Column, usize>,
+    head: &[String],
+) -> Result<Row, Refusal> {
+    let raw =
+        |column: Column| places.get(&column).and_then(|at| cells.get(*at)).filter(|cell| !cell.is_empty());
+    let text = |column: Column| raw(column).map(|cell| cell.trim()).filter(|cell| !cell.is_empty());
+    // Blanks may belong to a password.
+    let secret = |column: Column| raw(column).map(|cell| Secret::new(cell.as_str()));
+    let refuse = |column: Column, what: &str, hint: &str| {
+        let name = places.get(&column).map(|at| Refusal::show(&head[*at])).unwrap_or_default();
+        Refusal::new(line, format!("the cell under \"{name}\" {what}"), hint)
+    };
+    let address = |column: Column| {
+        let parsed = text(column).map(|cell| cell.parse::<Address>());
+        parsed.transpose().map_err(|_| {
+            refuse(
+                column,
+                "is no mail address",
+                "write it as in anna@contoso.example, without a name beside it",
+            )
+        })
+    };
+    let username = |column: Column| {
+        let name = text(column).map(str::to_owned);
+        let spoiled = |name: &String| name.chars().count() > USERNAME_MAX || name.contains(char::is_control);
+        match name.filter(spoiled) {
+            Some(_) => Err(refuse(column, "is no login name", "write the name that the mail server knows")),
+            None => Ok(text(column).map(str::to_owned)),
+        }
+    };
+    Ok(Row {
+        line,
+        address: address(Column::Address)?.ok_or_else(|| {
+            refuse(Column::Address, "is empty", "give the mailbox's address, or take the row out")
+        })?,
+        username: username(Column::Username)?,
+        password: secret(Column::Password),
+        refresh_token: secret(Column::RefreshToken),
+        destination: address(Column::Destination)?,
+        destination_username: username(Column::DestinationUsername)?,
+        destination_password: secret(Column::DestinationPassword),
+    })
+}
+
+fn says_the_same(one: &Row, other: &Row) -> bool {
+    let same = |one: &Option<Secret>, other: &Option<Secret>| {
+        one.as_ref().map(Secret::expose) == other.as_ref().map(Secret::expose)
+    };
+    one.username == other.username
+        && one.destination == other.destination
+        && one.destination_username == other.destination_username
+        && same(&one.password, &other.password)
+        && same(&one.refresh_token, &other.refresh_token)
+        && same(&one.destination_password, &other.destination_password)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! What the manifest says about mailboxes that no list has: a slip of the fingers that would pass in silence.
+
+use std::collections::HashSet;
+
+use super::mailboxes::{Overrides, PlannedMailbox};
+use super::observed::Observed;
+use crate::api::MailMigrationSpec;
+use crate::api::domain::{DomainSpec, Match};
+use crate::api::mapping::FolderRule;
+use crate::model::address::Address;
+use crate::model::evidence::{exclude_rule, folder_rule};
+use crate::model::finding::{Code, Finding};
+use crate::model::folder::FolderPath;
+use crate::model::text::{counted, printable};
+
+/// Addresses that a finding names.
+const NAMED: usize = 5;
+
+/// The addresses of `spec.mapping.addresses` that are none of the mailboxes, as one finding.
+pub fn addresses<'a>(
+    spec: &MailMigrationSpec,
+    mailboxes: impl Iterator<Item = &'a PlannedMailbox>,
+) -> Option<Finding> {
+    let mapping = spec.mapping.as_ref().filter(|mapping| !mapping.addresses.is_empty())?;
+    let sources: HashSet<&Address> = mailboxes.map(|planned| &planned.source).collect();
+    let is_none = |from: &&String| from.parse::<Address>().is_ok_and(|from| !sources.contains(&from));
+    let unmatched: Vec<&String> = mapping.addresses.keys().filter(is_none).collect();
+    if unmatched.is_empty() {
+        return None;
+    }
+    let shown: Vec<String> = unmatched.iter().take(NAMED).map(|from| printable(from)).collect();
+    let more = unmatched.len().checked_sub(NAMED + 1).map(|rest| format!(" and {} more", rest + 1));
+    let text = format!(
+        "spec.mapping.addresses names {} that no list has: {}{}.",
+        counted(unmatched.len() as u64, "mailbox", "mailboxes"),
+        shown.join(", "),
+        more.unwrap_or_default()
+    );
+    Some(Finding::about(Code::RuleMatchesNothing, "spec.mapping.addresses", text))
+}
+
+/// The rules of `spec.mapping` for folders that no folder falls under, once every mailbox was looked at.
+pub fn folders(spec: &MailMigrationSpec, observed: &Observed) -> Vec<Finding> {
+    let Some(mapping) = spec.mapping.as_ref().filter(|m| !m.exclude.is_empty() || !m.folders.is_empty())
+    else {
+        return Vec::new();
+    };
+    let mut met: HashSet<&str> = HashSet::new();
+    for domain in &spec.domains {
+        let Some(seen) = observed.domains.get(&domain.name) else { return Vec::new() };
+        let (Some(planned), Some(discovery)) = (seen.listed(), &seen.discovery) else { return Vec::new() };
+        for planned in planned {
+            let size = discovery.find(&planned.source).and_then(|mailbox| mailbox.size.as_ref());
+            // A mailbox that could not be read may have the folder.
+            let Some(size) = size.filter(|size| size.unread_folders == 0) else { return Vec::new() };
+            met.extend(size.rules.iter().map(String::as_str));
+        }
+    }
+    let rule = |at: usize, field: &str, shown: &str| {
+        let place = format!("spec.mapping.{field}[{at}]");
+        let text = format!("{place} ({}) fits no folder of any mailbox.", printable(shown));
+        Finding::about(Code::RuleMatchesNothing, place, text)
+    };
+    let excluded =
+        mapping.exclude.iter().enumerate().filter(|(_, p)| !met.contains(exclude_rule(p).as_str()));
+    let from = |rule: &FolderRule| folder_rule(&FolderPath::from_slashes(&rule.from).to_string());
+    let renamed = mapping.folders.iter().enumerate().filter(|(_, rule)| !met.contains(from(rule).as_str()));
+    let excluded = excluded.map(|(at, pattern)| rule(at, "exclude", pattern));
+    excluded.chain(renamed.map(|(at, one)| rule(at, "folders", &one.from))).collect()
+}
+
+/// The overrides of a domain that decide about none of its mailboxes.
+pub fn overrides(domain: &DomainSpec, mailboxes: &[PlannedMailbox]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if domain.overrides.is_empty() {
+        return found;
+    }
+    let rules = Overrides::of(domain);
+    let used: HashSet<*const _> =
+        mailboxes.iter().filter_map(|m| rules.find(&m.source)).map(std::ptr::from_ref).collect();
+    for (at, rule) in domain.overrides.iter().enumerate() {
+        if used.contains(&std::ptr::from_ref(rule)) {
+            continue;
+        }
+        let shown = match &rule.matches {
+            Match::Pattern(pattern) => printable(pattern),
+            Match::Addresses(addresses) => printable(&addresses.join(", ")),
+        };
+        let text = format!("overrides[{at}] of {} ({shown}) decides about no mailbox.", domain.name);
+        found.push(Finding::about(Code::OverrideUnused, format!("overrides[{at}]"), text));
+    }
+    found
+}

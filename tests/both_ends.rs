@@ -1,0 +1,260 @@
+//! A plan asks both ends: the destination lets us in, has room and takes what is to come; a channel that is secured otherwise
+//! than the manifest says is recognised in seconds; and what is counted is what would be carried.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
+mod ferry;
+mod support;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ferry::{Ended, Ferry, Manifest, csv, figure, server};
+use serde_json::Value;
+use support::ca::Ca;
+use support::corpus::{Corpus, Message};
+use support::dovecot::{Dovecot, LOOPBACK, User};
+
+/// In which a wrong kind of channel is to be recognised, on a machine that has other work.
+const SECONDS: Duration = Duration::from_secs(30);
+
+fn findings(status: &Value, code: &str) -> Vec<String> {
+    let domains = status["status"]["domains"].as_array().into_iter().flatten();
+    let found = domains.flat_map(|domain| domain["findings"].as_array().into_iter().flatten());
+    let found = found.filter(|finding| finding["code"] == code);
+    found.map(|finding| finding["message"].as_str().unwrap().to_owned()).collect()
+}
+
+fn planned(ferry: &Ferry) -> (Ended, Value) {
+    let ended = ferry.run(&["--stage", "Plan"]);
+    let status = ferry.status();
+    (ended, status)
+}
+
+#[test]
+fn the_destination_is_asked_for_its_mailboxes_their_room_and_its_names_of_folders() {
+    let old = ["anna", "ben", "carl"].iter().fold(Dovecot::builder().imap(LOOPBACK), |old, name| {
+        old.user(User::new(&format!("{name}@old.test"), "secret"))
+    });
+    let old = old.start();
+    for (seed, name) in (21..).zip(["anna", "ben", "carl"]) {
+        old.mailbox(&format!("{name}@old.test")).seed(Corpus::new(seed).ordinary_only().messages(30));
+    }
+    let new = Dovecot::builder()
+        .imap(LOOPBACK)
+        .namespace('.', "INBOX.")
+        .user(User::new("anna@new.test", "anna-new"))
+        .user(User::new("ben@new.test", "ben-new").quota(10_000))
+        .record_commands()
+        .start();
+    let rows = |domain: &str, passwords: [&str; 3]| {
+        let addresses = ["anna", "ben", "carl"].map(|name| format!("{name}@{domain}"));
+        let rows: Vec<_> = addresses
+            .iter()
+            .zip(passwords)
+            .map(|(address, password)| (address.as_str(), "", password))
+            .collect();
+        csv(&rows)
+    };
+    let at = format!("host: {}, port: {}, tls: None", new.imap().ip(), new.imap().port());
+    let manifest = Manifest::default()
+        .destination(&format!("{{{at}, credentialsRef: {{name: new}}}}"))
+        .secret("new", &[("mailboxes.csv", &rows("new.test", ["anna-new", "ben-new", "carl-new"]))])
+        .secret("old.test", &[("mailboxes.csv", &rows("old.test", ["secret"; 3]))])
+        .domain("old.test", &["anna", "ben", "carl"], &server("IMAP", old.imap()));
+    let ferry = Ferry::new(&manifest.text());
+    let (ended, status) = planned(&ferry);
+    ended.expect_code(0);
+    let closed = findings(&status, "DestinationMailboxClosed");
+    assert!(
+        closed[0].starts_with("carl@new.test is not open to us") && closed[0].contains("Secret new"),
+        "{closed:?}"
+    );
+    let short = findings(&status, "DestinationRoomShort");
+    assert!(short[0].contains("are to go to ben@new.test"), "{short:?}");
+    let evidence = ferry.call("report", &["--kind", "discovery", "--format", "csv"]).stdout;
+    assert!(
+        evidence.contains("2 of 3 mailboxes")
+            && evidence.contains("parted by \"\".\"\"")
+            && evidence.contains("below \"\"INBOX.\"\""),
+        "{evidence}"
+    );
+    // Nothing was opened, made or written.
+    for name in ["anna@new.test", "ben@new.test"] {
+        assert_eq!(new.count_commands(name, "STATUS"), 1, "{name}: it was asked once");
+        for verb in ["SELECT", "EXAMINE", "CREATE", "APPEND"] {
+            assert_eq!(new.count_commands(name, verb), 0, "{name}: {verb}");
+        }
+    }
+    // A wrong password at the destination is tried twice in a day and no more, over all runs.
+    for _ in 0..4 {
+        planned(&ferry);
+    }
+    let refused = new
+        .log()
+        .lines()
+        .filter(|line| line.contains("carl@new.test") && line.contains("auth failed"))
+        .count();
+    assert!((1..=2).contains(&refused), "{refused} refusals:\n{}", new.log());
+}
+
+#[test]
+fn a_password_that_all_mailboxes_share_is_refused_for_few_of_them() {
+    let names: Vec<String> = (0..12).map(|n| format!("user{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut old, mut new) = (Dovecot::builder().imap(LOOPBACK), Dovecot::builder().imap(LOOPBACK));
+    for name in &names {
+        old = old.user(User::new(&format!("{name}@old.test"), "secret"));
+        new = new.user(User::new(&format!("{name}@new.test"), "of-no-use"));
+    }
+    let (old, new) = (old.start(), new.master("admin", "admin-secret").start());
+    let addresses: Vec<String> = names.iter().map(|name| format!("{name}@old.test")).collect();
+    let rows: Vec<_> = addresses.iter().map(|address| (address.as_str(), "", "secret")).collect();
+    let manifest = Manifest::to(new.imap(), "admin", "mistyped")
+        .secret("old.test", &[("mailboxes.csv", &csv(&rows))])
+        .domain("old.test", &names, &server("IMAP", old.imap()));
+    let ferry = Ferry::new(&manifest.text());
+    let (_, status) = planned(&ferry);
+    let unasked = findings(&status, "DestinationUnasked");
+    assert!(unasked[0].starts_with("10 mailboxes at ") && unasked[0].contains("and 5 more"), "{unasked:?}");
+    let refused = new.log().lines().filter(|line| line.contains("auth failed")).count();
+    assert!((1..=2).contains(&refused), "{refused} refusals:\n{}", new.log());
+}
+
+/// A manifest whose source, or destination, is secured in this way.
+fn secured(old: SocketAddr, new: SocketAddr, ends: [&str; 2], protocol: &str) -> Manifest {
+    let secret = |user| [("username", user), ("password", "secret")];
+    Manifest::default()
+        .destination(&format!(
+            "{{host: {}, port: {}, tls: {}, credentialsRef: {{name: new}}}}",
+            new.ip(),
+            new.port(),
+            ends[1]
+        ))
+        .secret("new", &secret("anna@new.test"))
+        .secret("old.test", &secret("anna@old.test"))
+        .domain(
+            "old.test",
+            &["anna"],
+            &format!(
+                "servers: [{{protocol: {protocol}, host: {}, port: {}, tls: {}}}]",
+                old.ip(),
+                old.port(),
+                ends[0]
+            ),
+        )
+}
+
+#[test]
+fn a_port_that_is_secured_otherwise_is_recognised_in_seconds() {
+    let ca = Ca::new();
+    let certificate = ca.issue(&["127.0.0.1"]);
+    let dovecot = |user: &str| {
+        let builder = Dovecot::builder().imap(LOOPBACK).imaps(LOOPBACK).pop3(LOOPBACK).pop3s(LOOPBACK);
+        builder.tls(&certificate).user(User::new(user, "secret")).start()
+    };
+    let (old, new) = (dovecot("anna@old.test"), dovecot("anna@new.test"));
+    let (plain, tls) = (old.imap(), old.imaps());
+    let wrong = [
+        ("IMAP", tls, "StartTLS", "speaks TLS from the first byte", "write tls: Implicit"),
+        ("IMAP", tls, "None", "speaks TLS from the first byte", "write tls: Implicit"),
+        ("IMAP", plain, "Implicit", "speaks in clear at first", "write tls: StartTLS"),
+        ("POP3", old.pop3s(), "StartTLS", "speaks TLS from the first byte", "write tls: Implicit"),
+        ("POP3", old.pop3(), "Implicit", "speaks in clear at first", "write tls: StartTLS"),
+    ];
+    for (protocol, at, wanted, told, remedy) in wrong {
+        let manifest = secured(at, new.imaps(), [wanted, "Implicit"], protocol);
+        let ferry = Ferry::new(&manifest.text());
+        std::fs::write(ferry.path("ca.pem"), ca.pem()).unwrap();
+        let begun = Instant::now();
+        let ended = ferry.run(&["--stage", "Plan", "--ca", "ca.pem"]);
+        assert!(begun.elapsed() < SECONDS, "{protocol} {wanted}: {:?}", begun.elapsed());
+        assert_eq!(ended.code, 20, "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(told) && ended.stderr.contains(remedy),
+            "{protocol} {wanted}: {}",
+            ended.stderr
+        );
+    }
+    for (at, wanted, told) in [
+        (new.imaps(), "StartTLS", "speaks TLS from the first byte"),
+        (new.imap(), "Implicit", "speaks in clear at first"),
+    ] {
+        let ferry = Ferry::new(&secured(old.imaps(), at, ["Implicit", wanted], "IMAP").text());
+        std::fs::write(ferry.path("ca.pem"), ca.pem()).unwrap();
+        let begun = Instant::now();
+        ferry.run(&["--stage", "Plan", "--ca", "ca.pem"]);
+        assert!(begun.elapsed() < SECONDS, "destination {wanted}: {:?}", begun.elapsed());
+        let unasked = findings(&ferry.status(), "DestinationUnasked");
+        assert!(unasked[0].contains(told), "{unasked:?}");
+    }
+}
+
+fn letter(folder: &str, date: &str, size: usize) -> Message {
+    Message {
+        folder: folder.to_owned(),
+        flags: Vec::new(),
+        internal_date: format!("{date} 08:15:42 +0000"),
+        bytes: format!("From: a@x.test\r\nSubject: {date} {size}\r\n\r\n{}\r\n", "x".repeat(size))
+            .into_bytes(),
+    }
+}
+
+#[test]
+fn what_is_counted_and_priced_is_what_would_be_carried() {
+    let old = Dovecot::builder().imap(LOOPBACK).user(User::new("anna@old.test", "secret")).start();
+    let new = Dovecot::builder().imap(LOOPBACK).user(User::new("anna@new.test", "secret")).start();
+    let mail = [
+        letter("INBOX", "07-Mar-2015", 100),
+        letter("INBOX", "07-Mar-2019", 200),
+        letter("INBOX", "08-Mar-2019", 300),
+        letter("INBOX", "09-Mar-2019", 500_000),
+        letter("Work", "09-Mar-2020", 400),
+        letter("Junk", "10-Mar-2020", 500),
+        letter("Junk", "11-Mar-2020", 600),
+    ];
+    old.mailbox("anna@old.test").seed(mail);
+    let manifest = secured(old.imap(), new.imap(), ["None", "None"], "IMAP");
+    let whole = Ferry::new(&manifest.text());
+    let counts = |ferry: &Ferry| {
+        planned(ferry).0.expect_code(0);
+        let status = ferry.status();
+        (figure(&status, "pending"), figure(&status, "excluded"))
+    };
+    assert_eq!(counts(&whole), (7, 0));
+
+    let smaller = manifest.policy("since: 2018-01-01").policy("maxMessageBytes: 100000").text();
+    let smaller = format!("{smaller}  mapping: {{exclude: [Junk]}}\n");
+    let ferry = Ferry::new(&smaller);
+    assert_eq!(counts(&ferry), (3, 4), "Junk, one that is old and one that is large");
+    let order = |ferry: &Ferry| {
+        let told = ferry.call("report", &["--kind", "sow", "--format", "json"]);
+        told.expect_code(0).json()
+    };
+    let priced = order(&ferry);
+    assert_eq!(
+        (&priced["scope"][0]["messages"], &priced["leftOut"]["messages"]),
+        (&3.into(), &4.into()),
+        "{priced}"
+    );
+    assert!(priced["scope"][0]["bytes"].as_u64().unwrap() < 2_000);
+    let page = ferry.call("report", &["--kind", "sow", "--format", "html"]).stdout;
+    assert!(page.contains("By these rules 4 messages with"), "{page}");
+
+    // What is carried is what was counted.
+    ferry.run(&[]).expect_code(0);
+    let status = ferry.status();
+    assert_eq!((figure(&status, "copied"), figure(&status, "excluded")), (3, 4));
+
+    let pilot = smaller.replace("  policy:\n", "  policy:\n    pilot: {messagesPerFolder: 1}\n");
+    let ferry = Ferry::new(&pilot);
+    planned(&ferry).0.expect_code(0);
+    let priced = order(&ferry);
+    assert_eq!(priced["scope"][0]["messages"], 2, "one of each folder that is not left out: {priced}");
+    ferry.run(&[]).expect_code(0);
+    assert_eq!(figure(&ferry.status(), "copied"), 2);
+}
