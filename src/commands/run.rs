@@ -130,13 +130,8 @@ fn result(ran: &Ran) -> serde_json::Value {
     value
 }
 
-<<<<<<< HEAD
-/// What a person reads at the end of a run.
-fn told(reported: &Reported, ran: &Ran) -> String {
-=======
 /// The text that a person reads at the end of a run.
-fn told(report: &Report, ran: &Ran, written: Option<&Result<Vec<PathBuf>>>) -> String {
->>>>>>> bca1632 (Let one scripted conversation and one late list serve their tests, and name the thing in comments first)
+fn told(reported: &Reported, ran: &Ran) -> String {
     let style = Style { columns: output_columns(), colour: shows_output() && wants_colour() };
     let mut text = summary(&reported.report, style);
     if ran.migration.spec.stage > Stage::Plan {

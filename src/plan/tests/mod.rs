@@ -3,8 +3,8 @@
 
 mod approval;
 mod laws;
-mod truth;
 mod mutation;
+mod truth;
 
 use std::sync::Arc;
 
