@@ -373,6 +373,8 @@ impl MailboxRow {
             overridden: false,
             attempts: Vec::new(),
             size: None,
+            logins: None,
+            login_name: None,
             failure: None,
         };
         let domain = DomainDiscovery::empty(domain, at, at);
