@@ -239,7 +239,7 @@ async fn send(network: &Network, trust: &Trust, url: &Url, method: &Method) -> R
         Err(failure) if proxy.is_some() && failure.class == Class::Unreachable => Vec::new(),
         found => found?,
     };
-    let _slot = network.slot(&host).await?;
+    let _slot = network.request_slot(&host).await?;
     let mut tls = rustls::ClientConfig::clone(trust.config());
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut client = Client::builder().no_proxy();
@@ -335,6 +335,20 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_token_can_be_asked_for_while_sessions_of_mail_hold_all_places_at_the_host() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+        let network = Network::new(None, vec!["127.0.0.0/8".parse().unwrap()], 1).unwrap();
+        let _session = network.slot("127.0.0.1").await.unwrap();
+        let trust = Trust::with_authorities(&[]).unwrap();
+        let (asked, answer) = tokio::join!(listener.accept(), async {
+            tokio::time::timeout(Duration::from_secs(5), fetch(&network, &trust, &url)).await
+        });
+        drop(asked);
+        assert!(answer.is_ok_and(|answer| answer.is_err()), "the server that closes at once was asked");
+    }
 
     #[tokio::test]
     async fn https_goes_by_the_proxy_that_an_installation_names_and_never_to_an_address_inside() {

@@ -346,6 +346,15 @@ impl Network {
             .map_err(|e| Failure::internal("a connection limit is gone").caused_by(&e))
     }
 
+    /// Waits until one more request by HTTPS to a host is within the limit, and holds its place. Requests are counted apart from
+    /// sessions of mail: a session that is being logged in asks for its token, and may hold the host's last place meanwhile.
+    ///
+    /// # Errors
+    /// [`Class::Internal`] when the limits are gone.
+    pub async fn request_slot(&self, host: &str) -> Result<OwnedSemaphorePermit> {
+        self.slot(&format!("https://{host}")).await
+    }
+
     /// Whether somebody waits for a connection to a host, so that whoever can do without one should give it back.
     pub fn is_wanted(&self, host: &str) -> bool {
         self.host(host).is_wanted()

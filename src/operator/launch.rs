@@ -82,8 +82,8 @@ pub async fn ensure_volume(client: &Client, migration: &MailMigration) -> Result
     let there = api.get_metadata_opt(&name).await;
     let there = there.map_err(|e| refused(&format!("PersistentVolumeClaim {name} cannot be read"), &e))?;
     // That of a predecessor of the same name goes with it, and is used by nobody who is through.
-    let own = |there: &_| goes_with(there, &wanted) == Fate::Stays || owner_of(there).is_none();
-    if there.is_some_and(|there| there.metadata.deletion_timestamp.is_some() && own(&there)) {
+    let is_own = |there: &_| matches!(kept_by(there, &wanted), Fate::Stays | Fate::Orphan);
+    if there.is_some_and(|there| there.metadata.deletion_timestamp.is_some() && is_own(&there)) {
         return Ok(Volume::Going);
     }
     // A claim that nobody owns was made by a user, and is used.
@@ -143,6 +143,11 @@ enum Fate {
 }
 
 fn goes_with(there: &impl ResourceExt, wanted: &impl ResourceExt) -> Fate {
+    if there.meta().deletion_timestamp.is_some() { Fate::Goes } else { kept_by(there, wanted) }
+}
+
+/// [`goes_with`] as its owners alone tell.
+fn kept_by(there: &impl ResourceExt, wanted: &impl ResourceExt) -> Fate {
     let (ours, theirs) = (wanted.owner_references(), there.owner_references());
     let shared = |same: &dyn Fn(&str, &str) -> bool| {
         theirs.iter().any(|their| {
@@ -150,7 +155,7 @@ fn goes_with(there: &impl ResourceExt, wanted: &impl ResourceExt) -> Fate {
                 .any(|our| our.kind == their.kind && our.name == their.name && same(&our.uid, &their.uid))
         })
     };
-    if there.meta().deletion_timestamp.is_some() || shared(&|our, their| our != their) {
+    if shared(&|our, their| our != their) {
         Fate::Goes
     } else if shared(&|our, their| our == their) {
         Fate::Stays

@@ -138,6 +138,10 @@ impl ClusterPlatform {
             observed.obstacles.push(Obstacle { reason: Reason::ForeignPodRuns, message });
         }
         observed.obstacles.extend(self.context.memory.trouble(&migration.uid().unwrap_or_default()));
+        let not_ours = self.not_ours.iter().map(Failure::in_full);
+        observed
+            .obstacles
+            .extend(not_ours.map(|message| Obstacle { reason: Reason::ClusterRefuses, message }));
         let unseen = |domain: &&DomainSpec| {
             observed
                 .domains
@@ -311,7 +315,7 @@ impl ClusterPlatform {
             // Somebody else wrote it, or half of it: it is as if nothing were there, and a worker writes it anew.
             Err(failure) if failure.class == Class::Internal => {
                 tracing::warn!(migration = self.name, failure = %failure.sentence(), "results are not read");
-                self.troubles.push(failure);
+                self.not_ours.push(failure);
                 Ok(None)
             }
             Err(failure) => Err(failure),

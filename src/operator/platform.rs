@@ -336,6 +336,8 @@ pub struct ClusterPlatform {
     pub(super) untold: BTreeSet<Address>,
     /// What could not be done in this turn.
     pub(super) troubles: Vec<Failure>,
+    /// What somebody else wrote in the place of results: it is told, and keeps the turn from nothing.
+    pub(super) not_ours: Vec<Failure>,
     /// What this migration waits for beyond what its status says.
     pub(super) waits: Vec<Wait>,
     /// Whether all facts of this turn could be gathered, so that its status says what there is to say.
@@ -363,6 +365,7 @@ impl ClusterPlatform {
             elsewhere: BTreeSet::new(),
             untold: BTreeSet::new(),
             troubles: Vec::new(),
+            not_ours: Vec::new(),
             waits: Vec::new(),
             decided: false,
             observed: Arc::default(),

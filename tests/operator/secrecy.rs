@@ -81,14 +81,14 @@ pub(crate) fn assert_logs_clean(canaries: &[Canary], space: &Namespace) -> usize
     read
 }
 
-/// Looks through the volume of the ledgers.
-fn assert_ledgers_clean(canaries: &[Canary], space: &Namespace) {
+/// Looks through the volume of the ledgers, on which there are at least so many.
+fn assert_ledgers_clean(canaries: &[Canary], space: &Namespace, least: usize) {
     let volume =
         space.json(&["get", "pvc", "demo-ledger"])["spec"]["volumeName"].as_str().unwrap().to_owned();
     let volume = space.json(&["get", "pv", &volume]);
     let all = files(Path::new(volume["spec"]["local"]["path"].as_str().unwrap()));
     let ledgers = all.iter().filter(|path| path.extension().is_some_and(|e| e == "sqlite")).count();
-    assert!(ledgers > NAMES.len(), "one of each mailbox, and that of the logins: {all:?}");
+    assert!(ledgers >= least, "{all:?}");
     for path in all {
         // A journal may be gone by now.
         let bytes = fs::read(&path).unwrap_or_default();
@@ -177,7 +177,8 @@ fn no_password_is_found_anywhere_but_in_its_secret() {
     });
     look_at_processes();
     assert_objects_clean(&canaries, space);
-    assert_ledgers_clean(&canaries, space);
+    // That of the logins, and one of a mailbox: the domains share the connections to a host, so not all have begun.
+    assert_ledgers_clean(&canaries, space, 2);
     space.apply(&manifest_in_text(&manifest, space.name()));
     installed.wait_for("demo", "Ready", "True");
     world.assert_moved();
@@ -192,7 +193,7 @@ fn no_password_is_found_anywhere_but_in_its_secret() {
     let packed = assert_objects_clean(&canaries, space);
     assert!(packed >= 6, "work lists and results are unpacked: {packed}");
     assert!(assert_logs_clean(&canaries, space) > 3);
-    assert_ledgers_clean(&canaries, space);
+    assert_ledgers_clean(&canaries, space, NAMES.len() + 1);
     assert_views_clean(&canaries, space);
 }
 
