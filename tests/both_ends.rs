@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use ferry::{Ended, Ferry, Manifest, csv, figure, server};
 use serde_json::Value;
 use support::ca::Ca;
+use support::compare::differences;
 use support::corpus::{Corpus, Message};
 use support::dovecot::{Dovecot, LOOPBACK, User};
 
@@ -123,6 +124,53 @@ fn a_password_that_all_mailboxes_share_is_refused_for_few_of_them() {
     assert!(unasked[0].starts_with("10 mailboxes at ") && unasked[0].contains("and 5 more"), "{unasked:?}");
     let refused = new.log().lines().filter(|line| line.contains("auth failed")).count();
     assert!((1..=2).contains(&refused), "{refused} refusals:\n{}", new.log());
+}
+
+#[test]
+fn mailboxes_that_are_not_there_do_not_shut_out_those_that_an_administrator_opens() {
+    let names: Vec<String> = (0..9).map(|n| format!("user{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut old, mut new) = (Dovecot::builder().imap(LOOPBACK), Dovecot::builder().imap(LOOPBACK));
+    for name in &names {
+        old = old.user(User::new(&format!("{name}@old.test"), "secret"));
+        if matches!(*name, "user0" | "user8") {
+            new = new.user(User::new(&format!("{name}@new.test"), "of-no-use"));
+        }
+    }
+    let (old, new) = (old.start(), new.master("admin", "admin-secret").start());
+    for name in &names {
+        old.mailbox(&format!("{name}@old.test")).seed(Corpus::new(71).messages(2));
+    }
+    let addresses: Vec<String> = names.iter().map(|name| format!("{name}@old.test")).collect();
+    let rows: Vec<_> = addresses.iter().map(|address| (address.as_str(), "", "secret")).collect();
+    let manifest = Manifest::to(new.imap(), "admin", "admin-secret")
+        .secret("old.test", &[("mailboxes.csv", &csv(&rows))])
+        .domain("old.test", &names, &server("IMAP", old.imap()));
+    let ferry = Ferry::new(&manifest.text());
+    for round in 0..2 {
+        let (_, status) = planned(&ferry);
+        let found = status["status"]["domains"][0]["findings"].as_array().unwrap();
+        let closed = found.iter().find(|finding| finding["code"] == "DestinationMailboxClosed").unwrap();
+        assert_eq!(closed["count"], 7, "round {round}: {found:?}");
+        assert!(closed["message"].as_str().unwrap().contains("Make the mailbox"), "{closed}");
+        assert_eq!(findings(&status, "DestinationUnasked"), [""; 0], "round {round}");
+    }
+    ferry.run(&[]);
+    for name in ["user0", "user8"] {
+        let [mut here, mut there] =
+            [old.mailbox(&format!("{name}@old.test")), new.mailbox(&format!("{name}@new.test"))];
+        assert_eq!(differences(&here.read_all(), &there.read_all()), [""; 0], "{name}");
+    }
+    // Refused and accepted logins take turns: a server that locks accounts sees two refusals in a row at most.
+    let mut in_a_row = 0;
+    for line in new.log().lines() {
+        if line.contains("auth failed") {
+            in_a_row += 1;
+        } else if line.contains("Login: user=") || line.contains("Logged in") {
+            in_a_row = 0;
+        }
+        assert!(in_a_row <= 3, "{}", new.log());
+    }
 }
 
 /// A manifest whose source, or destination, is secured in this way.

@@ -17,7 +17,7 @@ use crate::discovery::{Clock, LoginGuard};
 use crate::ledger::{LoginMark, Store};
 use crate::mail::credentials::Login;
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::random::random;
 use crate::model::secret::Secret;
 use crate::model::text::printable;
@@ -42,6 +42,8 @@ pub struct DurableGuard {
     holder: OnceCell<String>,
     /// Keys that a server accepted while this process runs: they need no marks.
     proven: Mutex<BTreeSet<String>>,
+    /// Administrators' passwords that a server refused for a mailbox since it accepted them for one.
+    doubted: Mutex<BTreeSet<String>>,
     /// Keys of logins at servers that are known to have refused them.
     remembered: Mutex<BTreeSet<String>>,
     /// Marks of logins under way, where nobody else uses the store: so none of them has to be brought to its disk.
@@ -53,13 +55,29 @@ pub struct DurableGuard {
 struct Keys {
     /// This user with this password.
     own: String,
-    /// An administrator's password, whichever mailbox it opens.
-    administrator: Option<String>,
+    /// An administrator's password.
+    administrator: Option<Shared>,
+}
+
+/// A password that opens many mailboxes.
+#[derive(Clone)]
+struct Shared {
+    /// That password, whichever mailbox it opens.
+    any: String,
+    /// That it opened this mailbox. It counts nothing: whether the password is refused for mailboxes that are not there says
+    /// nothing of one that it opened.
+    opened: String,
 }
 
 impl Keys {
     fn all(&self) -> Vec<String> {
-        std::iter::once(&self.own).chain(&self.administrator).cloned().collect()
+        let shared = self.administrator.iter().flat_map(|shared| [&shared.any, &shared.opened]);
+        std::iter::once(&self.own).chain(shared).cloned().collect()
+    }
+
+    /// Those under which refusals are counted.
+    fn counted(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.own).chain(self.administrator.iter().map(|shared| &shared.any))
     }
 }
 
@@ -100,7 +118,8 @@ impl Tally<'_> {
         });
     }
 
-    fn refusals(&self, key: &str) -> usize {
+    /// How many marks of a key are not of a login under way.
+    fn settled(&self, key: &str) -> usize {
         self.marks.iter().filter(|mark| mark.key == key && mark.holder.is_none()).count()
     }
 
@@ -109,12 +128,12 @@ impl Tally<'_> {
     }
 
     fn answer(&self) -> Answer {
-        let limits =
-            [(Some(&*self.keys.own), REFUSALS_MAX), (self.keys.administrator.as_deref(), SHARED_MAX)];
-        let limits = || limits.iter().filter_map(|(key, max)| Some(((*key)?, *max)));
-        if limits().any(|(key, max)| self.refusals(key) >= max) {
+        let shared = self.keys.administrator.as_ref().filter(|shared| self.settled(&shared.opened) == 0);
+        let shared = shared.map(|shared| (shared.any.as_str(), SHARED_MAX));
+        let limits = || std::iter::once((self.keys.own.as_str(), REFUSALS_MAX)).chain(shared);
+        if limits().any(|(key, max)| self.settled(key) >= max) {
             Answer::Spent
-        } else if limits().any(|(key, max)| self.refusals(key) + self.under_way(key) >= max) {
+        } else if limits().any(|(key, max)| self.settled(key) + self.under_way(key) >= max) {
             Answer::Wait
         } else {
             Answer::Go
@@ -138,20 +157,26 @@ impl Tally<'_> {
             Event::Refused => None,
             Event::Accepted => {
                 self.marks.clear();
+                if let Some(shared) = &self.keys.administrator {
+                    self.push(&shared.opened, None);
+                }
                 return answer;
             }
             Event::Wanted | Event::Unanswered => return answer,
         };
-        for key in self.keys.all() {
-            self.push(&key, holder);
+        if let (Event::Refused, Some(shared)) = (event, &self.keys.administrator) {
+            self.marks.retain(|mark| mark.key != shared.opened);
+        }
+        for key in self.keys.counted() {
+            self.push(key, holder);
         }
         answer
     }
 
     /// Takes away the mark of a login of ours that was under way.
     fn end(&mut self) {
-        for key in self.keys.all() {
-            let ours = |mark: &LoginMark| mark.key == key && mark.holder.as_deref() == Some(self.holder);
+        for key in self.keys.counted() {
+            let ours = |mark: &LoginMark| mark.key == *key && mark.holder.as_deref() == Some(self.holder);
             if let Some(at) = self.marks.iter().rposition(ours) {
                 self.marks.remove(at);
             }
@@ -172,6 +197,7 @@ impl DurableGuard {
             salt: OnceCell::new(),
             holder: OnceCell::new(),
             proven: Mutex::default(),
+            doubted: Mutex::default(),
             remembered: Mutex::default(),
             under_way: None,
         }
@@ -205,10 +231,10 @@ impl DurableGuard {
         let salt = self.salt().await?;
         let password = password.expose();
         let own = Secret::new(format!("{}\0{password}", login.who())).version(salt);
-        let administrator = login
-            .administrator
-            .as_ref()
-            .map(|name| Secret::new(format!("administrator\0{name}\0{password}")).version(salt));
+        let administrator = login.administrator.as_ref().map(|name| Shared {
+            any: Secret::new(format!("administrator\0{name}\0{password}")).version(salt),
+            opened: Secret::new(format!("opened\0{}\0{password}", login.who())).version(salt),
+        });
         Ok(Some(Keys { own, administrator }))
     }
 
@@ -265,6 +291,10 @@ impl DurableGuard {
         self.proven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn doubted(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the marks of a login in one step.
     async fn count(&self, keys: &Keys, event: Event) -> Result<Answer> {
         let (told, answer) = oneshot::channel();
@@ -301,6 +331,7 @@ impl DurableGuard {
     async fn keep_refused(&self, login: &Login) {
         if let Ok(Some(keys)) = self.keys(login).await {
             self.proven().remove(&keys.own);
+            self.doubted().extend(keys.administrator.map(|shared| shared.any));
         }
         self.keep(login, Event::Refused).await;
     }
@@ -308,9 +339,10 @@ impl DurableGuard {
     /// The password is proven right: what was refused before was the protocol or another mailbox, and a server's own
     /// count starts anew.
     async fn keep_accepted(&self, login: &Login) {
-        if let Ok(Some(keys)) = self.keys(login).await
-            && self.proven().insert(keys.own)
-        {
+        let Ok(Some(keys)) = self.keys(login).await else { return };
+        let is_new = self.proven().insert(keys.own);
+        let was_doubted = keys.administrator.is_some_and(|shared| self.doubted().remove(&shared.any));
+        if is_new || was_doubted {
             self.keep(login, Event::Accepted).await;
         }
     }
@@ -324,7 +356,8 @@ impl DurableGuard {
             let who = printable(&login.who());
             let what =
                 format!("the password of {who} was refused often enough for a day and is not tried again");
-            return Err(Failure::new(Class::Credentials, what).hint("correct the Secret, or wait a day"));
+            let failure = Failure::new(Class::Credentials, what).code(FailureCode::TriesSpent);
+            return Err(failure.hint("correct the Secret, or wait a day"));
         }
         let outcome = attempt.await;
         match &outcome {
@@ -516,6 +549,25 @@ mod tests {
         }
         guard.accepted(&login("a@x.test"), &server(Protocol::Imap)).await;
         assert!(may(&guard, &login("d@x.test")).await, "the password is right after all");
+        guard.unanswered(&login("d@x.test")).await;
+        for mailbox in ["e@x.test", "f@x.test"] {
+            refuse(&guard, &login(mailbox)).await;
+            assert!(may(&guard, &login("a@x.test")).await);
+            guard.accepted(&login("a@x.test"), &server(Protocol::Imap)).await;
+        }
+        for mailbox in ["g@x.test", "h@x.test", "i@x.test"] {
+            refuse(&guard, &login(mailbox)).await;
+        }
+        let later = opened(directory.path());
+        assert!(!may(&later, &login("d@x.test")).await);
+        assert!(
+            may(&later, &login("a@x.test")).await,
+            "it opened that one: others that are not there do not matter"
+        );
+        for _ in 0..2 {
+            later.refused(&login("a@x.test"), &server(Protocol::Imap)).await;
+        }
+        assert!(!may(&opened(directory.path()), &login("a@x.test")).await, "until it opens it no more");
     }
 
     #[tokio::test]

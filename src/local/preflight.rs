@@ -6,9 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
-use std::sync::{Mutex, PoisonError};
-
-use futures::stream::{self, StreamExt};
 
 use super::workers::Tools;
 use crate::api::Destination;
@@ -23,6 +20,11 @@ use crate::plan::mailboxes::PlannedMailbox;
 
 /// Mailboxes that are asked at the same time.
 const PARALLEL: usize = 4;
+/// Those that share a password: a server that locks accounts sees no more refusals in a row.
+const PARALLEL_SHARED: usize = 2;
+/// Mailboxes that a shared password may be refused for before no further one is asked. Servers delay the answer, and the first
+/// of them tell enough.
+const REFUSED_MAX: u32 = 20;
 /// Mailboxes that one finding names.
 const NAMED: usize = 5;
 /// Mailboxes in a row that may fail for a reason of the server's before no further one is asked.
@@ -36,6 +38,8 @@ struct Asked<'a> {
     /// What the application is called, once its Secret was read.
     client: Option<String>,
     said: Result<Room>,
+    /// Whether its password opens others too.
+    shared: bool,
     /// Whether it was left out, because what was amiss for others would be amiss for it too.
     spared: bool,
 }
@@ -67,39 +71,94 @@ pub(super) async fn look_ahead(tools: &Tools, mailboxes: &[PlannedMailbox], disc
     discovery.findings.extend(found);
 }
 
-/// Asks one mailbox after the other until one says something about itself, then several at a time.
+/// Asks one mailbox after the other until one says something about itself, then several at a time. Where they share a password,
+/// a server counts refusals for that password, whichever mailbox it was to open: after a few, one that it opened is asked
+/// again, which ends the count there and here.
 async fn ask_all<'a>(tools: &Tools, mailboxes: &'a [PlannedMailbox]) -> Vec<Asked<'a>> {
-    let stop = Mutex::new(Stop::default());
-    let mut asked = Vec::with_capacity(mailboxes.len());
-    while let Some(planned) = mailboxes.get(asked.len()) {
-        asked.push(ask(tools, planned, &stop).await);
-        if stop.lock().unwrap_or_else(PoisonError::into_inner).failing == 0 {
-            break;
+    let mut round = Round::default();
+    let mut asked: Vec<Asked<'a>> = Vec::with_capacity(mailboxes.len());
+    while round.stopped.is_none() && asked.len() < mailboxes.len() {
+        let rest = &mailboxes[asked.len()..];
+        let some: Vec<_> = rest.iter().take(round.at_once()).map(|planned| ask(tools, planned)).collect();
+        let come = futures::future::join_all(some).await;
+        come.iter().for_each(|asked| round.note(asked));
+        asked.extend(come);
+        if let Some(planned) = round.open_to.filter(|_| round.refused > 0 && round.stopped.is_none()) {
+            round.renew(&ask(tools, planned).await);
         }
     }
-    let rest: Vec<_> = mailboxes[asked.len()..].iter().map(|planned| ask(tools, planned, &stop)).collect();
-    asked.extend(stream::iter(rest).buffered(PARALLEL).collect::<Vec<_>>().await);
+    if let Some(failure) = round.stopped {
+        let spared = |planned| Asked {
+            planned,
+            client: None,
+            said: Err(failure.clone()),
+            shared: false,
+            spared: true,
+        };
+        asked.extend(mailboxes[asked.len()..].iter().map(spared));
+    }
     asked
 }
 
-/// Why no further mailbox is asked.
+/// How it goes with the mailboxes that were asked so far.
 #[derive(Default)]
-struct Stop {
+struct Round<'a> {
+    /// Whether a mailbox said something about itself.
+    begun: bool,
     /// Mailboxes in a row that could not be asked for a reason that concerns all.
     failing: u32,
-    why: Option<Failure>,
+    /// A mailbox that a shared password opened.
+    open_to: Option<&'a PlannedMailbox>,
+    /// Mailboxes for which such a password was refused since it opened one.
+    refused: u32,
+    /// All for which it was refused.
+    refused_in_all: u32,
+    /// Why no further mailbox is asked.
+    stopped: Option<Failure>,
 }
 
-impl Stop {
-    fn note(&mut self, said: &Result<Room>, shared: bool) {
-        let Some(failure) = said.as_ref().err().filter(|failure| concerns_all(failure, shared)) else {
-            self.failing = 0;
-            return;
+impl<'a> Round<'a> {
+    fn at_once(&self) -> usize {
+        match (self.begun && self.failing == 0, self.open_to) {
+            (false, _) => 1,
+            (true, Some(_)) => PARALLEL_SHARED,
+            (true, None) => PARALLEL,
+        }
+    }
+
+    fn note(&mut self, asked: &Asked<'a>) {
+        let failure = match &asked.said {
+            Ok(_) => {
+                (self.begun, self.failing) = (true, 0);
+                if asked.shared {
+                    (self.open_to, self.refused) = (Some(asked.planned), 0);
+                }
+                return;
+            }
+            Err(failure) => failure,
         };
-        self.failing += 1;
-        // A host that cannot be reached is not reached a moment later either.
-        if self.failing >= FAILING_MAX || matches!(failure.class, Class::Unreachable | Class::Tls) {
-            self.why.get_or_insert_with(|| failure.clone());
+        if asked.shared && self.open_to.is_some() && failure.class == Class::Credentials {
+            self.refused += 1;
+            self.refused_in_all += 1;
+            if self.refused_in_all >= REFUSED_MAX {
+                self.stopped.get_or_insert_with(|| failure.clone());
+            }
+        } else if concerns_all(failure, asked.shared) {
+            self.failing += 1;
+            // A host that cannot be reached is not reached a moment later either.
+            if self.failing >= FAILING_MAX || matches!(failure.class, Class::Unreachable | Class::Tls) {
+                self.stopped.get_or_insert_with(|| failure.clone());
+            }
+        } else {
+            (self.begun, self.failing) = (true, 0);
+        }
+    }
+
+    /// Notes what the mailbox said that was asked again.
+    fn renew(&mut self, asked: &Asked<'a>) {
+        match &asked.said {
+            Ok(_) => self.refused = 0,
+            Err(failure) => self.stopped = Some(failure.clone()),
         }
     }
 }
@@ -113,22 +172,19 @@ fn concerns_all(failure: &Failure, shared: bool) -> bool {
     }
 }
 
-async fn ask<'a>(tools: &Tools, planned: &'a PlannedMailbox, stop: &Mutex<Stop>) -> Asked<'a> {
-    let why = stop.lock().unwrap_or_else(PoisonError::into_inner).why.clone();
-    if let Some(failure) = why {
-        return Asked { planned, client: None, said: Err(failure), spared: true };
-    }
+async fn ask<'a>(tools: &Tools, planned: &'a PlannedMailbox) -> Asked<'a> {
     let (login, trust, shared) = match tools.destination_access(planned) {
         Ok(access) => access,
-        Err(failure) => return Asked { planned, client: None, said: Err(failure), spared: false },
+        Err(failure) => {
+            return Asked { planned, client: None, said: Err(failure), shared: false, spared: false };
+        }
     };
     let session = Box::pin(tools.log_in_there(planned, &login, &trust, shared)).await;
     let said = match session {
         Ok(session) => Box::pin(ask_room(session)).await,
         Err(failure) => Err(failure),
     };
-    stop.lock().unwrap_or_else(PoisonError::into_inner).note(&said, shared);
-    Asked { planned, client: login.administrator, said, spared: false }
+    Asked { planned, client: login.administrator, said, shared, spared: false }
 }
 
 /// What was seen of a domain's mailboxes at the destination, in one line.
@@ -166,7 +222,7 @@ fn draw(
     let mut found = Vec::new();
     // What does not come from a mailbox is the same for many.
     let mut unasked: BTreeMap<String, Vec<&Address>> = BTreeMap::new();
-    for Asked { planned, client, said, spared } in asked {
+    for Asked { planned, client, said, spared, .. } in asked {
         match said {
             Ok(room) => found.extend(fits(destination, planned, room, size_of(&planned.source).as_ref())),
             Err(failure) if !spared && is_closed(failure) => {
@@ -192,9 +248,10 @@ fn draw(
     found
 }
 
-/// Whether it is the mailbox that is closed, and not the way to it or the token's giver.
+/// Whether it is the mailbox that is closed, and not the way to it, the token's giver or our own guard.
 fn is_closed(failure: &Failure) -> bool {
-    matches!(failure.class, Class::Credentials | Class::Refused) && !failure.is(FailureCode::NoToken)
+    let is_of_all = failure.is(FailureCode::NoToken) || failure.is(FailureCode::TriesSpent);
+    matches!(failure.class, Class::Credentials | Class::Refused) && !is_of_all
 }
 
 /// A mailbox that does not let us in, with what opens it.
@@ -299,7 +356,8 @@ mod tests {
     fn drawn(destination: &Destination, said: Result<Room>) -> Vec<(Code, String)> {
         let planned = planned();
         let size = MailboxSize { bytes: 5_000_000_000, largest: 40_000_000, ..MailboxSize::default() };
-        let asked = [Asked { planned: &planned, client: Some("app-1".into()), said, spared: false }];
+        let asked =
+            [Asked { planned: &planned, client: Some("app-1".into()), said, shared: false, spared: false }];
         let found = draw(destination, &asked, |_| Some(size.clone()));
         found.into_iter().map(|finding| (finding.code, finding.message)).collect()
     }
@@ -380,7 +438,7 @@ mod tests {
         }
         let refused = Err(Failure::new(Class::Credentials, "refused LOGIN"));
         let planned = planned();
-        let asked = [Asked { planned: &planned, client: None, said: refused, spared: true }];
+        let asked = [Asked { planned: &planned, client: None, said: refused, shared: false, spared: true }];
         let found = draw(&imap(), &asked, |_| None);
         assert_eq!(found[0].code, Code::DestinationUnasked, "it was not asked itself");
     }
@@ -388,16 +446,22 @@ mod tests {
     #[test]
     fn what_is_amiss_for_all_is_met_once_or_twice() {
         let refused = || Err(Failure::new(Class::Credentials, "refused"));
+        let planned = planned();
         let stops = |said: &[Result<Room>], shared| {
-            let mut stop = Stop::default();
+            let mut round = Round::default();
             for said in said {
-                stop.note(said, shared);
+                let said = said.clone();
+                round.note(&Asked { planned: &planned, client: None, said, shared, spared: false });
             }
-            stop.why.is_some()
+            round.stopped.is_some()
         };
         assert!(stops(&[Err(Failure::new(Class::Unreachable, "away"))], false));
         assert!(!stops(&[refused()], true) && stops(&[refused(), refused()], true));
-        assert!(!stops(&[refused(), Ok(Room::default()), refused()], true), "it opens some of them");
+        let opened = || Ok(Room::default());
+        let some = [refused(), opened(), refused(), refused(), refused()];
+        assert!(!stops(&some, true), "it opens some of them");
+        let many: Vec<_> = std::iter::once(opened()).chain((0..REFUSED_MAX).map(|_| refused())).collect();
+        assert!(stops(&many, true) && !stops(&many[1..], false));
         assert!(!stops(&[refused(), refused(), refused()], false), "each has a password of its own");
     }
 
@@ -407,7 +471,8 @@ mod tests {
         let names = |delimiter, prefix: &str| Some(FolderNames { delimiter, prefix: prefix.to_owned() });
         let stated = |names| {
             let room = Room { names, ..Room::default() };
-            let asked = [Asked { planned: &planned, client: None, said: Ok(room), spared: false }];
+            let asked =
+                [Asked { planned: &planned, client: None, said: Ok(room), shared: false, spared: false }];
             state(&imap(), &asked)
         };
         assert_eq!(

@@ -43,7 +43,7 @@ impl Meaning {
             | F::NotConnected
             | F::NeedsId
             | F::MechanismRefused => Class::Refused,
-            F::WrongCredentials => Class::Credentials,
+            F::WrongCredentials | F::TriesSpent => Class::Credentials,
             F::Full => Class::Quota,
             F::TooLarge
             | F::ContentRefused

@@ -346,10 +346,12 @@ pub enum FailureCode {
     BadList,
     /// The name server gave no answer or no proper one, so nothing is known of the name.
     NameUnanswered,
+    /// A password was refused as often as we let it be in a day, and is not tried again.
+    TriesSpent,
 }
 
 impl FailureCode {
-    const ALL: [Self; 45] = [
+    const ALL: [Self; 46] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -395,6 +397,7 @@ impl FailureCode {
         Self::SpeaksInClear,
         Self::BadList,
         Self::NameUnanswered,
+        Self::TriesSpent,
     ];
 
     /// The code that [`fmt::Display`] wrote; `None` for a word of a newer version.

@@ -116,5 +116,6 @@ fn mailboxes_of_a_tenant_are_filled_by_tokens_and_each_that_is_closed_is_told_of
     let texts = keys.into_iter().chain(given.iter().chain(&assertions).map(String::as_str));
     let canaries: Vec<_> = texts.map(|text| Canary::new(text, &[])).collect();
     assert_objects_clean(&canaries, space);
-    assert!(assert_logs_clean(&canaries, space) > 6, "those of the operator and of both kinds of workers");
+    // The Job of the mailbox that is tried again may just be replaced.
+    assert!(assert_logs_clean(&canaries, space) > 5, "those of the operator and of both kinds of workers");
 }

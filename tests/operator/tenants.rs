@@ -173,13 +173,29 @@ fn a_tenant_that_does_what_it_can_is_not_noticed_by_another() {
     assert!(!named.contains("forged-24"), "a Job of another namespace is nobody's here");
 
     // What the tenant waits for is said where it looks.
-    let told = loud.wait_until("the tenant is told", PATIENCE, || {
-        let object = loud.json(&["get", "mm", "greedy"]);
-        let ready = condition_of(&object, "Ready").ok_or("no condition")?;
-        let message = ready["message"].as_str().unwrap_or_default().to_owned();
-        if ready["reason"] == "PodRefused" { Ok(message) } else { Err(ready.to_string()) }
+    let readies = || {
+        let all = loud.json(&["get", "mm"])["items"].as_array().unwrap().clone();
+        let ready = |object: &Value| {
+            let ready = condition_of(object, "Ready")?;
+            let of = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();
+            Some((object["metadata"]["name"].as_str()?.to_owned(), of("reason"), of("message")))
+        };
+        all.iter().filter_map(ready).collect::<Vec<_>>()
+    };
+    loud.wait_until("the tenant is told of the pods", PATIENCE, || {
+        let all = readies();
+        let refused = |(name, reason, message): &(String, String, String)| {
+            reason == "PodRefused"
+                && message.contains(&format!("The cluster makes no pod for Job {name}-discover-"))
+        };
+        if all.iter().any(refused) { Ok(()) } else { Err(format!("{all:?}")) }
     });
-    assert!(told.contains("The cluster makes no pod for Job greedy-discover-"), "{told}");
+    // While it waits for a place among its own migrations, and before that, what it wrote itself is named.
+    let events = loud.kubectl(&["get", "events.events.k8s.io", "-o", "json"]);
+    assert!(events.contains(&format!(
+        "ConfigMap {}: is larger than",
+        discovery_results("greedy", "d0.greedy.test", 1)[0]
+    )));
     let waiting = loud.json(&["get", "mm", "m59"]);
     println!("m59 says {}", condition_of(&waiting, "Ready").unwrap()["message"]);
     let own = loud.json(&["get", "jobs", "-l", "mailferry.dev/migration=greedy,mailferry.dev/task=discover"]);
