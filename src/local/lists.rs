@@ -108,11 +108,12 @@ pub(super) fn apart(failure: Failure) -> Vec<Failure> {
 }
 
 /// Many failures as one: the first as it is where it is the only one, else a sentence that names them, and all of them as
-/// causes.
+/// causes. A remedy that only some of them have is not told for all.
 pub fn join<T>(outcome: std::result::Result<T, Vec<Failure>>) -> Result<T> {
     outcome.map_err(|failures| {
         let count = failures.len();
         let causes: Vec<String> = failures.iter().map(Failure::sentence).collect();
+        let is_one_remedy = failures.windows(2).all(|two| two[0].hint == two[1].hint);
         let Some(first) = failures.into_iter().next() else { return Failure::internal("nothing failed") };
         if count == 1 {
             return first;
@@ -121,6 +122,8 @@ pub fn join<T>(outcome: std::result::Result<T, Vec<Failure>>) -> Result<T> {
         if count > TOLD {
             let _ = write!(what, "; and {} more", count - TOLD);
         }
-        Failure { what, place: Vec::new(), causes, ..first }
+        let each = || Some("correct each of them; `mailferry validate` tells the remedy of each".to_owned());
+        let hint = if is_one_remedy { first.hint.clone() } else { each() };
+        Failure { what, hint, place: Vec::new(), causes, ..first }
     })
 }

@@ -231,7 +231,7 @@ impl Network {
                  (discovery.allowedNetworks)"
             }
         };
-        Failure::new(Class::Refused, what).hint(hint)
+        Failure::new(Class::Refused, what).code(FailureCode::AddressNotAllowed).hint(hint)
     }
 
     /// Whether the policy lets us connect to an address: public ones always, others when their network is listed.

@@ -346,10 +346,12 @@ pub enum FailureCode {
     BadList,
     /// The name server gave no answer or no proper one, so nothing is known of the name.
     NameUnanswered,
+    /// The host is at an address of a network that the manifest does not list.
+    AddressNotAllowed,
 }
 
 impl FailureCode {
-    const ALL: [Self; 45] = [
+    const ALL: [Self; 46] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -395,6 +397,7 @@ impl FailureCode {
         Self::SpeaksInClear,
         Self::BadList,
         Self::NameUnanswered,
+        Self::AddressNotAllowed,
     ];
 
     /// The code that [`fmt::Display`] wrote; `None` for a word of a newer version.
