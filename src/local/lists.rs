@@ -1,7 +1,7 @@
 //! Lists of mailboxes and where they were read: a refusal names the file and the line that a person has to look at, be it a
 //! file of its own or a text within a manifest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -108,12 +108,14 @@ pub(super) fn apart(failure: Failure) -> Vec<Failure> {
 }
 
 /// Many failures as one: the first as it is where it is the only one, else a sentence that names them, and all of them as
-/// causes. A remedy that only some of them have is not told for all.
+/// causes. The remedies of several kinds are told together: none of them is the remedy of all.
 pub fn join<T>(outcome: std::result::Result<T, Vec<Failure>>) -> Result<T> {
     outcome.map_err(|failures| {
         let count = failures.len();
         let causes: Vec<String> = failures.iter().map(Failure::sentence).collect();
-        let is_one_remedy = failures.windows(2).all(|two| two[0].hint == two[1].hint);
+        let remedies: BTreeSet<&str> =
+            failures.iter().filter_map(|failure| failure.hint.as_deref()).collect();
+        let hint = remedies.into_iter().collect::<Vec<_>>().join("; ");
         let Some(first) = failures.into_iter().next() else { return Failure::internal("nothing failed") };
         if count == 1 {
             return first;
@@ -122,8 +124,7 @@ pub fn join<T>(outcome: std::result::Result<T, Vec<Failure>>) -> Result<T> {
         if count > TOLD {
             let _ = write!(what, "; and {} more", count - TOLD);
         }
-        let each = || Some("correct each of them; `mailferry validate` tells the remedy of each".to_owned());
-        let hint = if is_one_remedy { first.hint.clone() } else { each() };
+        let hint = Some(hint).filter(|hint| !hint.is_empty());
         Failure { what, hint, place: Vec::new(), causes, ..first }
     })
 }
