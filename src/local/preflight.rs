@@ -195,10 +195,9 @@ fn draw(
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let hint =
-            hint.map(|hint| format!(" To mend it: {}.", hint.trim_end_matches('.'))).unwrap_or_default();
+        let hint = hint.map(|hint| format!("; {}", hint.trim_end_matches('.'))).unwrap_or_default();
         let text = format!(
-            "{} at {} could not be asked whether mail can be written to them ({named}{more}): {what}.{hint}",
+            "{} at {} could not be asked whether mail can be written to them ({named}{more}): {what}{hint}.",
             counted(mailboxes.len() as u64, "mailbox", "mailboxes"),
             endpoint.address(),
         );
@@ -386,7 +385,7 @@ mod tests {
             (
                 Err(Failure::new(Class::Tls, "refused the certificate").hint("give --ca")),
                 Code::DestinationUnasked,
-                "1 mailbox at imap.new.test:993 could not be asked whether mail can be written to them (anna@new.test): refused the certificate. To mend it: give --ca.",
+                "1 mailbox at imap.new.test:993 could not be asked whether mail can be written to them (anna@new.test): refused the certificate; give --ca.",
             ),
             (
                 Ok(Room { quota, ..Room::default() }),
