@@ -52,7 +52,10 @@ pub struct PlacedList {
 
 /// Lists by the digest of their text and of how it was read, so that a list of ten thousand rows is not read anew at every login.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<HashMap<String, ([u8; 32], Arc<List>)>>);
+pub(super) struct Kept(Mutex<HashMap<String, Digested>>);
+
+/// A list, by the digest of what it was read from.
+type Digested = ([u8; 32], Arc<List>);
 
 impl Kept {
     /// Reads a list, unless it is known.
