@@ -23,7 +23,7 @@ use mailferry::ledger::sqlite::SqliteStore;
 use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled, Store};
 use mailferry::local::guard::DurableGuard;
 use mailferry::mail::credentials::Login;
-use mailferry::model::failure::{Class, Failure};
+use mailferry::model::failure::{Class, Failure, FailureCode};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
 use mailferry::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
@@ -74,6 +74,7 @@ async fn fill(ledger: &dyn Ledger) {
         Verdict::Excluded("larger than policy.maxMessageBytes (10 bytes)".into()),
         Verdict::Quarantined("the destination refuses it".into()),
     ];
+    let found = Refused { code: Some(FailureCode::ArrivalChanged), ..Refused::default() };
     let settled = |(at, verdict): (usize, Verdict)| Settled {
         id: ids[at],
         known: Some(Known {
@@ -88,9 +89,10 @@ async fn fill(ledger: &dyn Ledger) {
         destination: verdict
             .is_delivered()
             .then(|| (folder.clone(), Arrival { uidvalidity: 9, uid: 1 + u32::try_from(at).unwrap() })),
+        // A verification found it so.
+        refused: if matches!(verdict, Verdict::DeliveredAltered(_)) { found } else { Refused::default() },
         verdict,
         replaces: None,
-        refused: Refused::default(),
     };
     let settled: Vec<_> = fates.into_iter().enumerate().map(settled).collect();
     ledger.settle(&settled, None).await.unwrap();

@@ -246,7 +246,14 @@ mod tests {
         manifest::read(&[("m.yaml", both)]).unwrap();
         let mailbox = Some("anna@contoso.example".parse().unwrap());
         let itself = |variable| Opened::ByItself { user: "anna".into(), variable };
-        let one = First { list: None, mailbox, source: itself("A"), destination: itself("B"), ..first() };
+        let one = First {
+            list: None,
+            domains: vec!["contoso.example".into()],
+            mailbox,
+            source: itself("A"),
+            destination: itself("B"),
+            ..first()
+        };
         assert_eq!(manifest::read(&[("m.yaml", one.text())]).unwrap().migrations.len(), 1);
     }
 

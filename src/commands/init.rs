@@ -14,8 +14,8 @@ use crate::api::manifest;
 use crate::cli::{InitArgs, Output};
 use crate::local::lists::{ListPlace, join, refuse};
 use crate::local::terminal::{LogOutput, shows_progress};
-use crate::mail::network::is_public;
 use crate::model::address::Address;
+use crate::model::endpoint::is_public;
 use crate::model::failure::{Failure, Result};
 use crate::model::list::{Column, Heads, List, guess, sketch};
 use crate::model::text::{counted, printable};
@@ -124,20 +124,17 @@ fn make(args: &InitArgs, person: &mut Person<'_>) -> Result<Made> {
         }
     };
     let read = list.as_deref().map(|path| read_list(path, person)).transpose()?;
-    let goes_to = match &args.destination {
-        Some(place) => place.clone(),
-        None => {
-            let question = "IMAP server that the mail goes to (HOST or HOST:PORT)";
-            place(&person.wanted(question, "--destination HOST")?)?
-        }
+    let goes_to = if let Some(given) = &args.destination {
+        given.clone()
+    } else {
+        let question = "IMAP server that the mail goes to (HOST or HOST:PORT)";
+        place(&person.wanted(question, "--destination HOST")?)?
     };
-    let server = match &args.source {
-        Some(place) => Some(place.clone()),
-        None => {
-            let answer =
-                person.ask("IMAP server that it comes from (leave it empty to have it found by DNS)")?;
-            answer.filter(|answer| !answer.is_empty()).map(|answer| place(&answer)).transpose()?
-        }
+    let server = if let Some(given) = &args.source {
+        Some(given.clone())
+    } else {
+        let answer = person.ask("IMAP server that it comes from (leave it empty to have it found by DNS)")?;
+        answer.filter(|answer| !answer.is_empty()).map(|answer| place(&answer)).transpose()?
     };
     let has = |column: Column| read.as_ref().is_some_and(|read| read.list.has(column));
     let own = mailbox.as_ref().map(ToString::to_string);
@@ -240,6 +237,7 @@ fn place(text: &str) -> Result<Place> {
 }
 
 /// One end of the migration, as far as the command line tells.
+#[derive(Clone, Copy)]
 struct End<'a> {
     admin: Option<&'a String>,
     variable: &'static str,

@@ -59,12 +59,12 @@ fn summary(errors: &[Failure], seen: &[(String, Validated)]) -> String {
         }
     }
     let notes: usize = seen.iter().map(|(_, validated)| validated.warnings.len()).sum();
-    let noted =
+    let aside =
         if notes > 0 { format!(", {}", counted(notes as u64, "note", "notes")) } else { String::new() };
     let _ = match errors.len() {
-        0 => writeln!(text, "Nothing is wrong that could be told without a network{noted}."),
+        0 => writeln!(text, "Nothing is wrong that could be told without a network{aside}."),
         wrong => {
-            writeln!(text, "{}{noted}; nothing was connected to.", counted(wrong as u64, "error", "errors"))
+            writeln!(text, "{}{aside}; nothing was connected to.", counted(wrong as u64, "error", "errors"))
         }
     };
     text

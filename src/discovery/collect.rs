@@ -104,9 +104,9 @@ pub(super) fn rank(
             let beside = |p: &&Published| {
                 p.endpoint.host == probe.endpoint.host && p.endpoint.protocol == probe.endpoint.protocol
             };
-            let names = published.iter().filter(beside).filter(|p| p.username.is_some());
+            let with_names = published.iter().filter(beside).filter(|p| p.username.is_some());
             let username =
-                names.min_by_key(|p| (!p.trusted, p.grade, p.rank)).and_then(|p| p.username.clone());
+                with_names.min_by_key(|p| (!p.trusted, p.grade, p.rank)).and_then(|p| p.username.clone());
             Ranked {
                 username,
                 approval: judge(&probe.endpoint, domain, named, published),

@@ -243,7 +243,7 @@ impl Logins<'_> {
         let mut ordered: Vec<_> = candidates.into_iter().zip(refused).collect();
         ordered.sort_by_key(|(_, refused)| *refused);
         let by_name = |(candidate, remembered): &(&'r Ranked, bool)| Try {
-            candidate: *candidate,
+            candidate,
             remembered: *remembered,
             name: self.published_name(mailbox, login, candidate),
             is_last_resort: false,

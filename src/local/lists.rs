@@ -1,7 +1,7 @@
 //! Lists of mailboxes and where they were read: a refusal names the file and the line that a person has to look at, be it a
 //! file of its own or a text within a manifest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -52,7 +52,10 @@ pub struct PlacedList {
 
 /// Lists by the digest of their text and of how it was read, so that a list of ten thousand rows is not read anew at every login.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<HashMap<String, ([u8; 32], Arc<List>)>>);
+pub(super) struct Kept(Mutex<HashMap<String, Digested>>);
+
+/// A list, by the digest of what it was read from.
+type Digested = ([u8; 32], Arc<List>);
 
 impl Kept {
     /// Reads a list, unless it is known.
@@ -108,11 +111,14 @@ pub(super) fn apart(failure: Failure) -> Vec<Failure> {
 }
 
 /// Many failures as one: the first as it is where it is the only one, else a sentence that names them, and all of them as
-/// causes.
+/// causes. The remedies of several kinds are told together: none of them is the remedy of all.
 pub fn join<T>(outcome: std::result::Result<T, Vec<Failure>>) -> Result<T> {
     outcome.map_err(|failures| {
         let count = failures.len();
         let causes: Vec<String> = failures.iter().map(Failure::sentence).collect();
+        let remedies: BTreeSet<&str> =
+            failures.iter().filter_map(|failure| failure.hint.as_deref()).collect();
+        let hint = remedies.into_iter().collect::<Vec<_>>().join("; ");
         let Some(first) = failures.into_iter().next() else { return Failure::internal("nothing failed") };
         if count == 1 {
             return first;
@@ -121,6 +127,7 @@ pub fn join<T>(outcome: std::result::Result<T, Vec<Failure>>) -> Result<T> {
         if count > TOLD {
             let _ = write!(what, "; and {} more", count - TOLD);
         }
-        Failure { what, place: Vec::new(), causes, ..first }
+        let hint = Some(hint).filter(|hint| !hint.is_empty());
+        Failure { what, hint, place: Vec::new(), causes, ..first }
     })
 }

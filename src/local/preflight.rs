@@ -146,7 +146,7 @@ impl<'a> Round<'a> {
         } else if concerns_all(failure, asked.shared) {
             self.failing += 1;
             // A host that cannot be reached is not reached a moment later either.
-            if self.failing >= FAILING_MAX || matches!(failure.class, Class::Unreachable | Class::Tls) {
+            if self.failing >= FAILING_MAX || is_of_the_way(failure) {
                 self.stopped.get_or_insert_with(|| failure.clone());
             }
         } else {
@@ -163,12 +163,17 @@ impl<'a> Round<'a> {
     }
 }
 
+/// Whether the way to the server is what is amiss.
+fn is_of_the_way(failure: &Failure) -> bool {
+    matches!(failure.class, Class::Unreachable | Class::Tls) || failure.is(FailureCode::AddressNotAllowed)
+}
+
 /// Whether what happened at one mailbox would happen at the others too.
 fn concerns_all(failure: &Failure, shared: bool) -> bool {
     match failure.class {
-        Class::Unreachable | Class::Tls | Class::Throttled | Class::Protocol => true,
+        Class::Throttled | Class::Protocol => true,
         Class::Credentials => shared,
-        _ => failure.is(FailureCode::NoToken),
+        _ => is_of_the_way(failure) || failure.is(FailureCode::NoToken),
     }
 }
 
@@ -220,28 +225,37 @@ fn draw(
 ) -> Vec<Finding> {
     let endpoint = destination.endpoint();
     let mut found = Vec::new();
-    // What does not come from a mailbox is the same for many.
-    let mut unasked: BTreeMap<String, Vec<&Address>> = BTreeMap::new();
+    // What does not come from a mailbox is the same for many, and its remedy is the failure's own.
+    let mut barred = None;
+    let mut unasked: BTreeMap<(&str, Option<&str>), Vec<&Address>> = BTreeMap::new();
     for Asked { planned, client, said, spared, .. } in asked {
         match said {
             Ok(room) => found.extend(fits(destination, planned, room, size_of(&planned.source).as_ref())),
+            Err(failure) if failure.is(FailureCode::AddressNotAllowed) => barred = Some(failure),
             Err(failure) if !spared && is_closed(failure) => {
                 found.push(closed(destination, planned, client.as_deref(), failure));
             }
-            Err(failure) => unasked.entry(failure.what.clone()).or_default().push(&planned.destination),
+            Err(failure) => {
+                let cause = (failure.what.trim_end_matches('.'), failure.hint.as_deref());
+                unasked.entry(cause).or_default().push(&planned.destination);
+            }
         }
     }
-    for (what, mailboxes) in unasked {
+    if let Some(failure) = barred {
+        let text = format!("{}.", failure.what);
+        found.push(Finding::about(Code::AddressNotAllowed, endpoint.address(), text));
+    }
+    for ((what, hint), mailboxes) in unasked {
         let named = mailboxes.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let more = match mailboxes.len().saturating_sub(NAMED) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
+        let hint = hint.map(|hint| format!("; {}", hint.trim_end_matches('.'))).unwrap_or_default();
         let text = format!(
-            "{} at {} could not be asked whether mail can be written to them ({named}{more}): {}.",
+            "{} at {} could not be asked whether mail can be written to them ({named}{more}): {what}{hint}.",
             counted(mailboxes.len() as u64, "mailbox", "mailboxes"),
             endpoint.address(),
-            what.trim_end_matches('.')
         );
         found.push(Finding::about(Code::DestinationUnasked, endpoint.address(), text));
     }
@@ -421,6 +435,17 @@ mod tests {
                 "anna@new.test is not open to us (refused LOGIN: no such user). Make the mailbox if it is not there yet, or correct Secret new.",
             ),
             (
+                Err(Failure::new(Class::Refused, "imap.new.test is at 10.0.0.1")
+                    .code(FailureCode::AddressNotAllowed)),
+                Code::AddressNotAllowed,
+                "imap.new.test is at 10.0.0.1.",
+            ),
+            (
+                Err(Failure::new(Class::Tls, "refused the certificate").hint("give --ca")),
+                Code::DestinationUnasked,
+                "1 mailbox at imap.new.test:993 could not be asked whether mail can be written to them (anna@new.test): refused the certificate; give --ca.",
+            ),
+            (
                 Ok(Room { quota, ..Room::default() }),
                 Code::DestinationRoomShort,
                 "5000 MB are to go to anna@new.test, which has room for 1000 MB. A quota of 7 GB is enough.",
@@ -456,6 +481,8 @@ mod tests {
             round.stopped.is_some()
         };
         assert!(stops(&[Err(Failure::new(Class::Unreachable, "away"))], false));
+        let barred = Failure::new(Class::Refused, "at 10.0.0.1").code(FailureCode::AddressNotAllowed);
+        assert!(stops(&[Err(barred)], false), "no other mailbox is at another address");
         assert!(!stops(&[refused()], true) && stops(&[refused(), refused()], true));
         let opened = || Ok(Room::default());
         let some = [refused(), opened(), refused(), refused(), refused()];

@@ -468,14 +468,14 @@ fn prove(
         };
         let proof = match (password, &row.refresh_token) {
             (Some(password), _) => Proof::Password(password.clone()),
-            (None, Some(token)) => match tokens(token.clone()) {
-                Some(proof) => proof,
-                None => {
+            (None, Some(token)) => {
+                let Some(proof) = tokens(token.clone()) else {
                     let what = "has a refresh token, and the Secret names no application for it";
                     refused.push(refuse(row, what, "add the keys clientId and tenantId or tokenUrl"));
                     continue;
-                }
-            },
+                };
+                proof
+            }
             (None, None) => {
                 let hint = "give the mailbox its password, or take the row out";
                 refused.push(refuse(row, &format!("has no {column}"), hint));
@@ -484,9 +484,8 @@ fn prove(
         };
         let goes_to = row.destination.as_ref().unwrap_or(&row.address);
         let (address, source) = match end {
-            Side::Source => (&row.address, None),
             Side::Destination if two_sided => (goes_to, Some(row.address.clone())),
-            Side::Destination => (&row.address, None),
+            Side::Source | Side::Destination => (&row.address, None),
         };
         if let Some(other) = first.insert(address, row).filter(|_| end == Side::Destination) {
             let same = |one: &Option<Secret>, other: &Option<Secret>| {
@@ -637,12 +636,10 @@ mod tests {
         fs::write(secret.join("mailboxes.csv"), b"address;password\r\njohn@b.test;stra\xdfe\r\nx;y\r\n")
             .unwrap();
         fs::write(secret.join("password"), b"stra\xdfe\n").unwrap();
-        let manifest = crate::api::manifest::read(&[("m.yaml", format!(
-            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c}}\ndata: {{users.csv: 'file:s/mailboxes.csv'}}\n---\n\
-             apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {{name: m}}\nspec:\n  \
-             destination: {{imap: {{host: h, credentialsRef: {{name: s}}}}}}\n  \
-             domains: [{{name: b.test, credentialsRef: {{name: s}}}}]\n"
-        ))]).unwrap();
+        let manifest = crate::api::manifest::read(&[("m.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {users.csv: 'file:s/mailboxes.csv'}\n---\n\
+             apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {name: m}\nspec:\n  \
+             destination: {imap: {host: h, credentialsRef: {name: s}}}\n  \
+             domains: [{name: b.test, credentialsRef: {name: s}}]\n")]).unwrap();
         let secrets = Secrets::new(
             manifest,
             BTreeMap::from([("s".to_owned(), secret.clone())]),

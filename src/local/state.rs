@@ -146,7 +146,7 @@ impl StateDir {
             return Ok(Self { root: root.to_owned(), lock: None });
         }
         Err(Failure::configuration(format!("{}: there is no state", root.display()))
-            .hint("give --state the directory that `mailferry run` was given"))
+            .hint("give --state the directory that `mailferry run` was given, or begin: mailferry run -f … --state … --stage Plan"))
     }
 
     /// Whether the directory is this process's for as long as it is open.

@@ -27,7 +27,7 @@ use super::deflate::Deflate;
 use super::host::{Host, Waiting};
 use super::http::Proxy;
 use super::tls::Trust;
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, is_public};
 use crate::model::evidence::TlsFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::protocol::Tls;
@@ -231,7 +231,7 @@ impl Network {
                  (discovery.allowedNetworks)"
             }
         };
-        Failure::new(Class::Refused, what).hint(hint)
+        Failure::new(Class::Refused, what).code(FailureCode::AddressNotAllowed).hint(hint)
     }
 
     /// Whether the policy lets us connect to an address: public ones always, others when their network is listed.
@@ -468,40 +468,6 @@ fn explain_lookup(host: &str, error: &NetError) -> Failure {
     .code(FailureCode::NameUnanswered)
     .hint("check the name servers, or give one with --resolver IP:PORT")
     .caused_by(error)
-}
-
-/// Whether an address is one that anybody on the Internet could mean: not loopback, private, link-local, shared,
-/// multicast, documentation or reserved (RFC 6890).
-pub fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            !(v4.is_loopback()
-                || v4.is_private()
-                || v4.is_link_local()
-                || v4.is_unspecified()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || v4.is_documentation()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 192 && b == 0 && c == 0)
-                || (a == 198 && (b == 18 || b == 19)))
-        }
-        IpAddr::V6(v6) => {
-            let head = v6.segments()[0];
-            !(v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-                || (head == 0x2001 && v6.segments()[1] == 0x0db8)
-                // 6to4 and NAT64 carry an IPv4 address that was not vetted.
-                || head == 0x2002
-                || head == 0x0064)
-        }
-    }
 }
 
 /// A connection to a server, plain or secured.

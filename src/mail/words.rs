@@ -42,7 +42,8 @@ impl Meaning {
             | F::NoPermission
             | F::NotConnected
             | F::NeedsId
-            | F::MechanismRefused => Class::Refused,
+            | F::MechanismRefused
+            | F::AddressNotAllowed => Class::Refused,
             F::WrongCredentials | F::TriesSpent => Class::Credentials,
             F::Full => Class::Quota,
             F::TooLarge

@@ -1,6 +1,7 @@
 //! Where a server is: protocol, host, port, and how the channel is secured.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -39,5 +40,38 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ({})", self.protocol, self.address(), self.tls)
+    }
+}
+/// Whether an address is one that anybody on the Internet could mean: not loopback, private, link-local, shared,
+/// multicast, documentation or reserved (RFC 6890).
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            !(v4.is_loopback()
+                || v4.is_private()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || v4.is_documentation()
+                || a == 0
+                || a >= 240
+                || (a == 100 && (64..128).contains(&b))
+                || (a == 192 && b == 0 && c == 0)
+                || (a == 198 && (b == 18 || b == 19)))
+        }
+        IpAddr::V6(v6) => {
+            let head = v6.segments()[0];
+            !(v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
+                || (head == 0x2001 && v6.segments()[1] == 0x0db8)
+                // 6to4 and NAT64 carry an IPv4 address that was not vetted.
+                || head == 0x2002
+                || head == 0x0064)
+        }
     }
 }

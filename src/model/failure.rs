@@ -348,10 +348,12 @@ pub enum FailureCode {
     NameUnanswered,
     /// A password was refused as often as we let it be in a day, and is not tried again.
     TriesSpent,
+    /// The host is at an address of a network that the manifest does not list.
+    AddressNotAllowed,
 }
 
 impl FailureCode {
-    const ALL: [Self; 46] = [
+    const ALL: [Self; 47] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -398,6 +400,7 @@ impl FailureCode {
         Self::BadList,
         Self::NameUnanswered,
         Self::TriesSpent,
+        Self::AddressNotAllowed,
     ];
 
     /// The code that [`fmt::Display`] wrote; `None` for a word of a newer version.

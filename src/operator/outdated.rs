@@ -130,7 +130,8 @@ mod tests {
             (json!({}), false, false),
             (json!({"suspend": true}), true, true),
             (json!({"stage": "Plan"}), true, false),
-            (json!({"destination": other}), true, false),
+            // Discovery asks the destination's mailboxes too: it must not go on asking the old ones.
+            (json!({"destination": other}), true, true),
             (json!({"mapping": {"addresses": {"anna@a.test": "ben@b.test"}}}), true, true),
             (json!({"domains": [{"name": "b.test", "credentialsRef": {"name": "a"}}]}), true, true),
             (json!({"trigger": {"sync": "again"}}), true, false),

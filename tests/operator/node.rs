@@ -63,7 +63,9 @@ impl Operator {
     #[track_caller]
     pub(crate) fn of(space: &Namespace) -> Self {
         let pods = space.json(&["get", "pods", "-l", "app.kubernetes.io/component=operator"]);
-        let pod = &pods["items"][0];
+        let mut pods = pods["items"].as_array().unwrap().iter();
+        // One that was replaced a moment ago may still be listed.
+        let pod = pods.find(|pod| pod["metadata"]["deletionTimestamp"].is_null()).expect("an operator");
         let address = pod["status"]["podIP"].as_str().expect("an operator that runs");
         Self {
             pod: pod["metadata"]["name"].as_str().unwrap().to_owned(),

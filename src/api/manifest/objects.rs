@@ -85,10 +85,15 @@ pub(super) fn secret(object: &Value) -> Checked<BTreeMap<String, SecretValue>> {
             Violation::new(root.key("data").key(&key), what).hint("plain text belongs under stringData")
         };
         let bytes = decoded(&encoded).ok_or_else(|| refuse("it is not base64"))?;
+        let is_list = |key: &str| {
+            std::path::Path::new(key)
+                .extension()
+                .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+        };
         let text = match String::from_utf8(bytes) {
             Ok(text) => text,
             // A list may be just as a spreadsheet wrote it.
-            Err(error) if key.ends_with(".csv") => {
+            Err(error) if is_list(&key) => {
                 list::decode(error.as_bytes()).map_err(|(what, _)| refuse(&format!("it {what}")))?.0
             }
             Err(_) => return Err(refuse("it is not text in UTF-8")),

@@ -11,13 +11,15 @@ use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
 use crate::model::fidelity::of_mail_read_by;
 use crate::model::record::MailboxRecord;
-use crate::model::text::{count, printable};
+use crate::model::text::{count, counted, printable};
 use crate::transfer::progress::{Doing, Reading};
 
 pub(super) fn step_words(step: &Step) -> String {
     match step {
         Step::Signals => "asking DNS and published configuration".to_owned(),
-        Step::Probes { endpoints } => format!("asking {endpoints} servers what they speak"),
+        Step::Probes { endpoints } => {
+            format!("asking {} what they speak", counted(*endpoints as u64, "server", "servers"))
+        }
         Step::Logins { done, total } => format!("logging in, {done} of {total} mailboxes"),
         Step::Waiting { server, mailbox } => {
             format!("waiting for {} to open and list the folders of {mailbox}", printable(server))

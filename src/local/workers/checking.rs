@@ -14,15 +14,28 @@ impl Tools {
     pub(in crate::local) fn check_common(&self) -> Vec<Failure> {
         let wanted = &self.spec().destination;
         let field = |name: &str| self.place(&format!("spec.destination.{}.{name}", wanted.key()));
+        let refused = self.check_rows(&wanted.credentials().name, || field("credentialsRef.name"));
+        if !refused.is_empty() {
+            return refused.into_iter().chain(self.check_ledger_at()).collect();
+        }
         let credentials = match self.trust(wanted.ca()) {
             Ok(trust) => self.destination_credentials(&trust).map(drop),
             Err(failure) => return vec![failure.at(field("caRef"))],
         };
         let refused = credentials.err().map(|failure| failure.at(field("credentialsRef.name")));
-        let ledger = self
-            .check_ledger()
-            .map(|failure| failure.at(self.place("spec.ledger.postgres.credentialsRef.name")));
-        refused.into_iter().chain(ledger).collect()
+        refused.into_iter().chain(self.check_ledger_at()).collect()
+    }
+
+    fn check_ledger_at(&self) -> Option<Failure> {
+        let failure = self.check_ledger()?;
+        Some(failure.at(self.place("spec.ledger.postgres.credentialsRef.name")))
+    }
+
+    /// The rows that cannot stand in the list of a Secret, each with its own remedy.
+    fn check_rows(&self, secret: &str, field: impl Fn() -> String) -> Vec<Failure> {
+        let listed = self.secrets.list(self.namespace(), secret, &self.spec().heads());
+        let failures = listed.err().unwrap_or_default();
+        failures.into_iter().map(|failure| failure.at(field())).collect()
     }
 
     /// What is wrong with a domain, and who would be carried. `with_destination` says that the destination's own references are whole.
@@ -45,6 +58,11 @@ impl Tools {
         let field = || self.place_in(at, ".mailboxes");
         if found.mailboxes.is_empty() {
             found.errors.push(super::domain::none_named().at(field()));
+        }
+        let refused = self.check_rows(secret, || self.place_in(at, ".credentialsRef.name"));
+        if !refused.is_empty() {
+            found.errors.extend(refused);
+            return found;
         }
         let credentials = match self
             .source_trust(at)

@@ -135,7 +135,7 @@ impl Tools {
                 counted(strays.len() as u64, "row", "rows"),
                 place.name,
                 if strays.len() == 1 { "is" } else { "are" },
-                with_rest(shown.collect(), strays.len())
+                with_rest(shown, strays.len())
             );
             found.push(Finding::about(Code::RowsLeftOut, &place.name, text));
         }
@@ -146,7 +146,7 @@ impl Tools {
                 "{} of {} repeat others, and count once: {}.",
                 counted(list.repeated.len() as u64, "row", "rows"),
                 place.name,
-                with_rest(shown.collect(), list.repeated.len())
+                with_rest(shown, list.repeated.len())
             );
             found.push(Finding::about(Code::RowsLeftOut, &place.name, text));
         }
@@ -169,7 +169,7 @@ impl Tools {
             counted(left.len() as u64, "row", "rows"),
             placed.place.name,
             if left.len() == 1 { "is" } else { "are" },
-            with_rest(shown.collect(), left.len())
+            with_rest(shown, left.len())
         );
         Some(Finding::about(Code::RowsLeftOut, &placed.place.name, text))
     }
@@ -183,7 +183,7 @@ fn entry(row: &Row) -> MailboxEntry {
     }
 }
 
-fn with_rest(shown: Vec<String>, all: usize) -> String {
+fn with_rest(shown: impl Iterator<Item = String>, all: usize) -> String {
     let more = if all > NAMED { format!(" and {} more", all - NAMED) } else { String::new() };
-    format!("{}{more}", shown.join(", "))
+    format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
 }

@@ -354,7 +354,7 @@ fn read_row(
         Refusal::new(line, format!("the cell under \"{name}\" {what}"), hint)
     };
     let address = |column: Column| {
-        let parsed = text(column).map(|cell| cell.parse::<Address>());
+        let parsed = text(column).map(str::parse::<Address>);
         parsed.transpose().map_err(|_| {
             refuse(
                 column,

@@ -104,7 +104,7 @@ fn told_delimiter(text: &str) -> Option<(Delimiter, usize)> {
     Some((delimiter, line.len()))
 }
 
-fn reader<'a>(text: &'a str, delimiter: Delimiter) -> csv::Reader<&'a [u8]> {
+fn reader(text: &str, delimiter: Delimiter) -> csv::Reader<&[u8]> {
     csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -129,20 +129,20 @@ struct Records<'a> {
     /// Where the records begin in the text.
     offset: usize,
     delimiter: Delimiter,
-    records: csv::StringRecordsIntoIter<&'a [u8]>,
+    rest: csv::StringRecordsIntoIter<&'a [u8]>,
 }
 
 impl<'a> Records<'a> {
     fn of(text: &'a str, body: &'a str, delimiter: Delimiter) -> Self {
-        let records = reader(body, delimiter).into_records();
-        Self { text, offset: text.len() - body.len(), delimiter, records }
+        let rest = reader(body, delimiter).into_records();
+        Self { text, offset: text.len() - body.len(), delimiter, rest }
     }
 
     /// The next row that has anything in it, with the line that it begins on.
     fn next_row(&mut self, starts: &[usize]) -> Option<(usize, Vec<String>)> {
         loop {
             // Text is UTF-8 and rows may be of any length: nothing can fail.
-            let record = self.records.next()?.ok()?;
+            let record = self.rest.next()?.ok()?;
             if record.iter().all(|cell| cell.trim().is_empty()) {
                 continue;
             }
