@@ -81,7 +81,9 @@ async fn ask_all<'a>(tools: &Tools, mailboxes: &'a [PlannedMailbox]) -> Vec<Aske
         let rest = &mailboxes[asked.len()..];
         let some: Vec<_> = rest.iter().take(round.at_once()).map(|planned| ask(tools, planned)).collect();
         let come = futures::future::join_all(some).await;
-        come.iter().for_each(|asked| round.note(asked));
+        for asked in &come {
+            round.note(asked);
+        }
         asked.extend(come);
         if let Some(planned) = round.open_to.filter(|_| round.refused > 0 && round.stopped.is_none()) {
             round.renew(&ask(tools, planned).await);
@@ -127,15 +129,12 @@ impl<'a> Round<'a> {
     }
 
     fn note(&mut self, asked: &Asked<'a>) {
-        let failure = match &asked.said {
-            Ok(_) => {
-                (self.begun, self.failing) = (true, 0);
-                if asked.shared {
-                    (self.open_to, self.refused) = (Some(asked.planned), 0);
-                }
-                return;
+        let Err(failure) = &asked.said else {
+            (self.begun, self.failing) = (true, 0);
+            if asked.shared {
+                (self.open_to, self.refused) = (Some(asked.planned), 0);
             }
-            Err(failure) => failure,
+            return;
         };
         if asked.shared && self.open_to.is_some() && failure.class == Class::Credentials {
             self.refused += 1;
