@@ -101,12 +101,6 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         (verifying.repair, verifying.progress) = (args.repair, args.progress);
         verifying.only = only.clone();
         verifying.text = args.output == Output::Text;
-        if args.repair && migration.spec.stage == Stage::Plan {
-            return Err(Failure::configuration(
-                "spec.stage is Plan, which copies nothing, so nothing can be sent again",
-            )
-            .hint("set spec.stage to Sync, or verify without --repair"));
-        }
         let done = verifying.run(&stop).await;
         let told = verifying.tell().await;
         rows.append(&mut verifying.rows);
