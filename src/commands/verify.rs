@@ -24,7 +24,7 @@ use crate::local::stop::Stop;
 use crate::local::verify::{Found, Unable, Unchecked, verify_mailbox};
 use crate::local::workers::Tools;
 use crate::model::address::Address;
-use crate::model::difference::Difference;
+use crate::model::difference::{Difference, Kind, NAMED_MAX, named};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::{Depth, Verification};
 use crate::model::text::{count, printable};
@@ -338,7 +338,10 @@ fn tell(row: &Row) -> Result<()> {
     let Some(figures) = &row.verification else {
         return print(&format!("{:32} could not be verified\n", row.mailbox.to_string()));
     };
+    let altered = row.differences.iter().filter(|difference| difference.kind == Kind::Altered).count() as u64;
+    let known = if row.differences.len() < NAMED_MAX { figures.altered.saturating_sub(altered) } else { 0 };
     let also = [
+        (known, "of the altered known before, as the report names them"),
         (figures.moved, "in another folder"),
         (figures.differing, "with other flags or dates"),
         (figures.extra, "there once more than at the source"),
@@ -368,9 +371,8 @@ fn tell(row: &Row) -> Result<()> {
         print(&format!("  {}\n", printable(&difference.sentence())))?;
     }
     for unable in &row.failed {
-        let subject = unable.subject.as_deref().unwrap_or("(no subject)");
-        let words =
-            format!("{}: \"{subject}\" could not be carried: {}", unable.source.name(), unable.reason);
+        let message = named(&unable.source, unable.subject.as_deref());
+        let words = format!("{message} could not be carried: {}", unable.reason);
         print(&format!("  {}\n", printable(&words)))?;
     }
     let named = (row.differences.len() + row.failed.len()) as u64;
