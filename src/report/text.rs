@@ -81,7 +81,7 @@ pub fn summary(report: &Report, style: Style) -> String {
     wrap(&mut text, "", "  ", &equation, style.columns);
     if totals.sizes_checked > 0 {
         let checked = format!(
-            "compared as they arrived: {} by size, {} of them byte by byte",
+            "compared as they arrived, in all passes: {} by size, {} of them byte by byte",
             words::count(totals.sizes_checked),
             words::count(totals.digests_checked)
         );
