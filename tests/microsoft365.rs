@@ -376,7 +376,7 @@ fn a_server_that_ends_sessions_after_ten_refusals_is_gone_through_to_the_end() {
     world.old.mailbox("anna@a.test").seed((0..75).map(long));
     world.old.mailbox("anna@a.test").seed([letter("Long", &["\\Flagged"], "Subject: short\r\n", "x")]);
     let ferry = Ferry::new(&world.manifest(&["anna"]).text());
-    run(&ferry, &world, &[]).expect_code(0);
+    run(&ferry, &world, &[]).expect_code(25);
     let status = ferry.status();
     assert_equation(&status);
     assert_eq!((figure(&status, "copied"), figure(&status, "failed")), (1, 75), "{status}");

@@ -578,7 +578,7 @@ fn without_a_proof_there_is_no_success_and_nothing_is_made() {
     ferry.write(&text.replace("stage: Sync", "stage: Plan"));
     let ended = ferry.call("verify", &["--repair"]);
     ended.expect_code(23);
-    assert!(ended.error().0.contains("spec.stage is Plan"), "{}", ended.stderr);
+    assert!(ended.error().0.contains("spec.stage: it is Plan"), "{}", ended.stderr);
     assert_eq!(new.mailbox(THERE).read_all().messages(), 0);
 }
 

@@ -24,7 +24,7 @@ use crate::local::stop::Stop;
 use crate::local::verify::{Found, Unable, Unchecked, verify_mailbox};
 use crate::local::workers::Tools;
 use crate::model::address::Address;
-use crate::model::difference::Difference;
+use crate::model::difference::{Difference, Kind, NAMED_MAX, named};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::{Depth, Verification};
 use crate::model::text::{count, printable};
@@ -101,12 +101,6 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         (verifying.repair, verifying.progress) = (args.repair, args.progress);
         verifying.only = only.clone();
         verifying.text = args.output == Output::Text;
-        if args.repair && migration.spec.stage == Stage::Plan {
-            return Err(Failure::configuration(
-                "spec.stage is Plan, which copies nothing, so nothing can be sent again",
-            )
-            .hint("set spec.stage to Sync, or verify without --repair"));
-        }
         let done = verifying.run(&stop).await;
         let told = verifying.tell().await;
         rows.append(&mut verifying.rows);
@@ -344,7 +338,10 @@ fn tell(row: &Row) -> Result<()> {
     let Some(figures) = &row.verification else {
         return print(&format!("{:32} could not be verified\n", row.mailbox.to_string()));
     };
+    let altered = row.differences.iter().filter(|difference| difference.kind == Kind::Altered).count() as u64;
+    let known = if row.differences.len() < NAMED_MAX { figures.altered.saturating_sub(altered) } else { 0 };
     let also = [
+        (known, "of the altered known before, as the report names them"),
         (figures.moved, "in another folder"),
         (figures.differing, "with other flags or dates"),
         (figures.extra, "there once more than at the source"),
@@ -374,9 +371,8 @@ fn tell(row: &Row) -> Result<()> {
         print(&format!("  {}\n", printable(&difference.sentence())))?;
     }
     for unable in &row.failed {
-        let subject = unable.subject.as_deref().unwrap_or("(no subject)");
-        let words =
-            format!("{}: \"{subject}\" could not be carried: {}", unable.source.name(), unable.reason);
+        let message = named(&unable.source, unable.subject.as_deref());
+        let words = format!("{message} could not be carried: {}", unable.reason);
         print(&format!("  {}\n", printable(&words)))?;
     }
     let named = (row.differences.len() + row.failed.len()) as u64;

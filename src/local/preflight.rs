@@ -196,7 +196,7 @@ fn state(destination: &Destination, asked: &[Asked<'_>]) -> String {
     let rooms = || asked.iter().filter_map(|asked| asked.said.as_ref().ok());
     let whom = if destination.microsoft365().is_some() { "let the application in" } else { "let us in" };
     let mut text = format!(
-        "{} of {} at {} {whom}",
+        "destination: {} of {} at {} {whom}",
         rooms().count(),
         counted(asked.len() as u64, "mailbox", "mailboxes"),
         destination.endpoint().address()
@@ -503,7 +503,7 @@ mod tests {
         };
         assert_eq!(
             stated(names(Some('.'), "INBOX.")),
-            "1 of 1 mailbox at imap.new.test:993 let us in; levels of folders are parted by \".\", \
+            "destination: 1 of 1 mailbox at imap.new.test:993 let us in; levels of folders are parted by \".\", \
              and all but the Inbox stand below \"INBOX.\""
         );
         assert!(stated(names(None, "")).ends_with("let us in; folders have no levels"));

@@ -108,11 +108,19 @@ pub struct Difference {
     pub found: Option<Value>,
 }
 
+/// A message for a person: where it is at the source, and its subject where that is known.
+pub fn named(source: &MessageSource, subject: Option<&str>) -> String {
+    match subject {
+        Some(subject) => format!("{}: \"{subject}\"", source.name()),
+        None => source.name(),
+    }
+}
+
 impl Difference {
     /// One line for a person.
     pub fn sentence(&self) -> String {
-        let subject = self.subject.as_deref().unwrap_or("(no subject)");
-        let place = format!("{}: \"{subject}\"", self.source.name());
+        // One that was never read has a subject that nobody knows, so that none is told.
+        let place = named(&self.source, self.subject.as_deref());
         let value = |value: &Option<Value>| value.as_ref().map(ToString::to_string).unwrap_or_default();
         let (expected, found) = (value(&self.expected), value(&self.found));
         match self.kind {

@@ -74,7 +74,13 @@ impl Open {
                 format!("{} not be carried", counted(self.failed, "message could", "messages could")),
             ),
             (self.missing, are(self.missing, "no longer at the destination")),
-            (self.changed, are(self.changed, "there with other bytes")),
+            (
+                self.changed,
+                format!(
+                    "{} found changed after arrival",
+                    counted(self.changed, "message was", "messages were")
+                ),
+            ),
             (self.differing, are(self.differing, "there with other flags or dates")),
             (self.waiting, are(self.waiting, "still to be carried")),
             (
@@ -153,7 +159,7 @@ mod tests {
         assert_eq!((open.reason(), open.is_loss()), ("MessagesFailed", true));
         assert_eq!(
             open.clauses(),
-            "2 messages could not be carried, 3 messages are no longer at the destination, 1 message is there with other bytes, \
+            "2 messages could not be carried, 3 messages are no longer at the destination, 1 message was found changed after arrival, \
              1 message is still to be carried"
         );
         let agreed = spec(&serde_json::json!({"acknowledge": [

@@ -355,11 +355,20 @@ fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
     } else {
         format!(": {} by size, {} of them byte by byte", count(sizes), count(digests))
     };
-    let altered: u64 = facts.standings.iter().filter_map(|s| facts.record(s)).map(|r| r.altered).sum();
-    let note = match altered {
-        0 => String::new(),
-        1 => " 1 was changed by the destination; the report names it.".to_owned(),
-        n => format!(" {} were changed by the destination; the report names them.", count(n)),
+    // Agreed or not worth an agreement, but not to be passed over; in the words of the report.
+    let (mut agreed, mut stored) = (Open::default(), 0);
+    for record in facts.standings.iter().filter_map(|s| facts.record(s)) {
+        agreed.failed += record.counts.failed;
+        agreed.missing += record.missing;
+        agreed.changed += record.changed;
+        stored += record.altered.saturating_sub(record.changed);
+    }
+    let words = counted(stored, "message was changed while it was", "messages were changed while they were");
+    let clauses = [agreed.clauses(), if stored > 0 { format!("{words} stored") } else { String::new() }];
+    let clauses: Vec<&str> = clauses.iter().map(String::as_str).filter(|words| !words.is_empty()).collect();
+    let note = match clauses.join(", ") {
+        none if none.is_empty() => none,
+        said => format!(" Not all is as it was: {said}; the report names each."),
     };
     let message = format!("Arrivals were checked as they came, as deep as policy.verify asks{how}.{note}");
     Fact::new(Type::Verified, true, Reason::Succeeded, message)

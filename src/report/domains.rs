@@ -104,6 +104,13 @@ pub struct EvidenceRow {
     pub excerpt: Option<String>,
 }
 
+impl EvidenceRow {
+    /// The failure, unless the statement ends with it already.
+    pub fn failure_beside_statement(&self) -> Option<&str> {
+        self.failure.as_deref().filter(|why| !self.statement.ends_with(why))
+    }
+}
+
 impl From<&Evidence> for EvidenceRow {
     fn from(evidence: &Evidence) -> Self {
         let (outcome, failure) = match &evidence.outcome {

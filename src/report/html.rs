@@ -342,6 +342,7 @@ struct DifferenceView<'a> {
     kind: Kind,
     subject: Option<&'a str>,
     folder: &'a str,
+    is_folder: bool,
     expected: String,
     found: String,
 }
@@ -354,6 +355,7 @@ fn differences(report: &Report) -> (Vec<DifferenceView<'_>>, u64) {
         kind: difference.kind,
         subject: difference.subject.as_deref(),
         folder: &difference.source.folder,
+        is_folder: difference.source.is_folder(),
         expected: value(&difference.expected),
         found: value(&difference.found),
     });

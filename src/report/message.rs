@@ -65,6 +65,11 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
+    /// The subject's stead where there is none to show: one that was left out or is still to come was never read.
+    pub fn no_subject(&self) -> &'static str {
+        if self.exact.is_some() { "no subject" } else { "subject not read" }
+    }
+
     /// Why it is not at the destination as it was at the source.
     pub fn reason(&self) -> Option<&str> {
         if self.found == Some(Found::Missing) { Some(MISSING) } else { self.verdict.reason() }

@@ -503,6 +503,8 @@ pub struct Totals {
     pub found_missing: u64,
     /// Messages with other flags or dates than at the source, and folders that are not there, by the last verifications.
     pub differing: u64,
+    /// Messages that the last verifications found in another folder than they were carried to.
+    pub moved: u64,
     /// Messages that the last verifications could not look for, because a folder could not be opened.
     pub unchecked: u64,
 }
@@ -530,6 +532,7 @@ impl Totals {
             sum.sizes_checked += row.sizes_checked;
             sum.digests_checked += row.digests_checked;
             sum.differing += row.last_verification().map_or(0, |shown| shown.differing);
+            sum.moved += row.last_verification().map_or(0, |shown| shown.moved);
             sum.unchecked += row.last_verification().map_or(0, |shown| shown.unchecked);
             sum.flags_updated += row.flags_updated;
             sum.bytes_copied += row.bytes_copied;

@@ -154,6 +154,10 @@ pub(super) fn mailboxes() -> Vec<Column<MailboxRow>> {
             m.last_verification().map_or(Cell::Empty, |v| Cell::Count(v.differing))
         })
         .sum(|t| Cell::Count(t.differing)),
+        column("Found moved", 10, |m: &MailboxRow| {
+            m.last_verification().map_or(Cell::Empty, |v| Cell::Count(v.moved))
+        })
+        .sum(|t| Cell::Count(t.moved)),
         column("Verified again", 18, |m| Cell::at(m.rechecked.map(|v| v.at))),
         column("Depth of that", 17, |m| Cell::maybe(m.rechecked.map(|v| format!("{:?}", v.depth)))),
         column("Findings", 30, |m| {

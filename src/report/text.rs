@@ -81,7 +81,7 @@ pub fn summary(report: &Report, style: Style) -> String {
     wrap(&mut text, "", "  ", &equation, style.columns);
     if totals.sizes_checked > 0 {
         let checked = format!(
-            "compared as they arrived: {} by size, {} of them byte by byte",
+            "compared as they arrived, in all passes: {} by size, {} of them byte by byte",
             words::count(totals.sizes_checked),
             words::count(totals.digests_checked)
         );
@@ -161,8 +161,11 @@ fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
         let mut domains: Vec<String> =
             group.iter().filter_map(|row| row.domain.as_ref()).map(ToString::to_string).collect();
         domains.dedup();
-        // Rows that say the same are one row already; the others are in the report.
-        let more = if group.len() > 1 { format!(" (and {} more)", group.len() - 1) } else { String::new() };
+        // Rows that say the same are one row already; the others are in the report. Its number must not be taken for all's.
+        let more = match group.len() {
+            1 => String::new(),
+            all => format!(" (one of {all} such findings)"),
+        };
         let said =
             format!("{}  {}  {}{more}", first.code, words::some_of(&domains, 4), printable(&first.message));
         let label = format!("  {word:<8}  ");

@@ -150,6 +150,10 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
     let (word, sentence) = standing(report, &totals);
     let text = |text: String| Cell::Text(text.into());
     let d = &report.destination;
+    let bytes = match totals.messages.excluded {
+        0 => "Bytes at the source",
+        _ => "Bytes at the source, without what rules leave out",
+    };
     let mut facts = vec![
         ("Migration", text(format!("{}/{}", report.namespace, report.name))),
         ("Customer", text(report.customer.clone().unwrap_or_default())),
@@ -164,7 +168,7 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
         ("Domains not looked at yet", Cell::Count(report.unseen.len() as u64)),
         ("Mailboxes", Cell::Count(totals.mailboxes)),
         ("Mailboxes that cannot be read", Cell::Count(totals.unreadable)),
-        ("Bytes at the source", Cell::Bytes(totals.bytes)),
+        (bytes, Cell::Bytes(totals.bytes)),
         ("Messages at the source", Cell::Count(totals.messages.source)),
         ("= copied", Cell::Count(totals.messages.copied)),
         ("+ excluded", Cell::Count(totals.messages.excluded)),
@@ -181,6 +185,7 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
         ("+ with other bytes", Cell::Count(totals.found_altered)),
         ("+ missing then", Cell::Count(totals.found_missing)),
         ("With other flags or dates", Cell::Count(totals.differing)),
+        ("In another folder than they were carried to", Cell::Count(totals.moved)),
     ];
     facts.extend(report.acknowledged.iter().map(|a| {
         let place = a.domain.as_ref().map_or("all domains", |d| d.as_str());

@@ -83,7 +83,7 @@ fn as_a_plugin_of_kubectl_it_speaks_so() {
     let all = kubectl(&["mailferry", "--help"]).expect_code(0).stdout.clone();
     assert!(
         all.contains("Usage: kubectl mailferry [OPTIONS] <COMMAND>")
-            && all.contains("Begin with: kubectl mailferry run"),
+            && all.contains("Begin with: kubectl mailferry init, then kubectl mailferry run"),
         "{all}"
     );
     let refused = kubectl(&["mailferry", "status"]).expect_code(2).stderr.clone();

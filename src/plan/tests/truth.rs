@@ -63,7 +63,7 @@ fn verified_is_said_only_where_nothing_is_open_and_a_run_with_losses_is_no_succe
             MailboxPhase::Synced,
             "Differences",
             "False",
-            "1 message is there with other bytes.",
+            "1 message was found changed after arrival.",
         ),
         (
             differing,
@@ -88,7 +88,7 @@ fn verified_is_said_only_where_nothing_is_open_and_a_run_with_losses_is_no_succe
             MailboxPhase::Verified,
             "Succeeded",
             "True",
-            "1 was changed by the destination; the report names it.",
+            "1 message was changed while it was stored; the report names each.",
         ),
     ] {
         let observed = with_first(&wanted, first);
