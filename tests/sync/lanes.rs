@@ -207,7 +207,9 @@ async fn a_further_session_that_breaks_costs_time_and_no_message() {
     let rig = Rig::with_mail(79, 120);
     let further = Further { brittle: true, ..Further::of(&rig) };
     let outcome = pass(&further, &all_rules()).await;
-    assert_eq!((further.opened(), outcome.counts.copied), (3, 120), "{outcome:?}");
+    // Three at once; on a machine that takes more than five seconds for it, one more each time.
+    assert!(further.opened() >= 3, "{}", further.opened());
+    assert_eq!(outcome.counts.copied, 120, "{outcome:?}");
     assert!(outcome.recognised > 0, "what had arrived was recognised: {outcome:?}");
     rig.assert_same();
     rig.assert_idle().await;
