@@ -117,13 +117,14 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
 /// The migration with its status, how the run ended, and what it brought.
 fn result(ran: &Ran) -> serde_json::Value {
     let mut value = json!(ran.migration);
-    let Brought { new, changed } = ran.brought;
-    let ended = match &ran.ending {
-        Ending::Reached => json!({"exitCode": 0, "new": new, "changed": changed}),
-        Ending::Stopped(failure) => json!({
-            "exitCode": failure.class.exit_code(), "failure": failure, "new": new, "changed": changed,
-        }),
-    };
+    let mut ended = json!(ran.brought);
+    match &ran.ending {
+        Ending::Reached => ended["exitCode"] = json!(0),
+        Ending::Stopped(failure) => {
+            ended["exitCode"] = json!(failure.class.exit_code());
+            ended["failure"] = json!(failure);
+        }
+    }
     if let Some(object) = value.as_object_mut() {
         object.insert("run".to_owned(), ended);
     }
@@ -135,8 +136,12 @@ fn told(reported: &Reported, ran: &Ran) -> String {
     let style = Style { columns: output_columns(), colour: shows_output() && wants_colour() };
     let mut text = summary(&reported.report, style);
     if ran.migration.spec.stage > Stage::Plan {
-        let Brought { new, changed } = ran.brought;
-        let _ = writeln!(text, "This run: {} new, {} changed", count(new), count(changed));
+        let Brought { new, recognised, changed } = ran.brought;
+        let there = match recognised {
+            0 => String::new(),
+            n => format!("{} found there already, ", count(n)),
+        };
+        let _ = writeln!(text, "This run: {} new, {there}{} changed", count(new), count(changed));
     }
     if let Ok(files) = &reported.files {
         let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();

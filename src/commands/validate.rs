@@ -39,20 +39,11 @@ pub(super) fn validate(args: &ValidateArgs) -> Result<ExitCode> {
 fn summary(errors: &[Failure], seen: &[(String, Validated)]) -> String {
     let mut text = String::new();
     for (name, validated) in seen {
-        let mailboxes: usize = validated.mailboxes.iter().map(|(_, count)| count).sum();
-        let _ = writeln!(
-            text,
-            "{name}  {}, {}",
-            counted(validated.mailboxes.len() as u64, "domain", "domains"),
-            counted(mailboxes as u64, "mailbox", "mailboxes")
-        );
+        let domains = counted(validated.mailboxes.len() as u64, "domain", "domains");
+        let all: Option<usize> = validated.mailboxes.iter().map(|(_, count)| *count).sum();
+        let _ = writeln!(text, "{name}  {domains}, {}", mailboxes(all));
         for (domain, count) in &validated.mailboxes {
-            let _ = writeln!(
-                text,
-                "  {:<30}  {}",
-                printable(domain),
-                counted(*count as u64, "mailbox", "mailboxes")
-            );
+            let _ = writeln!(text, "  {:<30}  {}", printable(domain), mailboxes(*count));
         }
         for (list, form) in &validated.lists {
             let _ = writeln!(text, "  {} was read as {form}", printable(list));
@@ -68,6 +59,13 @@ fn summary(errors: &[Failure], seen: &[(String, Validated)]) -> String {
         }
     };
     text
+}
+
+fn mailboxes(count: Option<usize>) -> String {
+    count.map_or_else(
+        || "mailboxes not known".to_owned(),
+        |count| counted(count as u64, "mailbox", "mailboxes"),
+    )
 }
 
 fn result(errors: &[Failure], seen: &[(String, Validated)]) -> serde_json::Value {

@@ -113,8 +113,10 @@ pub struct Known {
 /// The messages that a run brought to the destination.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Brought {
-    /// Messages that came to the destination or were recognised there.
+    /// Messages that were sent to the destination.
     pub new: u64,
+    /// Messages that were found there already and not sent again.
+    pub recognised: u64,
     /// Messages whose flags were brought up to date there.
     pub changed: u64,
 }
@@ -289,7 +291,10 @@ impl LocalPlatform {
                 let flags = self.mailboxes.get(&mailbox).map_or(0, |before| before.flags_updated);
                 self.brought.changed += record.flags_updated.saturating_sub(flags);
                 if let Some(before) = under_way.and_then(|under_way| under_way.progress.before()) {
-                    self.brought.new += record.counts.copied.saturating_sub(before.copied);
+                    let copied = record.counts.copied.saturating_sub(before.copied);
+                    let recognised = record.recognised.min(copied);
+                    self.brought.new += copied - recognised;
+                    self.brought.recognised += recognised;
                 }
                 self.display.mailbox_ended(&mailbox, &record);
                 self.memory.keep_mailbox(&mailbox, &record, tls.as_ref())?;

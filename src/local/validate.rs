@@ -29,8 +29,8 @@ pub struct Validated {
     pub errors: Vec<Failure>,
     /// What may be meant otherwise.
     pub warnings: Vec<Finding>,
-    /// How many mailboxes each domain has, in the order of the spec.
-    pub mailboxes: Vec<(String, usize)>,
+    /// How many mailboxes each domain has, in the order of the spec; `None` where its list cannot be read.
+    pub mailboxes: Vec<(String, Option<usize>)>,
     /// Lists that were read, and what they were read as.
     pub lists: Vec<(String, String)>,
 }
@@ -63,7 +63,8 @@ pub fn validate(migration: &MailMigration, secrets: &Arc<Secrets>) -> Result<Val
                 found.lists.push(list);
             }
         }
-        found.mailboxes.push((migration.spec.domains[at].name.clone(), checked.mailboxes.len()));
+        let count = checked.is_listed.then_some(checked.mailboxes.len());
+        found.mailboxes.push((migration.spec.domains[at].name.clone(), count));
         all.extend(checked.mailboxes);
     }
     // A list that several domains read, or both ends, is wrong once.
@@ -105,6 +106,8 @@ pub(super) struct CheckedDomain {
     pub(super) errors: Vec<Failure>,
     pub(super) warnings: Vec<Finding>,
     pub(super) mailboxes: Vec<PlannedMailbox>,
+    /// Whether its mailboxes are known.
+    pub(super) is_listed: bool,
     pub(super) lists: Vec<(String, String)>,
 }
 

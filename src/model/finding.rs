@@ -93,7 +93,7 @@ codes! {
     /// The destination mailbox is full.
     DestinationFull: Critical, Cutover, "Raise the quota; the mailbox goes on by itself.";
     /// A mailbox at the destination is not there, or does not let us in.
-    DestinationMailboxClosed: Critical, Sync, "Do what it names; at Microsoft 365 these are lines for Exchange Online PowerShell, and it may take up to an hour until they hold.";
+    DestinationMailboxClosed: Critical, Sync, "Do what each message names. Lines for Exchange Online PowerShell may take up to an hour until they hold.";
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, "See the report's list of what did not arrive, and acknowledge what is agreed.";
     /// A verification did not find messages at the destination that had arrived there.

@@ -51,7 +51,7 @@ impl Tools {
         };
         found.warnings = listed.left_out;
         found.warnings.extend(unmatched::overrides(domain, &listed.mailboxes));
-        found.mailboxes = listed.mailboxes;
+        (found.mailboxes, found.is_listed) = (listed.mailboxes, true);
         found.lists =
             self.lists_of(at).iter().map(|list| (list.place.name.clone(), list.list.form())).collect();
         let secret = &domain.credentials_ref.name;

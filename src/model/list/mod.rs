@@ -224,6 +224,9 @@ impl List {
             let delimiter = table.delimiter;
             return Ok(Self { rows, repeated, encoding, delimiter, columns, places: known });
         }
+        // Only whoever looks for a login knows whether a row needs a password; where the list is refused nobody does, and a
+        // second look should find nothing that the first could have told.
+        refusals.extend(find_without_password(&rows, &places, &table.head));
         refusals.sort_by_key(|refusal| refusal.line);
         Err(refusals)
     }
@@ -383,6 +386,16 @@ fn read_row(
         destination_username: username(Column::DestinationUsername)?,
         destination_password: secret(Column::DestinationPassword),
     })
+}
+
+/// Rows without a password in a list whose other rows have one.
+fn find_without_password(rows: &[Row], places: &BTreeMap<Column, usize>, head: &[String]) -> Vec<Refusal> {
+    let opens = |row: &Row| row.password.is_some() || row.refresh_token.is_some();
+    let Some(at) = places.get(&Column::Password).filter(|_| rows.iter().any(opens)) else { return Vec::new() };
+    let what = format!("the cell under \"{}\" is empty", Refusal::show(&head[*at]));
+    let refuse =
+        |row: &Row| Refusal::new(row.line, what.clone(), "give the mailbox's password, or take the row out");
+    rows.iter().filter(|row| !opens(row)).map(refuse).collect()
 }
 
 fn says_the_same(one: &Row, other: &Row) -> bool {

@@ -93,6 +93,14 @@ fn a_row_that_cannot_be_told_for_sure_is_refused_by_line_and_every_one_at_once()
                 "7: lists a mailbox again and says something else of it than 6".into(),
             ],
         ),
+        // What is missing is told in the same breath, and where nothing else is wrong it may be given elsewhere.
+        (
+            "address;password\nanna;x\nb@a.test;\nc@a.test;y\n",
+            &[
+                "2: the cell under \"address\" is no mail address".into(),
+                "3: the cell under \"password\" is empty".into(),
+            ],
+        ),
     ] {
         assert_eq!(refused(text), wanted, "{text:?}");
     }
