@@ -343,10 +343,9 @@ mod tests {
         let network = Network::new(None, vec!["127.0.0.0/8".parse().unwrap()], 1).unwrap();
         let _session = network.slot("127.0.0.1").await.unwrap();
         let trust = Trust::with_authorities(&[]).unwrap();
-        let (asked, answer) = tokio::join!(listener.accept(), async {
-            tokio::time::timeout(Duration::from_secs(5), fetch(&network, &trust, &url)).await
-        });
-        drop(asked);
+        let closes = async { drop(listener.accept().await) };
+        let asks = tokio::time::timeout(Duration::from_secs(5), fetch(&network, &trust, &url));
+        let (answer, ()) = tokio::join!(asks, closes);
         assert!(answer.is_ok_and(|answer| answer.is_err()), "the server that closes at once was asked");
     }
 
