@@ -120,8 +120,23 @@ fn a_password_that_all_mailboxes_share_is_refused_for_few_of_them() {
         .domain("old.test", &names, &server("IMAP", old.imap()));
     let ferry = Ferry::new(&manifest.text());
     let (_, status) = planned(&ferry);
-    let unasked = findings(&status, "DestinationUnasked");
-    assert!(unasked[0].starts_with("10 mailboxes at ") && unasked[0].contains("and 5 more"), "{unasked:?}");
+    let rejected = findings(&status, "CredentialsRejected");
+    assert!(
+        rejected[0].starts_with("The password in Secret ") && rejected[0].contains("refused"),
+        "{rejected:?}"
+    );
+    let count = |code: &str| {
+        let found = status["status"]["domains"][0]["findings"].as_array().unwrap();
+        found
+            .iter()
+            .filter(|finding| finding["code"] == code)
+            .map(|finding| finding["count"].as_u64().unwrap())
+            .sum()
+    };
+    // Whether a mailbox is there nobody knows before the password is right.
+    let counts: [u64; 3] =
+        ["CredentialsRejected", "DestinationMailboxClosed", "DestinationUnasked"].map(count);
+    assert_eq!(counts, [12, 0, 0], "{status}");
     let refused = new.log().lines().filter(|line| line.contains("auth failed")).count();
     assert!((1..=2).contains(&refused), "{refused} refusals:\n{}", new.log());
 }

@@ -90,13 +90,9 @@ async fn ask_all<'a>(tools: &Tools, mailboxes: &'a [PlannedMailbox]) -> Vec<Aske
         }
     }
     if let Some(failure) = round.stopped {
-        let spared = |planned| Asked {
-            planned,
-            client: None,
-            said: Err(failure.clone()),
-            shared: false,
-            spared: true,
-        };
+        let shared = asked.last().is_some_and(|asked| asked.shared);
+        let spared =
+            |planned| Asked { planned, client: None, said: Err(failure.clone()), shared, spared: true };
         asked.extend(mailboxes[asked.len()..].iter().map(spared));
     }
     asked
@@ -226,11 +222,22 @@ fn draw(
     let mut found = Vec::new();
     // What does not come from a mailbox is the same for many, and its remedy is the failure's own.
     let mut barred = None;
+    let is_taken = asked.iter().any(|asked| asked.shared && asked.said.is_ok());
     let mut unasked: BTreeMap<(&str, Option<&str>), Vec<&Address>> = BTreeMap::new();
-    for Asked { planned, client, said, spared, .. } in asked {
+    for Asked { planned, client, said, shared, spared } in asked {
         match said {
             Ok(room) => found.extend(fits(destination, planned, room, size_of(&planned.source).as_ref())),
             Err(failure) if failure.is(FailureCode::AddressNotAllowed) => barred = Some(failure),
+            // Nobody knows whether a mailbox is there as long as the password is refused that opens all of them.
+            Err(failure) if *shared && !is_taken && failure.class == Class::Credentials => {
+                let name = printable(&destination.credentials().name);
+                let text = format!(
+                    "The password in Secret {name}, which opens the mailboxes at {}, is refused: {}.",
+                    endpoint.address(),
+                    failure.what.trim_end_matches('.')
+                );
+                found.push(Finding::about(Code::CredentialsRejected, &planned.source, text));
+            }
             Err(failure) if !spared && is_closed(failure) => {
                 found.push(closed(destination, planned, client.as_deref(), failure));
             }

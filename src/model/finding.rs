@@ -80,7 +80,8 @@ codes! {
     HostNeedsApproval: Critical, Sync, "If the host is right, name it in spec.domains[].servers.";
     /// The Secret with the domain's credentials, or a key of it, is missing.
     CredentialsMissing: Critical, Sync, "Create the Secret with the keys that the documentation lists.";
-    /// The server refused the password or the token of a mailbox on every protocol it offers.
+    /// A server refused the password or the token of a mailbox: the source on every protocol it offers, or the destination the one that
+    /// opens all mailboxes.
     CredentialsRejected: Critical, Sync, "Correct the Secret, which is tried again when it changes; where a token was refused, the failure names the step at the provider.";
     /// A listed mailbox is unknown to the server.
     MailboxUnknown: Critical, Sync, "Correct the address, or take it out of the list.";

@@ -60,6 +60,27 @@ fn where_top_does_not_mark_dots_messages_come_by_retr() {
 }
 
 #[test]
+fn an_answer_that_nothing_was_asked_for_is_taken_for_no_other() {
+    // GreenMail answers RSET with two lines.
+    let twice = || {
+        Reaction::edit(|answer: &mut Answer| {
+            answer.responses.push(b"+OK maildrop has 4 messages\r\n".to_vec())
+        })
+    };
+    for lacks in ["", "TOP", "PIPELINING"] {
+        let (source, destination) = (Script::pop3(with_dots("")), Script::imap(Store::empty()));
+        source.on("RSET", twice());
+        if !lacks.is_empty() {
+            source.without(lacks);
+        }
+        let world = World::pop3(&source, &destination);
+        world.run().expect(0, (4, 4, 0, 0, 0));
+        assert_arrived(&source, &destination);
+        world.verify(&["--depth", "Full"]).expect(0, (4, 4, 0, 0, 0));
+    }
+}
+
+#[test]
 fn where_nothing_marks_dots_the_message_that_ends_within_itself_is_named() {
     let (source, destination) = (Script::pop3(with_dots(LONE_DOT)), Script::imap(Store::empty()));
     source.on("TOP", unstuffed()).on("RETR", unstuffed());

@@ -127,7 +127,6 @@ fn a_tenant_that_does_what_it_can_is_not_noticed_by_another() {
     let loud = Namespace::new();
     installed.upgrade(&[&format!(r#"watchNamespaces=["{}","{}"]"#, quiet.name(), loud.name())]);
     let operator = Operator::of(quiet);
-    let leader = installed.leader();
     let mut most = operator.resident();
     println!("the operator begins with {} MiB", most / (1024 * 1024));
 
@@ -141,6 +140,7 @@ fn a_tenant_that_does_what_it_can_is_not_noticed_by_another() {
         .map_err(str::to_owned)
     });
 
+    let leader = installed.leader();
     let mut unreadable = migration("wrong", 1, 0);
     unreadable["spec"]["checklist"] = json!({"mailboxes": 5_000_000_000_u64});
     let refused = loud.try_apply(&unreadable.to_string(), &[]).unwrap_err();

@@ -111,12 +111,17 @@ fn a_standard_error_without_a_reader_ends_no_run() {
         drop(child.stderr.take());
         Ended::from(child.wait_with_output().unwrap())
     };
-    for args in [["--progress", "plain"], ["--progress", "json"], ["-vv", "--progress=plain"]] {
+    for (args, brought) in [
+        (["--progress", "plain"], "40 new, 0 changed"),
+        // Another state directory knows nothing of it.
+        (["--progress", "json"], "0 new, 40 found there already, "),
+        (["-vv", "--progress=plain"], "0 new, 40 found there already, "),
+    ] {
         let ferry = Ferry::new(&moved.good().text());
         let ended = dead(&ferry, &args);
         ended.expect_code(0);
         assert!(ended.stdout.contains("40 copied"), "{args:?}: {}", ended.stdout);
-        assert!(ended.stdout.contains("\nThis run: 40 new, "), "{}", ended.stdout);
+        assert!(ended.stdout.contains(&format!("\nThis run: {brought}")), "{}", ended.stdout);
     }
     moved.assert_arrived("anna");
     let ferry = Ferry::new(&moved.manifest(|_| "wrong".to_owned()).text());

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -41,6 +42,8 @@ const TOP: &str = "TOP";
 const ENDS_AT_TOP: &str = "ends at TOP";
 /// Messages of a session that RETR gave shorter than they are listed, twice: from then on none is asked for once more.
 const SHORT_AGAIN: u32 = 3;
+/// How long the first answer to RSET is waited behind for another line, which GreenMail sends.
+const BEHIND_RESET: Duration = Duration::from_millis(200);
 
 /// A logged-in POP3 session as a [`Source`].
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the session")]
@@ -66,6 +69,8 @@ pub struct Pop3Source {
     is_over: bool,
     /// Whether RSET is owed for a RETR.
     owes_reset: bool,
+    /// Whether RSET was seen to be answered with one line.
+    resets_in_one: bool,
     /// Whether an answer may be left on the wire, so that no more can be said on it.
     broken: bool,
 }
@@ -126,6 +131,7 @@ impl Pop3Source {
             short_again: 0,
             is_over: false,
             owes_reset: false,
+            resets_in_one: false,
             broken: false,
         })
     }
@@ -214,6 +220,7 @@ impl Pop3Source {
         if window.len() > depth / 2 {
             return Ok(());
         }
+        let is_idle = window.is_empty();
         let top = self.session.has(TOP) && !self.by_retr;
         let mut commands = String::new();
         let mut bytes: u64 = window.iter().map(|asked| asked.entry.size).sum();
@@ -234,8 +241,15 @@ impl Pop3Source {
             window.push_back(Asked { key: next.key, entry, top });
             queue.pop_front();
         }
-        if commands.is_empty() { Ok(()) } else { self.session.wire.send(commands.as_bytes()).await }
+        if commands.is_empty() {
+            return Ok(());
+        }
+        if is_idle {
+            self.session.wire.drop_unasked(Duration::ZERO).await?;
+        }
+        self.session.wire.send(commands.as_bytes()).await
     }
+
     fn entry(&self, locator: &Locator) -> Option<Entry> {
         match locator {
             Locator::Pop3 { uidl } => self.drop.as_ref()?.get(uidl).cloned(),
@@ -386,12 +400,14 @@ impl Pop3Source {
         }
     }
 
-    /// Reads the next answer; false where something else comes.
+    /// Reads the answer to RSET, while nothing else is asked; false where something else comes.
     async fn take_next_status(&mut self) -> Result<bool> {
         if !self.session.wire.is_status_next().await? {
             return Ok(false);
         }
         self.session.wire.status().await?;
+        let wait = if self.resets_in_one { Duration::ZERO } else { BEHIND_RESET };
+        self.resets_in_one = !self.session.wire.drop_unasked(wait).await?;
         Ok(true)
     }
 

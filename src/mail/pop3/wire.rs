@@ -1,6 +1,8 @@
 //! POP3 on the wire: lines out, status lines, listings and bodies in (RFC 1939 §3). Everything that a peer can make long
 //! is bounded here: time by [`Patience`], lines by [`LINE_MAX`], listings and bodies by the caller.
 
+use std::time::Duration;
+
 use bytes::{Buf, BytesMut};
 use memchr::{memchr, memchr_iter, memmem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -132,6 +134,36 @@ impl Wire {
                 return Ok(true);
             }
             self.fill().await?;
+        }
+    }
+
+    /// Passes over answers that nothing was asked for: each would be taken for the answer to the next command. May be called only
+    /// while nothing is asked; waits so long for one. Whether any came.
+    pub(super) async fn drop_unasked(&mut self, wait: Duration) -> Result<bool> {
+        let mut came = false;
+        loop {
+            loop {
+                while self.buffer.first().is_some_and(|byte| matches!(byte, b'\r' | b'\n')) {
+                    self.buffer.advance(1);
+                }
+                if memchr(b'\n', &self.buffer).is_none() {
+                    break;
+                }
+                if !self.is_status_next().await? {
+                    return Err(garbled("sent something that was not asked for"));
+                }
+                let line = self.line().await?;
+                tracing::debug!(line = %printable_bytes(&line), "an answer that nothing was asked for is passed over");
+                came = true;
+            }
+            self.buffer.reserve(READ_SIZE);
+            match timeout(wait, self.channel.read_buf(&mut self.buffer)).await {
+                // What came of a line has an end.
+                Err(_) if !self.buffer.is_empty() => self.fill().await?,
+                // The end of the connection shows at the next command.
+                Err(_) | Ok(Ok(0) | Err(_)) => return Ok(came),
+                Ok(Ok(_)) => {}
+            }
         }
     }
 

@@ -391,7 +391,9 @@ fn read_row(
 /// Rows without a password in a list whose other rows have one.
 fn find_without_password(rows: &[Row], places: &BTreeMap<Column, usize>, head: &[String]) -> Vec<Refusal> {
     let opens = |row: &Row| row.password.is_some() || row.refresh_token.is_some();
-    let Some(at) = places.get(&Column::Password).filter(|_| rows.iter().any(opens)) else { return Vec::new() };
+    let Some(at) = places.get(&Column::Password).filter(|_| rows.iter().any(opens)) else {
+        return Vec::new();
+    };
     let what = format!("the cell under \"{}\" is empty", Refusal::show(&head[*at]));
     let refuse =
         |row: &Row| Refusal::new(row.line, what.clone(), "give the mailbox's password, or take the row out");
