@@ -91,9 +91,9 @@ async fn ask_all<'a>(tools: &Tools, mailboxes: &'a [PlannedMailbox]) -> Vec<Aske
     }
     if let Some(failure) = round.stopped {
         let shared = asked.last().is_some_and(|asked| asked.shared);
-        let spared =
+        let unasked =
             |planned| Asked { planned, client: None, said: Err(failure.clone()), shared, spared: true };
-        asked.extend(mailboxes[asked.len()..].iter().map(spared));
+        asked.extend(mailboxes[asked.len()..].iter().map(unasked));
     }
     asked
 }

@@ -64,7 +64,7 @@ fn an_answer_that_nothing_was_asked_for_is_taken_for_no_other() {
     // GreenMail answers RSET with two lines.
     let twice = || {
         Reaction::edit(|answer: &mut Answer| {
-            answer.responses.push(b"+OK maildrop has 4 messages\r\n".to_vec())
+            answer.responses.push(b"+OK maildrop has 4 messages\r\n".to_vec());
         })
     };
     for lacks in ["", "TOP", "PIPELINING"] {
