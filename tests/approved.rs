@@ -31,6 +31,7 @@ use mailferry::model::record::MailboxRecord;
 use mailferry::plan::mailboxes::PlannedMailbox;
 use mailferry::transfer::pace::Pace;
 use mailferry::transfer::progress::MailboxProgress;
+use serde_json::json;
 use support::corpus::Corpus;
 use support::dovecot::{Dovecot, LOOPBACK, User};
 
@@ -188,10 +189,40 @@ fn repairing_writes_nothing_where_the_manifest_lets_nothing_be_written() {
         ended.expect_code(23);
         assert!(ended.stderr.contains(field), "{field}: {}", ended.stderr);
         assert_eq!(world.arrived(), left, "{field}: nothing is written");
+        let messages = ferry.status()["status"]["messages"].clone();
+        assert_eq!(
+            (&messages["copied"], &messages["pending"]),
+            (&json!(6), &json!(0)),
+            "{field}: {messages}"
+        );
     }
     ferry.write(&manifest);
     ferry.call("verify", &["--repair"]).expect_code(0);
     assert_eq!(world.arrived(), 6);
+}
+
+#[test]
+fn a_verification_reads_nothing_by_another_name_than_the_plan_says() {
+    let world = World::start();
+    let manifest = world.manifest(&ANNA_OLD, &ANNA_NEW).text();
+    let ferry = Ferry::new(&manifest);
+    ferry.run(&[]).expect_code(0);
+    let messages = |ferry: &Ferry| ferry.status()["status"]["messages"].clone();
+    let before = messages(&ferry);
+    for (whose, becomes) in [
+        ("\"anna@new.test\"\n  password: \"anna-new\"", "\"boss@new.test\"\n  password: \"boss-new\""),
+        ("\"anna@old.test\"\n  password: \"anna-old\"", "\"boss@old.test\"\n  password: \"boss-old\""),
+    ] {
+        let other = manifest.replace(whose, becomes);
+        assert_ne!(other, manifest);
+        ferry.write(&other);
+        let ended = ferry.call("verify", &["--depth", "Full"]);
+        ended.expect_code(23);
+        assert!(ended.stderr.contains("and the plan says"), "{}", ended.stderr);
+        ferry.write(&manifest);
+        assert_eq!(messages(&ferry), before, "what is in another mailbox says nothing of this one");
+    }
+    ferry.call("verify", &["--depth", "Full"]).expect_code(0);
 }
 
 /// What a pod works with: Secrets that Kubernetes mounts, which change at any time.

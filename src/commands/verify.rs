@@ -115,8 +115,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     Ok(worst.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
 }
 
-/// Refuses to repair where the manifest lets nothing be written; that the plan is the approved one is seen to when messages
-/// are sent again.
+/// Refuses to repair where the manifest lets nothing be written.
 fn check_may_repair(secrets: &Secrets, migration: &MailMigration) -> Result<()> {
     let spec = &migration.spec;
     let (field, why, hint) = if spec.stage == Stage::Plan {
@@ -204,9 +203,22 @@ impl<'a> Migration<'a> {
         (mailboxes, failures)
     }
 
+    /// The migration as it stands now.
+    async fn remember(&self) -> Result<Remembered> {
+        let listed = |at| self.tools.list_mailboxes(at);
+        let (declared, store) = (self.declared.clone(), Arc::clone(&self.tools.store));
+        let mut remembered = Remembered::read(declared, self.kept.clone(), store, false, listed).await?;
+        remembered.restate(SystemClock.now());
+        Ok(remembered)
+    }
+
     /// Verifies every mailbox, and with `repair` sends again and verifies those once more that something was found in. Brings
     /// what went wrong beside what was found.
     async fn run(&mut self, stop: &Stop) -> Result<Vec<Failure>> {
+        if self.repair {
+            // Before anything is changed in the ledger: what is to be sent again is missing no more.
+            self.remember().await?.check_approved()?;
+        }
         let (mailboxes, mut failures) = self.list();
         if mailboxes.is_empty() && failures.is_empty() {
             let name = self.declared.metadata.name.as_deref().unwrap_or_default();
@@ -290,6 +302,9 @@ impl<'a> Migration<'a> {
         let mailbox = discovery
             .as_ref()
             .and_then(|found| found.mailboxes.iter().find(|mailbox| mailbox.address == planned.source));
+        // By another name than the plan says nothing is read, and what would be found says nothing of this mailbox.
+        let logins = mailbox.and_then(|mailbox| mailbox.logins.clone()).or(planned.logins.clone());
+        let planned = &PlannedMailbox { logins, ..planned.clone() };
         let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
         let mut record = self.kept.load_mailbox(&planned.source)?.unwrap_or_default();
         progress.forecast(record.counts.source, 0);
@@ -317,12 +332,7 @@ impl<'a> Migration<'a> {
                 self.open += Open::of(&self.declared.spec, &self.declared.spec.domains[at].name, &record);
             }
         }
-        let listed = |at| self.tools.list_mailboxes(at);
-        let store = Arc::clone(&self.tools.store);
-        let mut remembered =
-            Remembered::read(self.declared.clone(), self.kept.clone(), store, false, listed).await?;
-        remembered.restate(SystemClock.now());
-        remembered.keep()?;
+        self.remember().await?.keep()?;
         let reported = report_anew(&self.tools, self.declared, self.state, self.several).await?;
         let open = &self.open;
         if !open.is_none() {

@@ -17,7 +17,7 @@ use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::message::Locator;
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::{DomainObserved, MailboxObserved, Observed, decide};
+use crate::plan::{DomainObserved, MailboxObserved, Observed, REVIEW, decide};
 use crate::report::message::{Found, MessageDestination, MessageSink};
 use crate::report::{Exceptions, MessageRow, Report};
 use crate::reporting::Known;
@@ -111,6 +111,21 @@ impl Remembered {
         let status = decide(&migration, &self.known.observed, now).status;
         self.record.status = status.clone();
         self.known.migration.status = Some(status);
+    }
+
+    /// Refuses what writes where the plan that stands is not the approved one.
+    ///
+    /// # Errors
+    /// [`crate::model::failure::Class::Configuration`] when it is another.
+    pub fn check_approved(&self) -> Result<()> {
+        let stands = self.record.status.plan.as_ref().map(|plan| plan.digest.as_str());
+        match (&self.known.migration.spec.approved_plan, stands) {
+            (Some(approved), Some(stands)) if approved != stands => {
+                let what = format!("the plan that stands, {stands}, is not the approved one");
+                Err(Failure::configuration(what).hint(REVIEW))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the status. The directory must be this process's.

@@ -17,6 +17,8 @@ use crate::model::address::{Address, Domain};
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, FailureCode};
 
+/// The remedy where the plan is another one than was approved.
+pub const REVIEW: &str = "review `mailferry plan --diff`, then set spec.approvedPlan to it";
 /// Attempts of a mailbox after which one whose login was looked at since is waited for like any other.
 const RENAMED_MAX: u32 = 3;
 
@@ -490,10 +492,7 @@ fn end(
     if let Some(changed) = approval.told() {
         let digest = plan.map(|plan| plan.digest.as_str()).unwrap_or_default();
         let what = format!("the plan that stands, {digest}, is not the approved one; {changed}");
-        reasons.push(
-            Failure::configuration(what)
-                .hint("review `mailferry plan --diff`, then set spec.approvedPlan to it"),
-        );
+        reasons.push(Failure::configuration(what).hint(REVIEW));
     }
     if spec.stage > Stage::Plan && approval.holds() {
         reasons.extend(tell_losses(spec, standings, observed));

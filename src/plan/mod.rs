@@ -16,5 +16,5 @@ pub mod status;
 mod tests;
 pub mod unmatched;
 
-pub use decide::{Decision, Ending, Step, decide, interrupted};
+pub use decide::{Decision, Ending, REVIEW, Step, decide, interrupted};
 pub use observed::{Discovered, DomainObserved, MailboxObserved, Observed, Obstacle, Patience};
