@@ -55,6 +55,15 @@ pub fn count(n: u64) -> String {
     text
 }
 
+/// The words behind the sentence of one that stands for several, so that its numbers are not taken for those of all.
+pub fn of_several(all: u64, are_alike: bool) -> String {
+    match (all, are_alike) {
+        (0 | 1, _) => String::new(),
+        (all, true) => format!(" (for each of {})", count(all)),
+        (all, false) => format!(" (one of {} such findings)", count(all)),
+    }
+}
+
 /// A number with its noun, `1 mailbox` or `6 mailboxes`.
 pub fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })

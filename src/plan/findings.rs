@@ -13,6 +13,7 @@ use crate::api::domain::DomainSpec;
 use crate::api::status::FindingStatus;
 use crate::model::address::is_same_domain;
 use crate::model::finding::{Code, Finding, Hold};
+use crate::model::text::of_several;
 
 /// All findings of a domain: what discovery saw, what follows from it and from the spec, then what the last passes over
 /// its mailboxes met.
@@ -108,20 +109,29 @@ fn count_codes(
     findings: impl IntoIterator<Item = Finding>,
     acknowledged: impl Fn(Code) -> bool,
 ) -> Vec<FindingStatus> {
-    let mut by_code: BTreeMap<(crate::model::finding::Severity, Code), FindingStatus> = BTreeMap::new();
+    let mut by_code: BTreeMap<(crate::model::finding::Severity, Code), (FindingStatus, bool)> =
+        BTreeMap::new();
     for finding in findings {
         let code = finding.code;
-        let entry = by_code.entry((code.severity(), code)).or_insert_with(|| FindingStatus {
-            code,
-            severity: code.severity(),
-            message: finding.message.clone(),
-            remedy: code.remedy().to_owned(),
-            count: 0,
-            acknowledged: acknowledged(code),
+        let (status, is_alike) = by_code.entry((code.severity(), code)).or_insert_with(|| {
+            let status = FindingStatus {
+                code,
+                severity: code.severity(),
+                message: finding.message.clone(),
+                remedy: code.remedy().to_owned(),
+                count: 0,
+                acknowledged: acknowledged(code),
+            };
+            (status, true)
         });
-        entry.count += 1;
+        status.count += 1;
+        *is_alike &= status.message == finding.message;
     }
-    by_code.into_values().collect()
+    let told = |(mut status, is_alike): (FindingStatus, bool)| {
+        status.message.push_str(&of_several(u64::from(status.count), is_alike));
+        status
+    };
+    by_code.into_values().map(told).collect()
 }
 
 /// Whether an open finding holds the cutover.

@@ -8,7 +8,7 @@ use super::standing::standing;
 use super::words;
 use crate::model::finding::Severity;
 use crate::model::progress::MessageCounts;
-use crate::model::text::printable;
+use crate::model::text::{of_several, printable};
 
 /// What the terminal can do.
 #[derive(Debug, Clone, Copy)]
@@ -162,10 +162,7 @@ fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
             group.iter().filter_map(|row| row.domain.as_ref()).map(ToString::to_string).collect();
         domains.dedup();
         // Rows that say the same are one row already; the others are in the report. Its number must not be taken for all's.
-        let more = match group.len() {
-            1 => String::new(),
-            all => format!(" (one of {all} such findings)"),
-        };
+        let more = of_several(group.len() as u64, false);
         let said =
             format!("{}  {}  {}{more}", first.code, words::some_of(&domains, 4), printable(&first.message));
         let label = format!("  {word:<8}  ");
