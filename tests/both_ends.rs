@@ -242,6 +242,8 @@ fn a_port_that_is_secured_otherwise_is_recognised_in_seconds() {
             "{protocol} {wanted}: {}",
             ended.stderr
         );
+        let found = findings(&ferry.status(), "ChannelSecuredOtherwise");
+        assert!(found[0].contains(told) && found[0].contains(remedy), "{protocol} {wanted}: {found:?}");
     }
     for (at, wanted, told) in [
         (new.imaps(), "StartTLS", "speaks TLS from the first byte"),

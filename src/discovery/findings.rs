@@ -15,7 +15,7 @@ use super::signals::Heard;
 use super::trust::Approval;
 use super::verdict::{is_unknown, nothing_found, relevant};
 use crate::model::evidence::{Grade, ServerFacts, Signal};
-use crate::model::failure::{Class, Failure};
+use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::service::Service;
@@ -63,6 +63,11 @@ fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked
         match &candidate.answer {
             Err(failure) if candidate.blocked => {
                 findings.push(Finding::about(Code::AddressNotAllowed, address, sentence(failure)));
+            }
+            Err(failure) if failure.is(FailureCode::SpeaksTls) || failure.is(FailureCode::SpeaksInClear) => {
+                let hint = failure.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                let text = format!("{}{hint}.", failure.sentence().trim_end_matches('.'));
+                findings.push(Finding::about(Code::ChannelSecuredOtherwise, address, text));
             }
             Err(failure) if failure.class == Class::Tls => {
                 let text = format!("{} No password was sent.", sentence(failure));

@@ -74,6 +74,8 @@ codes! {
     ServerUnreachable: Critical, Sync, "Open the port, or name another server in spec.domains[].servers.";
     /// The server's certificate was refused, so no password was sent.
     CertificateRejected: Critical, Sync, "Have the certificate mended, name the host that is on it, or give its authority in caRef.";
+    /// A port speaks TLS from the first byte where that is not wanted, or in the clear at first where it is. No password was sent.
+    ChannelSecuredOtherwise: Critical, Sync, "Write the value of tls, or the port, that the message names.";
     /// A server's address is loopback, private or link-local, and the policy does not allow it.
     AddressNotAllowed: Critical, Sync, "If the address is right, list its network in spec.policy.allowedNetworks.";
     /// A published server is outside the domain, so no password was sent to it.
