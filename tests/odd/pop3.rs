@@ -81,6 +81,24 @@ fn an_answer_that_nothing_was_asked_for_is_taken_for_no_other() {
 }
 
 #[test]
+fn a_message_that_is_listed_with_less_than_nothing_is_carried() {
+    let (source, destination) = (Script::pop3(with_dots("")), Script::imap(Store::empty()));
+    // GreenMail counts bodies alone, and -1 where there is none.
+    source.on(
+        "LIST",
+        Reaction::edit(|answer: &mut Answer| {
+            for line in &mut answer.responses {
+                if line.starts_with(b"2 ") {
+                    *line = b"2 -1\r\n".to_vec();
+                }
+            }
+        }),
+    );
+    World::pop3(&source, &destination).run().expect(0, (4, 4, 0, 0, 0));
+    assert_arrived(&source, &destination);
+}
+
+#[test]
 fn where_nothing_marks_dots_the_message_that_ends_within_itself_is_named() {
     let (source, destination) = (Script::pop3(with_dots(LONE_DOT)), Script::imap(Store::empty()));
     source.on("TOP", unstuffed()).on("RETR", unstuffed());

@@ -342,7 +342,10 @@ impl Session {
         let mut lines = Lines::default();
         let size = |rest: &[u8]| {
             let text = std::str::from_utf8(rest).ok()?;
-            text.split_ascii_whitespace().next()?.parse().ok().map(|size: u64| size.min(SIZE_MAX))
+            let size = text.split_ascii_whitespace().next()?;
+            // GreenMail gives -1 for a message without a body.
+            let is_negative = size.parse::<i64>().is_ok_and(|size| size < 0);
+            if is_negative { Some(0) } else { size.parse().ok().map(|size: u64| size.min(SIZE_MAX)) }
         };
         let take = |line: &[u8]| lines.take(line, |number, rest| Some(Entry { number, size: size(rest)? }));
         self.wire.listing(MESSAGES_MAX, take).await?;
