@@ -112,7 +112,7 @@ fn result(ran: &Ran) -> serde_json::Value {
     value
 }
 
-/// What a person reads at the end of a run.
+/// The text that a person reads at the end of a run.
 fn told(report: &Report, ran: &Ran, written: Option<&Result<Vec<PathBuf>>>) -> String {
     let style = Style { columns: output_columns(), colour: shows_output() && wants_colour() };
     let mut text = summary(report, style);

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use crate::model::failure::{Failure, Result};
 
-/// Who may read a new file.
+/// The readers of a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Its owner alone, from the first byte.
@@ -126,7 +126,7 @@ fn parent_of(path: &Path) -> &Path {
 }
 
 /// Whether others than a file's owner can read it, as far as the system keeps such rights, and the owner is who asks or
-/// can be helped by them. What lies in a directory that nobody else may enter cannot be read.
+/// can be helped by them. A file in a directory that nobody else may enter cannot be read.
 pub fn can_be_read_by_others(path: &Path) -> bool {
     #[cfg(unix)]
     {

@@ -102,7 +102,7 @@ pub struct Known {
     pub inputs: BTreeMap<String, String>,
 }
 
-/// What a run brought to the destination.
+/// The messages that a run brought to the destination.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Brought {
     /// Messages that came to the destination or were recognised there.
@@ -308,7 +308,7 @@ impl LocalPlatform {
         self.tasks.shutdown().await;
     }
 
-    /// What came to the destination so far.
+    /// The messages that came to the destination so far.
     pub fn brought(&self) -> Brought {
         self.brought
     }

@@ -65,7 +65,7 @@ impl Reach {
                 .hint("check the path given with --ca")
                 .caused_by(&e)
         })?;
-        // What systems hand out as .cer or .der is the same certificate as bytes.
+        // A .cer or .der file, as systems hand them out, is the same certificate as bytes.
         String::from_utf8(bytes).map_err(|_| {
             Failure::configuration(format!("{shown}: it is no PEM text")).hint(format!(
                 "convert it: openssl x509 -inform der -in {shown} -out ca.pem; then --ca ca.pem"
@@ -129,7 +129,7 @@ fn not_utf8(name: &str, bytes: &[u8], error: Utf8Error) -> Failure {
         .at(format!("{name}:{line}"))
 }
 
-/// What a run is asked for beyond what the manifest says.
+/// The wishes for one run beyond what the manifest says.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// How far to go, in place of `spec.stage`.
@@ -151,7 +151,7 @@ pub struct Ran {
     pub migration: MailMigration,
     /// How it ended.
     pub ending: Ending,
-    /// What it brought.
+    /// The messages that it brought.
     pub brought: Brought,
 }
 

@@ -28,7 +28,7 @@ impl Stop {
         {
             use tokio::signal::unix::{SignalKind, signal};
             let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-            // Who started us under `nohup` wants us to outlive the terminal.
+            // Under `nohup` we are meant to outlive the terminal.
             let heard = if hangup_is_ignored() { 2 } else { 3 };
             for kind in kinds.into_iter().take(heard) {
                 let tell = tell.clone();

@@ -42,7 +42,7 @@ impl Out {
         self.gone
     }
 
-    /// What an attempt to write comes to.
+    /// The outcome of an attempt to write.
     ///
     /// # Errors
     /// As [`print`].

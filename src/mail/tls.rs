@@ -185,9 +185,9 @@ fn explain_handshake(error: &std::io::Error, fields: Option<&[String; 2]>) -> Fa
         .caused_by(error)
 }
 
-/// What to do about a certificate that has expired.
+/// The remedy for a certificate that has expired.
 const RENEW: &str = "have it renewed; if this machine's clock is wrong, set it";
-/// What to do about a certificate whose time has not come.
+/// The remedy for a certificate whose time has not come.
 const CLOCK: &str = "if this machine's clock is wrong, set it, else have the certificate replaced";
 
 fn moment(at: UnixTime) -> String {

@@ -541,8 +541,8 @@ impl Failure {
         self.spoils() <= Spoils::Folder
     }
 
-    /// Whether the server asks to come again later, which may be about what was asked alone. What a day or our own limit leaves is
-    /// about the whole account.
+    /// Whether the server asks to come again later, which may be about what was asked alone. The rest of a day or of our
+    /// own limit is about the whole account.
     pub fn asks_to_come_later(&self) -> bool {
         match self.code {
             Some(FailureCode::DaySpent | FailureCode::LimitSpent) => false,

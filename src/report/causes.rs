@@ -1,5 +1,5 @@
-//! What stopped, and what did not arrive, for a terminal: by cause, since one cause is mended once, and with the mailboxes
-//! that it is about. What is not said in full is counted.
+//! Mailboxes that stopped, and messages that did not arrive, for a terminal: by cause, since one cause is mended once, and with
+//! the mailboxes that it is about. The rest is counted.
 
 use std::fmt::Write;
 

@@ -146,12 +146,12 @@ pub struct FailureRow {
     /// Where, outermost first.
     #[serde(skip)]
     pub place: Vec<String>,
-    /// What failed, without where, so that those of one cause can be told together.
+    /// The failure without its place, so that those of one cause can be told together.
     #[serde(skip)]
     pub cause: Cause,
 }
 
-/// What failures have in common that one person mends once.
+/// The common trait of failures that one person mends once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cause {
     class: Class,
@@ -160,7 +160,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// What failed, as the rest of a sentence that begins with the place.
+    /// The failure, as the rest of a sentence that begins with the place.
     pub fn what(&self) -> &str {
         &self.what
     }

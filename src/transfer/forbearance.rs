@@ -44,7 +44,7 @@ pub enum Stage {
     Filling,
 }
 
-/// What is known of a folder before its turn comes.
+/// The past of a folder, before its turn comes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Record {
     /// How often attempts ended while it was opened or listed.
@@ -55,7 +55,7 @@ pub(super) struct Record {
     others_open: bool,
 }
 
-/// What a failure costs.
+/// The price of a failure.
 #[derive(Debug)]
 pub(super) enum Costs {
     /// The folder alone: it is left, for this reason.
@@ -64,7 +64,7 @@ pub(super) enum Costs {
     Attempt(Failure),
 }
 
-/// What one attempt showed beside the failure.
+/// Beside the failure, how far one attempt came.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown {
     pub(super) stage: Stage,

@@ -104,7 +104,7 @@ struct Making<'a> {
     made: Made,
     /// The plan whose folder is being made, where it is one alone.
     trying: Option<usize>,
-    /// What is known of sessions that ended while folders were made.
+    /// The sessions that ended while folders were made.
     ended: &'a str,
 }
 

@@ -23,7 +23,7 @@ pub struct MailboxProgress {
     place: Mutex<Doing>,
 }
 
-/// What a pass is at.
+/// The place or the wait that a pass is at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Doing {
     /// It has not begun.
@@ -36,7 +36,7 @@ pub enum Doing {
 }
 
 impl Doing {
-    /// What is shown of it; empty while nothing has begun.
+    /// Its words for a person; empty while nothing has begun.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Nothing => "",
@@ -98,7 +98,7 @@ impl MailboxProgress {
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(counts);
     }
 
-    /// What the ledger knew when the pass began; `None` while nothing was to be carried.
+    /// The ledger's counts when the pass began; `None` while nothing was to be carried.
     pub fn before(&self) -> Option<MessageCounts> {
         *self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -168,7 +168,7 @@ mod tests {
         }
         assert_eq!(read(&progress), (10, 10, 1_000, 1_000));
         assert_eq!((progress.read().passed, progress.read().bytes_passed), (3, 300));
-        // What came to the source since it was counted makes the whole larger.
+        // Mail that came to the source since it was counted makes the whole larger.
         progress.expect(2, 50);
         assert_eq!(read(&progress), (10, 12, 1_000, 1_050));
     }

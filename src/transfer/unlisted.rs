@@ -1,6 +1,7 @@
 //! Folders that the source listed before and does not list now. A list may be shorter than the mailbox, in one session alone or
-//! in each: so nothing is taken for gone because a list lacks it. What can still be opened by its name is carried as before and
-//! told; what cannot, and is not said to be gone, waits; and what is said to be gone is believed in the second pass that hears it.
+//! in each: so nothing is taken for gone because a list lacks it. A folder that can still be opened by its name is carried as
+//! before and told; what cannot, and is not said to be gone, waits; and what is said to be gone is believed in the second pass
+//! that hears it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,7 +19,7 @@ const NOT_LISTED: &str = "notListed";
 /// The most folders that are looked for by their names.
 const LOOKED_FOR: usize = 1000;
 
-/// What became of folders that are not listed.
+/// Folders that are not listed, by what became of them.
 #[derive(Debug, Default)]
 pub(crate) struct Unlisted {
     /// Those that can be opened all the same; they are among the folders of the survey now.
@@ -77,7 +78,7 @@ pub(super) async fn find_unlisted(
 }
 
 impl Unlisted {
-    /// What a person should know of it.
+    /// The findings that tell a person of it.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let found = self.found.iter().map(|path| {
             let text = format!(
@@ -95,7 +96,7 @@ impl Unlisted {
         found.chain(hidden).collect()
     }
 
-    /// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. What another
+    /// Forgets what was never carried of folders that the source no longer has: nobody can carry it any more. Mail that another
     /// protocol listed stays, for this one may not show its folders. Says why something waits on, where any does.
     ///
     /// # Errors

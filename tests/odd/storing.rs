@@ -172,29 +172,31 @@ fn what_is_never_seen_is_sent_three_times_and_then_when_a_repair_asks() {
     expect_everything_once(&destination);
 }
 
+/// Lets the destination store letter three at once and list it only so long after.
+fn list_late(destination: &Arc<Script>, late: Duration) {
+    let stored: Arc<Mutex<HashMap<u32, Instant>>> = Arc::default();
+    let seen = Arc::clone(&stored);
+    behind_appends(destination, move |command, store, _| {
+        if command.has("Subject: three") {
+            let uid = store.folder("INBOX").letters.last().unwrap().uid;
+            stored.lock().unwrap().insert(uid, Instant::now());
+        }
+    });
+    destination.bend(move |command| {
+        let lists = command.verb == "UID FETCH" && command.folder.as_deref() == Some("INBOX");
+        let is_late = |(uid, at): (&u32, &Instant)| (at.elapsed() < late).then(|| format!("(UID {uid} "));
+        let hidden: Vec<String> = seen.lock().unwrap().iter().filter_map(is_late).collect();
+        (lists && !hidden.is_empty())
+            .then(|| Reaction::edit(move |answer| hidden.iter().for_each(|hidden| answer.leave_out(hidden))))
+    });
+}
+
 #[test]
 fn what_the_list_shows_late_is_there_once() {
     // While the pass still looks for it, and while the next one waits until the folder stands still.
     for late in [2500, 4500] {
         let (source, destination) = pair();
-        let stored: Arc<Mutex<HashMap<u32, Instant>>> = Arc::default();
-        let seen = Arc::clone(&stored);
-        behind_appends(&destination, move |command, store, _| {
-            if command.has("Subject: three") {
-                let uid = store.folder("INBOX").letters.last().unwrap().uid;
-                stored.lock().unwrap().insert(uid, Instant::now());
-            }
-        });
-        destination.bend(move |command| {
-            let lists = command.verb == "UID FETCH" && command.folder.as_deref() == Some("INBOX");
-            let is_late = |(uid, at): (&u32, &Instant)| {
-                (at.elapsed() < Duration::from_millis(late)).then(|| format!("(UID {uid} "))
-            };
-            let hidden: Vec<String> = seen.lock().unwrap().iter().filter_map(is_late).collect();
-            (lists && !hidden.is_empty()).then(|| {
-                Reaction::edit(move |answer| hidden.iter().for_each(|hidden| answer.leave_out(hidden)))
-            })
-        });
+        list_late(&destination, Duration::from_millis(late));
         let world = World::imap(&source, &destination);
         while world.run().counts != (5, 5, 0, 0, 0) {}
         thread::sleep(Duration::from_millis(late));
@@ -205,25 +207,9 @@ fn what_the_list_shows_late_is_there_once() {
 
 #[test]
 fn a_copy_that_the_list_shows_when_it_was_sent_again_is_told_and_left() {
-    let late = 15_000;
+    let late = Duration::from_secs(15);
     let (source, destination) = pair();
-    let stored: Arc<Mutex<HashMap<u32, Instant>>> = Arc::default();
-    let seen = Arc::clone(&stored);
-    behind_appends(&destination, move |command, store, _| {
-        if command.has("Subject: three") {
-            let uid = store.folder("INBOX").letters.last().unwrap().uid;
-            stored.lock().unwrap().insert(uid, Instant::now());
-        }
-    });
-    destination.bend(move |command| {
-        let lists = command.verb == "UID FETCH" && command.folder.as_deref() == Some("INBOX");
-        let is_late = |(uid, at): (&u32, &Instant)| {
-            (at.elapsed() < Duration::from_millis(late)).then(|| format!("(UID {uid} "))
-        };
-        let hidden: Vec<String> = seen.lock().unwrap().iter().filter_map(is_late).collect();
-        (lists && !hidden.is_empty())
-            .then(|| Reaction::edit(move |answer| hidden.iter().for_each(|hidden| answer.leave_out(hidden))))
-    });
+    list_late(&destination, late);
     let world = World::imap(&source, &destination);
     world.run();
     world.run();
@@ -232,7 +218,7 @@ fn a_copy_that_the_list_shows_when_it_was_sent_again_is_told_and_left() {
         there.iter().filter(|subject| *subject == "three").count()
     };
     assert_eq!(copies(&destination), 2, "it was sent again");
-    thread::sleep(Duration::from_millis(late));
+    thread::sleep(late);
     world.run().expect(0, (5, 5, 0, 0, 0)).expect_told("LateCopies");
     world.run().expect(0, (5, 5, 0, 0, 0)).expect_told("listed the first copy long after");
     assert_eq!(copies(&destination), 2, "nothing is removed that somebody may have put there");

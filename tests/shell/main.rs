@@ -204,7 +204,7 @@ fn a_hangup_ends_a_run_in_order_unless_it_is_ignored() {
     }
 }
 
-/// What a terminal of so many columns showed, as the lines between line ends and movements of the cursor.
+/// The screen of a terminal of so many columns, as the lines between line ends and movements of the cursor.
 fn shown(ferry: &Ferry) -> Vec<String> {
     let text = fs::read(ferry.path("typescript")).unwrap();
     let text = String::from_utf8_lossy(&text);
@@ -240,7 +240,7 @@ fn progress_fits_sixty_columns_and_tells_the_folder_and_the_whole_also_after_a_k
     let total = regex::Regex::new("([0-9]+)/300 messages").unwrap();
     let counted: Vec<usize> = lines.iter().filter_map(|line| total.captures(line)?[1].parse().ok()).collect();
     let resumed = counted.iter().find(|n| **n > 0).copied().unwrap_or_default();
-    // What was under way when it was killed is looked for at the destination before it counts.
+    // The message that was under way at the kill is looked for at the destination before it counts.
     assert!(resumed + 64 >= before && resumed > 0, "{before} had arrived, and it begins with {counted:?}");
     assert!(counted.windows(2).all(|pair| pair[0] <= pair[1]), "it never goes back: {counted:?}");
     assert!(counted.last().is_some_and(|last| *last > 250), "{counted:?}");
@@ -273,7 +273,7 @@ fn a_refused_report_leaves_the_old_one() {
         fs::write(&out, "the old one").unwrap();
         let ended = ferry.call("report", &["--kind", "messages", "--out", out.to_str().unwrap()]);
         ended.expect_code(23);
-        // What can be read is written whole; that it is not all is said.
+        // The readable part is written whole; that it is not all is said.
         assert!(
             ended.stderr.contains("is not a Mailferry ledger") || ended.stderr.contains("is damaged"),
             "{}",

@@ -10,7 +10,7 @@ use super::support::corpus::Corpus;
 use super::support::dns::{Dns, Record};
 use super::support::dovecot::{Dovecot, LOOPBACK, User};
 
-/// What a run that cannot succeed says: the line and the hint.
+/// The words of a run that cannot succeed: the line and the hint.
 #[track_caller]
 fn said(ferry: &Ferry, args: &[&str], code: i32) -> (String, String) {
     let ended = ferry.run(&[&["--progress", "none"], args].concat());

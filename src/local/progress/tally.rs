@@ -23,7 +23,7 @@ struct State {
     /// Every mailbox of the plan, as it stands while nobody works on it.
     still: BTreeMap<Address, Share>,
     under_way: BTreeMap<Address, (Arc<MailboxProgress>, Pace)>,
-    /// What attempts of this run that are over have passed.
+    /// The messages and bytes of this run's attempts that are over.
     passed: (u64, u64),
 }
 

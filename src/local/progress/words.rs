@@ -138,7 +138,7 @@ pub(super) fn total_line(sums: &Sums, columns: usize) -> String {
     }
 }
 
-/// The line of one mailbox: which, where, how far. What is too long ends in `…`; a folder begins with it, since the end of
+/// The line of one mailbox: which, where, how far. A long one ends in `…`; a folder begins with it, since the end of
 /// a path tells more.
 pub(super) fn mailbox_line(
     mailbox: &Address,

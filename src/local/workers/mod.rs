@@ -237,7 +237,7 @@ impl Tools {
         ImapDestination::new(session).await
     }
 
-    /// What a refused login at the destination means there: a password that opens other mailboxes is right, so that it is the
+    /// Says why a login at the destination was refused: a password that opens other mailboxes is right, so that it is the
     /// mailbox that is not there.
     fn explain_refusal(&self, failure: Failure, mailbox: &Address, shared: bool) -> Failure {
         if !failure.is(FailureCode::WrongCredentials) {

@@ -126,7 +126,12 @@ fn answer(tag: &str, uids: &[u32], tricks: &BTreeMap<u32, Trick>) -> (String, bo
     (format!("{text}{tag} OK done\r\n"), true)
 }
 
-async fn serve(stream: TcpStream, tricks: Arc<BTreeMap<u32, Trick>>) -> std::io::Result<()> {
+/// Speaks with a client until the connection ends. `reply` is given a command's tag and its words, and says what is answered
+/// and whether the connection goes on; `None` is a plain OK.
+async fn converse(
+    stream: TcpStream,
+    mut reply: impl FnMut(&str, &[&str]) -> Option<(String, bool)>,
+) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"* OK [CAPABILITY IMAP4rev1] hello\r\n").await?;
     let mut line = String::new();
@@ -137,25 +142,33 @@ async fn serve(stream: TcpStream, tricks: Arc<BTreeMap<u32, Trick>>) -> std::io:
         }
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [tag, rest @ ..] = &words[..] else { return Ok(()) };
-        let (text, goes_on) = match rest {
-            ["UID", "FETCH", set, "(UID", "BODY.PEEK[])"] => {
-                answer(tag, &crate::mail::imap::tokens::read_number_set(set, 1000).unwrap(), &tricks)
-            }
-            ["UID", "FETCH", set, ..] => {
-                let uids = crate::mail::imap::tokens::read_number_set(set, 1000).unwrap();
-                let is_there = |uid: &&u32| tricks.get(uid).is_some_and(|trick| *trick != Trick::Gone);
-                let row = |uid: &u32| format!("* {uid} FETCH (UID {uid} RFC822.SIZE 1 FLAGS ())\r\n");
-                let rows: String = uids.iter().filter(is_there).map(row).collect();
-                (format!("{rows}{tag} OK done\r\n"), true)
-            }
-            ["LOGIN", ..] => (format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n"), true),
-            _ => (format!("{tag} OK done\r\n"), true),
+        let done = match rest {
+            ["LOGIN", ..] => format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n"),
+            _ => format!("{tag} OK done\r\n"),
         };
+        let (text, goes_on) = reply(tag, rest).unwrap_or((done, true));
         stream.write_all(text.as_bytes()).await?;
         if !goes_on {
             return Ok(());
         }
     }
+}
+
+async fn serve(stream: TcpStream, tricks: Arc<BTreeMap<u32, Trick>>) -> std::io::Result<()> {
+    let reply = |tag: &str, rest: &[&str]| match rest {
+        ["UID", "FETCH", set, "(UID", "BODY.PEEK[])"] => {
+            Some(answer(tag, &crate::mail::imap::tokens::read_number_set(set, 1000).unwrap(), &tricks))
+        }
+        ["UID", "FETCH", set, ..] => {
+            let uids = crate::mail::imap::tokens::read_number_set(set, 1000).unwrap();
+            let is_there = |uid: &&u32| tricks.get(uid).is_some_and(|trick| *trick != Trick::Gone);
+            let row = |uid: &u32| format!("* {uid} FETCH (UID {uid} RFC822.SIZE 1 FLAGS ())\r\n");
+            let rows: String = uids.iter().filter(is_there).map(row).collect();
+            Some((format!("{rows}{tag} OK done\r\n"), true))
+        }
+        _ => None,
+    };
+    converse(stream, reply).await
 }
 
 /// What was told of a message.
@@ -333,41 +346,27 @@ async fn serve_two_at_once(
     second_first: bool,
     given: Arc<AtomicUsize>,
 ) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    stream.write_all(b"* OK [CAPABILITY IMAP4rev1] hello\r\n").await?;
     let mut waiting: Option<(String, Vec<u32>)> = None;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if stream.read_line(&mut line).await? == 0 {
-            return Ok(());
-        }
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [tag, rest @ ..] = &words[..] else { return Ok(()) };
-        let text = match rest {
-            ["UID", "FETCH", set, "(UID", "BODY.PEEK[])"] => {
-                given.fetch_add(1, Ordering::SeqCst);
-                let uids = crate::mail::imap::tokens::read_number_set(set, 1000).unwrap();
-                let Some((first_tag, first)) = waiting.take() else {
-                    waiting = Some(((*tag).to_owned(), uids));
-                    continue;
-                };
-                let mut text = String::new();
-                for at in 0..first.len().max(uids.len()) {
-                    let both = [first.get(at), uids.get(at)];
-                    text.extend(both.into_iter().flatten().map(|uid| body(*uid, *uid, *uid)));
-                }
-                let mut tags = [first_tag.as_str(), tag];
-                if second_first {
-                    tags.reverse();
-                }
-                tags.iter().fold(text, |text, tag| format!("{text}{tag} OK done\r\n"))
-            }
-            ["LOGIN", ..] => format!("{tag} OK [CAPABILITY IMAP4rev1] in\r\n"),
-            _ => format!("{tag} OK done\r\n"),
+    let reply = |tag: &str, rest: &[&str]| {
+        let ["UID", "FETCH", set, "(UID", "BODY.PEEK[])"] = rest else { return None };
+        given.fetch_add(1, Ordering::SeqCst);
+        let uids = crate::mail::imap::tokens::read_number_set(set, 1000).unwrap();
+        let Some((first_tag, first)) = waiting.take() else {
+            waiting = Some((tag.to_owned(), uids));
+            return Some((String::new(), true));
         };
-        stream.write_all(text.as_bytes()).await?;
-    }
+        let mut text = String::new();
+        for at in 0..first.len().max(uids.len()) {
+            let both = [first.get(at), uids.get(at)];
+            text.extend(both.into_iter().flatten().map(|uid| body(*uid, *uid, *uid)));
+        }
+        let mut tags = [first_tag.as_str(), tag];
+        if second_first {
+            tags.reverse();
+        }
+        Some((tags.iter().fold(text, |text, tag| format!("{text}{tag} OK done\r\n")), true))
+    };
+    converse(stream, reply).await
 }
 
 #[test]

@@ -267,7 +267,7 @@ async fn find_other_inboxes(
     Ok(others)
 }
 
-/// What a folder holds, as far as tells it from another one; `None` where it cannot be opened or listed.
+/// The content of a folder, as far as tells it from another one; `None` where it cannot be opened or listed.
 async fn list_held(session: &mut Session, name: &[u8]) -> Result<Option<Held>> {
     let state = match open_folder(session, name, Access::Read).await {
         Ok(state) => state,
