@@ -180,7 +180,7 @@ impl Fetch<'_> {
             let Some(uids) = self.queue.pop_front() else { break };
             let command = format!("UID FETCH {} (UID BODY.PEEK[])", write_number_set(&uids));
             let tag = self.session.send(&command).await?;
-            self.in_flight.push_back(Asked { tag, uids, next: 0 });
+            self.in_flight.push_back(Asked { tag, uids, next: 0, sequence: 0 });
             self.several |= self.in_flight.len() > 1;
         }
         Ok(())
@@ -190,14 +190,25 @@ impl Fetch<'_> {
     /// asked for again like what did not come.
     ///
     /// The turn is that of the command that asks for it: Dovecot begins with the next command while an answer waits until
-    /// somebody reads, and sends a part of either in turn.
-    fn turn_of(&mut self, uid: u32) -> Option<WantedUid> {
-        let in_flight = self.in_flight.iter_mut();
-        let mut places = in_flight.filter_map(|asked| Some((asked.uids.binary_search(&uid).ok()?, asked)));
-        let (at, asked) = places.next()?;
-        let is_its_turn = at == asked.next;
+    /// somebody reads, and sends a part of either in turn. Sequence numbers ascend with UIDs (RFC 3501 §2.3.1.2), so they tell
+    /// whether a message lies behind all that the command before still owes, or is one of those under another's UID.
+    fn turn_of(&mut self, uid: u32, sequence: u32) -> Option<WantedUid> {
+        let in_flight = self.in_flight.iter().enumerate();
+        let mut places =
+            in_flight.filter_map(|(nth, asked)| Some((nth, asked.uids.binary_search(&uid).ok()?)));
+        let (nth, at) = places.next()?;
+        let lies_behind = |before: &Asked| {
+            let owed = before.uids.len().checked_sub(before.next);
+            before.next > 0
+                && owed
+                    .is_some_and(|owed| u64::from(sequence) > u64::from(before.sequence) + (owed + at) as u64)
+        };
+        let is_behind = self.in_flight.iter().take(nth).all(lies_behind);
+        let asked = self.in_flight.get_mut(nth)?;
+        let is_its_turn = at == asked.next && is_behind;
         // From then on nothing tells which message comes, if one is missing or comes under another's UID.
         asked.next = if is_its_turn { at + 1 } else { usize::MAX };
+        asked.sequence = sequence;
         self.open.get(&uid).copied().filter(|_| is_its_turn)
     }
 
@@ -211,9 +222,10 @@ impl Fetch<'_> {
         self.since.get_or_insert(self.session.waited());
         self.passed += size;
         let told = uid_in(prefix);
+        let sequence = split_numbered(prefix).map_or(0, |(sequence, ..)| sequence);
         let message = match told {
-            Some(uid) => self.turn_of(uid),
-            None => self.only().and_then(|only| self.turn_of(only.uid)),
+            Some(uid) => self.turn_of(uid, sequence),
+            None => self.only().and_then(|only| self.turn_of(only.uid, sequence)),
         };
         let Some(message) = message else {
             if told.is_none() {
@@ -279,7 +291,7 @@ impl Fetch<'_> {
     async fn read_inline(&mut self, line: &[u8]) -> Result<(), Stop> {
         // `* BYE FETCH failed` is no FETCH response. Neither is what cannot be read: what was asked for and did not come is
         // asked for again.
-        let Some((_, word, rest)) = split_numbered(line) else { return Ok(()) };
+        let Some((sequence, word, rest)) = split_numbered(line) else { return Ok(()) };
         let Ok(attributes) = read_fetch(rest) else { return Ok(()) };
         if !word.eq_ignore_ascii_case(b"FETCH") {
             return Ok(());
@@ -295,7 +307,7 @@ impl Fetch<'_> {
             }
         }
         let Some(content) = content else { return Ok(()) };
-        let Some(message) = uid.and_then(|uid| self.turn_of(uid)) else {
+        let Some(message) = uid.and_then(|uid| self.turn_of(uid, sequence)) else {
             let mut hasher = IdentityHasher::new();
             hasher.update(&content);
             return if content.is_empty() {

@@ -321,6 +321,15 @@ fn one_odd_message_costs_no_other() {
 }
 
 #[test]
+fn a_message_under_the_uid_of_the_next_command_is_not_taken_for_that_one() {
+    use Trick as T;
+    // The refusal parts the messages into two commands.
+    check(&[T::Under(2), T::Good, T::No, T::Good]);
+    check(&[T::Good, T::Under(1), T::Good, T::No]);
+    check(&[T::Good, T::Good, T::Under(3), T::Good, T::Good, T::Good, T::Good, T::No]);
+}
+
+#[test]
 fn nothing_behind_the_message_at_which_a_session_ends_is_told() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (odd, code) in [(Trick::Short, FailureCode::Garbled), (Trick::Closes, FailureCode::ConnectionEnded)] {

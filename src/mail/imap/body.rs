@@ -27,6 +27,8 @@ pub(super) struct Asked {
     pub(super) uids: Vec<u32>,
     /// Which of them should be next.
     pub(super) next: usize,
+    /// The sequence number of the last one that came in its turn.
+    pub(super) sequence: u32,
 }
 
 /// Commands under way, in the order in which they were given.
