@@ -55,13 +55,9 @@ pub fn count(n: u64) -> String {
     text
 }
 
-/// The words behind the sentence of one that stands for several, so that its numbers are not taken for those of all.
-pub fn of_several(all: u64, are_alike: bool) -> String {
-    match (all, are_alike) {
-        (0 | 1, _) => String::new(),
-        (all, true) => format!(" (for each of {})", count(all)),
-        (all, false) => format!(" (one of {} such findings)", count(all)),
-    }
+/// The words behind the sentence of a finding that stands for several others, so that its numbers are not taken for those of all.
+pub fn of_several(all: u64) -> String {
+    if all > 1 { format!(" (one of {} such findings)", count(all)) } else { String::new() }
 }
 
 /// A number with its noun, `1 mailbox` or `6 mailboxes`.

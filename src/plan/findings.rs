@@ -128,7 +128,10 @@ fn count_codes(
         *is_alike &= status.message == finding.message;
     }
     let told = |(mut status, is_alike): (FindingStatus, bool)| {
-        status.message.push_str(&of_several(u64::from(status.count), is_alike));
+        // Those that say the same say it of one thing, such as two mailboxes of the same alias.
+        if !is_alike {
+            status.message.push_str(&of_several(u64::from(status.count)));
+        }
         status
     };
     by_code.into_values().map(told).collect()

@@ -21,7 +21,6 @@ use crate::model::message::Verdict;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::record::{Depth, Verification};
-use crate::model::text::of_several;
 
 /// Everything that a report of kind `migration` or `discovery` shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -441,9 +440,6 @@ impl FindingRow {
             });
             row.count += 1;
             row.subjects.extend(finding.subject.clone());
-        }
-        for row in rows.values_mut() {
-            row.message.push_str(&of_several(row.count, true));
         }
         rows.into_values().collect()
     }

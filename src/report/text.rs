@@ -162,7 +162,7 @@ fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
             group.iter().filter_map(|row| row.domain.as_ref()).map(ToString::to_string).collect();
         domains.dedup();
         // Rows that say the same are one row already; the others are in the report. Its number must not be taken for all's.
-        let more = of_several(group.len() as u64, false);
+        let more = of_several(group.len() as u64);
         let said =
             format!("{}  {}  {}{more}", first.code, words::some_of(&domains, 4), printable(&first.message));
         let label = format!("  {word:<8}  ");
