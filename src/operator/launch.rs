@@ -7,7 +7,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -79,8 +79,7 @@ pub async fn ensure_volume(client: &Client, migration: &MailMigration) -> Result
     let namespace = migration.namespace().unwrap_or_default();
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let name = wanted.name_any();
-    let there = api.get_metadata_opt(&name).await;
-    let there = there.map_err(|e| refused(&format!("PersistentVolumeClaim {name} cannot be read"), &e))?;
+    let there = read_metadata(&api, &name).await?;
     // That of a predecessor of the same name goes with it, and is used by nobody who is through.
     let is_own = |there: &_| matches!(kept_by(there, &wanted), Fate::Stays | Fate::Orphan);
     if there.is_some_and(|there| there.metadata.deletion_timestamp.is_some() && is_own(&there)) {
@@ -185,6 +184,15 @@ pub fn foreign<K: Resource<DynamicType = ()>>(name: &str, owner: Option<String>)
         .hint(format!("delete or rename it; then the operator makes its own {kind} of this name"))
 }
 
+/// Reads what says whose an object is; `None` where there is no such object.
+async fn read_metadata<K>(api: &Api<K>, name: &str) -> Result<Option<PartialObjectMeta<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let there = api.get_metadata_opt(name).await;
+    there.map_err(|e| refused(&format!("{} {name} cannot be read", K::kind(&())), &e))
+}
+
 /// Makes an object unless it is there.
 ///
 /// # Errors
@@ -200,9 +208,9 @@ where
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
     let name = object.name_any();
-    let there = api.get_metadata_opt(&name).await;
-    let there = there.map_err(|e| refused(&format!("{} {name} cannot be read", K::kind(&())), &e))?;
-    let Some(there) = there else { return create(client, namespace, object).await };
+    let Some(there) = read_metadata(&api, &name).await? else {
+        return create(client, namespace, object).await;
+    };
     match goes_with(&there, object) {
         Fate::Stays => Ok(()),
         Fate::Goes => Err(still_there::<K>(&name)),
@@ -259,9 +267,8 @@ where
         Ok(_) => Ok(()),
         Err(error) if exists_already(&error) => {
             let name = object.name_any();
-            let there = api.get_metadata_opt(&name).await;
-            let there = there.map_err(|e| refused(&format!("{} {name} cannot be read", K::kind(&())), &e))?;
-            match there.map(|there| (goes_with(&there, object), owner_of(&there))) {
+            match read_metadata(&api, &name).await?.map(|there| (goes_with(&there, object), owner_of(&there)))
+            {
                 Some((Fate::Stays, _)) => Ok(()),
                 Some((Fate::Orphan | Fate::Foreign, owner)) => Err(foreign::<K>(&name, owner)),
                 Some((Fate::Goes, _)) | None => Err(still_there::<K>(&name)),
