@@ -399,18 +399,10 @@ fn sync(row: &mut MailboxRow) {
     row.last_ended = Some(at("2026-11-22T15:41:00Z"));
     row.verification = Some(Verification {
         depth: Depth::Full,
-        at: at("2026-11-22T15:44:00Z"),
         checked: copied,
         read_back: copied,
         identical: copied - altered,
         altered,
-        same_size: 0,
-        missing: 0,
-        differing: 0,
-        waiting: 0,
-        moved: 0,
-        failed: 0,
-        unchecked: 0,
-        extra: 0,
+        ..Verification::begun(at("2026-11-22T15:44:00Z"))
     });
 }
