@@ -259,6 +259,40 @@ fn a_port_that_is_secured_otherwise_is_recognised_in_seconds() {
     }
 }
 
+#[test]
+fn a_port_that_speaks_another_protocol_is_recognised_by_its_greeting() {
+    let ca = Ca::new();
+    let certificate = ca.issue(&["127.0.0.1"]);
+    let dovecot = |user: &str| {
+        let builder = Dovecot::builder().imap(LOOPBACK).imaps(LOOPBACK).pop3(LOOPBACK).pop3s(LOOPBACK);
+        builder.tls(&certificate).user(User::new(user, "secret")).start()
+    };
+    let (old, new) = (dovecot("anna@old.test"), dovecot("anna@new.test"));
+    let run = |old: SocketAddr, new: SocketAddr, tls: [&str; 2], protocol: &str| {
+        let ferry = Ferry::new(&secured(old, new, tls, protocol).text());
+        std::fs::write(ferry.path("ca.pem"), ca.pem()).unwrap();
+        let begun = Instant::now();
+        let ended = ferry.run(&["--stage", "Plan", "--ca", "ca.pem"]);
+        assert!(begun.elapsed() < SECONDS, "{protocol} {tls:?}: {:?}", begun.elapsed());
+        println!("{}", ended.stderr);
+        (ferry, ended)
+    };
+    for (protocol, at, tls, told, remedy) in [
+        ("IMAP", old.pop3s(), "Implicit", "speaks POP3 on this port, and IMAP was wanted", "993"),
+        ("IMAP", old.pop3(), "None", "speaks POP3 on this port, and IMAP was wanted", "protocol: POP3"),
+        ("POP3", old.imaps(), "Implicit", "speaks IMAP on this port, and POP3 was wanted", "995"),
+        ("POP3", old.imap(), "StartTLS", "speaks IMAP on this port, and POP3 was wanted", "protocol: IMAP"),
+    ] {
+        let (ferry, ended) = run(at, new.imaps(), [tls, "Implicit"], protocol);
+        assert!(ended.stderr.contains(told) && ended.stderr.contains(remedy), "{protocol}: {}", ended.stderr);
+        let found = findings(&ferry.status(), "OtherProtocolSpoken");
+        assert!(found[0].contains(told) && found[0].contains(remedy), "{protocol} {tls}: {found:?}");
+    }
+    let (ferry, _) = run(old.imaps(), new.pop3s(), ["Implicit", "Implicit"], "IMAP");
+    let unasked = findings(&ferry.status(), "DestinationUnasked");
+    assert!(unasked[0].contains("speaks POP3 on this port") && unasked[0].contains("993"), "{unasked:?}");
+}
+
 fn letter(folder: &str, date: &str, size: usize) -> Message {
     Message {
         folder: folder.to_owned(),

@@ -15,6 +15,7 @@ mod support;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -282,6 +283,156 @@ fn validate_tells_everything_at_once_with_lines_and_connects_to_nobody() {
     fs::write(home.join("x.yaml"), "apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {name: m}\nspec: {stagee: Plan}\n").unwrap();
     let told = errors(&mailferry(&home, &["validate", "-f", "x.yaml"]));
     assert!(told.len() >= 3 && told[0].0.contains("did you mean stage?"), "{told:?}");
+}
+
+#[test]
+fn every_row_is_told_at_once_within_bounds_and_so_is_what_the_manifest_lacks() {
+    let domains = "  domains:\n  - {name: a.test, credentialsRef: {name: s}}\n";
+    let validate = |text: &str, more: &[&str]| {
+        let ferry = Ferry::new("");
+        let path = ferry.path("m.yaml");
+        fs::write(&path, text).unwrap();
+        let ended = mailferry(path.parent().unwrap(), &[&["validate", "-f", "m.yaml"][..], more].concat());
+        println!("{}{}", ended.stderr, ended.stdout);
+        ended
+    };
+    // A quote without an end, rows below it, and a row of a domain that is mistyped.
+    let list = "address,password\na@a.test,\"x\nb@a.test,y\nhans,z\nc@a.tset,z";
+    let ended = validate(&manifest_of(list, domains), &[]);
+    ended.expect_code(23);
+    for part in ["m.yaml:7: ", "m.yaml:9: ", "note: 1 row of ", "c@a.tset (m.yaml:10, is a.test meant?)"] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    // Hundreds of errors: some, how many more, and first of all what is about the manifest itself.
+    let rows: String = (0..300).map(|n| format!("\nname{n},x")).collect();
+    let text = manifest_of(&format!("address,password{rows}"), domains);
+    let text = text.replace(
+        "{name: a.test, credentialsRef: {name: s}}",
+        "{name: a.test, credentialsRef: {name: s}}\n  - {name: b.test, credentialsRef: {name: nobody}}",
+    );
+    let ended = validate(&text, &[]);
+    ended.expect_code(23);
+    let told = errors(&ended);
+    assert!(told.len() == 20 && told[0].0.contains("\"nobody\""), "{told:?}");
+    assert!(ended.stderr.contains("and 281 more errors; --output json has all of them"), "{}", ended.stderr);
+    assert!(ended.stdout.contains("301 errors"), "{}", ended.stdout);
+    let all = validate(&text, &["--output", "json"]).expect_code(23).json();
+    assert_eq!(all["errors"].as_array().unwrap().len(), 301);
+    // Private addresses are known without a network.
+    let good = manifest_of(
+        "address,password\na@a.test,x",
+        "  domains:\n  - {name: a.test, credentialsRef: {name: s}, servers: [{protocol: IMAP, host: 10.0.0.7}]}\n",
+    );
+    let ended = validate(&good.replace("host: imap.new.test", "host: 10.0.0.5"), &[]);
+    ended.expect_code(23);
+    for part in [
+        "allowedNetworks: [\"10.0.0.5/32\"]",
+        "allowedNetworks: [\"10.0.0.7/32\"]",
+        "--ca",
+        "spec.domains[0].servers[0].host",
+    ] {
+        assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
+    }
+    // Passwords that others can read; into the directory of the other tests nobody else comes.
+    let ferry = Ferry::new("");
+    let home = ferry.path("m.yaml").parent().unwrap().to_owned();
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(home.join("m.yaml"), manifest_of("address,password\na@a.test,x", domains)).unwrap();
+    let ended = mailferry(&home, &["validate", "-f", "m.yaml"]);
+    ended.expect_code(0);
+    assert!(
+        ended.stderr.contains("chmod 600 m.yaml") && ended.stdout.contains(", 1 note"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn two_lists_that_send_a_mailbox_to_two_places_are_refused_with_both_lines() {
+    let list = "address,password,destination\na@a.test,x,anna@new.test\nb@a.test,y,";
+    let with = |mailboxes: &str| {
+        manifest_of(
+            list,
+            &format!(
+                "  domains:\n  - {{name: a.test, credentialsRef: {{name: s}}, mailboxes: {mailboxes}}}\n"
+            ),
+        )
+    };
+    let ferry = Ferry::new("");
+    let home = ferry.path("m.yaml").parent().unwrap().to_owned();
+    let entries = "{list: [{address: b@a.test}, {address: A@a.test, destination: annika@new.test}]}";
+    let config =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {users.csv: \"file:users.csv\"}\n---\n";
+    fs::write(home.join("users.csv"), "address,destination\na@a.test,annika@new.test\nb@a.test,\n").unwrap();
+    for (text, other) in [
+        (with(entries), "spec.domains[0].mailboxes.list[1].destination sends it to annika@new.test"),
+        (
+            format!("{config}{}", with("{configMapRef: {name: c, key: users.csv}}")),
+            "users.csv:2 sends it to annika@new.test",
+        ),
+    ] {
+        fs::write(home.join("m.yaml"), text).unwrap();
+        let ended = mailferry(&home, &["validate", "-f", "m.yaml"]);
+        let told = errors(ended.expect_code(23));
+        println!("{told:#?}");
+        let (line, hint) = &told[0];
+        assert!(line.contains("sends a@a.test to anna@new.test, and ") && line.contains(other), "{line}");
+        assert!(line.starts_with("m.yaml:") && hint.contains("say the same in both"), "{line} {hint}");
+        let (line, _) = mailferry(&home, &["run", "-f", "m.yaml", "--state", "state", "--stage", "Plan"])
+            .expect_code(23)
+            .error();
+        assert!(line.contains(other), "{line}");
+    }
+    // A mapping that a row overrules is told of.
+    let text = with("{discover: {}}")
+        .replace("  domains:", "  mapping: {addresses: {a@a.test: annika@new.test}}\n  domains:");
+    fs::write(home.join("m.yaml"), text).unwrap();
+    let ended = mailferry(&home, &["validate", "-f", "m.yaml"]);
+    ended.expect_code(0);
+    assert!(
+        ended.stderr.contains("a@a.test (to annika@new.test, and its row to anna@new.test)"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn init_reads_a_column_of_new_addresses_that_few_rows_fill_and_names_what_a_list_lacks() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    let sheet = "Name;E-Mail-Adresse;Kennwort;Neue Adresse\r\nA;a@alt.test;x;\r\nB;b@alt.test;y;\r\nC;c@alt.test;z;carla@neu.test\r\n";
+    fs::write(home.join("liste.csv"), sheet).unwrap();
+    let args =
+        ["init", "--from", "liste.csv", "--destination", "imap.neu.test", "--destination-admin", "boss"];
+    let made = mailferry(home, &[&args[..], &["--output", "json"]].concat()).expect_code(0).json();
+    println!("{made}");
+    assert!(
+        made["columns"].to_string().contains(r#"{"column":"destination","name":"Neue Adresse"}"#),
+        "{made}"
+    );
+    for (text, told, remedy) in [
+        (
+            "address,address,password\na@alt.test,b@alt.test,x\n",
+            "has 2 columns for address",
+            "name it otherwise in line 1",
+        ),
+        ("E-Mail-Adresse;Kennwort\r\n", "is the only line", "each line below it is a mailbox"),
+        (
+            "address,password\na@alt.test;x\n",
+            "the rows below it are parted by semicolons",
+            "parted by semicolons as the rows are",
+        ),
+        (
+            "address,password\nmailto:a@alt.test,x\n",
+            "liste.csv:2: the cell under \"address\" has a prefix",
+            "write the address alone",
+        ),
+    ] {
+        fs::write(home.join("liste.csv"), text).unwrap();
+        let _ = fs::remove_file(home.join("migration.yaml"));
+        let (line, hint) = mailferry(home, &args).expect_code(23).error();
+        assert!(line.contains(told) && hint.contains(remedy), "{line} {hint}");
+    }
 }
 
 #[test]

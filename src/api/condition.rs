@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::model::failure::Class;
-use crate::model::text::cut;
+use crate::model::text::{cut, whole_sentence};
 
 /// The longest message of a condition, in bytes. Kubernetes would take 32 KiB.
 pub const MESSAGE_MAX: usize = 1024;
@@ -180,7 +180,7 @@ pub fn set(before: &[Condition], facts: &[Fact], generation: Option<i64>, now: T
                 type_: fact.kind.as_str().to_owned(),
                 status: fact.state.as_str().to_owned(),
                 reason: fact.reason.to_owned(),
-                message: cut(&fact.message, MESSAGE_MAX),
+                message: cut(&whole_sentence(&fact.message), MESSAGE_MAX),
                 observed_generation: generation,
                 last_transition_time: same
                     .map_or_else(|| Time(whole_second(now)), |c| c.last_transition_time.clone()),
@@ -229,6 +229,8 @@ mod tests {
         let changed = set(&same, &[fact(State::True, "done")], Some(2), at(30));
         assert_eq!(changed[0].last_transition_time, Time(at(30)));
         assert!(changed.holds(Type::Synced) && !changed.holds(Type::Ready));
+        // A failure's words go on behind its place; a condition's message stands by itself.
+        assert_eq!(changed[0].message, "Done");
     }
 
     #[test]

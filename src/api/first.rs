@@ -167,7 +167,11 @@ impl First {
             };
             let _ = writeln!(text, "    mailboxes: {mailboxes}");
         }
-        if !self.allowed_networks.is_empty() {
+        if self.allowed_networks.is_empty() {
+            text.push_str(
+                "  # policy:\n  #   allowedNetworks: [\"10.0.0.0/8\"]     # servers with private addresses are refused unless this lists them\n",
+            );
+        } else {
             let networks: Vec<String> = self.allowed_networks.iter().map(|network| quoted(network)).collect();
             let _ = writeln!(
                 text,

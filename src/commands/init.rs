@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{print, tell_note, to_json};
+use super::{PRIVATE, print, tell_note, to_json};
 use crate::api::first::{First, Opened, Place, VARIABLES};
 use crate::api::manifest;
 use crate::cli::{InitArgs, Output};
@@ -99,7 +99,8 @@ fn tell(made: &Made, path: &str) -> Result<()> {
     let _ = write!(
         text,
         "  mailferry validate -f {path}\n  mailferry run -f {path} --state ./state --stage Plan    look and report, write nothing\n  \
-         mailferry run -f {path} --state ./state --stage Sync    copy\n"
+         mailferry run -f {path} --state ./state --stage Sync    copy\n\
+         Before that: {PRIVATE}.\n"
     );
     print(&text)
 }
@@ -306,7 +307,7 @@ fn read_list(path: &Path, person: &mut Person<'_>) -> Result<ReadList> {
     let heads = Heads::new(
         guessed.iter().zip(&sketch.head).filter_map(|(column, name)| Some(((*column)?, vec![name.clone()]))),
     );
-    let list = join(List::read(&bytes, &heads).map_err(|refusals| refuse(&place, refusals)))?;
+    let list = join(List::read(&bytes, &heads).map_err(|refused| refuse(&place, refused.refusals)))?;
     let named = |(name, column): (String, Option<Column>)| (!name.is_empty()).then_some((name, column));
     let columns: Vec<_> = sketch.head.into_iter().zip(guessed).filter_map(named).collect();
     if person.0.is_some() {

@@ -57,11 +57,18 @@ pub(super) async fn look(whereabouts: Whereabouts) -> Result<Looked> {
 /// As [`Inputs::open`].
 pub(super) fn open(inputs: &Inputs) -> Result<(Arc<Secrets>, Vec<MailMigration>)> {
     let (secrets, migrations) = inputs.open()?;
-    for path in secrets.exposed() {
+    tell_exposed(&secrets);
+    Ok((secrets, migrations))
+}
+
+/// Tells of each file with passwords that others can read; how many there are.
+pub(super) fn tell_exposed(secrets: &Secrets) -> usize {
+    let exposed = secrets.exposed();
+    for path in &exposed {
         let path = path.display();
         tell_note(&format!("{path} holds passwords, and others can read it: chmod 600 {path}"));
     }
-    Ok((secrets, migrations))
+    exposed.len()
 }
 
 async fn look_here(inputs: &Inputs) -> Result<Looked> {

@@ -75,6 +75,11 @@ fn end(done: Result<ExitCode>, verbose: u8) -> ExitCode {
     }
 }
 
+/// What servers inside a network of one's own want beside their names. It is told before anything is asked: each of the two
+/// shows only where the other one is given.
+const PRIVATE: &str = "for servers with private addresses list their network in spec.policy.allowedNetworks, and if an authority of \
+                       your own signs their certificates give it with --ca FILE or in caRef";
+
 fn tell_failure(failure: &Failure, verbose: u8) {
     let causes = failure.causes.iter().filter(|_| verbose > 0);
     let causes: String = causes.flat_map(|cause| ["  cause: ", cause.as_str(), "\n"]).collect();

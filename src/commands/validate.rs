@@ -5,12 +5,17 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::looking::tell_exposed;
 use super::{print, tell_failure, tell_note, to_json};
 use crate::cli::{Output, ValidateArgs};
+use crate::local::terminal::tell;
 use crate::local::validate::{Validated, validate as look};
-use crate::model::failure::{Class, Failure, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::finding::Finding;
 use crate::model::text::{counted, printable};
+
+/// Errors that are told to a person one by one.
+const TOLD: usize = 20;
 
 pub(super) fn validate(args: &ValidateArgs) -> Result<ExitCode> {
     let (secrets, migrations, mut errors) = args.inputs().open_all()?;
@@ -21,22 +26,37 @@ pub(super) fn validate(args: &ValidateArgs) -> Result<ExitCode> {
         errors.append(&mut validated.errors);
         seen.push((name, validated));
     }
+    let exposed = tell_exposed(&secrets);
     match args.output {
         Output::Json => print(&to_json(&result(&errors, &seen))?)?,
         Output::Text => {
-            for failure in &errors {
-                tell_failure(failure, 0);
-            }
+            tell_first(&errors);
             for finding in seen.iter().flat_map(|(_, validated)| &validated.warnings) {
                 tell_note(&format!("{} {}", finding.message, finding.code.remedy()));
             }
-            print(&summary(&errors, &seen))?;
+            print(&summary(&errors, &seen, exposed))?;
         }
     }
     Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(Class::Configuration.exit_code()) })
 }
 
-fn summary(errors: &[Failure], seen: &[(String, Validated)]) -> String {
+/// Tells the first errors, and how many more there are. A list of thousands of rows must not hide what is wrong elsewhere: what
+/// is about the manifest comes first.
+fn tell_first(errors: &[Failure]) {
+    let (rows, fields): (Vec<&Failure>, Vec<&Failure>) =
+        errors.iter().partition(|failure| failure.is(FailureCode::BadList));
+    for failure in fields.into_iter().chain(rows).take(TOLD) {
+        tell_failure(failure, 0);
+    }
+    if let Some(more) = errors.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        tell(&format!(
+            "and {} more; --output json has all of them\n",
+            counted(more as u64, "error", "errors")
+        ));
+    }
+}
+
+fn summary(errors: &[Failure], seen: &[(String, Validated)], exposed: usize) -> String {
     let mut text = String::new();
     for (name, validated) in seen {
         let domains = counted(validated.mailboxes.len() as u64, "domain", "domains");
@@ -49,7 +69,7 @@ fn summary(errors: &[Failure], seen: &[(String, Validated)]) -> String {
             let _ = writeln!(text, "  {} was read as {form}", printable(list));
         }
     }
-    let notes: usize = seen.iter().map(|(_, validated)| validated.warnings.len()).sum();
+    let notes = exposed + seen.iter().map(|(_, validated)| validated.warnings.len()).sum::<usize>();
     let aside =
         if notes > 0 { format!(", {}", counted(notes as u64, "note", "notes")) } else { String::new() };
     let _ = match errors.len() {

@@ -54,6 +54,15 @@ fn sentence(failure: &Failure) -> String {
     format!("{}.", failure.sentence().trim_end_matches('.'))
 }
 
+/// The finding about a port that speaks otherwise than it was said to.
+fn spoken_otherwise(failure: &Failure) -> Option<Code> {
+    match failure.code? {
+        FailureCode::SpeaksTls | FailureCode::SpeaksInClear => Some(Code::ChannelSecuredOtherwise),
+        FailureCode::SpeaksAnother => Some(Code::OtherProtocolSpoken),
+        _ => None,
+    }
+}
+
 fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked: &[Ranked]) {
     let relevant = relevant(ranked);
     let mut silent = Vec::new();
@@ -64,10 +73,10 @@ fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked
             Err(failure) if candidate.blocked => {
                 findings.push(Finding::about(Code::AddressNotAllowed, address, sentence(failure)));
             }
-            Err(failure) if failure.is(FailureCode::SpeaksTls) || failure.is(FailureCode::SpeaksInClear) => {
+            Err(failure) if spoken_otherwise(failure).is_some() => {
                 let hint = failure.hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
                 let text = format!("{}{hint}.", failure.sentence().trim_end_matches('.'));
-                findings.push(Finding::about(Code::ChannelSecuredOtherwise, address, text));
+                findings.extend(spoken_otherwise(failure).map(|code| Finding::about(code, address, text)));
             }
             Err(failure) if failure.class == Class::Tls => {
                 let text = format!("{} No password was sent.", sentence(failure));

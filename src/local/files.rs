@@ -52,7 +52,7 @@ impl Draft {
             // The umask takes away what is not usual.
             builder.permissions(Permissions::from_mode(0o666));
         }
-        let file = builder.tempfile_in(parent_of(&to))?;
+        let file = builder.tempfile_in(parent_of(&to)).map_err(unplaced)?;
         if let (Access::Usual, Some(there)) = (access, there) {
             take_after(file.as_file(), &there);
         }
@@ -66,7 +66,7 @@ impl Draft {
     pub fn finish(self) -> io::Result<()> {
         match self.0 {
             Inner::Beside { file, to } => {
-                let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+                let file = file.into_inner().map_err(|error| unplaced(error.into_error()))?;
                 file.as_file().sync_all()?;
                 file.persist(to).map(drop).map_err(|e| e.error)
             }
@@ -78,17 +78,28 @@ impl Draft {
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Inner::Beside { file, .. } => file.write(bytes),
+            Inner::Beside { file, .. } => file.write(bytes).map_err(unplaced),
             Inner::Straight(file) => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
-            Inner::Beside { file, .. } => file.flush(),
+            Inner::Beside { file, .. } => file.flush().map_err(unplaced),
             Inner::Straight(file) => file.flush(),
         }
     }
+}
+
+/// The error as the system said it. A draft's errors name the draft, which nobody asked for and which is gone already; callers
+/// name the file that shall be.
+fn unplaced(error: io::Error) -> io::Error {
+    let system = error.get_ref().and_then(|named| named.source()?.downcast_ref::<io::Error>());
+    let plain = system.map(|system| match system.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(system.kind(), system.to_string()),
+    });
+    plain.unwrap_or(error)
 }
 
 /// Lets a file be read by those who could read the one before, as far as that is in our power.
@@ -199,7 +210,10 @@ mod tests {
         .unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         let nowhere = write_whole(&directory.path().join("no/report.html"), |_| Ok(())).unwrap_err();
-        assert!(nowhere.sentence().contains("no/report.html: cannot be written"), "{nowhere}");
+        let words = nowhere.sentence();
+        assert!(words.contains("no/report.html: cannot be written: No such file"), "{words}");
+        // The draft has a name of its own, which is nobody's concern.
+        assert_eq!(words.matches(&directory.path().display().to_string()).count(), 1, "{words}");
     }
 
     #[cfg(unix)]

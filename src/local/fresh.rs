@@ -63,7 +63,7 @@ impl Tools {
             version: env!("CARGO_PKG_VERSION"),
             domain,
             mailboxes,
-            left_out: self.list_all(at).map(|listed| listed.left_out).unwrap_or_default(),
+            left_out: self.left_out(at),
             columns: spec.columns.as_deref(),
             mapping: spec.mapping.as_ref(),
             allowed_networks: &spec.policy.allowed_networks,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::failure::{Failure, FailureCode, Result};
-use crate::model::list::{Heads, List, Refusal};
+use crate::model::list::{Heads, List, Refusal, Refused};
 
 /// Refusals that a sentence names one by one.
 const TOLD: usize = 10;
@@ -50,6 +50,21 @@ pub struct PlacedList {
     pub place: ListPlace,
 }
 
+/// A list that cannot be read or cannot stand.
+#[derive(Debug)]
+pub struct Unread {
+    /// Every reason, with the line that it is about.
+    pub failures: Vec<Failure>,
+    /// The rows that could stand. They are told of like those of any list, and none is carried.
+    pub rest: Option<PlacedList>,
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Self {
+        Self { failures: vec![failure], rest: None }
+    }
+}
+
 /// Lists by the digest of their text and of how it was read, so that a list of ten thousand rows is not read anew at every login.
 #[derive(Debug, Default)]
 pub(super) struct Kept(Mutex<HashMap<String, Digested>>);
@@ -64,7 +79,7 @@ impl Kept {
         bytes: &[u8],
         heads: &Heads,
         place: ListPlace,
-    ) -> std::result::Result<PlacedList, Vec<Failure>> {
+    ) -> std::result::Result<PlacedList, Unread> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{heads:?}\0").as_bytes()).update(bytes);
         let digest = *hasher.finalize().as_bytes();
@@ -72,8 +87,14 @@ impl Kept {
         if let Some((_, list)) = kept.get(&place.name).filter(|(known, _)| *known == digest) {
             return Ok(PlacedList { list: Arc::clone(list), place });
         }
-        let list = List::read(bytes, heads).map_err(|refusals| refuse(&place, refusals))?;
-        let list = Arc::new(list);
+        let list = match List::read(bytes, heads) {
+            Ok(list) => Arc::new(list),
+            Err(Refused { refusals, rest }) => {
+                let failures = refuse(&place, refusals);
+                let rest = rest.map(|rest| PlacedList { list: Arc::from(rest), place });
+                return Err(Unread { failures, rest });
+            }
+        };
         kept.insert(place.name.clone(), (digest, Arc::clone(&list)));
         Ok(PlacedList { list, place })
     }

@@ -11,7 +11,7 @@ use secrecy::zeroize::Zeroizing;
 use super::files::can_be_read_by_others;
 use super::grants::{self, Granted, TokenAccess};
 use super::ledgers::Database;
-use super::lists::{Kept, ListPlace, PlacedList, join};
+use super::lists::{Kept, ListPlace, PlacedList, Unread, join};
 use crate::api::MailMigration;
 use crate::api::manifest::{Manifest, Part, SecretValue};
 use crate::api::reference::{CaKind, CaRef};
@@ -123,6 +123,12 @@ impl Secrets {
                 .hint("save it as UTF-8: passwords and keys are sent as such")
                 .at(place.name)
         })?;
+        // NUL parts the fields of SASL PLAIN: behind one, a password would be another's name.
+        if text.contains('\0') {
+            return Err(Failure::configuration("holds a NUL character, which no password, name or key has")
+                .hint("write it anew: it may have been saved as UTF-16, or filled up to a length")
+                .at(place.name));
+        }
         // Editors end files with a line break; no password does.
         let trimmed = text.strip_suffix('\n').map(|t| t.strip_suffix('\r').unwrap_or(t)).filter(|_| is_file);
         Ok(Some(Secret::new(trimmed.unwrap_or(text))))
@@ -170,8 +176,8 @@ impl Secrets {
         namespace: &str,
         name: &str,
         heads: &Heads,
-    ) -> std::result::Result<Option<PlacedList>, Vec<Failure>> {
-        let found = self.find(namespace, name, LIST_KEY).map_err(|failure| vec![failure])?;
+    ) -> std::result::Result<Option<PlacedList>, Unread> {
+        let found = self.find(namespace, name, LIST_KEY)?;
         found.map(|found| self.lists.read(&found.bytes, heads, found.place)).transpose()
     }
 
@@ -185,8 +191,8 @@ impl Secrets {
         name: &str,
         key: &str,
         heads: &Heads,
-    ) -> std::result::Result<PlacedList, Vec<Failure>> {
-        let found = self.find_config(namespace, name, key).map_err(|failure| vec![failure])?;
+    ) -> std::result::Result<PlacedList, Unread> {
+        let found = self.find_config(namespace, name, key)?;
         self.lists.read(&found.bytes, heads, found.place)
     }
 
@@ -215,7 +221,7 @@ impl Secrets {
                 return Err(grants::no_passwords(name, key, tenant));
             }
         }
-        let list = join(self.list(namespace, name, heads))?;
+        let list = join(self.list(namespace, name, heads).map_err(|unread| unread.failures))?;
         if let Some(placed) = &list {
             let opens_all =
                 value("masterUser")?.is_some() || matches!(granted, Some(Granted::Application(_)));
@@ -646,15 +652,21 @@ mod tests {
             directory.path().into(),
         );
         let refused = secrets.list("default", "s", &Heads::default()).map(|list| list.is_some()).unwrap_err();
+        // A row that could stand is known beside it.
+        assert_eq!(refused.rest.as_ref().map(|rest| rest.list.rows.len()), Some(1));
+        let refused = refused.failures;
         let told = format!(
             "{}:3: the cell under \"address\" is no mail address",
             secret.join("mailboxes.csv").display()
         );
         assert_eq!(refused[0].sentence(), told);
         let by_config = secrets.config_list("default", "c", "users.csv", &Heads::default());
-        assert_eq!(by_config.map(|list| list.list.rows.len()).unwrap_err()[0].sentence(), told);
+        assert_eq!(by_config.map(|list| list.list.rows.len()).unwrap_err().failures[0].sentence(), told);
         let failure = secrets.value("default", "s", "password").unwrap_err();
         assert!(failure.sentence().ends_with("password: is no text in UTF-8"), "{failure}");
+        fs::write(secret.join("password"), b"strasse\0\n").unwrap();
+        let failure = secrets.value("default", "s", "password").unwrap_err();
+        assert!(failure.sentence().contains("holds a NUL character"), "{failure}");
         // What is no text has a version all the same.
         assert!(secrets.version("default", "s", &[1; 32]).is_ok());
         fs::write(secret.join("mailboxes.csv"), b"address;password\r\njohn@b.test;stra\xdfe\r\n").unwrap();

@@ -7,6 +7,7 @@ mod allowance;
 pub(crate) mod cleaning;
 pub mod credentials;
 mod deflate;
+mod greeting;
 mod host;
 pub(crate) mod http;
 pub mod imap;

@@ -220,16 +220,24 @@ impl Network {
                 .parse::<IpAddr>()
                 .is_ok_and(|address| barred.iter().any(|network| network.contains(&address)))
         };
+        let list = match address.parse::<IpAddr>() {
+            Ok(address) => format!("spec.policy.allowedNetworks: [\"{}\"]", IpNet::from(address)),
+            Err(_) => "spec.policy.allowedNetworks".to_owned(),
+        };
+        // A second command should not fail for what is told of a private network as surely.
+        let authority =
+            "; if an authority of your own signed its certificate, give that as well, in caRef or --ca";
         let hint = match &self.barred {
-            None => "if that is right, list its network in spec.policy.allowedNetworks",
+            None => format!("if that is right, list its network in {list}{authority}"),
             Some(barred) if is_barred(barred) => {
-                "spec.policy.allowedNetworks lists its network, and the installation does not allow it: whoever installed the \
-                 operator lists it in discovery.allowedNetworks"
+                "spec.policy.allowedNetworks lists its network, and the installation does not allow it: list it in \
+                 discovery.allowedNetworks of the operator's chart"
+                    .to_owned()
             }
-            Some(_) => {
-                "if that is right, list its network in spec.policy.allowedNetworks; the installation must allow it too \
-                 (discovery.allowedNetworks)"
-            }
+            Some(_) => format!(
+                "if that is right, list its network in {list}; the installation must allow it too \
+                 (discovery.allowedNetworks){authority}"
+            ),
         };
         Failure::new(Class::Refused, what).code(FailureCode::AddressNotAllowed).hint(hint)
     }

@@ -57,9 +57,12 @@ impl Meaning {
             | F::ArrivalChanged
             | F::NotListed => Class::Message,
             F::Locked | F::TooManySessions | F::DaySpent | F::LimitSpent => Class::Throttled,
-            F::NotUnderstood | F::WrongState | F::ServerFault | F::Garbled | F::NoLastingNames => {
-                Class::Protocol
-            }
+            F::NotUnderstood
+            | F::WrongState
+            | F::ServerFault
+            | F::Garbled
+            | F::SpeaksAnother
+            | F::NoLastingNames => Class::Protocol,
             F::SpeaksTls | F::SpeaksInClear => Class::Tls,
             F::MissingSecret | F::BadList | F::LoginChanged | F::NoToken | F::NoSpool => Class::Configuration,
             F::TryLater

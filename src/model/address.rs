@@ -127,7 +127,8 @@ impl FromStr for Address {
             c.is_control()
                 || c.is_whitespace()
                 || unseen
-                || matches!(c, '"' | '@' | '(' | ')' | '<' | '>' | ',' | ';')
+                // Signs that stand only between quotes (RFC 5322 §3.2.3), and come with links and lists of names.
+                || matches!(c, '"' | '@' | '(' | ')' | '<' | '>' | ',' | ';' | ':' | '[' | ']' | '\\')
         };
         if local.is_empty() || local.len() > 64 || local.contains(spoiled) {
             return Err(refuse());
@@ -220,6 +221,8 @@ mod tests {
             "a\r\nb@c.example",
             "a@127.0.0.1",
             "a\u{200b}b@c.example",
+            "mailto:anna@c.example",
+            "CONTOSO\\anna@c.example",
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::text::whole_sentence;
+
 /// The result of anything that can fail.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
@@ -342,6 +344,8 @@ pub enum FailureCode {
     SpeaksTls,
     /// The port speaks in clear at first, where TLS was wanted from the first byte.
     SpeaksInClear,
+    /// The port greets as one of another protocol.
+    SpeaksAnother,
     /// A list of mailboxes has rows that cannot stand.
     BadList,
     /// The name server gave no answer or no proper one, so nothing is known of the name.
@@ -353,7 +357,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 47] = [
+    const ALL: [Self; 48] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -397,6 +401,7 @@ impl FailureCode {
         Self::LoginChanged,
         Self::SpeaksTls,
         Self::SpeaksInClear,
+        Self::SpeaksAnother,
         Self::BadList,
         Self::NameUnanswered,
         Self::TriesSpent,
@@ -643,9 +648,7 @@ impl Failure {
             text.push_str(hint);
             return text;
         }
-        let mut letters = hint.chars();
-        text.extend(letters.next().into_iter().flat_map(char::to_uppercase));
-        text.push_str(letters.as_str());
+        text.push_str(&whole_sentence(hint));
         if !hint.ends_with(['.', '!', '?']) {
             text.push('.');
         }

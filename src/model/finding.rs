@@ -76,8 +76,10 @@ codes! {
     CertificateRejected: Critical, Sync, "Have the certificate mended, name the host that is on it, or give its authority in caRef.";
     /// A port speaks TLS from the first byte where that is not wanted, or in the clear at first where it is. No password was sent.
     ChannelSecuredOtherwise: Critical, Sync, "Write the value of tls, or the port, that the message names.";
+    /// A port speaks another protocol than the one that it was named for. No password was sent.
+    OtherProtocolSpoken: Critical, Sync, "Write the protocol, or the port, that the message names.";
     /// A server's address is loopback, private or link-local, and the policy does not allow it.
-    AddressNotAllowed: Critical, Sync, "If the address is right, list its network in spec.policy.allowedNetworks.";
+    AddressNotAllowed: Critical, Sync, "If the address is right, list its network in spec.policy.allowedNetworks; if an authority of your own signed the server's certificate, give that in caRef or --ca at once.";
     /// A published server is outside the domain, so no password was sent to it.
     HostNeedsApproval: Critical, Sync, "If the host is right, name it in spec.domains[].servers.";
     /// The Secret with the domain's credentials, or a key of it, is missing.

@@ -42,6 +42,18 @@ pub fn cut(text: &str, max: usize) -> String {
     format!("{}…", &text[..end])
 }
 
+/// A text as a sentence of its own: with a capital letter, unless it begins with a name (a host, an address, a field, a file),
+/// which is not spelt otherwise.
+pub fn whole_sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = text.split_whitespace().next().unwrap_or_default();
+    let is_word = !first.is_empty() && first.chars().all(|c| c.is_ascii_lowercase() || c == '\'');
+    match letters.next().filter(|_| is_word) {
+        Some(letter) => letter.to_ascii_uppercase().to_string() + letters.as_str(),
+        None => text.to_owned(),
+    }
+}
+
 /// `21950` as `21,950`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -68,6 +80,21 @@ pub fn counted(n: u64, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_letter_and_a_name_stays_as_it_is() {
+        for (text, wanted) in [
+            ("the destination is away", "The destination is away"),
+            ("imap.a.test:993 refused the login", "imap.a.test:993 refused the login"),
+            ("anna@a.test is full", "anna@a.test is full"),
+            ("spec.domains[0].name: is none", "spec.domains[0].name: is none"),
+            ("contoso: is away", "contoso: is away"),
+            ("1 of 2", "1 of 2"),
+            ("", ""),
+        ] {
+            assert_eq!(whole_sentence(text), wanted);
+        }
+    }
 
     #[test]
     fn control_characters_do_not_reach_a_terminal() {

@@ -1,6 +1,6 @@
 //! What the manifest says about mailboxes that no list has: a slip of the fingers that would pass in silence.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::mailboxes::{Overrides, PlannedMailbox};
 use super::observed::Observed;
@@ -16,27 +16,38 @@ use crate::model::text::{counted, printable};
 /// Addresses that a finding names.
 const NAMED: usize = 5;
 
-/// The addresses of `spec.mapping.addresses` that are none of the mailboxes, as one finding.
+/// The addresses of `spec.mapping.addresses` that are none of the mailboxes, and those whose row says otherwise where the mail
+/// goes (the row counts), as one finding.
 pub fn addresses<'a>(
     spec: &MailMigrationSpec,
     mailboxes: impl Iterator<Item = &'a PlannedMailbox>,
 ) -> Option<Finding> {
     let mapping = spec.mapping.as_ref().filter(|mapping| !mapping.addresses.is_empty())?;
-    let sources: HashSet<&Address> = mailboxes.map(|planned| &planned.source).collect();
-    let is_none = |from: &&String| from.parse::<Address>().is_ok_and(|from| !sources.contains(&from));
-    let unmatched: Vec<&String> = mapping.addresses.keys().filter(is_none).collect();
-    if unmatched.is_empty() {
-        return None;
+    let goes_to: HashMap<&Address, &Address> =
+        mailboxes.map(|planned| (&planned.source, &planned.destination)).collect();
+    let (mut unmatched, mut overruled) = (Vec::new(), Vec::new());
+    for (from, to) in &mapping.addresses {
+        let Ok(source) = from.parse::<Address>() else { continue };
+        match goes_to.get(&source) {
+            None => unmatched.push(printable(from)),
+            Some(goes) if to.parse::<Address>().is_ok_and(|to| to != **goes) => {
+                overruled.push(format!("{} (to {}, and its row to {goes})", printable(from), printable(to)));
+            }
+            Some(_) => {}
+        }
     }
-    let shown: Vec<String> = unmatched.iter().take(NAMED).map(|from| printable(from)).collect();
-    let more = unmatched.len().checked_sub(NAMED + 1).map(|rest| format!(" and {} more", rest + 1));
-    let text = format!(
-        "spec.mapping.addresses names {} that no list has: {}{}.",
-        counted(unmatched.len() as u64, "mailbox", "mailboxes"),
-        shown.join(", "),
-        more.unwrap_or_default()
-    );
-    Some(Finding::about(Code::RuleMatchesNothing, "spec.mapping.addresses", text))
+    let mailboxes = |count: usize| counted(count as u64, "mailbox", "mailboxes");
+    let told = |named: &[String], text: String| {
+        let more = named.len().checked_sub(NAMED + 1).map(|rest| format!(" and {} more", rest + 1));
+        let shown = named.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let text = format!("spec.mapping.addresses {text}: {shown}{}.", more.unwrap_or_default());
+        (!named.is_empty()).then_some(text)
+    };
+    let text = format!("names {} that no list has", mailboxes(unmatched.len()));
+    let other = format!("does not count for {} whose row says otherwise", mailboxes(overruled.len()));
+    let texts: Vec<String> = told(&unmatched, text).into_iter().chain(told(&overruled, other)).collect();
+    let about = |text| Finding::about(Code::RuleMatchesNothing, "spec.mapping.addresses", text);
+    (!texts.is_empty()).then(|| about(texts.join(" ")))
 }
 
 /// The rules of `spec.mapping` for folders that no folder falls under, once every mailbox was looked at.

@@ -96,6 +96,9 @@ pub struct EvidenceRow {
     pub trusted: bool,
     /// `offered`, `not offered` or `failed`.
     pub outcome: &'static str,
+    /// Whether it says that something is not there.
+    #[serde(skip)]
+    pub is_absent: bool,
     /// One line that a person can read.
     pub statement: String,
     /// Why it could not be found out.
@@ -124,6 +127,7 @@ impl From<&Evidence> for EvidenceRow {
             at: evidence.at,
             trusted: evidence.trusted,
             outcome,
+            is_absent: matches!(evidence.outcome, Outcome::NotOffered),
             statement: evidence.statement.clone(),
             failure,
             excerpt: evidence.excerpt.clone(),

@@ -7,11 +7,11 @@ use std::io::{BufWriter, Write};
 use askama::Template;
 use jiff::Timestamp;
 
-use super::domains::{CandidateRow, DomainRow};
+use super::domains::{CandidateRow, DomainRow, EvidenceRow};
 use super::exceptions::ExceptionList;
 use super::message::{MessageRow, MessageSink};
 use super::rows::{FindingRow, MailboxRow, Report, Totals};
-use super::standing::standing;
+use super::standing::{Standing, standing};
 use super::{chart, unwritten, words};
 use crate::model::difference::{Kind, Value};
 use crate::model::evidence::{Grade, ServerFacts};
@@ -31,6 +31,9 @@ pub(super) const MAILBOX_ROWS: usize = 5_000;
 
 /// The most mailboxes that are spelt out because something is the matter with them.
 const ATTENTION_ROWS: usize = 100;
+
+/// So many rows of evidence about what is not there are folded into one line.
+const FOLDED: usize = 3;
 
 /// The most mailboxes in the chart of sizes.
 const LARGEST: usize = 8;
@@ -142,13 +145,39 @@ struct DomainView<'a> {
     protocols: String,
     chosen: Vec<&'a CandidateRow>,
     others: Vec<&'a CandidateRow>,
+    /// Evidence that names no candidate.
+    evidence: Vec<&'a EvidenceRow>,
+    /// Such evidence of what is not there, where there is much of it: it is folded away.
+    absent: Vec<&'a EvidenceRow>,
 }
 
 impl<'a> DomainView<'a> {
     fn new(report: &Report, row: &'a DomainRow) -> Self {
         let (chosen, others) = row.candidates.iter().partition(|c| c.chosen());
         let (bar, protocols) = (chart::protocols(row), words::protocols(row));
-        Self { row, totals: report.totals_of(&row.name), bar, protocols, chosen, others }
+        let (mut absent, mut evidence): (Vec<_>, Vec<_>) = row.evidence.iter().partition(|e| e.is_absent);
+        if absent.len() < FOLDED {
+            evidence = row.evidence.iter().collect();
+            absent.clear();
+        }
+        let totals = report.totals_of(&row.name);
+        Self { row, totals, bar, protocols, chosen, others, evidence, absent }
+    }
+
+    /// What was looked for in vain, in one line.
+    fn absence(&self) -> String {
+        let mut signals: Vec<String> = Vec::new();
+        for signal in self.absent.iter().map(|e| e.signal.to_string()) {
+            if !signals.contains(&signal) {
+                signals.push(signal);
+            }
+        }
+        let all = words::counted(
+            self.absent.len() as u64,
+            "usual name or place was asked for and does not exist",
+            "usual names and places were asked for and do not exist",
+        );
+        format!("{all}: {}", words::list(&signals))
     }
 
     /// Whether anything is lost on the way.
@@ -202,7 +231,7 @@ struct Page<'a> {
     css: &'static str,
     discovery: bool,
     totals: Totals,
-    standing: (&'static str, String),
+    standing: Standing,
     sentence: String,
     messages_bar: String,
     severities: [(Severity, u64, u64); 3],
@@ -298,12 +327,13 @@ fn checked(totals: &Totals) -> String {
         return "Nothing has arrived yet that could be checked.".to_owned();
     }
     format!(
-        "{} copied. In all passes {} compared with the source by size, and {} of these read back and compared byte for byte. A \
+        "{} copied. In all passes {} compared with the source by size, and {} of these {} read back and compared byte for byte. A \
          message that was sent again is an arrival of its own; one that was at the destination already is recognised by its \
          content.",
         words::counted(totals.messages.copied, "message was", "messages were"),
         words::counted(totals.sizes_checked, "arrival was", "arrivals were"),
-        words::counted(totals.digests_checked, "was", "were"),
+        words::count(totals.digests_checked),
+        if totals.digests_checked == 1 { "was" } else { "were" },
     )
 }
 

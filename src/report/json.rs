@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::domains::DomainRow;
 use super::message::{MessageRow, MessageSink};
 use super::rows::{DestinationRow, FindingRow, MailboxRow, Report, Totals};
-use super::standing::standing;
+use super::standing::{Standing as Head, standing};
 use super::{Kind, unwritten};
 use crate::model::failure::Result;
 
@@ -56,7 +56,7 @@ pub(super) fn report(report: &Report, kind: Kind, out: impl Write) -> Result<()>
         document(&seen, out)
     } else {
         let totals = report.totals();
-        let (word, sentence) = standing(report, &totals);
+        let Head { word, sentence, .. } = standing(report, &totals);
         document(&Migration { report, totals, standing: Standing { word, sentence } }, out)
     }
 }

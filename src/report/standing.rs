@@ -1,12 +1,45 @@
 //! Where the project stands, in a word or two and in a sentence: the head of the report. Pure, and the only place that says so.
 
+use std::fmt;
+
 use super::rows::{Report, Totals};
 use super::words::{count, counted};
 use crate::model::finding::Severity;
 
+/// How the head of a report is to be taken, beside its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// Work is to come or going on.
+    Usual,
+    /// It is through, and nothing is amiss.
+    Well,
+    /// It is through, and something is not as it was or is still open.
+    Exceptions,
+    /// It ended before it was through.
+    Stopped,
+}
+
+impl fmt::Display for Tone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The head of a report.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// A word or two.
+    pub(super) word: &'static str,
+    /// Whole sentences.
+    pub(super) sentence: String,
+    /// How they are to be taken.
+    pub(super) tone: Tone,
+}
+
 /// The head of the report.
-pub(super) fn standing(report: &Report, totals: &Totals) -> (&'static str, String) {
-    let (word, mut sentences) = judge(report, totals);
+pub(super) fn standing(report: &Report, totals: &Totals) -> Standing {
+    let (tone, word, mut sentences) = judge(report, totals);
+    let judged = sentences.len();
     let unseen = report.unseen.len() as u64;
     if unseen > 0 {
         sentences.push(format!("{} not been looked at yet.", counted(unseen, "domain has", "domains have")));
@@ -23,16 +56,21 @@ pub(super) fn standing(report: &Report, totals: &Totals) -> (&'static str, Strin
     if open > 0 {
         sentences.push(format!("{} open.", counted(open, "critical finding is", "critical findings are")));
     }
-    (word, sentences.join(" "))
+    let tone = if tone == Tone::Well && sentences.len() > judged { Tone::Exceptions } else { tone };
+    Standing { word, sentence: sentences.join(" "), tone }
 }
 
-fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
+fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) {
     let messages = &totals.messages;
     let of_all = || {
         format!("{} of {} arrived", count(messages.copied), counted(messages.source, "message", "messages"))
     };
     if report.phase == "Interrupted" {
-        return ("Stopped", vec![format!("It was stopped before it was through; {}.", of_all())]);
+        return (
+            Tone::Stopped,
+            "Stopped",
+            vec![format!("It was stopped before it was through; {}.", of_all())],
+        );
     }
     if totals.stopped > 0 {
         let stopped = format!(
@@ -42,13 +80,13 @@ fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
             if totals.stopped == 1 { "it was" } else { "they were" },
             of_all()
         );
-        return ("Stopped", vec![stopped]);
+        return (Tone::Stopped, "Stopped", vec![stopped]);
     }
     let is_begun = messages.copied + messages.excluded + messages.failed > 0
         || report.mailboxes.iter().any(|mailbox| mailbox.passes > 0);
     if !is_begun {
         let found = counted(messages.source, "message was", "messages were");
-        return ("Planned", vec![format!("Nothing has been copied yet; {found} found.")]);
+        return (Tone::Usual, "Planned", vec![format!("Nothing has been copied yet; {found} found.")]);
     }
     if messages.pending > 0 || totals.unreadable + totals.unseen > 0 || !report.unseen.is_empty() {
         let mut words = vec![match messages.pending {
@@ -59,10 +97,12 @@ fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
         if !said.is_empty() {
             words.push(format!("Of the others not all is as it was: {}.", said.join(", ")));
         }
-        return ("In progress", words);
+        let tone = if said.is_empty() { Tone::Usual } else { Tone::Exceptions };
+        return (tone, "In progress", words);
     }
     if messages.source == 0 {
         return (
+            Tone::Well,
             "Nothing to copy",
             vec!["Every mailbox was gone through, and none holds a message.".to_owned()],
         );
@@ -71,17 +111,17 @@ fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
         let all = counted(messages.source, "message", "messages");
         let words =
             format!("Of {all} at the source none was copied: all are left out by a rule of the project.");
-        return ("Nothing to copy", vec![words]);
+        return (Tone::Well, "Nothing to copy", vec![words]);
     }
     let said = exceptions(totals);
     if said.is_empty() && report.phase == "Verified" {
-        return ("Complete", vec!["Every message is accounted for, and none failed.".to_owned()]);
+        return (Tone::Well, "Complete", vec!["Every message is accounted for, and none failed.".to_owned()]);
     }
     if said.is_empty() {
-        return ("Copied", vec!["Every message is accounted for.".to_owned()]);
+        return (Tone::Well, "Copied", vec!["Every message is accounted for.".to_owned()]);
     }
     let words = format!("Every message is accounted for, and not all is as it was: {}.", said.join(", "));
-    ("Copied, with exceptions", vec![words])
+    (Tone::Exceptions, "Copied, with exceptions", vec![words])
 }
 
 /// What is not as it was, each with its number.
@@ -130,8 +170,12 @@ mod tests {
     }
 
     fn head(report: &Report) -> (String, String) {
-        let (word, sentence) = standing(report, &report.totals());
-        (word.to_owned(), sentence)
+        let head = standing(report, &report.totals());
+        (head.word.to_owned(), head.sentence)
+    }
+
+    fn tone(report: &Report) -> Tone {
+        standing(report, &report.totals()).tone
     }
 
     fn told(word: &str, sentence: &str) -> (String, String) {
@@ -143,6 +187,8 @@ mod tests {
         let copied = MessageCounts { source: 6, copied: 6, ..MessageCounts::default() };
         let whole = through(copied);
         assert_eq!(head(&whole), told("Complete", "Every message is accounted for, and none failed."));
+
+        assert_eq!(tone(&whole), Tone::Well);
 
         let mut unseen = through(copied);
         unseen.unseen.push("late.example".to_owned());
@@ -162,6 +208,8 @@ mod tests {
             head(&failed),
             told("Stopped", "1 of 2 mailboxes stopped before it was through; 3 of 6 messages arrived.")
         );
+
+        assert_eq!(tone(&failed), Tone::Stopped);
 
         let excluded = through(MessageCounts { source: 5, excluded: 5, ..MessageCounts::default() });
         let words = "Of 5 messages at the source none was copied: all are left out by a rule of the project.";
@@ -184,6 +232,7 @@ mod tests {
         let mut losses =
             through(MessageCounts { source: 7, copied: 6, failed: 1, ..MessageCounts::default() });
         losses.phase = "Synced".to_owned();
+        assert_eq!(tone(&losses), Tone::Exceptions);
         let mailbox = &mut losses.mailboxes[0];
         (mailbox.missing, mailbox.altered, mailbox.changed) = (3, 3, 1);
         assert_eq!(

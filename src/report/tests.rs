@@ -165,6 +165,21 @@ fn a_domains_other_data_and_who_has_it_is_told() {
 }
 
 #[test]
+fn the_head_has_a_tone_and_much_that_is_not_there_is_one_line() {
+    let mut report = fixture::report();
+    let page = |report: &Report| String::from_utf8(bytes(report, Kind::Migration, Format::Html)).unwrap();
+    let absent = report.domains.iter().flat_map(|d| &d.evidence).find(|e| e.is_absent).unwrap().clone();
+    let told = page(&report);
+    assert!(told.contains("<p class=\"standing Stopped\">"), "a mailbox of it stopped");
+    assert!(!told.contains("<details"), "a row or two are no crowd");
+    report.domains[0].evidence.extend(std::iter::repeat_n(absent, 19));
+    let told = page(&report);
+    let line = "<summary>19 usual names and places were asked for and do not exist: ";
+    assert_eq!(told.matches("<details").count(), 1);
+    assert!(told.contains(line), "{}", told.split("<details").nth(1).unwrap_or_default());
+}
+
+#[test]
 fn an_empty_project_says_so_in_sentences() {
     let mut report = fixture::report();
     (report.domains, report.mailboxes, report.findings) = (Vec::new(), Vec::new(), Vec::new());

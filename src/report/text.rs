@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::causes::causes;
 use super::rows::{FindingRow, Report};
-use super::standing::standing;
+use super::standing::{Standing, standing};
 use super::words;
 use crate::model::finding::Severity;
 use crate::model::progress::MessageCounts;
@@ -76,7 +76,7 @@ pub fn summary(report: &Report, style: Style) -> String {
         "{source} at the source = {copied} copied + {excluded} excluded + {failed} failed + {pending} pending"
     );
     text.push('\n');
-    let (word, sentence) = standing(report, &totals);
+    let Standing { word, sentence, .. } = standing(report, &totals);
     wrap(&mut text, "", "  ", &format!("{word}. {sentence}"), style.columns);
     wrap(&mut text, "", "  ", &equation, style.columns);
     if totals.sizes_checked > 0 {

@@ -7,7 +7,7 @@ use rust_xlsxwriter::{DocProperties, Format, FormatAlign, Workbook, Worksheet, X
 
 use super::message::{MessageRow, MessageSink};
 use super::rows::{Report, Totals};
-use super::standing::standing;
+use super::standing::{Standing, standing};
 use super::table::{self, Cell, Column};
 use super::{Kind, unwritten, words};
 use crate::model::failure::Result;
@@ -147,7 +147,7 @@ fn put(
 
 fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
     let totals = report.totals();
-    let (word, sentence) = standing(report, &totals);
+    let Standing { word, sentence, .. } = standing(report, &totals);
     let text = |text: String| Cell::Text(text.into());
     let d = &report.destination;
     let bytes = match totals.messages.excluded {

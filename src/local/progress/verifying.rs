@@ -61,7 +61,12 @@ impl Verifying {
             return;
         }
         if style != Style::Auto {
-            Self::line(style, &mailbox, &format!("is verified, {place}"), json!({"event": "verifying"}));
+            Self::line(
+                style,
+                &mailbox,
+                &format!("is being verified, {place}"),
+                json!({"event": "verifying"}),
+            );
             let task = tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(TOLD_EVERY).await;

@@ -14,16 +14,27 @@ impl Tools {
     pub(in crate::local) fn check_common(&self) -> Vec<Failure> {
         let wanted = &self.spec().destination;
         let field = |name: &str| self.place(&format!("spec.destination.{}.{name}", wanted.key()));
+        let mut found: Vec<Failure> = self.check_ledger_at().into_iter().collect();
+        found.extend(self.check_host(&wanted.endpoint().host, || field("host")));
         let refused = self.check_rows(&wanted.credentials().name, || field("credentialsRef.name"));
         if !refused.is_empty() {
-            return refused.into_iter().chain(self.check_ledger_at()).collect();
+            found.extend(refused);
+            return found;
         }
-        let credentials = match self.trust(wanted.ca()) {
-            Ok(trust) => self.destination_credentials(&trust).map(drop),
-            Err(failure) => return vec![failure.at(field("caRef"))],
-        };
-        let refused = credentials.err().map(|failure| failure.at(field("credentialsRef.name")));
-        refused.into_iter().chain(self.check_ledger_at()).collect()
+        match self.trust(wanted.ca()) {
+            Ok(trust) => {
+                let refused = self.destination_credentials(&trust).err();
+                found.extend(refused.map(|failure| failure.at(field("credentialsRef.name"))));
+            }
+            Err(failure) => found.push(failure.at(field("caRef"))),
+        }
+        found
+    }
+
+    /// A server that is named by an address which the policy does not let us connect to; names are asked for later.
+    fn check_host(&self, host: &str, field: impl Fn() -> String) -> Option<Failure> {
+        let address = host.parse().ok()?;
+        self.network.vet(host, address).err().map(|failure| failure.at(field()))
     }
 
     fn check_ledger_at(&self) -> Option<Failure> {
@@ -34,7 +45,7 @@ impl Tools {
     /// The rows that cannot stand in the list of a Secret, each with its own remedy.
     fn check_rows(&self, secret: &str, field: impl Fn() -> String) -> Vec<Failure> {
         let listed = self.secrets.list(self.namespace(), secret, &self.spec().heads());
-        let failures = listed.err().unwrap_or_default();
+        let failures = listed.err().map(|unread| unread.failures).unwrap_or_default();
         failures.into_iter().map(|failure| failure.at(field())).collect()
     }
 
@@ -42,10 +53,15 @@ impl Tools {
     pub(in crate::local) fn check_domain(&self, at: usize, with_destination: bool) -> CheckedDomain {
         let mut found = CheckedDomain::default();
         let domain = &self.spec().domains[at];
+        let hosts = domain.servers.iter().enumerate().filter_map(|(server, named)| {
+            self.check_host(&named.host, || self.place_in(at, &format!(".servers[{server}].host")))
+        });
+        found.errors.extend(hosts);
         let listed = match self.list_all(at) {
             Ok(listed) => listed,
-            Err(failures) => {
-                found.errors = failures;
+            Err(unlisted) => {
+                found.errors.extend(unlisted.failures);
+                found.warnings = unlisted.left_out;
                 return found;
             }
         };

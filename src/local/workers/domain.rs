@@ -82,7 +82,11 @@ impl Tools {
     ) -> Result<DomainDiscovery> {
         match self.ask(at, mailboxes, before, watcher).await {
             Ok(discovery) => Ok(discovery),
-            Err(failure) => unreadable_domain(&self.spec().domains[at].name, mailboxes, failure),
+            Err(failure) => {
+                let mut discovery = unreadable_domain(&self.spec().domains[at].name, mailboxes, failure)?;
+                discovery.findings.extend(self.left_out(at));
+                Ok(discovery)
+            }
         }
     }
 
@@ -118,7 +122,7 @@ impl Tools {
         let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
         self.name_logins(&request, &mailboxes, &mut discovery);
         discovery.findings.extend(find_lost_tokens(&request.mailboxes));
-        discovery.findings.extend(self.list_all(at).into_iter().flat_map(|listed| listed.left_out));
+        discovery.findings.extend(self.left_out(at));
         if !mailboxes.is_empty() {
             look_ahead(self, &mailboxes, &mut discovery).await;
         }

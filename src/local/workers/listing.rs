@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Siblings, Tools};
 use crate::api::domain::{MailboxEntry, Mailboxes};
 use crate::api::schema::nearest;
-use crate::local::lists::{PlacedList, join};
+use crate::local::lists::{PlacedList, Unread, join};
 use crate::mail::credentials::Credentials;
 use crate::model::address::{Address, Domain};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
@@ -25,62 +25,95 @@ pub struct Listed {
     pub left_out: Vec<Finding>,
 }
 
+/// Why a domain's mailboxes are not known, and what is left out of the list as far as it can be read.
+#[derive(Debug)]
+pub struct Unlisted {
+    /// Every row that cannot stand, or why the list cannot be read.
+    pub failures: Vec<Failure>,
+    /// A finding for each kind of row that would be left out.
+    pub left_out: Vec<Finding>,
+}
+
+impl From<Failure> for Unlisted {
+    fn from(failure: Failure) -> Self {
+        Self { failures: vec![failure], left_out: Vec::new() }
+    }
+}
+
 impl Tools {
     /// The mailboxes of a domain.
     ///
     /// # Errors
     /// A failure that names the field, the Secret or the rows.
     pub fn list_mailboxes(&self, at: usize) -> Result<Vec<PlannedMailbox>> {
-        join(self.list_all(at)).map(|listed| listed.mailboxes)
+        join(self.list_all(at).map_err(|unlisted| unlisted.failures)).map(|listed| listed.mailboxes)
     }
 
     /// As [`Self::list_mailboxes`], with what is left out.
     ///
     /// # Errors
     /// Every row that cannot stand, or why the list cannot be read.
-    pub fn list_all(&self, at: usize) -> std::result::Result<Listed, Vec<Failure>> {
+    pub fn list_all(&self, at: usize) -> std::result::Result<Listed, Unlisted> {
         let domain = &self.spec().domains[at];
-        let missing = |failure: Failure| vec![failure.code(FailureCode::MissingSecret)];
         let (rows, listed) = match &domain.mailboxes {
             // What the manifest itself lists is known, whatever else is missing.
             Mailboxes::List(_) => (Vec::new(), None),
             Mailboxes::ConfigMapRef(wanted) => {
-                self.check_references(at).map_err(|failure| vec![failure])?;
+                self.check_references(at)?;
                 let heads = self.spec().heads();
                 let placed = self.secrets.config_list(self.namespace(), &wanted.name, &wanted.key, &heads);
-                let placed =
-                    placed.map_err(|failures| self.placed(at, ".mailboxes.configMapRef", failures))?;
+                let placed = placed.map_err(|unread| self.unlisted(at, ".mailboxes.configMapRef", unread))?;
                 (placed.list.rows.iter().map(entry).collect(), Some(placed))
             }
             Mailboxes::Discover(_) => {
-                self.check_references(at).map_err(missing)?;
+                self.check_references(at).map_err(|failure| failure.code(FailureCode::MissingSecret))?;
                 self.discover_rows(at)?
             }
         };
         let own = self.secret_list(at);
         let goes_to = |mailbox: &Address| own.as_ref()?.list.find(mailbox)?.destination.clone();
         let mailboxes = plan_mailboxes_with(self.spec(), domain, &rows, goes_to)
-            .at(|| self.place_in(at, ".mailboxes"))
-            .map_err(|failure| vec![failure])?;
+            .at(|| self.place_in(at, ".mailboxes"))?;
         let mut left_out = Vec::new();
         if let Some(placed) = &listed {
             left_out.extend(self.find_strays(at, placed));
         }
-        if let (Some(placed), Mailboxes::List(_) | Mailboxes::ConfigMapRef(_)) = (&own, &domain.mailboxes) {
-            left_out.extend(self.find_unlisted(at, placed, &mailboxes));
+        let mut failures = Vec::new();
+        if let Mailboxes::List(_) | Mailboxes::ConfigMapRef(_) = &domain.mailboxes {
+            // Where rows of the Secret's list cannot stand, its user tells them; the others are told of all the same.
+            let told = own.or_else(|| self.read_secret_list(at).err()?.rest);
+            if let Some(placed) = &told {
+                left_out.extend(self.find_unlisted(at, placed, &mailboxes));
+                failures = self.find_contradictions(at, placed, listed.as_ref(), &mailboxes);
+            }
         }
-        Ok(Listed { mailboxes, left_out })
+        if failures.is_empty() {
+            Ok(Listed { mailboxes, left_out })
+        } else {
+            Err(Unlisted { failures, left_out })
+        }
     }
 
-    /// Names the field that leads to each failure.
-    fn placed(&self, at: usize, field: &str, failures: Vec<Failure>) -> Vec<Failure> {
-        failures.into_iter().map(|failure| failure.at(self.place_in(at, field))).collect()
+    /// A finding for each kind of row that is left out, whether or not the list can stand.
+    pub(in crate::local) fn left_out(&self, at: usize) -> Vec<Finding> {
+        self.list_all(at).map_or_else(|unlisted| unlisted.left_out, |listed| listed.left_out)
     }
 
-    /// The list in the domain's Secret, if it can be read; whoever needs it says what is wrong with it.
-    pub(super) fn secret_list(&self, at: usize) -> Option<PlacedList> {
+    /// The reasons why a list cannot be read, with the field that leads to it.
+    fn unlisted(&self, at: usize, field: &str, unread: Unread) -> Unlisted {
+        let failures = unread.failures.into_iter().map(|failure| failure.at(self.place_in(at, field)));
+        let left_out = unread.rest.iter().flat_map(|rest| self.find_strays(at, rest)).collect();
+        Unlisted { failures: failures.collect(), left_out }
+    }
+
+    fn read_secret_list(&self, at: usize) -> std::result::Result<Option<PlacedList>, Unread> {
         let name = &self.spec().domains[at].credentials_ref.name;
-        self.secrets.list(self.namespace(), name, &self.spec().heads()).ok().flatten()
+        self.secrets.list(self.namespace(), name, &self.spec().heads())
+    }
+
+    /// The list in the domain's Secret, if it can be read; its users say what is wrong with it.
+    pub(super) fn secret_list(&self, at: usize) -> Option<PlacedList> {
+        self.read_secret_list(at).ok().flatten()
     }
 
     /// The mailboxes that the credentials name by themselves.
@@ -88,14 +121,12 @@ impl Tools {
     fn discover_rows(
         &self,
         at: usize,
-    ) -> std::result::Result<(Vec<MailboxEntry>, Option<PlacedList>), Vec<Failure>> {
+    ) -> std::result::Result<(Vec<MailboxEntry>, Option<PlacedList>), Unlisted> {
         const FIELD: &str = ".credentialsRef.name";
         let domain = &self.spec().domains[at];
-        let name = &domain.credentials_ref.name;
-        let listed = self.secrets.list(self.namespace(), name, &self.spec().heads());
         // A row that cannot stand is the list's trouble, and the Secret's is another.
-        let listed = listed.map_err(|failures| self.placed(at, FIELD, failures))?;
-        let missing = |failure: Failure| vec![failure.code(FailureCode::MissingSecret)];
+        let listed = self.read_secret_list(at).map_err(|unread| self.unlisted(at, FIELD, unread))?;
+        let missing = |failure: Failure| failure.code(FailureCode::MissingSecret);
         let trust = self.source_trust(at).map_err(missing)?;
         let credentials = self.credentials(at, &trust).at(|| self.place_in(at, FIELD)).map_err(missing)?;
         if let Some(placed) = listed {
@@ -149,6 +180,49 @@ impl Tools {
                 with_rest(shown, list.repeated.len())
             );
             found.push(Finding::about(Code::RowsLeftOut, &place.name, text));
+        }
+        found
+    }
+
+    /// The rows of the Secret's list that send a mailbox elsewhere than the row that names it does. Either may be the slip, and
+    /// mail in a wrong mailbox is read by others.
+    fn find_contradictions(
+        &self,
+        at: usize,
+        own: &PlacedList,
+        listed: Option<&PlacedList>,
+        mailboxes: &[PlannedMailbox],
+    ) -> Vec<Failure> {
+        let mut found = Vec::new();
+        for planned in mailboxes {
+            let Some(row) = own.list.find(&planned.source) else { continue };
+            // Without one of its own the mailbox goes where the Secret's list says.
+            let Some(theirs) = row.destination.as_ref().filter(|to| **to != planned.destination) else {
+                continue;
+            };
+            let other = match (listed, &self.spec().domains[at].mailboxes) {
+                (Some(placed), _) => placed.list.find(&planned.source).map(|row| placed.place.line(row.line)),
+                (None, Mailboxes::List(entries)) => {
+                    let is_it = |entry: &MailboxEntry| {
+                        entry.address.parse::<Address>().is_ok_and(|a| a == planned.source)
+                    };
+                    let item = entries.iter().position(is_it);
+                    item.map(|item| self.place_in(at, &format!(".mailboxes.list[{item}].destination")))
+                }
+                (None, _) => None,
+            };
+            let what = format!(
+                "sends {} to {theirs}, and {} sends it to {}",
+                planned.source,
+                other.unwrap_or_else(|| "the list of mailboxes".to_owned()),
+                planned.destination
+            );
+            found.push(
+                Failure::configuration(what)
+                    .code(FailureCode::BadList)
+                    .hint("say the same in both, or leave the destination out of one of them")
+                    .at(own.place.line(row.line)),
+            );
         }
         found
     }

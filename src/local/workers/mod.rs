@@ -8,7 +8,7 @@ mod listing;
 mod mailbox;
 
 pub use domain::unreadable_domain;
-pub use listing::Listed;
+pub use listing::{Listed, Unlisted};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -82,8 +82,14 @@ async fn greet_channel(channel: Channel, endpoint: &Endpoint, trust: &Trust) -> 
         tls: channel.tls.clone(),
     };
     let mut session = Session::new(channel, facts.clone());
-    let Event::Untagged(greeting) = session.next_event().await? else {
-        return Err(no_imap_greeting(""));
+    let greeting = match session.next_event().await? {
+        Event::Untagged(greeting) => greeting,
+        // POP3 answers begin with the sign that asks for more in IMAP.
+        Event::Continue(said) => {
+            let other = session.greeted_otherwise(&[b"+", said.as_slice()].concat());
+            return Err(other.unwrap_or_else(|| no_imap_greeting("")));
+        }
+        _ => return Err(no_imap_greeting("")),
     };
     let (word, rest) = split_word(&greeting);
     let said = StatusText::parse(rest);

@@ -17,10 +17,12 @@ use super::refusal::explain;
 use super::tokens::{Status, StatusText, split_blank};
 use super::wire::{Event, Wire};
 use crate::mail::cleaning::Cleaner;
+use crate::mail::greeting::of_another;
 use crate::mail::network::{Channel, SILENCE_MAX};
 use crate::model::capability::Capabilities;
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::protocol::Protocol;
 use crate::model::text::{cut, printable};
 
 /// How long is listened to a server that takes no more.
@@ -418,12 +420,20 @@ impl Session {
                 }
             }
             Event::Noise(line) => {
+                if let Some(failure) = self.greeted_otherwise(line.as_bytes()) {
+                    return Err(failure);
+                }
                 self.pass_over(line)?;
                 return Ok(None);
             }
             Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Continue(_) => {}
         }
         Ok(Some(event))
+    }
+
+    /// The failure of a peer whose first line is that of another protocol.
+    pub(super) fn greeted_otherwise(&self, line: &[u8]) -> Option<Failure> {
+        if self.facts.greeting.is_empty() { of_another(line, Protocol::Imap) } else { None }
     }
 
     /// Waits for the server: in vain for a few seconds once it has said goodbye. Where it has to look through a folder, a word

@@ -73,7 +73,7 @@ impl Session {
     }
 
     async fn begin(mut wire: Wire, trust: &Trust, endpoint: &Endpoint) -> Result<Self> {
-        let greeting = match wire.status().await? {
+        let greeting = match wire.greeting().await? {
             Status::Ok(text) => printable(&text),
             Status::Err(text) => {
                 return Err(refusal("sent us away", Asked::Login, &text, Class::Unreachable));

@@ -8,11 +8,13 @@ use memchr::{memchr, memchr_iter, memmem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::mail::greeting::of_another;
 use crate::mail::network::{Channel, SILENCE_MAX};
 use crate::mail::patience::Patience;
 use crate::mail::tls::Trust;
 use crate::mail::words::{self, Asked, Meaning};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::protocol::Protocol;
 use crate::model::text::{printable, printable_bytes};
 
 /// The longest line of an answer, in bytes with its end. RFC 2449 says 512; some greetings are longer.
@@ -167,8 +169,22 @@ impl Wire {
         }
     }
 
-    /// Reads the first line of an answer; empty lines before it are passed over.
+    /// Reads the greeting.
+    pub(super) async fn greeting(&mut self) -> Result<Status> {
+        let line = self.first_line().await?;
+        match of_another(&line, Protocol::Pop3) {
+            Some(failure) => Err(failure),
+            None => read_status(&line),
+        }
+    }
+
+    /// Reads the first line of an answer.
     pub(super) async fn status(&mut self) -> Result<Status> {
+        read_status(&self.first_line().await?)
+    }
+
+    /// The first line of an answer; empty lines before it are passed over.
+    async fn first_line(&mut self) -> Result<BytesMut> {
         let mut line = self.line().await?;
         for _ in 0..EMPTY_LINES_MAX {
             if !line.is_empty() {
@@ -178,21 +194,7 @@ impl Wire {
         }
         self.patience.renew();
         crate::steps::reach();
-        let after = |prefix: &[u8]| {
-            let (head, text) = line.split_at_checked(prefix.len())?;
-            let ends = text.first().is_none_or(u8::is_ascii_whitespace);
-            (head.eq_ignore_ascii_case(prefix) && ends)
-                .then(|| String::from_utf8_lossy(text).trim().to_owned())
-        };
-        if let Some(text) = after(b"+OK") {
-            Ok(Status::Ok(text))
-        } else if let Some(text) = after(b"-ERR") {
-            Ok(Status::Err(text))
-        } else if let Some(question) = after(b"+") {
-            Ok(Status::Continue(question))
-        } else {
-            Err(garbled(format!("answered \"{}\", which is not POP3", printable_bytes(&line))))
-        }
+        Ok(line)
     }
 
     /// Reads the lines of a multi-line answer after its status, without byte-stuffing; at most `max` of them.
@@ -261,6 +263,23 @@ impl Body {
     /// At the beginning of a body.
     pub(super) fn begin(is_raw: bool) -> Self {
         Self { at_line_start: true, is_raw, lines: 0, doubled: 0, single: 0 }
+    }
+}
+
+fn read_status(line: &[u8]) -> Result<Status> {
+    let after = |prefix: &[u8]| {
+        let (head, text) = line.split_at_checked(prefix.len())?;
+        let ends = text.first().is_none_or(u8::is_ascii_whitespace);
+        (head.eq_ignore_ascii_case(prefix) && ends).then(|| String::from_utf8_lossy(text).trim().to_owned())
+    };
+    if let Some(text) = after(b"+OK") {
+        Ok(Status::Ok(text))
+    } else if let Some(text) = after(b"-ERR") {
+        Ok(Status::Err(text))
+    } else if let Some(question) = after(b"+") {
+        Ok(Status::Continue(question))
+    } else {
+        Err(garbled(format!("answered \"{}\", which is not POP3", printable_bytes(line))))
     }
 }
 

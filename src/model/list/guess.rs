@@ -164,22 +164,36 @@ const NAMES: [(Column, &[&str]); 7] = [
 /// What each column probably means; a column that nobody knows is none.
 pub fn guess(sketch: &Sketch) -> Vec<Option<Column>> {
     let mut guessed: Vec<Option<Column>> = vec![None; sketch.head.len()];
-    let holds_addresses = |at: usize| sketch.addresses.get(at).is_some_and(|count| count * 2 > sketch.rows);
+    // Few may get a new address, and some be mistyped: of a column whose name is known its filled cells tell enough. One for new
+    // addresses that nobody has filled yet may be filled before the list is read.
+    let may_hold_addresses = |at: usize, column: Column| match (sketch.filled[at], sketch.like_addresses[at])
+    {
+        (0, _) => column == Column::Destination || sketch.rows == 0,
+        (filled, like) => like * 2 > filled,
+    };
     for (column, names) in NAMES {
         let is_of_addresses = matches!(column, Column::Address | Column::Destination);
         let fits = |at: &usize| {
             guessed[*at].is_none()
                 && names.contains(&fold(&sketch.head[*at]).as_str())
-                && (!is_of_addresses || holds_addresses(*at))
+                && (!is_of_addresses || may_hold_addresses(*at, column))
         };
         if let Some(at) = (0..sketch.head.len()).find(fits) {
             guessed[at] = Some(column);
         }
     }
-    // Addresses are known by what they look like: the first column of them is where the mail is.
+    // Addresses are known by what they look like: the first column of them is where the mail is. A column of a name that means
+    // nothing must hold them in most rows; a few may be anybody's, such as those of managers.
+    let holds_addresses = |at: usize| sketch.addresses[at] * 2 > sketch.rows;
+    // A manifest tells columns apart by their names.
+    let is_once = |at: usize| {
+        let name = fold(&sketch.head[at]);
+        sketch.head.iter().filter(|other| fold(other) == name).count() == 1
+    };
     for wanted in [Column::Address, Column::Destination] {
         let is_there = guessed.contains(&Some(wanted));
-        let next = (0..sketch.head.len()).find(|at| guessed[*at].is_none() && holds_addresses(*at));
+        let next =
+            (0..sketch.head.len()).find(|at| guessed[*at].is_none() && is_once(*at) && holds_addresses(*at));
         if let Some(at) = next.filter(|_| !is_there) {
             guessed[at] = Some(wanted);
         }
@@ -210,6 +224,18 @@ mod tests {
             ("Adresse;Mail\nHauptstraße 1;a@a.test\n", "- address"),
             ("EmailAddress,UserName,Password\na@a.test,a,x\n", "address username password"),
             ("who,what\na,b\n", "- -"),
+            // Few get a new address, nobody has one yet, and one is mistyped.
+            (
+                "E-Mail-Adresse;Kennwort;Neue Adresse\na@a.test;x;\nb@a.test;x;\nc@a.test;x;c@b.test\n",
+                "address password destination",
+            ),
+            ("E-Mail;Kennwort;Neue Adresse\na@a.test;x;\n", "address password destination"),
+            ("E-Mail;Kennwort;Neue Adresse\na@a.test;x;a@b@test\n", "address password destination"),
+            ("E-Mail;Neue Adresse\na@a.test;Hauptstraße 1\n", "address -"),
+            // A manager's address is nobody's new one.
+            ("E-Mail;Kennwort;Vorgesetzte\na@a.test;x;\nb@a.test;x;a@a.test\n", "address password -"),
+            ("address,address,password\na@a.test,b@a.test,x\n", "address - password"),
+            ("E-Mail-Adresse;Kennwort\n", "address password"),
         ] {
             assert_eq!(guessed(text), wanted, "{text}");
         }

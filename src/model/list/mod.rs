@@ -178,26 +178,55 @@ pub struct List {
     places: HashMap<Address, usize>,
 }
 
+/// A list that cannot stand.
+#[derive(Debug)]
+pub struct Refused {
+    /// Every refusal, in the order of the lines.
+    pub refusals: Vec<Refusal>,
+    /// The rows that could stand, where the columns are known: they are told of like those of any list, and none is carried.
+    pub rest: Option<Box<List>>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusals: vec![refusal], rest: None }
+    }
+}
+
 impl List {
     /// Reads a list.
     ///
     /// # Errors
     /// Every refusal, in the order of the lines.
-    pub fn read(bytes: &[u8], heads: &Heads) -> Result<Self, Vec<Refusal>> {
-        let (mut text, encoding) = decode(bytes).map_err(|(what, hint)| vec![Refusal::new(1, what, hint)])?;
-        // So a quote that does not end shows in the last row as in any other.
-        text.push('\n');
-        let table = table::read(&text, |head| heads.count_known(head)).map_err(|refusal| vec![refusal])?;
-        let places = find_places(&table, heads)?;
-        let mut refusals = table.refusals;
+    pub fn read(bytes: &[u8], heads: &Heads) -> Result<Self, Refused> {
+        let (text, encoding) = decode(bytes).map_err(|(what, hint)| Refusal::new(1, what, hint))?;
+        let mut table = table::read(&text, |head| heads.count_known(head))?;
+        let mut refusals = std::mem::take(&mut table.refusals);
+        let (places, ambiguous) = find_places(&table, heads);
+        refusals.extend(ambiguous);
+        let is_alone = table.rows.is_empty() && refusals.is_empty();
+        if heads.places(Column::Address, &table.head).is_empty() {
+            let (is_head, refusal) = refuse_head(&table, places.is_empty(), is_alone);
+            // By a first line that names nothing no row is measured.
+            if !is_head {
+                return Err(refusal.into());
+            }
+            refusals.push(refusal);
+        } else if is_alone {
+            return Err(refuse_empty(&table).into());
+        }
+        if !places.contains_key(&Column::Address) {
+            refusals.sort_by_key(|refusal| refusal.line);
+            return Err(Refused { refusals, rest: None });
+        }
         let mut rows: Vec<Row> = Vec::new();
         let mut repeated = Vec::new();
         let mut known: HashMap<Address, usize> = HashMap::new();
         for (line, cells) in &table.rows {
             let row = match read_row(*line, cells, &places, &table.head) {
                 Ok(row) => row,
-                Err(refusal) => {
-                    refusals.push(refusal);
+                Err(refused) => {
+                    refusals.extend(refused);
                     continue;
                 }
             };
@@ -219,16 +248,18 @@ impl List {
             known.insert(row.address.clone(), rows.len());
             rows.push(row);
         }
+        let unopened = find_without_password(&rows, &places, &table.head);
+        let columns = places.into_keys().collect();
+        let delimiter = table.delimiter;
+        let list = Self { rows, repeated, encoding, delimiter, columns, places: known };
         if refusals.is_empty() {
-            let columns = places.into_keys().collect();
-            let delimiter = table.delimiter;
-            return Ok(Self { rows, repeated, encoding, delimiter, columns, places: known });
+            return Ok(list);
         }
-        // Only whoever looks for a login knows whether a row needs a password; where the list is refused nobody does, and a
-        // second look should find nothing that the first could have told.
-        refusals.extend(find_without_password(&rows, &places, &table.head));
+        // A row needs a password where a login is looked for; where the list is refused none is, and a second look should
+        // find nothing that the first could have told.
+        refusals.extend(unopened);
         refusals.sort_by_key(|refusal| refusal.line);
-        Err(refusals)
+        Err(Refused { refusals, rest: Some(Box::new(list)) })
     }
 
     /// The row of a mailbox at the source.
@@ -254,6 +285,10 @@ pub struct Sketch {
     pub head: Vec<String>,
     /// For each column, how many cells are mail addresses.
     pub addresses: Vec<usize>,
+    /// For each column, how many cells hold something.
+    pub filled: Vec<usize>,
+    /// For each column, how many cells were meant to be mail addresses: they have an `@`.
+    pub like_addresses: Vec<usize>,
     /// How many rows there are.
     pub rows: usize,
 }
@@ -263,50 +298,64 @@ pub struct Sketch {
 /// # Errors
 /// A refusal of the list as a whole.
 pub fn sketch(bytes: &[u8]) -> Result<Sketch, Refusal> {
-    let (mut text, _) = decode(bytes).map_err(|(what, hint)| Refusal::new(1, what, hint))?;
-    text.push('\n');
+    let (text, _) = decode(bytes).map_err(|(what, hint)| Refusal::new(1, what, hint))?;
     let heads = Heads::default();
     let table = table::read(&text, |head| heads.count_known(head))?;
     let addresses = count_addresses(&table);
-    Ok(Sketch { rows: table.rows.len(), head: table.head, addresses })
+    let filled = count(&table, |cell| !cell.trim().is_empty());
+    let like_addresses = count(&table, |cell| cell.contains('@'));
+    Ok(Sketch { rows: table.rows.len(), head: table.head, addresses, filled, like_addresses })
+}
+
+/// For each column, how many cells are of a kind.
+fn count(table: &table::Table, is_so: impl Fn(&str) -> bool) -> Vec<usize> {
+    let is_so = |cell: &String| is_so(cell);
+    let count = |at: usize| table.rows.iter().filter(|(_, cells)| cells.get(at).is_some_and(is_so)).count();
+    (0..table.head.len()).map(count).collect()
 }
 
 /// For each column, how many cells are mail addresses.
 fn count_addresses(table: &table::Table) -> Vec<usize> {
-    let is_address = |cell: &String| cell.trim().parse::<Address>().is_ok();
-    let count =
-        |at: usize| table.rows.iter().filter(|(_, cells)| cells.get(at).is_some_and(is_address)).count();
-    (0..table.head.len()).map(count).collect()
+    count(table, |cell| cell.trim().parse::<Address>().is_ok())
 }
 
-/// Where each column is.
-fn find_places(table: &table::Table, heads: &Heads) -> Result<BTreeMap<Column, usize>, Vec<Refusal>> {
+/// Where each column is, and a refusal for each that stands there twice.
+fn find_places(table: &table::Table, heads: &Heads) -> (BTreeMap<Column, usize>, Vec<Refusal>) {
     let mut places = BTreeMap::new();
     let mut refusals = Vec::new();
     for column in Column::ALL {
-        match heads.places(column, &table.head)[..] {
-            [] => {}
-            [at] => {
-                places.insert(column, at);
-            }
-            [one, other, ..] => {
-                let [one, other] = [one, other].map(|at| Refusal::show(&table.head[at]));
-                let what = format!("has two columns for {column}, \"{one}\" and \"{other}\"");
-                let hint =
-                    format!("say which it is in the manifest: spec.columns: {{{column}: [\"{other}\"]}}");
-                refusals.push(Refusal::new(table.head_line, what, hint));
-            }
-        }
+        let found = heads.places(column, &table.head);
+        let Some((one, more)) = found.split_first() else { continue };
+        let Some(other) = more.first() else {
+            places.insert(column, *one);
+            continue;
+        };
+        let is_alike = |(one, other): (&usize, &usize)| fold(&table.head[*one]) == fold(&table.head[*other]);
+        let shown = [one, other].map(|at| Refusal::show(&table.head[*at]));
+        let what = format!("has {} columns for {column}, \"{}\"", found.len(), shown.join("\" and \""));
+        // A manifest tells columns apart by their names.
+        let hint = if found.iter().zip(more).any(is_alike) {
+            format!(
+                "two columns have one name: take one of them out, or name it otherwise in line {}",
+                table.head_line
+            )
+        } else {
+            format!("say which it is in the manifest: spec.columns: {{{column}: [\"{}\"]}}", shown[1])
+        };
+        refusals.push(Refusal::new(table.head_line, what, hint));
     }
-    if refusals.is_empty() && !places.contains_key(&Column::Address) {
-        refusals.push(refuse_head(table, places.is_empty()));
-    }
-    if refusals.is_empty() { Ok(places) } else { Err(refusals) }
+    (places, refusals)
 }
 
-/// The refusal of a list without a column of addresses. Its first line is shown only where it is sure to be names of columns
-/// and not a row with a password.
-fn refuse_head(table: &table::Table, unknown: bool) -> Refusal {
+/// The refusal of a list that has nothing below its first line.
+fn refuse_empty(table: &table::Table) -> Refusal {
+    let hint = "the first line names the columns, and each line below it is a mailbox: add them";
+    Refusal::new(table.head_line, "is the only line, so the list has no mailbox", hint)
+}
+
+/// The refusal of a list without a column of addresses, and whether its first line is sure to be names of columns and not a row
+/// with a password. Only then is it shown.
+fn refuse_head(table: &table::Table, unknown: bool, is_alone: bool) -> (bool, Refusal) {
     let addresses = count_addresses(table);
     let is_row = table.head.iter().any(|cell| cell.contains('@'));
     let is_head = !is_row && (!unknown || addresses.iter().any(|count| *count > 0));
@@ -314,16 +363,16 @@ fn refuse_head(table: &table::Table, unknown: bool) -> Refusal {
         && matches!(source.0, "file" | "env")
     {
         let what = format!("says {}: in place of a list", source.0);
-        return Refusal::new(
-            table.head_line,
-            what,
-            "a cluster reads no files: put the list itself there, as in kubectl create secret generic NAME --from-file=mailboxes.csv",
-        );
+        let hint = "a cluster reads no files: put the list itself there, as in kubectl create secret generic NAME --from-file=mailboxes.csv";
+        return (false, Refusal::new(table.head_line, what, hint));
+    }
+    if is_alone && !is_row {
+        return (false, refuse_empty(table));
     }
     if !is_head {
         let what = if is_row { "is a row and names no columns" } else { "names no column address" };
         let hint = "write a first line that names the columns: address,username,password";
-        return Refusal::new(table.head_line, what, hint);
+        return (false, Refusal::new(table.head_line, what, hint));
     }
     let named: Vec<&String> = table.head.iter().filter(|name| !name.is_empty()).collect();
     let mut shown: Vec<String> =
@@ -338,54 +387,83 @@ fn refuse_head(table: &table::Table, unknown: bool) -> Refusal {
         "say in the manifest which column is which: spec.columns: {{address: [\"{}\"]}}, and so for username, password, destination",
         Refusal::show(best)
     );
-    Refusal::new(table.head_line, what, hint)
+    (true, Refusal::new(table.head_line, what, hint))
 }
 
+/// Reads a row, or tells every cell of it that cannot stand.
 fn read_row(
     line: usize,
     cells: &[String],
     places: &BTreeMap<Column, usize>,
     head: &[String],
-) -> Result<Row, Refusal> {
-    let raw =
-        |column: Column| places.get(&column).and_then(|at| cells.get(*at)).filter(|cell| !cell.is_empty());
-    let text = |column: Column| raw(column).map(|cell| cell.trim()).filter(|cell| !cell.is_empty());
-    // Blanks may belong to a password.
-    let secret = |column: Column| raw(column).map(|cell| Secret::new(cell.as_str()));
-    let refuse = |column: Column, what: &str, hint: &str| {
+) -> Result<Row, Vec<Refusal>> {
+    let mut refused = Vec::new();
+    let mut refuse = |column: Column, (what, hint): (&str, &str)| {
         let name = places.get(&column).map(|at| Refusal::show(&head[*at])).unwrap_or_default();
-        Refusal::new(line, format!("the cell under \"{name}\" {what}"), hint)
+        refused.push(Refusal::new(line, format!("the cell under \"{name}\" {what}"), hint));
     };
-    let address = |column: Column| {
-        let parsed = text(column).map(str::parse::<Address>);
-        parsed.transpose().map_err(|_| {
-            refuse(
-                column,
-                "is no mail address",
-                "write it as in anna@contoso.example, without a name beside it",
-            )
-        })
-    };
-    let username = |column: Column| {
-        let name = text(column).map(str::to_owned);
-        let spoiled = |name: &String| name.chars().count() > USERNAME_MAX || name.contains(char::is_control);
-        match name.filter(spoiled) {
-            Some(_) => Err(refuse(column, "is no login name", "write the name that the mail server knows")),
-            None => Ok(text(column).map(str::to_owned)),
+    // Blanks may belong to a password.
+    let raw = |column: Column| Some(places.get(&column).and_then(|at| cells.get(*at))?.as_str());
+    let text = |column: Column| raw(column).map(str::trim).filter(|cell| !cell.is_empty());
+    for column in Column::ALL {
+        let trouble = match column {
+            Column::Address | Column::Destination => text(column).and_then(wrong_address),
+            Column::Username | Column::DestinationUsername => text(column).and_then(wrong_username),
+            Column::Password | Column::RefreshToken | Column::DestinationPassword => {
+                raw(column).and_then(wrong_secret)
+            }
+        };
+        if let Some(trouble) = trouble {
+            refuse(column, trouble);
         }
-    };
+    }
+    let address = |column: Column| text(column).and_then(|cell| cell.parse::<Address>().ok());
+    let name = |column: Column| text(column).map(str::to_owned);
+    let secret = |column: Column| raw(column).filter(|cell| !cell.is_empty()).map(Secret::new);
+    if text(Column::Address).is_none() {
+        refuse(Column::Address, ("is empty", "give the mailbox's address, or take the row out"));
+    }
+    let Some(at) = address(Column::Address).filter(|_| refused.is_empty()) else { return Err(refused) };
     Ok(Row {
         line,
-        address: address(Column::Address)?.ok_or_else(|| {
-            refuse(Column::Address, "is empty", "give the mailbox's address, or take the row out")
-        })?,
-        username: username(Column::Username)?,
+        address: at,
+        username: name(Column::Username),
         password: secret(Column::Password),
         refresh_token: secret(Column::RefreshToken),
-        destination: address(Column::Destination)?,
-        destination_username: username(Column::DestinationUsername)?,
+        destination: address(Column::Destination),
+        destination_username: name(Column::DestinationUsername),
         destination_password: secret(Column::DestinationPassword),
     })
+}
+
+/// The rest of a sentence about a cell, and the remedy.
+type Trouble = (&'static str, &'static str);
+
+fn wrong_address(cell: &str) -> Option<Trouble> {
+    // Links begin with mailto:, and lists of Exchange with SMTP:.
+    let prefix = cell.split_once(':').filter(|(kind, _)| kind.chars().all(|c| c.is_ascii_alphanumeric()));
+    if prefix.is_some_and(|(_, rest)| rest.parse::<Address>().is_ok()) {
+        return Some((
+            "has a prefix before the address, as in mailto: or SMTP:",
+            "write the address alone, as in anna@contoso.example",
+        ));
+    }
+    if cell.ends_with('.') {
+        return Some(("ends with a dot, which no mail address does", "take the dot at its end away"));
+    }
+    let wrong = cell.parse::<Address>().is_err();
+    wrong.then_some(("is no mail address", "write it as in anna@contoso.example, without a name beside it"))
+}
+
+fn wrong_username(cell: &str) -> Option<Trouble> {
+    let wrong = cell.chars().count() > USERNAME_MAX || cell.contains(char::is_control);
+    wrong.then_some(("is no login name", "write the name that the mail server knows"))
+}
+
+/// No login can carry a control character: NUL parts the fields of SASL PLAIN, and a line end ends a command.
+fn wrong_secret(cell: &str) -> Option<Trouble> {
+    let hint = "type it anew: a character that is not to be seen came with it when it was copied or exported";
+    cell.contains(char::is_control).then_some(("holds a control character, such as NUL or a tab", hint))
 }
 
 /// Rows without a password in a list whose other rows have one.

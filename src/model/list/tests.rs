@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn read(text: &str) -> Result<List, Vec<Refusal>> {
-    List::read(text.as_bytes(), &Heads::default())
+    List::read(text.as_bytes(), &Heads::default()).map_err(|refused| refused.refusals)
 }
 
 #[track_caller]
@@ -77,8 +77,31 @@ fn a_row_that_cannot_be_told_for_sure_is_refused_by_line_and_every_one_at_once()
             "address,password\na@a.test,\"x\"y\n",
             &["2: the cell under \"password\" has a quote in the wrong place".into()],
         ),
-        // The quote of a later row ends the cell.
-        ("address,note\na@a.test,\"one\nb@a.test,\"two\n", &[format!("2: the cell under \"note\" {quote}")]),
+        // The quote of a later row ends no cell, and no row below is silenced.
+        (
+            "address,note\na@a.test,\"one\nb@a.test,\"two\nhans,x\n",
+            &[
+                format!("2: the cell under \"note\" {quote}"),
+                format!("3: the cell under \"note\" {quote}"),
+                "4: the cell under \"address\" is no mail address".into(),
+            ],
+        ),
+        (
+            "address,password\r\na@a.test,\"one\r\nb@a.test,two\"\r\n\r\nhans,x\r\nc@a.test,a,b\r\n",
+            &[
+                format!("2: the cell under \"password\" {quote}"),
+                "5: the cell under \"address\" is no mail address".into(),
+                "6: has 3 cells, and the first line names 2 columns".into(),
+            ],
+        ),
+        // A cell that goes on over lines that are no rows is told once.
+        (
+            "address,note,password\na@a.test,\"Room 1\nFloor 2\n\nHouse \"\"3\"\"\",x\nhans,,x\n",
+            &[
+                "2: the cell under \"note\" holds a line break".into(),
+                "6: the cell under \"address\" is no mail address".into(),
+            ],
+        ),
         (
             "address,password\na@a.test,pa,ss\n",
             &["2: has 3 cells, and the first line names 2 columns".into()],
@@ -93,6 +116,62 @@ fn a_row_that_cannot_be_told_for_sure_is_refused_by_line_and_every_one_at_once()
                 "7: lists a mailbox again and says something else of it than 6".into(),
             ],
         ),
+        // Each cell of a row that cannot stand.
+        (
+            "address,password,destination,username\nmailto:a@a.test,x,b@b.test.,a\u{7}b\nSMTP:b@a.test,\"x\0y\",,\nc@a.test.,\"x\t\",,\n",
+            &[
+                "2: the cell under \"address\" has a prefix before the address, as in mailto: or SMTP:"
+                    .into(),
+                "2: the cell under \"username\" is no login name".into(),
+                "2: the cell under \"destination\" ends with a dot, which no mail address does".into(),
+                "3: the cell under \"address\" has a prefix before the address, as in mailto: or SMTP:"
+                    .into(),
+                "3: the cell under \"password\" holds a control character, such as NUL or a tab".into(),
+                "4: the cell under \"address\" ends with a dot, which no mail address does".into(),
+                "4: the cell under \"password\" holds a control character, such as NUL or a tab".into(),
+            ],
+        ),
+        // A first line that is parted otherwise than the rows is told once, and a row each by itself.
+        (
+            "address,password\na@a.test;x\nb@a.test;y\nhans;z\n",
+            &[
+                "1: names its columns parted by commas, and the rows below it are parted by semicolons"
+                    .into(),
+                "4: the cell under \"address\" is no mail address".into(),
+            ],
+        ),
+        (
+            "address\na@a.test;x\nb@a.test;y\n",
+            &["1: names 1 column, and the rows below it have several cells, parted by semicolons".into()],
+        ),
+        (
+            "address;password\na@a.test;x\nb@a.test,y\n",
+            &["3: is parted by commas, and the other lines by semicolons".into()],
+        ),
+        // Columns that stand twice, and the rows below them.
+        (
+            "address,password,Password\na@a.test,x,x\nhans,x,x\n",
+            &[
+                "1: has 2 columns for password, \"password\" and \"Password\"".into(),
+                "3: the cell under \"address\" is no mail address".into(),
+            ],
+        ),
+        (
+            "address,address,password\na@a.test,b@a.test,\"x\n",
+            &[
+                "1: has 2 columns for address, \"address\" and \"address\"".into(),
+                format!("2: the cell under \"password\" {quote}"),
+            ],
+        ),
+        (
+            "E-Mail-Konto;password\na@a.test;x\nb@a.test;x;y\n",
+            &[
+                "1: names no column address; its columns are \"E-Mail-Konto\", \"password\"".into(),
+                "3: has 3 cells, and the first line names 2 columns".into(),
+            ],
+        ),
+        ("address,password\n", &["1: is the only line, so the list has no mailbox".into()]),
+        ("\r\nE-Mail;Kennwort\r\n;\r\n", &["2: is the only line, so the list has no mailbox".into()]),
         // What is missing is told in the same breath, and where nothing else is wrong it may be given elsewhere.
         (
             "address;password\nanna;x\nb@a.test;\nc@a.test;y\n",
@@ -132,7 +211,17 @@ fn a_list_without_a_column_of_addresses_says_what_it_has_and_never_shows_a_row()
     assert!(told("file:liste.csv").1.contains("--from-file"));
     assert!(told("").1.contains("is empty"));
     let two = told("address;EmailAddress\nMain Street;anna@a.test\n").1;
-    assert!(two.contains("two columns for address") && two.contains("spec.columns"), "{two}");
+    assert!(two.contains("2 columns for address") && two.contains("spec.columns"), "{two}");
+    // No manifest tells two columns of one name apart.
+    let alike = told("address,address,password\na@a.test,b@a.test,x\n").1;
+    assert!(alike.contains("name it otherwise in line 1") && !alike.contains("spec.columns"), "{alike}");
+}
+
+#[test]
+fn rows_that_could_stand_are_known_beside_those_that_cannot() {
+    let refused = List::read(b"address,password\na@a.test,\"x\nb@b.test,y\n", &Heads::default()).unwrap_err();
+    let rest = refused.rest.unwrap();
+    assert_eq!((rest.rows.len(), rest.rows[0].address.to_string()), (1, "b@b.test".to_owned()));
 }
 
 #[test]
@@ -186,7 +275,7 @@ proptest! {
                     prop_assert_eq!(row.line, at + 2);
                 }
             }
-            Err(refusals) => prop_assert!(!quoted, "{refusals:?}"),
+            Err(refused) => prop_assert!(!quoted, "{:?}", refused.refusals),
         }
     }
 }
