@@ -357,6 +357,7 @@ mod tests {
             login_name: "anna@a.test".into(),
             login_name_is_given: false,
             logins: None,
+            authorities: None,
             beside: Vec::new(),
         }
     }

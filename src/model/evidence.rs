@@ -336,6 +336,19 @@ pub struct LoginNames {
     pub destination: Option<String>,
 }
 
+/// The authorities that are believed beside the system's, each end's as a digest of the certificates themselves: what a reference
+/// or a file names may hold others tomorrow, and lead to another server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Authorities {
+    /// At the source; `None` where the system's alone are believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// At the destination; `None` where the system's alone are believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
 /// What one mailbox really speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -397,6 +410,9 @@ pub struct DomainDiscovery {
     pub candidates: Vec<Candidate>,
     /// Each mailbox, in the order of the manifest.
     pub mailboxes: Vec<MailboxDiscovery>,
+    /// Whose certificates were believed beside those of the system's authorities; `None` where that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Authorities>,
     /// What a person should know.
     pub findings: Vec<Finding>,
     /// Why nothing could be found out at all.
@@ -429,6 +445,7 @@ impl DomainDiscovery {
             fidelity: None,
             candidates: Vec::new(),
             mailboxes: Vec::new(),
+            authorities: None,
             findings: Vec::new(),
             failure: None,
         }

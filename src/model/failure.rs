@@ -338,6 +338,8 @@ pub enum FailureCode {
     MissingSecret,
     /// A Secret logs in by another name than the plan says.
     LoginChanged,
+    /// Other authorities' certificates are believed than the plan says.
+    AuthoritiesChanged,
     /// The port speaks TLS from the first byte, where a plain greeting was waited for.
     SpeaksTls,
     /// The port speaks in clear at first, where TLS was wanted from the first byte.
@@ -353,7 +355,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 47] = [
+    const ALL: [Self; 48] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -395,6 +397,7 @@ impl FailureCode {
         Self::NoToken,
         Self::MissingSecret,
         Self::LoginChanged,
+        Self::AuthoritiesChanged,
         Self::SpeaksTls,
         Self::SpeaksInClear,
         Self::BadList,
@@ -518,6 +521,11 @@ impl Failure {
     /// Whether it is this exact thing.
     pub fn is(&self, code: FailureCode) -> bool {
         self.code == Some(code)
+    }
+
+    /// Whether nothing was done because an end of the mailbox is another than the plan says: who looks again knows it anew.
+    pub fn is_off_the_plan(&self) -> bool {
+        matches!(self.code, Some(FailureCode::LoginChanged | FailureCode::AuthoritiesChanged))
     }
 
     /// How much is spoiled, whatever is done about it: decided by class and code alone, here and nowhere else.

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::mailboxes::PlannedMailbox;
 use crate::api::condition::Reason;
 use crate::model::address::Address;
-use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
+use crate::model::evidence::{Authorities, DomainDiscovery, MailboxDiscovery};
 use crate::model::failure::Failure;
 use crate::model::record::MailboxRecord;
 
@@ -39,6 +39,21 @@ impl Observed {
     /// Whether a mailbox is carried at all.
     pub fn wants(&self, mailbox: &Address) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(mailbox))
+    }
+
+    /// Whose certificates were believed when a domain was looked at last: what is said there of the destination counts for all
+    /// domains, for it is one. `None` where nobody looked.
+    pub fn latest_authorities(&self) -> Option<&Authorities> {
+        let looked = self.domains.values().filter_map(|domain| Some((domain, domain.authorities()?)));
+        let latest = looked.max_by_key(|(domain, _)| domain.discovery.as_ref().map(|seen| seen.finished));
+        latest.map(|(_, authorities)| authorities)
+    }
+
+    /// Whose certificates the plan says are believed at the two ends of a domain's mailboxes; `None` where nobody looked.
+    pub fn authorities_of(&self, domain: &str) -> Option<Authorities> {
+        let source = self.domains.get(domain)?.authorities()?.source.clone();
+        let destination = self.latest_authorities()?.destination.clone();
+        Some(Authorities { source, destination })
     }
 }
 
@@ -91,6 +106,11 @@ impl DomainObserved {
     /// What discovery saw of a mailbox.
     pub fn find(&self, mailbox: &Address) -> Option<&MailboxDiscovery> {
         self.discovery.as_ref()?.find(mailbox)
+    }
+
+    /// Whose certificates discovery believed.
+    pub fn authorities(&self) -> Option<&Authorities> {
+        self.discovery.as_ref()?.authorities.as_ref()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::{Duration, sleep};
 
-use super::Tools;
+use super::{Tools, check_authorities};
 use crate::discovery::Clock;
 use crate::discovery::findings::of_channel;
 use crate::local::clock::SystemClock;
@@ -219,6 +219,7 @@ impl MoreLanes for Lanes<'_> {
     async fn open_other(&self, mailbox: &str) -> Result<Option<Box<dyn Destination>>> {
         let mailbox = mailbox.parse().map_err(Failure::configuration)?;
         let (login, trust, _) = self.tools.destination_login(&mailbox, None)?;
+        check_authorities(&trust, self.planned.authorities.as_ref().map(|believed| &believed.destination))?;
         let endpoint = self.tools.spec().destination.endpoint();
         for _ in 0..OTHER_TRIES {
             // Never in line: were all connections held by those who wait for one more, nobody could go on.
