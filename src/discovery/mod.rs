@@ -288,6 +288,7 @@ pub async fn discover(
         sessions,
         fidelity,
         mailboxes,
+        destination: None,
         authorities: None,
         findings,
         failure,

@@ -523,6 +523,25 @@ impl Failure {
         self.code == Some(code)
     }
 
+    /// Whether it is likely to pass by itself: the peer asks for a pause, or broke off, or a name server has no answer for now.
+    pub fn passes(&self) -> bool {
+        let code = matches!(
+            self.code,
+            Some(
+                FailureCode::NameUnanswered
+                    | FailureCode::TryLater
+                    | FailureCode::Locked
+                    | FailureCode::TooManySessions
+                    | FailureCode::DaySpent
+                    | FailureCode::LimitSpent
+                    | FailureCode::ConnectionEnded
+                    | FailureCode::SessionOver
+                    | FailureCode::Silent
+            )
+        );
+        code || matches!(self.class, Class::Throttled | Class::Interrupted)
+    }
+
     /// Whether nothing was done because an end of the mailbox is another than the plan says: who looks again knows it anew.
     pub fn is_off_the_plan(&self) -> bool {
         matches!(self.code, Some(FailureCode::LoginChanged | FailureCode::AuthoritiesChanged))

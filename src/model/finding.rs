@@ -95,6 +95,8 @@ codes! {
     PopMailboxesPresent: Critical, Cutover, "Collect the mail that the programs hold, or acknowledge the loss.";
     /// The destination mailbox is full.
     DestinationFull: Critical, Cutover, "Raise the quota; the mailbox goes on by itself.";
+    /// Nothing can be written at the destination: it cannot be reached, is secured otherwise than was written, or lets nobody in.
+    DestinationUnusable: Critical, Sync, "Mend what the message names; the next plan asks again, and nothing is carried until then.";
     /// A mailbox at the destination is not there, or does not let us in.
     DestinationMailboxClosed: Critical, Sync, "Do what each message names. Lines for Exchange Online PowerShell may take up to an hour until they hold.";
     /// Some messages could not be carried.

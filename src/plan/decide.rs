@@ -15,6 +15,7 @@ use crate::api::status::PlanStatus;
 use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::address::{Address, Domain};
 use crate::model::endpoint::Endpoint;
+use crate::model::evidence::DestinationSeen;
 use crate::model::failure::{Class, Failure};
 
 /// The remedy where the plan is another one than was approved.
@@ -311,7 +312,8 @@ fn discover_again(
     }
     let unread =
         || discovery.mailboxes.iter().filter(|m| m.endpoint.is_none()).find_map(|m| m.failure.as_ref());
-    let failure = discovery.failure.as_ref().or_else(unread)?;
+    let unwritten = || discovery.destination.as_ref().and_then(DestinationSeen::unusable);
+    let failure = discovery.failure.as_ref().or_else(unread).or_else(unwritten)?;
     let wait = again_after(failure, seen.round, jitter(discovery.domain.as_str(), seen.round));
     let took = discovery.finished.duration_since(discovery.started);
     let polite = std::time::Duration::try_from(took).unwrap_or_default().saturating_mul(20);
@@ -484,6 +486,12 @@ fn end(
             // What discovery says names its domain; what the manifest lacks is named by file and line.
             let named = failure.place.first() == Some(&domain.name) || failure.class == Class::Configuration;
             reasons.push(if named { failure } else { failure.at(domain.name.clone()) });
+        }
+        // Once mailboxes are carried, each of them says how it went.
+        if spec.stage == Stage::Plan
+            && let Some(failure) = observed.shut_out(seen).and_then(DestinationSeen::unusable)
+        {
+            reasons.push(failure.clone().at("destination"));
         }
     }
     for stood in standings {

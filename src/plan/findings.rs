@@ -26,24 +26,37 @@ pub fn of_domain<'a>(
 ) -> impl Iterator<Item = Finding> + 'a {
     let mut drawn = checklist::contradicted_in(spec, &named.name, domain);
     drawn.extend(advice::of_domain(spec, named, domain, observed, now));
-    let about_destination = |finding: &Finding| {
-        matches!(finding.code, Code::DestinationMailboxClosed | Code::DestinationRoomShort)
+    let may_be_stale = |finding: &Finding| {
+        matches!(
+            finding.code,
+            Code::DestinationMailboxClosed
+                | Code::DestinationRoomShort
+                | Code::DestinationUnusable
+                | Code::DestinationUnasked
+                | Code::CredentialsRejected
+        )
     };
     // A domain can have tens of thousands of mailboxes, and a finding for each.
-    let asked = domain.discovery.iter().any(|discovery| discovery.findings.iter().any(about_destination));
+    let asked = domain.discovery.iter().any(|discovery| discovery.findings.iter().any(may_be_stale));
     let planned: HashMap<String, &PlannedMailbox> =
         domain.planned().iter().filter(|_| asked).map(|m| (m.source.to_string(), m)).collect();
+    let carried_since = asked && observed.carried_since(domain);
     let discovered = domain.discovery.iter().flat_map(move |discovery| {
         let planned = planned.clone();
         // What the passes over a mailbox know better than a discovery of its destination: one that was closed and took mail since
         // is open, and mail that all went through once fits, whatever room is left beside it.
         let stale = move |finding: &&Finding| {
+            if matches!(finding.code, Code::DestinationUnusable | Code::DestinationUnasked) {
+                return carried_since;
+            }
             let mailbox = finding.subject.as_ref().and_then(|subject| planned.get(subject));
             let Some(mailbox) = mailbox else { return false };
             let record = observed.mailboxes.get(&mailbox.source).map(|seen| &seen.record);
             let Some(through) = record.filter(|record| record.failure.is_none()) else { return false };
             match finding.code {
-                Code::DestinationMailboxClosed => through.ended.is_some_and(|at| at > discovery.finished),
+                Code::DestinationMailboxClosed | Code::CredentialsRejected => {
+                    through.ended.is_some_and(|at| at > discovery.finished)
+                }
                 Code::DestinationRoomShort => through.ended.is_some() && through.counts.pending == 0,
                 _ => false,
             }
