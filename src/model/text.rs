@@ -64,11 +64,6 @@ pub fn count(n: u64) -> String {
     text
 }
 
-/// The words behind the sentence of a finding that stands for several others, so that its numbers are not taken for those of all.
-pub fn of_several(all: u64) -> String {
-    if all > 1 { format!(" (one of {} such findings)", count(all)) } else { String::new() }
-}
-
 /// A number with its noun, `1 mailbox` or `6 mailboxes`.
 pub fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })

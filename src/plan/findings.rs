@@ -12,8 +12,7 @@ use crate::api::MailMigrationSpec;
 use crate::api::domain::DomainSpec;
 use crate::api::status::FindingStatus;
 use crate::model::address::is_same_domain;
-use crate::model::finding::{Code, Finding, Hold};
-use crate::model::text::of_several;
+use crate::model::finding::{Code, Finding, Hold, Severity, tell_together};
 
 /// All findings of a domain: what discovery saw, what follows from it and from the spec, then what the last passes over
 /// its mailboxes met.
@@ -122,32 +121,22 @@ fn count_codes(
     findings: impl IntoIterator<Item = Finding>,
     acknowledged: impl Fn(Code) -> bool,
 ) -> Vec<FindingStatus> {
-    let mut by_code: BTreeMap<(crate::model::finding::Severity, Code), (FindingStatus, bool)> =
-        BTreeMap::new();
+    let mut by_code: BTreeMap<(Severity, Code), Vec<String>> = BTreeMap::new();
     for finding in findings {
-        let code = finding.code;
-        let (status, is_alike) = by_code.entry((code.severity(), code)).or_insert_with(|| {
-            let status = FindingStatus {
-                code,
-                severity: code.severity(),
-                message: finding.message.clone(),
-                remedy: code.remedy().to_owned(),
-                count: 0,
-                acknowledged: acknowledged(code),
-            };
-            (status, true)
-        });
-        status.count += 1;
-        *is_alike &= status.message == finding.message;
+        by_code.entry((finding.code.severity(), finding.code)).or_default().push(finding.message);
     }
-    let told = |(mut status, is_alike): (FindingStatus, bool)| {
-        // Those that say the same say it of one thing, such as two mailboxes of the same alias.
-        if !is_alike {
-            status.message.push_str(&of_several(u64::from(status.count)));
+    let told = |((severity, code), said): ((Severity, Code), Vec<String>)| {
+        let (message, count) = tell_together(code, said.iter().map(|message| (message.as_str(), 1)));
+        FindingStatus {
+            code,
+            severity,
+            message,
+            remedy: code.remedy().to_owned(),
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            acknowledged: acknowledged(code),
         }
-        status
     };
-    by_code.into_values().map(told).collect()
+    by_code.into_iter().map(told).collect()
 }
 
 /// Whether an open finding holds the cutover.
