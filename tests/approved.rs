@@ -24,7 +24,7 @@ use mailferry::local::workers::{Siblings, Tools};
 use mailferry::mail::network::Network;
 use mailferry::mail::oauth::Tokens;
 use mailferry::model::endpoint::Endpoint;
-use mailferry::model::evidence::LoginNames;
+use mailferry::model::evidence::{Authorities, LoginNames};
 use mailferry::model::failure::FailureCode;
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::record::MailboxRecord;
@@ -32,6 +32,7 @@ use mailferry::plan::mailboxes::PlannedMailbox;
 use mailferry::transfer::pace::Pace;
 use mailferry::transfer::progress::MailboxProgress;
 use serde_json::json;
+use support::ca::Ca;
 use support::corpus::Corpus;
 use support::dovecot::{Dovecot, LOOPBACK, User};
 
@@ -143,6 +144,59 @@ fn whoever_logs_in_at_either_end_is_part_of_what_was_approved() {
     ferry.write(&approved.replace("\"mistyped\"", "\"anna-new\""));
     ferry.run(&[]).expect_code(0);
     assert_eq!(world.arrived(), 6);
+}
+
+/// The mailbox of anna, whose servers' authorities stand in ConfigMaps.
+fn with_authorities(world: &World, source: &str, destination: &str) -> String {
+    let believed = "caRef: {kind: ConfigMap, name: ca-new}";
+    let at = format!("host: {}, port: {}, tls: None", world.new.imap().ip(), world.new.imap().port());
+    Manifest::default()
+        .destination(&format!("{{{at}, credentialsRef: {{name: new}}, {believed}}}"))
+        .secret("new", &ANNA_NEW)
+        .secret("old.test", &ANNA_OLD)
+        .authority("ca-old", source)
+        .authority("ca-new", destination)
+        .domain(
+            "old.test",
+            &["anna"],
+            &format!("{}\ncaRef: {{kind: ConfigMap, name: ca-old}}", server("IMAP", world.old.imap())),
+        )
+        .text()
+}
+
+#[test]
+fn whose_word_is_taken_for_a_server_is_part_of_what_was_approved() {
+    let world = World::start();
+    let (ours, theirs) = (Ca::new(), Ca::new());
+    let manifest = with_authorities(&world, ours.pem(), ours.pem());
+    let ferry = Ferry::new(&manifest);
+    let approved = approve(&ferry, &manifest);
+    let approval = approved.lines().last().unwrap();
+    let both = format!("{}{}", theirs.pem(), ours.pem());
+    for (place, other) in [
+        ("spec.destination", with_authorities(&world, ours.pem(), theirs.pem())),
+        ("spec.destination", with_authorities(&world, ours.pem(), &both)),
+        ("old.test", with_authorities(&world, theirs.pem(), ours.pem())),
+    ] {
+        ferry.write(&format!("{other}{approval}\n"));
+        let ended = ferry.run(&[]);
+        ended.expect_code(23);
+        assert!(ended.stderr.contains("is not the approved one; since then"), "{place}: {}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("{place}: was ")), "{place}: {}", ended.stderr);
+        assert_eq!(world.arrived(), 0, "{place}: nothing is written");
+        let compared = ferry.call("plan", &["--diff"]).stdout;
+        let line = format!("@@ {place}: authorities\n- sha256:");
+        assert!(compared.contains(&line) && compared.matches("@@").count() == 1, "{place}: {compared}");
+    }
+    // The same certificates in another order, or given twice, are the same authorities.
+    let twice = format!("{}{}", ours.pem(), ours.pem());
+    ferry.write(&format!("{}{approval}\n", with_authorities(&world, &twice, ours.pem())));
+    ferry.run(&["--ca", ours.path().to_str().unwrap()]).expect_code(0);
+    assert_eq!(world.arrived(), 6);
+    // And what was carried is looked at with no others.
+    let ended = ferry.call("verify", &["--ca", theirs.path().to_str().unwrap()]);
+    ended.expect_code(23);
+    assert!(ended.stderr.contains("the authorities that are believed"), "{}", ended.stderr);
 }
 
 #[test]
@@ -268,6 +322,7 @@ async fn a_pod_writes_nothing_by_another_name_than_the_plan_says() {
     };
     let planned = PlannedMailbox {
         logins: names("anna@old.test", "anna@new.test"),
+        authorities: None,
         ..tools.list_mailboxes(0).unwrap().remove(0)
     };
     let at = world.old.imap();
@@ -289,6 +344,38 @@ async fn a_pod_writes_nothing_by_another_name_than_the_plan_says() {
         assert_eq!(world.arrived(), 0, "{secret}: nothing is written");
         mount(directory.path(), "old.test", &ANNA_OLD);
         mount(directory.path(), "new", &ANNA_NEW);
+    }
+    let record = carry().await;
+    assert_eq!((record.failure, world.arrived()), (None, 6));
+}
+
+#[tokio::test]
+async fn a_pod_believes_no_other_authorities_than_the_plan_says() {
+    let world = World::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Ca::new(), Ca::new());
+    mount(directory.path(), "old.test", &ANNA_OLD);
+    mount(directory.path(), "new", &ANNA_NEW);
+    mount(directory.path(), "ca-old", &[("ca.crt", ours.pem())]);
+    mount(directory.path(), "ca-new", &[("ca.crt", ours.pem())]);
+    let tools = pod(directory.path(), &with_authorities(&world, ours.pem(), ours.pem()));
+    let at = world.old.imap();
+    let endpoint = Endpoint::new(Protocol::Imap, &at.ip().to_string(), at.port(), Tls::None);
+    let digest = tools.trusts.with_authorities(&[ours.pem().to_owned()]).unwrap().digest().map(str::to_owned);
+    let planned = PlannedMailbox {
+        authorities: Some(Authorities { source: digest.clone(), destination: digest }),
+        ..tools.list_mailboxes(0).unwrap().remove(0)
+    };
+    let carry = async || {
+        let (before, progress) = (MailboxRecord::default(), MailboxProgress::default());
+        tools.sync(0, &planned, &endpoint, 1, before, &progress).await.0
+    };
+    for name in ["ca-old", "ca-new"] {
+        mount(directory.path(), name, &[("ca.crt", theirs.pem())]);
+        let failure = carry().await.failure.unwrap();
+        assert!(failure.is(FailureCode::AuthoritiesChanged), "{name}: {failure}");
+        assert_eq!(world.arrived(), 0, "{name}: nothing is written");
+        mount(directory.path(), name, &[("ca.crt", ours.pem())]);
     }
     let record = carry().await;
     assert_eq!((record.failure, world.arrived()), (None, 6));

@@ -252,10 +252,10 @@ fn a_port_that_is_secured_otherwise_is_recognised_in_seconds() {
         let ferry = Ferry::new(&secured(old.imaps(), at, ["Implicit", wanted], "IMAP").text());
         std::fs::write(ferry.path("ca.pem"), ca.pem()).unwrap();
         let begun = Instant::now();
-        ferry.run(&["--stage", "Plan", "--ca", "ca.pem"]);
+        ferry.run(&["--stage", "Plan", "--ca", "ca.pem"]).expect_code(20);
         assert!(begun.elapsed() < SECONDS, "destination {wanted}: {:?}", begun.elapsed());
-        let unasked = findings(&ferry.status(), "DestinationUnasked");
-        assert!(unasked[0].contains(told), "{unasked:?}");
+        let unusable = findings(&ferry.status(), "DestinationUnusable");
+        assert!(unusable[0].contains(told), "{unusable:?}");
     }
 }
 
@@ -289,8 +289,61 @@ fn a_port_that_speaks_another_protocol_is_recognised_by_its_greeting() {
         assert!(found[0].contains(told) && found[0].contains(remedy), "{protocol} {tls}: {found:?}");
     }
     let (ferry, _) = run(old.imaps(), new.pop3s(), ["Implicit", "Implicit"], "IMAP");
-    let unasked = findings(&ferry.status(), "DestinationUnasked");
-    assert!(unasked[0].contains("speaks POP3 on this port") && unasked[0].contains("993"), "{unasked:?}");
+    let unusable = findings(&ferry.status(), "DestinationUnusable");
+    assert!(unusable[0].contains("speaks POP3 on this port") && unusable[0].contains("993"), "{unusable:?}");
+}
+
+/// Reason and state of a condition.
+fn condition(status: &Value, kind: &str) -> (String, String) {
+    let conditions = status["status"]["conditions"].as_array().unwrap();
+    let found = conditions.iter().find(|condition| condition["type"] == kind).unwrap();
+    let word = |key: &str| found[key].as_str().unwrap().to_owned();
+    (word("status"), word("reason"))
+}
+
+#[test]
+fn a_destination_that_cannot_be_used_is_no_success_and_one_that_cannot_be_asked_for_now_is() {
+    let ca = Ca::new();
+    let certificate = ca.issue(&["127.0.0.1"]);
+    let old = Dovecot::builder().imap(LOOPBACK).user(User::new("anna@old.test", "secret")).start();
+    let new = Dovecot::builder().imap(LOOPBACK).imaps(LOOPBACK).tls(&certificate);
+    let new = new.user(User::new("anna@new.test", "secret")).start();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let wrong = |at, tls: &str| {
+        secured(old.imap(), at, ["None", tls], "IMAP").text().replace("name: new}", "name: mistyped}")
+    };
+    let mistyped = format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: mistyped, namespace: test}}\n\
+         stringData: {{username: anna@new.test, password: mistyped}}\n---\n{}",
+        wrong(new.imap(), "None")
+    );
+    let text = |at, tls: &str| secured(old.imap(), at, ["None", tls], "IMAP").text();
+    let unknown = |reason: &str| ("Unknown".to_owned(), reason.to_owned());
+    for (manifest, code, finding, accepted) in [
+        // Nobody gave its authority.
+        (text(new.imaps(), "Implicit"), 20, "DestinationUnusable", unknown("CertificateRejected")),
+        (text(closed, "None"), 10, "DestinationUnusable", unknown("Unreachable")),
+        (wrong(new.imap(), "None"), 23, "DestinationUnusable", unknown("InvalidConfiguration")),
+        (mistyped, 21, "DestinationMailboxClosed", ("False".to_owned(), "CredentialsRejected".to_owned())),
+    ] {
+        let ferry = Ferry::new(&manifest);
+        let ended = ferry.run(&["--stage", "Plan"]);
+        ended.expect_code(code);
+        assert!(ended.stderr.contains("error: destination: "), "{finding}: {}", ended.stderr);
+        assert!(ended.stderr.contains("→ ") || ended.stderr.contains("hint"), "{finding}: {}", ended.stderr);
+        let status = ferry.status();
+        assert_eq!(condition(&status, "Ready").0, "False", "{status}");
+        assert_eq!(condition(&status, "CredentialsAccepted"), accepted, "{status}");
+        assert_eq!(findings(&status, finding).len(), 1, "{status}");
+    }
+    // A name server that has no answer for now says nothing about the destination.
+    let later = text(new.imap(), "None").replacen("host: 127.0.0.1", "host: imap.new.test", 1);
+    let ferry = Ferry::new(&later);
+    ferry.run(&["--stage", "Plan", "--resolver", &closed.to_string()]).expect_code(0);
+    let status = ferry.status();
+    assert_eq!(condition(&status, "Ready").0, "True", "{status}");
+    assert_eq!(condition(&status, "CredentialsAccepted").0, "Unknown", "{status}");
+    assert_eq!(findings(&status, "DestinationUnasked").len(), 1, "{status}");
 }
 
 fn letter(folder: &str, date: &str, size: usize) -> Message {

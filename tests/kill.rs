@@ -95,6 +95,17 @@ fn ten_kills_leave_no_difference() {
     let status = ferry.status();
     assert_equation(&status);
     assert_eq!((figure(&status, "source"), figure(&status, "copied")), (5_000, 5_000));
+    // Each of them was compared, whichever run it arrived in, and nobody says less.
+    let report: serde_json::Value = serde_json::from_str(&ferry.report("json")).expect("JSON");
+    assert_eq!(report["totals"]["sizesChecked"], 5_000, "{}", report["totals"]);
+    let bytes: usize = source.folders.values().flatten().map(|message| message.size).sum();
+    assert_eq!(report["totals"]["bytesCopied"], bytes, "{}", report["totals"]);
+    let conditions = status["status"]["conditions"].as_array().expect("conditions");
+    let verified = conditions.iter().find(|condition| condition["type"] == "Verified").expect("Verified");
+    assert!(
+        verified["message"].as_str().is_some_and(|words| words.contains(": 5,000 by size, ")),
+        "{verified}"
+    );
 
     let before = new.mailbox("alice@new.test").uid_next();
     ferry.run(&["--progress", "none"]).expect_code(0);

@@ -346,7 +346,7 @@ fn what_a_tenant_lacks_is_told_before_anything_is_copied() {
 }
 
 #[test]
-fn a_tenant_that_cannot_be_asked_is_told_and_stops_no_plan() {
+fn a_tenant_that_cannot_be_used_is_told_and_the_plan_is_no_success() {
     let world = World::start(Quirks::default());
     world.old.mailbox("anna@a.test").seed(Corpus::new(5).messages(5));
     let ca = "caRef: {name: authority}";
@@ -355,17 +355,18 @@ fn a_tenant_that_cannot_be_asked_is_told_and_stops_no_plan() {
     wrong[1].1 = "Dunlin-3";
     let at = world.tenant.address().port();
     let stranger = format!("{{host: 127.0.0.1, port: {at}, {ca}, credentialsRef: {{name: wrong}}}}");
-    for (manifest, what) in [
-        (world.manifest(&["anna"]).microsoft365(&nobody), "127.0.0.1:1 could not be asked"),
+    for (manifest, what, code) in [
+        (world.manifest(&["anna"]).microsoft365(&nobody), "127.0.0.1:1 could not be asked", 10),
         (
             world.manifest(&["anna"]).microsoft365(&stranger).secret("wrong", &wrong),
             "gives no token: invalid_client",
+            21,
         ),
     ] {
         let ferry = Ferry::new(&manifest.text());
-        run(&ferry, &world, &["--stage", "Plan"]).expect_code(0);
+        run(&ferry, &world, &["--stage", "Plan"]).expect_code(code);
         let status = ferry.status().to_string();
-        assert!(status.contains("DestinationUnasked") && status.contains(what), "{status}");
+        assert!(status.contains("DestinationUnusable") && status.contains(what), "{status}");
     }
 }
 

@@ -147,12 +147,19 @@ fn tell(looked: &Looked, plan: &Plan, brief: &PlanStatus, approved: Option<bool>
         }
     };
     let _ = writeln!(text, "\nDestination  {}", plan.destination);
+    let believe = |text: &mut String, authorities: Option<&String>| {
+        if let Some(authorities) = authorities {
+            let _ = writeln!(text, "  authorities believed beside the system's: {authorities}");
+        }
+    };
+    believe(&mut text, plan.authorities.as_ref());
     text.push_str("\nRules\n");
     for (field, value) in &plan.rules {
         let _ = writeln!(text, "  {}: {}", printable(field), printable(value));
     }
     for (name, domain) in &plan.domains {
         let _ = writeln!(text, "\n{name}  {domain}");
+        believe(&mut text, domain.authorities.as_ref());
         for (address, mailbox) in &domain.mailboxes {
             let _ = writeln!(text, "  {address:36} {}", printable(&mailbox.to_string()));
         }

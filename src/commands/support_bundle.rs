@@ -23,9 +23,9 @@ use crate::local::files::{replace, unwritten};
 use crate::model::evidence::LoginNames;
 use crate::model::failure::{Failure, Result};
 use crate::model::record::MailboxRecord;
-use crate::model::text::count;
+use crate::model::text::{count, hexadecimal};
 use crate::plan::DomainObserved;
-use crate::plan::document::{Plan, hexadecimal};
+use crate::plan::document::Plan;
 use crate::report::redaction::Redaction;
 use crate::report::{Format, Kind, write};
 

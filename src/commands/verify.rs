@@ -302,9 +302,11 @@ impl<'a> Migration<'a> {
         let mailbox = discovery
             .as_ref()
             .and_then(|found| found.mailboxes.iter().find(|mailbox| mailbox.address == planned.source));
-        // By another name than the plan says nothing is read, and what would be found says nothing of this mailbox.
+        // By another name than the plan says, or on the word of other authorities, nothing is read, and what would be found says
+        // nothing of this mailbox.
         let logins = mailbox.and_then(|mailbox| mailbox.logins.clone()).or(planned.logins.clone());
-        let planned = &PlannedMailbox { logins, ..planned.clone() };
+        let authorities = discovery.as_ref().and_then(|found| found.authorities.clone());
+        let planned = &PlannedMailbox { logins, authorities, ..planned.clone() };
         let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
         let mut record = self.kept.load_mailbox(&planned.source)?.unwrap_or_default();
         progress.forecast(record.counts.source, 0);

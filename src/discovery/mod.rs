@@ -288,6 +288,8 @@ pub async fn discover(
         sessions,
         fidelity,
         mailboxes,
+        destination: None,
+        authorities: None,
         findings,
         failure,
     }

@@ -7,8 +7,9 @@ mod columns;
 pub mod postgres;
 pub mod sqlite;
 pub mod store;
+pub mod tallies;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 
 pub use store::{LoginMark, Store};
+pub use tallies::Tallies;
 
 /// A row's number within its ledger.
 pub type RowId = i64;
@@ -290,7 +292,11 @@ pub trait Ledger: Send + Sync {
     ) -> Result<i64>;
     /// Keeps what became of messages and, with `ended`, that an intent has no message in doubt any more: in one step. A
     /// row stands among them once at most, and none replaces another of them.
-    async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()>;
+    async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()> {
+        self.settle_counting(settled, ended, &Tallies::default()).await
+    }
+    /// As [`Self::settle`], and adds to what is counted, in the same step.
+    async fn settle_counting(&self, settled: &[Settled], ended: Option<i64>, more: &Tallies) -> Result<()>;
     /// Intents whose end is unknown.
     async fn open_intents(&self) -> Result<Vec<Intent>>;
     /// The destination UIDs of a folder that belong to rows of this ledger.
@@ -302,7 +308,11 @@ pub trait Ledger: Send + Sync {
     /// Forgets messages of that kind that are no longer at the destination.
     async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()>;
     /// Keeps the flags that were carried over.
-    async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()>;
+    async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
+        self.save_flags_counting(rows, &Tallies::default()).await
+    }
+    /// As [`Self::save_flags`], and adds to what is counted, in the same step.
+    async fn save_flags_counting(&self, rows: &[(RowId, Flags)], more: &Tallies) -> Result<()>;
     /// Keeps the sizes that the source announces.
     async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()>;
     /// Adds to the attempts at messages at which a session ended.
@@ -350,6 +360,12 @@ pub trait Ledger: Send + Sync {
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>>;
     /// A fact of this mailbox as a whole.
     async fn fact(&self, name: &str) -> Result<Option<String>>;
+    /// The facts of these names, as far as there are any.
+    async fn facts(&self, names: &[&str]) -> Result<BTreeMap<String, String>>;
+    /// What is counted in all passes; `None` where nothing was counted yet, or by a version that kept it elsewhere.
+    async fn tallies(&self) -> Result<Option<Tallies>> {
+        Ok(Tallies::from_facts(&self.facts(&Tallies::facts()).await?))
+    }
     /// Keeps a fact of this mailbox as a whole.
     async fn save_fact(&self, name: &str, value: &str) -> Result<()>;
 }

@@ -97,6 +97,7 @@ mod tests {
             login_name: source.to_owned(),
             login_name_is_given: false,
             logins: None,
+            authorities: None,
             beside: Vec::new(),
         }
     }

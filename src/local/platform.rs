@@ -358,7 +358,6 @@ impl LocalPlatform {
         self.count_at = Some(Instant::now() + COUNT_EVERY);
         for (mailbox, under_way) in &self.running {
             let Ok(Some(ledger)) = self.tools.store.find(&self.tools.key(mailbox)).await else { continue };
-            let done = under_way.progress.read();
             let before = &under_way.before;
             let mut record = MailboxRecord {
                 pass: self.record.pass,
@@ -366,9 +365,6 @@ impl LocalPlatform {
                 started: before.started.filter(|_| before.pass == self.record.pass),
                 ended: None,
                 failure: None,
-                bytes_sent: before.bytes_sent + done.bytes_sent,
-                sizes_checked: before.sizes_checked + done.sizes_checked,
-                digests_checked: before.digests_checked + done.digests_checked,
                 ..before.clone()
             };
             if tell_found(&mut record, &*ledger).await.is_ok() {

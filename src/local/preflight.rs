@@ -11,7 +11,9 @@ use super::workers::Tools;
 use crate::api::Destination;
 use crate::mail::imap::probe::{FolderNames, Room, ask_room};
 use crate::model::address::Address;
-use crate::model::evidence::{DomainDiscovery, Evidence, Grade, MailboxSize, Outcome, Signal};
+use crate::model::evidence::{
+    DestinationSeen, DomainDiscovery, Evidence, Grade, MailboxSize, Outcome, Signal,
+};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::powershell;
@@ -48,15 +50,14 @@ struct Asked<'a> {
 pub(super) async fn look_ahead(tools: &Tools, mailboxes: &[PlannedMailbox], discovery: &mut DomainDiscovery) {
     let asked = ask_all(tools, mailboxes).await;
     let destination = &tools.spec().destination;
-    let open = asked.iter().filter(|asked| asked.said.is_ok()).count();
-    let first = asked.iter().find_map(|asked| asked.said.as_ref().err());
-    let outcome = match first.filter(|_| open == 0) {
+    let seen = sum_up(&asked);
+    let outcome = match seen.failure.as_ref().filter(|_| seen.open == 0) {
         Some(failure) => Outcome::Failed(failure.clone()),
         None => Outcome::Offered,
     };
     discovery.evidence.push(Evidence {
         signal: Signal::Imap,
-        grade: if open > 0 { Grade::A } else { Grade::C },
+        grade: if seen.open > 0 { Grade::A } else { Grade::C },
         at: discovery.finished,
         endpoint: Some(destination.endpoint()),
         trusted: true,
@@ -67,8 +68,28 @@ pub(super) async fn look_ahead(tools: &Tools, mailboxes: &[PlannedMailbox], disc
     let sizes: HashMap<&Address, &MailboxSize> =
         discovery.mailboxes.iter().filter_map(|seen| Some((&seen.address, seen.size.as_ref()?))).collect();
     let size_of = |mailbox: &Address| sizes.get(mailbox).copied().cloned();
-    let found = draw(destination, &asked, size_of);
+    let found = draw(destination, &asked, seen.unusable().is_some(), size_of);
     discovery.findings.extend(found);
+    discovery.destination = Some(seen);
+}
+
+/// What they said all together.
+fn sum_up(asked: &[Asked<'_>]) -> DestinationSeen {
+    let failures = || asked.iter().filter_map(|asked| asked.said.as_ref().err());
+    let worse = |worst: Failure, next: &Failure| {
+        // Of equally bad ones the first stands for all.
+        let is_worse = worst.class != next.class && worst.class.worse(next.class) == next.class;
+        if is_worse { next.clone() } else { worst }
+    };
+    let mut rest = failures();
+    let failure = rest.next().cloned().map(|first| rest.fold(first, worse));
+    DestinationSeen {
+        mailboxes: asked.len() as u64,
+        open: asked.iter().filter(|asked| asked.said.is_ok()).count() as u64,
+        refused: failures().filter(|failure| failure.class == Class::Credentials).count() as u64,
+        failure,
+        lasts: failures().all(|failure| !failure.passes()),
+    }
 }
 
 /// Asks one mailbox after the other until one says something about itself, then several at a time. Where they share a password,
@@ -216,6 +237,7 @@ fn state(destination: &Destination, asked: &[Asked<'_>]) -> String {
 fn draw(
     destination: &Destination,
     asked: &[Asked<'_>],
+    is_unusable: bool,
     size_of: impl Fn(&Address) -> Option<MailboxSize>,
 ) -> Vec<Finding> {
     let endpoint = destination.endpoint();
@@ -263,7 +285,8 @@ fn draw(
             counted(mailboxes.len() as u64, "mailbox", "mailboxes"),
             endpoint.address(),
         );
-        found.push(Finding::about(Code::DestinationUnasked, endpoint.address(), text));
+        let code = if is_unusable { Code::DestinationUnusable } else { Code::DestinationUnasked };
+        found.push(Finding::about(code, endpoint.address(), text));
     }
     found
 }
@@ -357,6 +380,7 @@ mod tests {
             login_name: "anna@a.test".into(),
             login_name_is_given: false,
             logins: None,
+            authorities: None,
             beside: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! One TLS policy for every protocol: rustls with ring, TLS 1.2 or newer, certificates validated against the system's
 //! authorities and those that the manifest adds. There is no way to switch the validation off.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
@@ -10,13 +10,14 @@ use rustls::{
     CertificateError as E, ClientConfig, ConfigBuilder, HandshakeKind, ProtocolVersion, RootCertStore,
     WantsVerifier,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::model::evidence::TlsFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Result};
-use crate::model::text::printable;
+use crate::model::text::{hexadecimal, printable};
 
 /// The most names of a certificate that are kept.
 const NAMES_MAX: usize = 20;
@@ -34,6 +35,8 @@ struct Authorities {
     builder: ConfigBuilder<ClientConfig, WantsVerifier>,
     /// Those that were added to the system's.
     added: RootCertStore,
+    /// Which these are.
+    digest: Option<String>,
     /// Made at the first handshake: reading the system's authorities takes longer than a pass that finds nothing to do.
     config: OnceLock<Arc<ClientConfig>>,
 }
@@ -66,10 +69,12 @@ impl Trust {
     /// [`Class::Configuration`] when a text that is not empty holds no certificate.
     pub fn with_authorities(pems: &[String]) -> Result<Self> {
         let mut added = RootCertStore::empty();
+        let mut distinct = BTreeSet::new();
         for pem in pems.iter().filter(|pem| !pem.trim().is_empty()) {
             let mut found = 0;
             for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                 let certificate = certificate.map_err(|e| unreadable_authority().caused_by(&e))?;
+                distinct.insert(certificate.to_vec());
                 added.add(certificate).map_err(|e| unreadable_authority().caused_by(&e))?;
                 found += 1;
             }
@@ -82,9 +87,20 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .map_err(|e| Failure::internal("TLS cannot be set up").caused_by(&e))?;
         Ok(Self {
-            authorities: Arc::new(Authorities { builder, added, config: OnceLock::new() }),
+            authorities: Arc::new(Authorities {
+                builder,
+                added,
+                digest: digest_of(&distinct),
+                config: OnceLock::new(),
+            }),
             fields: None,
         })
+    }
+
+    /// Which authorities are believed beside the system's, whatever text or texts they stand in: `sha256:` and 64 hexadecimal
+    /// digits. `None` where there are none.
+    pub fn digest(&self) -> Option<&str> {
+        self.authorities.digest.as_deref()
     }
 
     /// The same for a server whose host and authority stand in these fields of the manifest.
@@ -95,7 +111,7 @@ impl Trust {
 
     /// The rustls configuration, for clients that bring their own transport.
     pub fn config(&self) -> &Arc<ClientConfig> {
-        let Authorities { builder, added, config } = &*self.authorities;
+        let Authorities { builder, added, config, .. } = &*self.authorities;
         config.get_or_init(|| {
             let mut roots = system_roots().clone();
             roots.extend(added.roots.iter().cloned());
@@ -121,6 +137,16 @@ impl Trust {
         let facts = read_facts(&stream);
         Ok((stream, facts))
     }
+}
+
+/// Each certificate with its length before it, so that no two sets read the same.
+fn digest_of(certificates: &BTreeSet<Vec<u8>>) -> Option<String> {
+    let mut digest = Sha256::new();
+    for certificate in certificates {
+        digest.update((certificate.len() as u64).to_be_bytes());
+        digest.update(certificate);
+    }
+    (!certificates.is_empty()).then(|| format!("sha256:{}", hexadecimal(&digest.finalize())))
 }
 
 fn unreadable_authority() -> Failure {

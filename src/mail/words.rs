@@ -64,7 +64,12 @@ impl Meaning {
             | F::SpeaksAnother
             | F::NoLastingNames => Class::Protocol,
             F::SpeaksTls | F::SpeaksInClear => Class::Tls,
-            F::MissingSecret | F::BadList | F::LoginChanged | F::NoToken | F::NoSpool => Class::Configuration,
+            F::MissingSecret
+            | F::BadList
+            | F::LoginChanged
+            | F::AuthoritiesChanged
+            | F::NoToken
+            | F::NoSpool => Class::Configuration,
             F::TryLater
             | F::Silent
             | F::ConnectionEnded

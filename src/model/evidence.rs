@@ -336,6 +336,19 @@ pub struct LoginNames {
     pub destination: Option<String>,
 }
 
+/// The authorities that are believed beside the system's, each end's as a digest of the certificates themselves: what a reference
+/// or a file names may hold others tomorrow, and lead to another server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Authorities {
+    /// At the source; `None` where the system's alone are believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// At the destination; `None` where the system's alone are believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+}
+
 /// What one mailbox really speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -370,6 +383,30 @@ impl MailboxDiscovery {
     }
 }
 
+/// What the mailboxes at the destination said when a domain was looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DestinationSeen {
+    /// Mailboxes that were to be asked.
+    pub mailboxes: u64,
+    /// Those that let us in.
+    pub open: u64,
+    /// Those whose login was refused, and those that were not asked since it would have been.
+    pub refused: u64,
+    /// The worst of what kept us out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Whether all that kept us out lasts until somebody mends it.
+    pub lasts: bool,
+}
+
+impl DestinationSeen {
+    /// Why nobody's mail can be written there, where that is so and does not pass by itself.
+    pub fn unusable(&self) -> Option<&Failure> {
+        self.failure.as_ref().filter(|_| self.open == 0 && self.lasts)
+    }
+}
+
 /// All that discovery learned about one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -397,6 +434,12 @@ pub struct DomainDiscovery {
     pub candidates: Vec<Candidate>,
     /// Each mailbox, in the order of the manifest.
     pub mailboxes: Vec<MailboxDiscovery>,
+    /// What the destination said; `None` where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<DestinationSeen>,
+    /// Whose certificates were believed beside those of the system's authorities; `None` where that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Authorities>,
     /// What a person should know.
     pub findings: Vec<Finding>,
     /// Why nothing could be found out at all.
@@ -429,6 +472,8 @@ impl DomainDiscovery {
             fidelity: None,
             candidates: Vec::new(),
             mailboxes: Vec::new(),
+            destination: None,
+            authorities: None,
             findings: Vec::new(),
             failure: None,
         }

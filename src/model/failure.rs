@@ -340,6 +340,8 @@ pub enum FailureCode {
     MissingSecret,
     /// A Secret logs in by another name than the plan says.
     LoginChanged,
+    /// Other authorities' certificates are believed than the plan says.
+    AuthoritiesChanged,
     /// The port speaks TLS from the first byte, where a plain greeting was waited for.
     SpeaksTls,
     /// The port speaks in clear at first, where TLS was wanted from the first byte.
@@ -399,6 +401,7 @@ impl FailureCode {
         Self::NoToken,
         Self::MissingSecret,
         Self::LoginChanged,
+        Self::AuthoritiesChanged,
         Self::SpeaksTls,
         Self::SpeaksInClear,
         Self::SpeaksAnother,
@@ -523,6 +526,30 @@ impl Failure {
     /// Whether it is this exact thing.
     pub fn is(&self, code: FailureCode) -> bool {
         self.code == Some(code)
+    }
+
+    /// Whether it is likely to pass by itself: the peer asks for a pause, or broke off, or a name server has no answer for now.
+    pub fn passes(&self) -> bool {
+        let code = matches!(
+            self.code,
+            Some(
+                FailureCode::NameUnanswered
+                    | FailureCode::TryLater
+                    | FailureCode::Locked
+                    | FailureCode::TooManySessions
+                    | FailureCode::DaySpent
+                    | FailureCode::LimitSpent
+                    | FailureCode::ConnectionEnded
+                    | FailureCode::SessionOver
+                    | FailureCode::Silent
+            )
+        );
+        code || matches!(self.class, Class::Throttled | Class::Interrupted)
+    }
+
+    /// Whether nothing was done because an end of the mailbox is another than the plan says: who looks again knows it anew.
+    pub fn is_off_the_plan(&self) -> bool {
+        matches!(self.code, Some(FailureCode::LoginChanged | FailureCode::AuthoritiesChanged))
     }
 
     /// How much is spoiled, whatever is done about it: decided by class and code alone, here and nowhere else.

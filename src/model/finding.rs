@@ -1,10 +1,13 @@
 //! The closed list of findings: what an experienced colleague would have said on the telephone. Each code has a
 //! severity, one sentence of meaning, one of remedy, and says which stage it holds until it is gone or acknowledged.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::text::count;
 
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -34,8 +37,19 @@ pub enum Hold {
     Cutover,
 }
 
+/// What one finding of a code is about. Its numbers are those of this one thing, never those of all that are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// A mailbox: what is found in two of them is found twice, whatever it says.
+    Mailbox,
+    /// A folder of a mailbox, likewise.
+    Folder,
+    /// One thing (a server, a domain, an alias, a rule) that is the same however often it is told in the same words.
+    One,
+}
+
 macro_rules! codes {
-    ($($(#[doc = $meaning:literal])+ $code:ident: $severity:ident, $hold:ident, $remedy:literal;)+) => {
+    ($($(#[doc = $meaning:literal])+ $code:ident: $severity:ident, $hold:ident, $about:ident, $remedy:literal;)+) => {
         /// A finding's code. The doc comment of each is its meaning as users read it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
         pub enum Code { $($(#[doc = $meaning])+ $code,)+ }
@@ -54,6 +68,11 @@ macro_rules! codes {
                 match self { $(Self::$code => Hold::$hold),+ }
             }
 
+            /// What one finding of it is about, and so what its numbers count.
+            pub fn about(self) -> About {
+                match self { $(Self::$code => About::$about),+ }
+            }
+
             /// What it means, in one sentence.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$code => concat!($($meaning),+).trim_ascii()),+ }
@@ -69,190 +88,192 @@ macro_rules! codes {
 
 codes! {
     /// No server of this domain was found by any signal.
-    NoServerFound: Critical, Sync, "Name the server in spec.domains[].servers.";
+    NoServerFound: Critical, Sync, One, "Name the server in spec.domains[].servers.";
     /// The domain's servers were found and none of them could be talked to.
-    ServerUnreachable: Critical, Sync, "Open the port, or name another server in spec.domains[].servers.";
+    ServerUnreachable: Critical, Sync, One, "Open the port, or name another server in spec.domains[].servers.";
     /// The server's certificate was refused, so no password was sent.
-    CertificateRejected: Critical, Sync, "Have the certificate mended, name the host that is on it, or give its authority in caRef.";
+    CertificateRejected: Critical, Sync, One, "Have the certificate mended, name the host that is on it, or give its authority in caRef.";
     /// A port speaks TLS from the first byte where that is not wanted, or in the clear at first where it is. No password was sent.
-    ChannelSecuredOtherwise: Critical, Sync, "Write the value of tls, or the port, that the message names.";
+    ChannelSecuredOtherwise: Critical, Sync, One, "Write the value of tls, or the port, that the message names.";
     /// A port speaks another protocol than the one that it was named for. No password was sent.
-    OtherProtocolSpoken: Critical, Sync, "Write the protocol, or the port, that the message names.";
+    OtherProtocolSpoken: Critical, Sync, One, "Write the protocol, or the port, that the message names.";
     /// A server's address is loopback, private or link-local, and the policy does not allow it.
-    AddressNotAllowed: Critical, Sync, "If the address is right, list its network in spec.policy.allowedNetworks; if an authority of your own signed the server's certificate, give that in caRef or --ca at once.";
+    AddressNotAllowed: Critical, Sync, One, "If the address is right, list its network in spec.policy.allowedNetworks; if an authority of your own signed the server's certificate, give that in caRef or --ca at once.";
     /// A published server is outside the domain, so no password was sent to it.
-    HostNeedsApproval: Critical, Sync, "If the host is right, name it in spec.domains[].servers.";
+    HostNeedsApproval: Critical, Sync, One, "If the host is right, name it in spec.domains[].servers.";
     /// The Secret with the domain's credentials, or a key of it, is missing.
-    CredentialsMissing: Critical, Sync, "Create the Secret with the keys that the documentation lists.";
+    CredentialsMissing: Critical, Sync, Mailbox, "Create the Secret with the keys that the documentation lists.";
     /// A server refused the password or the token of a mailbox: the source on every protocol it offers, or the destination the one that
     /// opens all mailboxes.
-    CredentialsRejected: Critical, Sync, "Correct the Secret, which is tried again when it changes; where a token was refused, the failure names the step at the provider.";
+    CredentialsRejected: Critical, Sync, Mailbox, "Correct the Secret, which is tried again when it changes; where a token was refused, the failure names the step at the provider.";
     /// A listed mailbox is unknown to the server.
-    MailboxUnknown: Critical, Sync, "Correct the address, or take it out of the list.";
+    MailboxUnknown: Critical, Sync, Mailbox, "Correct the address, or take it out of the list.";
     /// The list of mailboxes is neither in the manifest nor in the credentials.
-    MailboxListMissing: Critical, Sync, "Give spec.domains[].mailboxes.list, or mailboxes.csv in the Secret.";
+    MailboxListMissing: Critical, Sync, One, "Give spec.domains[].mailboxes.list, or mailboxes.csv in the Secret.";
     /// The list of mailboxes has rows that cannot stand, so none of it is carried.
-    ListRefused: Critical, Sync, "Correct the lines that it names; `mailferry validate` tells them all without a network.";
+    ListRefused: Critical, Sync, One, "Correct the lines that it names; `mailferry validate` tells them all without a network.";
     /// Some mailboxes speak POP3 only: what their mail programs hold is on no server.
-    PopMailboxesPresent: Critical, Cutover, "Collect the mail that the programs hold, or acknowledge the loss.";
+    PopMailboxesPresent: Critical, Cutover, One, "Collect the mail that the programs hold, or acknowledge the loss.";
     /// The destination mailbox is full.
-    DestinationFull: Critical, Cutover, "Raise the quota; the mailbox goes on by itself.";
+    DestinationFull: Critical, Cutover, Mailbox, "Raise the quota; the mailbox goes on by itself.";
+    /// Nothing can be written at the destination: it cannot be reached, is secured otherwise than was written, or lets nobody in.
+    DestinationUnusable: Critical, Sync, One, "Mend what the message names; the next plan asks again, and nothing is carried until then.";
     /// A mailbox at the destination is not there, or does not let us in.
-    DestinationMailboxClosed: Critical, Sync, "Do what each message names. Lines for Exchange Online PowerShell may take up to an hour until they hold.";
+    DestinationMailboxClosed: Critical, Sync, Mailbox, "Do what each message names. Lines for Exchange Online PowerShell may take up to an hour until they hold.";
     /// Some messages could not be carried.
-    MessagesQuarantined: Critical, Cutover, "See the report's list of what did not arrive, and acknowledge what is agreed.";
+    MessagesQuarantined: Critical, Cutover, Mailbox, "See the report's list of what did not arrive, and acknowledge what is agreed.";
     /// A verification did not find messages at the destination that had arrived there.
-    ArrivalsMissing: Critical, Cutover, "Send them again with `mailferry verify --repair`, or acknowledge it if users removed them.";
+    ArrivalsMissing: Critical, Cutover, Mailbox, "Send them again with `mailferry verify --repair`, or acknowledge it if users removed them.";
     /// A verification found messages at the destination with other bytes than the source has.
-    ArrivalsChanged: Critical, Cutover, "Compare them with the originals at the source; acknowledge it, or remove the copies at the destination and send them again with `mailferry verify --repair`.";
+    ArrivalsChanged: Critical, Cutover, Mailbox, "Compare them with the originals at the source; acknowledge it, or remove the copies at the destination and send them again with `mailferry verify --repair`.";
     /// The checklist says that a domain does not speak a protocol that some of its mailboxes are read by.
-    ProtocolContradicted: Critical, Cutover, "Clear it up with the customer, then correct spec.checklist.domains[].protocols.";
+    ProtocolContradicted: Critical, Cutover, One, "Clear it up with the customer, then correct spec.checklist.domains[].protocols.";
     /// The checklist names another host than the one that the mail is on.
-    HostContradicted: Warning, Nothing, "Make sure that it is the right server, then correct spec.checklist.domains[].mailHost.";
+    HostContradicted: Warning, Nothing, One, "Make sure that it is the right server, then correct spec.checklist.domains[].mailHost.";
     /// The checklist's sample address of a domain is none of the mailboxes that are migrated.
-    SampleAddressUnknown: Warning, Nothing, "Add the mailbox to the list, or correct spec.checklist.domains[].sampleAddress.";
+    SampleAddressUnknown: Warning, Nothing, One, "Add the mailbox to the list, or correct spec.checklist.domains[].sampleAddress.";
     /// The checklist counts another number of mailboxes than the plan has.
-    MailboxCountContradicted: Warning, Nothing, "Find out who is missing or too many, then correct the list or spec.checklist.mailboxes.";
+    MailboxCountContradicted: Warning, Nothing, One, "Find out who is missing or too many, then correct the list or spec.checklist.mailboxes.";
     /// There is more at the source than the checklist says.
-    SizeContradicted: Warning, Nothing, "Agree on time and price anew, then correct spec.checklist.sizes.";
+    SizeContradicted: Warning, Nothing, One, "Agree on time and price anew, then correct spec.checklist.sizes.";
     /// A mailbox of Microsoft 365 was to be opened with a password, which Exchange Online takes no more.
-    BasicAuthenticationRemoved: Critical, Sync, "Let an application of the tenant open the mailboxes: docs/providers.md has the steps.";
+    BasicAuthenticationRemoved: Critical, Sync, Mailbox, "Let an application of the tenant open the mailboxes: docs/providers.md has the steps.";
     /// A mailbox of Google was to be opened with its ordinary password.
-    AppPasswordNeeded: Critical, Sync, "Let a service account read the mailboxes (docs/providers.md has the steps), or make an app password in each account.";
+    AppPasswordNeeded: Critical, Sync, Mailbox, "Let a service account read the mailboxes (docs/providers.md has the steps), or make an app password in each account.";
     /// There are mail files on users' machines that no server has.
-    ClientStoresPresent: Critical, Cutover, "Collect the files and upload them, or acknowledge the loss.";
+    ClientStoresPresent: Critical, Cutover, One, "Collect the files and upload them, or acknowledge the loss.";
     /// Mail programs remove mail from the POP3 server, so that only they hold what is older.
-    PopRemovesMail: Critical, Cutover, "Have the programs leave mail on the server from now on, collect what they hold, or acknowledge the loss.";
+    PopRemovesMail: Critical, Cutover, One, "Have the programs leave mail on the server from now on, collect what they hold, or acknowledge the loss.";
     /// The destination cannot take the mail of everybody yet.
-    DestinationNotReady: Critical, Cutover, "Make the mailboxes, verify the domains, buy the licences; then correct spec.checklist.destination.";
+    DestinationNotReady: Critical, Cutover, One, "Make the mailboxes, verify the domains, buy the licences; then correct spec.checklist.destination.";
     /// A day by which something had to be done is over.
-    DeadlinePassed: Critical, Cutover, "Agree on a new day with the customer and correct spec.checklist.";
+    DeadlinePassed: Critical, Cutover, One, "Agree on a new day with the customer and correct spec.checklist.";
     /// Several protocols are spoken inside one domain.
-    MixedProtocols: Warning, Nothing, "Review the protocol of each mailbox in the report with the customer.";
+    MixedProtocols: Warning, Nothing, One, "Review the protocol of each mailbox in the report with the customer.";
     /// A POP3 server does not give its messages lasting names (UIDL).
-    UidlMissing: Critical, Sync, "Read the mailbox by IMAP, or ask the provider for UIDL.";
+    UidlMissing: Critical, Sync, One, "Read the mailbox by IMAP, or ask the provider for UIDL.";
     /// A channel is not encrypted: passwords and mail pass in the clear.
-    PlaintextTransport: Warning, Nothing, "Use TLS, or keep to networks that you trust.";
+    PlaintextTransport: Warning, Nothing, One, "Use TLS, or keep to networks that you trust.";
     /// A server's certificate ends within thirty days.
-    CertificateExpires: Warning, Nothing, "Have it renewed before the migration ends.";
+    CertificateExpires: Warning, Nothing, One, "Have it renewed before the migration ends.";
     /// Nothing is published, and usual names lead to several mail servers.
-    SeveralServersAnswer: Warning, Nothing, "Find out which of them holds the mail, and name it in spec.domains[].servers.";
+    SeveralServersAnswer: Warning, Nothing, One, "Find out which of them holds the mail, and name it in spec.domains[].servers.";
     /// A name server gave no answer, so what the domain publishes is not known.
-    NamesUnanswered: Warning, Nothing, "Look again later, or ask another name server with --resolver; what was read from before is kept meanwhile.";
+    NamesUnanswered: Warning, Nothing, One, "Look again later, or ask another name server with --resolver; what was read from before is kept meanwhile.";
     /// Published signals name different servers for the same protocol.
-    ConflictingConfiguration: Warning, Nothing, "Check which server holds the mail; the report shows what each signal said.";
+    ConflictingConfiguration: Warning, Nothing, One, "Check which server holds the mail; the report shows what each signal said.";
     /// A published server's name looks like the domain's own and is another one.
-    LookAlikeHost: Warning, Nothing, "Compare the names letter by letter, and tell whoever looks after the domain's DNS.";
+    LookAlikeHost: Warning, Nothing, One, "Compare the names letter by letter, and tell whoever looks after the domain's DNS.";
     /// A published place redirects to a loopback, private or link-local address, which was not followed.
-    RedirectInside: Warning, Nothing, "Have the redirect taken away, or list the network in spec.policy.allowedNetworks if it is right.";
+    RedirectInside: Warning, Nothing, One, "Have the redirect taken away, or list the network in spec.policy.allowedNetworks if it is right.";
     /// A password was refused twice within a day, so it is not tried again.
-    LoginAttemptsSpent: Warning, Nothing, "Change the Secret, or wait a day.";
+    LoginAttemptsSpent: Warning, Nothing, Mailbox, "Change the Secret, or wait a day.";
     /// The server does not let folders of a mailbox be opened or listed; the others are carried.
-    FoldersUnreadable: Warning, Nothing, "Have the server's operator mend them, or leave them out with spec.mapping.exclude.";
+    FoldersUnreadable: Warning, Nothing, Mailbox, "Have the server's operator mend them, or leave them out with spec.mapping.exclude.";
     /// The destination cannot hold a folder's name, so the folder got another.
-    FolderRenamed: Warning, Nothing, "Choose a name in spec.mapping.folders if the new one does not please.";
+    FolderRenamed: Warning, Nothing, Folder, "Choose a name in spec.mapping.folders if the new one does not please.";
     /// A user renamed or removed a folder at the destination that had been carried.
-    FolderGoneAtDestination: Warning, Nothing, "Nothing if it was on purpose: what was carried is not sent again, and new mail follows a renamed folder or makes a removed one anew; `mailferry verify --repair` sends what is missing.";
+    FolderGoneAtDestination: Warning, Nothing, Folder, "Nothing if it was on purpose: what was carried is not sent again, and new mail follows a renamed folder or makes a removed one anew; `mailferry verify --repair` sends what is missing.";
     /// The destination does not keep some keywords.
-    KeywordsNotKept: Warning, Nothing, "Nothing; the report lists them.";
+    KeywordsNotKept: Warning, Nothing, One, "Nothing; the report lists them.";
     /// Messages ask for a read receipt, and the destination may still send one when they are opened.
-    ReadReceiptsAsked: Warning, Nothing, "Have the tenant's users send none (Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend), or tell them before they open old mail.";
+    ReadReceiptsAsked: Warning, Nothing, Mailbox, "Have the tenant's users send none (Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend), or tell them before they open old mail.";
     /// The destination changed some messages while storing them.
-    MessagesAltered: Warning, Nothing, "See the reasons in the report; the originals are at the source.";
+    MessagesAltered: Warning, Nothing, Mailbox, "See the reasons in the report; the originals are at the source.";
     /// The destination stored some messages a second time, late, and they could not be removed, or not safely.
-    LateCopies: Warning, Nothing, "Remove the copies that the finding names in a mail program, unless another mailbox may own them, or leave them; nothing is missing.";
+    LateCopies: Warning, Nothing, Mailbox, "Remove the copies that the finding names in a mail program, unless another mailbox may own them, or leave them; nothing is missing.";
     /// Two destination addresses of the migration are one mailbox.
-    DestinationAlias: Warning, Nothing, "Give both mailboxes the same destination address if they belong together; else have the alias taken away at the destination, or correct the address in the list.";
+    DestinationAlias: Warning, Nothing, One, "Give both mailboxes the same destination address if they belong together; else have the alias taken away at the destination, or correct the address in the list.";
     /// An authorization server replaced a refresh token, and nothing here may keep the new one beyond the process.
-    RefreshTokenReplaced: Warning, Nothing, "Use an application or a service account, or put a fresh refresh token into the Secret when a login is refused.";
+    RefreshTokenReplaced: Warning, Nothing, One, "Use an application or a service account, or put a fresh refresh token into the Secret when a login is refused.";
     /// Messages of an earlier run are no longer at the destination.
-    ArrivalsRemoved: Warning, Nothing, "Nothing if users removed them; `mailferry verify --repair` sends them again.";
+    ArrivalsRemoved: Warning, Nothing, Mailbox, "Nothing if users removed them; `mailferry verify --repair` sends them again.";
     /// A verification found messages at the destination with other flags or dates than at the source, or folders gone.
-    ArrivalsDiffer: Warning, Nothing, "Nothing if users changed them: acknowledge it, or mend them at the destination and verify again.";
+    ArrivalsDiffer: Warning, Nothing, Mailbox, "Nothing if users changed them: acknowledge it, or mend them at the destination and verify again.";
     /// A day by which something must be done is within thirty days.
-    DeadlineNear: Warning, Nothing, "Make sure that it can be kept.";
+    DeadlineNear: Warning, Nothing, One, "Make sure that it can be kept.";
     /// What is to be carried takes longer than there is time before the cutover.
-    TimeTooShort: Warning, Nothing, "Begin earlier, move the cutover, or raise spec.policy.limits and the line's bandwidth.";
+    TimeTooShort: Warning, Nothing, One, "Begin earlier, move the cutover, or raise spec.policy.limits and the line's bandwidth.";
     /// Exchange Web Services in Exchange Online end on 1 April 2027; servers of one's own are not concerned.
-    EwsEnds: Warning, Nothing, "Finish what needs EWS before that day, and plan nothing new on it.";
+    EwsEnds: Warning, Nothing, One, "Finish what needs EWS before that day, and plan nothing new on it.";
     /// Exchange Online stops taking passwords from programs that send, by default after December 2026.
-    SendingPasswordsEnd: Warning, Nothing, "Give scanners and programs that send another way: OAuth, a connector, or a relay.";
+    SendingPasswordsEnd: Warning, Nothing, One, "Give scanners and programs that send another way: OAuth, a connector, or a relay.";
     /// New mail goes to another service than the one that the mailboxes are read from.
-    DualHomed: Warning, Nothing, "Find out which mail is where; give the other service as a domain's server or as a migration of its own.";
+    DualHomed: Warning, Nothing, One, "Find out which mail is where; give the other service as a domain's server or as a migration of its own.";
     /// Gmail hands out no more than 2,500 MB of a mailbox in a day.
-    DailyLimit: Warning, Nothing, "Begin so many days earlier.";
+    DailyLimit: Warning, Nothing, Mailbox, "Begin so many days earlier.";
     /// Gmail shows a message in the folder of each of its labels, and by the manifest it arrives once in each of them.
-    LabelsBecomeCopies: Warning, Nothing, "Set spec.mapping.labels to Home or Keywords if one copy is enough, or tell the users.";
+    LabelsBecomeCopies: Warning, Nothing, One, "Set spec.mapping.labels to Home or Keywords if one copy is enough, or tell the users.";
     /// Messages stand in the folder of each of their labels, and labels beyond the first are not carried.
-    LabelsNotCarried: Warning, Nothing, "Set spec.mapping.labels to Keywords or Copies if they matter, and exclude no folder that does.";
+    LabelsNotCarried: Warning, Nothing, Mailbox, "Set spec.mapping.labels to Keywords or Copies if they matter, and exclude no folder that does.";
     /// Gmail does not show All Mail by IMAP, so that nobody sees archived messages without a label.
-    AllMailHidden: Warning, Nothing, "Show All Mail in IMAP: Gmail's settings, Labels.";
+    AllMailHidden: Warning, Nothing, Mailbox, "Show All Mail in IMAP: Gmail's settings, Labels.";
     /// Mailboxes at the destination could not be asked whether they take the mail.
-    DestinationUnasked: Warning, Nothing, "See to the credentials, the server, the network or the pause that it names; the next plan asks again.";
+    DestinationUnasked: Warning, Nothing, One, "See to the credentials, the server, the network or the pause that it names; the next plan asks again.";
     /// A mailbox at the destination has less room than the source holds.
-    DestinationRoomShort: Warning, Nothing, "Raise the quota, which may take another licence, or begin with the others.";
+    DestinationRoomShort: Warning, Nothing, Mailbox, "Raise the quota, which may take another licence, or begin with the others.";
     /// A mailbox is larger than 50 GB.
-    MailboxLarge: Warning, Nothing, "Make sure that the destination takes it, and begin with it.";
+    MailboxLarge: Warning, Nothing, Mailbox, "Make sure that the destination takes it, and begin with it.";
     /// A mailbox holds more than 500,000 messages.
-    TooManyMessages: Warning, Nothing, "Make sure that the destination takes so many, and begin with it.";
+    TooManyMessages: Warning, Nothing, Mailbox, "Make sure that the destination takes so many, and begin with it.";
     /// A message is larger than the destination takes.
-    MessageOverLimit: Warning, Nothing, "Raise the limit at the destination, or agree that such messages stay behind.";
+    MessageOverLimit: Warning, Nothing, Mailbox, "Raise the limit at the destination, or agree that such messages stay behind.";
     /// An override decides about no mailbox.
-    OverrideUnused: Warning, Nothing, "Correct its match, or take it out; an earlier override may win over it.";
+    OverrideUnused: Warning, Nothing, One, "Correct its match, or take it out; an earlier override may win over it.";
     /// An override has a mailbox read by POP3 although there is an IMAP server.
-    OverrideLosesData: Warning, Nothing, "Take the override out, or write its reason for the report.";
+    OverrideLosesData: Warning, Nothing, Mailbox, "Take the override out, or write its reason for the report.";
     /// Logins want a second factor, which a migration cannot give.
-    MultiFactorLogins: Warning, Nothing, "Use app passwords or a master user, or exempt the migration's logins.";
+    MultiFactorLogins: Warning, Nothing, One, "Use app passwords or a master user, or exempt the migration's logins.";
     /// A server lets listed addresses in alone.
-    AddressAllowList: Warning, Nothing, "Have the address that the migration comes from listed.";
+    AddressAllowList: Warning, Nothing, One, "Have the address that the migration comes from listed.";
     /// Rows of a list are about no mailbox of this migration, or repeat others.
-    RowsLeftOut: Warning, Nothing, "Correct the rows that the finding names, add their domain, or leave them if it is on purpose.";
+    RowsLeftOut: Warning, Nothing, One, "Correct the rows that the finding names, add their domain, or leave them if it is on purpose.";
     /// A rule of the manifest matches nothing.
-    RuleMatchesNothing: Warning, Nothing, "Correct its spelling, or take it out.";
+    RuleMatchesNothing: Warning, Nothing, One, "Correct its spelling, or take it out.";
     /// Several mailboxes arrive in one.
-    AddressesMerged: Warning, Nothing, "Make sure that it is wanted; folders of the same name are joined.";
+    AddressesMerged: Warning, Nothing, One, "Make sure that it is wanted; folders of the same name are joined.";
     /// Another MailMigration of the namespace carries some of the same mailboxes to the same place.
-    CarriedByAnother: Warning, Nothing, "Take the mailboxes out of one of the two: what one sends, the other recognises, but while both send a message may arrive twice.";
+    CarriedByAnother: Warning, Nothing, One, "Take the mailboxes out of one of the two: what one sends, the other recognises, but while both send a message may arrive twice.";
     /// There is data beside mail, which is not carried.
-    OtherDataNotCarried: Warning, Nothing, "Export it by other means, and say so in the order.";
+    OtherDataNotCarried: Warning, Nothing, One, "Export it by other means, and say so in the order.";
     /// There are archive mailboxes or public folders, which the protocols do not show.
-    SpecialMailboxesNotCarried: Warning, Nothing, "Export them by other means, and say so in the order.";
+    SpecialMailboxesNotCarried: Warning, Nothing, One, "Export them by other means, and say so in the order.";
     /// Mailboxes must be kept unchanged for the law.
-    LegalHold: Warning, Nothing, "Keep them at the source until the hold ends; copying alone does not move a hold.";
+    LegalHold: Warning, Nothing, One, "Keep them at the source until the hold ends; copying alone does not move a hold.";
     /// Policies remove or archive mail while it moves.
-    RetentionRuns: Warning, Nothing, "Pause them, then set spec.checklist.retention.paused; else messages seem to be missing.";
+    RetentionRuns: Warning, Nothing, One, "Pause them, then set spec.checklist.retention.paused; else messages seem to be missing.";
     /// A copy of each message goes to a journal.
-    JournalingRuns: Warning, Nothing, "Pause it at the destination while mail is copied in, and move it at the cutover.";
+    JournalingRuns: Warning, Nothing, One, "Pause it at the destination while mail is copied in, and move it at the cutover.";
     /// Machines and programs send by the old server.
-    OldServerSenders: Warning, Nothing, "Change each of them before the old server goes.";
+    OldServerSenders: Warning, Nothing, One, "Change each of them before the old server goes.";
     /// A service record says that a protocol is not offered.
-    ProtocolNotOffered: Advisory, Nothing, "Nothing; the protocol was not tried.";
+    ProtocolNotOffered: Advisory, Nothing, One, "Nothing; the protocol was not tried.";
     /// The domain offers services for calendars, contacts or rules, which are not carried.
-    OtherServicesOffered: Advisory, Nothing, "Ask what is in use there, and export it by other means.";
+    OtherServicesOffered: Advisory, Nothing, One, "Ask what is in use there, and export it by other means.";
     /// A mailbox sees folders of other users or shared ones, which are not carried with it.
-    SharedFoldersSeen: Advisory, Nothing, "Make sure that each of them is in a mailbox of the list.";
+    SharedFoldersSeen: Advisory, Nothing, Mailbox, "Make sure that each of them is in a mailbox of the list.";
     /// Mail comes in by a filter, so the MX record says nothing about where it is stored.
-    GatewayInFront: Advisory, Nothing, "Change the filter's target at the cutover, and not the MX record.";
+    GatewayInFront: Advisory, Nothing, One, "Change the filter's target at the cutover, and not the MX record.";
     /// The domain's MX record says that it takes no mail.
-    DomainTakesNoMail: Advisory, Nothing, "Nothing, if only old mail is to be moved.";
+    DomainTakesNoMail: Advisory, Nothing, One, "Nothing, if only old mail is to be moved.";
     /// A server does not tell what changed, so each pass reads all flags.
-    NoChangeTracking: Advisory, Nothing, "Nothing; later passes take longer.";
+    NoChangeTracking: Advisory, Nothing, One, "Nothing; later passes take longer.";
     /// A POP3 server gave messages other unique ids than before, or several the same; they are recognised by their content.
-    UniqueIdsChange: Advisory, Nothing, "Nothing; later passes read such messages again. IMAP has lasting names, where the server offers it.";
+    UniqueIdsChange: Advisory, Nothing, Mailbox, "Nothing; later passes read such messages again. IMAP has lasting names, where the server offers it.";
     /// A server shows each label as a folder, and by the manifest a message is carried into one of them.
-    LabelsAreFolders: Advisory, Nothing, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
+    LabelsAreFolders: Advisory, Nothing, One, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
     /// Messages stand in several folders at the source, and each is carried once.
-    CarriedOnce: Advisory, Nothing, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
+    CarriedOnce: Advisory, Nothing, Mailbox, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
     /// Messages are marked as deleted at the source and not removed yet; they are carried without the mark.
-    MarkedForRemoval: Advisory, Nothing, "Nothing; have them removed at the source before they are carried if nobody wants them.";
+    MarkedForRemoval: Advisory, Nothing, Mailbox, "Nothing; have them removed at the source before they are carried if nobody wants them.";
     /// A mailbox holds nothing.
-    MailboxEmpty: Advisory, Nothing, "Make sure that it is the right mailbox and the right server.";
+    MailboxEmpty: Advisory, Nothing, Mailbox, "Make sure that it is the right mailbox and the right server.";
     /// Mailboxes at the destination hold mail already, which stays.
-    DestinationHoldsMail: Advisory, Nothing, "Nothing; what is there is recognised and not doubled.";
+    DestinationHoldsMail: Advisory, Nothing, One, "Nothing; what is there is recognised and not doubled.";
     /// Arrivals are checked by their size alone.
-    VerifiedBySizeOnly: Advisory, Nothing, "Set spec.policy.verify to Sampled or Full, or run `mailferry verify --depth Full` at the end.";
+    VerifiedBySizeOnly: Advisory, Nothing, One, "Set spec.policy.verify to Sampled or Full, or run `mailferry verify --depth Full` at the end.";
     /// Rules of the manifest leave messages out.
-    RulesLeaveMailOut: Advisory, Nothing, "Make sure that it is agreed; the report says by which rules.";
+    RulesLeaveMailOut: Advisory, Nothing, One, "Make sure that it is agreed; the report says by which rules.";
 }
 
 impl fmt::Display for Code {
@@ -286,9 +307,49 @@ impl Finding {
     }
 }
 
+/// What several findings of one code say together, each given with how many there are of it: the sentence of the first, and
+/// beside it, so that its numbers are not taken for those of all, what the others are; and how many things were found.
+pub fn tell_together<'a>(code: Code, said: impl IntoIterator<Item = (&'a str, u64)>) -> (String, u64) {
+    let (mut first, mut all, mut distinct) = (None, 0, BTreeSet::new());
+    for (message, times) in said {
+        first.get_or_insert(message);
+        let is_new = distinct.insert(message);
+        all += if code.about() == About::One { u64::from(is_new) } else { times };
+    }
+    let first = first.unwrap_or_default();
+    let beside = match (distinct.len(), code.about()) {
+        (2.., _) => format!(" (one of {} such findings)", count(all)),
+        (_, About::Mailbox) if all > 1 => format!(" (in each of {} mailboxes)", count(all)),
+        (_, About::Folder) if all > 1 => format!(" (of each of {} folders)", count(all)),
+        _ => String::new(),
+    };
+    (format!("{first}{beside}"), all)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn equal_sentences_about_several_mailboxes_are_not_read_as_one_number() {
+        let both = |code, said: &[(&'static str, u64)]| tell_together(code, said.iter().copied());
+        let lost = "3 messages could not be carried.";
+        assert_eq!(both(Code::MessagesQuarantined, &[(lost, 1)]), (lost.to_owned(), 1));
+        assert_eq!(
+            both(Code::MessagesQuarantined, &[(lost, 1), (lost, 1)]),
+            (format!("{lost} (in each of 2 mailboxes)"), 2)
+        );
+        assert_eq!(
+            both(Code::MessagesQuarantined, &[(lost, 2), ("5 messages could not be carried.", 1)]),
+            (format!("{lost} (one of 3 such findings)"), 3)
+        );
+        let ends = "The certificate of a.test ends on 2027-01-01.";
+        assert_eq!(both(Code::CertificateExpires, &[(ends, 7), (ends, 1)]), (ends.to_owned(), 1));
+        assert_eq!(
+            both(Code::CertificateExpires, &[(ends, 7), ("The certificate of b.test ends.", 1)]),
+            (format!("{ends} (one of 2 such findings)"), 2)
+        );
+    }
 
     #[test]
     fn every_code_speaks_in_whole_sentences_and_only_critical_ones_hold() {

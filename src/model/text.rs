@@ -54,6 +54,15 @@ pub fn whole_sentence(text: &str) -> String {
     }
 }
 
+/// Bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 /// `21950` as `21,950`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -65,11 +74,6 @@ pub fn count(n: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// The words behind the sentence of a finding that stands for several others, so that its numbers are not taken for those of all.
-pub fn of_several(all: u64) -> String {
-    if all > 1 { format!(" (one of {} such findings)", count(all)) } else { String::new() }
 }
 
 /// A number with its noun, `1 mailbox` or `6 mailboxes`.

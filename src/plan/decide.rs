@@ -15,7 +15,8 @@ use crate::api::status::PlanStatus;
 use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::address::{Address, Domain};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Class, Failure, FailureCode};
+use crate::model::evidence::DestinationSeen;
+use crate::model::failure::{Class, Failure};
 
 /// The remedy where the plan is another one than was approved.
 pub const REVIEW: &str = "review `mailferry plan --diff`, then set spec.approvedPlan to it";
@@ -175,7 +176,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
 
     let discovered =
         spec.domains.iter().all(|d| observed.domains.get(&d.name).is_some_and(|o| o.discovery.is_some()));
-    let renamed = find_renamed(observed);
+    let astray = find_off_the_plan(observed);
     let mut busy = false;
     if !spec.suspend {
         for (at, domain) in spec.domains.iter().enumerate() {
@@ -185,8 +186,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             } else if seen.is_none_or(|seen| seen.discovery.is_none()) {
                 busy = true;
                 steps.push(Step::Discover { domain: at });
-            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience, &renamed))
-            {
+            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience, &astray)) {
                 if due <= now {
                     steps.push(Step::Discover { domain: at });
                 } else {
@@ -231,7 +231,9 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
                 free -= 1;
                 let (domain, mut mailbox) = (stood.domain, together.begin(stood));
                 // A pod, which looks at nothing itself, was told before.
-                let seen = observed.domains.get(&spec.domains[domain].name);
+                let name = &spec.domains[domain].name;
+                mailbox.authorities = observed.authorities_of(name).or(mailbox.authorities);
+                let seen = observed.domains.get(name);
                 let found = seen.and_then(|seen| seen.find(&mailbox.source));
                 mailbox.logins = found.and_then(|found| found.logins.clone()).or(mailbox.logins);
                 steps.push(Step::Sync { domain, mailbox, endpoint: endpoint.clone() });
@@ -276,18 +278,18 @@ fn later_by(since: Timestamp, wait: std::time::Duration) -> Timestamp {
     since.saturating_add(jiff::SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(since)
 }
 
-/// The domains of which a mailbox was not carried because a Secret logs in by another name than the plan says, when that
-/// was last, and why it was.
-fn find_renamed(observed: &Observed) -> BTreeMap<&Domain, (Timestamp, &Failure)> {
-    let mut renamed: BTreeMap<&Domain, (Timestamp, &Failure)> = BTreeMap::new();
+/// The domains of which a mailbox was not carried because its ends are others than the plan says (another name logs in, other
+/// authorities are believed), when that was last, and why it was.
+fn find_off_the_plan(observed: &Observed) -> BTreeMap<&Domain, (Timestamp, &Failure)> {
+    let mut astray: BTreeMap<&Domain, (Timestamp, &Failure)> = BTreeMap::new();
     for (mailbox, seen) in &observed.mailboxes {
-        let failure = seen.record.failure.as_ref().filter(|failure| failure.is(FailureCode::LoginChanged));
+        let failure = seen.record.failure.as_ref().filter(|failure| failure.is_off_the_plan());
         if let (Some(failure), Some(ended)) = (failure, seen.record.ended) {
-            let last = renamed.entry(mailbox.domain()).or_insert((ended, failure));
+            let last = astray.entry(mailbox.domain()).or_insert((ended, failure));
             last.0 = last.0.max(ended);
         }
     }
-    renamed
+    astray
 }
 
 /// When an operator looks at a domain again of which something could not be found out, or whose logins are others by now.
@@ -295,11 +297,11 @@ fn find_renamed(observed: &Observed) -> BTreeMap<&Domain, (Timestamp, &Failure)>
 fn discover_again(
     seen: &DomainObserved,
     patience: Patience,
-    renamed: &BTreeMap<&Domain, (Timestamp, &Failure)>,
+    astray: &BTreeMap<&Domain, (Timestamp, &Failure)>,
 ) -> Option<Timestamp> {
     let discovery = seen.discovery.as_ref().filter(|_| patience == Patience::Resident)?;
-    let renamed = renamed.get(&discovery.domain).filter(|(ended, _)| *ended > discovery.finished);
-    if let Some((ended, failure)) = renamed {
+    let astray = astray.get(&discovery.domain).filter(|(ended, _)| *ended > discovery.finished);
+    if let Some((ended, failure)) = astray {
         // At once for the first time; a clock that differs must not make a circle of it.
         let Some(before) = seen.round.checked_sub(1).filter(|before| *before > 0) else {
             return Some(*ended);
@@ -309,7 +311,8 @@ fn discover_again(
     }
     let unread =
         || discovery.mailboxes.iter().filter(|m| m.endpoint.is_none()).find_map(|m| m.failure.as_ref());
-    let failure = discovery.failure.as_ref().or_else(unread)?;
+    let unwritten = || discovery.destination.as_ref().and_then(DestinationSeen::unusable);
+    let failure = discovery.failure.as_ref().or_else(unread).or_else(unwritten)?;
     let wait = again_after(failure, seen.round, jitter(discovery.domain.as_str(), seen.round));
     let took = discovery.finished.duration_since(discovery.started);
     let polite = std::time::Duration::try_from(took).unwrap_or_default().saturating_mul(20);
@@ -386,10 +389,10 @@ fn stand_by_record(
         {
             return Standing::Failed { failure: failure.clone(), again: None };
         }
-        // The names were looked at since, so it is another login that is tried.
+        // The ends were looked at since, so it is another plan that is tried.
         Some(failure)
             if !known.running
-                && failure.is(FailureCode::LoginChanged)
+                && failure.is_off_the_plan()
                 && record.attempts <= RENAMED_MAX
                 && record.ended < looked =>
         {
@@ -482,6 +485,12 @@ fn end(
             // What discovery says names its domain; what the manifest lacks is named by file and line.
             let named = failure.place.first() == Some(&domain.name) || failure.class == Class::Configuration;
             reasons.push(if named { failure } else { failure.at(domain.name.clone()) });
+        }
+        // Once mailboxes are carried, each of them says how it went.
+        if spec.stage == Stage::Plan
+            && let Some(failure) = observed.shut_out(seen).and_then(DestinationSeen::unusable)
+        {
+            reasons.push(failure.clone().at("destination"));
         }
     }
     for stood in standings {

@@ -2,7 +2,8 @@
 //! and only then; two plans are held against each other line by line.
 //!
 //! It is made of the whole specification less what [`DECIDES_NOTHING`], so that a field that is added is part of it, and of
-//! what was found out: which mailboxes there are, where each is read, and the names by which both its ends are logged in to.
+//! what was found out: which mailboxes there are, where each is read, the names by which both its ends are logged in to, and
+//! which authorities' word is taken for who these are. A field names where the authorities stand; the plan says which they are.
 //!
 //! What goes on by itself is no part of it: sizes, findings, certificates that end. Neither is what was agreed about it
 //! (acknowledgements, the checklist), nor the pace: else nothing that was approved would stay approved.
@@ -19,12 +20,14 @@ use super::pass::fingerprint;
 use crate::api::MailMigrationSpec;
 use crate::api::status::{PlanPart, PlanStatus};
 use crate::model::address::Domain;
-use crate::model::text::{counted, cut};
+use crate::model::text::{counted, cut, hexadecimal};
 
 /// Domains that a status tells of one by one; the others are told of together.
 const DOMAINS_TOLD: usize = 30;
 /// The longest sentence about a part, in bytes.
 const SAYS_MAX: usize = 160;
+/// Of a digest of authorities, so much is shown where there is little room: `sha256:` and twelve digits.
+const AUTHORITIES_SHOWN: usize = 19;
 /// What is said of a word that is one of several.
 const LISTED: &str = "listed";
 /// Where the destination's own fields stand.
@@ -60,6 +63,9 @@ pub const DECIDES_NOTHING: [&str; 14] = [
 pub struct Plan {
     /// Where the mail goes.
     pub destination: String,
+    /// The digest of the authorities that are believed there beside the system's; `None` where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
     /// Each field of the spec that decides something, but for those of the domains, as in `spec.policy.since`.
     pub rules: BTreeMap<String, String>,
     /// Each domain of the spec.
@@ -73,6 +79,9 @@ pub struct DomainPlan {
     /// Each of its fields that decides something, as in `credentialsRef.name`.
     #[serde(default)]
     pub rules: BTreeMap<String, String>,
+    /// The digest of the authorities that are believed at its servers beside the system's; `None` where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
     /// Each mailbox, by its address at the source.
     pub mailboxes: BTreeMap<String, MailboxPlan>,
 }
@@ -143,15 +152,19 @@ impl Plan {
             let mut rules = BTreeMap::new();
             flatten(&mut rules, "", "spec.domains[]", written);
             rules.remove("name");
-            let mailboxes = observed.domains.get(&domain.name).map(mailboxes).unwrap_or_default();
+            let seen = observed.domains.get(&domain.name);
+            let mailboxes = seen.map(mailboxes).unwrap_or_default();
+            let authorities =
+                seen.and_then(DomainObserved::authorities).and_then(|found| found.source.clone());
             let name = domain.name.parse::<Domain>();
             let name = name.map_or_else(|_| domain.name.to_lowercase(), |name| name.to_string());
-            (name, DomainPlan { rules, mailboxes })
+            (name, DomainPlan { rules, authorities, mailboxes })
         });
         let domains = domains.collect();
         let mut rules = BTreeMap::new();
         flatten(&mut rules, "spec", "spec", &whole);
-        Self { destination: spec.destination.endpoint().to_string(), rules, domains }
+        let authorities = observed.latest_authorities().and_then(|found| found.destination.clone());
+        Self { destination: spec.destination.endpoint().to_string(), authorities, rules, domains }
     }
 
     /// Its digest, `sha256:` and 64 hexadecimal digits.
@@ -163,6 +176,15 @@ impl Plan {
     /// One line for everything in it, by what it is about.
     fn lines(&self) -> BTreeMap<String, String> {
         let mut lines = BTreeMap::from([(DESTINATION.to_owned(), self.destination.clone())]);
+        let mut believe = |place: &str, authorities: &Option<String>| {
+            if let Some(authorities) = authorities {
+                lines.insert(format!("{place}: authorities"), authorities.clone());
+            }
+        };
+        believe(DESTINATION, &self.authorities);
+        for (name, domain) in &self.domains {
+            believe(name, &domain.authorities);
+        }
         for (field, value) in &self.rules {
             lines.insert(field.clone(), value.clone());
         }
@@ -195,7 +217,11 @@ impl Plan {
             self.rules.iter().partition(|(field, _)| field.starts_with(DESTINATION));
         let secret = of_destination.iter().find(|(field, _)| field.ends_with(".credentialsRef.name"));
         let by = secret.map(|(_, name)| format!(", by Secret {name}")).unwrap_or_default();
-        let content = fingerprint(&(&self.destination, &of_destination));
+        let content = match &self.authorities {
+            None => fingerprint(&(&self.destination, &of_destination)),
+            Some(authorities) => fingerprint(&(&self.destination, &of_destination, authorities)),
+        };
+        let by = format!("{by}{}", believing(self.authorities.as_deref()));
         let mut parts = vec![part(DESTINATION, format!("{}{by}", self.destination), content)];
         let says = others.iter().map(|(field, value)| {
             let field = field.strip_prefix("spec.").unwrap_or(field);
@@ -239,10 +265,17 @@ impl fmt::Display for DomainPlan {
             [one, others @ ..] => write!(f, ", from {one} and {} more", others.len())?,
         }
         match self.rules.get("credentialsRef.name") {
-            Some(secret) => write!(f, ", by Secret {secret}"),
-            None => Ok(()),
+            Some(secret) => write!(f, ", by Secret {secret}")?,
+            None => {}
         }
+        f.write_str(&believing(self.authorities.as_deref()))
     }
+}
+
+/// Which authorities are believed, in brief.
+fn believing(authorities: Option<&str>) -> String {
+    let short = |digest| str::get(digest, ..AUTHORITIES_SHOWN).unwrap_or(digest);
+    authorities.map(|digest| format!(", authorities {}", short(digest))).unwrap_or_default()
 }
 
 /// What differs between two plans in brief. That a part says the same and is not the same is said as well.
@@ -262,15 +295,6 @@ pub fn changes_in_brief(earlier: &PlanStatus, later: &PlanStatus) -> Vec<Change>
             Change { place: name.clone(), before: was, after: is }
         })
         .collect()
-}
-
-/// Bytes as hexadecimal digits.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Change> {

@@ -12,8 +12,7 @@ use crate::api::MailMigrationSpec;
 use crate::api::domain::DomainSpec;
 use crate::api::status::FindingStatus;
 use crate::model::address::is_same_domain;
-use crate::model::finding::{Code, Finding, Hold};
-use crate::model::text::of_several;
+use crate::model::finding::{Code, Finding, Hold, Severity, tell_together};
 
 /// All findings of a domain: what discovery saw, what follows from it and from the spec, then what the last passes over
 /// its mailboxes met.
@@ -26,24 +25,37 @@ pub fn of_domain<'a>(
 ) -> impl Iterator<Item = Finding> + 'a {
     let mut drawn = checklist::contradicted_in(spec, &named.name, domain);
     drawn.extend(advice::of_domain(spec, named, domain, observed, now));
-    let about_destination = |finding: &Finding| {
-        matches!(finding.code, Code::DestinationMailboxClosed | Code::DestinationRoomShort)
+    let may_be_stale = |finding: &Finding| {
+        matches!(
+            finding.code,
+            Code::DestinationMailboxClosed
+                | Code::DestinationRoomShort
+                | Code::DestinationUnusable
+                | Code::DestinationUnasked
+                | Code::CredentialsRejected
+        )
     };
     // A domain can have tens of thousands of mailboxes, and a finding for each.
-    let asked = domain.discovery.iter().any(|discovery| discovery.findings.iter().any(about_destination));
+    let asked = domain.discovery.iter().any(|discovery| discovery.findings.iter().any(may_be_stale));
     let planned: HashMap<String, &PlannedMailbox> =
         domain.planned().iter().filter(|_| asked).map(|m| (m.source.to_string(), m)).collect();
+    let carried_since = asked && observed.carried_since(domain);
     let discovered = domain.discovery.iter().flat_map(move |discovery| {
         let planned = planned.clone();
         // What the passes over a mailbox know better than a discovery of its destination: one that was closed and took mail since
         // is open, and mail that all went through once fits, whatever room is left beside it.
         let stale = move |finding: &&Finding| {
+            if matches!(finding.code, Code::DestinationUnusable | Code::DestinationUnasked) {
+                return carried_since;
+            }
             let mailbox = finding.subject.as_ref().and_then(|subject| planned.get(subject));
             let Some(mailbox) = mailbox else { return false };
             let record = observed.mailboxes.get(&mailbox.source).map(|seen| &seen.record);
             let Some(through) = record.filter(|record| record.failure.is_none()) else { return false };
             match finding.code {
-                Code::DestinationMailboxClosed => through.ended.is_some_and(|at| at > discovery.finished),
+                Code::DestinationMailboxClosed | Code::CredentialsRejected => {
+                    through.ended.is_some_and(|at| at > discovery.finished)
+                }
                 Code::DestinationRoomShort => through.ended.is_some() && through.counts.pending == 0,
                 _ => false,
             }
@@ -109,32 +121,22 @@ fn count_codes(
     findings: impl IntoIterator<Item = Finding>,
     acknowledged: impl Fn(Code) -> bool,
 ) -> Vec<FindingStatus> {
-    let mut by_code: BTreeMap<(crate::model::finding::Severity, Code), (FindingStatus, bool)> =
-        BTreeMap::new();
+    let mut by_code: BTreeMap<(Severity, Code), Vec<String>> = BTreeMap::new();
     for finding in findings {
-        let code = finding.code;
-        let (status, is_alike) = by_code.entry((code.severity(), code)).or_insert_with(|| {
-            let status = FindingStatus {
-                code,
-                severity: code.severity(),
-                message: finding.message.clone(),
-                remedy: code.remedy().to_owned(),
-                count: 0,
-                acknowledged: acknowledged(code),
-            };
-            (status, true)
-        });
-        status.count += 1;
-        *is_alike &= status.message == finding.message;
+        by_code.entry((finding.code.severity(), finding.code)).or_default().push(finding.message);
     }
-    let told = |(mut status, is_alike): (FindingStatus, bool)| {
-        // Those that say the same say it of one thing, such as two mailboxes of the same alias.
-        if !is_alike {
-            status.message.push_str(&of_several(u64::from(status.count)));
+    let told = |((severity, code), said): ((Severity, Code), Vec<String>)| {
+        let (message, count) = tell_together(code, said.iter().map(|message| (message.as_str(), 1)));
+        FindingStatus {
+            code,
+            severity,
+            message,
+            remedy: code.remedy().to_owned(),
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            acknowledged: acknowledged(code),
         }
-        status
     };
-    by_code.into_values().map(told).collect()
+    by_code.into_iter().map(told).collect()
 }
 
 /// Whether an open finding holds the cutover.

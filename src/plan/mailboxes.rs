@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::MailMigrationSpec;
 use crate::api::domain::{DomainSpec, MailboxEntry, Mailboxes, Match, Override, Usernames};
 use crate::model::address::{Address, Domain};
-use crate::model::evidence::LoginNames;
+use crate::model::evidence::{Authorities, LoginNames};
 use crate::model::failure::{Failure, Result};
 
 /// One mailbox that is to be migrated.
@@ -27,6 +27,10 @@ pub struct PlannedMailbox {
     /// name nothing is read or written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logins: Option<LoginNames>,
+    /// Whose certificates are believed for it at both ends, as the plan says; filled in when the mailbox is to be carried. Where
+    /// others are believed, nothing is read or written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<Authorities>,
     /// Other mailboxes that arrive in the same one; filled in when the mailbox is to be carried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<Address>,
@@ -106,6 +110,7 @@ pub fn plan_mailboxes_with(
             login_name,
             login_name_is_given,
             logins: None,
+            authorities: None,
             beside: Vec::new(),
         });
     }

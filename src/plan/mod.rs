@@ -7,6 +7,7 @@ pub mod checklist;
 pub mod decide;
 pub mod document;
 pub mod findings;
+mod judgement;
 pub mod mailboxes;
 pub mod observed;
 pub mod pass;

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::mailboxes::PlannedMailbox;
 use crate::api::condition::Reason;
 use crate::model::address::Address;
-use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
+use crate::model::evidence::{Authorities, DestinationSeen, DomainDiscovery, MailboxDiscovery};
 use crate::model::failure::Failure;
 use crate::model::record::MailboxRecord;
 
@@ -39,6 +39,36 @@ impl Observed {
     /// Whether a mailbox is carried at all.
     pub fn wants(&self, mailbox: &Address) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(mailbox))
+    }
+
+    /// What the destination said of a domain's mailboxes when it was asked last, where something kept us out and none of them was
+    /// carried since: what was carried since was let in.
+    pub fn shut_out<'a>(&self, domain: &'a DomainObserved) -> Option<&'a DestinationSeen> {
+        let seen = domain.destination().filter(|seen| seen.failure.is_some())?;
+        (!self.carried_since(domain)).then_some(seen)
+    }
+
+    /// Whether a mailbox of a domain was carried since it was looked at.
+    pub fn carried_since(&self, domain: &DomainObserved) -> bool {
+        let Some(looked) = domain.discovery.as_ref().map(|seen| seen.finished) else { return false };
+        domain.planned().iter().filter_map(|mailbox| self.mailboxes.get(&mailbox.source)).any(|seen| {
+            seen.record.failure.is_none() && seen.record.ended.is_some_and(|ended| ended > looked)
+        })
+    }
+
+    /// Whose certificates were believed when a domain was looked at last: what is said there of the destination counts for all
+    /// domains, for it is one. `None` where nobody looked.
+    pub fn latest_authorities(&self) -> Option<&Authorities> {
+        let looked = self.domains.values().filter_map(|domain| Some((domain, domain.authorities()?)));
+        let latest = looked.max_by_key(|(domain, _)| domain.discovery.as_ref().map(|seen| seen.finished));
+        latest.map(|(_, authorities)| authorities)
+    }
+
+    /// Whose certificates the plan says are believed at the two ends of a domain's mailboxes; `None` where nobody looked.
+    pub fn authorities_of(&self, domain: &str) -> Option<Authorities> {
+        let source = self.domains.get(domain)?.authorities()?.source.clone();
+        let destination = self.latest_authorities()?.destination.clone();
+        Some(Authorities { source, destination })
     }
 }
 
@@ -91,6 +121,16 @@ impl DomainObserved {
     /// What discovery saw of a mailbox.
     pub fn find(&self, mailbox: &Address) -> Option<&MailboxDiscovery> {
         self.discovery.as_ref()?.find(mailbox)
+    }
+
+    /// What the destination said when the domain was looked at.
+    pub fn destination(&self) -> Option<&DestinationSeen> {
+        self.discovery.as_ref()?.destination.as_ref()
+    }
+
+    /// Whose certificates discovery believed.
+    pub fn authorities(&self) -> Option<&Authorities> {
+        self.discovery.as_ref()?.authorities.as_ref()
     }
 }
 

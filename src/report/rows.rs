@@ -16,7 +16,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Amount, DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
 use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::fidelity;
-use crate::model::finding::{Code, Finding, Severity};
+use crate::model::finding::{Code, Finding, Severity, tell_together};
 use crate::model::message::Verdict;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::{Protocol, Tls};
@@ -404,10 +404,13 @@ pub struct FindingRow {
     pub domain: Option<Domain>,
     /// The mailboxes, servers or folders it is about; none when it is the domain as a whole.
     pub subjects: Vec<String>,
-    /// How many times it was found.
+    /// How many things were found: mailboxes or folders, or the one thing however often it was told.
     pub count: u64,
-    /// One sentence with the facts.
+    /// One sentence with the facts, and of how many things it is told.
     pub message: String,
+    /// The sentence alone, and how often it was told.
+    #[serde(skip)]
+    pub(super) fact: (String, u64),
     /// What to do about it.
     pub remedy: &'static str,
     /// Why it was accepted.
@@ -434,14 +437,19 @@ impl FindingRow {
                 domain: domain.cloned(),
                 subjects: Vec::new(),
                 count: 0,
-                message: finding.message.clone(),
+                message: String::new(),
+                fact: (finding.message.clone(), 0),
                 remedy: code.remedy(),
                 acknowledged: reason,
             });
-            row.count += 1;
+            row.fact.1 += 1;
             row.subjects.extend(finding.subject.clone());
         }
-        rows.into_values().collect()
+        let told = |mut row: Self| {
+            (row.message, row.count) = tell_together(row.code, [(row.fact.0.as_str(), row.fact.1)]);
+            row
+        };
+        rows.into_values().map(told).collect()
     }
 }
 

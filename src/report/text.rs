@@ -6,9 +6,9 @@ use super::causes::causes;
 use super::rows::{FindingRow, Report};
 use super::standing::{Standing, standing};
 use super::words;
-use crate::model::finding::Severity;
+use crate::model::finding::{Severity, tell_together};
 use crate::model::progress::MessageCounts;
-use crate::model::text::{of_several, printable};
+use crate::model::text::printable;
 
 /// What the terminal can do.
 #[derive(Debug, Clone, Copy)]
@@ -161,10 +161,10 @@ fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
         let mut domains: Vec<String> =
             group.iter().filter_map(|row| row.domain.as_ref()).map(ToString::to_string).collect();
         domains.dedup();
-        // Rows that say the same are one row already; the others are in the report. Its number must not be taken for all's.
-        let more = of_several(group.len() as u64);
-        let said =
-            format!("{}  {}  {}{more}", first.code, words::some_of(&domains, 4), printable(&first.message));
+        // The others are in the report.
+        let facts = group.iter().map(|row| (row.fact.0.as_str(), row.fact.1));
+        let (told, _) = tell_together(first.code, facts);
+        let said = format!("{}  {}  {}", first.code, words::some_of(&domains, 4), printable(&told));
         let label = format!("  {word:<8}  ");
         let from = text.len() + 2;
         wrap(text, &label, "            ", &said, style.columns);

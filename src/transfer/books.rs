@@ -1,7 +1,9 @@
 //! What a mailbox's ledger tells a person, whichever pass or verification it was told by: one place for passes, verifications and
 //! commands that only look.
 
-use crate::ledger::{Discrepancies, Ledger};
+use std::collections::BTreeSet;
+
+use crate::ledger::{Discrepancies, Ledger, Tallies};
 use crate::model::failure::Result;
 use crate::model::finding::{Code, Finding};
 use crate::model::progress::MessageCounts;
@@ -18,8 +20,14 @@ const CODES: [Code; 6] = [
     Code::ArrivalsDiffer,
 ];
 
+/// Those that are made of what is counted in all passes.
+const COUNTED: [Code; 4] =
+    [Code::ReadReceiptsAsked, Code::MarkedForRemoval, Code::UniqueIdsChange, Code::KeywordsNotKept];
+/// The most keywords that a finding names.
+const KEYWORDS_NAMED: usize = 20;
+
 /// The books of a mailbox as they stand.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Books {
     /// Messages by what became of them.
     pub counts: MessageCounts,
@@ -27,6 +35,8 @@ pub struct Books {
     pub discrepancies: Discrepancies,
     /// Copied ones whose place at the destination nobody knows, the missing among them.
     pub unbound: u64,
+    /// What is counted in all passes; `None` where the ledger counts nothing yet.
+    pub tallies: Option<Tallies>,
 }
 
 impl Books {
@@ -39,6 +49,7 @@ impl Books {
             counts: ledger.counts().await?,
             discrepancies: ledger.count_discrepancies().await?,
             unbound: ledger.count_unbound().await?,
+            tallies: ledger.tallies().await?,
         })
     }
 
@@ -74,6 +85,12 @@ impl Books {
             let words = were(n);
             format!("{words} carried and removed at the destination since; nothing of it is sent again.")
         });
+        if let Some(tallies) = &self.tallies {
+            findings.extend(find_receipts(tallies.receipts_open));
+            findings.extend(find_marked(tallies.marked));
+            findings.extend(find_changed_ids(tallies.ids_changed));
+            findings.extend(find_keywords(&tallies.keywords_lost));
+        }
         findings
     }
 }
@@ -88,10 +105,78 @@ pub async fn tell_found(record: &mut MailboxRecord, ledger: &dyn Ledger) -> Resu
     record.counts = books.counts;
     let Discrepancies { altered, changed, missing } = books.discrepancies;
     (record.altered, record.changed, record.missing) = (altered, changed, missing);
-    record.findings.retain(|finding| !CODES.contains(&finding.code));
+    let mut replaced = CODES.to_vec();
+    if let Some(tallies) = &books.tallies {
+        record.bytes_sent = tallies.bytes_sent;
+        record.sizes_checked = tallies.sizes_checked;
+        record.digests_checked = tallies.digests_checked;
+        record.flags_updated = tallies.flags_updated;
+        replaced.extend(COUNTED);
+    }
+    record.findings.retain(|finding| !replaced.contains(&finding.code));
     record.findings.extend(books.findings());
     record.findings.extend(find_differing(record));
     Ok(())
+}
+
+/// Lets the ledger go on from what was counted before ledgers counted anything.
+///
+/// # Errors
+/// Those of the ledger.
+pub async fn take_over_counts(record: &MailboxRecord, ledger: &dyn Ledger) -> Result<()> {
+    if ledger.tallies().await?.is_some() {
+        return Ok(());
+    }
+    let before = Tallies {
+        bytes_sent: record.bytes_sent,
+        sizes_checked: record.sizes_checked,
+        digests_checked: record.digests_checked,
+        flags_updated: record.flags_updated,
+        ..Tallies::default()
+    };
+    if before.is_none() { Ok(()) } else { ledger.settle_counting(&[], None, &before).await }
+}
+
+/// What a person is told of messages that their user has marked for removal.
+fn find_marked(marked: u64) -> Option<Finding> {
+    (marked > 0).then(|| {
+        let words = counted(marked, "message is marked", "messages are marked");
+        let text = format!("{words} as deleted at the source and arrived without the mark.");
+        Finding::of_domain(Code::MarkedForRemoval, text)
+    })
+}
+
+/// What a person is told of unique ids that did not last.
+fn find_changed_ids(renamed: u64) -> Option<Finding> {
+    (renamed > 0).then(|| {
+        let words = counted(renamed, "message was", "messages were");
+        let text = format!("Unique ids of the POP3 server do not last: {words} recognised by content.");
+        Finding::of_domain(Code::UniqueIdsChange, text)
+    })
+}
+
+/// What a person is told of receipts that may still be sent.
+fn find_receipts(open: u64) -> Option<Finding> {
+    (open > 0).then(|| {
+        let text = format!(
+            "{} for a read receipt, and the destination does not keep the mark that it was answered.",
+            counted(open, "message asks", "messages ask")
+        );
+        Finding::of_domain(Code::ReadReceiptsAsked, text)
+    })
+}
+
+/// What a person is told of keywords that are lost.
+fn find_keywords(lost: &BTreeSet<String>) -> Option<Finding> {
+    (!lost.is_empty()).then(|| {
+        let named: Vec<&str> = lost.iter().take(KEYWORDS_NAMED).map(String::as_str).collect();
+        let text = format!(
+            "The destination does not keep {}: {}.",
+            counted(lost.len() as u64, "keyword", "keywords"),
+            named.join(", ")
+        );
+        Finding::of_domain(Code::KeywordsNotKept, text)
+    })
 }
 
 fn find_differing(record: &MailboxRecord) -> Option<Finding> {
@@ -118,6 +203,11 @@ mod tests {
             counts: MessageCounts { source: 9, copied: 8, failed: 1, ..MessageCounts::default() },
             discrepancies: Discrepancies { altered: 3, changed: 1, missing: 2 },
             unbound: 3,
+            tallies: Some(Tallies {
+                marked: 2,
+                keywords_lost: BTreeSet::from(["Later".to_owned()]),
+                ..Tallies::default()
+            }),
         };
         assert_eq!(
             told(books),
@@ -127,6 +217,8 @@ mod tests {
                 "ArrivalsChanged: 1 message was found changed at the destination afterwards; the report names them.",
                 "MessagesAltered: The destination changed 2 messages while storing; the report names them.",
                 "ArrivalsRemoved: 1 message was carried and removed at the destination since; nothing of it is sent again.",
+                "MarkedForRemoval: 2 messages are marked as deleted at the source and arrived without the mark.",
+                "KeywordsNotKept: The destination does not keep 1 keyword: Later.",
             ]
         );
     }

@@ -120,7 +120,7 @@ impl FolderPass<'_> {
         let unseen = self.await_unseen(carrying.unseen, arrived).await?;
         for (intent, rows) in carrying.unproven {
             if !rows.iter().any(|row| unseen.contains_key(row)) {
-                self.ledger.settle(&[], Some(intent)).await?;
+                self.settle(&[], Some(intent)).await?;
             }
         }
         Ok(carrying.why_left)
@@ -224,7 +224,6 @@ impl FolderPass<'_> {
         self.outcome.bytes += copied.bytes;
         self.progress.send_bytes(copied.bytes);
         self.outcome.recognised += copied.recognised.len() as u64;
-        self.outcome.marked += copied.marked;
         let mut failure = copied.failure.take();
         if failure.is_none() {
             failure = self.excuse_refusals(&mut copied, arrived).await;
@@ -249,8 +248,9 @@ impl FolderPass<'_> {
         self.note_window(window, &copied, changes, &kept, arrived);
         carrying.put_off.extend(window.iter().filter(|work| copied.put_off.contains(&work.row)).cloned());
         let unseen = take_unseen(window, &mut copied);
+        self.count_window(window, &copied, carrying.doubtful);
         let ended = (copied.all_answered && seen && unseen.is_empty()).then_some(intent);
-        self.ledger.settle(&copied.settled, ended).await?;
+        self.settle(&copied.settled, ended).await?;
         if self.rules.neighbours.own.is_some() {
             alias::note_sent(self.ledger, &copied, carrying.doubtful).await?;
         }
@@ -283,6 +283,31 @@ impl FolderPass<'_> {
         self.weigh(window, copied.left, carrying).await
     }
 
+    /// Counts what a window brought. A message that is recognised was read at both sides and compared; where it was in doubt and
+    /// nobody has seen it arrive until now, this is how it was sent.
+    fn count_window(&mut self, window: &[Work], copied: &Copied, doubtful: &BTreeSet<RowId>) {
+        let works: HashMap<RowId, &Work> = window.iter().map(|work| (work.row, work)).collect();
+        let settled: HashMap<RowId, &Settled> = copied.settled.iter().map(|s| (s.id, s)).collect();
+        self.uncounted.bytes_sent += copied.bytes;
+        for row in copied.recognised.iter().map(|recognised| recognised.row) {
+            // What is known under another name was compared when it arrived.
+            if settled.get(&row).is_none_or(|settled| settled.replaces.is_none()) {
+                self.uncounted.sizes_checked += 1;
+                self.uncounted.digests_checked += 1;
+            }
+            if doubtful.contains(&row) && works.get(&row).is_some_and(|work| work.known.is_none()) {
+                self.uncounted.bytes_sent += copied.passed.get(&row).map_or(0, |passed| passed.size);
+            }
+        }
+        let arrived = copied
+            .settled
+            .iter()
+            .filter(|s| s.verdict.is_delivered() || s.refused.code == Some(FailureCode::NotSeen))
+            .filter_map(|settled| works.get(&settled.id)?.listed.flags.as_ref())
+            .filter(|flags| flags.has(Flags::DELETED));
+        self.uncounted.marked += arrived.count() as u64;
+    }
+
     /// Decides what waits for a refusal that is no message's own trouble. One that is refused again and again is named, so that
     /// nothing waits for it for ever; the next pass tries it once more.
     async fn weigh(&mut self, window: &[Work], left: Left, carrying: &mut Carrying<'_>) -> Result<()> {
@@ -303,7 +328,7 @@ impl FolderPass<'_> {
                 ..settled(row, None, Verdict::Quarantined(failure.sentence()))
             })
             .collect();
-        self.ledger.settle(&named, None).await?;
+        self.settle(&named, None).await?;
         let failure = failure.at(self.plan.destination.to_string());
         let alone = window.len() == 1;
         carrying.in_a_row += usize::from(alone && !left.goes_on);
@@ -335,8 +360,8 @@ impl FolderPass<'_> {
         }
         self.locate(copied, arrived, uidnext).await?;
         let checked = self.check(copied, arrived, uidnext).await?;
-        self.outcome.sizes_checked += checked.sizes;
-        self.outcome.digests_checked += checked.digests;
+        self.uncounted.sizes_checked += checked.sizes;
+        self.uncounted.digests_checked += checked.digests;
         self.progress.check(checked.sizes, checked.digests);
         self.mend_flags(window, copied, &checked, arrived).await
     }
@@ -367,7 +392,7 @@ impl FolderPass<'_> {
             ..settled(*suspect, None, Verdict::Quarantined(why))
         };
         // Its intent stays open: whether a copy arrived all the same is looked for before it is tried again.
-        self.ledger.settle(&[named], None).await
+        self.settle(&[named], None).await
     }
 
     /// A folder that was removed while it was filled takes no message: that is no message's fault, and the next pass makes
@@ -409,7 +434,7 @@ impl FolderPass<'_> {
         let listed: HashMap<RowId, &Listed> = window.iter().map(|w| (w.row, &w.listed)).collect();
         for flags in listed.values().filter_map(|l| l.flags.as_ref()) {
             let lost = self.rules.manners.wanted(flags.minus(&keep(flags)));
-            self.keywords_lost.extend(lost.iter().map(str::to_owned));
+            self.uncounted.keywords_lost.extend(lost.iter().map(str::to_owned));
         }
         for recognised in &copied.recognised {
             let Some(flags) = listed.get(&recognised.row).and_then(|l| l.flags.clone()) else { continue };

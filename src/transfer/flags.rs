@@ -101,7 +101,7 @@ impl FolderPass<'_> {
     /// What a recognised message needs beside the flags of the source.
     pub(super) fn receipt_mark(&mut self, asks: bool, arrived: &FolderState) -> Flags {
         let (mark, unanswered) = self.wanted_flags(&Flags::default(), asks, arrived);
-        self.outcome.receipts_open += u64::from(unanswered);
+        self.uncounted.receipts_open += u64::from(unanswered);
         mark
     }
 
@@ -127,7 +127,7 @@ impl FolderPass<'_> {
             let asks = copied.passed.get(&settled.id).is_some_and(|passed| passed.asks_receipt);
             let flags = listed.get(&settled.id).copied().unwrap_or(&none);
             let (wanted, unanswered) = self.wanted_flags(flags, asks, arrived);
-            self.outcome.receipts_open += u64::from(unanswered);
+            self.uncounted.receipts_open += u64::from(unanswered);
             cases.push(Case { uid: arrival.uid, wanted, has: has.clone() });
         }
         self.mend(cases).await
@@ -152,7 +152,7 @@ impl FolderPass<'_> {
             if refused.is_empty() {
                 self.outcome.flags_mended += 1;
             }
-            self.keywords_lost.extend(refused.iter().map(str::to_owned));
+            self.uncounted.keywords_lost.extend(refused.iter().map(str::to_owned));
         }
         Ok(())
     }
@@ -211,11 +211,12 @@ impl FolderPass<'_> {
             let mut cases = Vec::new();
             for present in self.destination.list_from(first).await? {
                 let Some((wanted, unanswered)) = open.remove(&present.uid) else { continue };
-                self.outcome.receipts_open += u64::from(unanswered);
+                self.uncounted.receipts_open += u64::from(unanswered);
                 cases.push(Case { uid: present.uid, wanted, has: present.flags });
             }
             self.mend(cases).await?;
         }
+        self.keep_counts().await?;
         self.ledger.save_fact(&fact, "").await
     }
 }

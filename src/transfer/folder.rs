@@ -11,7 +11,7 @@ use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
 use super::settle::Barrier;
 use super::{PassOutcome, Rules};
-use crate::ledger::{Cursor, Ledger, NewRow, Refused, Row, RowId, Settled, Space};
+use crate::ledger::{Cursor, Ledger, NewRow, Refused, Row, RowId, Settled, Space, Tallies};
 use crate::mail::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
 use crate::model::failure::{Failure, Result, Side};
 use crate::model::folder::FolderPath;
@@ -53,8 +53,8 @@ pub struct FolderPass<'a> {
     pub halt: &'a AtomicBool,
     /// The mailbox's outcome, added to.
     pub outcome: &'a mut PassOutcome,
-    /// Keywords that the destination does not keep, added to.
-    pub keywords_lost: &'a mut BTreeSet<String>,
+    /// What was counted and is not in the ledger yet; it goes there with the rows that it is about.
+    pub uncounted: Tallies,
     /// What is left of messages under another header (their letter digest), by their folder and UID at the destination: of
     /// those that this pass read there.
     pub letters: HashMap<FolderPath, HashMap<u32, Digest>>,
@@ -191,7 +191,7 @@ impl FolderPass<'_> {
             let old: Vec<RowId> = detached.map(|row| row.id).chain(absent.iter().copied()).collect();
             // Another row has taken the place of those that are not there any more.
             let left = self.ledger.rows_of(&old).await?.len();
-            self.outcome.renamed += old.len().saturating_sub(left) as u64;
+            self.uncounted.ids_changed += old.len().saturating_sub(left) as u64;
         }
         self.let_go(gone).await?;
         // Absence alone says of those without a new name whether they are gone.
@@ -302,7 +302,7 @@ impl FolderPass<'_> {
             }
             let left_out: Vec<Settled> =
                 page.iter().map(|row| settled(row.id, None, verdict.clone())).collect();
-            self.ledger.settle(&left_out, None).await?;
+            self.settle(&left_out, None).await?;
         }
     }
 
@@ -356,7 +356,7 @@ impl FolderPass<'_> {
         for change in changes {
             let Some(uid) = here(change).or_else(|| places.get(&change.row).copied()) else { continue };
             let add = keep_flags(&change.add, arrived.permanent_flags.as_ref());
-            self.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
+            self.uncounted.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
             groups.entry((add.to_string(), change.remove.to_string())).or_default().push(uid);
             saved.push((change.row, change.all.clone()));
         }
@@ -365,10 +365,29 @@ impl FolderPass<'_> {
             let (add, remove) = (Flags::parse(&add), Flags::parse(&remove));
             let stored = self.destination.store_flags(&uids, &add, &remove).await;
             let refused = stored.map_err(|failure| failure.side(Side::Destination))?;
-            self.keywords_lost.extend(refused.iter().map(str::to_owned));
+            self.uncounted.keywords_lost.extend(refused.iter().map(str::to_owned));
         }
-        self.outcome.flags_updated += saved.len() as u64;
-        self.ledger.save_flags(&saved).await
+        self.uncounted.flags_updated += saved.len() as u64;
+        let more = self.count();
+        self.ledger.save_flags_counting(&saved, &more).await
+    }
+
+    /// Keeps what became of messages, with all that was counted meanwhile.
+    pub(super) async fn settle(&mut self, settled: &[Settled], ended: Option<i64>) -> Result<()> {
+        let more = self.count();
+        self.ledger.settle_counting(settled, ended, &more).await
+    }
+
+    /// Keeps what was counted, where something was.
+    pub(super) async fn keep_counts(&mut self) -> Result<()> {
+        if self.uncounted.is_none() { Ok(()) } else { self.settle(&[], None).await }
+    }
+
+    /// What is to be added to the ledger's counts now.
+    fn count(&mut self) -> Tallies {
+        let more = std::mem::take(&mut self.uncounted);
+        self.outcome.count(&more);
+        more
     }
 }
 

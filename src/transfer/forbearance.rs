@@ -250,7 +250,7 @@ impl FolderPass<'_> {
             refused: Refused { code: failure.code.or(Some(FailureCode::TryLater)), limit: None },
             ..settled(*suspect, None, Verdict::Quarantined(why))
         };
-        self.ledger.settle(&[named], None).await?;
+        self.settle(&[named], None).await?;
         Ok(true)
     }
 

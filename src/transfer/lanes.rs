@@ -22,7 +22,7 @@ use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
 use super::settle::Barrier;
 use super::{PassOutcome, Rules};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Tallies};
 use crate::mail::{Destination, Source};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
@@ -144,8 +144,6 @@ pub(super) struct Pass<'a> {
 #[derive(Default)]
 pub(super) struct Carried {
     pub(super) outcome: PassOutcome,
-    /// Keywords that the destination does not keep.
-    pub(super) keywords_lost: BTreeSet<String>,
     /// What the list of each folder told of labels.
     pub(super) tallies: BTreeMap<FolderPath, LabelTally>,
     /// The first folder that failed alone.
@@ -214,7 +212,6 @@ impl Pass<'_> {
         let mut all = Carried::default();
         for lane in carried {
             all.outcome.add(lane.outcome);
-            all.keywords_lost.extend(lane.keywords_lost);
             all.tallies.extend(lane.tallies);
             all.failed = all.failed.or(lane.failed);
         }
@@ -377,15 +374,17 @@ impl Pass<'_> {
                 unfinished: self.unfinished.contains(&plan.source.path),
                 halt,
                 outcome: &mut carried.outcome,
-                keywords_lost: &mut carried.keywords_lost,
+                uncounted: Tallies::default(),
                 letters: std::collections::HashMap::new(),
                 tallies: &mut carried.tallies,
                 stage: Stage::default(),
             };
             let ran = Box::pin(pass.run(&barrier)).await;
+            let kept = pass.keep_counts().await;
             let stage = pass.stage;
             let moved = carried.outcome.sent + carried.outcome.recognised > sent_before;
             let shown = Shown { stage, moved, others_moved: sent_before > 0 };
+            let ran = if let (Ok(_), Err(failure)) = (&ran, kept) { Err(failure) } else { ran };
             let left = match ran {
                 // Everything else may try a few times by itself; only pauses have no end.
                 Ok(Ran::NotMade(failure)) if failure.class != Class::Throttled => Some(failure),

@@ -307,7 +307,7 @@ impl FolderPass<'_> {
             .filter(|(_, verdict)| *verdict != Verdict::Pending)
             .map(|(row, verdict)| settled(*row, None, verdict))
             .collect();
-        if left_out.is_empty() { Ok(()) } else { self.ledger.settle(&left_out, None).await }
+        if left_out.is_empty() { Ok(()) } else { self.settle(&left_out, None).await }
     }
 
     /// Carries flags over before the list has come to its end, where they are too many to be kept.

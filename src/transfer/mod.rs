@@ -44,7 +44,7 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
-use crate::ledger::{Cursor, Ledger};
+use crate::ledger::{Cursor, Ledger, Tallies};
 use crate::mail::{Destination, Folder, Source, Survey};
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, Result, Side, Spoils};
@@ -197,18 +197,8 @@ const JUDGED_BY: &str = "rules";
 const ENDS: [&str; 2] = ["source", DESTINATION];
 /// The second of them.
 const DESTINATION: &str = "destination";
-/// The ledger's fact that lists the keywords that the destination did not keep, in all passes.
-const KEYWORDS_LOST: &str = "keywordsLost";
-/// The ledger's fact that counts the messages for which a read receipt may still be sent, in all passes.
-const RECEIPTS_OPEN: &str = "receiptsOpen";
-/// The ledger's fact that counts the messages that were carried without their mark of removal, in all passes.
-const MARKED: &str = "markedForRemoval";
-/// The ledger's fact that counts how often a message was recognised because its unique id did not last, in all passes.
-const RENAMED: &str = "uniqueIdsChanged";
 /// The ledger's fact that tells of labels, as of the last pass that listed the mailbox.
 const LABELS: &str = "labels";
-/// The most keywords that a finding names.
-const KEYWORDS_NAMED: usize = 20;
 
 /// What one pass over a mailbox did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -359,15 +349,9 @@ pub async fn carry_mailbox(
     let protocol = source.facts().endpoint.protocol;
     let waits = unlisted.forget_vanished(plans, protocol, ledger).await?;
 
-    let lost = remember_lost(ledger, carried.keywords_lost).await?;
-    let receipts = add_up(ledger, RECEIPTS_OPEN, outcome.receipts_open).await?;
-    let marked = add_up(ledger, MARKED, outcome.marked).await?;
-    let renamed = add_up(ledger, RENAMED, outcome.renamed).await?;
     let tally = remember_labels(ledger, listed_whole.then_some(carried.tallies)).await?;
     outcome.findings.extend(find_labels(&sources, &tally));
     outcome.counts = ledger.counts().await?;
-    let told = [find_receipts(receipts), find_marked(marked), find_changed_ids(renamed)];
-    outcome.findings.extend(told.into_iter().flatten());
     let carried_some = outcome.sent + outcome.recognised > 0;
     let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
     let is_whole = carried.failed.is_none();
@@ -375,7 +359,6 @@ pub async fn carry_mailbox(
         .findings
         .extend(Box::pin(look_afterwards(late, look, carried_some, is_whole, destination)).await?);
     outcome.findings.extend(books::Books::read(ledger).await?.findings());
-    outcome.findings.extend(find_keywords(&lost));
     outcome.left = carried.failed.or(waits).or_else(|| find_unread_folders(&sources));
     if outcome.left.is_some() {
         return Ok(outcome);
@@ -411,18 +394,6 @@ async fn look_afterwards(
     }
 }
 
-/// The keywords that the destination did not keep, in all passes.
-async fn remember_lost(ledger: &dyn Ledger, more: BTreeSet<String>) -> Result<Vec<String>> {
-    let before = ledger.fact(KEYWORDS_LOST).await?.unwrap_or_default();
-    let mut lost: BTreeSet<String> = before.split_ascii_whitespace().map(str::to_owned).collect();
-    lost.extend(more);
-    let lost = lost.into_iter().collect::<Vec<_>>();
-    if lost.join(" ") != before {
-        ledger.save_fact(KEYWORDS_LOST, &lost.join(" ")).await?;
-    }
-    Ok(lost)
-}
-
 /// Lines of the source's list of folders that cannot be read: each may be a folder, so the mailbox is not through.
 fn find_unread_folders(sources: &Survey) -> Option<Failure> {
     let first = sources.unreadable.first()?;
@@ -448,15 +419,8 @@ async fn recognise_ends(ends: &Ends, ledger: &dyn Ledger) -> Result<()> {
     if !known[1] {
         tracing::info!("the destination is another mailbox than before: all is carried to it");
         ledger.void_destination().await?;
-        let facts = [
-            KEYWORDS_LOST,
-            RECEIPTS_OPEN,
-            atlas::FOLDER_NAMES,
-            late::LATE_COPIES,
-            resent::RESENT,
-            alias::FOUND,
-        ];
-        for fact in facts {
+        let facts = [atlas::FOLDER_NAMES, late::LATE_COPIES, resent::RESENT, alias::FOUND];
+        for fact in Tallies::of_arrivals().chain(facts) {
             ledger.save_fact(fact, "").await?;
         }
     } else if !known[0] {
@@ -540,6 +504,16 @@ fn is_still(plan: &FolderPlan, sources: &Survey, destinations: &Survey, cursor: 
 }
 
 impl PassOutcome {
+    /// Adds what was counted.
+    fn count(&mut self, more: &Tallies) {
+        self.flags_updated += more.flags_updated;
+        self.receipts_open += more.receipts_open;
+        self.marked += more.marked;
+        self.renamed += more.ids_changed;
+        self.sizes_checked += more.sizes_checked;
+        self.digests_checked += more.digests_checked;
+    }
+
     /// Adds what another session did in the same pass.
     fn add(&mut self, other: Self) {
         self.folders += other.folders;
@@ -555,51 +529,4 @@ impl PassOutcome {
         self.digests_checked += other.digests_checked;
         self.findings.extend(other.findings);
     }
-}
-
-/// Adds to a fact that counts something in all passes.
-async fn add_up(ledger: &dyn Ledger, fact: &str, more: u64) -> Result<u64> {
-    let before: u64 = ledger.fact(fact).await?.and_then(|n| n.parse().ok()).unwrap_or_default();
-    if more > 0 {
-        ledger.save_fact(fact, &(before + more).to_string()).await?;
-    }
-    Ok(before + more)
-}
-
-/// What a person is told of messages that their user has marked for removal.
-fn find_marked(marked: u64) -> Option<Finding> {
-    (marked > 0).then(|| {
-        let words = counted(marked, "message is marked", "messages are marked");
-        let text = format!("{words} as deleted at the source and arrived without the mark.");
-        Finding::of_domain(Code::MarkedForRemoval, text)
-    })
-}
-
-/// What a person is told of unique ids that did not last.
-fn find_changed_ids(renamed: u64) -> Option<Finding> {
-    (renamed > 0).then(|| {
-        let words = counted(renamed, "message was", "messages were");
-        let text = format!("Unique ids of the POP3 server do not last: {words} recognised by content.");
-        Finding::of_domain(Code::UniqueIdsChange, text)
-    })
-}
-
-/// What a person is told of receipts that may still be sent.
-fn find_receipts(open: u64) -> Option<Finding> {
-    (open > 0).then(|| {
-        let text = format!(
-            "{} for a read receipt, and the destination does not keep the mark that it was answered.",
-            counted(open, "message asks", "messages ask")
-        );
-        Finding::of_domain(Code::ReadReceiptsAsked, text)
-    })
-}
-
-/// What a person is told of keywords that are lost.
-fn find_keywords(lost: &[String]) -> Option<Finding> {
-    (!lost.is_empty()).then(|| {
-        let named = &lost[..lost.len().min(KEYWORDS_NAMED)];
-        let text = format!("The destination does not keep {} keywords: {}.", lost.len(), named.join(", "));
-        Finding::of_domain(Code::KeywordsNotKept, text)
-    })
 }

@@ -16,7 +16,7 @@ use crate::mail::{FolderState, Listed, Present, Wanted};
 use crate::model::failure::{FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity};
-use crate::model::message::{Arrival, InternalDate, Verdict};
+use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
 use crate::model::record::Depth;
 
 /// The reason of a message under whose name several came.
@@ -99,7 +99,7 @@ impl FolderPass<'_> {
                 found.push(settled(row.id, Some((folder.clone(), arrival)), row.verdict));
             }
         }
-        self.ledger.settle(&found, None).await
+        self.settle(&found, None).await
     }
 
     /// Looks for messages in doubt where they were sent to: those at a place that the destination told, and, where that is
@@ -155,6 +155,7 @@ impl FolderPass<'_> {
         }
         let mut copied = Copied::default();
         let mut settled_now: Vec<Settled> = Vec::new();
+        let mut marked = BTreeSet::new();
         for row in told {
             let at = row.destination.filter(|(_, arrival)| arrival.uidvalidity == state.uidvalidity);
             match (row.known, at) {
@@ -169,14 +170,15 @@ impl FolderPass<'_> {
                         asks_receipt: false,
                     };
                     copied.passed.insert(row.id, passed);
+                    marked.extend(row.flags.has(Flags::DELETED).then_some(row.id));
                     copied.settled.push(settled(row.id, Some(at), Verdict::Delivered));
                 }
                 _ => settled_now.push(settled(row.id, None, Verdict::Pending)),
             }
         }
         let checked = check_arrivals(self.destination, &mut copied, Depth::Full).await?;
-        self.outcome.sizes_checked += checked.sizes;
-        self.outcome.digests_checked += checked.digests;
+        self.uncounted.sizes_checked += checked.sizes;
+        self.uncounted.digests_checked += checked.digests;
         self.progress.check(checked.sizes, checked.digests);
         let unseen: BTreeSet<RowId> = checked.unseen.into_iter().collect();
         for settled in &mut copied.settled {
@@ -185,8 +187,10 @@ impl FolderPass<'_> {
                 settled.destination = None;
             }
         }
+        let arrived = copied.settled.iter().filter(|settled| settled.verdict.is_delivered());
+        self.uncounted.marked += arrived.filter(|settled| marked.contains(&settled.id)).count() as u64;
         settled_now.extend(copied.settled);
-        self.ledger.settle(&settled_now, None).await
+        self.settle(&settled_now, None).await
     }
 
     /// Gathers what a message to copy may turn out to be: under a name that is void, under one that is not listed any more, or

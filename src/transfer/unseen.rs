@@ -106,7 +106,9 @@ impl FolderPass<'_> {
                 .map_or(Verdict::Delivered, Verdict::DeliveredAltered);
             settled(found.row, Some((folder.clone(), found.arrival)), verdict)
         });
-        self.ledger.settle(&settled_now.collect::<Vec<_>>(), None).await
+        let settled_now: Vec<Settled> = settled_now.collect();
+        self.count_found(&settled_now);
+        self.settle(&settled_now, None).await
     }
 
     /// Looks through the other folders of the mailbox.
@@ -135,9 +137,16 @@ impl FolderPass<'_> {
                     settled(found.row, at, Verdict::DeliveredAltered(reason))
                 })
                 .collect();
-            self.ledger.settle(&settled_now, None).await?;
+            self.count_found(&settled_now);
+            self.settle(&settled_now, None).await?;
         }
         self.destination.open(&own).await.map(drop).map_err(|failure| failure.side(Side::Destination))
+    }
+
+    /// What is found is read back and compared.
+    fn count_found(&mut self, found: &[Settled]) {
+        self.uncounted.sizes_checked += found.len() as u64;
+        self.uncounted.digests_checked += found.len() as u64;
     }
 
     /// Finds messages in the open folder, and takes them out of those that are looked for.

@@ -47,6 +47,8 @@ struct Situation {
     remedy: Option<(Class, Remedy)>,
     /// Differences that are meant to be.
     tolerated: fn(&str) -> bool,
+    /// Whether a kill changes nothing of what is counted.
+    counts_alike: bool,
 }
 
 impl Default for Situation {
@@ -62,6 +64,7 @@ impl Default for Situation {
             between: Between::Nothing,
             remedy: None,
             tolerated: |_| false,
+            counts_alike: false,
         }
     }
 }
@@ -237,6 +240,15 @@ async fn play(stage: &Arc<Stage>, situation: &'static Situation, step: u64) -> b
         let idle = orders.carry().await.unwrap_or_else(|failure| panic!("{what}: {failure:?}"));
         assert_eq!((idle.sent, idle.counts.pending), (0, 0), "{what}: {idle:?}");
     }
+    for orders in &orders {
+        let (counted, copied) = orders.counted().await;
+        assert!(counted.sizes_checked >= copied, "{what}: {copied} arrived, and {counted:?}");
+    }
+    if situation.counts_alike {
+        let (counted, _) = orders[0].counted().await;
+        let (undisturbed, _) = stage.orders("count").counted().await;
+        assert_eq!(counted, undisturbed, "{what}: what was counted is not what is counted without a kill");
+    }
     let (at, user) = (Arc::clone(stage), orders[0].destination_user.clone());
     let after = spawn_blocking(move || at.at_destination(&user).uid_next()).await.unwrap();
     assert_eq!(after, before, "{what}: nothing is sent once more");
@@ -279,15 +291,33 @@ fn keeps_the_mark_of_retr(line: &str) -> bool {
 #[allow(clippy::too_many_lines, reason = "one table")]
 fn situations() -> Vec<Situation> {
     vec![
-        Situation { name: "full", ..Situation::default() },
-        Situation { name: "full_without_uidplus", between: Between::NoUidplus, ..Situation::default() },
+        Situation {
+            name: "full",
+            prepare: |stage| {
+                let mut old = stage.at_source(BASE);
+                old.seed(small_mailbox());
+                old.select("INBOX").unwrap();
+                old.command("STORE 1:2 +FLAGS (\\Deleted)").unwrap();
+                Vec::new()
+            },
+            counts_alike: true,
+            ..Situation::default()
+        },
+        Situation {
+            name: "full_without_uidplus",
+            counts_alike: true,
+            between: Between::NoUidplus,
+            ..Situation::default()
+        },
         Situation {
             name: "full_without_extensions",
+            counts_alike: true,
             servers: || (old_server().capability("IMAP4rev1"), new_server().capability("IMAP4rev1")),
             ..Situation::default()
         },
         Situation {
             name: "delta",
+            counts_alike: true,
             prepare: |stage| {
                 carried(stage);
                 let mut old = stage.at_source(BASE);
@@ -315,6 +345,7 @@ fn situations() -> Vec<Situation> {
         },
         Situation {
             name: "new_folders",
+            counts_alike: true,
             prepare: |stage| {
                 carried(stage);
                 let mut old = stage.at_source(BASE);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mailferry::ledger::sqlite::{SqliteLedger, SqliteStore};
+use mailferry::ledger::{Ledger, Tallies};
 use mailferry::mail::credentials::Login;
 use mailferry::mail::imap::destination::ImapDestination;
 use mailferry::mail::imap::login::greet;
@@ -95,6 +96,12 @@ impl Orders {
             network.note_carried("127.0.0.1", 1, Duration::from_mins(1));
         }
         network
+    }
+
+    /// What the ledger counted in all passes, and how many messages it says are at the destination.
+    pub async fn counted(&self) -> (Tallies, u64) {
+        let ledger = SqliteLedger::open(&self.ledger).unwrap();
+        (ledger.tallies().await.unwrap().unwrap_or_default(), ledger.counts().await.unwrap().copied)
     }
 
     /// Carries in this process.

@@ -35,7 +35,7 @@ fn bomb(name: &str, migration: &str) -> Value {
     let made = Command::new("sh").args(["-c", "head -c 512M /dev/zero | gzip -9"]).output().unwrap();
     let packed = made.stdout;
     assert!((500_000..600_000).contains(&packed.len()), "{}", packed.len());
-    let sum = mailferry::plan::document::hexadecimal(&Sha256::digest(&packed));
+    let sum = mailferry::model::text::hexadecimal(&Sha256::digest(&packed));
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": ours(name, migration, &json!({})),
         "data": {"contents.json": json!({"parts": 1, "digest": sum}).to_string()},
         "binaryData": {"part": BASE64_STANDARD.encode(&packed)}})

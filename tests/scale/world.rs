@@ -368,6 +368,7 @@ fn planned(number: u32, domain: &str) -> PlannedMailbox {
         login_name: source.to_string(),
         login_name_is_given: false,
         logins: None,
+        authorities: None,
         beside: Vec::new(),
         source,
     }

@@ -117,6 +117,7 @@ fn seen(at: usize, addresses: &[Address]) -> DomainObserved {
         login_name: address.to_string(),
         login_name_is_given: false,
         logins: None,
+        authorities: None,
         beside: Vec::new(),
     };
     // A finding for each mailbox, of those that are held against what passes found.

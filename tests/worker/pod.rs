@@ -250,6 +250,7 @@ pub(crate) fn item(user: &str, old: SocketAddr, protocol: Protocol) -> Item {
             login_name: source.to_string(),
             login_name_is_given: false,
             logins: None,
+            authorities: None,
             beside: Vec::new(),
             source,
         },

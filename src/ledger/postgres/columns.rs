@@ -6,7 +6,8 @@ use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::FromSql;
 
 use crate::ledger::columns::{read_locator, read_path, write_locator, write_path};
-use crate::ledger::{Cursor, Known, NewRow, Refused, Row, RowId, Settled};
+use crate::ledger::tallies::KEYWORDS_LOST;
+use crate::ledger::{Cursor, Known, NewRow, Refused, Row, RowId, Settled, Tallies};
 use crate::model::failure::FailureCode;
 use crate::model::identity::Digest;
 use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
@@ -174,4 +175,36 @@ impl<'a> SettledColumns<'a> {
         }
         columns
     }
+}
+
+/// What is to be added to the facts that count something.
+pub(super) struct TallyColumns {
+    pub names: Vec<&'static str>,
+    pub numbers: Vec<i64>,
+    /// One text at most.
+    pub keywords: Vec<String>,
+}
+
+impl TallyColumns {
+    pub fn of(more: &Tallies) -> Self {
+        let numbers = more.additions();
+        let (names, numbers) = numbers.map(|(name, number)| (name, narrow(number))).unzip();
+        let keywords = Some(more.keywords()).filter(|words| !words.is_empty());
+        let keywords = keywords.map(|words| text(&words).into_owned()).into_iter().collect();
+        Self { names, numbers, keywords }
+    }
+}
+
+/// The part of a statement that adds [`TallyColumns`], which are its parameters from this one on.
+pub(super) fn counting(first: usize) -> String {
+    let (second, third) = (first + 1, first + 2);
+    format!(
+        "counted AS (INSERT INTO mailferry.fact AS f SELECT $1, n.name, n.more::text FROM \
+         unnest(${first}::text[], ${second}::bigint[]) AS n (name, more) ON CONFLICT (ledger, name) DO UPDATE SET \
+         value = (coalesce(nullif(f.value, ''), '0')::bigint + excluded.value::bigint)::text), \
+         named AS (INSERT INTO mailferry.fact AS f SELECT $1, '{KEYWORDS_LOST}', w.words FROM \
+         unnest(${third}::text[]) AS w (words) ON CONFLICT (ledger, name) DO UPDATE SET value = (SELECT \
+         string_agg(DISTINCT word, ' ') FROM unnest(string_to_array(f.value || ' ' || excluded.value, ' ')) AS word \
+         WHERE word <> ''))"
+    )
 }

@@ -9,7 +9,7 @@ mod pages;
 mod schema;
 mod store;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -18,13 +18,15 @@ use async_trait::async_trait;
 pub use self::link::{Options, Vet};
 pub use self::store::PostgresStore;
 
-use self::columns::{Inserted, SettledColumns, digest, narrow, number, read_cursor, read_row, text};
+use self::columns::{
+    Inserted, SettledColumns, TallyColumns, counting, digest, narrow, number, read_cursor, read_row, text,
+};
 use self::link::Link;
 use self::store::Spare;
 use super::columns::{COLUMNS, CURSOR, UNLISTED, read_path, write_path};
 use super::{
     Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
-    Space,
+    Space, Tallies,
 };
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
@@ -346,28 +348,33 @@ impl Ledger for PostgresLedger {
         Ok(intent)
     }
 
-    async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()> {
+    async fn settle_counting(&self, settled: &[Settled], ended: Option<i64>, more: &Tallies) -> Result<()> {
         for (folder, _) in settled.iter().filter_map(|row| row.destination.as_ref()) {
             key(folder)?;
         }
         let c = SettledColumns::of(settled);
-        let sql = "WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], \
+        let t = TallyColumns::of(more);
+        let sql = format!(
+            "WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], \
              $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::int[], $12::text[], $13::text[], $14::bigint[], \
              $15::bigint[], $18::text[], $19::bigint[]) AS given (id, verdict, reason, exact, canonical, message_id, \
              subject, size, date, date_offset, flags, dst_folder, dst_uidvalidity, dst_uid, code, bound)), \
              replaced AS (DELETE FROM mailferry.message WHERE ledger = $1 AND id = ANY($16::bigint[])), \
              adopted AS (DELETE FROM mailferry.foreign_message AS f USING given AS g WHERE f.ledger = $1 \
              AND f.folder = g.dst_folder AND f.uidvalidity = g.dst_uidvalidity AND f.uid = g.dst_uid), \
-             ended AS (DELETE FROM mailferry.intent WHERE ledger = $1 AND id = $17) \
+             ended AS (DELETE FROM mailferry.intent WHERE ledger = $1 AND id = $17), \
+             {COUNT} \
              UPDATE mailferry.message AS m SET verdict = g.verdict, reason = g.reason, exact = coalesce(g.exact, m.exact), \
              canonical = coalesce(g.canonical, m.canonical), message_id = coalesce(g.message_id, m.message_id), \
              subject = coalesce(g.subject, m.subject), size = coalesce(g.size, m.size), date = coalesce(g.date, m.date), \
              date_offset = coalesce(g.date_offset, m.date_offset), flags = coalesce(g.flags, m.flags), \
              dst_folder = g.dst_folder, dst_uidvalidity = g.dst_uidvalidity, dst_uid = g.dst_uid, code = g.code, \
              bound = g.bound, attempts = CASE g.verdict WHEN 'Pending' THEN m.attempts \
-             WHEN 'Quarantined' THEN greatest(m.attempts, $20) ELSE 0 END FROM given AS g WHERE m.ledger = $1 AND m.id = g.id";
+             WHEN 'Quarantined' THEN greatest(m.attempts, $20) ELSE 0 END FROM given AS g WHERE m.ledger = $1 AND m.id = g.id",
+            COUNT = counting(21)
+        );
         self.write(
-            sql,
+            &sql,
             &[
                 &self.id,
                 &c.ids,
@@ -389,6 +396,9 @@ impl Ledger for PostgresLedger {
                 &c.codes,
                 &c.limits,
                 &i64::from(NAMED_FROM),
+                &t.names,
+                &t.numbers,
+                &t.keywords,
             ],
         )
         .await
@@ -462,13 +472,17 @@ impl Ledger for PostgresLedger {
         self.write(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity), &uids]).await
     }
 
-    async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
+    async fn save_flags_counting(&self, rows: &[(RowId, Flags)], more: &Tallies) -> Result<()> {
+        let t = TallyColumns::of(more);
         let ids: Vec<RowId> = rows.iter().map(|(id, _)| *id).collect();
         let flags: Vec<String> =
             rows.iter().map(|(_, flags)| text(&flags.to_string()).into_owned()).collect();
-        let sql = "UPDATE mailferry.message AS m SET flags = given.flags \
-             FROM unnest($2::bigint[], $3::text[]) AS given (id, flags) WHERE m.ledger = $1 AND m.id = given.id";
-        self.write(sql, &[&self.id, &ids, &flags]).await
+        let sql = format!(
+            "WITH {COUNT} UPDATE mailferry.message AS m SET flags = given.flags FROM \
+             unnest($2::bigint[], $3::text[]) AS given (id, flags) WHERE m.ledger = $1 AND m.id = given.id",
+            COUNT = counting(4)
+        );
+        self.write(&sql, &[&self.id, &ids, &flags, &t.names, &t.numbers, &t.keywords]).await
     }
 
     async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()> {
@@ -588,6 +602,14 @@ impl Ledger for PostgresLedger {
         let sql = "SELECT value FROM mailferry.fact WHERE ledger = $1 AND name = $2";
         let rows = self.read(sql, &[&self.id, &name]).await?;
         Ok(self.collect(&rows, |row| row.try_get(0).map_err(|e| e.to_string()))?.pop())
+    }
+
+    async fn facts(&self, names: &[&str]) -> Result<BTreeMap<String, String>> {
+        let sql = "SELECT name, value FROM mailferry.fact WHERE ledger = $1 AND name = ANY($2::text[])";
+        let rows = self.read(sql, &[&self.id, &names]).await?;
+        let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        let read = self.collect(&rows, |row| read(row).map_err(|e: tokio_postgres::Error| e.to_string()))?;
+        Ok(read.into_iter().collect())
     }
 
     async fn save_fact(&self, name: &str, value: &str) -> Result<()> {

@@ -10,7 +10,7 @@ mod pages;
 mod readonly;
 mod store;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use self::readonly::open_to_read;
 use super::columns::{COLUMNS, COLUMNS_1, CURSOR, UNLISTED, read_path, write_locator, write_path};
 use super::{
     Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
-    Space,
+    Space, Tallies,
 };
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
@@ -344,8 +344,8 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()> {
-        let settled = settled.to_vec();
+    async fn settle_counting(&self, settled: &[Settled], ended: Option<i64>, more: &Tallies) -> Result<()> {
+        let (settled, more) = (settled.to_vec(), more.clone());
         self.transact_loosely(move |t| {
             let mut update = t.prepare_cached(
                 "UPDATE message SET verdict = ?2, reason = ?3, exact = coalesce(?4, exact), canonical = coalesce(?5, canonical), \
@@ -391,7 +391,7 @@ impl Ledger for SqliteLedger {
             if let Some(intent) = ended {
                 t.prepare_cached("DELETE FROM intent WHERE id = ?1")?.execute([intent])?;
             }
-            Ok(())
+            pages::add_tallies(t, &more)
         })
         .await
     }
@@ -464,9 +464,17 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
-        let flags = rows.iter().map(|(id, flags)| (*id, flags.to_string())).collect();
-        self.set_each(flags, "UPDATE message SET flags = ?2 WHERE id = ?1").await
+    async fn save_flags_counting(&self, rows: &[(RowId, Flags)], more: &Tallies) -> Result<()> {
+        let flags: Vec<(RowId, String)> = rows.iter().map(|(id, flags)| (*id, flags.to_string())).collect();
+        let more = more.clone();
+        self.transact_loosely(move |t| {
+            let mut save = t.prepare_cached("UPDATE message SET flags = ?2 WHERE id = ?1")?;
+            for (row, flags) in flags {
+                save.execute(params![row, flags])?;
+            }
+            pages::add_tallies(t, &more)
+        })
+        .await
     }
 
     async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()> {
@@ -592,6 +600,21 @@ impl Ledger for SqliteLedger {
             t.prepare_cached("SELECT value FROM fact WHERE name = ?1")?
                 .query_row([name], |r| r.get(0))
                 .optional()
+        })
+        .await
+    }
+
+    async fn facts(&self, names: &[&str]) -> Result<BTreeMap<String, String>> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        self.transact(move |t| {
+            let mut read = t.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
+            let mut facts = BTreeMap::new();
+            for name in names {
+                if let Some(value) = read.query_row([&name], |r| r.get(0)).optional()? {
+                    facts.insert(name, value);
+                }
+            }
+            Ok(facts)
         })
         .await
     }

@@ -4,13 +4,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::columns::read_row;
 use crate::ledger::columns::{
     COLUMNS, UNLISTED, UNLISTED_MAX, read_path, write_path, write_place, write_protocol,
 };
-use crate::ledger::{Discrepancies, Intent, Row, RowId, Space};
+use crate::ledger::tallies::KEYWORDS_LOST;
+use crate::ledger::{Discrepancies, Intent, Row, RowId, Space, Tallies};
 use crate::model::failure::FailureCode;
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
@@ -307,4 +308,24 @@ pub(super) fn void_destination(t: &Transaction<'_>) -> rusqlite::Result<()> {
          DELETE FROM foreign_message;
          DELETE FROM cursor;",
     )
+}
+
+/// Adds to the facts that count something in all passes.
+pub(super) fn add_tallies(t: &Transaction<'_>, more: &Tallies) -> rusqlite::Result<()> {
+    let mut add = t.prepare_cached(
+        "INSERT INTO fact VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + ?2 AS TEXT)",
+    )?;
+    for (name, number) in more.additions() {
+        // Text, as every fact is.
+        add.execute(params![name, number.to_string()])?;
+    }
+    if more.keywords_lost.is_empty() {
+        return Ok(());
+    }
+    let mut read = t.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
+    let before: String = read.query_row([KEYWORDS_LOST], |r| r.get(0)).optional()?.unwrap_or_default();
+    let mut all = more.clone();
+    all.keywords_lost.extend(before.split_ascii_whitespace().map(str::to_owned));
+    let mut keep = t.prepare_cached("INSERT OR REPLACE INTO fact VALUES (?1, ?2)")?;
+    keep.execute([KEYWORDS_LOST, &all.keywords()]).map(drop)
 }

@@ -7,8 +7,9 @@ use crate::discovery::{Chosen, Clock, DEADLINE, FolderRules, MailboxRequest, Req
 use crate::local::clock::SystemClock;
 use crate::local::preflight::look_ahead;
 use crate::mail::credentials::{Credentials, Login};
+use crate::mail::tls::Trust;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{DomainDiscovery, LoginNames, MailboxDiscovery};
+use crate::model::evidence::{Authorities, DomainDiscovery, LoginNames, MailboxDiscovery};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
@@ -121,6 +122,12 @@ impl Tools {
         self.check_one_destination(mailboxes.iter().map(|planned| &planned.destination))?;
         let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
         self.name_logins(&request, &mailboxes, &mut discovery);
+        let there = self.trust(self.spec().destination.ca()).ok();
+        discovery.authorities = Some(Authorities {
+            source: request.trust.digest().map(str::to_owned),
+            // Where they cannot be read, whoever logs in says so.
+            destination: there.as_ref().and_then(Trust::digest).map(str::to_owned),
+        });
         discovery.findings.extend(find_lost_tokens(&request.mailboxes));
         discovery.findings.extend(self.left_out(at));
         if !mailboxes.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::time::{Duration, sleep};
 
-use super::Tools;
+use super::{Tools, check_authorities};
 use crate::discovery::Clock;
 use crate::discovery::findings::of_channel;
 use crate::local::clock::SystemClock;
@@ -27,7 +27,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::transfer::books::tell_found;
+use crate::transfer::books::{take_over_counts, tell_found};
 use crate::transfer::daily::{self, DailyLimit};
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
@@ -120,6 +120,7 @@ impl Tools {
         let key = self.key(&planned.source);
         let ledger = self.store.claim(&key).await?;
         let beside = planned.beside.iter().map(|other| self.key(other)).collect();
+        take_over_counts(record, &*ledger).await?;
         let ends = self.ends(at, planned, endpoint)?;
         let rules = Rules {
             neighbours: Neighbours::new(Arc::clone(&self.store), beside).among_all(key, &ends.destination),
@@ -152,11 +153,6 @@ impl Tools {
             self.note_end(endpoint, failure);
         }
         tokio::join!(source.close(), destination.close());
-        // What was done so far is true also after a failure.
-        let done = progress.read();
-        record.bytes_sent += done.bytes_sent;
-        record.sizes_checked += done.sizes_checked;
-        record.digests_checked += done.digests_checked;
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(failure) => {
@@ -167,7 +163,6 @@ impl Tools {
         record.folders = outcome.folders;
         record.sent = outcome.sent;
         record.recognised = outcome.recognised;
-        record.flags_updated += outcome.flags_updated;
         record.findings = outcome.findings;
         record.findings.extend(channel);
         tell_found(record, &*ledger).await?;
@@ -219,6 +214,7 @@ impl MoreLanes for Lanes<'_> {
     async fn open_other(&self, mailbox: &str) -> Result<Option<Box<dyn Destination>>> {
         let mailbox = mailbox.parse().map_err(Failure::configuration)?;
         let (login, trust, _) = self.tools.destination_login(&mailbox, None)?;
+        check_authorities(&trust, self.planned.authorities.as_ref().map(|believed| &believed.destination))?;
         let endpoint = self.tools.spec().destination.endpoint();
         for _ in 0..OTHER_TRIES {
             // Never in line: were all connections held by those who wait for one more, nobody could go on.

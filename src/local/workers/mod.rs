@@ -155,6 +155,7 @@ impl Tools {
         })?;
         let secret = &self.spec().domains[at].credentials_ref.name;
         check_name(&login, planned.logins.as_ref().map(|names| &names.source), secret)?;
+        check_authorities(&trust, planned.authorities.as_ref().map(|believed| &believed.source))?;
         Ok((login, trust))
     }
 
@@ -238,6 +239,7 @@ impl Tools {
         let access = self.destination_login(&planned.destination, Some(&planned.source))?;
         let secret = &self.spec().destination.credentials().name;
         check_name(&access.0, planned.logins.as_ref().map(|names| &names.destination), secret)?;
+        check_authorities(&access.1, planned.authorities.as_ref().map(|believed| &believed.destination))?;
         Ok(access)
     }
 
@@ -460,9 +462,25 @@ fn check_name(login: &Login, planned: Option<&Option<String>>, secret: &str) -> 
     let planned = planned.as_ref().map_or_else(|| "no login".to_owned(), |name| printable(name));
     let what =
         format!("Secret \"{secret}\" logs in as {} now, and the plan says {planned}", printable(&names));
-    Err(Failure::configuration(what)
-        .code(FailureCode::LoginChanged)
-        .hint("nothing was written; look again (mailferry run --stage Plan), and review what changed with mailferry plan --diff"))
+    Err(Failure::configuration(what).code(FailureCode::LoginChanged).hint(LOOK_AGAIN))
+}
+
+/// The remedy where an end is another than the plan says.
+const LOOK_AGAIN: &str = "nothing was written; look again (mailferry run --stage Plan), and review what changed with mailferry plan --diff";
+
+/// Refuses to believe other authorities than the plan says: with the DNS, they decide which server is taken for the right one.
+/// `planned` is what the plan says; nothing where nobody looked.
+fn check_authorities(trust: &Trust, planned: Option<&Option<String>>) -> Result<()> {
+    let Some(planned) = planned.map(Option::as_deref).filter(|planned| *planned != trust.digest()) else {
+        return Ok(());
+    };
+    let named = |digest: Option<&str>| digest.unwrap_or("the system's alone").to_owned();
+    let what = format!(
+        "the authorities that are believed beside the system's (caRef, --ca) are {} now, and the plan says {}",
+        named(trust.digest()),
+        named(planned)
+    );
+    Err(Failure::configuration(what).code(FailureCode::AuthoritiesChanged).hint(LOOK_AGAIN))
 }
 
 fn source_login(credentials: &Credentials, planned: &PlannedMailbox) -> Option<Login> {

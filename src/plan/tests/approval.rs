@@ -196,3 +196,58 @@ fn two_plans_differ_line_by_line() {
         ]
     );
 }
+
+/// Has these authorities believed at the two ends of a domain, as somebody saw who looked at that second.
+fn believe(observed: &mut Observed, domain: &str, seconds: i64, ends: [Option<&str>; 2]) {
+    let seen = observed.domains.get_mut(domain).unwrap();
+    let [source, destination] = ends.map(|end| end.map(str::to_owned));
+    let discovery = DomainDiscovery::clone(seen.discovery.as_deref().unwrap());
+    let authorities = Some(Authorities { source, destination });
+    seen.discovery = Some(DomainDiscovery { authorities, finished: at(seconds), ..discovery }.into());
+}
+
+#[test]
+fn which_authorities_are_believed_is_part_of_the_plan_whatever_names_them() {
+    let wanted = migration("");
+    let mut observed = observe(&wanted, true);
+    let plan = |observed: &Observed| document::Plan::of(&wanted.spec, observed);
+    let plain = plan(&observed);
+    for domain in ["a.test", "b.test"] {
+        believe(&mut observed, domain, 1, [None, None]);
+    }
+    assert_eq!(plan(&observed).digest(), plain.digest(), "the system's alone are no part of it");
+    let (old, new) = (format!("sha256:{}", "a".repeat(64)), format!("sha256:{}", "b".repeat(64)));
+    believe(&mut observed, "a.test", 1, [Some(&old), None]);
+    let source = plan(&observed);
+    believe(&mut observed, "a.test", 1, [None, Some(&old)]);
+    let destination = plan(&observed);
+    assert_eq!([&source, &destination].map(|plan| plan == &plain), [false, false]);
+    assert_ne!(source.digest(), destination.digest());
+    let told =
+        |changes: Vec<document::Change>| -> Vec<String> { changes.iter().map(ToString::to_string).collect() };
+    assert_eq!(told(source.changes_since(&plain)), [format!("a.test: authorities: new, {old}")]);
+
+    // Whoever looked last knows the destination, and a part in brief says which authorities they are.
+    believe(&mut observed, "b.test", 2, [None, Some(&new)]);
+    let changed = plan(&observed);
+    let line = format!("spec.destination: authorities: was {old}, is {new}");
+    assert_eq!(told(changed.changes_since(&destination)), [line]);
+    let in_brief = told(document::changes_in_brief(&destination.brief(), &changed.brief()));
+    assert_eq!(in_brief.len(), 1, "{in_brief:?}");
+    assert!(
+        in_brief[0].starts_with("spec.destination: was ")
+            && in_brief[0].contains(", authorities sha256:aaaaaaaaaaaa, is ")
+            && in_brief[0].ends_with(", authorities sha256:bbbbbbbbbbbb"),
+        "{in_brief:?}"
+    );
+    let believed = observed.authorities_of("a.test").unwrap();
+    assert_eq!((believed.source, believed.destination), (None, Some(new)));
+}
+
+#[test]
+fn a_plan_that_was_approved_before_plans_knew_of_authorities_stands() {
+    let earlier = r#"{"destination":"IMAP imap.new.test:993 (TLS)","rules":{"spec.policy.verify":"Sampled"},"domains":{"a.test":{"rules":{"credentialsRef.name":"a"},"mailboxes":{"one@a.test":{"protocol":"IMAP","server":"IMAP mail.a.test:993 (TLS)","login":"one","destination":"one@a.test","destinationLogin":null}}}}}"#;
+    let read: document::Plan = serde_json::from_str(earlier).unwrap();
+    assert_eq!(read.digest(), "sha256:453fc5174acce5d8e078c350d1eb2ad471c2dae81c02deea38c42ac0bde5ab0e");
+    assert_eq!(serde_json::to_string(&read).unwrap(), earlier);
+}

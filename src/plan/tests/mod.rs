@@ -16,7 +16,7 @@ use crate::api::status::Phase;
 use crate::api::{MailMigration, Stage, manifest};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{DomainDiscovery, LoginNames, MailboxDiscovery, MailboxSize};
+use crate::model::evidence::{Authorities, DomainDiscovery, LoginNames, MailboxDiscovery, MailboxSize};
 use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
