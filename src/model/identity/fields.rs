@@ -3,6 +3,7 @@
 
 use mail_parser::parsers::MessageStream;
 use mail_parser::{DateTime, HeaderValue};
+use memchr::{memchr, memmem};
 
 use crate::model::identity::Digest;
 use crate::model::message::InternalDate;
@@ -64,8 +65,8 @@ fn is_transport(level: Level, name: &str, value: &[u8]) -> bool {
 pub(super) struct GrowingField {
     /// The first line and its continuations with their leading white space, without line ends.
     raw: Vec<u8>,
-    /// Digest of the whole field, once it is longer than [`FIELD_MAX`].
-    overlong: Option<blake3::Hasher>,
+    /// Digest of the whole field, once it is longer than [`FIELD_MAX`]. A hasher is large, and hardly any field needs one.
+    overlong: Option<Box<blake3::Hasher>>,
 }
 
 /// A finished header field.
@@ -87,7 +88,7 @@ impl GrowingField {
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.overlong.is_none() && self.raw.len() + bytes.len() > FIELD_MAX {
             // How the bytes are cut must not matter, so the digest is of the whole field and not of what is too much.
-            let mut hasher = blake3::Hasher::new();
+            let mut hasher = Box::new(blake3::Hasher::new());
             hasher.update(&self.raw);
             self.overlong = Some(hasher);
         }
@@ -103,18 +104,15 @@ impl GrowingField {
 
     /// Takes the field out and leaves room for the next one.
     pub(super) fn take(&mut self) -> Field {
-        let Self { raw, overlong } = std::mem::take(self);
-        let digest = overlong.map(|hasher| Digest(*hasher.finalize().as_bytes()));
-        let Some((name, value)) = split_name(&raw) else {
-            return match digest {
-                Some(digest) => Field::Overlong(String::new(), digest),
-                None => Field::Stray(raw),
-            };
+        let digest = self.overlong.take().map(|hasher| Digest(*hasher.finalize().as_bytes()));
+        let field = match (split_name(&self.raw), digest) {
+            (Some((name, _)), Some(digest)) => Field::Overlong(name, digest),
+            (Some((name, value)), None) => Field::Canonical(name, canonical_value(value)),
+            (None, Some(digest)) => Field::Overlong(String::new(), digest),
+            (None, None) => Field::Stray(self.raw.clone()),
         };
-        match digest {
-            Some(digest) => Field::Overlong(name, digest),
-            None => Field::Canonical(name, canonical_value(value)),
-        }
+        self.raw.clear();
+        field
     }
 }
 
@@ -131,26 +129,30 @@ impl Field {
 
 /// Splits a field into its name, in lower case, and its value.
 fn split_name(raw: &[u8]) -> Option<(String, &[u8])> {
-    let colon = raw.iter().position(|b| *b == b':')?;
+    let colon = memchr(b':', raw)?;
     let name = raw[..colon].trim_ascii_end();
     let fit = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
-    // A name is ASCII at this point, so nothing is lost.
-    fit.then(|| (String::from_utf8_lossy(name).to_ascii_lowercase(), &raw[colon + 1..]))
+    let name = str::from_utf8(name).ok().filter(|_| fit)?;
+    Some((name.to_ascii_lowercase(), &raw[colon + 1..]))
 }
 
 /// Unfolds, decodes and collapses a value. Bytes that are no ASCII and no encoded word stay as they are.
 pub(super) fn canonical_value(raw: &[u8]) -> Vec<u8> {
+    // Hardly any value has one.
+    let Some(first) = memmem::find(raw, WORD_BEGIN) else { return collapse(raw) };
     let mut text = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some(first) = rest.first() {
+    let (plain, mut rest) = raw.split_at(first);
+    text.extend_from_slice(plain);
+    while !rest.is_empty() {
         if let Some((decoded, after)) = decode_word(rest) {
             text.extend_from_slice(decoded.as_bytes());
             // White space between two encoded words is no text (RFC 2047 §6.2).
             let next = after.trim_ascii_start();
             rest = if decode_word(next).is_some() { next } else { after };
         } else {
-            text.push(*first);
-            rest = &rest[1..];
+            let next = memmem::find(&rest[1..], WORD_BEGIN).map_or(rest.len(), |at| at + 1);
+            text.extend_from_slice(&rest[..next]);
+            rest = &rest[next..];
         }
     }
     collapse(&text)
@@ -172,6 +174,9 @@ fn collapse(text: &[u8]) -> Vec<u8> {
 const CHARSET_MAX: usize = 64;
 const WORD_TEXT_MAX: usize = 2048;
 
+/// An encoded word begins so.
+const WORD_BEGIN: &[u8] = b"=?";
+
 /// Decodes an encoded word (RFC 2047) at the beginning of `bytes` and tells what follows it. A word that does not decode
 /// without loss is no word: two different broken words must not become one.
 fn decode_word(bytes: &[u8]) -> Option<(String, &[u8])> {
@@ -179,7 +184,7 @@ fn decode_word(bytes: &[u8]) -> Option<(String, &[u8])> {
         let window = bytes.get(from..bytes.len().min(from + max + 1))?;
         window.iter().position(|b| *b == b'?').map(|n| from + n)
     };
-    if !bytes.starts_with(b"=?") {
+    if !bytes.starts_with(WORD_BEGIN) {
         return None;
     }
     let charset = question(2, CHARSET_MAX)?;

@@ -147,6 +147,25 @@ impl HazardWatch {
         }
     }
 
+    /// Whether the last byte was a CR.
+    pub(super) fn is_after_cr(&self) -> bool {
+        self.crs > 0
+    }
+
+    /// As [`Self::update`], of bytes in which only CRLF ends lines, and its LFs are at `ends`: only how long they are matters.
+    pub(super) fn update_lines(&mut self, bytes: &[u8], ends: &[usize]) {
+        self.any |= !bytes.is_empty();
+        let mut start = 0;
+        for end in ends {
+            self.line += (end - 1 - start) as u64;
+            self.measure_line();
+            self.line = 0;
+            start = end + 1;
+        }
+        self.line += (bytes.len() - start) as u64;
+        self.after_lf = if start < bytes.len() { false } else { self.after_lf || !ends.is_empty() };
+    }
+
     fn leave_cr(&mut self) {
         if std::mem::take(&mut self.crs) > 0 {
             self.seen.insert(Hazard::BareCr);

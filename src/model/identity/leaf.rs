@@ -4,6 +4,7 @@
 use memchr::{memchr, memchr2};
 
 use super::Digest;
+use super::block::BlockHasher;
 
 /// How a part's content is encoded for transport (RFC 2045 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,9 +17,6 @@ pub(super) enum Encoding {
     /// RFC 2045 §6.7.
     QuotedPrintable,
 }
-
-/// Bytes are given to the hasher in blocks of this size, because it is several times faster in large bites.
-const BLOCK: usize = 16 * 1024;
 
 /// Groups of base64 that are decoded at once; a line has 19.
 const GROUPS_AT_ONCE: usize = 32;
@@ -161,6 +159,16 @@ impl Leaf {
         }
     }
 
+    /// Whether [`Self::take_lines`] may be asked: what the lines are made of does not matter, only where they end.
+    pub(super) fn takes_lines(&self) -> bool {
+        self.encoding == Encoding::Identity && self.content.in_lines
+    }
+
+    /// Takes whole lines at once, with their ends. Each ends in CRLF, and no other CR or LF is among them.
+    pub(super) fn take_lines(&mut self, lines: &[u8]) {
+        self.content.push_whole_lines(lines);
+    }
+
     /// The line ends.
     pub(super) fn end_line(&mut self) {
         match self.encoding {
@@ -283,22 +291,20 @@ fn hex_value(digit: u8) -> u8 {
 
 /// Hashes decoded content.
 struct Content {
-    hasher: blake3::Hasher,
-    block: Vec<u8>,
+    hasher: BlockHasher,
     /// Bytes pushed so far; the place of a stray byte.
     pushed: u64,
     in_lines: bool,
     /// Line ends that count only if something follows them.
     eols: u64,
     held_cr: bool,
-    strays: Option<blake3::Hasher>,
+    strays: Option<BlockHasher>,
 }
 
 impl Content {
     fn new(in_lines: bool) -> Self {
         Self {
-            hasher: blake3::Hasher::new(),
-            block: Vec::new(),
+            hasher: BlockHasher::default(),
             pushed: 0,
             in_lines,
             eols: 0,
@@ -346,6 +352,23 @@ impl Content {
         }
     }
 
+    /// Pushes lines with their ends, which need no other form.
+    fn push_whole_lines(&mut self, lines: &[u8]) {
+        self.pushed += lines.len() as u64;
+        self.release_cr();
+        let mut content = lines;
+        let mut eols = 0;
+        while let Some(before) = content.strip_suffix(b"\r\n") {
+            content = before;
+            eols += 1;
+        }
+        if !content.is_empty() {
+            self.release_eols();
+            self.hash(content);
+        }
+        self.eols += eols;
+    }
+
     fn release_cr(&mut self) {
         if std::mem::take(&mut self.held_cr) {
             self.release_eols();
@@ -360,24 +383,18 @@ impl Content {
     }
 
     fn hash(&mut self, bytes: &[u8]) {
-        self.block.extend_from_slice(bytes);
-        if self.block.len() >= BLOCK {
-            self.hasher.update(&self.block);
-            self.block.clear();
-        }
+        self.hasher.update(bytes);
     }
 
     /// Keeps a byte that is no content together with its place, so that two broken messages do not become one.
     fn keep_stray(&mut self, byte: u8) {
-        let strays = self.strays.get_or_insert_with(blake3::Hasher::new);
+        let strays = self.strays.get_or_insert_default();
         strays.update(&self.pushed.to_le_bytes());
         strays.update(&[byte]);
     }
 
     fn finish(mut self) -> (Digest, Option<Digest>) {
         self.release_cr();
-        self.hasher.update(&self.block);
-        let digest = |hasher: &blake3::Hasher| Digest(*hasher.finalize().as_bytes());
-        (digest(&self.hasher), self.strays.as_ref().map(digest))
+        (self.hasher.finish(), self.strays.as_ref().map(BlockHasher::finish))
     }
 }

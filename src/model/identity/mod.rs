@@ -5,6 +5,7 @@
 //! refolded or re-encoded it on its way. How the canonical form is made is told in [`fields`] (headers) and [`parts`]
 //! (bodies).
 
+mod block;
 mod fields;
 mod hazards;
 mod leaf;
@@ -15,6 +16,7 @@ use std::fmt;
 use memchr::{memchr, memchr_iter};
 use serde::{Deserialize, Serialize};
 
+use self::block::BlockHasher;
 use self::hazards::HazardWatch;
 pub use self::hazards::{Hazard, Hazards};
 use self::parts::PartWalker;
@@ -85,6 +87,8 @@ pub struct IdentityHasher {
     hazards: HazardWatch,
     lines: LineCutter,
     parts: PartWalker,
+    /// Where lines end in the bytes at hand.
+    ends: Vec<usize>,
 }
 
 impl Default for IdentityHasher {
@@ -98,16 +102,23 @@ impl IdentityHasher {
     pub fn new() -> Self {
         Self {
             size: 0,
-            exact: ExactHasher { hasher: blake3::Hasher::new(), after_cr: false, bare_ends: 0 },
+            exact: ExactHasher::default(),
             hazards: HazardWatch::default(),
             lines: LineCutter::default(),
             parts: PartWalker::new(),
+            ends: Vec::new(),
         }
     }
 
     /// Takes the next bytes of the message.
     pub fn update(&mut self, bytes: &[u8]) {
         self.size += bytes.len() as u64;
+        if self.find_ends(bytes) {
+            self.exact.update_lines(bytes);
+            self.hazards.update_lines(bytes, &self.ends);
+            self.lines.update_lines(bytes, &self.ends, &mut self.parts);
+            return;
+        }
         self.exact.update(bytes);
         self.hazards.update(bytes);
         if memchr(0, bytes).is_some() {
@@ -119,6 +130,22 @@ impl IdentityHasher {
         }
     }
 
+    /// Finds where lines end. False where anything but CRLF ends them, or may, or there is a NUL: then each byte counts. Nearly
+    /// all that comes is tidy, and is looked through once.
+    fn find_ends(&mut self, bytes: &[u8]) -> bool {
+        self.ends.clear();
+        if self.hazards.is_after_cr() || memchr(0, bytes).is_some() {
+            return false;
+        }
+        for at in memchr_iter(b'\n', bytes) {
+            if !bytes[..at].ends_with(b"\r") {
+                return false;
+            }
+            self.ends.push(at);
+        }
+        memchr_iter(b'\r', bytes).count() == self.ends.len()
+    }
+
     /// Says what the message was.
     pub fn finish(mut self) -> Identity {
         self.lines.finish(&mut self.parts);
@@ -128,7 +155,7 @@ impl IdentityHasher {
             hazards.insert(Hazard::EightBitHeader);
         }
         Identity {
-            exact: Digest(*self.exact.hasher.finalize().as_bytes()),
+            exact: self.exact.hasher.finish(),
             canonical: walked.canonical,
             letter: walked.letter,
             size: self.size,
@@ -143,8 +170,9 @@ impl IdentityHasher {
 }
 
 /// Hashes bytes with bare LF brought to CRLF.
+#[derive(Default)]
 struct ExactHasher {
-    hasher: blake3::Hasher,
+    hasher: BlockHasher,
     after_cr: bool,
     bare_ends: u64,
 }
@@ -166,6 +194,12 @@ impl ExactHasher {
             self.after_cr = *last == b'\r';
         }
     }
+
+    /// As [`Self::update`], of bytes in which only CRLF ends lines.
+    fn update_lines(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.after_cr &= bytes.is_empty();
+    }
 }
 
 /// A line up to this long, in bytes without its end, is handed on whole; no header name, blank line or multipart boundary
@@ -176,6 +210,8 @@ const WHOLE_LINE_MAX: usize = 2048;
 trait LineSink {
     /// A whole line of at most [`WHOLE_LINE_MAX`] bytes.
     fn line(&mut self, content: &[u8]);
+    /// Whole lines of any length from `start` on, each of which ends in a CRLF whose LF is at one of `ends`.
+    fn lines(&mut self, bytes: &[u8], start: usize, ends: &[usize]);
     /// The first [`WHOLE_LINE_MAX`] bytes of a longer line.
     fn begin_long_line(&mut self, head: &[u8]);
     /// More of a long line.
@@ -209,6 +245,22 @@ impl LineCutter {
             }
         }
         self.take(bytes, sink);
+    }
+
+    /// As [`Self::update`], of bytes in which only CRLF ends lines, and whose LFs are at `ends`.
+    fn update_lines(&mut self, bytes: &[u8], ends: &[usize], sink: &mut impl LineSink) {
+        let mut start = 0;
+        let mut ends = ends;
+        if (!self.head.is_empty() || self.in_long_line)
+            && let Some((first, others)) = ends.split_first()
+        {
+            self.take(&bytes[..first - 1], sink);
+            self.end_line(sink);
+            start = first + 1;
+            ends = others;
+        }
+        sink.lines(bytes, start, ends);
+        self.take(&bytes[ends.last().map_or(start, |last| last + 1)..], sink);
     }
 
     fn take(&mut self, segment: &[u8], sink: &mut impl LineSink) {

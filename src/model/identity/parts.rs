@@ -15,10 +15,10 @@
 //!
 //! A message inside a message (`message/rfc822`) is a leaf: whoever re-encodes mail does not touch it.
 
-use super::Digest;
-use super::LineSink;
+use super::block::BlockHasher;
 use super::fields::{Body, Field, GrowingField, Level, read_content_type, read_date};
 use super::leaf::{Encoding, Leaf};
+use super::{Digest, LineSink, WHOLE_LINE_MAX};
 use crate::model::message::InternalDate;
 use crate::model::text::{cut, printable_bytes};
 
@@ -39,9 +39,9 @@ pub(super) struct Walked {
 
 /// Walks the parts of one message.
 pub(super) struct PartWalker {
-    out: blake3::Hasher,
+    out: BlockHasher,
     /// As `out`, of the body alone.
-    body: blake3::Hasher,
+    body: BlockHasher,
     /// From, Date and Subject in canonical form.
     written: [Option<Vec<u8>>; 3],
     /// Boundaries of the multiparts that are open, outermost first.
@@ -69,11 +69,9 @@ struct Crossing {
 
 impl PartWalker {
     pub(super) fn new() -> Self {
-        let mut out = blake3::Hasher::new();
-        out.update(b"mailferry canonical message 1\n");
         Self {
-            out,
-            body: blake3::Hasher::new(),
+            out: BlockHasher::beginning_with(b"mailferry canonical message 1\n"),
+            body: BlockHasher::default(),
             written: [None, None, None],
             boundaries: Vec::new(),
             state: State::Header,
@@ -100,7 +98,7 @@ impl PartWalker {
         for _ in 0..self.boundaries.len() {
             self.mark(b"U");
         }
-        self.walked.canonical = Digest(*self.out.finalize().as_bytes());
+        self.walked.canonical = self.out.finish();
         self.walked.letter = self.letter();
         self.walked
     }
@@ -111,16 +109,19 @@ impl PartWalker {
         if self.walked.message_id.is_none() && date.is_none() {
             return None;
         }
-        let mut letter = blake3::Hasher::new();
-        letter.update(b"mailferry letter 1\n");
+        let mut letter = BlockHasher::beginning_with(b"mailferry letter 1\n");
         for text in &self.written {
             match text {
-                Some(text) => letter.update(b"H").update(&(text.len() as u64).to_le_bytes()).update(text),
+                Some(text) => {
+                    letter.update(b"H");
+                    letter.update(&(text.len() as u64).to_le_bytes());
+                    letter.update(text);
+                }
                 None => letter.update(b"N"),
-            };
+            }
         }
-        letter.update(self.body.finalize().as_bytes());
-        Some(Digest(*letter.finalize().as_bytes()))
+        letter.update(&self.body.finish().0);
+        Some(letter.finish())
     }
 
     /// Takes bytes that are of the body.
@@ -290,6 +291,32 @@ impl LineSink for PartWalker {
                 leaf.take(content);
                 leaf.end_line();
             }
+        }
+    }
+
+    fn lines(&mut self, bytes: &[u8], mut start: usize, ends: &[usize]) {
+        let mut ends = ends.iter().copied().peekable();
+        while ends.peek().is_some() {
+            if let State::Content(leaf) = &mut self.state
+                && leaf.takes_lines()
+            {
+                let begin = start;
+                let may_cross = |line: &[u8]| !self.boundaries.is_empty() && line.starts_with(b"--");
+                while let Some(end) = ends.next_if(|_| !may_cross(&bytes[start..])) {
+                    start = end + 1;
+                }
+                leaf.take_lines(&bytes[begin..start]);
+            }
+            let Some(end) = ends.next() else { return };
+            match bytes[start..end - 1].split_at_checked(WHOLE_LINE_MAX) {
+                Some((head, rest)) if !rest.is_empty() => {
+                    self.begin_long_line(head);
+                    self.continue_long_line(rest);
+                    self.end_long_line();
+                }
+                _ => self.line(&bytes[start..end - 1]),
+            }
+            start = end + 1;
         }
     }
 
