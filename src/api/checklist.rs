@@ -74,13 +74,13 @@ pub const FIELDS: &[(u8, &str)] = &[
     (20, "acceptance"),
 ];
 
-/// What each number is about; the first is number 1.
+/// The subject of each number; the first is number 1.
 pub const TITLES: [&str; 20] = [
     "Customer",
     "Number of mailboxes",
     "A sample address of each domain",
     "Domains, aliases and DNS",
-    "What each domain speaks, and the exceptions",
+    "Protocols of each domain, and the exceptions",
     "Credentials",
     "Special mailboxes",
     "Sizes",
@@ -98,7 +98,7 @@ pub const TITLES: [&str; 20] = [
     "Acceptance",
 ];
 
-/// What the customer answered before the order. Every answer may be left out.
+/// Answers of the customer before the order. Every answer may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Checklist {
@@ -125,13 +125,13 @@ pub struct Checklist {
     /// Machines and mail programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Devices>,
-    /// What is used beside mail; this release carries mail alone.
+    /// Kinds of data in use beside mail; this release carries mail alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other_data: Option<OtherData>,
     /// Rules of the old or the new system that remove or archive mail by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
-    /// What else sends, takes in or copies mail.
+    /// Other systems that send, take in or copy mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail_flow: Option<MailFlow>,
     /// How the destination stands.
@@ -154,7 +154,7 @@ pub struct Checklist {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub privacy: Option<String>,
-    /// Who signs that the mail has arrived.
+    /// The person who signs that the mail has arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub acceptance: Option<String>,
@@ -168,7 +168,7 @@ pub struct Customer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub name: Option<String>,
-    /// Who decides at the customer, with a way to reach them.
+    /// The person who decides at the customer, with a way to reach them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub contact: Option<String>,
@@ -193,15 +193,15 @@ pub struct DomainAnswers {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(max = 253)))]
     pub aliases: Vec<String>,
-    /// Who runs the domain's name servers.
+    /// The operator of the domain's name servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub dns_host: Option<String>,
-    /// Who may change the domain's DNS records.
+    /// The person who may change the domain's DNS records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub dns_editor: Option<String>,
-    /// What the mailboxes of the domain speak, IMAP or POP3, as far as the customer knows. At most 2.
+    /// Protocols of the domain's mailboxes, IMAP or POP3, as far as the customer knows. At most 2.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub protocols: Vec<Protocol>,
@@ -209,11 +209,11 @@ pub struct DomainAnswers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub mail_host: Option<String>,
-    /// Who is on POP3, on another host or elsewhere, against the rule.
+    /// Mailboxes on POP3, on another host or elsewhere, against the rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub exceptions: Option<String>,
-    /// What mailboxes are opened with: MasterUser, PerMailbox, Delegation (an application with rights over all) or Other.
+    /// The credentials that open mailboxes: MasterUser, PerMailbox, Delegation (an application with rights over all) or Other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialKind>,
     /// Whether logins of this domain want a second factor.
@@ -224,7 +224,7 @@ pub struct DomainAnswers {
     pub address_allow_list: Option<bool>,
 }
 
-/// What mailboxes are opened with.
+/// The credentials that open mailboxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum CredentialKind {
     /// A user who may open every mailbox.
@@ -322,7 +322,7 @@ pub struct Devices {
     pub pop_removes_after_days: Option<u32>,
 }
 
-/// What is used beside mail.
+/// Kinds of data in use beside mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct OtherData {
@@ -356,14 +356,14 @@ pub struct Retention {
     pub paused: Option<bool>,
 }
 
-/// What else sends, takes in or copies mail.
+/// Other systems that send, take in or copy mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MailFlow {
     /// Whether a copy of each message goes to a journal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journaling: Option<bool>,
-    /// What filters mail in front of the servers.
+    /// The filter in front of the servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub gateway: Option<String>,
@@ -414,7 +414,7 @@ pub struct Dates {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub blackout: Option<String>,
-    /// What makes the customer go back to the old servers.
+    /// The event that makes the customer go back to the old servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub rollback: Option<String>,
@@ -424,7 +424,7 @@ pub struct Dates {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deadline {
-    /// What ends or begins on that day.
+    /// The thing that ends or begins on that day.
     #[schemars(length(min = 1, max = 256))]
     pub what: String,
     /// The day (YYYY-MM-DD).
@@ -435,7 +435,7 @@ pub struct Deadline {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Bandwidth {
-    /// What the line carries for this migration, in megabits a second, at least 1.
+    /// The capacity of the line for this migration, in megabits a second, at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub megabits_per_second: Option<u32>,

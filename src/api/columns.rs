@@ -1,11 +1,11 @@
-//! What the columns of lists are called, where they are not called as in the documentation.
+//! Names of the columns of lists, where they are not those of the documentation.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::list::{Column, Heads};
 
-/// What the columns of lists are called, in any language: for each column the names that it has in one list or another, at
+/// Names of the columns of lists, in any language: for each column the names that it has in one list or another, at
 /// most 10. Letters of either case, blanks and signs make no difference. Beside them `address`, `username`, `password` and so
 /// on are always known, and `EmailAddress` for address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -146,7 +146,7 @@ impl From<bool> for State {
 /// One fact that becomes a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
-    /// What it is about.
+    /// The subject.
     pub kind: Type,
     /// Whether it holds.
     pub state: State,

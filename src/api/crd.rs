@@ -85,7 +85,7 @@ fn refine_schema(schema: &mut JSONSchemaProps) {
             "uint" | "uint32" | "uint64" | "int" => Some("int64"),
             _ => None,
         };
-        // What the API server takes and the type does not would be an object that nobody can read.
+        // An object that the API server takes and the type does not would be one that nobody can read.
         let (least, most) = match format {
             "uint8" => (0.0, f64::from(u8::MAX)),
             "uint16" => (0.0, f64::from(u16::MAX)),

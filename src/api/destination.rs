@@ -44,7 +44,7 @@ impl Destination {
         }
     }
 
-    /// What the kind of destination is called in reports.
+    /// The name of this kind of destination in reports.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Imap(_) => "IMAP",

@@ -24,7 +24,7 @@ pub struct DomainSpec {
     /// A private certificate authority that signed the certificates of the source. Default: the system's roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaRef>,
-    /// What mailboxes log in with, unless their row says otherwise: Address (the whole address, the default) or
+    /// The name with which mailboxes log in, unless their row says otherwise: Address (the whole address, the default) or
     /// LocalPart (the part before the @).
     #[serde(default)]
     pub usernames: Usernames,
@@ -38,7 +38,7 @@ pub struct DomainSpec {
     pub overrides: Vec<Override>,
 }
 
-/// What mailboxes log in with.
+/// The name with which mailboxes log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Usernames {
     /// The whole address.
@@ -52,7 +52,7 @@ pub enum Usernames {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Server {
-    /// What the server speaks: IMAP or POP3.
+    /// The protocol of the server: IMAP or POP3.
     pub protocol: Protocol,
     /// Host name or IP address of the server, without a port.
     #[schemars(
@@ -126,7 +126,7 @@ pub struct Override {
     #[serde(rename = "match")]
     #[x_kube(validation = Rule::new("has(self.pattern) != has(self.addresses)").message("give exactly one of pattern and addresses"))]
     pub matches: Match,
-    /// What these mailboxes are read by: IMAP or POP3.
+    /// The protocol by which these mailboxes are read: IMAP or POP3.
     pub protocol: Protocol,
     /// The server they are read from. Default: the best one of that protocol that discovery finds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -73,7 +73,7 @@ pub enum Opened {
     },
 }
 
-/// What the first manifest says.
+/// The content of the first manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct First {
     /// The name of the migration.

@@ -19,7 +19,7 @@ impl Default for LedgerSpec {
     }
 }
 
-/// SQLite files. What is said here is for the cluster's volume; a laptop has its state directory and does not look at it.
+/// SQLite files. These fields are for the cluster's volume; a laptop has its state directory and does not look at it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SqliteSpec {

@@ -42,14 +42,14 @@ const FINDINGS_MAX: usize = 8;
         name = "Protocol",
         type_ = "string",
         json_path = ".status.protocol",
-        description = "What the mailbox is read by",
+        description = "The protocol by which the mailbox is read",
         priority = 1
     ),
     printcolumn(
         name = "Phase",
         type_ = "string",
         json_path = ".status.phase",
-        description = "What it is doing"
+        description = "The current activity"
     ),
     printcolumn(
         name = "Messages",
@@ -101,14 +101,14 @@ pub struct MailboxMigrationStatus {
     /// The generation of the MailMigration's spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What the mailbox is read by.
+    /// The protocol by which the mailbox is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
     /// The server it is read from, host:port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 262))]
     pub server: Option<String>,
-    /// What it is doing, in a word for people; nothing branches on it.
+    /// The current activity, in a word for people; nothing branches on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<MailboxPhase>,
     /// Messages by what became of them: source = copied + excluded + failed + pending.
@@ -144,21 +144,21 @@ pub struct MailboxMigrationStatus {
     /// The last pass over the mailbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_pass: Option<Pass>,
-    /// What stopped the last pass.
+    /// The failure that stopped the last pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<MailboxFailure>,
-    /// What a person should know of this mailbox, by code. At most 8.
+    /// Findings that a person should know of this mailbox, by code. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub findings: Vec<MailboxFinding>,
-    /// What holds: Ready, Synced, Verified.
+    /// Conditions: Ready, Synced, Verified.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
-/// What a mailbox is doing, in a word for people.
+/// The activity of a mailbox, in a word for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum MailboxPhase {
     /// Nothing was tried yet.
@@ -221,27 +221,27 @@ pub struct Pass {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxFinding {
-    /// What was found.
+    /// The code of what was found.
     pub code: Code,
     /// One sentence with the facts.
     #[schemars(length(max = 256))]
     pub message: String,
 }
 
-/// What stopped a mailbox.
+/// The failure that stopped a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxFailure {
     /// The class of the failure, which decides whether it is tried again.
     pub class: Class,
-    /// What exactly happened, where it is one of the known things, as in LoginChanged.
+    /// The exact event, where it is one of the known ones, as in LoginChanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub code: Option<String>,
-    /// What happened, in one sentence.
+    /// The event, in one sentence.
     #[schemars(length(max = 512))]
     pub message: String,
-    /// What to do next.
+    /// The next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub hint: Option<String>,
@@ -303,7 +303,7 @@ impl MailboxMigrationStatus {
         .bounded()
     }
 
-    /// What a worker told of the mailbox, as it is remembered.
+    /// The words of a worker about the mailbox, as they are remembered.
     pub fn record(&self) -> MailboxRecord {
         let pass = self.last_pass.clone().unwrap_or_default();
         MailboxRecord {
@@ -328,7 +328,7 @@ impl MailboxMigrationStatus {
 
     /// Whether it is within all limits without having to be written for it: there are tens of thousands, and most are small.
     fn is_surely_small(&self) -> bool {
-        // What JSON makes of a text, in bytes: a control character becomes six (RFC 8259 §7).
+        // The length of a text in JSON, in bytes: a control character becomes six (RFC 8259 §7).
         let written = |text: &str| -> usize {
             text.bytes().map(|b| if b < 0x20 || matches!(b, b'"' | b'\\' | 0x7f) { 6 } else { 1 }).sum()
         };

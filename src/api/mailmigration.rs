@@ -17,7 +17,7 @@ use super::status::MailMigrationStatus;
 use crate::model::finding::Code;
 use crate::model::list::Heads;
 
-/// What is to be migrated, from where, to where, and how far it may go.
+/// The mail to migrate, from where, to where, and how far it may go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "mailferry.dev",
@@ -40,7 +40,7 @@ use crate::model::list::Heads;
         name = "Phase",
         type_ = "string",
         json_path = ".status.phase",
-        description = "What it is doing"
+        description = "The current activity"
     ),
     printcolumn(
         name = "Domains",
@@ -103,22 +103,22 @@ pub struct MailMigrationSpec {
     #[schemars(length(min = 1, max = 1000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub domains: Vec<DomainSpec>,
-    /// What the columns of lists are called (mailboxes.csv of a Secret, the CSV of a ConfigMap), where they have names of
+    /// Names of the columns of lists (mailboxes.csv of a Secret, the CSV of a ConfigMap), where they have names of
     /// their own. Default: address, username, password, refreshToken, destination, destinationUsername and
     /// destinationPassword; EmailAddress is taken for address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub columns: Option<Box<Columns>>,
-    /// What is called differently at the destination, and what is left out.
+    /// Names that differ at the destination, and folders that are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Mapping>,
-    /// What may be done, how much of it at a time, and how it is checked.
+    /// Rules: how much may be done at a time, and how it is checked.
     #[serde(default)]
     pub policy: Policy,
     /// Findings that were read and agreed, so that they hold nothing any more. At most 1,000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000))]
     pub acknowledge: Vec<Acknowledgement>,
-    /// What the customer answered before the order; what discovery finds otherwise is a finding. `mailferry checklist`
+    /// Answers of the customer before the order; whatever discovery finds otherwise is a finding. `mailferry checklist`
     /// prints it as a form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checklist: Option<Box<Checklist>>,
@@ -173,7 +173,7 @@ pub struct Acknowledgement {
     /// Why, and with whom it was agreed; it stands in the report.
     #[schemars(length(min = 1, max = 1024))]
     pub reason: String,
-    /// Who agreed; it stands in the report. Default: nobody is named.
+    /// The person who agreed; the name stands in the report. Default: nobody is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub by: Option<String>,

@@ -1,4 +1,4 @@
-//! What is called differently at the destination, and what is left out.
+//! Names that differ at the destination, and folders that are left out.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::label::Labels;
 
-/// What is called differently at the destination, and what is left out.
+/// Names that differ at the destination, and folders that are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mapping {
@@ -20,7 +20,7 @@ pub struct Mapping {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 1024)))]
     pub exclude: Vec<String>,
-    /// What becomes of further labels where folders are labels, as at Gmail (X-GM-EXT-1). Each message is carried once,
+    /// The fate of further labels where folders are labels, as at Gmail (X-GM-EXT-1). Each message is carried once,
     /// into its home: INBOX, else the sent mail, else the drafts, else of its labels the one with the fewest levels, then
     /// the shortest, then the first by alphabet; All Mail for what has none. A folder that exclude names is no home.
     /// Home (the default): its other labels are left and counted. Keywords: they become keywords, in lower case and

@@ -1,4 +1,4 @@
-//! What may be done, how much of it at a time, and how it is checked.
+//! Rules: how much may be done at a time, and how it is checked.
 
 use jiff::civil::Date;
 use kube::KubeSchema;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::model::fidelity::Weights;
 use crate::model::record::Depth;
 
-/// What may be done, how much of it at a time, and how it is checked.
+/// Rules: how much may be done at a time, and how it is checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
-    /// What becomes of messages at the destination that vanish from the source: Never (they stay), the only choice.
+    /// The fate of messages at the destination that vanish from the source: Never (they stay), the only choice.
     #[serde(default)]
     pub deletions: Deletions,
     /// Messages larger than this many bytes are not carried and are counted as excluded. Default: no limit.
@@ -71,7 +71,7 @@ impl Default for Policy {
     }
 }
 
-/// What becomes of messages at the destination that vanish from the source.
+/// The fate of messages at the destination that vanish from the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Deletions {
     /// They stay.

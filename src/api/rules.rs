@@ -1,4 +1,4 @@
-//! What neither a schema nor CEL can say within the API server's cost budget (a rule that compares each of 10,000
+//! Rules that neither a schema nor CEL can say within the API server's cost budget (a rule that compares each of 10,000
 //! addresses of each of 1,000 domains would not be admitted). The reader of manifests refuses these at once; the
 //! operator stalls with the same words.
 

@@ -1,4 +1,4 @@
-//! What the API server would say to an object, said without one: unknown fields, types, limits, unions and CEL rules,
+//! The answer of an API server to an object, given without one: unknown fields, types, limits, unions and CEL rules,
 //! all read from the same CRD that a cluster gets. Kubernetes prunes unknown fields in silence; here they are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,9 +80,9 @@ impl fmt::Display for Path {
 pub struct Violation {
     /// Where.
     pub path: Path,
-    /// What is wrong, without the place.
+    /// The fault, without the place.
     pub what: String,
-    /// What to do.
+    /// The remedy.
     pub hint: Option<String>,
     /// Whether nobody knows the field, so that another one is missing perhaps.
     pub is_unknown_field: bool,
@@ -152,7 +152,7 @@ pub fn check(schema: &Value, value: &Value) -> Vec<Violation> {
     found
 }
 
-/// What was found so far, and the patterns that are compiled already: a list of 10,000 addresses has one.
+/// The faults found so far, and the patterns that are compiled already: a list of 10,000 addresses has one.
 #[derive(Default)]
 struct Checker<'s> {
     found: Vec<Violation>,
@@ -180,7 +180,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    /// What is wrong with a value itself, apart from what is in it.
+    /// The fault of a value itself, apart from what is in it.
     fn refusal(&mut self, schema: &'s Value, value: &Value) -> Option<Violation> {
         let refuse = |what: String| {
             let violation = Violation::new(Path::default(), what);

@@ -16,7 +16,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_mins(1);
 
-/// What a command was given about the way to a cluster; the kubeconfig says the rest.
+/// The arguments of a command about the way to a cluster; the kubeconfig says the rest.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// The file; that of KUBECONFIG or of the home directory when there is none, and in a pod its service account.
@@ -69,14 +69,14 @@ impl Access {
         }
         match Config::from_kubeconfig(&options).await {
             Ok(config) => Ok(config),
-            // Who names a context means a kubeconfig, also in a pod.
+            // A named context means a kubeconfig, also in a pod.
             Err(error) if self.context.is_some() => Err(unusable(&error)),
             Err(error) => Config::incluster().map_err(|_| unusable(&error)),
         }
     }
 }
 
-/// What is wrong with a kubeconfig.
+/// The fault of a kubeconfig.
 fn unusable(error: &KubeconfigError) -> Failure {
     let failure = match error {
         KubeconfigError::ReadConfig(why, path) => {
@@ -85,7 +85,7 @@ fn unusable(error: &KubeconfigError) -> Failure {
             Failure::configuration(what)
                 .hint(format!("{named}; a migration of this machine with -f and --state"))
         }
-        // What such an error quotes of the file may be a password.
+        // The quotation of the file in such an error may be a password.
         KubeconfigError::Parse(_) => {
             return Failure::configuration("the kubeconfig cannot be understood")
                 .hint("`kubectl config view` shows what is wrong with it");
@@ -108,7 +108,7 @@ fn unusable(error: &KubeconfigError) -> Failure {
 }
 
 impl Place {
-    /// What a refusal of the API server means to a person. `what` begins the sentence: "MailMigration contoso cannot be
+    /// The meaning of a refusal of the API server to a person. `what` begins the sentence: "MailMigration contoso cannot be
     /// read".
     pub fn refused(&self, what: &str, error: &kube::Error) -> Failure {
         self.explain(refused(what, error))

@@ -1,4 +1,4 @@
-//! What the operator, its workers and the commands that look into a cluster share: the way to the API server, the work
+//! The common ground of the operator, its workers and the commands that look into a cluster: the way to the API server, the work
 //! that a pod is given, and the results that it leaves.
 //!
 //! ```text
@@ -31,7 +31,7 @@ pub async fn connect() -> Result<Client> {
         .map_err(|e| Failure::configuration("the way to the cluster cannot be used").caused_by(&e))
 }
 
-/// What a refusal of the API server means. `what` begins the sentence: "MailMigration contoso cannot be read".
+/// The meaning of a refusal of the API server. `what` begins the sentence: "MailMigration contoso cannot be read".
 pub fn refused(what: &str, error: &kube::Error) -> Failure {
     match error {
         kube::Error::Api(status) => {

@@ -34,7 +34,7 @@ pub const CONFIG_MAPS_DIR: &str = "/var/run/mailferry/configmaps";
 /// Where a pod finds the volume of the ledgers.
 pub const LEDGER_DIR: &str = "/var/lib/mailferry";
 
-/// What a pod is made for.
+/// The purpose of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// To find out what a domain speaks.

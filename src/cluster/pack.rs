@@ -1,4 +1,4 @@
-//! Documents in ConfigMaps: JSON, compressed, because an object may not be larger than a megabyte. Who may edit ConfigMaps
+//! Documents in ConfigMaps: JSON, compressed, because an object may not be larger than a megabyte. Whoever may edit ConfigMaps
 //! in a namespace may write there, so all of them are read as the untrusted input that they are: a document is measured
 //! before it is read, and one that is larger than any of ours is refused.
 
@@ -72,7 +72,7 @@ pub fn unpack<T: DeserializeOwned>(what: &str, packed: &[u8], most: u64) -> Resu
     serde_json::from_reader(document).map_err(|_| damaged(what))
 }
 
-/// A document that cannot be read. What it holds is never repeated: it may be anything.
+/// A document that cannot be read. Its content is never repeated: it may be anything.
 fn damaged(what: &str) -> Failure {
     Failure::internal(format!("{what}: is damaged")).hint("delete it, and a worker writes it anew")
 }

@@ -56,7 +56,7 @@ pub async fn read_migration(place: &Place, name: &str) -> Result<MailMigration> 
             return Err(place.refused(&format!("MailMigration {} cannot be read", printable(name)), &error));
         }
     };
-    // Who wrote which field is noise to a person; kubectl hides it as well.
+    // The managers of fields are noise to a person; kubectl hides them as well.
     migration.metadata.managed_fields = None;
     Ok(migration)
 }
@@ -71,7 +71,7 @@ pub struct Reading {
     damaged: Vec<String>,
 }
 
-/// What the cluster knows of a mailbox beyond its record.
+/// The cluster's knowledge of a mailbox beyond its record.
 #[derive(Default)]
 struct Mailbox {
     /// Where it stands, as the operator says.
@@ -148,7 +148,7 @@ impl Reading {
         Ok(Self { known, mailboxes, unseen, damaged })
     }
 
-    /// What is known, for whoever makes something else of it.
+    /// All that is known, for whoever makes something else of it.
     pub fn into_known(self) -> Known {
         self.known
     }
@@ -188,7 +188,7 @@ impl Reading {
         self.rows().filter(|row| keep(row)).try_for_each(|row| sink.row(row))
     }
 
-    /// What [`Self::feed`] leaves out of a report's messages, in a sentence; `wanted` is the verdict that is asked for, if
+    /// The part that [`Self::feed`] leaves out of a report's messages, in a sentence; `wanted` is the verdict that is asked for, if
     /// only one is.
     pub fn omission(&self, report: &Report, wanted: Option<&str>) -> Option<String> {
         let keep = |word: &str| wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(word));
@@ -216,7 +216,7 @@ impl Reading {
         })
     }
 
-    /// What is not in the report although it belongs there, a sentence each.
+    /// The gaps of the report, a sentence each.
     pub fn gaps(&self) -> impl Iterator<Item = String> {
         [self.unseen_note(), self.damaged_note()].into_iter().flatten()
     }
@@ -237,7 +237,7 @@ impl Reading {
             others => format!(", and {} more", count(others as u64)),
         };
         Some(format!(
-            "What a worker wrote of a mailbox cannot be read: {first}{others}. Its counts are those of its status; the next \
+            "The result of a worker about a mailbox cannot be read: {first}{others}. Its counts are those of its status; the next \
              pass writes it anew."
         ))
     }
@@ -247,7 +247,7 @@ impl Reading {
     }
 }
 
-/// What discovery saw of each domain, in the order of the spec.
+/// The results of discovery for each domain, in the order of the spec.
 async fn read_discoveries(
     place: &Place,
     migration: &MailMigration,
@@ -287,7 +287,7 @@ async fn list_mailboxes(place: &Place, migration: &str) -> Result<Vec<MailboxMig
     }
 }
 
-/// What is known of a mailbox: its status tells how it goes now and is cut short, its result is whole and as of the end
+/// The knowledge of a mailbox: its status tells how it goes now and is cut short, its result is whole and as of the end
 /// of an attempt.
 fn latest(status: MailboxRecord, result: Option<MailboxRecord>) -> MailboxRecord {
     let Some(result) = result else { return status };

@@ -33,7 +33,7 @@ const CONTENTS: &str = "contents.json";
 /// The most messages that the results of a mailbox name; the rest is counted.
 pub const NAMED_MAX: usize = 500;
 
-/// What a discovery worker found out.
+/// The results of a discovery worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DiscoveryDocument {
@@ -43,17 +43,17 @@ pub struct DiscoveryDocument {
     pub round: u32,
     /// The domain's mailboxes, or why they cannot be listed.
     pub mailboxes: std::result::Result<Vec<PlannedMailbox>, Failure>,
-    /// What was seen.
+    /// The things that were seen.
     pub discovery: DomainDiscovery,
 }
 
-/// What a worker found out about a mailbox.
+/// The results of a worker about a mailbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxDocument {
     /// How its passes went.
     pub record: MailboxRecord,
-    /// What TLS showed at the destination.
+    /// The TLS facts of the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination_tls: Option<TlsFacts>,
     /// The messages that did not arrive as they were; at most [`NAMED_MAX`].
@@ -162,7 +162,7 @@ pub async fn write_discovery(
     Ok(())
 }
 
-/// What discovery saw of a domain as it lies in its ConfigMaps: who may edit those may have written it.
+/// The results of discovery for a domain as they lie in its ConfigMaps: who may edit those may have written them.
 pub struct PackedDiscovery {
     name: String,
     packed: Vec<u8>,

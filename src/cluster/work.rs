@@ -15,7 +15,7 @@ use crate::model::evidence::MailboxSize;
 use crate::model::failure::{Failure, Result};
 use crate::plan::mailboxes::PlannedMailbox;
 
-/// What a Job is to do.
+/// The order of a Job.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Work {
@@ -36,11 +36,11 @@ pub struct Work {
     pub barred_networks: Vec<String>,
     /// Most connections to one host that each pod may hold.
     pub per_host_connections: u32,
-    /// What is to be done.
+    /// The work to be done.
     pub task: Task,
 }
 
-/// What is to be done.
+/// The work to be done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Task {
@@ -79,12 +79,12 @@ pub struct Item {
     pub mailbox: PlannedMailbox,
     /// Where it is read from.
     pub endpoint: Endpoint,
-    /// What discovery counted in it.
+    /// The counts of discovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<MailboxSize>,
 }
 
-/// What of a work list tells which mailboxes are carried where; the rest may be anything.
+/// The part of a work list that tells which mailboxes are carried where; the rest may be anything.
 #[derive(Deserialize)]
 struct Outline {
     task: OutlinedTask,

@@ -42,7 +42,7 @@ pub struct Order<'a> {
     pub migration: &'a MailMigration,
     /// The name of the Job and of all that belongs to it.
     pub name: String,
-    /// What it is for.
+    /// Its purpose.
     pub kind: Kind,
     /// Digest of what it depends on.
     pub inputs: &'a str,
@@ -233,7 +233,7 @@ impl Order<'_> {
                     "readOnlyRootFilesystem": true,
                     "capabilities": {"drop": ["ALL"]},
                 },
-                // What a worker says last stands in its pod's status; its log is never read.
+                // The last words of a worker stand in its pod's status; its log is never read.
                 "terminationMessagePolicy": "FallbackToLogsOnError",
                 "volumeMounts": mounts,
             }],
@@ -263,7 +263,7 @@ impl Order<'_> {
         }
     }
 
-    /// What its workers may do: write their results, and the status of the mailboxes that they were given.
+    /// The rights of its workers: to write their results, and the status of the mailboxes that they were given.
     ///
     /// # Errors
     /// [`Class::Internal`] when the template is no Role.
@@ -297,7 +297,7 @@ impl Order<'_> {
     }
 }
 
-/// What a Job makes of a worker's end: the failure table, in Kubernetes' words. What no rule names is counted.
+/// The policy of a Job on a worker's end: the failure table, in Kubernetes' words. An end that no rule names is counted.
 fn failure_rules() -> Vec<Value> {
     let codes = |policy: JobPolicy| -> Vec<u8> {
         let rows = Class::table().iter().filter(|row| row.job == policy);
@@ -312,12 +312,12 @@ fn failure_rules() -> Vec<Value> {
     ]
 }
 
-/// Who owns what a migration is made of: when it is deleted, all of that goes too, and nothing waits for us.
+/// The owner of what a migration is made of: when it is deleted, all of that goes too, and nothing waits for us.
 pub fn owned_by_migration(migration: &MailMigration) -> OwnerReference {
     OwnerReference { block_owner_deletion: None, ..migration.controller_owner_ref(&()).unwrap_or_default() }
 }
 
-/// Who owns the satellites of a Job.
+/// The owner of the satellites of a Job.
 pub fn owned_by_job(job: &Job) -> OwnerReference {
     OwnerReference { block_owner_deletion: None, controller: None, ..job.owner_ref(&()).unwrap_or_default() }
 }

@@ -22,7 +22,7 @@ use crate::model::text::{cut, printable};
 
 /// The exit code of a process that SIGKILL ended.
 const SIGKILLED: i32 = 137;
-/// What runc and containerd say when they are to start what was killed meanwhile.
+/// The words of runc and containerd when they are to start what was killed meanwhile.
 const KILLED_EARLY: [&str; 2] =
     ["cannot start a stopped process", "cannot start an already running container"];
 
@@ -34,7 +34,7 @@ pub type Carried = Arc<HashMap<Address, u64>>;
 pub struct KnownJob {
     /// The Job.
     pub job: Arc<Job>,
-    /// What it is for.
+    /// Its purpose.
     pub kind: Kind,
     /// Digest of what it depends on.
     pub inputs: String,
@@ -181,7 +181,7 @@ pub enum Death {
 }
 
 impl Death {
-    /// Reads how a container ended; `None` if the worker ended by itself. Who was killed between the making of its container
+    /// Reads how a container ended; `None` if the worker ended by itself. One that was killed between the making of its container
     /// and its own first step leaves the runtime puzzled, each time in other words.
     pub fn of(end: &ContainerStateTerminated) -> Option<Self> {
         let said = end.message.as_deref().unwrap_or_default();
@@ -194,7 +194,7 @@ impl Death {
         }
     }
 
-    /// What happened, to be said after the worker's name.
+    /// The event, to be said after the worker's name.
     pub fn what(self, end: &ContainerStateTerminated) -> String {
         match self {
             Self::OutOfMemory => "was ended because it used more memory than it may".to_owned(),
@@ -203,7 +203,7 @@ impl Death {
         }
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::OutOfMemory | Self::Killed => {
@@ -214,7 +214,7 @@ impl Death {
     }
 }
 
-/// What Kubernetes says about it, as the end of a sentence.
+/// The words of Kubernetes about it, as the end of a sentence.
 pub fn said(message: Option<&str>) -> String {
     match message.map(printable) {
         Some(text) if !text.is_empty() => format!(": {}", cut(text.trim_end_matches('.'), 300)),

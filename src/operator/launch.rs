@@ -20,7 +20,7 @@ use crate::api::names::{LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGER_OBJECTS};
 use crate::cluster::{exists_already, is_missing, refused};
 use crate::model::failure::{Class, Failure, Result};
 
-/// Makes the objects of an order and begins it; `false` when just that was begun before. What is there already is not made
+/// Makes the objects of an order and begins it; `false` when just that was begun before. An object that is there already is not made
 /// again: a quota that is used up refuses even that.
 ///
 /// # Errors
@@ -117,7 +117,7 @@ fn by_us() -> PostParams {
     PostParams { field_manager: Some(MANAGER_OBJECTS.to_owned()), ..PostParams::default() }
 }
 
-/// What becomes of an object that stands under our name and that nobody owns.
+/// The fate of an object that stands under our name and that nobody owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphans {
     /// It is used as it is.
@@ -128,7 +128,7 @@ pub enum Orphans {
     Refused,
 }
 
-/// What becomes of an object that is there already.
+/// The fate of an object that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It is ours.
@@ -165,7 +165,7 @@ fn kept_by(there: &impl ResourceExt, wanted: &impl ResourceExt) -> Fate {
     }
 }
 
-/// Who keeps an object: the owner that controls it.
+/// The keeper of an object: the owner that controls it.
 pub fn owner_of(object: &impl ResourceExt) -> Option<String> {
     let owner = object.owner_references().iter().find(|owner| owner.controller == Some(true))?;
     Some(format!("{} {}", owner.kind, owner.name))

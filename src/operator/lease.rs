@@ -1,5 +1,5 @@
 //! The lease by which one of several replicas acts: a `coordination.k8s.io/v1` Lease, written on condition that nobody
-//! else wrote meanwhile. What to do is decided by [`super::election`]; here it is done.
+//! else wrote meanwhile. The next step is decided by [`super::election`]; here it is done.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,7 @@ struct Shared {
     born: Instant,
 }
 
-/// What an attempt to have the lease came to.
+/// The outcome of an attempt to have the lease.
 enum Outcome {
     /// We lead until then.
     Leads(Instant),
@@ -229,7 +229,7 @@ fn is_race(error: &kube::Error) -> bool {
     status.code == 409 || (status.code == 404 && ours)
 }
 
-/// What an object says.
+/// The content of an object.
 fn record(object: &Object) -> Record {
     let spec = object.spec.clone().unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
@@ -283,7 +283,7 @@ impl Held {
         Self { shared, term: Term(term), keeper, ended: None }
     }
 
-    /// What tells whether this process may act now.
+    /// The sign whether this process may act now.
     pub fn term(&self) -> Term {
         self.term.clone()
     }

@@ -1,4 +1,4 @@
-//! What Prometheus sees of the operator. Every label set is closed: labels come from enums alone, never from a name that
+//! Prometheus' sight of the operator. Every label set is closed: labels come from enums alone, never from a name that
 //! a user or a server chose, and every series is there from the start, so that the number of series never grows.
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ macro_rules! closed {
 }
 
 closed! {
-    /// What a Job is for.
+    /// The purpose of a Job.
     JobKind {
         /// It looks at a domain.
         Discovery: "discovery",
@@ -65,7 +65,7 @@ closed! {
 }
 
 closed! {
-    /// What the API server is asked for, as Kubernetes' roles name it.
+    /// The verb of a request to the API server, as Kubernetes' roles name it.
     Verb {
         /// One object.
         Get: "get",
@@ -87,7 +87,7 @@ closed! {
 }
 
 closed! {
-    /// What the API server answered.
+    /// The answer of the API server.
     Answer {
         /// It is done.
         Success: "2xx",
@@ -103,7 +103,7 @@ closed! {
 }
 
 closed! {
-    /// What became of a message.
+    /// The fate of a message.
     Fate {
         /// It is at the destination.
         Copied: "copied",
@@ -117,7 +117,7 @@ closed! {
 }
 
 closed! {
-    /// What is waited for.
+    /// The thing that is waited for.
     Wait {
         /// A `MailMigration` for its round of the loop.
         Turn: "turn",
@@ -204,7 +204,7 @@ impl Metrics {
         to.register_with_unit("reconcile_duration", about, Unit::Seconds, self.durations.clone());
         to.register("reconcile_queue_depth", "MailMigrations that wait for their round", self.queue.clone());
         let about =
-            "What waits now, by what it waits for: MailMigrations, requests to the API server, or mailboxes";
+            "Waiting now, by what is waited for: MailMigrations, requests to the API server, or mailboxes";
         to.register("waiting", about, self.waiting.clone());
         let about = "Requests to the API server as they ended, by verb and class of the status code; none is no answer";
         to.register("api_requests", about, self.requests.clone());
@@ -333,7 +333,7 @@ impl Metrics {
 }
 
 impl Wait {
-    /// What a migration waits for of which a condition has this reason.
+    /// The wait of a migration of which a condition has this reason.
     fn of_reason(word: &str) -> Option<Self> {
         let reason = Reason::ALL.iter().find(|reason| reason.as_str() == word)?;
         match reason {

@@ -57,9 +57,9 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// How often metrics are added up.
 const SURVEY: Duration = Duration::from_secs(15);
 
-/// What the operator is started with.
+/// The arguments with which the operator is started.
 pub struct Start {
-    /// What the installation decides for all migrations.
+    /// Decisions of the installation for all migrations.
     pub settings: Settings,
     /// Namespaces to watch; all when there is none.
     pub namespaces: Vec<String>,
@@ -285,7 +285,7 @@ async fn attempt(wanted: &Wanted, context: &Arc<Context>) -> Result<Action> {
     platform.keep_survey(&migration);
     let decision = match decided {
         Ok(decision) => decision,
-        // What only a person can mend is told where people look.
+        // Faults that only a person can mend are told where people look.
         Err(failure) if failure.class == Class::Configuration && !platform.has_told() => {
             platform.tell_stalled(&migration, &failure).await?;
             return Err(failure);

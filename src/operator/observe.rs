@@ -87,7 +87,7 @@ impl ClusterPlatform {
         for (address, object) in objects {
             let is_elsewhere = |to: &String| object.spec.as_ref().is_some_and(|spec| spec.destination != *to);
             if routes.get(&address).is_some_and(is_elsewhere) {
-                // What was carried to another place says nothing about this one.
+                // Mail that was carried to another place says nothing about this one.
                 self.elsewhere.insert(address.clone());
                 observed.mailboxes.insert(address, MailboxObserved::default());
                 continue;
@@ -106,9 +106,9 @@ impl ClusterPlatform {
         Ok(observed)
     }
 
-    /// What keeps workers from working, or this migration from having any.
+    /// The obstacles that keep workers from working, or this migration from having any.
     fn find_obstacles(&mut self, migration: &MailMigration, observed: &mut Observed) {
-        // What was made in a turn before and is not in our copies yet counts as running all the same: names are the same.
+        // Jobs that were made in a turn before and are not in our copies yet count as running all the same: names are the same.
         let pods = self.context.stores.pods_of(&self.namespace, &self.name);
         let now = self.context.clock.now();
         let active: Vec<_> = self
@@ -119,7 +119,7 @@ impl ClusterPlatform {
             .collect();
         let pods = || pods.iter().map(|pod| &**pod);
         observed.obstacles = obstacles::find(active.iter().map(|job| &**job), pods(), now);
-        // What keeps a pod from starting is told after a while in which nothing else happens.
+        // The obstacle of a pod is told after a while in which nothing else happens.
         let works =
             |job: &&Arc<Job>| pods().any(|pod| obstacles::is_of(pod, job) && obstacles::has_started(pod));
         if observed.obstacles.is_empty() && !active.iter().all(|job| works(&job)) {
@@ -210,7 +210,7 @@ impl ClusterPlatform {
         Ok(())
     }
 
-    /// Reads which objects stand for the mailboxes of this migration: those that it owns, under the name that we give. What else
+    /// Reads which objects stand for the mailboxes of this migration: those that it owns, under the name that we give. Whatever else
     /// carries its label is looked at only where one of ours is to be made.
     fn know_mailboxes(&mut self, migration: &MailMigration) {
         let uid = migration.uid();
@@ -262,7 +262,7 @@ impl ClusterPlatform {
         let known = self.known_discovery(migration, domain).await?.filter(|known| known.inputs == inputs);
         let ours = |job: &&KnownJob| job.kind == Kind::Discover && job.inputs == inputs;
         let listed = match &domain.mailboxes {
-            // What the Secret says beside the list only a worker knows.
+            // The rest of the Secret beside the list is known to workers only.
             Mailboxes::List(_) if known.is_none() => {
                 Some(plan_mailboxes(&migration.spec, domain, &[]).map(Arc::from))
             }
@@ -398,7 +398,7 @@ fn has_told(job: &KnownJob, record: &MailboxRecord) -> bool {
         && record.by.as_deref() == job.job.metadata.name.as_deref()
 }
 
-/// What is known of a domain whose discovery came to a bad end.
+/// The knowledge of a domain whose discovery came to a bad end.
 fn unseen(domain: &DomainSpec, job: &KnownJob, failure: Failure) -> Result<DomainDiscovery> {
     Ok(DomainDiscovery {
         failure: Some(failure),

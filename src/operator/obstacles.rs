@@ -1,4 +1,4 @@
-//! What keeps workers from working, as their pods and Jobs tell it, in a sentence with the remedy. Pure.
+//! Obstacles that keep workers from working, as their pods and Jobs tell them, in a sentence with the remedy. Pure.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ pub fn has_started(pod: &Pod) -> bool {
     phase.is_some_and(|phase| phase != "Pending")
 }
 
-/// What keeps the workers of some Jobs from working, the worst first.
+/// The obstacles that keep the workers of some Jobs from working, the worst first.
 pub fn find<'a>(
     jobs: impl Iterator<Item = &'a Job> + Clone,
     pods: impl Iterator<Item = &'a Pod>,

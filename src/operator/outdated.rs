@@ -1,4 +1,4 @@
-//! Which Jobs do what is not wanted any more. What the spec alone says is known before anything else is looked at, so that
+//! Which Jobs do what is not wanted any more. The word of the spec alone is known before anything else is looked at, so that
 //! nothing that fails later keeps a Job from being ended. Pure.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,12 +18,12 @@ use crate::plan::pass;
 /// How long containers beside a worker may go on when the worker has ended: they keep the pod, and with it the Job.
 const BESIDE: SignedDuration = SignedDuration::from_secs(30);
 
-/// What the spec says about the Jobs that may be at work.
+/// The word of the spec about the Jobs that may be at work.
 pub struct Wish {
     suspend: bool,
     stage: Stage,
     pass: u32,
-    /// What each kind of Job of each domain depends on, by the digest of its name.
+    /// The inputs on which each kind of Job of each domain depends, by the digest of its name.
     inputs: BTreeMap<(Kind, String), String>,
 }
 

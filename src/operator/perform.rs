@@ -288,7 +288,7 @@ impl ClusterPlatform {
         let round = self.observed.domains.get(&domain.name).map_or(0, |seen| seen.round) + 1;
         let uid = migration.uid().unwrap_or_default();
         let results = parts_of(&self.name, domain);
-        // What was written last is part of the name: when the spec is set to something else and back, what stands there
+        // The text written last is part of the name: when the spec is set to something else and back, what stands there
         // is the answer to something else. So are the pods' settings: a Job that failed under others is made anew.
         let version = self.context.stores.version_of(&self.namespace, &results[0]).unwrap_or_default();
         let pods = self.context.settings.of_pods();
@@ -359,7 +359,7 @@ impl ClusterPlatform {
                 Item { object, results, mailbox, endpoint, size }
             })
             .collect();
-        // What makes two orders the same: that they are the same attempts at the same mailboxes.
+        // Two orders are the same when they are the same attempts at the same mailboxes.
         let attempts: Vec<String> = items
             .iter()
             .map(|item| {
@@ -470,7 +470,7 @@ impl ClusterPlatform {
             .await
             .map_err(|e| refused("the Jobs cannot be listed", &e))?;
         let known: BTreeSet<_> = self.jobs.iter().filter_map(|job| job.job.uid()).collect();
-        // What nobody owns was left behind on purpose, and stays.
+        // An object that nobody owns was left behind on purpose, and stays.
         let mut owned = there.items.iter().filter(|job| !job.owner_references().is_empty());
         Ok(owned.any(|job| job.uid().is_none_or(|uid| !known.contains(&uid))))
     }
@@ -503,7 +503,7 @@ impl ClusterPlatform {
     }
 }
 
-/// What one pod may take of what the migration may take.
+/// The share of one pod in what the migration may take.
 #[derive(Debug, Clone, Copy)]
 struct Share {
     /// Pods that may send at the same time.

@@ -29,7 +29,7 @@ pub fn at_work<'a>(pods: impl Iterator<Item = &'a Pod>) -> BTreeSet<&'a str> {
     pods.filter(works).filter_map(job_of).collect()
 }
 
-/// Whether a Job holds a place for discovery: a worker is at work, or it was begun a moment ago. What has no pod, has one
+/// Whether a Job holds a place for discovery: a worker is at work, or it was begun a moment ago. A Job that has no pod, has one
 /// without a node or an image, or is kept by something beside its worker, holds none for ever.
 pub fn holds_place(job: &KnownJob, at_work: &BTreeSet<&str>, now: Timestamp) -> bool {
     let begun = started(&job.job).unwrap_or_else(|| job.made());
@@ -43,7 +43,7 @@ fn started(job: &Job) -> Option<Timestamp> {
     job.status.as_ref()?.start_time.as_ref().map(|at| at.0)
 }
 
-/// What is left of the connections to a host that a migration may hold, over all its Jobs. Which hosts a Job will meet is
+/// The rest of the connections to a host that a migration may hold, over all its Jobs. Which hosts a Job will meet is
 /// known only when it has begun, so each counts for every host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
@@ -160,7 +160,7 @@ mod tests {
                     begun > 0 && sum + 2 > limit.max(2) - kept - 2,
                     "{sum} of {limit} for {domains} domains"
                 );
-                // What comes later has its part all the same.
+                // Jobs that come later have their part all the same.
                 assert_eq!(budget.share(true, 1).is_some(), limit >= 8 || sum + 2 <= limit);
             }
         }

@@ -26,15 +26,15 @@ use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::{Decision, Discovered, Observed, Obstacle};
 use crate::reconcile::Platform;
 
-/// What all turns share.
+/// State that all turns share.
 pub struct Context {
     /// The way to the API server.
     pub client: Client,
-    /// What the installation decides.
+    /// Decisions of the installation.
     pub settings: Settings,
     /// Copies of our objects.
     pub stores: Stores,
-    /// What Prometheus sees.
+    /// Prometheus' numbers.
     pub metrics: Arc<Metrics>,
     /// Writes Events.
     pub recorder: Recorder,
@@ -44,14 +44,14 @@ pub struct Context {
     pub turns: Arc<Turns>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// What was read before, to be read again only when it changed; of all namespaces together.
+    /// Objects that were read before, to be read again only when they changed; of all namespaces together.
     pub memory: Arc<Memory>,
 }
 
 /// Namespace and name.
 type Place = (String, String);
 
-/// What discovery found out, and the version of the object that it was read from.
+/// The results of discovery, and the version of the object that they were read from.
 struct Versioned {
     version: String,
     /// Why it cannot be read is remembered too, so that nobody makes us try it again and again.
@@ -60,7 +60,7 @@ struct Versioned {
     used: u64,
 }
 
-/// What an operator remembers between turns. All of it can be found out again.
+/// The memory of an operator between turns. All of it can be found out again.
 pub struct Memory {
     rooms: Rooms,
     discoveries: Mutex<Discoveries>,
@@ -75,16 +75,16 @@ struct Discoveries {
     uses: u64,
 }
 
-/// What is remembered of a migration.
+/// The memory of a migration.
 #[derive(Default)]
 struct Remembered {
     /// When its status was written last.
     published: Option<Timestamp>,
     /// How often in a row its turn failed.
     refusals: u32,
-    /// What could not be done in its last turn.
+    /// The steps that could not be done in its last turn.
     trouble: Option<Obstacle>,
-    /// What Prometheus sees of it.
+    /// Its numbers for Prometheus.
     survey: Survey,
     /// Which mailboxes it carries where, as digests: those of two migrations are held against each other.
     pairs: Arc<HashSet<u64>>,
@@ -94,7 +94,7 @@ struct Remembered {
     ledger_checked: Option<i64>,
 }
 
-/// What a discovery worker found out, ready to be looked at.
+/// The results of a discovery worker, ready to be looked at.
 pub struct KnownDiscovery {
     /// Digest of what it depends on.
     pub inputs: String,
@@ -102,7 +102,7 @@ pub struct KnownDiscovery {
     pub round: u32,
     /// The domain's mailboxes, or why they cannot be listed.
     pub mailboxes: Result<Arc<[PlannedMailbox]>>,
-    /// What was seen.
+    /// The things that were seen.
     pub discovery: Arc<Discovered>,
     _room: Room,
 }
@@ -135,7 +135,7 @@ impl Memory {
         }
     }
 
-    /// What discovery found out, or why it cannot be read, if that was tried with this version.
+    /// The results of discovery, or why they cannot be read, if that was tried with this version.
     pub fn discovery(
         &self,
         namespace: &str,
@@ -234,7 +234,7 @@ impl Memory {
         })
     }
 
-    /// What could not be done in a migration's last turn.
+    /// The steps that could not be done in a migration's last turn.
     pub fn trouble(&self, uid: &str) -> Option<Obstacle> {
         self.of_migration(uid, |known| known.trouble.clone())
     }
@@ -249,7 +249,7 @@ impl Memory {
         self.of_migration(uid, |known| known.survey = survey);
     }
 
-    /// What Prometheus sees of a migration that had a turn.
+    /// The numbers for Prometheus of a migration that had a turn.
     pub fn survey(&self, uid: &str) -> Option<Survey> {
         locked(&self.migrations).get(uid).map(|known| known.survey.clone())
     }
@@ -320,7 +320,7 @@ pub struct ClusterPlatform {
     pub(super) context: Arc<Context>,
     pub(super) namespace: String,
     pub(super) name: String,
-    /// What its Jobs depend on.
+    /// The inputs on which its Jobs depend.
     pub(super) inputs: Inputs,
     /// Its Jobs, as of this turn.
     pub(super) jobs: Vec<KnownJob>,
@@ -334,11 +334,11 @@ pub struct ClusterPlatform {
     pub(super) elsewhere: BTreeSet<Address>,
     /// Mailboxes whose objects could not be made or written: nobody could tell of them.
     pub(super) untold: BTreeSet<Address>,
-    /// What could not be done in this turn.
+    /// The steps that could not be done in this turn.
     pub(super) troubles: Vec<Failure>,
-    /// What somebody else wrote in the place of results: it is told, and keeps the turn from nothing.
+    /// Objects that somebody else wrote in the place of results: they are told, and keeps the turn from nothing.
     pub(super) not_ours: Vec<Failure>,
-    /// What this migration waits for beyond what its status says.
+    /// The waits of this migration beyond what its status says.
     pub(super) waits: Vec<Wait>,
     /// Whether all facts of this turn could be gathered, so that its status says what there is to say.
     decided: bool,

@@ -227,7 +227,7 @@ impl ClusterPlatform {
     }
 }
 
-/// What is to be written of one mailbox.
+/// The changes to be written of one mailbox.
 struct Telling {
     name: String,
     /// The object, where there is none or none that is ours.
@@ -268,7 +268,7 @@ fn is_lasting(failure: &Failure) -> bool {
     !matches!(failure.class, Class::Conflict | Class::Throttled | Class::Unreachable)
 }
 
-/// Takes over a mailbox's object that nobody owns, as a backup brings it back. What somebody else keeps stays as it is.
+/// Takes over a mailbox's object that nobody owns, as a backup brings it back. One that somebody else keeps stays as it is.
 async fn take_over(
     client: &Client,
     namespace: &str,
@@ -412,12 +412,12 @@ fn gist(status: &MailMigrationStatus) -> MailMigrationStatus {
     gist
 }
 
-/// What is worth an Event: a condition that begins to hold, that ceases to, or that has another reason.
+/// Changes that are worth an Event: a condition that begins to hold, that ceases to, or that has another reason.
 fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     let told = |kind: Type, condition: &Condition| {
         let was = before.of(kind);
         let same = was.is_some_and(|was| was.status == condition.status && was.reason == condition.reason);
-        // What does not hold yet was never promised.
+        // A condition that does not hold yet was never promised.
         let new = condition.status == "True" || was.is_some_and(|was| was.status == "True");
         let obstacle = kind == Type::Ready && was.is_some_and(|was| was.reason != condition.reason);
         !same && (new || obstacle)

@@ -23,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// The most of the API server's words that are repeated, in bytes.
 const WORDS_MAX: usize = 400;
 
-/// What is watched, and where: `jobs`, or `jobs of contoso-mail`.
+/// The kind that is watched, and where: `jobs`, or `jobs of contoso-mail`.
 type Subject = String;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Watch {
         self.readiness.set(&self.subject, Standing::Read);
     }
 
-    /// It could not be read. What may pass by itself, such as an API server that is away, is nobody's concern here.
+    /// It could not be read. A failure that may pass by itself, such as an API server that is away, is nobody's concern here.
     pub fn fails(&self, error: &watcher::Error) {
         let words = match error {
             watcher::Error::InitialListFailed(error)
@@ -67,7 +67,7 @@ impl Watch {
     }
 }
 
-/// What a lasting refusal means, in a sentence with the remedy.
+/// The meaning of a lasting refusal, in a sentence with the remedy.
 fn explain(subject: &str, error: &kube::Error) -> Option<String> {
     let kube::Error::Api(status) = error else { return None };
     match status.code {
@@ -100,7 +100,7 @@ impl Readiness {
         }
     }
 
-    /// What keeps the operator from reading all that it watches, in words; `None` when it reads everything.
+    /// The obstacle that keeps the operator from reading all that it watches, in words; `None` when it reads everything.
     pub fn obstacle(&self) -> Option<String> {
         self.refusals().or_else(|| {
             let subjects = self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +109,7 @@ impl Readiness {
         })
     }
 
-    /// What is refused, in words.
+    /// The kinds that are refused, in words.
     fn refusals(&self) -> Option<String> {
         let subjects = self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
         let refused: Vec<&str> = subjects

@@ -64,7 +64,7 @@ where
     }
 }
 
-/// What a request asks for: kube names the operation in an extension, such as `replace_status` or `list_metadata`.
+/// The operation of a request: kube names the operation in an extension, such as `replace_status` or `list_metadata`.
 fn verb<A>(request: &Request<A>) -> Verb {
     let operation = request.extensions().get::<&'static str>().copied().unwrap_or_default();
     match operation.split('_').next().unwrap_or_default() {

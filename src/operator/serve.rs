@@ -1,4 +1,4 @@
-//! What the operator serves to the cluster: `/livez`, `/readyz` and `/metrics`. Nothing secret is there, nothing can be
+//! Pages that the operator serves to the cluster: `/livez`, `/readyz` and `/metrics`. Nothing secret is there, nothing can be
 //! changed, and no client can hold more than its share.
 
 use std::io::ErrorKind;

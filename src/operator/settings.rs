@@ -1,4 +1,4 @@
-//! What whoever installs the operator decides for all migrations.
+//! Decisions for all migrations, made by whoever installs the operator.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,15 +25,15 @@ pub struct Settings {
     pub resolver: Option<SocketAddr>,
     /// The bound on `spec.policy.allowedNetworks`: what is not inside one of these is not allowed to anybody.
     pub allowed_networks: Vec<IpNet>,
-    /// What a worker's container asks for and may use.
+    /// Requests and limits of a worker's container.
     pub worker_resources: ResourceRequirements,
-    /// What else is said of workers' pods.
+    /// Further settings of workers' pods.
     pub worker_pod: WorkerPod,
     /// The log filter of the moment; workers begin with the operator's.
     pub log_filter: watch::Receiver<String>,
 }
 
-/// What the installation says of workers' pods, as `workers.pod` of the chart's values.
+/// Settings of the installation for workers' pods, as `workers.pod` of the chart's values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct WorkerPod {
@@ -144,7 +144,7 @@ impl Settings {
     }
 }
 
-/// What Jobs depend on, as far as it is the same for all domains of a spec: of these there may be a thousand.
+/// The inputs on which Jobs depend, as far as they are the same for all domains of a spec: of these there may be a thousand.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     discovery: String,
@@ -180,7 +180,7 @@ impl Inputs {
     }
 }
 
-/// What decides where a ledger is: a volume stays the same when another size or class is asked for, since neither of a claim
+/// The fields that decide where a ledger is: a volume stays the same when another size or class is asked for, since neither of a claim
 /// can be changed.
 fn place_of(ledger: &LedgerSpec) -> Option<&str> {
     match ledger {

@@ -1,4 +1,4 @@
-//! What a namespace may take of the operator, so that one tenant cannot starve another: turns at the same time, requests to
+//! The share of a namespace in the operator, so that one tenant cannot starve another: turns at the same time, requests to
 //! the API server a second, and memory for what discovery found. No share is lent; what a namespace leaves is free for the
 //! others.
 
@@ -25,7 +25,7 @@ const TURNS_EACH: usize = 2;
 const REQUESTS: f64 = 100.0;
 /// Requests of one namespace that may come at once after a while in which there was none.
 const BURST: f64 = 200.0;
-/// What a document takes in memory, in multiples of its text.
+/// The memory of a document, in multiples of its text.
 const SWELLS: u64 = 3;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -53,7 +53,7 @@ pub struct Turn {
 }
 
 impl Turns {
-    /// Waits for a turn. Who waits for one of its namespace's holds none of those of all.
+    /// Waits for a turn. A waiter for one of its namespace's holds none of those of all.
     ///
     /// # Errors
     /// [`Class::Interrupted`] when no turns are taken any more.
@@ -61,7 +61,7 @@ impl Turns {
         let over = |_| Failure::new(Class::Interrupted, "no turns are taken any more");
         let each = {
             let mut known = locked(&self.each);
-            // Whoever holds or waits for one has a copy.
+            // Each holder and each waiter has a copy.
             known.retain(|_, turns| Arc::strong_count(turns) > 1 || turns.available_permits() < TURNS_EACH);
             Arc::clone(
                 known.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(TURNS_EACH))),

@@ -1,4 +1,4 @@
-//! What the operator sees of the cluster: watched copies of our objects, cut down to what is looked at.
+//! The operator's sight of the cluster: watched copies of our objects, cut down to what is looked at.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::plan::pass::fingerprint;
 /// The copies of one namespace, or of all.
 #[derive(Clone)]
 pub struct Stores {
-    /// What users want: that it is there, not what it says.
+    /// The wish of users: that it is there, not what it says.
     pub migrations: Store<Wanted>,
     /// One object for each mailbox.
     pub mailboxes: Store<Mailbox>,
@@ -139,7 +139,7 @@ fn of_label(object: &impl ResourceExt) -> Option<ObjectRef<Wanted>> {
     Some(ObjectRef::new(name).within(&object.namespace()?))
 }
 
-/// What a worker tells of a mailbox; what we write ourselves is no news.
+/// The news of a worker about a mailbox; whatever we write ourselves is no news.
 fn told_by_worker(mailbox: &Mailbox) -> Option<u64> {
     let told = mailbox.status.as_ref().map(|s| (&s.last_pass, &s.messages, &s.failure, &s.findings));
     let owners = mailbox.owner_references();

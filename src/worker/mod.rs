@@ -1,4 +1,4 @@
-//! What runs in the pods that the operator starts: `mailferry discover` finds out about one domain, `mailferry sync`
+//! The commands in the pods that the operator starts: `mailferry discover` finds out about one domain, `mailferry sync`
 //! carries a slice of its mailboxes. Both work as a laptop does; in place of a state directory they have what the operator
 //! mounts, and the API server, which is told what became of everything.
 //!
@@ -111,7 +111,7 @@ fn connections(work: &Work) -> u32 {
     work.per_host_connections.max(2)
 }
 
-/// What a pod ends with that was asked to stop.
+/// The exit code of a pod that was asked to stop.
 fn interrupted() -> Failure {
     let mut failure = Stop::failure();
     failure.hint = Some("nothing needs to be done: the next pod goes on from here".to_owned());

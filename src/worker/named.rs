@@ -20,7 +20,7 @@ pub(super) async fn name_messages(
 ) -> Result<(Vec<NamedMessage>, u64)> {
     let (counts, Discrepancies { altered, missing, .. }) =
         (ledger.counts().await?, ledger.count_discrepancies().await?);
-    // What did not arrive, then what is no longer there, then what arrived changed, then what was not wanted: by kind, how many there are.
+    // First messages that did not arrive, then what is no longer there, then what arrived changed, then what was not wanted: by kind, how many there are.
     let kinds = [counts.failed, missing, altered, counts.excluded];
     let mut found: [Vec<Row>; 4] = Default::default();
     let is_enough = |found: &[Vec<Row>; 4]| {

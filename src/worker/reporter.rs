@@ -38,7 +38,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// The least time between two writes: many pods share the API server.
 const WRITE_EVERY: Duration = Duration::from_millis(200);
 
-/// What is known of the mailboxes of a pod, for the task that tells of them.
+/// The knowledge of the mailboxes of a pod, for the task that tells of them.
 pub(super) struct Reporter {
     pass: u32,
     state: Mutex<State>,
@@ -54,7 +54,7 @@ struct State {
     queue: VecDeque<Address>,
     /// Whether nothing more will happen.
     closing: bool,
-    /// What could not be told.
+    /// The news that could not be told.
     failure: Option<Failure>,
 }
 
@@ -74,7 +74,7 @@ struct UnderWay {
     progress: Arc<MailboxProgress>,
 }
 
-/// What must be told of a mailbox; a newer one takes the place of an older one.
+/// The news that must be told of a mailbox; a newer one takes the place of an older one.
 enum News {
     Ended(Box<MailboxRecord>, Option<TlsFacts>),
     Waiting(Box<MailboxRecord>),
@@ -123,7 +123,7 @@ impl Reporter {
     /// Waits until everything is told, however long the API server is away. Nothing may happen any more.
     ///
     /// # Errors
-    /// What the API server would not take.
+    /// The words that the API server would not take.
     pub(super) async fn finish(&self) -> Result<()> {
         self.state().closing = true;
         self.news.notify_one();
@@ -248,7 +248,7 @@ impl Publisher {
         let mut look = interval_at(Instant::now() + PROGRESS_EVERY, PROGRESS_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            // Whoever closes does so after the last news.
+            // The close comes after the last news.
             let closing = self.reporter.is_closing();
             while let Some((item, news)) = self.reporter.next_news() {
                 self.tell(&item, news).await;
@@ -312,7 +312,7 @@ impl Publisher {
         MailboxDocument { record: record.clone(), destination_tls, named, omitted }
     }
 
-    /// Tells the progress of one mailbox. What fails is told again with newer figures.
+    /// Tells the progress of one mailbox. Figures that could not be told are told again with newer ones.
     async fn tell_progress(&mut self) {
         let Some((item, at_work, before)) = self.reporter.next_progress() else { return };
         let told = async {

@@ -127,7 +127,7 @@ async fn last_words(stop: &Stop) {
     sleep(LAST_WORDS).await;
 }
 
-/// What the platform is to know: the slice as if discovery had just seen it, and how each mailbox stands, so that it is
+/// The knowledge that the platform is to have: the slice as if discovery had just seen it, and how each mailbox stands, so that it is
 /// tried again although it may have been given up before.
 fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> {
     let name = &pod.work.migration.spec.domains[0].name;

@@ -1,4 +1,4 @@
-//! What is told of a mailbox, and when: pure, so that every case can be looked at.
+//! The news of a mailbox, and their time: pure, so that every case can be looked at.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,7 +9,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::record::MailboxRecord;
 use crate::plan::backoff::{jitter, wait_after};
 
-/// What is to be told of an attempt that ended.
+/// The news of an attempt that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Telling {
     /// The mailbox ended for this pod, whether its mail is through or not.
@@ -20,7 +20,7 @@ pub(super) enum Telling {
     Nothing,
 }
 
-/// What is to be told of an attempt that ended with this record.
+/// The news of an attempt that ended with this record.
 pub(super) fn after_attempt(mailbox: &Address, record: &MailboxRecord) -> Telling {
     let Some(failure) = &record.failure else { return Telling::Ended };
     if failure.class == Class::Conflict {
@@ -41,7 +41,7 @@ pub(super) fn after_attempt(mailbox: &Address, record: &MailboxRecord) -> Tellin
     Telling::Waiting(Box::new(MailboxRecord { failure: Some(failure), ended: None, ..record.clone() }))
 }
 
-/// What was said of a mailbox before, and stays until there is something better to say.
+/// The words about a mailbox from before, which stay until there is something better to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Before {
     failure: Failure,
@@ -49,7 +49,7 @@ pub(super) struct Before {
     by: Option<String>,
 }
 
-/// What the record of a mailbox says of this very pass, if the pass was given up.
+/// The words of a mailbox's record about this very pass, if the pass was given up.
 pub(super) fn given_up(record: &MailboxRecord, pass: u32) -> Option<Before> {
     if record.pass != pass {
         return None;
@@ -76,7 +76,7 @@ impl Attempt {
     }
 }
 
-/// What is told of an attempt under way. `known` is how the mailbox stood when it began.
+/// The news of an attempt under way. `known` is how the mailbox stood when it began.
 pub(super) fn under_way(
     known: &MailboxRecord,
     attempt: &Attempt,
@@ -88,7 +88,7 @@ pub(super) fn under_way(
         attempts: attempt.number,
         started: Some(attempt.started),
         ended: before.map(|before| before.ended),
-        // Whoever gave it up is the author of what still stands there; by that the operator sees that this worker has
+        // The worker that gave it up is the author of what still stands there; by that the operator sees that this worker has
         // not told of its own end yet.
         by: before.map_or_else(|| known.by.clone(), |before| before.by.clone()),
         failure: before.map(|before| before.failure.clone()),

@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
         let mut lines = Lines { line, text, ..Lines::default() };
         let anchor = match event {
             Event::Alias(anchor) => {
-                // What an alias stands for is counted again each time; this is what keeps a bomb from going off.
+                // The text behind an alias is counted again each time; this is what keeps a bomb from going off.
                 self.nodes += self.anchors.get(&anchor).copied().unwrap_or(0);
                 0
             }

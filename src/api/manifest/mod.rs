@@ -46,7 +46,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What an object is known by: its kind, its namespace and its name.
+/// The key of an object: its kind, its namespace and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     kind: Kind,
@@ -263,7 +263,7 @@ impl Manifest {
     fn read_object(&mut self, origin: Origin, mut value: Value) -> std::result::Result<(), Vec<Failure>> {
         let fail = |violation: Violation| vec![origin.fail(violation)];
         let kind = kind_of(&value).map_err(fail)?;
-        // What `kubectl get -o yaml` printed may be read again; a status is never wanted.
+        // The output of `kubectl get -o yaml` may be read again; a status is never wanted.
         if let Some(fields) = value.as_object_mut().filter(|_| kind == Kind::MailMigration) {
             fields.remove("status");
         }

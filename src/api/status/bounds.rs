@@ -29,7 +29,7 @@ const LEVELS: [Level; 6] = [
 
 impl MailMigrationStatus {
     /// This status within its limits: texts and lists are cut, evidence is thinned out until the whole fits
-    /// [`STATUS_MAX`] bytes of JSON, and at last rows of domains are left out, those without findings first. What was
+    /// [`STATUS_MAX`] bytes of JSON, and at last rows of domains are left out, those without findings first. All that was
     /// left out is in the ledger and the report.
     #[must_use]
     pub fn bounded(&self) -> Self {

@@ -25,13 +25,13 @@ pub struct MailMigrationStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// What it is doing, in a word for people; nothing branches on it.
+    /// The current activity, in a word for people; nothing branches on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// What would be done.
+    /// The work that is planned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
-    /// What was approved with spec.approvedPlan, as it was then; what changed since is told against it.
+    /// The plan that was approved with spec.approvedPlan, as it was then; changes since are told against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved: Option<PlanStatus>,
     /// One row for each domain, in the order of the spec; evidence is cut short. At most 1,000.
@@ -39,7 +39,7 @@ pub struct MailMigrationStatus {
     #[schemars(length(max = 1000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub domains: Vec<DomainStatus>,
-    /// What a person should know about the migration as a whole, the most serious first. At most 50.
+    /// Findings about the migration as a whole, the most serious first. At most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub findings: Vec<FindingStatus>,
@@ -61,10 +61,10 @@ pub struct MailMigrationStatus {
     /// The values of spec.trigger whose work is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
-    /// What the columns of kubectl get show.
+    /// The values in the columns of kubectl get.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// What holds: Ready, Reconciling, Stalled, Discovered, CredentialsAccepted, ReviewRequired, Synced, Verified,
+    /// Conditions: Ready, Reconciling, Stalled, Discovered, CredentialsAccepted, ReviewRequired, Synced, Verified,
     /// CutoverSafe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -72,7 +72,7 @@ pub struct MailMigrationStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What a migration is doing, in a word for people.
+/// The activity of a migration, in a word for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Nothing was looked at yet.
@@ -123,7 +123,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What would be done.
+/// The work that is planned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStatus {
@@ -140,10 +140,10 @@ pub struct PlanStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanPart {
-    /// What it is about: spec.destination, rules, or a domain.
+    /// The subject: spec.destination, rules, or a domain.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// What would be done, in brief.
+    /// The planned work, in brief.
     #[schemars(length(max = 160))]
     pub says: String,
     /// Digest of all that is in this part, 32 hexadecimal digits.
@@ -186,7 +186,7 @@ pub struct DomainStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub fidelity: Option<u8>,
-    /// What is not carried, in plain words, the weightiest first. At most 16.
+    /// Losses, in plain words, the weightiest first: all that is not carried. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 256)))]
     pub losses: Vec<String>,
@@ -194,7 +194,7 @@ pub struct DomainStatus {
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub candidates: Vec<CandidateStatus>,
-    /// What a person should know, the most serious first. At most 50.
+    /// Findings, the most serious first. At most 50.
     #[serde(default)]
     #[schemars(length(max = 50))]
     pub findings: Vec<FindingStatus>,
@@ -204,7 +204,7 @@ pub struct DomainStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateStatus {
-    /// What is spoken there.
+    /// The protocol that is spoken there.
     pub protocol: Protocol,
     /// The host.
     #[schemars(length(max = 253))]
@@ -231,14 +231,14 @@ pub struct CandidateStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FindingStatus {
-    /// What was found; spec.acknowledge names it by this code.
+    /// The code of the finding; spec.acknowledge names it by this.
     pub code: Code,
     /// Critical (it holds the stage), Warning or Advisory.
     pub severity: Severity,
     /// One sentence with the facts.
     #[schemars(length(max = 512))]
     pub message: String,
-    /// What to do about it.
+    /// The remedy.
     #[schemars(length(max = 512))]
     pub remedy: String,
     /// How many mailboxes or servers it is about.
@@ -302,7 +302,7 @@ pub struct ReportRow {
     pub bytes: u64,
 }
 
-/// What the columns of kubectl get show.
+/// The values in the columns of kubectl get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Summary {
@@ -318,7 +318,7 @@ pub struct Summary {
     pub findings: String,
 }
 
-/// What the column says when no finding is open.
+/// The word in the column when no finding is open.
 const NO_FINDINGS: &str = "none";
 
 impl Summary {

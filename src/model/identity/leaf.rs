@@ -303,14 +303,7 @@ struct Content {
 
 impl Content {
     fn new(in_lines: bool) -> Self {
-        Self {
-            hasher: BlockHasher::default(),
-            pushed: 0,
-            in_lines,
-            eols: 0,
-            held_cr: false,
-            strays: None,
-        }
+        Self { hasher: BlockHasher::default(), pushed: 0, in_lines, eols: 0, held_cr: false, strays: None }
     }
 
     fn push(&mut self, bytes: &[u8]) {

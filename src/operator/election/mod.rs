@@ -1,7 +1,7 @@
-//! Who may act, decided without a clock and without a network: the rules by which one replica leads, after client-go's.
+//! The right to act, decided without a clock and without a network: the rules by which one replica leads, after client-go's.
 //!
 //! Nobody compares clocks. A leader counts its term from the moment at which it *sent* the renewal that the API server
-//! took; another one may take over when it has *seen* the same record unchanged for [`DURATION`]. What it saw was
+//! took; another one may take over when it has *seen* the same record unchanged for [`DURATION`]. The record was
 //! written before it was seen, so as long as two clocks do not run at rates that differ by half ([`DURATION`] /
 //! [`DEADLINE`]), the old term is over before the new one begins. Moments are durations since any fixed instant of the
 //! process's own monotonic clock; the wall clock only makes records that people can read.
@@ -15,10 +15,10 @@ pub const DURATION: Duration = Duration::from_secs(15);
 /// How long a leader acts after it sent its last successful renewal.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the lease says. Two equal records mean that nobody wrote in between.
+/// The content of the lease. Two equal records mean that nobody wrote in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Who leads; `None` when the last leader gave the lease back.
+    /// The leader; `None` when the last one gave the lease back.
     pub holder: Option<String>,
     /// How long the holder wants it to be respected.
     pub duration: Duration,
@@ -30,7 +30,7 @@ pub struct Record {
     pub transitions: i32,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
     /// There is no lease: make one.
@@ -108,7 +108,7 @@ impl Candidate {
         self.until
     }
 
-    /// Who leads as far as this replica has seen, when it is another one.
+    /// The leader as far as this replica has seen, when it is another one.
     pub fn leader(&self) -> Option<&str> {
         let (record, _) = self.seen.as_ref()?;
         record.holder.as_deref().filter(|_| self.is_foreign(record))

@@ -27,7 +27,7 @@ fn given_back() -> Record {
     Record { holder: None, ..held_by("a", 100) }
 }
 
-/// What is found, and at which second.
+/// A finding, and its second.
 type Finds<'a> = &'a [(Option<Record>, u64)];
 
 #[test]
@@ -35,7 +35,7 @@ fn each_decision_follows_from_what_was_seen_and_for_how_long() {
     let long = Record { duration: s(60), ..held_by("a", 1) };
     let hasty = Record { duration: s(1), ..held_by("a", 1) };
     let nobody = Record { holder: Some(String::new()), ..held_by("a", 1) };
-    // What "b" finds, and when; the last decision counts.
+    // The findings of "b", and when; the last decision counts.
     let table: [(&str, Finds<'_>, Move); 14] = [
         ("no lease", &[(None, 0)], Move::Create),
         ("given back", &[(Some(given_back()), 0)], Move::Replace),
@@ -123,7 +123,7 @@ impl Chances {
 /// Milliseconds of true time.
 type Moment = u64;
 
-/// What happens at a moment, to a replica in a certain state of mind (`epoch`): an answer to a question that it gave up
+/// An event at a moment, to a replica in a certain state of mind (`epoch`): an answer to a question that it gave up
 /// is not heard, and what it asked for may still be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
