@@ -364,8 +364,12 @@ fn tell(row: &Row) -> Result<()> {
         0 => String::new(),
         n => format!(" + {} of the same size", count(n)),
     };
+    let alike = match figures.alike {
+        0 => String::new(),
+        n => format!(" + {} alike", count(n)),
+    };
     print(&format!(
-        "{:32} {} checked = {} identical{same_size} + {} altered + {} missing; {} read back{}\n",
+        "{:32} {} checked = {} identical{same_size}{alike} + {} altered + {} missing; {} read back{}\n",
         row.mailbox.to_string(),
         count(figures.checked),
         count(figures.identical),
@@ -386,7 +390,12 @@ fn tell(row: &Row) -> Result<()> {
         print(&format!("  {}\n", printable(&words)))?;
     }
     let named = (row.differences.len() + row.failed.len()) as u64;
-    let all = figures.missing + figures.moved + figures.differing + figures.waiting + figures.failed;
+    let all = figures.missing
+        + figures.alike
+        + figures.moved
+        + figures.differing
+        + figures.waiting
+        + figures.failed;
     if all > named {
         print(&format!("  and {} more; the report and the ledger name them\n", count(all - named)))?;
     }

@@ -22,7 +22,7 @@ pub enum Depth {
     Full,
 }
 
-/// What a verification of a mailbox showed: `checked = identical + same_size + altered + missing`.
+/// What a verification of a mailbox showed: `checked = identical + same_size + alike + altered + missing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
@@ -34,11 +34,15 @@ pub struct Verification {
     pub checked: u64,
     /// Messages that were read back and compared by digest.
     pub read_back: u64,
-    /// Messages that were read at both sides and are the same.
+    /// Messages that were read at both sides and are the same, byte for byte.
     pub identical: u64,
     /// Messages that were found by size and date, and not read.
     #[serde(default)]
     pub same_size: u64,
+    /// Messages of which the destination holds the bytes that it was given, and the source shows others now: the same but for
+    /// line ends, lines that transport adds, or how they are encoded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub alike: u64,
     /// Messages that the destination holds with other bytes, whenever it changed them.
     pub altered: u64,
     /// Messages that are no longer there.
@@ -74,6 +78,7 @@ impl Verification {
             read_back: 0,
             identical: 0,
             same_size: 0,
+            alike: 0,
             altered: 0,
             missing: 0,
             differing: 0,

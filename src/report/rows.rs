@@ -497,6 +497,8 @@ pub struct Totals {
     pub identical: u64,
     /// Messages that were found by size and date, and not read.
     pub same_size: u64,
+    /// Messages that verifications found as they had been handed out, while the source shows other bytes now.
+    pub alike: u64,
     /// Messages that verifications found with other bytes.
     pub found_altered: u64,
     /// Messages that verifications did not find.
@@ -542,6 +544,7 @@ impl Totals {
                 sum.read_back += verification.read_back;
                 sum.identical += verification.identical;
                 sum.same_size += verification.same_size;
+                sum.alike += verification.alike;
                 sum.found_altered += verification.altered;
                 sum.found_missing += verification.missing;
             }

@@ -182,6 +182,7 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
         ("Looked for by verifications", Cell::Count(totals.checked)),
         ("= identical", Cell::Count(totals.identical)),
         ("+ same size", Cell::Count(totals.same_size)),
+        ("+ alike", Cell::Count(totals.alike)),
         ("+ with other bytes", Cell::Count(totals.found_altered)),
         ("+ missing then", Cell::Count(totals.found_missing)),
         ("With other flags or dates", Cell::Count(totals.differing)),

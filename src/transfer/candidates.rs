@@ -26,6 +26,8 @@ pub struct Candidate {
     pub flags: Option<Flags>,
     /// Its exact digest.
     pub exact: Digest,
+    /// Their number, where this ledger sent it.
+    pub size: Option<u64>,
     /// Its letter digest, where it is known, of a message that this ledger did not send.
     pub letter: Option<Digest>,
     /// Its Message-ID.
@@ -144,6 +146,7 @@ mod tests {
                 verdict: Verdict::Delivered,
                 flags: None,
                 exact: Digest([exact; 32]),
+                size: None,
                 letter: None,
                 message_id: None,
             };
@@ -169,6 +172,7 @@ mod tests {
             verdict: Verdict::Delivered,
             flags: None,
             exact: identity.exact,
+            size: None,
             letter: identity.letter,
             message_id: identity.message_id,
         };

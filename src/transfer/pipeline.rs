@@ -29,6 +29,13 @@ use crate::model::message::{Flags, InternalDate, Verdict};
 const OTHER_HEADER: &str =
     "it was found at the destination with other header lines; body, sender, date and subject are the same";
 
+/// The reason of messages that were found at the destination without the letters beyond ASCII of their headers.
+const OTHER_LETTERS: &str = "it was found at the destination with other signs in the place of the letters beyond ASCII in its \
+                             header; all else is the same";
+/// The reason of messages that were found at the destination as they are, but for what a canonical digest passes over.
+pub(crate) const OTHER_BYTES: &str = "it was found at the destination with other bytes: the same message with other line ends, lines \
+                                      that transport adds, or another encoding";
+
 /// One message to copy.
 #[derive(Debug, Clone)]
 pub struct Work {
@@ -500,6 +507,16 @@ impl Tap<'_> {
                         let mut settled =
                             settle(work.row, Some(&passed), candidate.destination, candidate.verdict);
                         settled.replaces = candidate.row;
+                        if candidate.exact != passed.known.exact && settled.verdict == Verdict::Delivered {
+                            if candidate.row.is_some() {
+                                // What it was given counts, and the source shows it otherwise now.
+                                settled.known =
+                                    Some(Known { exact: candidate.exact, ..passed.known.clone() });
+                                settled.size = candidate.size;
+                            } else {
+                                settled.verdict = Verdict::DeliveredAltered(OTHER_BYTES.to_owned());
+                            }
+                        }
                         // Where they are unknown, flags that are gone from the source since an earlier attempt may be
                         // there and must go, and all that the source has now must come.
                         let now = work.listed.flags.clone().unwrap_or_default();

@@ -212,6 +212,7 @@ impl FolderPass<'_> {
                     verdict: row.verdict,
                     flags: Some(row.flags),
                     exact: known.exact,
+                    size: Some(row.size),
                     letter: None,
                     message_id: None,
                 };
@@ -239,6 +240,7 @@ impl FolderPass<'_> {
                     verdict: Verdict::Delivered,
                     flags: None,
                     exact: foreign.known.exact,
+                    size: None,
                     letter: letters.and_then(|letters| letters.get(&foreign.uid).copied()),
                     message_id: foreign.known.message_id,
                 };

@@ -140,3 +140,39 @@ fn a_message_that_could_not_be_carried_keeps_a_verification_from_passing() {
     world.verify(&["--repair"]).expect(0, (5, 5, 0, 0, 0));
     world.verify(&[]).expect(0, (5, 5, 0, 0, 0));
 }
+
+#[test]
+fn what_was_edited_there_is_altered_though_it_is_still_the_same_message() {
+    let (world, source, destination) = carried(|store| {
+        let letters = &mut store.folder("INBOX").letters;
+        letters[0].bytes = [&b"Received: from here\r\n"[..], &letters[0].bytes].concat();
+        let end = letters[1].bytes.len() - 2;
+        letters[1].bytes.truncate(end);
+    });
+    let full = &["--depth", "Full"][..];
+    let outcome = world.verify(full);
+    outcome.expect(22, (5, 5, 0, 0, 0)).expect_told("5 checked = 3 identical + 2 altered + 0 missing");
+    outcome
+        .expect_told("only line ends, transport lines or the encoding differ")
+        .expect_told("ArrivalsChanged");
+    // A pass without the ledger finds the same messages there, and says the same of them.
+    std::fs::remove_dir_all(world.ferry.state()).unwrap();
+    let again = world.run();
+    again.expect(0, (5, 5, 0, 0, 0)).expect_told("with other bytes").expect_told("MessagesAltered");
+    assert_eq!(destination.count("APPEND"), 0);
+    world
+        .verify(full)
+        .expect(0, (5, 5, 0, 0, 0))
+        .expect_told("5 checked = 3 identical + 2 altered + 0 missing");
+    // The source shows another one otherwise than when it was carried: nothing happened to it at the destination.
+    let mut store = source.store();
+    let bytes = &mut store.folder("INBOX").letters[2].bytes;
+    let end = bytes.len() - 2;
+    bytes.truncate(end);
+    drop(store);
+    for args in [full, &["--depth", "Full", "--output", "json"]] {
+        let outcome = world.verify(args);
+        let told = if args.len() > 2 { "\"kind\": \"Alike\"" } else { "= 2 identical + 1 alike + 2 altered" };
+        outcome.expect(0, (5, 5, 0, 0, 0)).expect_told(told);
+    }
+}
