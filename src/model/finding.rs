@@ -193,6 +193,8 @@ codes! {
     MailboxLarge: Warning, Nothing, "Make sure that the destination takes it, and begin with it.";
     /// A mailbox holds more than 500,000 messages.
     TooManyMessages: Warning, Nothing, "Make sure that the destination takes so many, and begin with it.";
+    /// The destination is of a make that replaces letters beyond ASCII in the headers of messages that hold them as they are.
+    HeadersLoseLetters: Warning, Nothing, "Have the server keep them before mail is carried (at Cyrus: munge8bit: no in imapd.conf), or leave it: the report names each such message, and the originals are at the source.";
     /// A message is larger than the destination takes.
     MessageOverLimit: Warning, Nothing, "Raise the limit at the destination, or agree that such messages stay behind.";
     /// An override decides about no mailbox.

@@ -5,7 +5,7 @@
 //! straight through.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
@@ -22,7 +22,7 @@ use crate::mail::{
 };
 use crate::model::failure::{Failure, FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
-use crate::model::identity::{Digest, Hazards, Identity, IdentityHasher};
+use crate::model::identity::{Digest, Hazards, Identity, IdentityHasher, Outline};
 use crate::model::message::{Flags, InternalDate, Verdict};
 
 /// The reason of messages that were found at the destination with another header than they have.
@@ -72,6 +72,8 @@ pub struct Passed {
     pub date: Option<InternalDate>,
     /// What servers are known to change about bytes like these.
     pub hazards: Hazards,
+    /// The message in the small, if its bytes passed just now.
+    pub outline: Option<Arc<Outline>>,
     /// Whether the sender asks to be told when it is read.
     pub asks_receipt: bool,
 }
@@ -426,6 +428,7 @@ impl Tap<'_> {
             bare_ends: identity.bare_ends,
             date,
             hazards: identity.hazards,
+            outline: Some(Arc::new(identity.outline.clone())),
             asks_receipt: identity.asks_receipt,
         };
         self.copied.passed.insert(work.row, passed.clone());

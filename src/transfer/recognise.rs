@@ -166,6 +166,7 @@ impl FolderPass<'_> {
                         bare_ends: 0,
                         date: row.date,
                         hazards: Hazards::default(),
+                        outline: None,
                         asks_receipt: false,
                     };
                     copied.passed.insert(row.id, passed);

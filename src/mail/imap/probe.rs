@@ -43,6 +43,8 @@ pub struct Room {
     pub quota: Option<Quota>,
     /// The largest message that it takes, in bytes, where the server tells (RFC 7889).
     pub append_limit: Option<u64>,
+    /// The make of the server, where it is one that replaces letters beyond ASCII in headers.
+    pub replaces_letters: Option<&'static str>,
     /// How names of folders are made; `None` where the list of folders was refused.
     pub names: Option<FolderNames>,
 }
@@ -72,11 +74,21 @@ pub async fn ask_room(mut session: Session) -> Result<Room> {
             .await
             .ok()
             .map(|(spelling, _)| FolderNames { delimiter: spelling.delimiter, prefix: spelling.prefix });
-        Ok(Room { quota: account.quota, append_limit, names })
+        let said = account.session.id.iter().chain([&session.facts().greeting]);
+        let replaces_letters = said.flat_map(|said| replacer_in(said)).next();
+        Ok(Room { quota: account.quota, append_limit, replaces_letters, names })
     };
     let asked = asked.await;
     session.close().await;
     asked.at(|| endpoint.address())
+}
+
+/// Makes that replace letters beyond ASCII in headers, by the names that they give themselves.
+const REPLACERS: [&str; 2] = ["Cyrus", "GreenMail"];
+
+/// The one of them that calls itself so.
+fn replacer_in(said: &str) -> Option<&'static str> {
+    REPLACERS.into_iter().find(|make| said.contains(make))
 }
 
 /// The manifest's rules for folders, so that it can be told which of them no folder falls under.

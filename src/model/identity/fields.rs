@@ -83,6 +83,11 @@ impl GrowingField {
         self.raw.is_empty()
     }
 
+    /// Its bytes without line ends, at most [`FIELD_MAX`].
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
     /// Takes more of the field's bytes, without line ends.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.overlong.is_none() && self.raw.len() + bytes.len() > FIELD_MAX {

@@ -8,6 +8,7 @@
 mod fields;
 mod hazards;
 mod leaf;
+mod outline;
 mod parts;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::hazards::HazardWatch;
 pub use self::hazards::{Hazard, Hazards};
+pub use self::outline::{BodyChange, Changes, Outline};
 use self::parts::PartWalker;
 use super::message::InternalDate;
 
@@ -76,6 +78,8 @@ pub struct Identity {
     pub hazards: Hazards,
     /// Whether the sender asks to be told when it is read (Disposition-Notification-To, RFC 8098 §2.1).
     pub asks_receipt: bool,
+    /// The message in the small.
+    pub outline: Outline,
 }
 
 /// Computes an [`Identity`] while the bytes pass. How they are cut into chunks does not change the result.
@@ -138,6 +142,7 @@ impl IdentityHasher {
             first_received: walked.received.or(walked.sent),
             hazards,
             asks_receipt: walked.asks_receipt,
+            outline: walked.outline,
         }
     }
 }

@@ -19,6 +19,8 @@ use super::Digest;
 use super::LineSink;
 use super::fields::{Body, Field, GrowingField, Level, read_content_type, read_date};
 use super::leaf::{Encoding, Leaf};
+use super::outline::Outline;
+use super::rewritten::Rewritten;
 use crate::model::message::InternalDate;
 use crate::model::text::{cut, printable_bytes};
 
@@ -35,6 +37,7 @@ pub(super) struct Walked {
     pub(super) sent: Option<InternalDate>,
     pub(super) eight_bit_header: bool,
     pub(super) asks_receipt: bool,
+    pub(super) outline: Outline,
 }
 
 /// Walks the parts of one message.
@@ -91,6 +94,7 @@ impl PartWalker {
                 sent: None,
                 eight_bit_header: false,
                 asks_receipt: false,
+                outline: Outline::default(),
             },
         }
     }
@@ -102,6 +106,8 @@ impl PartWalker {
         }
         self.walked.canonical = Digest(*self.out.finalize().as_bytes());
         self.walked.letter = self.letter();
+        self.walked.rewritten = std::mem::take(&mut self.rewritten).finish();
+        self.walked.outline.body(&Digest(*self.body.finalize().as_bytes()));
         self.walked
     }
 
@@ -153,6 +159,12 @@ impl PartWalker {
             return;
         }
         let first = std::mem::take(&mut self.first);
+        let level = self.level;
+        if level == Level::Message {
+            self.walked.outline.field(self.field.raw());
+        }
+        let replaced =
+            (level == Level::Message && !self.field.raw().is_ascii()).then(|| self.field.raw().to_vec());
         let field = self.field.take();
         if let Field::Canonical(name, value) = &field {
             self.note(name, value);
@@ -212,6 +224,12 @@ impl PartWalker {
             }
             "date" if self.walked.sent.is_none() => self.walked.sent = read_date(value),
             _ => {}
+        }
+    }
+
+    fn outline_content(&mut self, bytes: &[u8]) {
+        if self.level == Level::Part || matches!(self.state, State::Content(_)) {
+            self.walked.outline.content(bytes);
         }
     }
 
@@ -281,9 +299,11 @@ impl PartWalker {
 impl LineSink for PartWalker {
     fn line(&mut self, content: &[u8]) {
         if let Some(crossing) = self.crossing(content) {
+            self.walked.outline.content(content);
             self.cross(&crossing);
             return;
         }
+        self.outline_content(content);
         match &mut self.state {
             State::Header => self.header_line(content),
             State::Content(leaf) => {
@@ -294,6 +314,7 @@ impl LineSink for PartWalker {
     }
 
     fn begin_long_line(&mut self, head: &[u8]) {
+        self.outline_content(head);
         match &mut self.state {
             State::Header => self.header_line(head),
             State::Content(leaf) => leaf.take(head),
@@ -301,6 +322,7 @@ impl LineSink for PartWalker {
     }
 
     fn continue_long_line(&mut self, piece: &[u8]) {
+        self.outline_content(piece);
         match &mut self.state {
             State::Header => self.header_bytes(piece),
             State::Content(leaf) => leaf.take(piece),
