@@ -164,17 +164,19 @@ impl FolderPass<'_> {
         let reconciled = Box::pin(self.reconcile(&space, &state, cursor.as_ref(), told, &doubtful)).await?;
         let void = self.ledger.part_void(&space).await?;
         let works = self.has_work(&space).await?;
+        let mut listed = Vec::new();
         if works || !void.is_empty() {
-            let listed = self.scan_destination(scanned, &arrived).await?;
+            listed = self.scan_destination(scanned, &arrived).await?;
             scanned = arrived.uidnext.unwrap_or(1);
             Box::pin(self.recall_letters(&space, &listed, &arrived)).await?;
             Box::pin(self.seek_unseen(&space, &arrived)).await?;
         }
         let mut candidates = if works || !void.is_empty() {
-            self.gather_candidates(&void, &reconciled.absent, barrier, &arrived).await?
+            self.gather_candidates(&void, &reconciled.absent, barrier, (&arrived, &listed)).await?
         } else {
             super::candidates::Candidates::default()
         };
+        drop(listed);
         let Reconciled { flags: mut changes, gone, is_part, absent, now } = reconciled;
         for change in &mut changes {
             for flags in [&mut change.add, &mut change.remove] {
@@ -352,22 +354,26 @@ impl FolderPass<'_> {
             }
         }
         let mut groups: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
-        let mut saved = Vec::new();
+        let (mut saved, mut stored) = (Vec::new(), 0);
         for change in changes {
             let Some(uid) = here(change).or_else(|| places.get(&change.row).copied()) else { continue };
             let add = keep_flags(&change.add, arrived.permanent_flags.as_ref());
             self.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
-            groups.entry((add.to_string(), change.remove.to_string())).or_default().push(uid);
             saved.push((change.row, change.all.clone()));
+            // Where it keeps nothing of what changed, nothing changes there.
+            if !add.is_empty() || !change.remove.is_empty() {
+                groups.entry((add.to_string(), change.remove.to_string())).or_default().push(uid);
+                stored += 1;
+            }
         }
         for ((add, remove), mut uids) in groups {
             uids.sort_unstable();
             let (add, remove) = (Flags::parse(&add), Flags::parse(&remove));
-            let stored = self.destination.store_flags(&uids, &add, &remove).await;
-            let refused = stored.map_err(|failure| failure.side(Side::Destination))?;
+            let answer = self.destination.store_flags(&uids, &add, &remove).await;
+            let refused = answer.map_err(|failure| failure.side(Side::Destination))?;
             self.keywords_lost.extend(refused.iter().map(str::to_owned));
         }
-        self.outcome.flags_updated += saved.len() as u64;
+        self.outcome.flags_updated += stored;
         self.ledger.save_flags(&saved).await
     }
 }

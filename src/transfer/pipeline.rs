@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::candidates::Candidates;
+use super::candidates::{Candidates, OtherHeader};
 use super::pace::Pace;
 use super::progress::MailboxProgress;
 use super::refusals::{self, Form, Left, Refusal};
@@ -498,9 +498,13 @@ impl Tap<'_> {
                         return Ok(true);
                     }
                     let found = self.candidates.take(&passed.known).or_else(|| {
-                        let mut letter = self.candidates.take_letter(&identity)?;
-                        letter.verdict = Verdict::DeliveredAltered(OTHER_HEADER.to_owned());
-                        Some(letter)
+                        let (mut candidate, how) = self.candidates.take_late(&identity)?;
+                        let why = match how {
+                            OtherHeader::Letters => OTHER_LETTERS,
+                            OtherHeader::Lines => OTHER_HEADER,
+                        };
+                        candidate.verdict = Verdict::DeliveredAltered(why.to_owned());
+                        Some(candidate)
                     });
                     if found.is_none() && self.candidates.may_come_late(&identity) {
                         self.copied.put_off.push(work.row);
@@ -523,7 +527,12 @@ impl Tap<'_> {
                         // Where they are unknown, flags that are gone from the source since an earlier attempt may be
                         // there and must go, and all that the source has now must come.
                         let now = work.listed.flags.clone().unwrap_or_default();
-                        let flags = candidate.flags.unwrap_or_else(|| work.tried.minus(&now));
+                        let flags = candidate.flags.unwrap_or_else(|| {
+                            let stale = work.tried.minus(&now);
+                            // What it has already need not be given to it.
+                            let lacks = candidate.has.map_or_else(|| now.clone(), |has| now.minus(&has));
+                            now.minus(&lacks).iter().chain(stale.iter()).collect()
+                        });
                         settled.flags = Some(flags.clone());
                         self.copied.settled.push(settled);
                         self.copied.recognised.push(Recognised { row: work.row, flags });

@@ -16,7 +16,7 @@ use crate::mail::{FolderState, Listed, Present, Wanted};
 use crate::model::failure::{FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity};
-use crate::model::message::{Arrival, InternalDate, Verdict};
+use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
 use crate::model::record::Depth;
 
 /// The reason of a message under whose name several came.
@@ -197,8 +197,9 @@ impl FolderPass<'_> {
         void: &[Row],
         absent: &[RowId],
         barrier: &Barrier,
-        arrived: &FolderState,
+        (arrived, listed): (&FolderState, &[Present]),
     ) -> Result<Candidates> {
+        let has: HashMap<u32, &Flags> = listed.iter().map(|present| (present.uid, &present.flags)).collect();
         let mut candidates = Candidates::default();
         let ids: Vec<RowId> = void.iter().map(|row| row.id).collect();
         // Read again, for they may have been found at another place since.
@@ -212,6 +213,7 @@ impl FolderPass<'_> {
                     destination: row.destination,
                     verdict: row.verdict,
                     flags: Some(row.flags),
+                    has: None,
                     exact: known.exact,
                     size: Some(row.size),
                     letter: None,
@@ -231,6 +233,7 @@ impl FolderPass<'_> {
         for (folder, uidvalidity, from) in places {
             let foreigners = self.foreign(&folder, uidvalidity).await?;
             let letters = self.letters.get(&folder);
+            let here = folder == self.plan.destination && uidvalidity == arrived.uidvalidity;
             for foreign in foreigners {
                 if foreign.uid < from {
                     continue;
@@ -240,6 +243,7 @@ impl FolderPass<'_> {
                     destination: Some((folder.clone(), Arrival { uidvalidity, uid: foreign.uid })),
                     verdict: Verdict::Delivered,
                     flags: None,
+                    has: has.get(&foreign.uid).filter(|_| here).map(|flags| (*flags).clone()),
                     exact: foreign.known.exact,
                     size: None,
                     letter: letters.and_then(|letters| letters.get(&foreign.uid).copied()),

@@ -124,6 +124,13 @@ impl GrowingField {
 }
 
 impl Field {
+    /// The field that these bytes without line ends are.
+    pub(super) fn of(raw: &[u8]) -> Self {
+        let mut field = GrowingField::default();
+        field.push(raw);
+        field.take()
+    }
+
     /// Whether transport may have added, removed or changed it.
     pub(super) fn is_transport(&self, level: Level) -> bool {
         match self {

@@ -10,6 +10,7 @@ mod hazards;
 mod leaf;
 mod outline;
 mod parts;
+mod rewritten;
 
 use std::fmt;
 
@@ -63,6 +64,9 @@ pub struct Identity {
     /// Digest of its body and of From, Date and Subject: what is left of it where header lines were added, left out or put
     /// into another order. `None` without a Message-ID and a date. Two different messages may have the same.
     pub letter: Option<Digest>,
+    /// As `canonical`, of what destinations make of it that replace letters beyond ASCII in a message's own header; none of a
+    /// message without.
+    pub rewritten: Vec<Digest>,
     /// Raw bytes that were fed.
     pub size: u64,
     /// Line feeds without a carriage return.
@@ -135,6 +139,7 @@ impl IdentityHasher {
             exact: Digest(*self.exact.hasher.finalize().as_bytes()),
             canonical: walked.canonical,
             letter: walked.letter,
+            rewritten: walked.rewritten,
             size: self.size,
             bare_ends: self.exact.bare_ends,
             message_id: walked.message_id,

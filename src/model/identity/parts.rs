@@ -31,6 +31,7 @@ const DEPTH_MAX: usize = 32;
 pub(super) struct Walked {
     pub(super) canonical: Digest,
     pub(super) letter: Option<Digest>,
+    pub(super) rewritten: Vec<Digest>,
     pub(super) message_id: Option<String>,
     pub(super) subject: Option<String>,
     pub(super) received: Option<InternalDate>,
@@ -45,6 +46,8 @@ pub(super) struct PartWalker {
     out: blake3::Hasher,
     /// As `out`, of the body alone.
     body: blake3::Hasher,
+    /// As `out`, of what destinations make of the header that replace letters beyond ASCII.
+    rewritten: Rewritten,
     /// From, Date and Subject in canonical form.
     written: [Option<Vec<u8>>; 3],
     /// Boundaries of the multiparts that are open, outermost first.
@@ -77,6 +80,7 @@ impl PartWalker {
         Self {
             out,
             body: blake3::Hasher::new(),
+            rewritten: Rewritten::default(),
             written: [None, None, None],
             boundaries: Vec::new(),
             state: State::Header,
@@ -88,6 +92,7 @@ impl PartWalker {
             walked: Walked {
                 canonical: Digest([0; 32]),
                 letter: None,
+                rewritten: Vec::new(),
                 message_id: None,
                 subject: None,
                 received: None,
@@ -133,6 +138,7 @@ impl PartWalker {
     fn mark(&mut self, bytes: &[u8]) {
         self.out.update(bytes);
         self.body.update(bytes);
+        self.rewritten.update(bytes);
     }
 
     fn header_line(&mut self, line: &[u8]) {
@@ -169,26 +175,17 @@ impl PartWalker {
         if let Field::Canonical(name, value) = &field {
             self.note(name, value);
         }
-        if field.is_transport(self.level) {
-            return;
-        }
-        match &field {
-            Field::Canonical(name, value) => self.item(b'H', &[name.as_bytes(), value]),
-            Field::Overlong(name, digest) => self.item(b'X', &[name.as_bytes(), &digest.0]),
-            // The envelope line of an mbox file is not the message's, but some servers hand it out.
-            Field::Stray(line) if first && is_mbox_envelope(line) => {}
-            Field::Stray(line) => self.item(b'J', &[line]),
-        }
-    }
-
-    fn item(&mut self, tag: u8, texts: &[&[u8]]) {
-        let is_part = self.level == Level::Part;
-        for hasher in [Some(&mut self.out), Some(&mut self.body).filter(|_| is_part)].into_iter().flatten() {
-            hasher.update(&[tag]);
-            for text in texts {
-                hasher.update(&(text.len() as u64).to_le_bytes());
-                hasher.update(text);
+        match replaced {
+            Some(_) if matches!(field, Field::Overlong(..)) => self.rewritten.lose(),
+            Some(raw) => {
+                self.rewritten.begin(&self.out);
+                self.rewritten.field(&raw, |form, raw| item(form, &Field::of(raw), (level, first)));
             }
+            None => self.rewritten.each(|form| item(form, &field, (level, first))),
+        }
+        item(&mut self.out, &field, (level, first));
+        if level == Level::Part {
+            item(&mut self.body, &field, (level, first));
         }
     }
 
@@ -333,6 +330,25 @@ impl LineSink for PartWalker {
         if let State::Content(leaf) = &mut self.state {
             leaf.end_line();
         }
+    }
+}
+
+/// Hashes a field, unless it is one that transport may have changed.
+fn item(hasher: &mut blake3::Hasher, field: &Field, (level, first): (Level, bool)) {
+    let mut put = |tag: u8, texts: &[&[u8]]| {
+        hasher.update(&[tag]);
+        for text in texts {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+    };
+    match field {
+        field if field.is_transport(level) => {}
+        Field::Canonical(name, value) => put(b'H', &[name.as_bytes(), value]),
+        Field::Overlong(name, digest) => put(b'X', &[name.as_bytes(), &digest.0]),
+        // The envelope line of an mbox file is not the message's, but some servers hand it out.
+        Field::Stray(line) if first && is_mbox_envelope(line) => {}
+        Field::Stray(line) => put(b'J', &[line]),
     }
 }
 
