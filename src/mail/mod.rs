@@ -264,6 +264,11 @@ pub trait Source: Send {
     /// error in mid-message the receiver sees the stream end without `End`.
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()>;
 
+    /// Messages that were read in this session in a way after which servers may count them as read.
+    fn marked(&self) -> u64 {
+        0
+    }
+
     /// Ends the session politely.
     async fn close(&mut self);
 }

@@ -239,6 +239,8 @@ codes! {
     NoChangeTracking: Advisory, Nothing, "Nothing; later passes take longer.";
     /// A POP3 server gave messages other unique ids than before, or several the same; they are recognised by their content.
     UniqueIdsChange: Advisory, Nothing, "Nothing; later passes read such messages again. IMAP has lasting names, where the server offers it.";
+    /// Messages of a POP3 server were read by RETR, after which some servers count them as read.
+    ReadAtSource: Advisory, Nothing, "Nothing; IMAP leaves no mark, where the server offers it.";
     /// A server shows each label as a folder, and by the manifest a message is carried into one of them.
     LabelsAreFolders: Advisory, Nothing, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
     /// Messages stand in several folders at the source, and each is carried once.

@@ -205,6 +205,8 @@ const RECEIPTS_OPEN: &str = "receiptsOpen";
 const MARKED: &str = "markedForRemoval";
 /// The ledger's fact that counts how often a message was recognised because its unique id did not last, in all passes.
 const RENAMED: &str = "uniqueIdsChanged";
+/// The ledger's fact that counts the messages that were read in a way after which the source may count them as read, in all passes.
+const READ: &str = "readAtSource";
 /// The ledger's fact that tells of labels, as of the last pass that listed the mailbox.
 const LABELS: &str = "labels";
 /// The most keywords that a finding names.
@@ -363,10 +365,14 @@ pub async fn carry_mailbox(
     let receipts = add_up(ledger, RECEIPTS_OPEN, outcome.receipts_open).await?;
     let marked = add_up(ledger, MARKED, outcome.marked).await?;
     let renamed = add_up(ledger, RENAMED, outcome.renamed).await?;
+    let read = add_up(ledger, READ, source.marked()).await?;
+    ended?;
+    let protocol = source.facts().endpoint.protocol;
+    let waits = unlisted.forget_vanished(plans, protocol, ledger).await?;
     let tally = remember_labels(ledger, listed_whole.then_some(carried.tallies)).await?;
     outcome.findings.extend(find_labels(&sources, &tally));
     outcome.counts = ledger.counts().await?;
-    let told = [find_receipts(receipts), find_marked(marked), find_changed_ids(renamed)];
+    let told = [find_receipts(receipts), find_marked(marked), find_changed_ids(renamed), find_read(read)];
     outcome.findings.extend(told.into_iter().flatten());
     let carried_some = outcome.sent + outcome.recognised > 0;
     let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
@@ -581,6 +587,17 @@ fn find_changed_ids(renamed: u64) -> Option<Finding> {
         let words = counted(renamed, "message was", "messages were");
         let text = format!("Unique ids of the POP3 server do not last: {words} recognised by content.");
         Finding::of_domain(Code::UniqueIdsChange, text)
+    })
+}
+
+/// What a person is told of messages that may count as read at the source now.
+fn find_read(read: u64) -> Option<Finding> {
+    (read > 0).then(|| {
+        let words = counted(read, "message was", "messages were");
+        let text = format!(
+            "{words} read by RETR; some servers that offer the same mailbox by IMAP count them as read then."
+        );
+        Finding::of_domain(Code::ReadAtSource, text)
     })
 }
 
