@@ -222,9 +222,9 @@ impl FolderPass<'_> {
         };
         self.outcome.sent += copied.sent;
         self.outcome.bytes += copied.bytes;
-        self.progress.send_bytes(copied.bytes);
+        self.progress.send(copied.sent, copied.bytes);
         self.outcome.recognised += copied.recognised.len() as u64;
-        self.outcome.marked += copied.marked;
+        self.progress.recognise(copied.recognised.len() as u64);
         let mut failure = copied.failure.take();
         if failure.is_none() {
             failure = self.excuse_refusals(&mut copied, arrived).await;
@@ -249,6 +249,8 @@ impl FolderPass<'_> {
         self.note_window(window, &copied, changes, &kept, arrived);
         carrying.put_off.extend(window.iter().filter(|work| copied.put_off.contains(&work.row)).cloned());
         let unseen = take_unseen(window, &mut copied);
+        // What is in doubt is told of once it is seen.
+        self.outcome.marked += count_marked(window, &copied);
         let ended = (copied.all_answered && seen && unseen.is_empty()).then_some(intent);
         self.ledger.settle(&copied.settled, ended).await?;
         if self.rules.neighbours.own.is_some() {
@@ -428,6 +430,14 @@ impl FolderPass<'_> {
             }
         }
     }
+}
+
+/// How many of the messages that are at the destination now have the mark of removal at the source.
+fn count_marked(window: &[Work], copied: &Copied) -> u64 {
+    let is_marked = |work: &&Work| work.listed.flags.as_ref().is_some_and(|flags| flags.has(Flags::DELETED));
+    let marked: HashSet<RowId> = window.iter().filter(is_marked).map(|work| work.row).collect();
+    let is_there = |settled: &&Settled| settled.verdict.is_delivered() && marked.contains(&settled.id);
+    copied.settled.iter().filter(is_there).count() as u64
 }
 
 fn is_refused(settled: &Settled) -> bool {

@@ -374,6 +374,7 @@ impl FolderPass<'_> {
             self.keywords_lost.extend(refused.iter().map(str::to_owned));
         }
         self.outcome.flags_updated += stored;
+        self.progress.update_flags(stored);
         self.ledger.save_flags(&saved).await
     }
 }

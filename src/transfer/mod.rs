@@ -356,11 +356,10 @@ pub async fn carry_mailbox(
         late: &late,
         unfinished: &unfinished,
     };
-    let carried = pass.carry(source, destination, openings, changed, barrier).await?;
+    let mut carried = lanes::Carried::default();
+    let ended = pass.carry(source, destination, openings, changed, barrier, &mut carried).await;
     outcome.add(carried.outcome);
-    let protocol = source.facts().endpoint.protocol;
-    let waits = unlisted.forget_vanished(plans, protocol, ledger).await?;
-
+    // What was done is done, whatever ended the attempt: the next one finds it in the ledger, and tells nothing of it.
     let lost = remember_lost(ledger, carried.keywords_lost).await?;
     let receipts = add_up(ledger, RECEIPTS_OPEN, outcome.receipts_open).await?;
     let marked = add_up(ledger, MARKED, outcome.marked).await?;

@@ -114,8 +114,6 @@ pub struct Copied {
     pub under_way: Option<RowId>,
     /// Messages under whose names something else came as well.
     pub doubled: BTreeSet<RowId>,
-    /// Messages at the destination now that their user has marked for removal at the source. The mark is not carried.
-    pub marked: u64,
     /// Why the window could not be finished.
     pub failure: Option<Failure>,
     /// Messages that the destination refused and that wait.
@@ -191,16 +189,7 @@ pub async fn copy_window(
             .collect();
         copied.under_way = window.iter().map(|work| work.row).find(|row| !told.contains(row));
     }
-    copied.marked = count_marked(window, &copied);
     copied
-}
-
-/// How many of the messages that are at the destination now have the mark of removal at the source.
-fn count_marked(window: &[Work], copied: &Copied) -> u64 {
-    let is_marked = |work: &&Work| work.listed.flags.as_ref().is_some_and(|flags| flags.has(Flags::DELETED));
-    let marked: HashSet<RowId> = window.iter().filter(is_marked).map(|work| work.row).collect();
-    let is_there = |settled: &&Settled| settled.verdict.is_delivered() && marked.contains(&settled.id);
-    copied.settled.iter().filter(is_there).count() as u64
 }
 
 /// One attempt at some messages.

@@ -176,3 +176,19 @@ fn what_was_edited_there_is_altered_though_it_is_still_the_same_message() {
         outcome.expect(0, (5, 5, 0, 0, 0)).expect_told(told);
     }
 }
+
+#[test]
+fn what_an_attempt_found_before_it_failed_is_told_once() {
+    let mut store = Store::standard();
+    store.folder("INBOX").set_flags(2, &["\\Deleted"]);
+    store.folder("Work").set_flags(1, &["\\Deleted", "odd"]);
+    let (source, destination) = (Script::imap(store), Script::imap(Store::empty()));
+    // Sessions end behind what arrived, and at a folder that is not filled yet.
+    destination.on_first(2, "SELECT Work", Reaction::close());
+    source.on_first(1, "EXAMINE Work", Reaction::close());
+    let world = World::imap(&source, &destination);
+    let outcome = world.run();
+    outcome.expect(0, (5, 5, 0, 0, 0)).expect_told("MarkedForRemoval");
+    outcome.expect_told("2 messages are marked as deleted").expect_told("This run: 5 new, 0 changed");
+    assert_eq!(lies_in(&destination).values().map(Vec::len).sum::<usize>(), 5);
+}
