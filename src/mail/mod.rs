@@ -380,6 +380,14 @@ pub trait Destination: Send {
     /// Lists the messages of the open folder with UIDs of `from` and above.
     async fn list_from(&mut self, from: u32) -> Result<Vec<Present>>;
 
+    /// Lists those of some messages that are in the open folder.
+    async fn list_these(&mut self, uids: &[u32]) -> Result<Vec<Present>> {
+        let Some(first) = uids.iter().min() else { return Ok(Vec::new()) };
+        let mut listed = self.list_from(*first).await?;
+        listed.retain(|present| uids.contains(&present.uid));
+        Ok(listed)
+    }
+
     /// Streams messages of the open folder back, keyed by their UIDs.
     async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()>;
 

@@ -330,6 +330,33 @@ impl FolderPass<'_> {
         Ok(())
     }
 
+    /// Those of some messages, by their UIDs, that somebody removed at the destination. Nothing can be changed in them, and the
+    /// ledger no longer says that they are there.
+    async fn find_removed(&mut self, wanted: BTreeMap<u32, RowId>) -> Result<BTreeSet<RowId>> {
+        let uids: Vec<u32> = wanted.keys().copied().collect();
+        let listed = match self.destination.list_these(&uids).await {
+            // No answer is no sign that anything is gone.
+            Err(failure) if failure.leaves_the_session() => return Ok(BTreeSet::new()),
+            listed => listed.map_err(|failure| failure.side(Side::Destination))?,
+        };
+        let there: BTreeSet<u32> = listed.into_iter().map(|present| present.uid).collect();
+        let Some(first) = uids.iter().find(|uid| !there.contains(uid)) else { return Ok(BTreeSet::new()) };
+        // What one answer lacks may be there all the same.
+        let listed = self.destination.list_from(*first).await;
+        let listed = listed.map_err(|failure| failure.side(Side::Destination))?;
+        let shown: BTreeSet<u32> = listed.into_iter().map(|present| present.uid).collect();
+        let is_gone = |uid: &u32| !there.contains(uid) && !shown.contains(uid);
+        let gone: BTreeSet<RowId> =
+            wanted.iter().filter(|(uid, _)| is_gone(uid)).map(|(_, row)| *row).collect();
+        let rows = self.ledger.rows_of(&gone.iter().copied().collect::<Vec<_>>()).await?;
+        let removed: Vec<Settled> = rows
+            .into_iter()
+            .map(|row| Settled { refused: row.refused, ..settled(row.id, None, row.verdict) })
+            .collect();
+        self.ledger.settle(&removed, None).await?;
+        Ok(gone)
+    }
+
     /// As [`Self::carry_flags`] for as many as are looked up at once.
     pub(super) async fn carry_some_flags(
         &mut self,
@@ -353,10 +380,17 @@ impl FolderPass<'_> {
                 places.insert(row.id, arrival.uid);
             }
         }
+        let uid_of = |change: &FlagChange| here(change).or_else(|| places.get(&change.row).copied());
+        let gone =
+            self.find_removed(changes.iter().filter_map(|c| Some((uid_of(c)?, c.row))).collect()).await?;
         let mut groups: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
         let (mut saved, mut stored) = (Vec::new(), 0);
         for change in changes {
-            let Some(uid) = here(change).or_else(|| places.get(&change.row).copied()) else { continue };
+            let Some(uid) = uid_of(change) else { continue };
+            if gone.contains(&change.row) {
+                saved.push((change.row, change.all.clone()));
+                continue;
+            }
             let add = keep_flags(&change.add, arrived.permanent_flags.as_ref());
             self.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
             saved.push((change.row, change.all.clone()));

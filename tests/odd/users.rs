@@ -178,6 +178,21 @@ fn what_was_edited_there_is_altered_though_it_is_still_the_same_message() {
 }
 
 #[test]
+fn a_flag_that_changes_on_what_a_user_removed_changes_nothing_and_the_removal_is_told() {
+    let (world, source, destination) = carried(|store| store.folder("INBOX").remove(1));
+    source.store().folder("INBOX").set_flags(1, &["\\Flagged"]);
+    source.store().folder("INBOX").set_flags(2, &["\\Seen"]);
+    let outcome = world.run();
+    outcome
+        .expect(0, (5, 5, 0, 0, 0))
+        .expect_told("This run: 0 new, 1 changed")
+        .expect_told("ArrivalsRemoved");
+    outcome.expect_told("1 message was carried and removed at the destination since");
+    assert_eq!((lies_in(&destination)["INBOX"].len(), destination.count("APPEND")), (2, 0));
+    world.run().expect(0, (5, 5, 0, 0, 0)).expect_told("This run: 0 new, 0 changed");
+}
+
+#[test]
 fn what_an_attempt_found_before_it_failed_is_told_once() {
     let mut store = Store::standard();
     store.folder("INBOX").set_flags(2, &["\\Deleted"]);

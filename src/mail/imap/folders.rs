@@ -393,6 +393,22 @@ pub async fn list_messages_from(session: &mut Session, from: u32) -> Result<(Vec
     Ok((select_rows(rows, from), expunged))
 }
 
+/// Lists those messages of the open folder that a set of UIDs names, each once.
+///
+/// # Errors
+/// Those of the session.
+pub async fn list_messages_of(session: &mut Session, set: &str) -> Result<Vec<Row>> {
+    let (mut rows, mut expunged) = (Vec::new(), 0);
+    let command = format!("UID FETCH {set} (UID FLAGS INTERNALDATE RFC822.SIZE)");
+    session
+        .run(&command, |line| {
+            rows.extend(read_listed(line, &mut expunged)?);
+            check_count(rows.len())
+        })
+        .await?;
+    Ok(select_rows(rows, 1))
+}
+
 /// Brings listed messages from a UID upwards into the order of their UIDs, each once. `n:*` names the last message even
 /// when its UID is below n (RFC 9051 §9, seq-range).
 pub fn select_rows(mut rows: Vec<Row>, from: u32) -> Vec<Row> {
