@@ -353,7 +353,8 @@ fn tell(row: &Row) -> Result<()> {
     let also = [
         (known, "of the altered known before, as the report names them"),
         (figures.moved, "in another folder"),
-        (figures.differing, "with other flags or dates"),
+        (figures.differing_messages(), "with other flags or dates"),
+        (figures.absent_folders, "of the folders not at the destination"),
         (figures.extra, "there once more than at the source"),
         (figures.waiting, "still to be carried"),
         (figures.failed, "could not be carried"),

@@ -50,6 +50,9 @@ pub struct Verification {
     /// Of those that are there, those whose flags, keywords or date are not the source's; and folders that are not there.
     #[serde(default)]
     pub differing: u64,
+    /// Of the differing ones, folders that are not there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub absent_folders: u64,
     /// Messages of the source that have not been carried yet; they are not among the checked ones.
     #[serde(default)]
     pub waiting: u64,
@@ -82,12 +85,20 @@ impl Verification {
             altered: 0,
             missing: 0,
             differing: 0,
+            absent_folders: 0,
             waiting: 0,
             moved: 0,
             failed: 0,
             unchecked: 0,
             extra: 0,
         }
+    }
+}
+
+impl Verification {
+    /// Messages whose flags, keywords or date are not the source's.
+    pub fn differing_messages(&self) -> u64 {
+        self.differing.saturating_sub(self.absent_folders)
     }
 }
 

@@ -505,6 +505,8 @@ pub struct Totals {
     pub found_missing: u64,
     /// Messages with other flags or dates than at the source, and folders that are not there, by the last verifications.
     pub differing: u64,
+    /// Of these, folders that are not there.
+    pub absent_folders: u64,
     /// Messages that the last verifications found in another folder than they were carried to.
     pub moved: u64,
     /// Messages that the last verifications could not look for, because a folder could not be opened.
@@ -534,6 +536,7 @@ impl Totals {
             sum.sizes_checked += row.sizes_checked;
             sum.digests_checked += row.digests_checked;
             sum.differing += row.last_verification().map_or(0, |shown| shown.differing);
+            sum.absent_folders += row.last_verification().map_or(0, |shown| shown.absent_folders);
             sum.moved += row.last_verification().map_or(0, |shown| shown.moved);
             sum.unchecked += row.last_verification().map_or(0, |shown| shown.unchecked);
             sum.flags_updated += row.flags_updated;

@@ -107,6 +107,7 @@ pub(super) async fn find_moved(
     let emptied: BTreeSet<FolderPath> = places.keys().map(|at| lost[*at].folder.clone()).collect();
     for path in std::mem::take(&mut found.absent).iter().filter(|path| !emptied.contains(*path)) {
         found.figures.differing += 1;
+        found.figures.absent_folders += 1;
         found.name(absent_folder(path, protocol));
     }
     let mut changes = Vec::new();
