@@ -13,7 +13,7 @@ use super::labels::{EXTENSION, is_view};
 use super::names::Spelling;
 use super::paths::{Named, name_folders};
 use super::session::{Session, split_word};
-use super::tokens::{Value, read_values};
+use super::tokens::{Value, read_first, read_values, within_quotes};
 use crate::mail::{Folder, FolderState, Survey};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
@@ -373,6 +373,8 @@ pub(super) fn read_list(line: &[u8]) -> Result<Option<Listing>> {
     }
     let values = read_values(rest)?;
     let unreadable = || Failure::protocol("sent a LIST response that cannot be read");
+    let (mut values, name) = read_first(rest, 2)?;
+    values.push(read_name(name)?.ok_or_else(unreadable)?);
     let attributes = match values.first().ok_or_else(unreadable)? {
         Value::Nil => &[],
         attributes => attributes.list().ok_or_else(unreadable)?,
@@ -385,6 +387,18 @@ pub(super) fn read_list(line: &[u8]) -> Result<Option<Listing>> {
     };
     let attributes = attributes.iter().filter_map(Value::text).map(str::to_owned).collect();
     Ok(Some((attributes, delimiter, name)))
+}
+
+/// Reads the name that ends a line of a list; what an extension says may follow it in parentheses (RFC 5258). Some servers
+/// (`GreenMail`) escape no quote that stands within a name: where what is read does not end the line, and the line ends with a
+/// quote, all between the first and the last one is the name.
+fn read_name(rest: &[u8]) -> Result<Option<Value>> {
+    let values = read_values(rest);
+    let is_whole = matches!(values.as_deref(), Ok([_] | [_, Value::List(_)]));
+    match within_quotes(rest).filter(|_| !is_whole) {
+        Some(name) => Ok(Some(Value::Text(name.to_vec()))),
+        None => values.map(|values| values.into_iter().next()),
+    }
 }
 
 /// Lists folders that a pattern names, without their attributes.
@@ -419,6 +433,14 @@ mod tests {
             ("LIST () \"/\" {3}\r\na\r\n", Some("a\r\n")),
             (r#"LIST () "/" NIL"#, Some("NIL")),
             ("LSUB () / x", Some("x")),
+            (r#"LIST () "." "a\"b""#, Some("a\"b")),
+            (r#"LIST () "." "a"b""#, Some("a\"b")),
+            (r#"LIST () "." "a" "b""#, Some("a\" \"b")),
+            (r#"LIST () "." "a"""#, Some("a\"")),
+            (r#"LIST () "." "(a" b""#, Some("(a\" b")),
+            (r#"LIST () "." "a" ("CHILDINFO" ("SUBSCRIBED"))"#, Some("a")),
+            (r#"LIST () "\\" "a""#, Some("a")),
+            (r#"LIST () "." "a" b"#, Some("a")),
             ("LIST", None),
             (r#"LIST (() "/" x"#, None),
             ("STATUS x (MESSAGES 1)", None),
