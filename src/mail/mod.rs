@@ -77,6 +77,8 @@ pub struct Survey {
     pub states: HashMap<FolderPath, FolderState>,
     /// Lines of the list that could not be read, made printable; at most 20.
     pub unreadable: Vec<String>,
+    /// Folders beside the Inbox below which the server makes none (`\Noinferiors`, RFC 9051 §7.3.1).
+    pub childless: BTreeSet<FolderPath>,
     /// Where folders are labels, so that a message may stand in several of them: a digest of the rule by which each message
     /// is listed in one, and of the folders that it is about.
     pub homes: Option<String>,
@@ -364,6 +366,11 @@ pub trait Destination: Send {
             made.push(self.ensure_folder(path, *subscribe).await);
         }
         Ok(made)
+    }
+
+    /// Whether the server said of a folder, when it listed it last, that it makes none below it.
+    fn is_childless(&self, _path: &FolderPath) -> bool {
+        false
     }
 
     /// Opens a folder for reading and writing.

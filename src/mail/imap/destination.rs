@@ -36,6 +36,7 @@ pub struct ImapDestination {
     surveyed: Option<Survey>,
     known: BTreeSet<FolderPath>,
     subscribed: BTreeSet<FolderPath>,
+    childless: BTreeSet<FolderPath>,
     /// What was stored in the folder that was filled last.
     accounted: Accounted,
 }
@@ -58,6 +59,7 @@ impl ImapDestination {
             surveyed: None,
             known: BTreeSet::new(),
             subscribed: BTreeSet::new(),
+            childless: BTreeSet::new(),
             accounted: Accounted::default(),
         }
     }
@@ -139,6 +141,7 @@ impl Destination for ImapDestination {
         };
         self.known = paths(|folder| folder.selectable);
         self.subscribed = paths(|folder| folder.subscribed);
+        self.childless.clone_from(&survey.childless);
         Ok(survey)
     }
 
@@ -206,6 +209,10 @@ impl Destination for ImapDestination {
             }
         }
         Ok(made)
+    }
+
+    fn is_childless(&self, path: &FolderPath) -> bool {
+        self.childless.contains(path)
     }
 
     async fn open(&mut self, path: &FolderPath) -> Result<FolderState> {

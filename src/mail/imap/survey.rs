@@ -227,6 +227,10 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
         known => known.map(|named| named.path.clone()),
     };
     let states = states.into_iter().filter_map(|(name, state)| Some((path_of(&name)?, state))).collect();
+    let is_childless =
+        |attributes: &[String]| attributes.iter().any(|it| it.eq_ignore_ascii_case("\\Noinferiors"));
+    let childless = listed.iter().filter(|(_, attributes)| is_childless(attributes));
+    let childless = childless.filter_map(|(name, _)| path_of(name)).filter(|path| !path.is_inbox()).collect();
     let mut folders = sort_folders(listed, &subscribed, &named);
     if folders.len() > FOLDERS_MAX {
         return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} folders")));
@@ -236,7 +240,7 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
         // All that it shows stands elsewhere too.
         view.selectable = false;
     }
-    Ok((spelling, Survey { folders, states, unreadable, homes: None }))
+    Ok((spelling, Survey { folders, states, unreadable, childless, homes: None }))
 }
 
 /// Names in a list that read as the Inbox (which has no case, RFC 9051 §5.1) and are not it: a server without such a rule may
@@ -371,7 +375,6 @@ pub(super) fn read_list(line: &[u8]) -> Result<Option<Listing>> {
     if !word.eq_ignore_ascii_case(b"LIST") && !word.eq_ignore_ascii_case(b"LSUB") {
         return Ok(None);
     }
-    let values = read_values(rest)?;
     let unreadable = || Failure::protocol("sent a LIST response that cannot be read");
     let (mut values, name) = read_first(rest, 2)?;
     values.push(read_name(name)?.ok_or_else(unreadable)?);
