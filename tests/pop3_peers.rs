@@ -187,8 +187,10 @@ async fn every_retr_is_followed_by_a_reset_of_the_marks_that_it_leaves() {
         assert_eq!(words.len(), 3);
         source.close().await;
         let verbs = peer.verbs();
-        let last = |word: &str| verbs.iter().rposition(|verb| verb == word).unwrap();
-        assert!(last("RSET") > last("RETR"), "{capabilities}: {verbs:?}");
+        let last = |word: &str| verbs.iter().rposition(|verb| verb == word);
+        // What TOP gives is held against LIST where that can be, for some servers keep the mark that RETR leaves.
+        assert_eq!(last("RETR").is_none(), capabilities.contains("TOP"), "{capabilities}: {verbs:?}");
+        assert!(last("RSET") >= last("RETR"), "{capabilities}: {verbs:?}");
     }
 }
 

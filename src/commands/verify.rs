@@ -355,7 +355,8 @@ fn tell(row: &Row) -> Result<()> {
     let also = [
         (known, "of the altered known before, as the report names them"),
         (figures.moved, "in another folder"),
-        (figures.differing, "with other flags or dates"),
+        (figures.differing_messages(), "with other flags or dates"),
+        (figures.absent_folders, "of the folders not at the destination"),
         (figures.extra, "there once more than at the source"),
         (figures.waiting, "still to be carried"),
         (figures.failed, "could not be carried"),
@@ -366,8 +367,12 @@ fn tell(row: &Row) -> Result<()> {
         0 => String::new(),
         n => format!(" + {} of the same size", count(n)),
     };
+    let alike = match figures.alike {
+        0 => String::new(),
+        n => format!(" + {} alike", count(n)),
+    };
     print(&format!(
-        "{:32} {} checked = {} identical{same_size} + {} altered + {} missing; {} read back{}\n",
+        "{:32} {} checked = {} identical{same_size}{alike} + {} altered + {} missing; {} read back{}\n",
         row.mailbox.to_string(),
         count(figures.checked),
         count(figures.identical),
@@ -388,7 +393,12 @@ fn tell(row: &Row) -> Result<()> {
         print(&format!("  {}\n", printable(&words)))?;
     }
     let named = (row.differences.len() + row.failed.len()) as u64;
-    let all = figures.missing + figures.moved + figures.differing + figures.waiting + figures.failed;
+    let all = figures.missing
+        + figures.alike
+        + figures.moved
+        + figures.differing
+        + figures.waiting
+        + figures.failed;
     if all > named {
         print(&format!("  and {} more; the report and the ledger name them\n", count(all - named)))?;
     }

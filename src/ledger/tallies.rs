@@ -26,13 +26,15 @@ pub struct Tallies {
     pub marked: u64,
     /// Messages of a maildrop that were recognised because their unique ids did not last.
     pub ids_changed: u64,
+    /// Messages that were read in a way after which the source may count them as read.
+    pub read_at_source: u64,
     /// Keywords that the destination did not keep.
     pub keywords_lost: BTreeSet<String>,
 }
 
 impl Tallies {
     /// The facts that hold the numbers, each with its number.
-    pub fn numbers(&self) -> [(&'static str, u64); 7] {
+    pub fn numbers(&self) -> [(&'static str, u64); 8] {
         [
             (BYTES_SENT, self.bytes_sent),
             ("sizesChecked", self.sizes_checked),
@@ -41,6 +43,7 @@ impl Tallies {
             ("receiptsOpen", self.receipts_open),
             ("markedForRemoval", self.marked),
             ("uniqueIdsChanged", self.ids_changed),
+            ("readAtSource", self.read_at_source),
         ]
     }
 
@@ -53,7 +56,7 @@ impl Tallies {
 
     /// The facts that are about arrivals at a destination, and so about none once it is another one.
     pub fn of_arrivals() -> impl Iterator<Item = &'static str> {
-        let lasting = ["flagsUpdated", "uniqueIdsChanged"];
+        let lasting = ["flagsUpdated", "uniqueIdsChanged", "readAtSource"];
         Self::facts().into_iter().filter(move |name| !lasting.contains(name))
     }
 
@@ -75,8 +78,16 @@ impl Tallies {
     /// Reads the facts; `None` where the ledger is older than they are, or nothing was counted yet.
     pub fn from_facts(facts: &BTreeMap<String, String>) -> Option<Self> {
         let number = |name: &str| facts.get(name).and_then(|value| value.parse().ok()).unwrap_or_default();
-        let [bytes_sent, sizes_checked, digests_checked, flags_updated, receipts_open, marked, ids_changed] =
-            Self::default().numbers().map(|(name, _)| number(name));
+        let [
+            bytes_sent,
+            sizes_checked,
+            digests_checked,
+            flags_updated,
+            receipts_open,
+            marked,
+            ids_changed,
+            read_at_source,
+        ] = Self::default().numbers().map(|(name, _)| number(name));
         let keywords = facts.get(KEYWORDS_LOST).map(String::as_str).unwrap_or_default();
         facts.contains_key(BYTES_SENT).then(|| Self {
             bytes_sent,
@@ -86,6 +97,7 @@ impl Tallies {
             receipts_open,
             marked,
             ids_changed,
+            read_at_source,
             keywords_lost: keywords.split_ascii_whitespace().map(str::to_owned).collect(),
         })
     }

@@ -288,11 +288,13 @@ impl LocalPlatform {
             Done::Discovered { domain, discovery } => self.keep_discovery(domain, discovery),
             Done::Synced { mailbox, record, tls } => {
                 let under_way = self.running.remove(&mailbox);
-                let flags = self.mailboxes.get(&mailbox).map_or(0, |before| before.flags_updated);
+                let before = self.mailboxes.get(&mailbox);
+                let flags = before.map_or(0, |before| before.flags_updated);
+                let known = before.filter(|before| before.pass == record.pass).map_or(0, |it| it.recognised);
                 self.brought.changed += record.flags_updated.saturating_sub(flags);
                 if let Some(before) = under_way.and_then(|under_way| under_way.progress.before()) {
                     let copied = record.counts.copied.saturating_sub(before.copied);
-                    let recognised = record.recognised.min(copied);
+                    let recognised = record.recognised.saturating_sub(known).min(copied);
                     self.brought.new += copied - recognised;
                     self.brought.recognised += recognised;
                 }

@@ -269,6 +269,13 @@ fn draw(
             }
         }
     }
+    let makes = asked.iter().filter_map(|asked| asked.said.as_ref().ok()?.replaces_letters);
+    if let Some(make) = makes.into_iter().next() {
+        let text = format!(
+            "{make} replaces letters beyond ASCII in headers that hold them as they are; such messages arrive altered."
+        );
+        found.push(Finding::about(Code::HeadersLoseLetters, endpoint.address(), text));
+    }
     if let Some(failure) = barred {
         let text = format!("{}.", failure.what);
         found.push(Finding::about(Code::AddressNotAllowed, endpoint.address(), text));
@@ -408,7 +415,7 @@ mod tests {
 
     #[test]
     fn each_trouble_is_told_with_the_line_that_ends_it() {
-        let room = |quota, append_limit| Ok(Room { quota, append_limit, names: None });
+        let room = |quota, append_limit| Ok(Room { quota, append_limit, ..Room::default() });
         let quota = |limit| Some(Quota { used: 1_000_000_000, limit });
         let refused = |class, what: &str| Err(Failure::new(class, what));
         let table = [

@@ -78,6 +78,8 @@ pub struct Survey {
     pub states: HashMap<FolderPath, FolderState>,
     /// Lines of the list that could not be read, made printable; at most 20.
     pub unreadable: Vec<String>,
+    /// Folders beside the Inbox below which the server makes none (`\Noinferiors`, RFC 9051 §7.3.1).
+    pub childless: BTreeSet<FolderPath>,
     /// Where folders are labels, so that a message may stand in several of them: a digest of the rule by which each message
     /// is listed in one, and of the folders that it is about.
     pub homes: Option<String>,
@@ -265,6 +267,11 @@ pub trait Source: Send {
     /// error in mid-message the receiver sees the stream end without `End`.
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()>;
 
+    /// Messages that were read in this session in a way after which servers may count them as read.
+    fn marked(&self) -> u64 {
+        0
+    }
+
     /// Ends the session politely.
     async fn close(&mut self);
 }
@@ -362,6 +369,11 @@ pub trait Destination: Send {
         Ok(made)
     }
 
+    /// Whether the server said of a folder, when it listed it last, that it makes none below it.
+    fn is_childless(&self, _path: &FolderPath) -> bool {
+        false
+    }
+
     /// Opens a folder for reading and writing.
     async fn open(&mut self, path: &FolderPath) -> Result<FolderState>;
 
@@ -375,6 +387,14 @@ pub trait Destination: Send {
 
     /// Lists the messages of the open folder with UIDs of `from` and above.
     async fn list_from(&mut self, from: u32) -> Result<Vec<Present>>;
+
+    /// Lists those of some messages that are in the open folder.
+    async fn list_these(&mut self, uids: &[u32]) -> Result<Vec<Present>> {
+        let Some(first) = uids.iter().min() else { return Ok(Vec::new()) };
+        let mut listed = self.list_from(*first).await?;
+        listed.retain(|present| uids.contains(&present.uid));
+        Ok(listed)
+    }
 
     /// Streams messages of the open folder back, keyed by their UIDs.
     async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()>;

@@ -18,6 +18,9 @@ pub enum Kind {
     Missing,
     /// The destination holds other bytes.
     Altered,
+    /// The destination holds the bytes that it was given, and the source hands the message out with others now: the same message
+    /// but for line ends, lines that transport adds, or how it is encoded.
+    Alike,
     /// The message is there with other flags or keywords.
     Flags,
     /// The message is there with another arrival date.
@@ -34,9 +37,10 @@ pub enum Kind {
 
 impl Kind {
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Missing,
         Self::Altered,
+        Self::Alike,
         Self::Flags,
         Self::Date,
         Self::Folder,
@@ -130,6 +134,10 @@ impl Difference {
                     "{place} has other bytes at the destination ({found}) than at the source ({expected})"
                 )
             }
+            Kind::Alike => format!(
+                "{place} is at the destination as it was handed out when it was carried ({found}); the source hands it out with \
+                 other line ends, transport lines or encoding now ({expected})"
+            ),
             Kind::Flags => format!("{place} has the flags {found} at the destination, not {expected}"),
             Kind::Date => format!("{place} arrived on {found} at the destination, not on {expected}"),
             Kind::Folder if self.source.is_folder() => {

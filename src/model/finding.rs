@@ -216,6 +216,8 @@ codes! {
     MailboxLarge: Warning, Nothing, Mailbox, "Make sure that the destination takes it, and begin with it.";
     /// A mailbox holds more than 500,000 messages.
     TooManyMessages: Warning, Nothing, Mailbox, "Make sure that the destination takes so many, and begin with it.";
+    /// The destination is of a make that replaces letters beyond ASCII in the headers of messages that hold them as they are.
+    HeadersLoseLetters: Warning, Nothing, One, "Have the server keep them before mail is carried (at Cyrus: munge8bit: no in imapd.conf), or leave it: the report names each such message, and the originals are at the source.";
     /// A message is larger than the destination takes.
     MessageOverLimit: Warning, Nothing, Mailbox, "Raise the limit at the destination, or agree that such messages stay behind.";
     /// An override decides about no mailbox.
@@ -260,6 +262,8 @@ codes! {
     NoChangeTracking: Advisory, Nothing, One, "Nothing; later passes take longer.";
     /// A POP3 server gave messages other unique ids than before, or several the same; they are recognised by their content.
     UniqueIdsChange: Advisory, Nothing, Mailbox, "Nothing; later passes read such messages again. IMAP has lasting names, where the server offers it.";
+    /// Messages of a POP3 server were read by RETR, after which some servers count them as read.
+    ReadAtSource: Advisory, Nothing, Mailbox, "Nothing; IMAP leaves no mark, where the server offers it.";
     /// A server shows each label as a folder, and by the manifest a message is carried into one of them.
     LabelsAreFolders: Advisory, Nothing, One, "Nothing; docs/providers.md has the rule by which each message finds its folder.";
     /// Messages stand in several folders at the source, and each is carried once.

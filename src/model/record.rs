@@ -22,7 +22,7 @@ pub enum Depth {
     Full,
 }
 
-/// What a verification of a mailbox showed: `checked = identical + same_size + altered + missing`.
+/// What a verification of a mailbox showed: `checked = identical + same_size + alike + altered + missing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
@@ -34,11 +34,15 @@ pub struct Verification {
     pub checked: u64,
     /// Messages that were read back and compared by digest.
     pub read_back: u64,
-    /// Messages that were read at both sides and are the same.
+    /// Messages that were read at both sides and are the same, byte for byte.
     pub identical: u64,
     /// Messages that were found by size and date, and not read.
     #[serde(default)]
     pub same_size: u64,
+    /// Messages of which the destination holds the bytes that it was given, and the source shows others now: the same but for
+    /// line ends, lines that transport adds, or how they are encoded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub alike: u64,
     /// Messages that the destination holds with other bytes, whenever it changed them.
     pub altered: u64,
     /// Messages that are no longer there.
@@ -46,6 +50,9 @@ pub struct Verification {
     /// Of those that are there, those whose flags, keywords or date are not the source's; and folders that are not there.
     #[serde(default)]
     pub differing: u64,
+    /// Of the differing ones, folders that are not there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub absent_folders: u64,
     /// Messages of the source that have not been carried yet; they are not among the checked ones.
     #[serde(default)]
     pub waiting: u64,
@@ -74,15 +81,24 @@ impl Verification {
             read_back: 0,
             identical: 0,
             same_size: 0,
+            alike: 0,
             altered: 0,
             missing: 0,
             differing: 0,
+            absent_folders: 0,
             waiting: 0,
             moved: 0,
             failed: 0,
             unchecked: 0,
             extra: 0,
         }
+    }
+}
+
+impl Verification {
+    /// Messages whose flags, keywords or date are not the source's.
+    pub fn differing_messages(&self) -> u64 {
+        self.differing.saturating_sub(self.absent_folders)
     }
 }
 

@@ -529,7 +529,7 @@ fn tell_losses(spec: &MailMigrationSpec, standings: &[&Stood], observed: &Observ
     let open = finished.filter_map(|stood| {
         let record = &observed.mailboxes.get(&stood.mailbox.source)?.record;
         let open = Open::of(spec, &spec.domains[stood.domain].name, record);
-        let open = Open { waiting: 0, differing: 0, unchecked: 0, ..open };
+        let open = Open { waiting: 0, differing: 0, absent: 0, unchecked: 0, ..open };
         open.is_loss().then_some((*stood, open))
     });
     let open: Vec<(&Stood, Open)> = open.collect();

@@ -20,8 +20,10 @@ pub struct Open {
     pub missing: u64,
     /// Those that a verification found with other bytes, although they had passed the check of their arrival.
     pub changed: u64,
-    /// Those that a verification found with other flags or dates, and folders that it did not find.
+    /// Those that a verification found with other flags or dates.
     pub differing: u64,
+    /// Folders that it did not find.
+    pub absent: u64,
     /// Those that are still to be carried although a pass is through.
     pub waiting: u64,
     /// Those that the last verification could not look for, because a folder could not be opened.
@@ -33,12 +35,14 @@ impl Open {
     pub fn of(spec: &MailMigrationSpec, domain: &str, record: &MailboxRecord) -> Self {
         let unless = |code, n| if is_acknowledged(spec, code, domain) { 0 } else { n };
         let last = record.last_verification();
-        let differing = last.map_or(0, |shown| shown.differing);
+        let (differing, absent) =
+            last.map_or((0, 0), |shown| (shown.differing_messages(), shown.absent_folders));
         Self {
             failed: unless(Code::MessagesQuarantined, record.counts.failed),
             missing: unless(Code::ArrivalsMissing, record.missing),
             changed: unless(Code::ArrivalsChanged, record.changed),
             differing: unless(Code::ArrivalsDiffer, differing),
+            absent: unless(Code::ArrivalsDiffer, absent),
             waiting: if spec.policy.pilot.is_some() { 0 } else { record.counts.pending },
             unchecked: last.map_or(0, |shown| shown.unchecked),
         }
@@ -58,7 +62,7 @@ impl Open {
     pub fn reason(&self) -> &'static str {
         if self.failed > 0 {
             Class::Message.reason()
-        } else if self.missing + self.changed + self.differing > 0 {
+        } else if self.missing + self.changed + self.differing + self.absent > 0 {
             Reason::Differences.as_str()
         } else {
             Reason::Waiting.as_str()
@@ -82,6 +86,10 @@ impl Open {
                 ),
             ),
             (self.differing, are(self.differing, "there with other flags or dates")),
+            (
+                self.absent,
+                format!("{} not at the destination", counted(self.absent, "folder is", "folders are")),
+            ),
             (self.waiting, are(self.waiting, "still to be carried")),
             (
                 self.unchecked,
@@ -103,7 +111,7 @@ impl Open {
             "the report names them; the originals are at the source. Acknowledge ArrivalsChanged in spec.acknowledge if that is right"
         } else if self.waiting > 0 {
             "run the migration again to carry them"
-        } else if self.differing == 0 {
+        } else if self.differing + self.absent == 0 {
             "verify again once the folders that are named can be opened"
         } else {
             "users may have changed them since; acknowledge ArrivalsDiffer in spec.acknowledge if that is right"
@@ -117,6 +125,7 @@ impl AddAssign for Open {
         self.missing += other.missing;
         self.changed += other.changed;
         self.differing += other.differing;
+        self.absent += other.absent;
         self.waiting += other.waiting;
         self.unchecked += other.unchecked;
     }
@@ -150,12 +159,30 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_not_there_is_no_message_with_other_flags() {
+        let shown = Verification {
+            differing: 3,
+            absent_folders: 1,
+            ..Verification::begun(jiff::Timestamp::UNIX_EPOCH)
+        };
+        let record = MailboxRecord { verification: Some(shown), ..MailboxRecord::default() };
+        let open = Open::of(&spec(&serde_json::json!({})), "a.test", &record);
+        assert_eq!(
+            open.clauses(),
+            "2 messages are there with other flags or dates, 1 folder is not at the destination"
+        );
+        let agreed =
+            spec(&serde_json::json!({"acknowledge": [{"finding": "ArrivalsDiffer", "reason": "ok"}]}));
+        assert!(Open::of(&agreed, "a.test", &record).is_none());
+    }
+
+    #[test]
     fn what_was_acknowledged_for_the_domain_or_for_all_speaks_against_nothing() {
         let counts =
             MessageCounts { source: 9, copied: 6, failed: 2, pending: 1, ..MessageCounts::default() };
         let record = MailboxRecord { counts, missing: 3, changed: 1, ..MailboxRecord::default() };
         let open = Open::of(&spec(&serde_json::json!({})), "a.test", &record);
-        assert_eq!(open, Open { failed: 2, missing: 3, changed: 1, differing: 0, waiting: 1, unchecked: 0 });
+        assert_eq!(open, Open { failed: 2, missing: 3, changed: 1, waiting: 1, ..Open::default() });
         assert_eq!((open.reason(), open.is_loss()), ("MessagesFailed", true));
         assert_eq!(
             open.clauses(),

@@ -342,10 +342,11 @@ fn verification(totals: &Totals) -> String {
     let none = |n: u64| if n == 0 { "none".to_owned() } else { words::count(n) };
     let mut said = format!(
         "The deepest verification of each mailbox looked for {} that the source held then, and found {} to be the same at both \
-         sides, {} of the same size and date, {} with other bytes, and {} missing.",
+         sides, {} of the same size and date, {} alike, {} with other bytes, and {} missing.",
         words::counted(totals.checked, "message", "messages"),
         none(totals.identical),
         none(totals.same_size),
+        none(totals.alike),
         none(totals.found_altered),
         none(totals.found_missing),
     );

@@ -505,12 +505,16 @@ pub struct Totals {
     pub identical: u64,
     /// Messages that were found by size and date, and not read.
     pub same_size: u64,
+    /// Messages that verifications found as they had been handed out, while the source shows other bytes now.
+    pub alike: u64,
     /// Messages that verifications found with other bytes.
     pub found_altered: u64,
     /// Messages that verifications did not find.
     pub found_missing: u64,
     /// Messages with other flags or dates than at the source, and folders that are not there, by the last verifications.
     pub differing: u64,
+    /// Of these, folders that are not there.
+    pub absent_folders: u64,
     /// Messages that the last verifications found in another folder than they were carried to.
     pub moved: u64,
     /// Messages that the last verifications could not look for, because a folder could not be opened.
@@ -540,6 +544,7 @@ impl Totals {
             sum.sizes_checked += row.sizes_checked;
             sum.digests_checked += row.digests_checked;
             sum.differing += row.last_verification().map_or(0, |shown| shown.differing);
+            sum.absent_folders += row.last_verification().map_or(0, |shown| shown.absent_folders);
             sum.moved += row.last_verification().map_or(0, |shown| shown.moved);
             sum.unchecked += row.last_verification().map_or(0, |shown| shown.unchecked);
             sum.flags_updated += row.flags_updated;
@@ -550,6 +555,7 @@ impl Totals {
                 sum.read_back += verification.read_back;
                 sum.identical += verification.identical;
                 sum.same_size += verification.same_size;
+                sum.alike += verification.alike;
                 sum.found_altered += verification.altered;
                 sum.found_missing += verification.missing;
             }

@@ -128,6 +128,7 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
 fn exceptions(totals: &Totals) -> Vec<String> {
     let are = |n, words: &str| format!("{} {words}", counted(n, "message is", "messages are"));
     let were = |n, words: &str| format!("{} {words}", counted(n, "message was", "messages were"));
+    let differing = totals.differing.saturating_sub(totals.absent_folders);
     let stored = totals.altered.saturating_sub(totals.changed);
     let stored_words =
         counted(stored, "message was changed while it was", "messages were changed while they were");
@@ -139,7 +140,11 @@ fn exceptions(totals: &Totals) -> Vec<String> {
         (totals.missing, are(totals.missing, "no longer at the destination")),
         (totals.changed, were(totals.changed, "found changed after arrival")),
         (stored, format!("{stored_words} stored")),
-        (totals.differing, are(totals.differing, "there with other flags or dates")),
+        (differing, are(differing, "there with other flags or dates")),
+        (
+            totals.absent_folders,
+            counted(totals.absent_folders, "folder is", "folders are") + " not at the destination",
+        ),
         (totals.unchecked, counted(totals.unchecked, "message could", "messages could") + " not be checked"),
     ]
     .into_iter()

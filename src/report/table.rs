@@ -142,6 +142,8 @@ pub(super) fn mailboxes() -> Vec<Column<MailboxRow>> {
             m.verification.map_or(Cell::Empty, |v| Cell::Count(v.same_size))
         })
         .sum(|t| Cell::Count(t.same_size)),
+        column("Alike", 10, |m: &MailboxRow| m.verification.map_or(Cell::Empty, |v| Cell::Count(v.alike)))
+            .sum(|t| Cell::Count(t.alike)),
         column("Found altered", 10, |m: &MailboxRow| {
             m.verification.map_or(Cell::Empty, |v| Cell::Count(v.altered))
         })

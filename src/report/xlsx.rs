@@ -182,9 +182,11 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
         ("Looked for by verifications", Cell::Count(totals.checked)),
         ("= identical", Cell::Count(totals.identical)),
         ("+ same size", Cell::Count(totals.same_size)),
+        ("+ alike", Cell::Count(totals.alike)),
         ("+ with other bytes", Cell::Count(totals.found_altered)),
         ("+ missing then", Cell::Count(totals.found_missing)),
-        ("With other flags or dates", Cell::Count(totals.differing)),
+        ("With other flags or dates", Cell::Count(totals.differing.saturating_sub(totals.absent_folders))),
+        ("Folders not at the destination", Cell::Count(totals.absent_folders)),
         ("In another folder than they were carried to", Cell::Count(totals.moved)),
     ];
     facts.extend(report.acknowledged.iter().map(|a| {

@@ -21,8 +21,13 @@ const CODES: [Code; 6] = [
 ];
 
 /// Those that are made of what is counted in all passes.
-const COUNTED: [Code; 4] =
-    [Code::ReadReceiptsAsked, Code::MarkedForRemoval, Code::UniqueIdsChange, Code::KeywordsNotKept];
+const COUNTED: [Code; 5] = [
+    Code::ReadReceiptsAsked,
+    Code::MarkedForRemoval,
+    Code::UniqueIdsChange,
+    Code::ReadAtSource,
+    Code::KeywordsNotKept,
+];
 /// The most keywords that a finding names.
 const KEYWORDS_NAMED: usize = 20;
 
@@ -89,6 +94,7 @@ impl Books {
             findings.extend(find_receipts(tallies.receipts_open));
             findings.extend(find_marked(tallies.marked));
             findings.extend(find_changed_ids(tallies.ids_changed));
+            findings.extend(find_read(tallies.read_at_source));
             findings.extend(find_keywords(&tallies.keywords_lost));
         }
         findings
@@ -152,6 +158,17 @@ fn find_changed_ids(renamed: u64) -> Option<Finding> {
         let words = counted(renamed, "message was", "messages were");
         let text = format!("Unique ids of the POP3 server do not last: {words} recognised by content.");
         Finding::of_domain(Code::UniqueIdsChange, text)
+    })
+}
+
+/// What a person is told of messages that may count as read at the source now.
+fn find_read(read: u64) -> Option<Finding> {
+    (read > 0).then(|| {
+        let words = counted(read, "message was", "messages were");
+        let text = format!(
+            "{words} read by RETR; some servers that offer the same mailbox by IMAP count them as read then."
+        );
+        Finding::of_domain(Code::ReadAtSource, text)
     })
 }
 

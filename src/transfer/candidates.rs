@@ -2,9 +2,10 @@
 //! another name (another protocol, another UIDVALIDITY). Matching is by canonical digest and as a multiset: each candidate
 //! stands for one message only, so two identical messages stay two.
 //!
-//! A destination that adds header lines of its own makes another digest of each message. What is found in no other way is
-//! found by its letter digest and Message-ID, after all others: whatever is there as it was must be found first, so that
-//! none of two messages that differ in their headers alone is taken for the other while that one waits.
+//! A destination that replaces letters beyond ASCII in headers, or adds header lines of its own, makes another digest of each
+//! message. What is found in no other way is found by the digest of what such a destination makes of it, or by its letter
+//! digest and Message-ID, after all others: whatever is there as it was must be found first, so that none of two messages that
+//! differ in their headers alone is taken for the other while that one waits.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -24,12 +25,25 @@ pub struct Candidate {
     pub verdict: Verdict,
     /// The flags it was given; `None` when they are unknown, so that the source's are set anew.
     pub flags: Option<Flags>,
-    /// Its exact digest.
+    /// The flags that it has at the destination, where it was listed just now.
+    pub has: Option<Flags>,
+    /// Its exact digest, of the bytes that were sent where this ledger sent it.
     pub exact: Digest,
+    /// Their number, where this ledger sent it.
+    pub size: Option<u64>,
     /// Its letter digest, where it is known, of a message that this ledger did not send.
     pub letter: Option<Digest>,
     /// Its Message-ID.
     pub message_id: Option<String>,
+}
+
+/// The difference between a message and what lies at the destination in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherHeader {
+    /// Letters beyond ASCII were replaced in its header, and nothing else.
+    Letters,
+    /// Header lines were added, left out or changed.
+    Lines,
 }
 
 /// A multiset of candidates by canonical digest.
@@ -91,15 +105,28 @@ impl Candidates {
 
     /// Whether a message may be there with another header, and it is too early to say.
     pub fn may_come_late(&self, identity: &Identity) -> bool {
-        !self.late && self.find_letter(identity).is_some()
+        !self.late && self.find_late(identity).is_some()
     }
 
-    /// Takes a candidate that is the same letter with another header, once it is late enough.
-    pub fn take_letter(&mut self, identity: &Identity) -> Option<Candidate> {
-        let (canonical, at) = self.find_letter(identity).filter(|_| self.late)?;
+    /// Takes a candidate that is the message with another header, once it is late enough, and says in what it is another one.
+    pub fn take_late(&mut self, identity: &Identity) -> Option<(Candidate, OtherHeader)> {
+        let (canonical, at, how) = self.find_late(identity).filter(|_| self.late)?;
         let taken = self.by_canonical.get_mut(&canonical)?.remove(at)?;
         self.left -= 1;
-        Some(taken)
+        Some((taken, how))
+    }
+
+    fn find_late(&self, identity: &Identity) -> Option<(Digest, usize, OtherHeader)> {
+        let rewritten = identity.rewritten.iter().find_map(|canonical| {
+            // What this ledger sent is known as it was sent.
+            let at =
+                self.by_canonical.get(canonical)?.iter().position(|candidate| candidate.row.is_none())?;
+            Some((*canonical, at, OtherHeader::Letters))
+        });
+        rewritten.or_else(|| {
+            let (canonical, at) = self.find_letter(identity)?;
+            Some((canonical, at, OtherHeader::Lines))
+        })
     }
 
     fn find_letter(&self, identity: &Identity) -> Option<(Digest, usize)> {
@@ -143,7 +170,9 @@ mod tests {
                 destination: None,
                 verdict: Verdict::Delivered,
                 flags: None,
+                has: None,
                 exact: Digest([exact; 32]),
+                size: None,
                 letter: None,
                 message_id: None,
             };
@@ -168,7 +197,9 @@ mod tests {
             destination: None,
             verdict: Verdict::Delivered,
             flags: None,
+            has: None,
             exact: identity.exact,
+            size: None,
             letter: identity.letter,
             message_id: identity.message_id,
         };
@@ -186,13 +217,32 @@ mod tests {
             candidates.add(canonical, candidate);
         }
         let sent = identity(&letter("Message-ID: <1@a>\r\n"));
-        assert!(candidates.may_come_late(&sent) && candidates.take_letter(&sent).is_none(), "too early");
+        assert!(candidates.may_come_late(&sent) && candidates.take_late(&sent).is_none(), "too early");
         candidates.come_late();
-        assert!(candidates.take_letter(&identity(&letter("Message-ID: <2@a>\r\n"))).is_none());
-        assert!(candidates.take_letter(&identity(&letter("").replace("x\r\n", "y\r\n"))).is_none());
-        assert!(candidates.take_letter(&sent).is_some() && candidates.take_letter(&sent).is_none());
+        assert!(candidates.take_late(&identity(&letter("Message-ID: <2@a>\r\n"))).is_none());
+        assert!(candidates.take_late(&identity(&letter("").replace("x\r\n", "y\r\n"))).is_none());
+        assert!(candidates.take_late(&sent).is_some() && candidates.take_late(&sent).is_none());
         let without = identity(&letter(""));
-        assert_eq!(candidates.take_letter(&without).unwrap().message_id.as_deref(), Some("made@b"));
-        assert!(candidates.take_letter(&without).is_none() && candidates.is_empty());
+        assert_eq!(candidates.take_late(&without).unwrap().0.message_id.as_deref(), Some("made@b"));
+        assert!(candidates.take_late(&without).is_none() && candidates.is_empty());
+    }
+
+    #[test]
+    fn a_header_whose_letters_were_replaced_is_found_late_and_stands_for_one_of_those_that_became_alike() {
+        let letter = |subject: &str| format!("Subject: {subject}\r\n\r\nx\r\n");
+        let mut candidates = Candidates::default();
+        for subject in ["grXXe", "gr?e", "gr??e", "grXXt"] {
+            let (canonical, candidate) = lying(&letter(subject));
+            candidates.add(canonical, candidate);
+        }
+        let sent = |subject: &str| identity(&letter(subject));
+        assert!(candidates.may_come_late(&sent("grüe")) && candidates.take_late(&sent("grüe")).is_none());
+        candidates.come_late();
+        let taken: Vec<bool> = ["grüe", "gröe", "gräe", "grée", "große", "grXXt", "grüX"]
+            .map(|subject| candidates.take_late(&sent(subject)).is_some())
+            .to_vec();
+        // Three are taken, for three that differ in that letter alone; what is ASCII is nothing that was replaced.
+        assert_eq!(taken, [true, true, true, false, false, false, false]);
+        assert!(candidates.take(&crate::transfer::pipeline::known_from(&sent("grXXt"))).is_some());
     }
 }

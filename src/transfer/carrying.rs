@@ -222,8 +222,9 @@ impl FolderPass<'_> {
         };
         self.outcome.sent += copied.sent;
         self.outcome.bytes += copied.bytes;
-        self.progress.send_bytes(copied.bytes);
+        self.progress.send(copied.sent, copied.bytes);
         self.outcome.recognised += copied.recognised.len() as u64;
+        self.progress.recognise(copied.recognised.len() as u64);
         let mut failure = copied.failure.take();
         if failure.is_none() {
             failure = self.excuse_refusals(&mut copied, arrived).await;

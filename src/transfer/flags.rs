@@ -119,7 +119,7 @@ impl FolderPass<'_> {
         let listed: HashMap<RowId, &Flags> =
             window.iter().filter_map(|work| Some((work.row, work.listed.flags.as_ref()?))).collect();
         let none = Flags::default();
-        let mut cases = Vec::new();
+        let (mut cases, mut open) = (Vec::new(), 0);
         for settled in copied.settled.iter().filter(|settled| settled.verdict.is_delivered()) {
             let Some((_, arrival)) = &settled.destination else { continue };
             // Those that were recognised have no flags here: they are brought into step with the changes.
@@ -127,10 +127,13 @@ impl FolderPass<'_> {
             let asks = copied.passed.get(&settled.id).is_some_and(|passed| passed.asks_receipt);
             let flags = listed.get(&settled.id).copied().unwrap_or(&none);
             let (wanted, unanswered) = self.wanted_flags(flags, asks, arrived);
-            self.uncounted.receipts_open += u64::from(unanswered);
+            open += u64::from(unanswered);
             cases.push(Case { uid: arrival.uid, wanted, has: has.clone() });
         }
-        self.mend(cases).await
+        self.mend(cases).await?;
+        // Where that fails, the next pass proves them and tells of them.
+        self.uncounted.receipts_open += open;
+        Ok(())
     }
 
     async fn mend(&mut self, mut cases: Vec<Case>) -> Result<()> {
@@ -208,13 +211,14 @@ impl FolderPass<'_> {
             }
         }
         if let Some(first) = open.keys().min().copied() {
-            let mut cases = Vec::new();
+            let (mut cases, mut receipts) = (Vec::new(), 0);
             for present in self.destination.list_from(first).await? {
                 let Some((wanted, unanswered)) = open.remove(&present.uid) else { continue };
-                self.uncounted.receipts_open += u64::from(unanswered);
+                receipts += u64::from(unanswered);
                 cases.push(Case { uid: present.uid, wanted, has: present.flags });
             }
             self.mend(cases).await?;
+            self.uncounted.receipts_open += receipts;
         }
         self.keep_counts().await?;
         self.ledger.save_fact(&fact, "").await

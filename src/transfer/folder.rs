@@ -164,17 +164,19 @@ impl FolderPass<'_> {
         let reconciled = Box::pin(self.reconcile(&space, &state, cursor.as_ref(), told, &doubtful)).await?;
         let void = self.ledger.part_void(&space).await?;
         let works = self.has_work(&space).await?;
+        let mut listed = Vec::new();
         if works || !void.is_empty() {
-            let listed = self.scan_destination(scanned, &arrived).await?;
+            listed = self.scan_destination(scanned, &arrived).await?;
             scanned = arrived.uidnext.unwrap_or(1);
             Box::pin(self.recall_letters(&space, &listed, &arrived)).await?;
             Box::pin(self.seek_unseen(&space, &arrived)).await?;
         }
         let mut candidates = if works || !void.is_empty() {
-            self.gather_candidates(&void, &reconciled.absent, barrier, &arrived).await?
+            self.gather_candidates(&void, &reconciled.absent, barrier, (&arrived, &listed)).await?
         } else {
             super::candidates::Candidates::default()
         };
+        drop(listed);
         let Reconciled { flags: mut changes, gone, is_part, absent, now } = reconciled;
         for change in &mut changes {
             for flags in [&mut change.add, &mut change.remove] {
@@ -328,6 +330,33 @@ impl FolderPass<'_> {
         Ok(())
     }
 
+    /// Those of some messages, by their UIDs, that somebody removed at the destination. Nothing can be changed in them, and the
+    /// ledger no longer says that they are there.
+    async fn find_removed(&mut self, wanted: BTreeMap<u32, RowId>) -> Result<BTreeSet<RowId>> {
+        let uids: Vec<u32> = wanted.keys().copied().collect();
+        let listed = match self.destination.list_these(&uids).await {
+            // No answer is no sign that anything is gone.
+            Err(failure) if failure.leaves_the_session() => return Ok(BTreeSet::new()),
+            listed => listed.map_err(|failure| failure.side(Side::Destination))?,
+        };
+        let there: BTreeSet<u32> = listed.into_iter().map(|present| present.uid).collect();
+        let Some(first) = uids.iter().find(|uid| !there.contains(uid)) else { return Ok(BTreeSet::new()) };
+        // What one answer lacks may be there all the same.
+        let listed = self.destination.list_from(*first).await;
+        let listed = listed.map_err(|failure| failure.side(Side::Destination))?;
+        let shown: BTreeSet<u32> = listed.into_iter().map(|present| present.uid).collect();
+        let is_gone = |uid: &u32| !there.contains(uid) && !shown.contains(uid);
+        let gone: BTreeSet<RowId> =
+            wanted.iter().filter(|(uid, _)| is_gone(uid)).map(|(_, row)| *row).collect();
+        let rows = self.ledger.rows_of(&gone.iter().copied().collect::<Vec<_>>()).await?;
+        let removed: Vec<Settled> = rows
+            .into_iter()
+            .map(|row| Settled { refused: row.refused, ..settled(row.id, None, row.verdict) })
+            .collect();
+        self.ledger.settle(&removed, None).await?;
+        Ok(gone)
+    }
+
     /// As [`Self::carry_flags`] for as many as are looked up at once.
     pub(super) async fn carry_some_flags(
         &mut self,
@@ -351,23 +380,34 @@ impl FolderPass<'_> {
                 places.insert(row.id, arrival.uid);
             }
         }
+        let uid_of = |change: &FlagChange| here(change).or_else(|| places.get(&change.row).copied());
+        let gone =
+            self.find_removed(changes.iter().filter_map(|c| Some((uid_of(c)?, c.row))).collect()).await?;
         let mut groups: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
-        let mut saved = Vec::new();
+        let (mut saved, mut stored) = (Vec::new(), 0);
         for change in changes {
-            let Some(uid) = here(change).or_else(|| places.get(&change.row).copied()) else { continue };
+            let Some(uid) = uid_of(change) else { continue };
+            if gone.contains(&change.row) {
+                saved.push((change.row, change.all.clone()));
+                continue;
+            }
             let add = keep_flags(&change.add, arrived.permanent_flags.as_ref());
             self.uncounted.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
-            groups.entry((add.to_string(), change.remove.to_string())).or_default().push(uid);
             saved.push((change.row, change.all.clone()));
+            // Where it keeps nothing of what changed, nothing changes there.
+            if !add.is_empty() || !change.remove.is_empty() {
+                groups.entry((add.to_string(), change.remove.to_string())).or_default().push(uid);
+                stored += 1;
+            }
         }
         for ((add, remove), mut uids) in groups {
             uids.sort_unstable();
             let (add, remove) = (Flags::parse(&add), Flags::parse(&remove));
-            let stored = self.destination.store_flags(&uids, &add, &remove).await;
-            let refused = stored.map_err(|failure| failure.side(Side::Destination))?;
+            let answer = self.destination.store_flags(&uids, &add, &remove).await;
+            let refused = answer.map_err(|failure| failure.side(Side::Destination))?;
             self.uncounted.keywords_lost.extend(refused.iter().map(str::to_owned));
         }
-        self.uncounted.flags_updated += saved.len() as u64;
+        self.uncounted.flags_updated += stored;
         let more = self.count();
         self.ledger.save_flags_counting(&saved, &more).await
     }

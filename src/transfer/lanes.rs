@@ -150,6 +150,15 @@ pub(super) struct Carried {
     pub(super) failed: Option<Failure>,
 }
 
+impl Carried {
+    /// Adds what another lane did.
+    fn add(&mut self, lane: Self) {
+        self.outcome.add(lane.outcome);
+        self.tallies.extend(lane.tallies);
+        self.failed = self.failed.take().or(lane.failed);
+    }
+}
+
 /// All source folders that go to one destination folder, or of which something may be in one, and what is in doubt there.
 struct Work<'a> {
     plans: Vec<&'a FolderPlan>,
@@ -186,7 +195,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pass<'_> {
-    /// Carries folders, each given with how many messages it is said to hold.
+    /// Carries folders, each given with how many messages it is said to hold. What was done is in `all` after a failure too.
     ///
     /// # Errors
     /// The first failure of the session that was there first, or one that concerns all.
@@ -197,7 +206,8 @@ impl Pass<'_> {
         openings: Openings<'_>,
         folders: Vec<(&FolderPlan, Option<u32>)>,
         mut barrier: Barrier,
-    ) -> Result<Carried> {
+        all: &mut Carried,
+    ) -> Result<()> {
         // Folders that only show what others hold come when those are through.
         let (views, folders): (Vec<_>, Vec<_>) = folders.into_iter().partition(|(plan, _)| plan.view);
         let views = share_out(views, &mut barrier);
@@ -208,13 +218,7 @@ impl Pass<'_> {
         let (ended, work): (VecDeque<_>, VecDeque<_>) =
             share_out(folders, &mut barrier).into_iter().partition(comes_last);
         let board = Board { queue: Mutex::new(work), left: Mutex::default(), halt: AtomicBool::new(false) };
-        let carried = self.run_lanes(source, destination, openings, &board).await?;
-        let mut all = Carried::default();
-        for lane in carried {
-            all.outcome.add(lane.outcome);
-            all.tallies.extend(lane.tallies);
-            all.failed = all.failed.or(lane.failed);
-        }
+        self.run_lanes(source, destination, openings, &board, all).await?;
         // What a broken lane had under way is in doubt like after any cut.
         let left = std::mem::take(&mut *lock(&board.left));
         if !left.is_empty() {
@@ -222,16 +226,16 @@ impl Pass<'_> {
             for plans in left {
                 let part = barrier.part(&plans.iter().map(|plan| &plan.source.path).collect());
                 let work = Work { plans, messages: 0, barrier: part };
-                self.carry_work(work, source, destination, &board.halt, &mut all).await?;
+                self.carry_work(work, source, destination, &board.halt, all).await?;
             }
         }
         for work in views.into_iter().chain(ended) {
-            self.carry_work(work, source, destination, &board.halt, &mut all).await?;
+            self.carry_work(work, source, destination, &board.halt, all).await?;
         }
         if all.failed.is_none() && !ended_at.is_empty() {
             self.ledger.save_fact(ENDED_AT, "").await?;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Lets the first session and further ones work through the board.
@@ -241,10 +245,10 @@ impl Pass<'_> {
         destination: &mut dyn Destination,
         mut openings: Openings<'_>,
         board: &Board<'_>,
-    ) -> Result<Vec<Carried>> {
+        all: &mut Carried,
+    ) -> Result<()> {
         let mut lanes = FuturesUnordered::new();
         lanes.push(futures::future::Either::Left(self.run_first(source, destination, board)));
-        let mut all = Vec::new();
         let mut failure: Option<Failure> = None;
         let more = openings.more;
         let mut ask_at = Instant::now() + ASK_EVERY;
@@ -269,16 +273,14 @@ impl Pass<'_> {
                 // They stop at the end of a window, where nothing is in doubt; whoever cannot is dropped.
                 timeout(PATIENCE, lanes.next()).await.unwrap_or_default()
             };
-            match ended {
-                Some(Ok(carried)) => all.push(carried),
-                Some(Err(another)) => {
-                    board.halt.store(true, Ordering::Relaxed);
-                    failure = failure.or(Some(another));
-                }
-                None => break,
+            let Some((carried, ended)) = ended else { break };
+            all.add(carried);
+            if let Err(another) = ended {
+                board.halt.store(true, Ordering::Relaxed);
+                failure = failure.or(Some(another));
             }
         }
-        failure.map_or(Ok(all), Err)
+        failure.map_or(Ok(()), Err)
     }
 
     async fn run_first(
@@ -286,16 +288,16 @@ impl Pass<'_> {
         source: &mut dyn Source,
         destination: &mut dyn Destination,
         board: &Board<'_>,
-    ) -> Result<Carried> {
+    ) -> (Carried, Result<()>) {
         let mut carried = Carried::default();
         while let Some(work) = board.next() {
             let done = self.carry_work(work, source, destination, &board.halt, &mut carried).await;
-            if done.is_err() && board.halt.load(Ordering::Relaxed) {
-                break;
+            if done.is_err() {
+                let halted = board.halt.load(Ordering::Relaxed);
+                return (carried, if halted { Ok(()) } else { done });
             }
-            done?;
         }
-        Ok(carried)
+        (carried, Ok(()))
     }
 
     /// A further lane. That a server does not want it, or ends it, is no failure: the others go on.
@@ -304,14 +306,14 @@ impl Pass<'_> {
         opened: Result<Option<Lane>>,
         more: &dyn MoreLanes,
         board: &Board<'_>,
-    ) -> Result<Carried> {
+    ) -> (Carried, Result<()>) {
         let mut carried = Carried::default();
         let (mut source, mut destination) = match opened {
             Ok(Some(lane)) => lane,
-            Ok(None) => return Ok(carried),
+            Ok(None) => return (carried, Ok(())),
             Err(failure) => {
                 tracing::info!(failure = %failure.sentence(), "goes on with fewer sessions");
-                return Ok(carried);
+                return (carried, Ok(()));
             }
         };
         let mut broken = None;
@@ -335,13 +337,13 @@ impl Pass<'_> {
                 tracing::info!(failure = %failure.sentence(), "a session ended; goes on with the others");
                 more.ended(&failure);
                 lock(&board.left).push(plans);
-                return Ok(carried);
+                return (carried, Ok(()));
             }
-            Some((failure, _)) => return Err(failure),
+            Some((failure, _)) => return (carried, Err(failure)),
             None => {}
         }
         tokio::join!(source.close(), destination.close());
-        Ok(carried)
+        (carried, Ok(()))
     }
 
     /// Carries all that goes to one destination folder.

@@ -344,8 +344,16 @@ pub async fn carry_mailbox(
         late: &late,
         unfinished: &unfinished,
     };
-    let carried = pass.carry(source, destination, openings, changed, barrier).await?;
+    let mut carried = lanes::Carried::default();
+    let ended = pass.carry(source, destination, openings, changed, barrier, &mut carried).await;
     outcome.add(carried.outcome);
+    // What was done is done, whatever ended the attempt: the next one finds it in the ledger, and tells nothing of it.
+    let read_at_source = source.marked();
+    if read_at_source > 0 {
+        let more = Tallies { read_at_source, ..Tallies::default() };
+        ledger.settle_counting(&[], None, &more).await?;
+    }
+    ended?;
     let protocol = source.facts().endpoint.protocol;
     let waits = unlisted.forget_vanished(plans, protocol, ledger).await?;
 

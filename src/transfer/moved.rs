@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::atlas::{Atlas, Place};
 use super::mapping::{FolderPlan, UserChange, plan_folders, rebase};
 use super::names::NameRules;
+use super::verify::read_identities;
 use super::{Rules, flags, late};
 use crate::ledger::{Cursor, Ledger, Renaming, Row, RowId};
-use crate::mail::{Destination, FolderState, Survey};
+use crate::mail::{Destination, FolderState, Present, Survey};
 use crate::model::failure::Result;
 use crate::model::folder::FolderPath;
 
 /// Messages by which a folder at the destination is recognised.
 const SAMPLE: usize = 20;
+/// Messages by which a folder that was numbered anew is recognised, and how many of them are read to prove it.
+const COMPARED_MAX: usize = 1000;
+const PROOFS: usize = 3;
 /// The most folders at the destination that are asked for their UIDVALIDITY in one pass.
 const ASKED_MAX: usize = 500;
 
@@ -278,6 +282,11 @@ impl Following<'_> {
                     break;
                 }
             }
+            if found.is_none() {
+                found = self
+                    .find_anew((&source, &before), another, asked.as_deref().unwrap_or_default(), plans)
+                    .await?;
+            }
             let Some(now) = found else {
                 if another {
                     // The server numbered it anew: its own pass recognises what is in it.
@@ -367,6 +376,90 @@ impl Following<'_> {
         Ok(unplanned)
     }
 
+    /// Opens a folder of the destination and lists it from a UID on; `None` where it does not let itself be looked into.
+    async fn list(&mut self, path: &FolderPath, from: u32) -> Result<Option<Vec<Present>>> {
+        let listing = async {
+            self.destination.open(path).await?;
+            self.destination.list_from(from).await
+        };
+        match listing.await {
+            Ok(present) => Ok(Some(present)),
+            Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The folder that holds, under other UIDs, what was carried to one that is not there any more: some servers (Courier)
+    /// number a folder anew when it is renamed. With `another`, the name stands for a folder again, which may be the same one,
+    /// numbered anew.
+    async fn find_anew(
+        &mut self,
+        (source, before): (&FolderPath, &FolderPath),
+        another: bool,
+        asked: &[(FolderPath, u32)],
+        plans: &[FolderPlan],
+    ) -> Result<Option<FolderPath>> {
+        let free = asked.iter().map(|(path, _)| path);
+        let free: Vec<&FolderPath> =
+            free.filter(|path| plans.iter().all(|plan| plan.destination != **path)).collect();
+        if free.is_empty() {
+            return Ok(None);
+        }
+        let mut arrived = Vec::new();
+        for row in self.ledger.rows(source).await? {
+            if row.destination.as_ref().is_some_and(|(folder, _)| folder == before) && row.known.is_some() {
+                arrived.push(row);
+            }
+        }
+        arrived.drain(..arrived.len().saturating_sub(COMPARED_MAX));
+        if arrived.is_empty() || another && self.count_alike(before, &arrived).await?.is_some() {
+            return Ok(None);
+        }
+        let mut best: Option<(usize, FolderPath)> = None;
+        for path in free {
+            // A folder with fewer messages than half of them is not looked into.
+            let counted = self.destinations.states.get(path).and_then(|state| state.messages);
+            if counted.is_some_and(|messages| 2 * (messages as usize) < arrived.len()) {
+                continue;
+            }
+            if let Some(alike) = self.count_alike(path, &arrived).await?
+                && best.as_ref().is_none_or(|(most, _)| alike > *most)
+            {
+                best = Some((alike, path.clone()));
+            }
+        }
+        Ok(best.map(|(_, path)| path))
+    }
+
+    /// How many of some messages a folder of the destination holds, by dates and sizes, if these are most of them and some that
+    /// are read are just these; `None` otherwise.
+    async fn count_alike(&mut self, path: &FolderPath, arrived: &[Row]) -> Result<Option<usize>> {
+        let Some(present) = self.list(path, 1).await? else { return Ok(None) };
+        let mut there: HashMap<(i64, u64), Vec<u32>> = HashMap::new();
+        for message in present.iter().rev() {
+            if let Some(date) = message.date {
+                there.entry((date.unix, message.size)).or_default().push(message.uid);
+            }
+        }
+        let mut alike: Vec<(u32, &Row)> = Vec::new();
+        for row in arrived {
+            let date = row.date.map(|date| (date.unix, row.size));
+            if let Some(uid) = date.and_then(|date| there.get_mut(&date)?.pop()) {
+                alike.push((uid, row));
+            }
+        }
+        if alike.is_empty() || 2 * alike.len() < arrived.len() {
+            return Ok(None);
+        }
+        let proofs: Vec<u32> = alike.iter().rev().take(PROOFS).map(|(uid, _)| *uid).collect();
+        let read = read_identities(self.destination, &proofs).await?;
+        let of_them = |canonical| {
+            arrived.iter().any(|row| row.known.as_ref().is_some_and(|it| it.canonical == canonical))
+        };
+        let proved = !read.is_empty() && read.iter().all(|(_, identity)| of_them(identity.canonical));
+        Ok(proved.then_some(alike.len()))
+    }
+
     /// Whether a folder of the destination holds, under the same UIDs, what was carried to another one.
     async fn holds(
         &mut self,
@@ -385,15 +478,7 @@ impl Following<'_> {
         let Some(from) = arrived.keys().nth(arrived.len().saturating_sub(SAMPLE)).copied() else {
             return Ok(false);
         };
-        let listing = async {
-            self.destination.open(path).await?;
-            self.destination.list_from(from).await
-        };
-        let present = match listing.await {
-            Ok(present) => present,
-            Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => return Ok(false),
-            Err(failure) => return Err(failure),
-        };
+        let Some(present) = self.list(path, from).await? else { return Ok(false) };
         let known = present.iter().filter_map(|message| Some((message, arrived.get(&message.uid)?)));
         let (mut same, mut other) = (0, 0);
         for (message, row) in known {

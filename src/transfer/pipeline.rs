@@ -5,11 +5,11 @@
 //! straight through.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::candidates::Candidates;
+use super::candidates::{Candidates, OtherHeader};
 use super::pace::Pace;
 use super::progress::MailboxProgress;
 use super::refusals::{self, Form, Left, Refusal};
@@ -22,12 +22,19 @@ use crate::mail::{
 };
 use crate::model::failure::{Failure, FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
-use crate::model::identity::{Digest, Hazards, Identity, IdentityHasher};
+use crate::model::identity::{Digest, Hazards, Identity, IdentityHasher, Outline};
 use crate::model::message::{Flags, InternalDate, Verdict};
 
 /// The reason of messages that were found at the destination with another header than they have.
 const OTHER_HEADER: &str =
     "it was found at the destination with other header lines; body, sender, date and subject are the same";
+
+/// The reason of messages that were found at the destination without the letters beyond ASCII of their headers.
+const OTHER_LETTERS: &str = "it was found at the destination with other signs in the place of the letters beyond ASCII in its \
+                             header; all else is the same";
+/// The reason of messages that were found at the destination as they are, but for what a canonical digest passes over.
+pub(crate) const OTHER_BYTES: &str = "it was found at the destination with other bytes: the same message with other line ends, lines \
+                                      that transport adds, or another encoding";
 
 /// One message to copy.
 #[derive(Debug, Clone)]
@@ -65,6 +72,8 @@ pub struct Passed {
     pub date: Option<InternalDate>,
     /// What servers are known to change about bytes like these.
     pub hazards: Hazards,
+    /// The message in the small, if its bytes passed just now.
+    pub outline: Option<Arc<Outline>>,
     /// Whether the sender asks to be told when it is read.
     pub asks_receipt: bool,
 }
@@ -408,6 +417,7 @@ impl Tap<'_> {
             bare_ends: identity.bare_ends,
             date,
             hazards: identity.hazards,
+            outline: Some(Arc::new(identity.outline.clone())),
             asks_receipt: identity.asks_receipt,
         };
         self.copied.passed.insert(work.row, passed.clone());
@@ -477,9 +487,13 @@ impl Tap<'_> {
                         return Ok(true);
                     }
                     let found = self.candidates.take(&passed.known).or_else(|| {
-                        let mut letter = self.candidates.take_letter(&identity)?;
-                        letter.verdict = Verdict::DeliveredAltered(OTHER_HEADER.to_owned());
-                        Some(letter)
+                        let (mut candidate, how) = self.candidates.take_late(&identity)?;
+                        let why = match how {
+                            OtherHeader::Letters => OTHER_LETTERS,
+                            OtherHeader::Lines => OTHER_HEADER,
+                        };
+                        candidate.verdict = Verdict::DeliveredAltered(why.to_owned());
+                        Some(candidate)
                     });
                     if found.is_none() && self.candidates.may_come_late(&identity) {
                         self.copied.put_off.push(work.row);
@@ -489,10 +503,25 @@ impl Tap<'_> {
                         let mut settled =
                             settle(work.row, Some(&passed), candidate.destination, candidate.verdict);
                         settled.replaces = candidate.row;
+                        if candidate.exact != passed.known.exact && settled.verdict == Verdict::Delivered {
+                            if candidate.row.is_some() {
+                                // What it was given counts, and the source shows it otherwise now.
+                                settled.known =
+                                    Some(Known { exact: candidate.exact, ..passed.known.clone() });
+                                settled.size = candidate.size;
+                            } else {
+                                settled.verdict = Verdict::DeliveredAltered(OTHER_BYTES.to_owned());
+                            }
+                        }
                         // Where they are unknown, flags that are gone from the source since an earlier attempt may be
                         // there and must go, and all that the source has now must come.
                         let now = work.listed.flags.clone().unwrap_or_default();
-                        let flags = candidate.flags.unwrap_or_else(|| work.tried.minus(&now));
+                        let flags = candidate.flags.unwrap_or_else(|| {
+                            let stale = work.tried.minus(&now);
+                            // What it has already need not be given to it.
+                            let lacks = candidate.has.map_or_else(|| now.clone(), |has| now.minus(&has));
+                            now.minus(&lacks).iter().chain(stale.iter()).collect()
+                        });
                         settled.flags = Some(flags.clone());
                         self.copied.settled.push(settled);
                         self.copied.recognised.push(Recognised { row: work.row, flags });

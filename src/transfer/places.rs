@@ -49,7 +49,8 @@ pub(super) async fn make_folders(
     let planned = plans.iter().map(|plan| (fold(&plan.destination), plan.wanted.clone())).collect();
     let listed = listed.iter().map(|folder| (folder.path.clone(), folder.selectable)).collect();
     let (made, trying) = (Made::default(), None);
-    let mut making = Making { plans, names, destination, listed, planned, made, trying, ended };
+    let is_flat = false;
+    let mut making = Making { plans, names, destination, listed, planned, made, trying, is_flat, ended };
     let ran = making.run().await;
     // At a folder that was listed nothing was made, so it is another command at which the session ended.
     let trying = making.trying.map(|at| (at, making.was_there(at)));
@@ -104,6 +105,8 @@ struct Making<'a> {
     made: Made,
     /// The plan whose folder is being made, where it is one alone.
     trying: Option<usize>,
+    /// Whether the server was seen to make no folder below one that holds mail, and to give another reason, or none.
+    is_flat: bool,
     /// The sessions that ended while folders were made.
     ended: &'a str,
 }
@@ -147,6 +150,10 @@ impl Making<'_> {
             let (made, rest): (Vec<_>, Vec<_>) = refused.into_iter().partition(is_there);
             fresh.extend(made.into_iter().map(|made| made.at));
             refused = rest;
+            for refused in &mut refused {
+                let path = self.plans[refused.at].destination.clone();
+                refused.said = self.read_reason(&path, refused.said);
+            }
         }
         let mut moved: Vec<(FolderPath, FolderPath)> = Vec::new();
         for _ in 0..LOOKS_MAX {
@@ -306,7 +313,8 @@ impl Making<'_> {
             if !tried.insert(name.clone()) || !self.is_free(&name, at) {
                 continue;
             }
-            match self.try_name(at, &name).await? {
+            let tried_now = self.try_name(at, &name).await?;
+            match tried_now.map_err(|now| self.read_reason(&name, now)) {
                 Ok(()) => {
                     moved.push(turning_point(&path, &name));
                     self.rename(at, &name);
@@ -323,6 +331,26 @@ impl Making<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// What stands in a folder's way where the server gives a reason that says nothing: the folder above it holds none, as the
+    /// list of folders tells.
+    fn read_reason(&mut self, path: &FolderPath, said: Option<FailureCode>) -> Option<FailureCode> {
+        if !matches!(said, None | Some(FailureCode::NameRefused)) {
+            return said;
+        }
+        let names = path.names();
+        let above = (1..names.len()).map(|levels| FolderPath::new(names[..levels].iter().cloned()));
+        for above in above {
+            self.is_flat |= self.destination.is_childless(&above);
+            // One that was made just now was not listed yet.
+            let holds_mail =
+                || self.plans.iter().any(|plan| plan.excluded.is_none() && plan.destination == above);
+            if self.destination.is_childless(&above) || self.is_flat && holds_mail() {
+                return Some(FailureCode::NoInferiors);
+            }
+        }
+        said
     }
 
     /// The names that stricter rules give, as far as they are free.

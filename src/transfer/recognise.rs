@@ -167,6 +167,7 @@ impl FolderPass<'_> {
                         bare_ends: 0,
                         date: row.date,
                         hazards: Hazards::default(),
+                        outline: None,
                         asks_receipt: false,
                     };
                     copied.passed.insert(row.id, passed);
@@ -200,8 +201,9 @@ impl FolderPass<'_> {
         void: &[Row],
         absent: &[RowId],
         barrier: &Barrier,
-        arrived: &FolderState,
+        (arrived, listed): (&FolderState, &[Present]),
     ) -> Result<Candidates> {
+        let has: HashMap<u32, &Flags> = listed.iter().map(|present| (present.uid, &present.flags)).collect();
         let mut candidates = Candidates::default();
         let ids: Vec<RowId> = void.iter().map(|row| row.id).collect();
         // Read again, for they may have been found at another place since.
@@ -215,7 +217,9 @@ impl FolderPass<'_> {
                     destination: row.destination,
                     verdict: row.verdict,
                     flags: Some(row.flags),
+                    has: None,
                     exact: known.exact,
+                    size: Some(row.size),
                     letter: None,
                     message_id: None,
                 };
@@ -233,6 +237,7 @@ impl FolderPass<'_> {
         for (folder, uidvalidity, from) in places {
             let foreigners = self.foreign(&folder, uidvalidity).await?;
             let letters = self.letters.get(&folder);
+            let here = folder == self.plan.destination && uidvalidity == arrived.uidvalidity;
             for foreign in foreigners {
                 if foreign.uid < from {
                     continue;
@@ -242,7 +247,9 @@ impl FolderPass<'_> {
                     destination: Some((folder.clone(), Arrival { uidvalidity, uid: foreign.uid })),
                     verdict: Verdict::Delivered,
                     flags: None,
+                    has: has.get(&foreign.uid).filter(|_| here).map(|flags| (*flags).clone()),
                     exact: foreign.known.exact,
+                    size: None,
                     letter: letters.and_then(|letters| letters.get(&foreign.uid).copied()),
                     message_id: foreign.known.message_id,
                 };

@@ -267,6 +267,7 @@ fn passed_of(row: Row) -> Option<Passed> {
         bare_ends: 0,
         date: row.date,
         hazards,
+        outline: None,
         asks_receipt: false,
     })
 }

@@ -9,7 +9,7 @@ use super::pipeline::{Copied, Passed};
 use crate::ledger::RowId;
 use crate::mail::{BODY_QUEUE, BodyEvent, Destination, Present, Source, Wanted};
 use crate::model::failure::{Failure, Result};
-use crate::model::identity::{Hazard, Identity, IdentityHasher};
+use crate::model::identity::{BodyChange, Changes, Hazard, Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
 use crate::model::record::Depth;
 
@@ -126,20 +126,68 @@ pub(super) fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<St
     if sent.known.exact == arrived.exact && sent.size == arrived.size {
         return None;
     }
-    let causes: Vec<&str> = [
-        (Hazard::Nul, "NUL bytes"),
-        (Hazard::BareCr, "lone carriage returns"),
-        (Hazard::CrCrLf, "doubled carriage returns"),
-        (Hazard::BareLf, "lone line feeds"),
-        (Hazard::NoFinalEol, "a last line without its end"),
-        (Hazard::VeryLongLine, "very long lines"),
+    let causes = match &sent.outline {
+        Some(outline) => causes(&outline.changes_to(&arrived.outline), sent.hazards, arrived.hazards),
+        None => Vec::new(),
+    };
+    let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
+    Some(format!("the destination stored {} bytes of {} differently{causes}", arrived.size, sent.size))
+}
+
+/// What was changed in a message, in words.
+fn causes(changes: &Changes, sent: Hazards, arrived: Hazards) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut tell = |names: &[String], words: &str| {
+        if !names.is_empty() {
+            let what = if names.len() == 1 { "the header line" } else { "the header lines" };
+            causes.push(format!("{what} {} {words}", list_names(names)));
+        }
+    };
+    let is_gone = |hazard| sent.has(hazard) && !arrived.has(hazard);
+    let letters = is_gone(Hazard::EightBitHeader);
+    tell(&changes.changed, if letters { "changed (letters beyond ASCII)" } else { "changed" });
+    tell(&changes.added, "added");
+    tell(&changes.left_out, "left out");
+    if changes.reordered {
+        causes.push("the header lines in another order".to_owned());
+    }
+    let ends: Vec<&str> = [
+        (Hazard::Nul, "NUL bytes replaced"),
+        (Hazard::BareCr, "lone carriage returns replaced"),
+        (Hazard::CrCrLf, "doubled carriage returns made one"),
+        (Hazard::BareLf, "lone line feeds made whole line ends"),
+        (Hazard::NoFinalEol, "the last line ended"),
+        (Hazard::VeryLongLine, "very long lines cut"),
     ]
     .into_iter()
-    .filter(|(hazard, _)| sent.hazards.has(*hazard))
+    .filter(|(hazard, _)| is_gone(*hazard))
     .map(|(_, words)| words)
     .collect();
-    let causes = if causes.is_empty() { String::new() } else { format!(": it holds {}", causes.join(", ")) };
-    Some(format!("the destination stored {} bytes of {} differently{causes}", arrived.size, sent.size))
+    match changes.body {
+        BodyChange::Content => causes.push("the body changed".to_owned()),
+        BodyChange::Encoding if ends.is_empty() => causes.push("the body encoded otherwise".to_owned()),
+        BodyChange::Encoding | BodyChange::None => {}
+    }
+    causes.extend(ends.into_iter().map(str::to_owned));
+    if causes.is_empty() {
+        causes.push("line ends or empty lines at an end changed".to_owned());
+    }
+    causes
+}
+
+/// Header lines that are named; the others are counted.
+const NAMES_MAX: usize = 6;
+
+fn list_names(names: &[String]) -> String {
+    let (named, left) = names.split_at(names.len().min(NAMES_MAX));
+    match (named, left.len()) {
+        ([name], 0) => name.clone(),
+        ([.., _], 0) => {
+            let (last, before) = (&named[named.len() - 1], &named[..named.len() - 1]);
+            format!("{} and {last}", before.join(", "))
+        }
+        (_, more) => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// Reads messages of the open folder back and tells what they are. UIDs that are gone are left out, and those of which

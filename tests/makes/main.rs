@@ -12,6 +12,7 @@ mod altered;
 mod commands;
 #[path = "../ferry/mod.rs"]
 mod ferry;
+mod known;
 mod make;
 #[path = "../support/mod.rs"]
 mod support;

@@ -192,6 +192,33 @@ fn a_session_that_ends_while_a_verification_looks_into_a_folder_costs_no_other()
 }
 
 #[test]
+fn a_verification_recovers_from_what_a_pass_recovers_from() {
+    let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));
+    let world = World::imap(&source, &destination);
+    world.run().expect(0, (5, 5, 0, 0, 0));
+    let garbage = || Reaction::say("* 1 FETCH (\r\nx99 OK not yours\r\n").and_close();
+    for (words, reaction) in [
+        ("LOGIN", Reaction::close()),
+        ("LIST", Reaction::reset()),
+        ("SELECT Work", garbage()),
+        ("UID FETCH", garbage()),
+    ] {
+        destination.on_first(1, words, reaction);
+        source.on_first(1, &words.replace("SELECT", "EXAMINE"), Reaction::close());
+        let told = world.verify(&["--depth", "Full"]);
+        told.expect(0, (5, 5, 0, 0, 0)).expect_told("5 checked = 5 identical");
+        destination.straighten();
+        source.straighten();
+    }
+    // A message that was moved is looked for after all else.
+    let moved = destination.store().folder("INBOX").letter(1).clone();
+    destination.store().folder("INBOX").remove(1);
+    destination.store().make("Own").receive(moved.flags, moved.date, moved.bytes);
+    destination.on_first(1, "SELECT Own", Reaction::close());
+    world.verify(&["--depth", "Full"]).expect(0, (5, 5, 0, 0, 0)).expect_told("was moved at the destination");
+}
+
+#[test]
 fn a_folder_that_is_left_out_keeps_nothing_waiting() {
     for refusal in [PAUSES[0], "NO [SERVERBUG] it broke", "NO Access denied"] {
         let (source, destination) = (Script::imap(Store::standard()), Script::imap(Store::empty()));

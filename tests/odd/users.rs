@@ -140,3 +140,70 @@ fn a_message_that_could_not_be_carried_keeps_a_verification_from_passing() {
     world.verify(&["--repair"]).expect(0, (5, 5, 0, 0, 0));
     world.verify(&[]).expect(0, (5, 5, 0, 0, 0));
 }
+
+#[test]
+fn what_was_edited_there_is_altered_though_it_is_still_the_same_message() {
+    let (world, source, destination) = carried(|store| {
+        let letters = &mut store.folder("INBOX").letters;
+        letters[0].bytes = [&b"Received: from here\r\n"[..], &letters[0].bytes].concat();
+        let end = letters[1].bytes.len() - 2;
+        letters[1].bytes.truncate(end);
+    });
+    let full = &["--depth", "Full"][..];
+    let outcome = world.verify(full);
+    outcome.expect(22, (5, 5, 0, 0, 0)).expect_told("5 checked = 3 identical + 2 altered + 0 missing");
+    outcome
+        .expect_told("only line ends, transport lines or the encoding differ")
+        .expect_told("ArrivalsChanged");
+    // A pass without the ledger finds the same messages there, and says the same of them.
+    std::fs::remove_dir_all(world.ferry.state()).unwrap();
+    let again = world.run();
+    again.expect(0, (5, 5, 0, 0, 0)).expect_told("with other bytes").expect_told("MessagesAltered");
+    assert_eq!(destination.count("APPEND"), 0);
+    world
+        .verify(full)
+        .expect(0, (5, 5, 0, 0, 0))
+        .expect_told("5 checked = 3 identical + 2 altered + 0 missing");
+    // The source shows another one otherwise than when it was carried: nothing happened to it at the destination.
+    let mut store = source.store();
+    let bytes = &mut store.folder("INBOX").letters[2].bytes;
+    let end = bytes.len() - 2;
+    bytes.truncate(end);
+    drop(store);
+    for args in [full, &["--depth", "Full", "--output", "json"]] {
+        let outcome = world.verify(args);
+        let told = if args.len() > 2 { "\"kind\": \"Alike\"" } else { "= 2 identical + 1 alike + 2 altered" };
+        outcome.expect(0, (5, 5, 0, 0, 0)).expect_told(told);
+    }
+}
+
+#[test]
+fn a_flag_that_changes_on_what_a_user_removed_changes_nothing_and_the_removal_is_told() {
+    let (world, source, destination) = carried(|store| store.folder("INBOX").remove(1));
+    source.store().folder("INBOX").set_flags(1, &["\\Flagged"]);
+    source.store().folder("INBOX").set_flags(2, &["\\Seen"]);
+    let outcome = world.run();
+    outcome
+        .expect(0, (5, 5, 0, 0, 0))
+        .expect_told("This run: 0 new, 1 changed")
+        .expect_told("ArrivalsRemoved");
+    outcome.expect_told("1 message was carried and removed at the destination since");
+    assert_eq!((lies_in(&destination)["INBOX"].len(), destination.count("APPEND")), (2, 0));
+    world.run().expect(0, (5, 5, 0, 0, 0)).expect_told("This run: 0 new, 0 changed");
+}
+
+#[test]
+fn what_an_attempt_found_before_it_failed_is_told_once() {
+    let mut store = Store::standard();
+    store.folder("INBOX").set_flags(2, &["\\Deleted"]);
+    store.folder("Work").set_flags(1, &["\\Deleted", "odd"]);
+    let (source, destination) = (Script::imap(store), Script::imap(Store::empty()));
+    // Sessions end behind what arrived, and at a folder that is not filled yet.
+    destination.on_first(2, "SELECT Work", Reaction::close());
+    source.on_first(1, "EXAMINE Work", Reaction::close());
+    let world = World::imap(&source, &destination);
+    let outcome = world.run();
+    outcome.expect(0, (5, 5, 0, 0, 0)).expect_told("MarkedForRemoval");
+    outcome.expect_told("2 messages are marked as deleted").expect_told("This run: 5 new, 0 changed");
+    assert_eq!(lies_in(&destination).values().map(Vec::len).sum::<usize>(), 5);
+}

@@ -38,21 +38,6 @@ impl Ends {
         Ok(Self { source, destination })
     }
 
-    /// Logs in anew, once the sessions that there were are gone.
-    ///
-    /// # Errors
-    /// Those of the logins.
-    pub(super) async fn open_again(
-        self,
-        tools: &Tools,
-        domain: usize,
-        planned: &PlannedMailbox,
-        endpoint: &Endpoint,
-    ) -> Result<Self> {
-        self.close().await;
-        Self::open(tools, domain, planned, endpoint).await
-    }
-
     /// Ends both.
     pub(super) async fn close(mut self) {
         tokio::join!(self.source.close(), self.destination.close());

@@ -16,6 +16,7 @@ use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{InternalDate, Verdict};
+use crate::transfer::pipeline::OTHER_BYTES;
 
 /// The most messages of a folder that are read to see whether they are second copies.
 const EXTRA_READ_MAX: usize = 500;
@@ -46,17 +47,23 @@ impl Check<'_> {
                 self.found.figures.altered += 1;
                 continue;
             }
-            let canonical = expected.content.as_ref().map(|content| content.canonical);
-            let canonical = canonical.or_else(|| row.known.as_ref().map(|known| known.canonical));
-            let alike = canonical.and_then(|canonical| {
-                by_canonical.get(&canonical)?.iter().copied().find(|uid| spare.contains_key(uid))
-            });
             // A folder that was restored from a copy gives the UIDs of what it lost to others.
             let at_its_place = expected.place(&sides.path, sides.uidvalidity).map(|(_, uid)| uid);
             let at_its_place = at_its_place.filter(|uid| {
                 let there =
                     spare.get(uid).and_then(|at| Some((sides.contents.get(at)?, sides.present[*at].date)));
                 there.is_some_and(|(content, date)| is_same_letter(row, content, date))
+            });
+            let canonical = expected.content.as_ref().map(|content| content.canonical);
+            let canonical = canonical.or_else(|| row.known.as_ref().map(|known| known.canonical));
+            let is_as_given = |uid: &u32| {
+                let there = spare.get(uid).and_then(|at| sides.contents.get(at));
+                there.is_some_and(|content| is_as_given(row, content))
+            };
+            let alike = canonical.and_then(|canonical| {
+                let left =
+                    by_canonical.get(&canonical)?.iter().copied().filter(|uid| spare.contains_key(uid));
+                left.max_by_key(|uid| (is_as_given(uid), Some(*uid) == at_its_place))
             });
             let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
             match (at_its_place, alike) {
@@ -65,17 +72,17 @@ impl Check<'_> {
                     self.found.figures.checked += 1;
                     self.found.figures.altered += 1;
                 }
-                // The same but for what transport changes, such as a last line's end that POP3 cannot leave away.
-                (_, Some(uid)) => {
+                (None, Some(uid)) if is_altered => {
                     spare.remove(&uid);
                     self.found.figures.checked += 1;
-                    if is_altered {
-                        self.found.figures.altered += 1;
-                    } else {
-                        self.found.figures.identical += 1;
-                    }
+                    self.found.figures.altered += 1;
                 }
-                (Some(uid), None) => {
+                // The source shows it otherwise than before, such as with a last line's end that POP3 cannot leave away.
+                (_, Some(uid)) if is_as_given(&uid) => {
+                    let Some(like) = spare.remove(&uid) else { continue };
+                    self.find_alike(sides, expected, like);
+                }
+                (_, Some(uid)) | (Some(uid), None) => {
                     let Some(like) = spare.remove(&uid) else { continue };
                     changes.extend(self.find_altered(sides, (expected, row), like));
                 }
@@ -85,6 +92,16 @@ impl Check<'_> {
         pairing.wanted.clear();
         pairing.spare = spare.into_values().collect();
         Ok(())
+    }
+
+    /// A message is there as it was given, and the source hands it out with other bytes now.
+    fn find_alike(&mut self, sides: &Sides, expected: &Expected, like: usize) {
+        let Some(content) = sides.contents.get(&like) else { return };
+        self.found.figures.checked += 1;
+        self.found.figures.alike += 1;
+        let found = Value::Bytes { size: content.size, exact: Some(content.exact) };
+        let values = (Some(expected.bytes()), Some(found));
+        self.found.name(expected.difference(Kind::Alike, Some(sides.destination(like)), values));
     }
 
     /// A message is there with other bytes, and nobody knew.
@@ -107,12 +124,15 @@ impl Check<'_> {
             format!("{} bytes that differ from the {size} of the source", content.size)
         };
         let day = SystemClock.now().strftime("%Y-%m-%d");
+        let same = expected.content.as_ref().is_some_and(|sent| sent.canonical == content.canonical);
+        let but = if same { "; only line ends, transport lines or the encoding differ" } else { "" };
         let why = format!(
-            "found changed after it had arrived, by the verification of {day}: the destination holds {held}"
+            "found changed after it had arrived, by the verification of {day}: the destination holds {held}{but}"
         );
         self.found.name(expected.difference(Kind::Altered, Some(sides.destination(like)), values));
         let code = Some(FailureCode::ArrivalChanged);
-        Some(settled(row, Verdict::DeliveredAltered(why), row.destination.clone(), code))
+        let place = Some((sides.path.clone(), sides.arrival(like)));
+        Some(settled(row, Verdict::DeliveredAltered(why), place, code))
     }
 
     /// A message is not in this folder.
@@ -155,16 +175,23 @@ impl Check<'_> {
         self.read_present(sides, &likes).await?;
         let mut arrived = BTreeSet::new();
         for (at, like) in pairs {
-            let canonical = sides.contents.get(&like).map(|content| content.canonical);
+            let content = sides.contents.get(&like);
             let row = sides.expected[at].row.as_ref();
-            let is_it =
-                |row: &&Row| row.known.as_ref().is_some_and(|known| Some(known.canonical) == canonical);
-            if let Some(row) = row.filter(is_it) {
+            let known = row.and_then(|row| row.known.as_ref());
+            let is_it = known.zip(content).is_some_and(|(known, there)| known.canonical == there.canonical);
+            if let Some((row, content)) = row.zip(content).filter(|_| is_it) {
                 let place = Some((sides.path.clone(), sides.arrival(like)));
-                changes.push(settled(row, Verdict::Delivered, place, None));
+                let as_given = is_as_given(row, content);
+                let verdict = if as_given {
+                    Verdict::Delivered
+                } else {
+                    Verdict::DeliveredAltered(OTHER_BYTES.to_owned())
+                };
+                changes.push(settled(row, verdict, place, None));
                 arrived.insert(at);
-                self.found.figures.checked += 1;
-                self.found.figures.identical += 1;
+                let figures = &mut self.found.figures;
+                figures.checked += 1;
+                *(if as_given { &mut figures.identical } else { &mut figures.altered }) += 1;
             } else {
                 pairing.spare.insert(like);
             }
@@ -250,6 +277,11 @@ impl Check<'_> {
             Err(failure) => Err(failure),
         }
     }
+}
+
+/// Whether the destination holds the very bytes that it was given, but for how their lines end.
+pub(super) fn is_as_given(row: &Row, content: &Content) -> bool {
+    row.known.as_ref().is_some_and(|known| known.exact == content.exact)
 }
 
 /// Whether what lies at a message's place may be the message, changed: it has the same Message-ID, or none and the same date, as

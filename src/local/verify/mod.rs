@@ -6,6 +6,7 @@
 mod ends;
 mod explain;
 mod folder;
+mod ladder;
 mod moved;
 mod pairing;
 mod reading;
@@ -16,8 +17,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use self::ends::{Ends, pair_folders, reopen_unseen};
+use self::ends::{pair_folders, reopen_unseen};
 use self::folder::Check;
+use self::ladder::{FOLDER_TRIES, Ladder, Opening};
 use self::moved::{Lost, Spare, find_moved};
 use super::clock::SystemClock;
 use super::workers::Tools;
@@ -217,8 +219,16 @@ pub async fn verify_mailbox(
     // What is found is written down, and nobody must carry the mailbox meanwhile.
     let ledger = tools.store.claim(&key).await?;
     progress.enter_phase("logging in");
-    let mut ends = Ends::open(tools, domain, planned, endpoint).await?;
-    let (folders, unlisted) = pair_folders(tools, &mut *ends.source, &mut ends.destination, &*ledger).await?;
+    let opening = Opening { tools, domain, planned, endpoint, key: &key };
+    let mut ends = opening.open(None).await?;
+    let mut ladder = Ladder::new(&key);
+    let (folders, unlisted) = loop {
+        match pair_folders(tools, &mut *ends.source, &mut ends.destination, &*ledger).await {
+            Ok(paired) => break paired,
+            Err(failure) => ladder.climb(failure).await?,
+        }
+        ends = opening.open(Some(ends)).await?;
+    };
     let rules = tools.rules()?;
     let beside = planned.beside.iter().map(|other| tools.key(other)).collect();
     let neighbours = Neighbours::new(Arc::clone(&tools.store), beside);
@@ -230,7 +240,8 @@ pub async fn verify_mailbox(
         progress.enter_folder(&path);
         let before = found.mark();
         // A session that ended at a folder may have ended by chance.
-        for is_last in [false, true] {
+        let mut ladder = Ladder::new(&key);
+        loop {
             let mut check = Check {
                 mailbox: &key,
                 source: &mut *ends.source,
@@ -248,10 +259,14 @@ pub async fn verify_mailbox(
             }
             found.go_back(before);
             let is_answer = failure.leaves_the_session() || failure.asks_to_come_later();
-            if !is_answer {
-                ends = ends.open_again(tools, domain, planned, endpoint).await?;
+            if is_answer {
+                found.leave(&*ledger, &path, &paths_of(&folders), failure).await?;
+                break;
             }
-            if is_answer || is_last {
+            let is_last = ladder.attempts() + 1 >= FOLDER_TRIES;
+            let given_up = if is_last { Some(failure) } else { ladder.climb(failure).await.err() };
+            ends = opening.open(Some(ends)).await?;
+            if let Some(failure) = given_up {
                 found.leave(&*ledger, &path, &paths_of(&folders), failure).await?;
                 break;
             }
@@ -259,7 +274,14 @@ pub async fn verify_mailbox(
     }
     progress.enter_phase("looking for messages that were moved");
     let how = (endpoint.protocol, progress);
-    find_moved(&mut ends.destination, &*ledger, &neighbours, &mut found, how).await?;
+    let before = (found.mark(), found.lost.clone(), found.absent.clone(), found.spare.clone());
+    let mut ladder = Ladder::new(&key);
+    while let Err(failure) = find_moved(&mut ends.destination, &*ledger, &neighbours, &mut found, how).await {
+        ladder.climb(failure).await?;
+        ends = opening.open(Some(ends)).await?;
+        found.go_back(before.0);
+        (found.lost, found.absent, found.spare) = (before.1.clone(), before.2.clone(), before.3.clone());
+    }
     ends.close().await;
     if repair && !found.missing.is_empty() {
         ledger.reopen(&found.missing).await?;

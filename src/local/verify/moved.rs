@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::reading::read_destination;
+use super::explain::is_as_given;
+use super::reading::{Content, read_destination};
 use super::{Found, absent_folder, settled};
 use crate::ledger::{Ledger, Row};
 use crate::mail::{Destination, Present};
@@ -11,10 +12,11 @@ use crate::model::difference::{Difference, Kind, Value};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, InternalDate};
+use crate::model::message::{Arrival, InternalDate, Verdict};
 use crate::model::place::MessageDestination;
 use crate::model::protocol::Protocol;
 use crate::transfer::neighbours::Neighbours;
+use crate::transfer::pipeline::OTHER_BYTES;
 use crate::transfer::progress::MailboxProgress;
 
 /// A message that is not in its folder.
@@ -61,7 +63,7 @@ pub(super) async fn find_moved(
     }
     let sizes: BTreeSet<u64> = lost.iter().map(|lost| lost.size).collect();
     let dates: BTreeSet<i64> = lost.iter().filter_map(|lost| lost.date).map(|date| date.unix).collect();
-    let mut places: HashMap<usize, (FolderPath, Arrival)> = HashMap::new();
+    let mut places: HashMap<usize, (FolderPath, Arrival, Content)> = HashMap::new();
     // Whether any folder could not be looked into: then nobody knows of a message that was not found whether it is there.
     let mut unseen = !found.unchecked.is_empty();
     let folders = if wanted.is_empty() { Vec::new() } else { destination.list_folders().await? };
@@ -93,7 +95,7 @@ pub(super) async fn find_moved(
             found.figures.read_back += 1;
             if let Some(at) = wanted.get_mut(&content.canonical).and_then(Vec::pop) {
                 let uid = u32::try_from(uid).unwrap_or_default();
-                places.insert(at, (path.clone(), Arrival { uidvalidity, uid }));
+                places.insert(at, (path.clone(), Arrival { uidvalidity, uid }, content));
             }
         }
         wanted.retain(|_, left| !left.is_empty());
@@ -105,14 +107,18 @@ pub(super) async fn find_moved(
     let emptied: BTreeSet<FolderPath> = places.keys().map(|at| lost[*at].folder.clone()).collect();
     for path in std::mem::take(&mut found.absent).iter().filter(|path| !emptied.contains(*path)) {
         found.figures.differing += 1;
+        found.figures.absent_folders += 1;
         found.name(absent_folder(path, protocol));
     }
     let mut changes = Vec::new();
     for (at, Lost { row, difference, folder, .. }) in lost.into_iter().enumerate() {
         found.figures.checked += 1;
         let was_missing = row.refused.code == Some(FailureCode::ArrivalMissing);
-        if let Some((path, arrival)) = places.get(&at) {
-            found.figures.identical += 1;
+        if let Some((path, arrival, content)) = places.get(&at) {
+            let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
+            let as_given = is_as_given(&row, content);
+            let figures = &mut found.figures;
+            *(if as_given && !is_altered { &mut figures.identical } else { &mut figures.altered }) += 1;
             found.figures.moved += 1;
             found.name(Difference {
                 kind: Kind::Folder,
@@ -121,7 +127,11 @@ pub(super) async fn find_moved(
                 found: Some(Value::Text(path.to_string())),
                 ..difference
             });
-            if was_missing {
+            if !as_given && !is_altered {
+                let why = format!("found in the folder {path}, changed: {OTHER_BYTES}");
+                let code = Some(FailureCode::ArrivalChanged);
+                changes.push(settled(&row, Verdict::DeliveredAltered(why), row.destination.clone(), code));
+            } else if was_missing {
                 changes.push(settled(&row, row.verdict.clone(), None, None));
             }
         } else if unseen {

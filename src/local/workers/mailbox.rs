@@ -55,8 +55,18 @@ impl Tools {
         let judged = |counts: &MessageCounts| counts.copied + counts.failed;
         let judged_before = judged(&before.counts);
         let started = SystemClock.now();
-        let mut record =
-            MailboxRecord { pass, attempts, started: Some(started), ended: None, failure: None, ..before };
+        // All attempts of a pass count together.
+        let (sent, recognised) = if attempts == 1 { (0, 0) } else { (before.sent, before.recognised) };
+        let mut record = MailboxRecord {
+            pass,
+            attempts,
+            started: Some(started),
+            ended: None,
+            failure: None,
+            sent,
+            recognised,
+            ..before
+        };
         let mut tls = None;
         // Several sessions are a large future.
         let synced = Box::pin(self.sync_into(at, planned, endpoint, &mut record, &mut tls, progress));
@@ -153,6 +163,10 @@ impl Tools {
             self.note_end(endpoint, failure);
         }
         tokio::join!(source.close(), destination.close());
+        // What was done so far is true also after a failure.
+        let done = progress.read();
+        record.sent += done.sent;
+        record.recognised += done.recognised;
         let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(failure) => {
@@ -161,8 +175,6 @@ impl Tools {
             }
         };
         record.folders = outcome.folders;
-        record.sent = outcome.sent;
-        record.recognised = outcome.recognised;
         record.findings = outcome.findings;
         record.findings.extend(channel);
         tell_found(record, &*ledger).await?;

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 
 use super::append::{Accounted, append_bodies};
 use super::bodies::{WantedUid, fetch_bodies};
-use super::folders::{Access, Row, list_messages_from, open_folder, status_folder, status_folders};
+use super::folders::{
+    Access, Row, list_messages_from, list_messages_of, open_folder, status_folder, status_folders,
+};
 use super::names::{Spelling, encode_utf7, quote};
 use super::session::Session;
 use super::survey::survey_mailbox;
@@ -34,6 +36,7 @@ pub struct ImapDestination {
     surveyed: Option<Survey>,
     known: BTreeSet<FolderPath>,
     subscribed: BTreeSet<FolderPath>,
+    childless: BTreeSet<FolderPath>,
     /// What was stored in the folder that was filled last.
     accounted: Accounted,
 }
@@ -56,6 +59,7 @@ impl ImapDestination {
             surveyed: None,
             known: BTreeSet::new(),
             subscribed: BTreeSet::new(),
+            childless: BTreeSet::new(),
             accounted: Accounted::default(),
         }
     }
@@ -137,6 +141,7 @@ impl Destination for ImapDestination {
         };
         self.known = paths(|folder| folder.selectable);
         self.subscribed = paths(|folder| folder.subscribed);
+        self.childless.clone_from(&survey.childless);
         Ok(survey)
     }
 
@@ -206,6 +211,10 @@ impl Destination for ImapDestination {
         Ok(made)
     }
 
+    fn is_childless(&self, path: &FolderPath) -> bool {
+        self.childless.contains(path)
+    }
+
     async fn open(&mut self, path: &FolderPath) -> Result<FolderState> {
         let wire = self.wire(path);
         open_folder(&mut self.session, wire.as_bytes(), Access::Write).await.at(|| path.to_string())
@@ -225,6 +234,15 @@ impl Destination for ImapDestination {
     async fn list_from(&mut self, from: u32) -> Result<Vec<Present>> {
         let (rows, _) = list_messages_from(&mut self.session, from).await?;
         Ok(rows.into_iter().map(present).collect())
+    }
+
+    async fn list_these(&mut self, uids: &[u32]) -> Result<Vec<Present>> {
+        let mut listed = Vec::with_capacity(uids.len());
+        for part in uids.chunks(UIDS_PER_COMMAND) {
+            let rows = list_messages_of(&mut self.session, &write_number_set(part)).await?;
+            listed.extend(rows.into_iter().filter(|row| part.binary_search(&row.uid).is_ok()).map(present));
+        }
+        Ok(listed)
     }
 
     async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()> {

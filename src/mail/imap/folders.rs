@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::command::{Ask, Command};
 use super::labels::{ATTRIBUTE, EXTENSION, Spelled, read_labels};
 use super::session::{Session, split_numbered, split_word};
-use super::tokens::{StatusText, Value, leading_number, read_fetch, read_values};
+use super::tokens::{StatusText, Value, leading_number, read_fetch, read_values, within_quotes};
 use crate::mail::FolderState;
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::message::{Flags, InternalDate};
@@ -257,11 +257,21 @@ pub async fn status_folders(
 
 /// Reads `name (MESSAGES 3 UIDNEXT 4 ...)`, what follows the word STATUS.
 pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>> {
-    let values = read_values(rest)?;
-    let name = match values.first() {
-        Some(Value::Nil) => b"NIL".to_vec(),
-        Some(name) => name.bytes().unwrap_or_default().to_vec(),
-        None => return Ok(None),
+    let values = read_values(rest);
+    let is_whole = matches!(values.as_deref(), Ok([] | [_] | [_, Value::List(_)]));
+    // As in a list: the quotes in a name may be those of a server that escapes none.
+    let parts = rest.iter().rposition(|byte| *byte == b'(').map(|at| rest.split_at(at)).filter(|_| !is_whole);
+    let (name, values) = match parts.and_then(|(name, pairs)| Some((within_quotes(name)?, pairs))) {
+        Some((name, pairs)) => (name.to_vec(), read_values(pairs)?),
+        None => {
+            let values = values?;
+            let name = match values.first() {
+                Some(Value::Nil) => b"NIL".to_vec(),
+                Some(name) => name.bytes().unwrap_or_default().to_vec(),
+                None => return Ok(None),
+            };
+            (name, values)
+        }
     };
     let mut state = FolderState::default();
     let pairs = values.last().and_then(Value::list).unwrap_or_default();
@@ -391,6 +401,22 @@ pub async fn list_messages_from(session: &mut Session, from: u32) -> Result<(Vec
         })
         .await?;
     Ok((select_rows(rows, from), expunged))
+}
+
+/// Lists those messages of the open folder that a set of UIDs names, each once.
+///
+/// # Errors
+/// Those of the session.
+pub async fn list_messages_of(session: &mut Session, set: &str) -> Result<Vec<Row>> {
+    let (mut rows, mut expunged) = (Vec::new(), 0);
+    let command = format!("UID FETCH {set} (UID FLAGS INTERNALDATE RFC822.SIZE)");
+    session
+        .run(&command, |line| {
+            rows.extend(read_listed(line, &mut expunged)?);
+            check_count(rows.len())
+        })
+        .await?;
+    Ok(select_rows(rows, 1))
 }
 
 /// Brings listed messages from a UID upwards into the order of their UIDs, each once. `n:*` names the last message even
@@ -541,6 +567,24 @@ mod tests {
             parts.into_rows().map(|row| (row.uid, row.size)).collect::<Vec<_>>(),
             [(3, 0), (4, 0), (5, 0), (6, 0)]
         );
+    }
+
+    #[test]
+    fn the_name_of_a_status_is_read_with_the_quotes_in_it() {
+        for (line, expected) in [
+            (r#""a b" (MESSAGES 3)"#, "a b"),
+            (r#""a"b" (MESSAGES 3)"#, "a\"b"),
+            (r#""a" (b" (MESSAGES 3)"#, "a\" (b"),
+            (r#"a (MESSAGES 3)"#, "a"),
+            ("{3}\r\na\"b (MESSAGES 3)", "a\"b"),
+        ] {
+            let (name, state) = read_status(line.as_bytes()).unwrap().unwrap();
+            assert_eq!(
+                (String::from_utf8(name).unwrap().as_str(), state.messages),
+                (expected, Some(3)),
+                "{line}"
+            );
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use globset::GlobSet;
 
 use super::account::ask_account;
-use super::folders::{count_messages, list_messages, open_and_list_folders, status_folder};
+use super::folders::{
+    Access, count_messages, list_messages, open_and_list_folders, open_folder, status_folder,
+};
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
 use super::login::greet;
 use super::session::{Session, split_numbered};
@@ -17,7 +19,7 @@ use crate::mail::tls::Trust;
 use crate::mail::{Folder, FolderState};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{MailboxSize, Quota, ServerFacts, exclude_rule, folder_rule};
-use crate::model::failure::{Failure, Place, Result};
+use crate::model::failure::{Failure, FailureCode, Place, Result, Spoils};
 use crate::model::folder::FolderPath;
 use crate::model::message::InternalDate;
 use crate::model::scope::{Counting, Scope};
@@ -43,6 +45,8 @@ pub struct Room {
     pub quota: Option<Quota>,
     /// The largest message that it takes, in bytes, where the server tells (RFC 7889).
     pub append_limit: Option<u64>,
+    /// The make of the server, where it is one that replaces letters beyond ASCII in headers.
+    pub replaces_letters: Option<&'static str>,
     /// How names of folders are made; `None` where the list of folders was refused.
     pub names: Option<FolderNames>,
 }
@@ -57,14 +61,19 @@ pub struct FolderNames {
 }
 
 /// Asks a mailbox that mail is to be written to after its Inbox, its quota, its limits and its names of folders, and leaves.
-/// Nothing is opened.
+/// Nothing is opened but an Inbox that STATUS does not find: some servers (GNU Mailutils) make it when somebody looks into it.
 ///
 /// # Errors
 /// Those of the session: some servers let a user in and open no mailbox.
 pub async fn ask_room(mut session: Session) -> Result<Room> {
     let endpoint = session.facts().endpoint.clone();
     let asked = async {
-        status_folder(&mut session, "INBOX").await?;
+        if let Err(refused) = status_folder(&mut session, "INBOX").await {
+            let may_be_made = refused.spoils() == Spoils::Folder && !refused.is(FailureCode::NoPermission);
+            if !may_be_made || open_folder(&mut session, b"INBOX", Access::Read).await.is_err() {
+                return Err(refused);
+            }
+        }
         let account = ask_account(&mut session).await?;
         let append_limit =
             session.facts().capabilities.values("APPENDLIMIT").find_map(|limit| limit.parse().ok());
@@ -72,11 +81,21 @@ pub async fn ask_room(mut session: Session) -> Result<Room> {
             .await
             .ok()
             .map(|(spelling, _)| FolderNames { delimiter: spelling.delimiter, prefix: spelling.prefix });
-        Ok(Room { quota: account.quota, append_limit, names })
+        let said = account.session.id.iter().chain([&session.facts().greeting]);
+        let replaces_letters = said.flat_map(|said| replacer_in(said)).next();
+        Ok(Room { quota: account.quota, append_limit, replaces_letters, names })
     };
     let asked = asked.await;
     session.close().await;
     asked.at(|| endpoint.address())
+}
+
+/// Makes that replace letters beyond ASCII in headers, by the names that they give themselves.
+const REPLACERS: [&str; 2] = ["Cyrus", "GreenMail"];
+
+/// The one of them that calls itself so.
+fn replacer_in(said: &str) -> Option<&'static str> {
+    REPLACERS.into_iter().find(|make| said.contains(make))
 }
 
 /// The manifest's rules for folders, so that it can be told which of them no folder falls under.

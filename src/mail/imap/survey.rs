@@ -13,7 +13,7 @@ use super::labels::{EXTENSION, is_view};
 use super::names::Spelling;
 use super::paths::{Named, name_folders};
 use super::session::{Session, split_word};
-use super::tokens::{Value, read_values};
+use super::tokens::{Value, read_first, read_values, within_quotes};
 use crate::mail::{Folder, FolderState, Survey};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
@@ -227,6 +227,10 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
         known => known.map(|named| named.path.clone()),
     };
     let states = states.into_iter().filter_map(|(name, state)| Some((path_of(&name)?, state))).collect();
+    let is_childless =
+        |attributes: &[String]| attributes.iter().any(|it| it.eq_ignore_ascii_case("\\Noinferiors"));
+    let childless = listed.iter().filter(|(_, attributes)| is_childless(attributes));
+    let childless = childless.filter_map(|(name, _)| path_of(name)).filter(|path| !path.is_inbox()).collect();
     let mut folders = sort_folders(listed, &subscribed, &named);
     if folders.len() > FOLDERS_MAX {
         return Err(Failure::protocol(format!("lists more than {FOLDERS_MAX} folders")));
@@ -236,7 +240,7 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
         // All that it shows stands elsewhere too.
         view.selectable = false;
     }
-    Ok((spelling, Survey { folders, states, unreadable, homes: None }))
+    Ok((spelling, Survey { folders, states, unreadable, childless, homes: None }))
 }
 
 /// Names in a list that read as the Inbox (which has no case, RFC 9051 §5.1) and are not it: a server without such a rule may
@@ -371,8 +375,9 @@ pub(super) fn read_list(line: &[u8]) -> Result<Option<Listing>> {
     if !word.eq_ignore_ascii_case(b"LIST") && !word.eq_ignore_ascii_case(b"LSUB") {
         return Ok(None);
     }
-    let values = read_values(rest)?;
     let unreadable = || Failure::protocol("sent a LIST response that cannot be read");
+    let (mut values, name) = read_first(rest, 2)?;
+    values.push(read_name(name)?.ok_or_else(unreadable)?);
     let attributes = match values.first().ok_or_else(unreadable)? {
         Value::Nil => &[],
         attributes => attributes.list().ok_or_else(unreadable)?,
@@ -385,6 +390,18 @@ pub(super) fn read_list(line: &[u8]) -> Result<Option<Listing>> {
     };
     let attributes = attributes.iter().filter_map(Value::text).map(str::to_owned).collect();
     Ok(Some((attributes, delimiter, name)))
+}
+
+/// Reads the name that ends a line of a list; what an extension says may follow it in parentheses (RFC 5258). Some servers
+/// (`GreenMail`) escape no quote that stands within a name: where what is read does not end the line, and the line ends with a
+/// quote, all between the first and the last one is the name.
+fn read_name(rest: &[u8]) -> Result<Option<Value>> {
+    let values = read_values(rest);
+    let is_whole = matches!(values.as_deref(), Ok([_] | [_, Value::List(_)]));
+    match within_quotes(rest).filter(|_| !is_whole) {
+        Some(name) => Ok(Some(Value::Text(name.to_vec()))),
+        None => values.map(|values| values.into_iter().next()),
+    }
 }
 
 /// Lists folders that a pattern names, without their attributes.
@@ -419,6 +436,14 @@ mod tests {
             ("LIST () \"/\" {3}\r\na\r\n", Some("a\r\n")),
             (r#"LIST () "/" NIL"#, Some("NIL")),
             ("LSUB () / x", Some("x")),
+            (r#"LIST () "." "a\"b""#, Some("a\"b")),
+            (r#"LIST () "." "a"b""#, Some("a\"b")),
+            (r#"LIST () "." "a" "b""#, Some("a\" \"b")),
+            (r#"LIST () "." "a"""#, Some("a\"")),
+            (r#"LIST () "." "(a" b""#, Some("(a\" b")),
+            (r#"LIST () "." "a" ("CHILDINFO" ("SUBSCRIBED"))"#, Some("a")),
+            (r#"LIST () "\\" "a""#, Some("a")),
+            (r#"LIST () "." "a" b"#, Some("a")),
             ("LIST", None),
             (r#"LIST (() "/" x"#, None),
             ("STATUS x (MESSAGES 1)", None),

@@ -61,6 +61,27 @@ pub fn read_values(bytes: &[u8]) -> Result<Vec<Value>> {
     if reader.at < bytes.len() { Err(unreadable(bytes)) } else { Ok(values) }
 }
 
+/// Reads so many values, and gives back what follows them, from the next one on.
+///
+/// # Errors
+/// As [`read_values`]; also when there are fewer.
+pub fn read_first(bytes: &[u8], count: usize) -> Result<(Vec<Value>, &[u8])> {
+    let mut reader = Reader { bytes, at: 0 };
+    let mut values = Vec::with_capacity(count);
+    for _ in 0..count {
+        reader.skip_blanks();
+        values.push(reader.read_value(0)?.ok_or_else(|| unreadable(bytes))?);
+    }
+    reader.skip_blanks();
+    Ok((values, &bytes[reader.at..]))
+}
+
+/// All between the first and the last quote of a text that is all within quotes: a name from a server that does not escape the
+/// quotes in it.
+pub fn within_quotes(text: &[u8]) -> Option<&[u8]> {
+    text.trim_ascii().strip_prefix(b"\"")?.strip_suffix(b"\"")
+}
+
 fn unreadable(bytes: &[u8]) -> Failure {
     let head = &bytes[..bytes.len().min(200)];
     Failure::protocol(format!("sent a response that cannot be read: {}", printable_bytes(head)))
@@ -82,25 +103,36 @@ impl Reader<'_> {
             return Err(unreadable(self.bytes));
         }
         let mut values = Vec::new();
-        while let Some(next) = self.peek() {
-            match next {
-                b' ' | b'\r' | b'\n' | b'\t' => self.at += 1,
-                b'(' => {
-                    self.at += 1;
-                    values.push(Value::List(self.read_list(depth + 1)?));
-                }
-                b')' if depth > 0 => {
-                    self.at += 1;
-                    return Ok(values);
-                }
-                b'"' => values.push(Value::Text(self.read_quoted()?)),
-                b'{' | b'~' if self.literal_size().is_some() => {
-                    values.push(Value::Text(self.read_literal()?));
-                }
-                _ => values.push(self.read_atom()),
+        loop {
+            self.skip_blanks();
+            if depth > 0 && self.peek() == Some(b')') {
+                self.at += 1;
+                return Ok(values);
             }
+            let Some(value) = self.read_value(depth)? else { break };
+            values.push(value);
         }
         if depth == 0 { Ok(values) } else { Err(unreadable(self.bytes)) }
+    }
+
+    fn skip_blanks(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\r' | b'\n' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// Reads the value that begins here; `None` at the end.
+    fn read_value(&mut self, depth: usize) -> Result<Option<Value>> {
+        let Some(next) = self.peek() else { return Ok(None) };
+        Ok(Some(match next {
+            b'(' => {
+                self.at += 1;
+                Value::List(self.read_list(depth + 1)?)
+            }
+            b'"' => Value::Text(self.read_quoted()?),
+            b'{' | b'~' if self.literal_size().is_some() => Value::Text(self.read_literal()?),
+            _ => self.read_atom(),
+        }))
     }
 
     fn read_quoted(&mut self) -> Result<Vec<u8>> {

@@ -1,11 +1,12 @@
 //! A POP3 maildrop as a source of mail: one folder, no flags, no dates, and never a change.
 //!
 //! Messages are read with `TOP n 2147483647` where the server has TOP, because RETR marks them as seen on servers whose
-//! POP3 and IMAP share a store. RSET behind each RETR takes such marks back where they are kept until the session's end,
-//! and shows that the message ended where it should. What TOP gives is taken as whole only as far as that was seen
-//! ([`Proof`]); else RETR has the last word, and a server whose TOP gave less is asked by RETR alone from then on.
+//! POP3 and IMAP share a store. RSET behind each RETR takes such marks back where they are kept until the session's end
+//! (not so at Courier and GNU Mailutils), and shows that the message ended where it should. What TOP gives is taken as whole
+//! where it is just as long as LIST says, and as far as that was seen ([`Proof`]); else RETR has the last word, and a server
+//! whose TOP gave less is asked by RETR alone from then on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub struct Pop3Source {
     short_again: u32,
     /// Whether the server went behind a message that came whole.
     is_over: bool,
+    /// Messages that RETR was asked for, by their numbers.
+    by_number: BTreeSet<u32>,
     /// Whether RSET is owed for a RETR.
     owes_reset: bool,
     /// Whether RSET was seen to be answered with one line.
@@ -88,7 +91,8 @@ impl Proof {
     fn suffices(self, announced: u64, size: u64, body: Body) -> bool {
         // A server that puts dots before lines in TOP may not do so in RETR.
         let unproven = is_as_announced(announced, size) && (self.is_impossible || body.doubled > 0);
-        unproven || size >= announced && body.lines <= self.lines
+        // To the byte: two more may be a line end that LIST does not count, or an empty line that TOP puts in.
+        size == announced || unproven || size >= announced && body.lines <= self.lines
     }
 }
 
@@ -130,6 +134,7 @@ impl Pop3Source {
             is_coming: false,
             short_again: 0,
             is_over: false,
+            by_number: BTreeSet::new(),
             owes_reset: false,
             resets_in_one: false,
             broken: false,
@@ -259,6 +264,9 @@ impl Pop3Source {
 
     async fn read_answer(&mut self, asked: &Asked) -> Result<Got> {
         self.owes_reset |= !asked.top;
+        if !asked.top {
+            self.by_number.insert(asked.entry.number);
+        }
         match self.session.wire.status().await? {
             Status::Ok(_) => {}
             Status::Err(text) => return Ok(Got::Refused(text)),
@@ -543,6 +551,10 @@ impl Source for Pop3Source {
             }
         }
         .at(|| place)
+    }
+
+    fn marked(&self) -> u64 {
+        self.by_number.len() as u64
     }
 
     async fn close(&mut self) {

@@ -6,7 +6,7 @@ use super::Digest;
 const BLOCK: usize = 16 * 1024;
 
 /// Hashes bytes that come in pieces of any size. One that never saw more than a block needs no hasher, which is large.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct BlockHasher {
     block: Vec<u8>,
     hasher: Option<Box<blake3::Hasher>>,

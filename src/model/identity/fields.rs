@@ -84,6 +84,11 @@ impl GrowingField {
         self.raw.is_empty()
     }
 
+    /// Its bytes without line ends, at most [`FIELD_MAX`].
+    pub(super) fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
     /// Takes more of the field's bytes, without line ends.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         if self.overlong.is_none() && self.raw.len() + bytes.len() > FIELD_MAX {
@@ -117,6 +122,13 @@ impl GrowingField {
 }
 
 impl Field {
+    /// The field that these bytes without line ends are.
+    pub(super) fn of(raw: &[u8]) -> Self {
+        let mut field = GrowingField::default();
+        field.push(raw);
+        field.take()
+    }
+
     /// Whether transport may have added, removed or changed it.
     pub(super) fn is_transport(&self, level: Level) -> bool {
         match self {

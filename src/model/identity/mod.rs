@@ -9,7 +9,9 @@ mod block;
 mod fields;
 mod hazards;
 mod leaf;
+mod outline;
 mod parts;
+mod rewritten;
 
 use std::fmt;
 
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use self::block::BlockHasher;
 use self::hazards::HazardWatch;
 pub use self::hazards::{Hazard, Hazards};
+pub use self::outline::{BodyChange, Changes, Outline};
 use self::parts::PartWalker;
 use super::message::InternalDate;
 
@@ -63,6 +66,9 @@ pub struct Identity {
     /// Digest of its body and of From, Date and Subject: what is left of it where header lines were added, left out or put
     /// into another order. `None` without a Message-ID and a date. Two different messages may have the same.
     pub letter: Option<Digest>,
+    /// As `canonical`, of what destinations make of it that replace letters beyond ASCII in a message's own header; none of a
+    /// message without.
+    pub rewritten: Vec<Digest>,
     /// Raw bytes that were fed.
     pub size: u64,
     /// Line feeds without a carriage return.
@@ -78,6 +84,8 @@ pub struct Identity {
     pub hazards: Hazards,
     /// Whether the sender asks to be told when it is read (Disposition-Notification-To, RFC 8098 §2.1).
     pub asks_receipt: bool,
+    /// The message in the small.
+    pub outline: Outline,
 }
 
 /// Computes an [`Identity`] while the bytes pass. How they are cut into chunks does not change the result.
@@ -158,6 +166,7 @@ impl IdentityHasher {
             exact: self.exact.hasher.finish(),
             canonical: walked.canonical,
             letter: walked.letter,
+            rewritten: walked.rewritten,
             size: self.size,
             bare_ends: self.exact.bare_ends,
             message_id: walked.message_id,
@@ -165,6 +174,7 @@ impl IdentityHasher {
             first_received: walked.received.or(walked.sent),
             hazards,
             asks_receipt: walked.asks_receipt,
+            outline: walked.outline,
         }
     }
 }

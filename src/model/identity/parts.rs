@@ -18,6 +18,8 @@
 use super::block::BlockHasher;
 use super::fields::{Body, Field, GrowingField, Level, read_content_type, read_date};
 use super::leaf::{Encoding, Leaf};
+use super::outline::Outline;
+use super::rewritten::Rewritten;
 use super::{Digest, LineSink, WHOLE_LINE_MAX};
 use crate::model::message::InternalDate;
 use crate::model::text::{cut, printable_bytes};
@@ -29,12 +31,14 @@ const DEPTH_MAX: usize = 32;
 pub(super) struct Walked {
     pub(super) canonical: Digest,
     pub(super) letter: Option<Digest>,
+    pub(super) rewritten: Vec<Digest>,
     pub(super) message_id: Option<String>,
     pub(super) subject: Option<String>,
     pub(super) received: Option<InternalDate>,
     pub(super) sent: Option<InternalDate>,
     pub(super) eight_bit_header: bool,
     pub(super) asks_receipt: bool,
+    pub(super) outline: Outline,
 }
 
 /// Walks the parts of one message.
@@ -42,6 +46,8 @@ pub(super) struct PartWalker {
     out: BlockHasher,
     /// As `out`, of the body alone.
     body: BlockHasher,
+    /// As `out`, of what destinations make of the header that replace letters beyond ASCII.
+    rewritten: Rewritten,
     /// From, Date and Subject in canonical form.
     written: [Option<Vec<u8>>; 3],
     /// Boundaries of the multiparts that are open, outermost first.
@@ -72,6 +78,7 @@ impl PartWalker {
         Self {
             out: BlockHasher::beginning_with(b"mailferry canonical message 1\n"),
             body: BlockHasher::default(),
+            rewritten: Rewritten::default(),
             written: [None, None, None],
             boundaries: Vec::new(),
             state: State::Header,
@@ -83,12 +90,14 @@ impl PartWalker {
             walked: Walked {
                 canonical: Digest([0; 32]),
                 letter: None,
+                rewritten: Vec::new(),
                 message_id: None,
                 subject: None,
                 received: None,
                 sent: None,
                 eight_bit_header: false,
                 asks_receipt: false,
+                outline: Outline::default(),
             },
         }
     }
@@ -99,12 +108,15 @@ impl PartWalker {
             self.mark(b"U");
         }
         self.walked.canonical = self.out.finish();
-        self.walked.letter = self.letter();
+        let body = self.body.finish();
+        self.walked.letter = self.letter(&body);
+        self.walked.rewritten = std::mem::take(&mut self.rewritten).finish();
+        self.walked.outline.body(&body);
         self.walked
     }
 
     /// The digest of the letter; `None` of one without a Message-ID and a date, which many others may be like.
-    fn letter(&self) -> Option<Digest> {
+    fn letter(&self, body: &Digest) -> Option<Digest> {
         let [_, date, _] = &self.written;
         if self.walked.message_id.is_none() && date.is_none() {
             return None;
@@ -120,7 +132,7 @@ impl PartWalker {
                 None => letter.update(b"N"),
             }
         }
-        letter.update(&self.body.finish().0);
+        letter.update(&body.0);
         Some(letter.finish())
     }
 
@@ -128,6 +140,7 @@ impl PartWalker {
     fn mark(&mut self, bytes: &[u8]) {
         self.out.update(bytes);
         self.body.update(bytes);
+        self.rewritten.update(bytes);
     }
 
     fn header_line(&mut self, line: &[u8]) {
@@ -154,30 +167,27 @@ impl PartWalker {
             return;
         }
         let first = std::mem::take(&mut self.first);
+        let level = self.level;
+        if level == Level::Message {
+            self.walked.outline.field(self.field.raw());
+        }
+        let replaced =
+            (level == Level::Message && !self.field.raw().is_ascii()).then(|| self.field.raw().to_vec());
         let field = self.field.take();
         if let Field::Canonical(name, value) = &field {
             self.note(name, value);
         }
-        if field.is_transport(self.level) {
-            return;
-        }
-        match &field {
-            Field::Canonical(name, value) => self.item(b'H', &[name.as_bytes(), value]),
-            Field::Overlong(name, digest) => self.item(b'X', &[name.as_bytes(), &digest.0]),
-            // The envelope line of an mbox file is not the message's, but some servers hand it out.
-            Field::Stray(line) if first && is_mbox_envelope(line) => {}
-            Field::Stray(line) => self.item(b'J', &[line]),
-        }
-    }
-
-    fn item(&mut self, tag: u8, texts: &[&[u8]]) {
-        let is_part = self.level == Level::Part;
-        for hasher in [Some(&mut self.out), Some(&mut self.body).filter(|_| is_part)].into_iter().flatten() {
-            hasher.update(&[tag]);
-            for text in texts {
-                hasher.update(&(text.len() as u64).to_le_bytes());
-                hasher.update(text);
+        match replaced {
+            Some(_) if matches!(field, Field::Overlong(..)) => self.rewritten.lose(),
+            Some(raw) => {
+                self.rewritten.begin(&self.out);
+                self.rewritten.field(&raw, |form, raw| item(form, &Field::of(raw), (level, first)));
             }
+            None => self.rewritten.each(|form| item(form, &field, (level, first))),
+        }
+        item(&mut self.out, &field, (level, first));
+        if level == Level::Part {
+            item(&mut self.body, &field, (level, first));
         }
     }
 
@@ -213,6 +223,12 @@ impl PartWalker {
             }
             "date" if self.walked.sent.is_none() => self.walked.sent = read_date(value),
             _ => {}
+        }
+    }
+
+    fn outline_content(&mut self, bytes: &[u8]) {
+        if self.level == Level::Part || matches!(self.state, State::Content(_)) {
+            self.walked.outline.content(bytes.len());
         }
     }
 
@@ -282,9 +298,11 @@ impl PartWalker {
 impl LineSink for PartWalker {
     fn line(&mut self, content: &[u8]) {
         if let Some(crossing) = self.crossing(content) {
+            self.walked.outline.content(content.len());
             self.cross(&crossing);
             return;
         }
+        self.outline_content(content);
         match &mut self.state {
             State::Header => self.header_line(content),
             State::Content(leaf) => {
@@ -300,12 +318,15 @@ impl LineSink for PartWalker {
             if let State::Content(leaf) = &mut self.state
                 && leaf.takes_lines()
             {
-                let begin = start;
+                let (begin, mut taken) = (start, 0);
                 let may_cross = |line: &[u8]| !self.boundaries.is_empty() && line.starts_with(b"--");
                 while let Some(end) = ends.next_if(|_| !may_cross(&bytes[start..])) {
                     start = end + 1;
+                    taken += 1;
                 }
-                leaf.take_lines(&bytes[begin..start]);
+                let lines = &bytes[begin..start];
+                leaf.take_lines(lines);
+                self.walked.outline.content(lines.len() - 2 * taken);
             }
             let Some(end) = ends.next() else { return };
             match bytes[start..end - 1].split_at_checked(WHOLE_LINE_MAX) {
@@ -321,6 +342,7 @@ impl LineSink for PartWalker {
     }
 
     fn begin_long_line(&mut self, head: &[u8]) {
+        self.outline_content(head);
         match &mut self.state {
             State::Header => self.header_line(head),
             State::Content(leaf) => leaf.take(head),
@@ -328,6 +350,7 @@ impl LineSink for PartWalker {
     }
 
     fn continue_long_line(&mut self, piece: &[u8]) {
+        self.outline_content(piece);
         match &mut self.state {
             State::Header => self.header_bytes(piece),
             State::Content(leaf) => leaf.take(piece),
@@ -338,6 +361,25 @@ impl LineSink for PartWalker {
         if let State::Content(leaf) = &mut self.state {
             leaf.end_line();
         }
+    }
+}
+
+/// Hashes a field, unless it is one that transport may have changed.
+fn item(hasher: &mut BlockHasher, field: &Field, (level, first): (Level, bool)) {
+    let mut put = |tag: u8, texts: &[&[u8]]| {
+        hasher.update(&[tag]);
+        for text in texts {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+    };
+    match field {
+        field if field.is_transport(level) => {}
+        Field::Canonical(name, value) => put(b'H', &[name.as_bytes(), value]),
+        Field::Overlong(name, digest) => put(b'X', &[name.as_bytes(), &digest.0]),
+        // The envelope line of an mbox file is not the message's, but some servers hand it out.
+        Field::Stray(line) if first && is_mbox_envelope(line) => {}
+        Field::Stray(line) => put(b'J', &[line]),
     }
 }
 
