@@ -54,12 +54,12 @@ macro_rules! codes {
                 match self { $(Self::$code => Hold::$hold),+ }
             }
 
-            /// What it means, in one sentence.
+            /// Its meaning, in one sentence.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$code => concat!($($meaning),+).trim_ascii()),+ }
             }
 
-            /// What to do about it, in one sentence.
+            /// Its remedy, in one sentence.
             pub fn remedy(self) -> &'static str {
                 match self { $(Self::$code => $remedy),+ }
             }
@@ -171,7 +171,7 @@ codes! {
     ArrivalsDiffer: Warning, Nothing, "Nothing if users changed them: acknowledge it, or mend them at the destination and verify again.";
     /// A day by which something must be done is within thirty days.
     DeadlineNear: Warning, Nothing, "Make sure that it can be kept.";
-    /// What is to be carried takes longer than there is time before the cutover.
+    /// The mail that is to be carried takes longer than there is time before the cutover.
     TimeTooShort: Warning, Nothing, "Begin earlier, move the cutover, or raise spec.policy.limits and the line's bandwidth.";
     /// Exchange Web Services in Exchange Online end on 1 April 2027; servers of one's own are not concerned.
     EwsEnds: Warning, Nothing, "Finish what needs EWS before that day, and plan nothing new on it.";
@@ -265,7 +265,7 @@ impl fmt::Display for Code {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// What was found.
+    /// The kind of finding.
     pub code: Code,
     /// The mailbox, server or folder it is about; `None` when it is the whole domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
