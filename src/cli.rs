@@ -40,7 +40,7 @@ use crate::worker::Mounts;
     after_help = closing_help()
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
     /// Tells more: causes of failures, and a log on standard error; twice for every step. Never shows a password
@@ -99,7 +99,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What stands below the list of commands. The exit codes are those of the failure table.
+/// The words below the list of commands. The exit codes are those of the failure table.
 fn closing_help() -> String {
     let code = |row: &Row| row.exit.map(|exit| format!("{exit} {}", row.class));
     let codes: Vec<String> = Class::table().iter().filter_map(code).collect();
@@ -112,7 +112,7 @@ fn closing_help() -> String {
     )
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Writes a first manifest, from a list of mailboxes or by asking
@@ -182,8 +182,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         mailferry login --username anna@contoso.example --tenant contoso.onmicrosoft.com --client-id ID --secret secrets/anna\n  \
         mailferry run -f contoso.yaml --state ./state --secret contoso-source=secrets/anna\n\n\
-        The directory holds a Secret's keys, one file each: username, clientId, tenantId, refreshToken. Who may open every mailbox \
-        needs no login: see docs/providers.md.")]
+        The directory holds a Secret's keys, one file each: username, clientId, tenantId, refreshToken. An application that may \
+        open every mailbox needs no login: see docs/providers.md.")]
     Login(LoginArgs),
     /// Lists the services that are known by name: hosts, token endpoints and scopes, each with its source
     #[command(after_help = "Example:\n  mailferry providers --output json")]
@@ -498,7 +498,7 @@ pub struct ReportArgs {
     /// How it is written; as the file's name ends when it is not given
     #[arg(long, value_enum, required_unless_present = "out")]
     pub format: Option<Format>,
-    /// What it is about
+    /// The subject
     #[arg(long, value_enum, default_value_t)]
     pub kind: Kind,
     /// Only messages with this verdict: Delivered, `DeliveredAltered`, Excluded, Quarantined or Pending
@@ -564,10 +564,10 @@ pub struct OperatorArgs {
         value_delimiter = ','
     )]
     pub allowed_networks: Vec<IpNet>,
-    /// What a worker's container asks for and may use, as a Kubernetes `ResourceRequirements` in JSON
+    /// The resources that a worker's container asks for and may use, as a Kubernetes `ResourceRequirements` in JSON
     #[arg(long, value_name = "JSON", env = "MAILFERRY_WORKER_RESOURCES", value_parser = parse_resources, default_value = "{}")]
     pub worker_resources: ResourceRequirements,
-    /// What else is said of the workers' pods, as workers.pod of the chart's values in JSON
+    /// More fields of the workers' pods, as workers.pod of the chart's values in JSON
     #[arg(long, value_name = "JSON", env = "MAILFERRY_WORKER_POD", value_parser = parse_worker_pod, default_value = "{}")]
     pub worker_pod: WorkerPod,
     /// The memory that the operator may use, in bytes; half of it is shared out among namespaces, a third of that at most to one

@@ -84,7 +84,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_is_a_dns_label(migration in "[a-z0-9]([-a-z0-9.]{0,80}[a-z0-9])?", local in "[^\\s@\"(),;<>\\p{C}]{1,40}") {
+        fn every_name_is_a_dns_label(migration in "[a-z0-9]([-a-z0-9.]{0,80}[a-z0-9])?", local in "[^\\s@\"(),;:<>\\[\\]\\\\\\p{C}]{1,40}") {
             prop_assume!(local.len() <= 64);
             let name = name(&migration, &format!("{local}@b.example"));
             let label = regex::Regex::new("^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$").unwrap();

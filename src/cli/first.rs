@@ -30,7 +30,7 @@ impl ValidateArgs {
     }
 }
 
-/// `mailferry init`. What is not given is asked for on a terminal.
+/// `mailferry init`. An option that is not given is asked for on a terminal.
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// A list of mailboxes, as a spreadsheet exports it: CSV with addresses, passwords and, if wanted, where each goes
@@ -42,13 +42,13 @@ pub struct InitArgs {
     /// The IMAP server that the mail goes to
     #[arg(long, value_name = "HOST[:PORT]")]
     pub destination: Option<Place>,
-    /// Who may open every mailbox there; without one the list has a column with the passwords
+    /// The user who may open every mailbox there; without one the list has a column with the passwords
     #[arg(long, value_name = "USER")]
     pub destination_admin: Option<String>,
     /// The IMAP server that the mail comes from; found by the domain's DNS when it is not given
     #[arg(long, value_name = "HOST[:PORT]")]
     pub source: Option<Place>,
-    /// Who may open every mailbox there; without one the list has a column with the passwords
+    /// The user who may open every mailbox there; without one the list has a column with the passwords
     #[arg(long, value_name = "USER")]
     pub source_admin: Option<String>,
     /// The name of the migration; after the first domain when it is not given

@@ -49,7 +49,7 @@ pub struct LoginArgs {
 }
 
 impl LoginArgs {
-    /// What is wanted.
+    /// The kind that is wanted.
     ///
     /// # Errors
     /// A failure that names an option.

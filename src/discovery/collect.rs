@@ -20,13 +20,13 @@ use crate::model::protocol::{Protocol, Tls};
 pub(super) struct Ranked {
     /// Where.
     pub(super) endpoint: Endpoint,
-    /// Who named it.
+    /// The signals that named it.
     pub(super) signals: Vec<Signal>,
     /// The best grade of those who named it.
     pub(super) published: Grade,
     /// Place among the endpoints of its signal.
     pub(super) rank: usize,
-    /// What mailboxes log in with there, as the best of those who named its host says.
+    /// The name that mailboxes log in with there, as the best of those who named its host says.
     pub(super) username: Option<String>,
     /// Whether a password may be sent there.
     pub(super) approval: Approval,
@@ -34,7 +34,7 @@ pub(super) struct Ranked {
     pub(super) addresses: Vec<IpAddr>,
     /// Whether the policy does not allow the host's addresses.
     pub(super) blocked: bool,
-    /// What the server said, or why it did not.
+    /// The words of the server, or why it said none.
     pub(super) answer: Result<ServerFacts>,
 }
 
@@ -300,7 +300,7 @@ mod tests {
         let pop = pop3("a.contoso.example");
         let guess = |e: &Endpoint| said(e, Signal::UsualName, 0);
         let srv = |e: &Endpoint, rank| said(e, Signal::Srv, rank);
-        // What wins, what loses, and how: (published, probed) of the winner, then of the loser.
+        // The winner, the loser, and how: (published, probed) of the winner, then of the loser.
         for (rule, winner, loser) in [
             ("override before grade", (said(&pop, Signal::Override, 0), down(&pop)), (srv(&b, 0), up(&b, 2))),
             ("an answer before a promise", (guess(&pop), up(&pop, 1)), (srv(&b, 0), down(&b))),

@@ -1,5 +1,5 @@
 //! `CalDAV` and `CardDAV` (RFC 6764): the well-known places of the domain and of the hosts that service records name, or the
-//! paths that TXT records beside these name. What a server can do stands in its `DAV` header (RFC 4918 §10.1), and a login is asked for by most.
+//! paths that TXT records beside these name. The abilities of a server stand in its `DAV` header (RFC 4918 §10.1), and a login is asked for by most.
 
 use futures::future::join_all;
 use jiff::Timestamp;

@@ -81,7 +81,7 @@ async fn ask_host(asking: Asking<'_>, host: String) -> Heard {
     heard
 }
 
-/// What servers of IMAP and POP3 tell: Exchange says so in its greeting.
+/// The words of IMAP and POP3 servers: Exchange says so in its greeting.
 pub(super) fn recognise(heard: &mut Heard, servers: &[ServerFacts], at: jiff::Timestamp) {
     let Some(facts) = servers.iter().find(|facts| facts.greeting.contains("Microsoft Exchange")) else {
         return;

@@ -1,4 +1,4 @@
-//! What a person should know about a domain, drawn from everything that was seen. Pure.
+//! The findings that a person should know about a domain, drawn from everything that was seen. Pure.
 //!
 //! A server that nobody needs holds nothing up: findings about servers that do not work appear only while a mailbox is
 //! still without one. The ranked candidates show the rest.
@@ -116,14 +116,14 @@ fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked
     }
 }
 
-/// Who named a candidate, with what a reader should know of it.
+/// The signal that named a candidate, with what a reader should know of it.
 fn named_by(signal: Signal, candidate: &Ranked) -> String {
     // Over HTTPS it would be published at C.
     let clear = signal == Signal::Autoconfig && candidate.published == Grade::D;
     format!("{signal}{}", if clear { " over plain HTTP" } else { "" })
 }
 
-/// What leads somewhere else than it seems to.
+/// Places that lead somewhere else than they seem to.
 fn deceiving(findings: &mut Vec<Finding>, request: &Request, heard: &Heard) {
     let mut seen = BTreeSet::new();
     for published in &heard.published {
@@ -194,7 +194,7 @@ fn published(findings: &mut Vec<Finding>, heard: &Heard) {
     }
 }
 
-/// What the domain publishes is not known where a name server gave no answer. Where the manifest names servers, nobody needs it.
+/// Questions that no name server answered: the published facts behind them are not known. Where the manifest names servers, nobody needs it.
 fn unanswered(findings: &mut Vec<Finding>, request: &Request, heard: &Heard) {
     let names: Vec<&str> = heard.unanswered_names().map(|evidence| evidence.statement.as_str()).collect();
     if names.is_empty() || !request.servers.is_empty() {
@@ -261,7 +261,7 @@ fn used(findings: &mut Vec<Finding>, ranked: &[Ranked], tried: &[Tried], now: Ti
     }
 }
 
-/// What a person should know of the channel to a server that mail passes through. `used` begins the sentence about a
+/// Findings about the channel to a server that mail passes through. `used` begins the sentence about a
 /// channel in the clear: `1 mailbox is read by`.
 pub fn of_channel(facts: &ServerFacts, used: &str, now: Timestamp) -> Vec<Finding> {
     let address = facts.endpoint.address();

@@ -20,7 +20,7 @@ const HOSTS_MAX: usize = 3;
 /// Where a session may be, in the order in which it is looked for.
 const PATHS: [&str; 2] = ["/.well-known/jmap", "/jmap/session"];
 
-/// What is read of a session (RFC 8620 §2).
+/// The part of a session that is read (RFC 8620 §2).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Session {

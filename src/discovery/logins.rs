@@ -33,7 +33,7 @@ const WORTH_A_WORD: Duration = Duration::from_secs(10);
 /// Further sessions that the measuring of one mailbox may take where sessions end.
 const SESSIONS_MAX: usize = 6;
 
-/// What came of one mailbox.
+/// The outcome of one mailbox.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tried {
     /// Every login, in order.
@@ -49,7 +49,7 @@ pub(super) struct Tried {
 pub(super) struct Read {
     /// Where.
     pub(super) endpoint: Endpoint,
-    /// What the mailbox holds.
+    /// The content of the mailbox.
     pub(super) size: MailboxSize,
     /// Whether its messages have lasting names.
     pub(super) unique_ids: bool,
@@ -86,7 +86,7 @@ pub(super) struct Logins<'a> {
     pub(super) read: AtomicUsize,
     /// Mailboxes whose password was refused everywhere.
     pub(super) refused: AtomicUsize,
-    /// What each server said to the first mailbox that was read from it.
+    /// The words of each server to the first mailbox that was read from it.
     pub(super) sessions: Mutex<Vec<SessionFacts>>,
 }
 
@@ -296,7 +296,7 @@ impl Logins<'_> {
         something.await
     }
 
-    /// Measures a mailbox by IMAP. What ends a session may be one folder: another session goes on without it.
+    /// Measures a mailbox by IMAP. One folder may end a session: another session goes on without it.
     async fn read_by_imap(
         &self,
         endpoint: &Endpoint,

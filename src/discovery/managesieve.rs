@@ -26,7 +26,7 @@ const GREETING_MAX: u64 = 8 * 1024;
 /// The most hosts that are asked.
 const HOSTS_MAX: usize = 3;
 
-/// What a greeting says, a word and its value in each line.
+/// The words of a greeting, a word and its value in each line.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Greeting {
     implementation: String,

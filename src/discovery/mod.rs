@@ -78,7 +78,7 @@ pub const DEADLINE: Duration = Duration::from_mins(1);
 /// The most pieces of evidence that are kept of one domain.
 const EVIDENCE_MAX: usize = 1000;
 
-/// What is asked about one domain.
+/// The questions about one domain.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The domain.
@@ -90,7 +90,7 @@ pub struct Request {
     pub before: Vec<Endpoint>,
     /// The mailboxes, in the order of the manifest.
     pub mailboxes: Vec<MailboxRequest>,
-    /// What is not carried, and so not measured.
+    /// The mail that is not carried, and so not measured.
     pub scope: Scope,
     /// The manifest's rules for folders, of which it is told whether any folder falls under them.
     pub rules: FolderRules,
@@ -124,11 +124,11 @@ impl Request {
 pub struct MailboxRequest {
     /// The mailbox.
     pub address: Address,
-    /// What it logs in with; `None` when the Secret knows no password for it.
+    /// Its login; `None` when the Secret knows no password for it.
     pub login: Option<Login>,
     /// Its login name, where nobody has given it: a server's published configuration may say another.
     pub name: Option<String>,
-    /// What was said by hand about it.
+    /// The choice that was made for it by hand.
     pub chosen: Option<Chosen>,
 }
 
@@ -154,7 +154,7 @@ pub trait LoginGuard: Send + Sync {
     /// A failure of whoever keeps the count: what cannot be counted must not be tried.
     async fn may_try(&self, login: &Login) -> Result<bool>;
 
-    /// Which of several servers refused the login within the time that refusals count. What cannot be found out is
+    /// Which of several servers refused the login within the time that refusals count. A question that cannot be answered is
     /// `false`: it only changes the order.
     async fn refused_by(&self, login: &Login, servers: &[&Endpoint]) -> Vec<bool>;
 
@@ -176,7 +176,7 @@ pub trait Watcher: Send + Sync {
     fn saw(&self, step: &Step);
 }
 
-/// What discovery is doing.
+/// The doings of discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// DNS and published configuration are being asked.
@@ -403,7 +403,7 @@ fn imap_hosts(endpoints: &[Endpoint]) -> Vec<String> {
     hosts
 }
 
-/// What a signal says, or that it has said nothing when the time was up.
+/// The words of a signal, or that it has said nothing when the time was up.
 async fn within(
     ask: impl Future<Output = Heard>,
     end: impl Future<Output = ()>,
@@ -424,7 +424,7 @@ async fn within(
     }
 }
 
-/// What the manifest itself says.
+/// The words of the manifest itself.
 fn manifest(request: &Request, clock: &dyn Clock) -> Heard {
     let mut heard = Heard::default();
     let at = clock.now();

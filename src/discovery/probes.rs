@@ -21,7 +21,7 @@ const PARALLEL: usize = 8;
 /// The most endpoints of one domain that are probed.
 const ENDPOINTS_MAX: usize = 64;
 
-/// What came of one probe.
+/// The outcome of one probe.
 #[derive(Debug, Clone)]
 pub(super) struct Probed {
     /// Where.
@@ -30,7 +30,7 @@ pub(super) struct Probed {
     pub(super) addresses: Vec<IpAddr>,
     /// Whether the policy does not allow the host's addresses.
     pub(super) blocked: bool,
-    /// What the server said, or why it did not.
+    /// The words of the server, or why it said none.
     pub(super) answer: Result<ServerFacts>,
 }
 

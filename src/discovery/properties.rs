@@ -1,4 +1,4 @@
-//! What must hold of the ranking whatever the world says: more evidence never makes a candidate worse, an override always
+//! Laws of the ranking, whatever the world says: more evidence never makes a candidate worse, an override always
 //! wins, and the order in which answers come changes nothing.
 
 use std::net::IpAddr;

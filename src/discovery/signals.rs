@@ -1,4 +1,4 @@
-//! What every signal hands over: evidence for people, endpoints for the probes, and protocols that are said not to exist.
+//! The things that every signal hands over: evidence for people, endpoints for the probes, and protocols that are said not to exist.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -74,7 +74,7 @@ const SERVICES_MAX: usize = 50;
 pub(super) struct Published {
     /// Where.
     pub(super) endpoint: Endpoint,
-    /// Who says so.
+    /// The signal that says so.
     pub(super) signal: Signal,
     /// How much the signal proves.
     pub(super) grade: Grade,
@@ -82,11 +82,11 @@ pub(super) struct Published {
     pub(super) trusted: bool,
     /// Place among the endpoints of the same signal and service, 0 first (SRV priority and weight).
     pub(super) rank: usize,
-    /// What mailboxes log in with there, with `%EMAILLOCALPART%` and the like in the place of a mailbox's own.
+    /// The name that mailboxes log in with there, with `%EMAILLOCALPART%` and the like in the place of a mailbox's own.
     pub(super) username: Option<String>,
 }
 
-/// What one signal, or all of them, had to say.
+/// The words of one signal, or of all of them.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// For people and for the report.

@@ -1,4 +1,4 @@
-//! What Microsoft and Google publish about logins (`OpenID` Connect Discovery). Microsoft tells for each domain whether it
+//! The documents of Microsoft and Google about logins (`OpenID` Connect Discovery). Microsoft tells for each domain whether it
 //! is a tenant's; Google's is the same for all and tells that its tokens can be had from here. Each is asked only when
 //! something else leads to it, or when a filter hides where the mail is: a domain is not told to those it has nothing to
 //! do with.
@@ -16,7 +16,7 @@ use crate::model::text::{cut, printable};
 
 const SIGNAL: Signal = Signal::Tenant;
 
-/// What is read of the configuration.
+/// The part of the configuration that is read.
 #[derive(Deserialize)]
 struct Configuration {
     issuer: String,

@@ -68,7 +68,7 @@ pub(super) async fn ask(
     heard
 }
 
-/// What a mailbox logs in with and where it is read, if POP3 may be asked about it.
+/// The login of a mailbox and the server that it is read from, if POP3 may be asked about it.
 fn fit<'a>(mailbox: &'a MailboxRequest, one: &'a Tried) -> Option<(Login, &'a Endpoint)> {
     let (login, read) = (mailbox.login.as_ref()?, one.read.as_ref()?);
     let login = match (&mailbox.name, &read.name) {
@@ -122,7 +122,7 @@ async fn list_by_pop3(asking: Asking<'_>, endpoint: &Endpoint, login: &Login) ->
     listed
 }
 
-/// What the two lists say of each other. Their orders may differ: not everybody lists a maildrop by UIDs.
+/// The relation of the two lists. Their orders may differ: not everybody lists a maildrop by UIDs.
 fn compare(imap: &[(u32, u64)], pop3: &[(String, u64)]) -> String {
     let mut sizes: BTreeMap<u64, usize> = BTreeMap::new();
     for (_, size) in imap {
@@ -143,7 +143,7 @@ fn compare(imap: &[(u32, u64)], pop3: &[(String, u64)]) -> String {
     format!("show one Inbox of one mailbox: all {alike} messages agree in size{names}")
 }
 
-/// What may be a UID in a UIDL: the numbers in it (Cyrus), or each half of it in hexadecimal (Dovecot). Courier
+/// The parts of a UIDL that may be a UID: the numbers in it (Cyrus), or each half of it in hexadecimal (Dovecot). Courier
 /// counts on its own for POP3.
 fn numbers(name: &str) -> impl Iterator<Item = u32> {
     let in_decimal = name.split(|c: char| !c.is_ascii_digit()).filter_map(|run| run.parse().ok());

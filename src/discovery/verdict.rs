@@ -14,7 +14,7 @@ use crate::model::finding::Code;
 use crate::model::protocol::Protocol;
 use crate::model::text::printable;
 
-/// What became of each mailbox, in the order of the request.
+/// The outcome of each mailbox, in the order of the request.
 pub(super) fn mailboxes(
     request: &Request,
     ranked: &[Ranked],
@@ -77,7 +77,7 @@ fn why_unread(
             let refusals = one.attempts.iter().filter_map(|attempt| attempt.failure.clone());
             refusals.into_iter().rfind(|failure| failure.class == Class::Credentials)?
         }
-        // What is not a refusal may pass, so it is not called a wrong password.
+        // A failure that is no refusal may pass, so it is not called a wrong password.
         End::Done => one
             .attempts
             .iter()

@@ -1,5 +1,5 @@
-//! A walk over a small XML document from a stranger: no DTD, no entities but XML's own, and bounds on everything. What the
-//! elements mean is for whoever asked for the document.
+//! A walk over a small XML document from a stranger: no DTD, no entities but XML's own, and bounds on everything. The meaning
+//! of the elements is for the one who asked for the document.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
@@ -12,7 +12,7 @@ const DEPTH_MAX: usize = 32;
 /// The longest text of one element, in bytes; a longer one counts as none.
 pub(super) const TEXT_MAX: usize = 1024;
 
-/// What is met on the way, in the order of the document. Names are without their prefix.
+/// The things met on the way, in the order of the document. Names are without their prefix.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Met<'a> {
     /// An element begins.

@@ -61,7 +61,7 @@ fn is_zimbra(facts: &ServerFacts) -> bool {
     facts.greeting.contains("Zimbra") || facts.mechanisms.iter().any(|mechanism| mechanism == "X-ZIMBRA")
 }
 
-/// What servers of IMAP and POP3 tell.
+/// The words of IMAP and POP3 servers.
 pub(super) fn recognise(heard: &mut Heard, servers: &[ServerFacts], at: jiff::Timestamp) {
     let Some(facts) = servers.iter().find(|facts| is_zimbra(facts)) else { return };
     let host = &facts.endpoint.host;

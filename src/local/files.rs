@@ -1,11 +1,11 @@
 //! Files that others may be reading. Each is written beside its place and put there when it is whole: whoever opens it
 //! finds the old one or the new one, and what could not be written leaves the old one.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::model::failure::{Failure, Result};
 
@@ -24,10 +24,9 @@ pub struct Draft(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Beside {
-        file: BufWriter<NamedTempFile>,
-        to: PathBuf,
-    },
+    /// The draft is written by its bare file: errors of a named one name the draft, which nobody asked for and which is gone
+    /// already. Callers name the file that shall be.
+    Beside { file: BufWriter<File>, draft: TempPath, to: PathBuf },
     /// A pipe, a terminal, `/dev/stdout`: nothing can be put in its place.
     Straight(BufWriter<File>),
 }
@@ -45,18 +44,22 @@ impl Draft {
         }
         // A link stays a link: the file that it leads to is replaced.
         let to = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        if access == Access::Usual {
-            use std::os::unix::fs::PermissionsExt;
-            // The umask takes away what is not usual.
-            builder.permissions(Permissions::from_mode(0o666));
-        }
-        let file = builder.tempfile_in(parent_of(&to)).map_err(unplaced)?;
+        let begin = |draft: &Path| {
+            let mut options = File::options();
+            options.read(true).write(true).create_new(true);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::OpenOptionsExt;
+                // The umask takes away what is not usual.
+                options.mode(if access == Access::Usual { 0o666 } else { 0o600 });
+            }
+            options.open(draft)
+        };
+        let (file, draft) = tempfile::Builder::new().make_in(parent_of(&to), begin)?.into_parts();
         if let (Access::Usual, Some(there)) = (access, there) {
-            take_after(file.as_file(), &there);
+            take_after(&file, &there);
         }
-        Ok(Self(Inner::Beside { file: BufWriter::new(file), to }))
+        Ok(Self(Inner::Beside { file: BufWriter::new(file), draft, to }))
     }
 
     /// Puts the file in its place; its bytes are on the disk then.
@@ -65,10 +68,10 @@ impl Draft {
     /// When the rest cannot be written, or the file cannot be put there; the old one stays.
     pub fn finish(self) -> io::Result<()> {
         match self.0 {
-            Inner::Beside { file, to } => {
-                let file = file.into_inner().map_err(|error| unplaced(error.into_error()))?;
-                file.as_file().sync_all()?;
-                file.persist(to).map(drop).map_err(|e| e.error)
+            Inner::Beside { file, draft, to } => {
+                let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+                file.sync_all()?;
+                draft.persist(to).map_err(|e| e.error)
             }
             Inner::Straight(mut file) => file.flush(),
         }
@@ -78,28 +81,17 @@ impl Draft {
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.0 {
-            Inner::Beside { file, .. } => file.write(bytes).map_err(unplaced),
+            Inner::Beside { file, .. } => file.write(bytes),
             Inner::Straight(file) => file.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.0 {
-            Inner::Beside { file, .. } => file.flush().map_err(unplaced),
+            Inner::Beside { file, .. } => file.flush(),
             Inner::Straight(file) => file.flush(),
         }
     }
-}
-
-/// The error as the system said it. A draft's errors name the draft, which nobody asked for and which is gone already; callers
-/// name the file that shall be.
-fn unplaced(error: io::Error) -> io::Error {
-    let system = error.get_ref().and_then(|named| named.source()?.downcast_ref::<io::Error>());
-    let plain = system.map(|system| match system.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(system.kind(), system.to_string()),
-    });
-    plain.unwrap_or(error)
 }
 
 /// Lets a file be read by those who could read the one before, as far as that is in our power.
@@ -180,6 +172,8 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&mut Draft) -> Result<()>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {

@@ -108,7 +108,7 @@ pub(super) fn still_holds<'a>(
         && records.all(|record| record.failure.is_none())
 }
 
-/// Whether a mailbox is read at the first server that it was tried at. What another one refused it may take by now, and it
+/// Whether a mailbox is read at the first server that it was tried at. Another one may take by now what it refused, and it
 /// may carry more.
 fn is_read_at_its_best(mailbox: &MailboxDiscovery) -> bool {
     let refused = mailbox.attempts.iter().any(|attempt| attempt.failure.is_some());

@@ -12,7 +12,7 @@ use crate::model::failure::{Failure, Result};
 use crate::model::preset::{self, Cloud, Preset};
 use crate::model::secret::Secret;
 
-/// What to put into the Secret of a tenant.
+/// The keys to put into the Secret of a tenant.
 pub(super) const APPLICATION: &str = "give it clientId, tenantId, and clientSecret or clientCertificate and clientKey; docs/providers.md has the steps";
 
 /// How the tokens of a Secret are come by.
@@ -26,7 +26,7 @@ pub struct TokenAccess {
     pub tenant: Option<Tenant>,
 }
 
-/// What a manifest says of the Microsoft 365 tenant that a Secret is for.
+/// The words of a manifest about the Microsoft 365 tenant that a Secret is for.
 #[derive(Debug, Clone)]
 pub struct Tenant {
     /// Its ID or a domain of it; the Secret's where there is none.
@@ -64,7 +64,7 @@ impl Tenant {
     }
 }
 
-/// What Google gives for a service account, as far as it is used.
+/// The file that Google gives for a service account, as far as it is used.
 #[derive(Deserialize)]
 struct ServiceAccount {
     client_email: String,
@@ -73,7 +73,7 @@ struct ServiceAccount {
     token_uri: String,
 }
 
-/// Who a Secret without passwords speaks for.
+/// The party that a Secret without passwords speaks for.
 #[derive(Debug)]
 pub(super) enum Granted {
     /// An application or a service account, which opens every mailbox.
@@ -222,7 +222,7 @@ fn read_url(key: &str, text: &str) -> Result<Url> {
 }
 
 fn read_service_account(document: &Secret, scope: Option<String>) -> Result<Grant> {
-    // What serde says may repeat a value.
+    // Words of serde may repeat a value.
     let account: ServiceAccount = serde_json::from_str(document.expose()).map_err(|_| {
         Failure::configuration("has a key serviceAccount.json that is no key of a service account")
             .hint("create a key of the type JSON for the service account, and put the whole file there")

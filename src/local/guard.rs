@@ -1,5 +1,5 @@
 //! Counts refused logins over all runs and workers that share a store: at most two for each credential version in 24
-//! hours, so that no account is ever locked by us. What is kept tells a credential apart from its successor and nothing
+//! hours, so that no account is ever locked by us. The digest that is kept tells a credential apart from its successor and nothing
 //! else. A login under way is marked too, so that two workers cannot both take the last try.
 
 use std::collections::BTreeSet;
@@ -81,7 +81,7 @@ impl Keys {
     }
 }
 
-/// What is said to one who wants to try.
+/// The answer to one who wants to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Go,
@@ -90,7 +90,7 @@ enum Answer {
     Spent,
 }
 
-/// What happens to a login.
+/// The fate of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     /// Somebody wants to try it.
@@ -211,7 +211,7 @@ impl DurableGuard {
         self.salt().await.map(drop)
     }
 
-    /// What makes digests of credentials useless elsewhere: the store's salt.
+    /// The store's salt, which makes digests of credentials useless elsewhere.
     ///
     /// # Errors
     /// Those of the store.

@@ -15,7 +15,7 @@ use crate::model::failure::{Failure, Result};
 use crate::model::secret::Secret;
 use crate::model::text::printable;
 
-/// What a Secret says about a database.
+/// The words of a Secret about a database.
 #[derive(Debug, Clone)]
 pub struct Database {
     /// Host name or IP address.
@@ -24,7 +24,7 @@ pub struct Database {
     pub port: u16,
     /// Name of the database.
     pub database: String,
-    /// Who logs in.
+    /// The user that logs in.
     pub username: String,
     /// The password.
     pub password: Secret,

@@ -1,4 +1,4 @@
-//! What the operating system lets this process have at a time. Each connection and each file is a descriptor, and a shell may
+//! The limits of the operating system on what this process has at a time. Each connection and each file is a descriptor, and a shell may
 //! give no more than 256 of them; what is begun at once is bounded by that, so that nothing fails for want of one.
 
 /// Descriptors that looking at one domain may take: questions to name servers and web sites, probes and logins at once.

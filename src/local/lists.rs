@@ -14,7 +14,7 @@ const TOLD: usize = 10;
 /// Where the text of a list stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPlace {
-    /// What it is called: a file, or an object and its key.
+    /// Its name: a file, or an object and its key.
     pub name: String,
     /// The file whose lines are the list's, and the line of it that the list begins on.
     pub file: Option<(String, usize)>,

@@ -53,7 +53,7 @@ pub enum Server {
 /// Logs in and keeps the refresh token; the keys that were written. `tell` hears what the person must do.
 ///
 /// # Errors
-/// What the server refuses; [`crate::model::failure::Class::Configuration`] when the directory cannot be written.
+/// The refusal of the server; [`crate::model::failure::Class::Configuration`] when the directory cannot be written.
 pub async fn log_in(
     request: &LoginRequest,
     reach: &Reach,

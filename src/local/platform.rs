@@ -43,7 +43,7 @@ enum Done {
     Synced { mailbox: Address, record: Box<MailboxRecord>, tls: Option<TlsFacts> },
 }
 
-/// Whoever keeps what must outlive the process.
+/// A keeper of what must outlive the process.
 pub trait Memory: Send + Sync {
     /// Keeps what is to be remembered of the migration.
     ///
@@ -95,16 +95,16 @@ impl Memory for MigrationState {
     }
 }
 
-/// What is known when a pass begins.
+/// All that is known when a pass begins.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// What is remembered of the migration, with the number of this pass.
+    /// The memory of the migration, with the number of this pass.
     pub record: MigrationRecord,
     /// Each domain, by its name in the spec.
     pub domains: BTreeMap<String, DomainObserved>,
-    /// What is remembered of each mailbox.
+    /// The memory of each mailbox.
     pub mailboxes: BTreeMap<Address, MailboxRecord>,
-    /// What each domain is asked by, where that can be told.
+    /// The digest that each domain is asked by, where it can be told.
     pub inputs: BTreeMap<String, String>,
     /// Where the mailboxes of each domain were read when it was looked at before.
     pub before: BTreeMap<String, Vec<Endpoint>>,
@@ -152,7 +152,7 @@ struct UnderWay {
 }
 
 impl LocalPlatform {
-    /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain. What discovery saw of a domain and
+    /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain. The view that discovery had of a domain and
     /// still holds is not asked again, unless asking is all that is wanted. Where some mailboxes alone are wanted it is no new
     /// pass: they go through the last one again, and the others stay as they are.
     ///
@@ -315,7 +315,7 @@ impl LocalPlatform {
         if let Err(failure) =
             self.memory.keep_domain(&name, &discovery, self.inputs.get(&name).map(String::as_str))
         {
-            // What cannot be kept nobody could report of later: this domain waits, and the others go on.
+            // Without its document nobody could report of it later: this domain waits, and the others go on.
             for mailbox in &mut discovery.mailboxes {
                 mailbox.endpoint = None;
                 mailbox.failure = Some(failure.clone());
@@ -406,12 +406,12 @@ impl LocalPlatform {
         self.brought
     }
 
-    /// What the display shows of the mailboxes under way.
+    /// The display of the mailboxes under way.
     pub fn display(&self) -> &dyn Display {
         &*self.display
     }
 
-    /// What discovery counted in a mailbox.
+    /// The count that discovery made of a mailbox.
     fn size_of(&self, domain: usize, mailbox: &Address) -> Option<&MailboxSize> {
         self.domains.get(&self.tools.spec().domains[domain].name)?.find(mailbox)?.size.as_ref()
     }

@@ -1,7 +1,7 @@
-//! What is asked at each mailbox of the destination before anything is copied: whether it lets us in, whether the mail fits,
+//! Questions to each mailbox of the destination before anything is copied: whether it lets us in, whether the mail fits,
 //! and how folders are called there. Nothing is opened and nothing is written; a mailbox that cannot be asked is told of too.
 //!
-//! What is amiss with the server, or with a password that all mailboxes share, is amiss for all of them: it is met once or
+//! A fault of the server, or of a password that all mailboxes share, is amiss for all of them: it is met once or
 //! twice, and not once for each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,10 +34,10 @@ const FAILING_MAX: u32 = 2;
 /// 10^6 bytes.
 const MEGABYTE: u64 = 1_000_000;
 
-/// What one mailbox said.
+/// The answer of one mailbox.
 struct Asked<'a> {
     planned: &'a PlannedMailbox,
-    /// What the application is called, once its Secret was read.
+    /// The name of the application, once its Secret was read.
     client: Option<String>,
     said: Result<Room>,
     /// Whether its password opens others too.
@@ -208,7 +208,7 @@ async fn ask<'a>(tools: &Tools, planned: &'a PlannedMailbox) -> Asked<'a> {
     Asked { planned, client: login.administrator, said, shared, spared: false }
 }
 
-/// What was seen of a domain's mailboxes at the destination, in one line.
+/// The sight of a domain's mailboxes at the destination, in one line.
 fn state(destination: &Destination, asked: &[Asked<'_>]) -> String {
     let rooms = || asked.iter().filter_map(|asked| asked.said.as_ref().ok());
     let whom = if destination.microsoft365().is_some() { "let the application in" } else { "let us in" };
@@ -242,7 +242,7 @@ fn draw(
 ) -> Vec<Finding> {
     let endpoint = destination.endpoint();
     let mut found = Vec::new();
-    // What does not come from a mailbox is the same for many, and its remedy is the failure's own.
+    // A failure that does not come from a mailbox is the same for many, and its remedy is the failure's own.
     let mut barred = None;
     let is_taken = asked.iter().any(|asked| asked.shared && asked.said.is_ok());
     let mut unasked: BTreeMap<(&str, Option<&str>), Vec<&Address>> = BTreeMap::new();

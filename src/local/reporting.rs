@@ -28,7 +28,7 @@ const PAGE: usize = 2_000;
 
 /// A migration as the state directory knows it.
 pub struct Remembered {
-    /// What is known of it.
+    /// All that is known of it.
     pub known: Known,
     record: MigrationRecord,
     state: MigrationState,
@@ -94,7 +94,7 @@ impl Remembered {
                 continue;
             }
             seen.running = at_work && seen.record.pass == pass && seen.record.ended.is_none();
-            // What cannot be read is said where its messages are named.
+            // A ledger that cannot be read is told where its messages are named.
             if let Ok(Some(ledger)) = self.store.find(&self.state.key(mailbox)).await {
                 let mut record = seen.record.clone();
                 if tell_found(&mut record, &*ledger).await.is_ok() {

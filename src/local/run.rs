@@ -32,7 +32,7 @@ use crate::plan::Ending;
 use crate::reconcile::reconcile;
 use crate::transfer::pace::Pace;
 
-/// What a command was given about manifests and state.
+/// Options of a command about manifests and state.
 #[derive(Debug, Clone)]
 pub struct Inputs {
     /// Manifests, in order; `-` is standard input.
@@ -43,7 +43,7 @@ pub struct Inputs {
     pub secrets: Vec<(String, PathBuf)>,
 }
 
-/// What a command was given about the way to servers.
+/// Options of a command about the way to servers.
 #[derive(Debug, Clone, Default)]
 pub struct Reach {
     /// The name server; the system's when there is none.

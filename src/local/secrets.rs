@@ -102,10 +102,10 @@ impl Secrets {
         }
     }
 
-    /// What is said in a pod of a Secret that is not there, or that has none of the keys that are needed.
+    /// The failure in a pod for a Secret that is not there, or that has none of the keys that are needed.
     fn check_mounted(&self, namespace: &str, name: &str, keys: &str, example: &str) -> Result<()> {
         let Source::Mounted { secrets, .. } = &self.source else { return Ok(()) };
-        // What begins with a dot is Kubernetes' own.
+        // A name that begins with a dot is Kubernetes' own.
         let is_key = |entry: &fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
         if fs::read_dir(secrets.join(name)).is_ok_and(|entries| entries.flatten().any(|e| is_key(&e))) {
             return Ok(());
@@ -118,16 +118,14 @@ impl Secrets {
     /// One value of a Secret; `None` when the key is not there.
     fn value(&self, namespace: &str, name: &str, key: &str) -> Result<Option<Secret>> {
         let Some(Found { bytes, place, is_file }) = self.find(namespace, name, key)? else { return Ok(None) };
+        let spoiled = |what: &str, hint: &str| Failure::configuration(what).hint(hint).at(place.name.clone());
         let text = std::str::from_utf8(&bytes).map_err(|_| {
-            Failure::configuration("is no text in UTF-8")
-                .hint("save it as UTF-8: passwords and keys are sent as such")
-                .at(place.name)
+            spoiled("is no text in UTF-8", "save it as UTF-8: passwords and keys are sent as such")
         })?;
         // NUL parts the fields of SASL PLAIN: behind one, a password would be another's name.
         if text.contains('\0') {
-            return Err(Failure::configuration("holds a NUL character, which no password, name or key has")
-                .hint("write it anew: it may have been saved as UTF-16, or filled up to a length")
-                .at(place.name));
+            let hint = "write it anew: it may have been saved as UTF-16, or filled up to a length";
+            return Err(spoiled("holds a NUL character, which no password, name or key has", hint));
         }
         // Editors end files with a line break; no password does.
         let trimmed = text.strip_suffix('\n').map(|t| t.strip_suffix('\r').unwrap_or(t)).filter(|_| is_file);
@@ -393,7 +391,7 @@ impl Secrets {
     }
 }
 
-/// The keys of a directory with one file for each, in their order. What begins with a dot is Kubernetes' own.
+/// The keys of a directory with one file for each, in their order. A name that begins with a dot is Kubernetes' own.
 fn keys_of(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let files = entries.filter(|entry| entry.path().is_file());
@@ -578,7 +576,7 @@ mod tests {
         TokenAccess { tokens: std::sync::Arc::new(tokens), trust, tenant: None }
     }
 
-    /// What the list gives for each end: `address user password`, or the sentence of the refusal.
+    /// The logins that the list gives for each end: `address user password`, or the sentence of the refusal.
     fn both(text: &str, more: &str) -> [String; 2] {
         let secrets = of_list(text, more);
         [Side::Source, Side::Destination].map(|end| {
@@ -612,7 +610,7 @@ mod tests {
             both(two, ""),
             ["bob@b.test bo old; dora@b.test - old2", "robert@new.test rob new; dora@b.test - new2"]
         );
-        // What stays the same is written once; an administrator of the destination needs no column.
+        // A value that stays the same is written once; an administrator of the destination needs no column.
         let same = "address,password,destination\nbob@b.test,old,robert@new.test";
         assert_eq!(both(same, ""), ["bob@b.test - old", "robert@new.test - old"]);
         let master = "  masterUser: m\n  masterPassword: p\n";
@@ -667,7 +665,7 @@ mod tests {
         fs::write(secret.join("password"), b"strasse\0\n").unwrap();
         let failure = secrets.value("default", "s", "password").unwrap_err();
         assert!(failure.sentence().contains("holds a NUL character"), "{failure}");
-        // What is no text has a version all the same.
+        // A value that is no text has a version all the same.
         assert!(secrets.version("default", "s", &[1; 32]).is_ok());
         fs::write(secret.join("mailboxes.csv"), b"address;password\r\njohn@b.test;stra\xdfe\r\n").unwrap();
         let list = secrets.config_list("default", "c", "users.csv", &Heads::default()).unwrap().list;

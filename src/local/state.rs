@@ -41,7 +41,7 @@ pub struct StateDir {
     lock: Option<File>,
 }
 
-/// What is remembered of a migration as a whole.
+/// The memory of a migration as a whole.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MigrationRecord {
@@ -52,14 +52,14 @@ pub struct MigrationRecord {
     pub stage: Option<Stage>,
     /// The status as it was published last.
     pub status: MailMigrationStatus,
-    /// What TLS showed at the destination.
+    /// The facts of TLS at the destination.
     pub destination_tls: Option<TlsFacts>,
     /// The plans that stood so far, the latest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plans: Vec<PlanKept>,
 }
 
-/// What discovery saw of a domain, with a digest of what it was asked by.
+/// The view that discovery had of a domain, with a digest of what it was asked by.
 #[derive(Serialize, Deserialize)]
 struct DomainKept<D = DomainDiscovery> {
     #[serde(flatten)]
@@ -111,7 +111,7 @@ impl StateDir {
             .map_err(|e| unusable(&path, &e))?;
         let mut locked = lock.try_lock();
         for _ in 0..LOCK_TRIES {
-            // Whoever only looks whether the directory is used holds it for a moment.
+            // A process that only looks whether the directory is used holds it for a moment.
             if !matches!(locked, Err(TryLockError::WouldBlock)) {
                 break;
             }
@@ -217,7 +217,7 @@ impl MigrationState {
         self.root.join("mailboxes").join(format!("{}.{extension}", self.key(mailbox)))
     }
 
-    /// What is remembered of the migration.
+    /// The memory of the migration.
     ///
     /// # Errors
     /// Those of [`documents::read`].
@@ -233,7 +233,7 @@ impl MigrationState {
         documents::write(&self.record_path(), record)
     }
 
-    /// What discovery saw of a domain last.
+    /// The last view that discovery had of a domain.
     ///
     /// # Errors
     /// Those of [`documents::read`].
@@ -241,7 +241,7 @@ impl MigrationState {
         documents::read(&self.domain_path(domain))
     }
 
-    /// What discovery saw of a domain last, if that was asked by the same inputs.
+    /// The last view that discovery had of a domain, if it was asked by the same inputs.
     ///
     /// # Errors
     /// Those of [`documents::read`].
@@ -285,11 +285,11 @@ impl MigrationState {
 
     /// Forgets a plan.
     pub fn drop_plan(&self, digest: &str) {
-        // What stays behind costs room and nothing else.
+        // A file that stays behind costs room and nothing else.
         let _ = fs::remove_file(self.plan_path(digest));
     }
 
-    /// What is remembered of a mailbox.
+    /// The memory of a mailbox.
     ///
     /// # Errors
     /// Those of [`documents::read`].
@@ -305,7 +305,7 @@ impl MigrationState {
         documents::write(&self.mailbox_path(mailbox, "json"), record)
     }
 
-    /// What a mailbox's ledger is called in its store.
+    /// The name of a mailbox's ledger in its store.
     pub fn key(&self, mailbox: &Address) -> String {
         names::mailbox_migration(&self.name, mailbox)
     }

@@ -57,7 +57,7 @@ impl Stop {
         }
     }
 
-    /// What a command ends with that was asked to stop.
+    /// The failure that a command ends with when it was asked to stop.
     pub fn failure() -> Failure {
         Failure::new(Class::Interrupted, "stopped by a signal")
             .hint("run the same command again: it goes on from here")

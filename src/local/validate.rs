@@ -22,12 +22,12 @@ use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::unmatched;
 use crate::transfer::pace::Pace;
 
-/// What is known of a migration before anything was asked.
+/// All that is known of a migration before anything was asked.
 #[derive(Debug, Default)]
 pub struct Validated {
-    /// What keeps it from being carried out as it is.
+    /// Faults that keep it from being carried out as it is.
     pub errors: Vec<Failure>,
-    /// What may be meant otherwise.
+    /// Things that may be meant otherwise.
     pub warnings: Vec<Finding>,
     /// How many mailboxes each domain has, in the order of the spec; `None` where its list cannot be read.
     pub mailboxes: Vec<(String, Option<usize>)>,
@@ -78,7 +78,7 @@ pub fn validate(migration: &MailMigration, secrets: &Arc<Secrets>) -> Result<Val
     Ok(found)
 }
 
-/// What tasks need, without a way to anybody and without a place to write to.
+/// The tools that tasks need, without a way to anybody and without a place to write to.
 fn tools(migration: &MailMigration, secrets: &Arc<Secrets>) -> Result<Tools> {
     // Nobody is asked: any address will do, and the system's name servers need not be read.
     let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 53));
@@ -100,7 +100,7 @@ fn tools(migration: &MailMigration, secrets: &Arc<Secrets>) -> Result<Tools> {
     })
 }
 
-/// What is known of a domain before anything was asked.
+/// All that is known of a domain before anything was asked.
 #[derive(Debug, Default)]
 pub(super) struct CheckedDomain {
     pub(super) errors: Vec<Failure>,

@@ -691,10 +691,10 @@ mod tests {
         // Of two lists the one that lacks it is named, and whose that is.
         let bounded = network(&[]).bounded(vec!["127.0.0.0/8".parse().unwrap()]);
         for (host, words) in [
-            ("127.0.0.1", "whoever installed the operator lists it in discovery.allowedNetworks"),
+            ("127.0.0.1", "list it in discovery.allowedNetworks of the operator's chart"),
             (
                 "10.0.0.1",
-                "list its network in spec.policy.allowedNetworks; the installation must allow it too",
+                "spec.policy.allowedNetworks: [\"10.0.0.1/32\"]; the installation must allow it too",
             ),
         ] {
             let hint = bounded.resolve(host).await.unwrap_err().hint.unwrap();

@@ -32,8 +32,12 @@ impl FromStr for Domain {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match url::Host::parse(text.trim_end_matches('.')) {
+            // Web browsers take more signs than any mail domain has, among them those that part the cells of a list.
             Ok(url::Host::Domain(name))
-                if name.len() <= 253 && !name.starts_with('.') && !name.is_empty() =>
+                if name.len() <= 253
+                    && !name.starts_with('.')
+                    && !name.is_empty()
+                    && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) =>
             {
                 Ok(Self(name.to_ascii_lowercase()))
             }
@@ -63,7 +67,7 @@ pub fn is_same_domain(one: &str, other: &str) -> bool {
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
     local: String,
-    /// What is compared, where that is not the local part itself.
+    /// The text that is compared, where that is not the local part itself.
     folded: Option<Box<str>>,
     domain: Domain,
 }
@@ -122,7 +126,7 @@ impl FromStr for Address {
         let refuse = || format!("\"{}\" is not a mail address", super::text::printable(text));
         let (local, domain) = text.trim().rsplit_once('@').ok_or_else(refuse)?;
         let spoiled = |c: char| {
-            // What cannot be seen comes with text that was copied, and is no part of a name.
+            // Unseen characters come with text that was copied, and are no part of a name.
             let unseen = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
             c.is_control()
                 || c.is_whitespace()
@@ -222,6 +226,9 @@ mod tests {
             "a@127.0.0.1",
             "a\u{200b}b@c.example",
             "mailto:anna@c.example",
+            "anna@c.example;x",
+            "anna@c.example,ben",
+            "anna@c.example'",
             "CONTOSO\\anna@c.example",
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");

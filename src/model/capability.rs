@@ -1,4 +1,4 @@
-//! What a server said it can do: the words of IMAP's CAPABILITY (RFC 9051 §7.2.2) and POP3's CAPA (RFC 2449).
+//! The abilities that a server claims: the words of IMAP's CAPABILITY (RFC 9051 §7.2.2) and POP3's CAPA (RFC 2449).
 
 use std::collections::BTreeSet;
 

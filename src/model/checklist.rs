@@ -36,7 +36,7 @@ impl fmt::Display for ItemState {
 pub struct Item {
     /// Its number, 1 to 20.
     pub number: u8,
-    /// What the number is about.
+    /// The subject of the number.
     pub title: &'static str,
     /// The domain that it is asked for; `None` for the migration as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,10 +47,10 @@ pub struct Item {
     pub question: String,
     /// How it stands.
     pub state: ItemState,
-    /// What was answered.
+    /// The answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<Value>,
-    /// What discovery knows.
+    /// The knowledge of discovery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discovered: Option<Value>,
     /// How the two differ, in one sentence.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// What time it is.
+/// The time of day.
 pub trait Clock: Send + Sync {
     /// The time now.
     fn now(&self) -> Timestamp;

@@ -1,4 +1,4 @@
-//! What a verification found that is not at the destination as it is at the source: one value for each message and kind.
+//! All that a verification found which is not at the destination as it is at the source: one value for each message and kind.
 
 use std::fmt;
 
@@ -56,7 +56,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What one side has, or should have.
+/// The value that one side has, or should have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", untagged)]
 pub enum Value {
@@ -106,9 +106,9 @@ pub struct Difference {
     pub subject: Option<String>,
     /// Its Message-ID, printable.
     pub message_id: Option<String>,
-    /// What the source has.
+    /// The value at the source.
     pub expected: Option<Value>,
-    /// What the destination has.
+    /// The value at the destination.
     pub found: Option<Value>,
 }
 

@@ -11,7 +11,7 @@ use super::protocol::{Protocol, Tls};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
-    /// What is spoken there.
+    /// The protocol that is spoken there.
     pub protocol: Protocol,
     /// A host name, lower case and without a final dot, or an IP address.
     pub host: String,

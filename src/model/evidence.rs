@@ -1,4 +1,4 @@
-//! What discovery saw: signals with a grade, the servers that answered, the candidates that follow from them, and what
+//! The view of discovery: signals with a grade, the servers that answered, the candidates that follow from them, and what
 //! every mailbox really speaks.
 
 use std::collections::BTreeSet;
@@ -66,11 +66,11 @@ pub enum Signal {
     Dav,
     /// A `ManageSieve` server's own words.
     ManageSieve,
-    /// What an Exchange server shows to somebody who is not logged in.
+    /// The page or header that an Exchange server shows to somebody who is not logged in.
     Exchange,
-    /// What a Zimbra server shows to somebody who is not logged in.
+    /// The page that a Zimbra server shows to somebody who is not logged in.
     Zimbra,
-    /// What Microsoft and Google publish about logins to a domain (`OpenID` configuration).
+    /// The documents that Microsoft and Google publish about logins to a domain (`OpenID` configuration).
     Tenant,
     /// The names on a server's certificate.
     Certificate,
@@ -106,7 +106,7 @@ impl fmt::Display for Signal {
     }
 }
 
-/// What a piece of evidence says about its subject.
+/// The word of a piece of evidence about its subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
@@ -133,7 +133,7 @@ pub struct Evidence {
     pub endpoint: Option<Endpoint>,
     /// Whether it was said over a channel that proves the domain's own voice (validated TLS to a host of the domain).
     pub trusted: bool,
-    /// What it says.
+    /// Its word.
     pub outcome: Outcome,
     /// One line that a person can read: `_imaps._tcp SRV → imap.contoso.example:993`.
     pub statement: String,
@@ -145,7 +145,7 @@ pub struct Evidence {
 /// The longest excerpt kept with a piece of evidence, in bytes.
 pub const EXCERPT_MAX: usize = 300;
 
-/// What the TLS handshake with a server showed.
+/// The facts that the TLS handshake with a server showed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsFacts {
@@ -153,13 +153,13 @@ pub struct TlsFacts {
     pub version: String,
     /// The names the certificate is for; at most 20.
     pub names: Vec<String>,
-    /// Who issued it.
+    /// Its issuer.
     pub issuer: String,
     /// When it ends.
     pub not_after: Timestamp,
 }
 
-/// What one server said when it was asked without a login.
+/// The words of one server when it was asked without a login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerFacts {
@@ -167,11 +167,11 @@ pub struct ServerFacts {
     pub endpoint: Endpoint,
     /// Its greeting, made printable.
     pub greeting: String,
-    /// What it says it can do, after TLS.
+    /// The abilities that it claims after TLS.
     pub capabilities: Capabilities,
     /// SASL mechanisms offered after TLS, upper case, alphabetical.
     pub mechanisms: Vec<String>,
-    /// What TLS showed; `None` on a channel without TLS.
+    /// The facts of TLS; `None` on a channel without TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFacts>,
 }
@@ -217,7 +217,7 @@ impl Amount {
     }
 }
 
-/// What a mailbox holds of what is to be carried, as far as its protocol tells.
+/// The part of a mailbox that is to be carried, as far as its protocol tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxSize {
@@ -242,7 +242,7 @@ pub struct MailboxSize {
     /// tells without being asked, and not their sizes.
     #[serde(default, skip_serializing_if = "Amount::is_none")]
     pub left_out: Amount,
-    /// What a pilot carries of it, where one is wanted.
+    /// The part that a pilot carries, where one is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pilot: Option<Amount>,
     /// Folders of other users and shared ones that the mailbox sees; they are not counted above and not carried with it.
@@ -304,9 +304,9 @@ fn is_zero(n: &u32) -> bool {
 /// How much an account may hold (RFC 9208), in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quota {
-    /// What it holds by the server's own count.
+    /// Its content by the server's own count.
     pub used: u64,
-    /// What it may hold.
+    /// Its room.
     pub limit: u64,
 }
 
@@ -349,7 +349,7 @@ pub struct Authorities {
     pub destination: Option<String>,
 }
 
-/// What one mailbox really speaks.
+/// The protocol that one mailbox really speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxDiscovery {
@@ -362,13 +362,13 @@ pub struct MailboxDiscovery {
     pub overridden: bool,
     /// Every login that was tried, in order.
     pub attempts: Vec<Attempt>,
-    /// Who logs in for it at both ends; `None` where that was not looked at.
+    /// The names that log in for it at both ends; `None` where that was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logins: Option<LoginNames>,
     /// The name that it logs in with there, where a published one was taken in the place of the one that it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_name: Option<String>,
-    /// What it holds, when a login worked.
+    /// Its content, when a login worked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<MailboxSize>,
     /// Why no login worked.
@@ -424,7 +424,7 @@ pub struct DomainDiscovery {
     /// Services beside IMAP and POP3, the best grade first; at most 50.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceFacts>,
-    /// What the servers said after a login, one for each server that a mailbox was read from.
+    /// The words of the servers after a login, one for each server that a mailbox was read from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<SessionFacts>,
     /// How mail and other kinds of data fare, once a mailbox could be read.
@@ -434,13 +434,13 @@ pub struct DomainDiscovery {
     pub candidates: Vec<Candidate>,
     /// Each mailbox, in the order of the manifest.
     pub mailboxes: Vec<MailboxDiscovery>,
-    /// What the destination said; `None` where it was not asked.
+    /// The words of the destination; `None` where it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<DestinationSeen>,
     /// Whose certificates were believed beside those of the system's authorities; `None` where that was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Authorities>,
-    /// What a person should know.
+    /// Findings that a person should know.
     pub findings: Vec<Finding>,
     /// Why nothing could be found out at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,7 @@ use super::text::whole_sentence;
 /// The result of anything that can fail.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// What kind of failure this is. The table in [`Class::row`] derives everything else from it.
+/// The kind of a failure. The table in [`Class::row`] derives everything else from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Class {
     /// A server or a name cannot be reached for now.
@@ -42,7 +42,7 @@ pub enum Class {
     Interrupted,
 }
 
-/// What is done about a failure without anybody's help.
+/// The next step after a failure, without anybody's help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Try again soon, exponentially later, with full jitter.
@@ -61,7 +61,7 @@ pub enum Verdict {
     Resume,
 }
 
-/// What a Kubernetes Job makes of a pod that ends with this class.
+/// The use that a Kubernetes Job makes of a pod that ends with this class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobPolicy {
     /// Counts against the index's back-off limit.
@@ -81,11 +81,11 @@ pub struct Row {
     pub class: Class,
     /// The exit code of a command that ends with it; `None` where it never ends a command.
     pub exit: Option<u8>,
-    /// What happens next without anybody's help.
+    /// The next step, without anybody's help.
     pub verdict: Verdict,
     /// The reason in conditions and Events.
     pub reason: &'static str,
-    /// What the Job makes of it.
+    /// The use that the Job makes of it.
     pub job: JobPolicy,
     /// One sentence for the table in the README.
     pub meaning: &'static str,
@@ -254,7 +254,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// What exactly a peer said or did, as far as it is one of the known things: kept where the answer is read, so that nobody
+/// The exact word or deed of a peer, as far as it is one of the known things: kept where the answer is read, so that nobody
 /// has to look into sentences later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FailureCode {
@@ -310,7 +310,7 @@ pub enum FailureCode {
     ConnectionEnded,
     /// The session had ended before the next thing was asked for, or may have.
     SessionOver,
-    /// What came is not the protocol, so that nothing on this connection can be told apart any more.
+    /// The bytes that came are not the protocol, so that nothing on this connection can be told apart any more.
     Garbled,
     /// The source went away in the middle of a message, so that the destination could not be given the rest.
     SourceBrokeOff,
@@ -459,13 +459,13 @@ pub enum Spoils {
 /// The longest wait that a server may ask for.
 const ASKED_MAX: Duration = Duration::from_hours(1);
 
-/// What failed, where, and what to do next. Cheap to clone and to store, holds no secret.
+/// A thing that failed, where, and what to do next. Cheap to clone and to store, holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The class: whether to try again, and how it is told.
     pub class: Class,
-    /// What exactly happened, where it is one of the known things.
+    /// The exact event, where it is one of the known things.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<FailureCode>,
     /// The end that it happened at, where that is known.
@@ -474,9 +474,9 @@ pub struct Failure {
     /// Where, outermost first: a file and line, a domain, a mailbox, a server, a folder, a UID.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub place: Vec<String>,
-    /// What happened, as the rest of a sentence that begins with the place.
+    /// The event, as the rest of a sentence that begins with the place.
     pub what: String,
-    /// What to do next.
+    /// The remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// How long to wait before it is tried again, where somebody said so.
@@ -661,7 +661,7 @@ impl Failure {
         sentence
     }
 
-    /// What failed and what to do about it, as whole sentences for a condition or a page. A hint that is a command stays
+    /// The failure and its remedy, as whole sentences for a condition or a page. A hint that is a command stays
     /// one.
     pub fn in_full(&self) -> String {
         let mut text = self.sentence();

@@ -21,7 +21,7 @@ struct Kind {
     imap: u32,
     /// Tenths that POP3 carries.
     pop3: u32,
-    /// What is lost when less than all is carried, in plain words.
+    /// The loss when less than all is carried, in plain words.
     loss: &'static str,
 }
 
@@ -62,7 +62,7 @@ pub fn of_mail_read_by(read_by: &[(Protocol, u64)]) -> Option<u8> {
     carried.checked_div(all).map(|mean| u8::try_from(mean).unwrap_or(100))
 }
 
-/// What is lost by a protocol, in plain words, weightiest first.
+/// The losses of a protocol, in plain words, weightiest first.
 pub fn losses(protocol: Protocol) -> Vec<&'static str> {
     let mut lost: Vec<_> = MAIL_KINDS.iter().filter(|k| k.tenths(protocol) < 10).collect();
     lost.sort_by_key(|k| Reverse(k.weight * (10 - k.tenths(protocol))));
@@ -157,14 +157,14 @@ pub struct DomainFidelity {
 pub struct KindFidelity {
     /// Which kind.
     pub kind: DataKind,
-    /// What carries it: protocols, the one of most mailboxes first; empty when nothing does.
+    /// Its carriers: protocols, the one of most mailboxes first; empty when nothing does.
     pub carried_by: Vec<Protocol>,
     /// How much of it is carried, 0 to 100.
     pub score: u8,
     /// The service that would read most of it, when nothing carries it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best_service: Option<Service>,
-    /// What is lost, in plain words, weightiest first.
+    /// The losses, in plain words, weightiest first.
     pub losses: Vec<String>,
 }
 

@@ -37,7 +37,7 @@ pub enum Hold {
     Cutover,
 }
 
-/// What one finding of a code is about. Its numbers are those of this one thing, never those of all that are found.
+/// The thing that one finding of a code is about. Its numbers are those of this one thing, never those of all that are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     /// A mailbox: what is found in two of them is found twice, whatever it says.
@@ -68,17 +68,17 @@ macro_rules! codes {
                 match self { $(Self::$code => Hold::$hold),+ }
             }
 
-            /// What one finding of it is about, and so what its numbers count.
+            /// The thing that one finding of it is about, and that its numbers count.
             pub fn about(self) -> About {
                 match self { $(Self::$code => About::$about),+ }
             }
 
-            /// What it means, in one sentence.
+            /// Its meaning, in one sentence.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$code => concat!($($meaning),+).trim_ascii()),+ }
             }
 
-            /// What to do about it, in one sentence.
+            /// Its remedy, in one sentence.
             pub fn remedy(self) -> &'static str {
                 match self { $(Self::$code => $remedy),+ }
             }
@@ -290,7 +290,7 @@ impl fmt::Display for Code {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// What was found.
+    /// The kind of finding.
     pub code: Code,
     /// The mailbox, server or folder it is about; `None` when it is the whole domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]

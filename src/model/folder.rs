@@ -68,7 +68,7 @@ impl fmt::Display for FolderPath {
     }
 }
 
-/// What a folder is for (RFC 6154).
+/// The use of a folder (RFC 6154).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SpecialUse {
     /// All messages in one virtual folder.

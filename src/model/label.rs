@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::text::counted;
 
-/// What becomes of a message's further labels, where a server keeps labels (Gmail).
+/// The fate of a message's further labels, where a server keeps labels (Gmail).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Labels {
     /// Each message is carried once, into its home; its other labels are left and counted.
@@ -26,7 +26,7 @@ const KEPT_MAX: usize = 20;
 /// The most labels that a finding names.
 const SAID_MAX: usize = 10;
 
-/// What the list of one folder, or of several, told of labels.
+/// Labels, as the list of one folder or of several told of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelTally {

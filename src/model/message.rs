@@ -1,4 +1,4 @@
-//! What is known of one message: where it is, its flags, its date, what it is, and what became of it.
+//! All that is known of one message: where it is, its flags, its date, what it is, and what became of it.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ const FLAG_MAX: usize = 255;
 const FLAGS_MAX: usize = 500;
 
 impl Flags {
-    /// The mark of a message that its user wants removed. What it means is for its own server to carry out.
+    /// The mark of a message that its user wants removed. Its meaning is for its own server to carry out.
     pub const DELETED: &str = "\\Deleted";
     /// Is there in place of flags that are no atoms, too long, or too many. No server knows it and none is sent it.
     pub const UNREADABLE: &str = "\\Unreadable";
@@ -194,7 +194,7 @@ pub enum Locator {
     },
     /// The unique id of a POP3 maildrop (RFC 1939 §7); POP3 has one folder, the Inbox.
     Pop3 {
-        /// What UIDL said: 1 to 70 printable ASCII characters. With [`SHARED`] in it where others have the same.
+        /// The name that UIDL gave: 1 to 70 printable ASCII characters. With [`SHARED`] in it where others have the same.
         uidl: String,
     },
     /// A message that the server counts and does not list: nobody can name it, so it has a number of ours.
@@ -249,7 +249,7 @@ pub struct Arrival {
     pub uid: u32,
 }
 
-/// What became of a message.
+/// The fate of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It is at the destination as it was.

@@ -9,7 +9,7 @@ use super::protocol::Protocol;
 /// Where a message was read: exactly one of `uid` and `uidl` is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageSource {
-    /// What it was read by.
+    /// The protocol that it was read by.
     pub protocol: Protocol,
     /// The folder, its names joined by `/`.
     pub folder: String,

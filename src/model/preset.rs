@@ -14,9 +14,9 @@ const LIMITS: &str = include_str!("limits.csv");
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Preset {
-    /// What it is called in a manifest or a Secret.
+    /// Its name in a manifest or a Secret.
     pub key: &'static str,
-    /// What people call it.
+    /// Its name among people.
     pub name: &'static str,
     /// Its IMAP server, on port 993 with TLS.
     pub imap: &'static str,
@@ -34,7 +34,7 @@ pub struct Preset {
     pub checked: &'static str,
     /// The source.
     pub source: &'static str,
-    /// What may be read of one mailbox by IMAP in a day, in bytes, where that is known to be limited.
+    /// The amount that may be read of one mailbox by IMAP in a day, in bytes, where that is known to be limited.
     pub imap_bytes_per_day: Option<u64>,
 }
 
@@ -72,7 +72,7 @@ impl Cloud {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Global, Self::GccHigh, Self::China21Vianet];
 
-    /// What is known of it.
+    /// All that is known of it.
     pub fn preset(self) -> &'static Preset {
         let key = match self {
             Self::Global => "microsoft365",
@@ -99,7 +99,7 @@ impl fmt::Display for Cloud {
 }
 
 impl Preset {
-    /// What is read of one mailbox in a day, in bytes: a fifth less than is known to be allowed, since lists of messages,
+    /// The amount that is read of one mailbox in a day, in bytes: a fifth less than is known to be allowed, since lists of messages,
     /// checks and the user's own programs count as well.
     pub fn planned_bytes_per_day(&self) -> Option<u64> {
         self.imap_bytes_per_day.map(|bytes| bytes / 5 * 4)

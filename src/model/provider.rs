@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 const TABLE: &str = include_str!("providers.csv");
 
-/// What somebody who takes mail in is to a migration.
+/// The part that a taker of mail has in a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Microsoft 365.
@@ -23,9 +23,9 @@ pub enum Kind {
 pub struct Provider {
     /// The end of its hosts' names, whole labels.
     pub suffix: &'static str,
-    /// What it is.
+    /// Its part.
     pub kind: Kind,
-    /// What people call it.
+    /// Its name among people.
     pub name: &'static str,
     /// Where the name of the hosts is known from.
     pub source: &'static str,

@@ -1,4 +1,4 @@
-//! What is remembered of a mailbox between passes: how its last pass went and what it did in all of them.
+//! The memory of a mailbox between passes: how its last pass went and what it did in all of them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub enum Depth {
     Full,
 }
 
-/// What a verification of a mailbox showed: `checked = identical + same_size + alike + altered + missing`.
+/// The result of a verification of a mailbox: `checked = identical + same_size + alike + altered + missing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
@@ -107,7 +107,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What is remembered of a mailbox.
+/// The memory of a mailbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MailboxRecord {
@@ -115,7 +115,7 @@ pub struct MailboxRecord {
     pub pass: u32,
     /// How often that pass was tried.
     pub attempts: u32,
-    /// Who made the last attempt: the Job of a cluster; nobody in particular on a laptop.
+    /// The maker of the last attempt: the Job of a cluster; nobody in particular on a laptop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// When the last attempt began.
@@ -146,18 +146,18 @@ pub struct MailboxRecord {
     pub sizes_checked: u64,
     /// Arrivals that were read back, in all passes.
     pub digests_checked: u64,
-    /// What a person should know, as of the last pass that came to its end.
+    /// Findings that a person should know, as of the last pass that came to its end.
     pub findings: Vec<Finding>,
-    /// What the deepest verification showed, and of those that went as deep the last.
+    /// The result of the deepest verification, and of those that went as deep the last.
     pub verification: Option<Verification>,
-    /// What a verification showed that was made after that one and went less deep.
+    /// The result of a verification that was made after that one and went less deep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rechecked: Option<Verification>,
     /// Flags, dates, folders and extra copies that the last verification found otherwise than they should be. Which messages
     /// are missing or altered is in the ledger.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<Difference>,
-    /// What ended the last attempt.
+    /// The failure that ended the last attempt.
     pub failure: Option<Failure>,
 }
 

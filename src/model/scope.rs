@@ -1,4 +1,4 @@
-//! What of a mailbox is to be carried, as far as a listing tells. There is one rule, for the plan that counts a mailbox and
+//! The part of a mailbox that is to be carried, as far as a listing tells. There is one rule, for the plan that counts a mailbox and
 //! for the pass that carries it.
 
 use std::collections::VecDeque;
@@ -80,7 +80,7 @@ impl<'a> Counting<'a> {
         self.size.messages + self.size.left_out.messages
     }
 
-    /// What was counted.
+    /// The counts.
     pub fn size(self) -> MailboxSize {
         let pilot = self
             .scope

@@ -51,18 +51,18 @@ pub struct ServiceFacts {
     pub grade: Grade,
     /// Whether it is at a host of the domain over validated TLS, or was named by one.
     pub trusted: bool,
-    /// What it said of itself, made printable; at most 300 bytes.
+    /// Its words about itself, made printable; at most 300 bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub words: String,
 }
 
-/// What an IMAP or POP3 server said to the first mailbox that was read from it.
+/// The words of an IMAP or POP3 server to the first mailbox that was read from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionFacts {
     /// Where.
     pub endpoint: Endpoint,
-    /// What it says it can do after the login.
+    /// The abilities that it claims after the login.
     pub capabilities: Capabilities,
     /// Name, version and the like of the server (RFC 2971), as `name=Dovecot`; at most 10 of at most 100 bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -79,7 +79,7 @@ pub struct SessionFacts {
     /// Extensions that it offers and fails at, so that it is asked without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<String>,
-    /// What it wants its users to see (RFC 9051 §7.1), made printable; at most 300 bytes.
+    /// The notice that it wants its users to see (RFC 9051 §7.1), made printable; at most 300 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<String>,
     /// Whether a POP3 server gives its messages lasting names (UIDL); IMAP servers always do.
@@ -87,7 +87,7 @@ pub struct SessionFacts {
 }
 
 impl SessionFacts {
-    /// What is known as soon as a login worked.
+    /// All that is known as soon as a login worked.
     pub fn of(endpoint: &Endpoint, capabilities: Capabilities) -> Self {
         Self {
             endpoint: endpoint.clone(),

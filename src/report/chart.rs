@@ -1,5 +1,5 @@
-//! Small stacked bars in SVG, drawn by hand: they scale with the page, print sharply, and need no script. What a bar
-//! says also stands beside it in words; its parts differ in pattern and not in colour alone.
+//! Small stacked bars in SVG, drawn by hand: they scale with the page, print sharply, and need no script. The words of a
+//! bar also stand beside it; its parts differ in pattern and not in colour alone.
 
 use askama::Template;
 
@@ -83,7 +83,7 @@ pub(super) fn protocols(domain: &DomainRow) -> String {
     stacked(format!("{}: {}", domain.name, words::list(&said)), 12, 100.0, &parts)
 }
 
-/// What became of the messages.
+/// The fate of the messages.
 pub(super) fn messages(counts: &MessageCounts) -> String {
     let part = |class, n: u64| (class, format!("{class}: {}", words::count(n)), n);
     let parts = [

@@ -9,7 +9,7 @@ use super::table::{self, Cell, Column};
 use super::{Kind, unwritten};
 use crate::model::failure::Result;
 
-/// What begins a formula.
+/// The signs that begin a formula.
 const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
 /// Keeps a spreadsheet from taking text for a formula: what begins like one gets an apostrophe in front. So does what would

@@ -34,7 +34,7 @@ pub struct DomainRow {
     pub candidates: Vec<CandidateRow>,
     /// Evidence that names no candidate, such as an MX record or an absent service record.
     pub evidence: Vec<EvidenceRow>,
-    /// What the servers said.
+    /// The words of the servers.
     pub servers: Vec<ServerFacts>,
     /// Each kind of data that the domain holds, what carries it and what is lost; mail first.
     pub kinds: Vec<KindFidelity>,
@@ -45,7 +45,7 @@ pub struct DomainRow {
 }
 
 impl DomainRow {
-    /// What each kind of data beside mail loses.
+    /// The losses of each kind of data beside mail.
     pub fn left_behind(&self) -> impl Iterator<Item = &KindFidelity> {
         self.kinds.iter().filter(|kind| kind.kind != DataKind::Mail && !kind.losses.is_empty())
     }
@@ -58,9 +58,9 @@ pub struct ProtocolShare {
     pub protocol: Protocol,
     /// Mailboxes read by it.
     pub mailboxes: u64,
-    /// What it carries, 0 to 100.
+    /// The share that it carries, 0 to 100.
     pub fidelity: u8,
-    /// What it loses, in plain words, weightiest first.
+    /// Its losses, in plain words, weightiest first.
     pub losses: Vec<&'static str>,
 }
 
@@ -71,7 +71,7 @@ pub struct CandidateRow {
     /// The candidate, and why it won or lost.
     #[serde(flatten)]
     pub candidate: Candidate,
-    /// What speaks for it and against it, in the order it was seen.
+    /// The evidence for it and against it, in the order it was seen.
     pub evidence: Vec<EvidenceRow>,
 }
 

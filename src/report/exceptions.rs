@@ -1,4 +1,4 @@
-//! What did not arrive as it was: messages that could not be carried, that the destination changed, and that a rule
+//! Exceptions, which did not arrive as they were: messages that could not be carried, that the destination changed, and that a rule
 //! leaves out. Each is named; what is beyond the cap is counted, and the full list is the report of kind `messages`.
 
 use std::collections::BTreeMap;

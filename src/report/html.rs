@@ -107,7 +107,7 @@ pub(super) mod show {
         words::peer(text)
     }
 
-    /// What a certificate says, in one line.
+    /// The facts of a certificate, in one line.
     pub(in crate::report) fn certificate(server: &ServerFacts) -> String {
         let Some(tls) = &server.tls else {
             return "no TLS: passwords and mail pass in the clear".to_owned();
@@ -164,7 +164,7 @@ impl<'a> DomainView<'a> {
         Self { row, totals, bar, protocols, chosen, others, evidence, absent }
     }
 
-    /// What was looked for in vain, in one line.
+    /// The things that were looked for in vain, in one line.
     fn absence(&self) -> String {
         let mut signals: Vec<String> = Vec::new();
         for signal in self.absent.iter().map(|e| e.signal.to_string()) {
@@ -337,7 +337,7 @@ fn checked(totals: &Totals) -> String {
     )
 }
 
-/// What the verifications showed, each mailbox's deepest, and how things stand now.
+/// The results of the verifications, each mailbox's deepest, and how things stand now.
 fn verification(totals: &Totals) -> String {
     let none = |n: u64| if n == 0 { "none".to_owned() } else { words::count(n) };
     let mut said = format!(

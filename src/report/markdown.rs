@@ -34,7 +34,7 @@ pub(super) fn cell(text: &str) -> String {
             }
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
-            // What looks like an entity would be shown as another letter.
+            // A text that looks like an entity would be shown as another letter.
             '&' if is_entity(&text[at..]) => out.push_str("&amp;"),
             '`' => out.push('\''),
             '-' | '+' | '=' if begins => {

@@ -14,7 +14,7 @@ pub trait MessageSink {
     fn row(&mut self, row: &MessageRow) -> Result<()>;
 }
 
-/// What a verification found of a message that had arrived.
+/// The finding of a verification about a message that had arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Found {
     /// It is no longer at the destination.
@@ -24,7 +24,7 @@ pub enum Found {
 }
 
 impl Found {
-    /// What the code of a delivered message stands for.
+    /// The meaning of the code of a delivered message.
     pub fn of(code: Option<FailureCode>) -> Option<Self> {
         match code? {
             FailureCode::ArrivalMissing => Some(Self::Missing),
@@ -56,9 +56,9 @@ pub struct MessageRow {
     pub flags: Flags,
     /// Where it is now; `None` when it is not at the destination.
     pub destination: Option<MessageDestination>,
-    /// What became of it, and why.
+    /// Its fate, and why.
     pub verdict: Verdict,
-    /// What a verification found of it, if it found anything.
+    /// The finding of a verification about it, if there is one.
     pub found: Option<Found>,
     /// The subject, decoded. It is shown to people and is no part of the JSON Lines contract.
     pub subject: Option<String>,

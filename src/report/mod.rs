@@ -7,7 +7,7 @@
 //!                                                                     └► text                for the terminal, after a run
 //! ```
 //!
-//! Nothing here asks a server, reads a state file or looks at the clock. Whoever has the facts fills a [`Report`]; the
+//! Nothing here asks a server, reads a state file or looks at the clock. The one who has the facts fills a [`Report`]; the
 //! messages, of which there may be millions, are handed over one by one and never held together.
 //! `source = copied + excluded + failed + pending` stands in every table that counts messages, and [`Totals`] is the
 //! only place that adds them up.
@@ -47,7 +47,7 @@ pub use rows::{FindingRow, MailboxRow, Report, Totals};
 
 use crate::model::failure::{Failure, Result};
 
-/// What a report is about.
+/// The subject of a report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// The whole project: a row for each mailbox.
@@ -55,7 +55,7 @@ pub enum Kind {
     Migration,
     /// A row for each message.
     Messages,
-    /// What discovery saw: a row for each piece of evidence.
+    /// The evidence of discovery: a row for each piece of evidence.
     Discovery,
     /// The statement of work: scope, method, assumptions, exclusions, risks and time, before the order.
     Sow,

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use regex::{Captures, Regex};
 use serde_json::Value;
 
-/// What stands in place of what was taken out.
+/// The word in the place of a text that was taken out.
 const TAKEN_OUT: &str = "[taken out]";
 
 #[allow(clippy::unwrap_used, reason = "constant patterns, compiled in every test")]
@@ -29,7 +29,7 @@ static OBJECT: LazyLock<Regex> =
 #[allow(clippy::unwrap_used, reason = "constant patterns, compiled in every test")]
 static WORD: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\p{N}_.+%-]+").unwrap());
 
-/// What is taken out of documents.
+/// The texts that are taken out of documents.
 #[derive(Debug)]
 pub struct Redaction {
     /// The salt of this one bundle, when people are to be hidden: the same person has the same name throughout, and nobody

@@ -1,4 +1,4 @@
-//! What a report knows, as pure data: the project, its mailboxes, its findings; and the builders that make these rows
+//! The knowledge of a report, as pure data: the project, its mailboxes, its findings; and the builders that make these rows
 //! out of what discovery saw. `Totals` is the one place that adds mailboxes up.
 
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ pub struct Report {
     pub plan_digest: Option<String>,
     /// Where the mail goes.
     pub destination: DestinationRow,
-    /// What was accepted, and why.
+    /// The findings that were accepted, and why.
     pub acknowledged: Vec<AcknowledgementRow>,
     /// Each domain that discovery looked at, in the order of the manifest.
     pub domains: Vec<DomainRow>,
@@ -52,20 +52,20 @@ pub struct Report {
     pub unseen: Vec<String>,
     /// Each mailbox, in the order of the manifest.
     pub mailboxes: Vec<MailboxRow>,
-    /// What a person should know, the most serious first; see [`FindingRow::collect`].
+    /// Findings that a person should know, the most serious first; see [`FindingRow::collect`].
     pub findings: Vec<FindingRow>,
-    /// What did not arrive as it was.
+    /// Messages that did not arrive as they were.
     pub exceptions: Exceptions,
     /// Rules of the manifest that leave messages out, in plain words.
     pub exclusions: Vec<String>,
-    /// What else the reader must know about the limits of this project, one sentence each.
+    /// All else that the reader must know about the limits of this project, one sentence each.
     pub limits: Vec<String>,
-    /// What was agreed before the order. Only the statement of work tells it.
+    /// The terms that were agreed before the order. Only the statement of work tells it.
     #[serde(skip)]
     pub agreed: Agreed,
 }
 
-/// What was agreed before the order.
+/// The terms that were agreed before the order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Agreed {
     /// The questions of the checklist as they stand, in the order of their numbers.
@@ -127,7 +127,7 @@ pub struct DestinationRow {
     pub port: u16,
     /// How the channel is secured.
     pub tls: Tls,
-    /// What its certificate says, once it was connected to.
+    /// The facts of its certificate, once it was connected to.
     pub facts: Option<TlsFacts>,
 }
 
@@ -140,7 +140,7 @@ pub struct AcknowledgementRow {
     pub domain: Option<Domain>,
     /// Why, in the words of whoever accepted it.
     pub reason: String,
-    /// Who accepted it.
+    /// The person who accepted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
@@ -155,9 +155,9 @@ impl AcknowledgementRow {
 /// A failure as a report shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailureRow {
-    /// What failed and where, in one sentence.
+    /// The failure and its place, in one sentence.
     pub sentence: String,
-    /// What to do about it.
+    /// Its remedy.
     pub hint: Option<String>,
     /// Where, outermost first.
     #[serde(skip)]
@@ -219,7 +219,7 @@ pub struct MailboxRow {
     pub source: Address,
     /// Its address at the destination.
     pub destination: Address,
-    /// What it is read by; `None` when no login worked.
+    /// The server that it is read by; `None` when no login worked.
     pub protocol: Option<Protocol>,
     /// Where it is read.
     pub endpoint: Option<Endpoint>,
@@ -227,7 +227,7 @@ pub struct MailboxRow {
     pub runner_up: Option<Endpoint>,
     /// How much is proved about the chosen way.
     pub grade: Option<Grade>,
-    /// What the protocol carries, 0 to 100.
+    /// The share that the protocol carries, 0 to 100.
     pub fidelity: Option<u8>,
     /// Whether the choice was said by hand.
     pub overridden: bool,
@@ -241,7 +241,7 @@ pub struct MailboxRow {
     pub bytes: u64,
     /// Messages that the manifest leaves out, as far as discovery could count them.
     pub left_out: Amount,
-    /// What a pilot carries of it, where one is wanted.
+    /// The part that a pilot carries, where one is wanted.
     pub pilot: Option<Amount>,
     /// The largest of them, in bytes.
     pub largest: u64,
@@ -257,7 +257,7 @@ pub struct MailboxRow {
     pub looked_at: bool,
     /// Where the mailbox stands, as its `status.phase` says it.
     pub phase: String,
-    /// What became of its messages.
+    /// The fate of its messages.
     pub messages: MessageCounts,
     /// Of the copied, those that the destination changed.
     pub altered: u64,
@@ -279,9 +279,9 @@ pub struct MailboxRow {
     pub last_started: Option<Timestamp>,
     /// When the last pass was done.
     pub last_ended: Option<Timestamp>,
-    /// What the deepest verification showed.
+    /// The result of the deepest verification.
     pub verification: Option<Verification>,
-    /// What a verification showed that was made after that one and went less deep.
+    /// The result of a verification that was made after that one and went less deep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rechecked: Option<Verification>,
     /// Flags, dates, folders and extra copies that the last verification found otherwise than they should be.
@@ -289,14 +289,14 @@ pub struct MailboxRow {
     pub differences: Vec<Difference>,
     /// Why it does not go on.
     pub failure: Option<FailureRow>,
-    /// What speaks against calling it verified although its pass is through, and what to do about it.
+    /// The reason against calling it verified although its pass is through, and what to do about it.
     pub open: Option<FailureRow>,
     /// Findings about it.
     pub findings: Vec<Code>,
 }
 
 impl MailboxRow {
-    /// The row of a mailbox before its first pass: all that discovery counted is pending. Whoever knows the ledger
+    /// The row of a mailbox before its first pass: all that discovery counted is pending. A caller that knows the ledger
     /// replaces `phase`, `messages` and what follows them.
     pub fn new(domain: &DomainDiscovery, seen: &MailboxDiscovery, destination: Address) -> Self {
         let candidate = |e: &Endpoint| domain.candidates.iter().find(|c| c.endpoint == *e);
@@ -398,7 +398,7 @@ impl MailboxRow {
 pub struct FindingRow {
     /// How serious it is.
     pub severity: Severity,
-    /// What was found.
+    /// The fact that was found.
     pub code: Code,
     /// The domain; `None` when it is about the destination or the project.
     pub domain: Option<Domain>,
@@ -411,7 +411,7 @@ pub struct FindingRow {
     /// The sentence alone, and how often it was told.
     #[serde(skip)]
     pub(super) fact: (String, u64),
-    /// What to do about it.
+    /// Its remedy.
     pub remedy: &'static str,
     /// Why it was accepted.
     pub acknowledged: Option<String>,
@@ -479,7 +479,7 @@ pub struct Totals {
     pub oldest: Option<Timestamp>,
     /// The newest arrival that is known.
     pub newest: Option<Timestamp>,
-    /// What became of the messages.
+    /// The fate of the messages.
     pub messages: MessageCounts,
     /// Of the copied, those that the destination changed.
     pub altered: u64,

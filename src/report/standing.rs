@@ -124,7 +124,7 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
     (Tone::Exceptions, "Copied, with exceptions", vec![words])
 }
 
-/// What is not as it was, each with its number.
+/// The kinds of messages that are not as they were, each with its number.
 fn exceptions(totals: &Totals) -> Vec<String> {
     let are = |n, words: &str| format!("{} {words}", counted(n, "message is", "messages are"));
     let were = |n, words: &str| format!("{} {words}", counted(n, "message was", "messages were"));

@@ -13,7 +13,7 @@ use crate::model::difference::Difference;
 use crate::model::message::InternalDate;
 use crate::model::text::printable;
 
-/// What stands in a cell. Nothing here can become a formula.
+/// The content of a cell. Nothing here can become a formula.
 pub(super) enum Cell<'a> {
     /// Text, already fit to be shown.
     Text(Cow<'a, str>),
@@ -55,11 +55,11 @@ impl<'a> Cell<'a> {
 
 /// One column of a table of `T`.
 pub(super) struct Column<T> {
-    /// What stands at its head.
+    /// The text at its head.
     pub(super) title: &'static str,
     /// Its width in characters.
     pub(super) width: u8,
-    /// What stands in it.
+    /// The content of it.
     pub(super) cell: for<'a> fn(&'a T) -> Cell<'a>,
     /// Its sum over all mailboxes, for the last row.
     pub(super) total: Option<fn(&Totals) -> Cell<'static>>,

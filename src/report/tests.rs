@@ -1,4 +1,4 @@
-//! What must hold in every format: the equation, the contract's field names, and that text from mail stays text.
+//! Rules that must hold in every format: the equation, the contract's field names, and that text from mail stays text.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -170,7 +170,9 @@ fn the_head_has_a_tone_and_much_that_is_not_there_is_one_line() {
     let page = |report: &Report| String::from_utf8(bytes(report, Kind::Migration, Format::Html)).unwrap();
     let absent = report.domains.iter().flat_map(|d| &d.evidence).find(|e| e.is_absent).unwrap().clone();
     let told = page(&report);
-    assert!(told.contains("<p class=\"standing Stopped\">"), "a mailbox of it stopped");
+    let tone = super::standing::standing(&report, &report.totals()).tone;
+    assert_ne!(tone, super::standing::Tone::Well, "not all of it is as it was");
+    assert!(told.contains(&format!("<p class=\"standing {tone}\">")), "{tone}");
     assert!(!told.contains("<details"), "a row or two are no crowd");
     report.domains[0].evidence.extend(std::iter::repeat_n(absent, 19));
     let told = page(&report);

@@ -10,7 +10,7 @@ use crate::model::finding::{Severity, tell_together};
 use crate::model::progress::MessageCounts;
 use crate::model::text::printable;
 
-/// What the terminal can do.
+/// The abilities of the terminal.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     /// Its width in characters; from 40 on the table fits.

@@ -73,7 +73,7 @@ pub(super) fn some_of(items: &[String], most: usize) -> String {
     format!("{} and {} more", items[..most].join(", "), count((items.len() - most) as u64))
 }
 
-/// What somebody else wrote, harmless and not too long for a sentence.
+/// The words of somebody else, harmless and not too long for a sentence.
 pub(super) fn peer(text: &str) -> String {
     cut(&printable(text), 400)
 }
@@ -96,7 +96,7 @@ pub(super) fn protocols(domain: &DomainRow) -> String {
     }
 }
 
-/// What a depth of verification means, in one sentence.
+/// The meaning of a depth of verification, in one sentence.
 pub(super) fn depth(depth: Depth) -> &'static str {
     match depth {
         Depth::Sizes => {
@@ -139,11 +139,11 @@ pub(super) const METHOD: [(&str, &str); 5] = [
     (
         "Fidelity",
         "The share of the kinds of data in a mailbox that a protocol carries, weighted by their importance, from 0 \
-         to 100. What is lost is listed in words beside each figure.",
+         to 100. The losses are listed in words beside each figure.",
     ),
 ];
 
-/// What no report of this kind can tell.
+/// Facts that no report of this kind can tell.
 pub(super) const LIMITS: [&str; 3] = [
     "Sizes are those that the source servers announce; some servers announce a size that differs slightly from what \
      they send.",
@@ -151,7 +151,7 @@ pub(super) const LIMITS: [&str; 3] = [
     "Sizes are in decimal units: 1 GB is 1,000,000,000 bytes. Times are in UTC unless a zone is given.",
 ];
 
-/// What POP3 adds to the limits.
+/// The limit that POP3 adds.
 pub(super) const LIMITS_POP3: &str = "Mail that was downloaded by POP3 and removed from the server exists only in the \
      mail programs of its users. No server can tell how much that is.";
 

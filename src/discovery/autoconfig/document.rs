@@ -7,7 +7,7 @@ use crate::model::protocol::{Protocol, Tls};
 /// The most servers that are read from one document.
 const SERVERS_MAX: usize = 20;
 
-/// What matters of a document.
+/// The part of a document that matters.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Document {
     /// The servers of IMAP and POP3, in the order of the document.

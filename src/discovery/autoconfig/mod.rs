@@ -1,5 +1,5 @@
 //! Thunderbird's autoconfig: the document that a domain publishes about its own mail servers. Over validated HTTPS from
-//! a host of the domain it is the domain's own voice; over plain HTTP it is a hint that proves nothing. Whoever takes the
+//! a host of the domain it is the domain's own voice; over plain HTTP it is a hint that proves nothing. The one who takes the
 //! domain's mail in may publish one for all that it hosts: a hint too.
 
 mod document;

@@ -9,7 +9,7 @@ use crate::model::protocol::{Protocol, Tls};
 /// The most servers that are read from one document.
 const SERVERS_MAX: usize = 20;
 
-/// What matters of a document.
+/// The part of a document that matters.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Document {
     pub(super) servers: Vec<Server>,
@@ -27,7 +27,7 @@ pub(super) struct Server {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) tls: Tls,
-    /// What the document says of encryption.
+    /// The word of the document about encryption.
     pub(super) ssl: String,
 }
 

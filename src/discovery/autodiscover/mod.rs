@@ -119,7 +119,7 @@ fn place(url: &Url) -> String {
     format!("autodiscover {}", shown(url))
 }
 
-/// What an answer without a document says; `wall` that its server asks for a login everywhere.
+/// The meaning of an answer without a document; `wall` that its server asks for a login everywhere.
 fn refused(heard: &mut Heard, answer: &Answer, wall: bool, at: Timestamp) {
     let place = place(&answer.url);
     let challenges = answer.challenges();

@@ -1,4 +1,4 @@
-//! What a person sees while a run is at work: bars on a terminal, plain lines elsewhere, JSON lines for a program. All of
+//! The view of a run at work: bars on a terminal, plain lines elsewhere, JSON lines for a program. All of
 //! it goes to standard error; standard output holds the result alone.
 
 mod bars;
@@ -37,7 +37,7 @@ pub enum Style {
     None,
 }
 
-/// Whoever shows what happens.
+/// A display of what happens.
 pub trait Display: Send + Sync {
     /// Discovery of a domain goes on.
     fn discovering(&self, domain: &str, step: &Step);

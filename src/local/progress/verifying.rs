@@ -1,4 +1,4 @@
-//! What a person sees while `mailferry verify` is at work: one bar on a terminal, plain or JSON lines elsewhere.
+//! The view of `mailferry verify` at work: one bar on a terminal, plain or JSON lines elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What became of the messages of a folder that found no like: altered, elsewhere, missing, refused, still to come; and what
+//! The fate of the messages of a folder that found no like: altered, elsewhere, missing, refused, still to come; and what
 //! lies at the destination once more than at the source.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -229,7 +229,7 @@ impl Check<'_> {
         }
         let (path, uidvalidity) = (sides.path.clone(), sides.uidvalidity);
         let mut theirs = self.ledger.claimed(&path, uidvalidity).await?;
-        // What was there before is somebody's own.
+        // A message that was there before is somebody's own.
         theirs.extend(self.ledger.foreign(&path, uidvalidity).await?.iter().map(|foreign| foreign.uid));
         let free = spare.into_iter().filter(|at| !theirs.contains(&sides.present[*at].uid)).collect();
         let mut free =

@@ -34,7 +34,7 @@ impl Expected {
         self.row.as_ref().is_some_and(|row| row.verdict.is_delivered())
     }
 
-    /// What an earlier verification found of it and nobody has seen mended yet.
+    /// The finding of an earlier verification that nobody has seen mended yet.
     fn was_found(&self) -> bool {
         let code = self.row.as_ref().and_then(|row| row.refused.code);
         matches!(code, Some(FailureCode::ArrivalMissing | FailureCode::ArrivalChanged))
@@ -57,7 +57,7 @@ impl Expected {
         known.or_else(|| self.content.as_ref()?.message_id.clone())
     }
 
-    /// What the source has.
+    /// The message at the source.
     pub(super) fn bytes(&self) -> Value {
         let known = self.row.as_ref().and_then(|row| Some((row.size, row.known.as_ref()?.exact)));
         match (&self.content, known) {
@@ -125,7 +125,7 @@ pub(super) struct Check<'a> {
     pub(super) ledger: &'a dyn Ledger,
     pub(super) neighbours: &'a Neighbours,
     pub(super) found: &'a mut Found,
-    /// What the manifest leaves out, and what is known of the destination: marks that it needs are no difference.
+    /// The mail that the manifest leaves out, and what is known of the destination: marks that it needs are no difference.
     pub(super) rules: &'a Rules,
     pub(super) progress: &'a MailboxProgress,
 }
@@ -135,7 +135,7 @@ impl Check<'_> {
         let mut sides = self.list(path, folders).await?;
         self.progress.expect(sides.expected.len() as u64, 0);
         let mut pairing = Pairing::new(sides.expected.len(), sides.present.len());
-        // What did not arrive takes nothing away from what did. What was refused is not read: the refusal may be the
+        // A message that did not arrive takes nothing away from those that did. One that was refused is not read: the refusal may be the
         // source's, or end the session.
         let others: BTreeSet<usize> =
             (0..sides.expected.len()).filter(|at| !sides.expected[*at].is_delivered()).collect();
@@ -192,7 +192,7 @@ impl Check<'_> {
             }
         };
         let see = |expected: &Expected| Seen {
-            // What LIST of POP3 announces need not be what RETR brings.
+            // The size that LIST of POP3 announces need not be that of what RETR brings.
             size: expected
                 .row
                 .as_ref()
@@ -209,8 +209,8 @@ impl Check<'_> {
         Ok(Sides { path, uidvalidity, expected, present, here, there, contents })
     }
 
-    /// Lists what should be at the destination: all that the source holds but what a rule left out, or only shows. What the
-    /// ledger does not know is written down as what waits.
+    /// Lists what should be at the destination: all that the source holds but what a rule left out, or only shows. A
+    /// message that the ledger does not know is written down as one that waits.
     async fn list_expected(&mut self, folders: &[Folder]) -> Result<Vec<Expected>> {
         let mut expected = Vec::new();
         for (at, folder) in folders.iter().enumerate() {
@@ -305,8 +305,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Reads a sample of the pairs on both sides, and parts those that turn out to be different messages. What an earlier
-    /// verification found is read at every depth: a size alone shows nobody that it was mended.
+    /// Reads a sample of the pairs on both sides, and parts those that turn out to be different messages. The findings of an earlier
+    /// verification are read again at every depth: a size alone shows nobody that it was mended.
     async fn check_sample(
         &mut self,
         folders: &[Folder],

@@ -53,7 +53,7 @@ pub struct Unable {
     pub subject: Option<String>,
     /// Its Message-ID, printable, where it is known.
     pub message_id: Option<String>,
-    /// What stood in the way.
+    /// The failure that stood in the way.
     pub reason: String,
 }
 
@@ -78,7 +78,7 @@ impl Unchecked {
     }
 }
 
-/// What a verification of one mailbox found.
+/// The findings of a verification of one mailbox.
 #[derive(Debug, Clone)]
 pub struct Found {
     /// The figures.
@@ -216,7 +216,7 @@ pub async fn verify_mailbox(
         Failure::configuration("is not known to this state directory, so its server is not known either")
             .hint("run the migration with this state directory first")
     })?;
-    // What is found is written down, and nobody must carry the mailbox meanwhile.
+    // The findings are written down, and nobody must carry the mailbox meanwhile.
     let ledger = tools.store.claim(&key).await?;
     progress.enter_phase("logging in");
     let opening = Opening { tools, domain, planned, endpoint, key: &key };
@@ -299,7 +299,7 @@ fn paths_of(folders: &[Folder]) -> Vec<FolderPath> {
     folders.iter().map(|folder| folder.path.clone()).collect()
 }
 
-/// What the ledger is told of a message: its verdict, where it is, and what a verification found of it.
+/// The entry of a message for the ledger: its verdict, where it is, and what a verification found of it.
 fn settled(
     row: &Row,
     verdict: Verdict,

@@ -23,9 +23,9 @@ use crate::transfer::progress::MailboxProgress;
 #[derive(Debug, Clone)]
 pub(super) struct Lost {
     pub(super) row: Row,
-    /// What is said of it if it is nowhere.
+    /// The words about it if it is nowhere.
     pub(super) difference: Difference,
-    /// What it is, if anybody knows.
+    /// Its identity, if anybody knows it.
     pub(super) canonical: Option<Digest>,
     pub(super) size: u64,
     pub(super) date: Option<InternalDate>,

@@ -12,7 +12,7 @@ use crate::transfer::progress::MailboxProgress;
 /// Messages read with one request.
 const AT_ONCE: usize = 200;
 
-/// What the bytes of a message are.
+/// The nature of the bytes of a message.
 #[derive(Debug, Clone)]
 pub(super) struct Content {
     /// The BLAKE3 digest of the bytes as they came.

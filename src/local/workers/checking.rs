@@ -1,4 +1,4 @@
-//! What can be told of a migration's credentials and lists before anything is connected to.
+//! Checks of a migration's credentials and lists, before anything is connected to.
 
 use super::{Tools, check_one_login, source_login};
 use crate::api::domain::Mailboxes;
@@ -10,7 +10,7 @@ use crate::model::list::Row;
 use crate::plan::unmatched;
 
 impl Tools {
-    /// What is wrong at the destination and with the ledger, for every domain.
+    /// The faults at the destination and of the ledger, for every domain.
     pub(in crate::local) fn check_common(&self) -> Vec<Failure> {
         let wanted = &self.spec().destination;
         let field = |name: &str| self.place(&format!("spec.destination.{}.{name}", wanted.key()));
@@ -49,7 +49,7 @@ impl Tools {
         failures.into_iter().map(|failure| failure.at(field())).collect()
     }
 
-    /// What is wrong with a domain, and who would be carried. `with_destination` says that the destination's own references are whole.
+    /// The faults of a domain, and the mailboxes that would be carried. `with_destination` says that the destination's own references are whole.
     pub(in crate::local) fn check_domain(&self, at: usize, with_destination: bool) -> CheckedDomain {
         let mut found = CheckedDomain::default();
         let domain = &self.spec().domains[at];
@@ -125,7 +125,7 @@ impl Tools {
     fn check_destination_of(&self, domain: &CheckedDomain, at: usize) -> Vec<Failure> {
         let wanted = &self.spec().destination;
         let name = &wanted.credentials().name;
-        // What is wrong with the Secret is told once, for all.
+        // A fault of the Secret is told once, for all.
         let credentials = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
         let Ok(credentials) = credentials else { return Vec::new() };
         let destinations = domain.mailboxes.iter().map(|planned| &planned.destination);

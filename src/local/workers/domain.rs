@@ -69,7 +69,7 @@ impl Tools {
         }
     }
 
-    /// Finds out about one domain. What went wrong is in the document. `before` is where mailboxes were read when it was looked
+    /// Finds out about one domain. Failures are in the document. `before` is where mailboxes were read when it was looked
     /// at before.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl Tools {
     }
 }
 
-/// What is known of a domain that could not even be asked about: its Secret, its authority or its list is missing.
+/// All that is known of a domain that could not even be asked about: its Secret, its authority or its list is missing.
 ///
 /// # Errors
 /// [`crate::model::failure::Class::Configuration`] for a domain whose name is none.

@@ -56,7 +56,7 @@ impl Tools {
     pub fn list_all(&self, at: usize) -> std::result::Result<Listed, Unlisted> {
         let domain = &self.spec().domains[at];
         let (rows, listed) = match &domain.mailboxes {
-            // What the manifest itself lists is known, whatever else is missing.
+            // The list in the manifest itself is known, whatever else is missing.
             Mailboxes::List(_) => (Vec::new(), None),
             Mailboxes::ConfigMapRef(wanted) => {
                 self.check_references(at)?;
@@ -133,7 +133,7 @@ impl Tools {
             return Ok((placed.list.rows.iter().map(entry).collect(), Some(placed)));
         }
         let Credentials::Single { username, .. } = credentials else {
-            // Who may open every mailbox lists none.
+            // An administrator may open every mailbox and lists none.
             return Ok((Vec::new(), None));
         };
         let address =

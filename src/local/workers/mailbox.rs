@@ -82,7 +82,7 @@ impl Tools {
                 record.findings.retain(|finding| finding.code != Code::DestinationFull);
                 record.findings.push(full);
             }
-            // Whoever gets on is not at the end: a session that a server ends every hour may be begun anew all day.
+            // A pass that gets on is not at the end: a session that a server ends every hour may be begun anew all day.
             if judged(&record.counts) > judged_before {
                 record.attempts = 1;
             }
@@ -102,7 +102,7 @@ impl Tools {
         Some(Arc::new(DailyLimit::new(bytes, || SystemClock.now())))
     }
 
-    /// Tells the network how a session in mid-work ended. Who said it is in the failure; where it is not, it was either.
+    /// Tells the network how a session in mid-work ended. The failure names the side that said so; without a name it was either.
     fn note_end(&self, source: &Endpoint, failure: &Failure) {
         // A pause of our own concerns this mailbox alone, and no host asked for it.
         if failure.place.iter().any(|place| place == daily::FIELD) {
@@ -163,7 +163,7 @@ impl Tools {
             self.note_end(endpoint, failure);
         }
         tokio::join!(source.close(), destination.close());
-        // What was done so far is true also after a failure.
+        // The work so far counts also after a failure.
         let done = progress.read();
         record.sent += done.sent;
         record.recognised += done.recognised;
@@ -188,7 +188,7 @@ struct Lanes<'a> {
     at: usize,
     planned: &'a PlannedMailbox,
     endpoint: &'a Endpoint,
-    /// What is known of the source; `None` where a mailbox has one session only.
+    /// All that is known of the source; `None` where a mailbox has one session only.
     source: Option<Known>,
     destination: Spelling,
 }

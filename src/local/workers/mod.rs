@@ -1,4 +1,4 @@
-//! What a pod does in a cluster, done by a task here: discover one domain, carry one mailbox. Here is what both need: the
+//! The work of a pod in a cluster, done by a task here: discover one domain, carry one mailbox. Here is what both need: the
 //! ways into a migration's mailboxes, and its rules. Secrets are read when a task begins, so that a corrected one is used at
 //! the next attempt.
 
@@ -110,7 +110,7 @@ impl Tools {
         self.place(&format!("spec.domains[{}]{field}", at + self.first_domain))
     }
 
-    /// What a mailbox's ledger is called in its store; its `MailboxMigration` is called the same.
+    /// The name of a mailbox's ledger in its store; its `MailboxMigration` is called the same.
     pub fn key(&self, mailbox: &Address) -> String {
         names::mailbox_migration(self.migration.metadata.name.as_deref().unwrap_or_default(), mailbox)
     }
@@ -159,7 +159,7 @@ impl Tools {
         Ok((login, trust))
     }
 
-    /// Logs in to a mailbox at the source. What is known then is for further sessions, where the protocol lets there be any.
+    /// Logs in to a mailbox at the source. The facts that are known then are for further sessions, where the protocol lets there be any.
     pub(super) async fn open_source(
         &self,
         at: usize,
@@ -283,7 +283,7 @@ impl Tools {
         Ok((login, credentials.is_shared()))
     }
 
-    /// What the list of a domain says of a mailbox at the destination. A row that names another destination says nothing of it.
+    /// The row in the list of a domain about a mailbox at the destination. A row that names another destination says nothing of it.
     fn row_for_destination(&self, mailbox: &Address, source: Option<&Address>) -> Option<Row> {
         let spec = self.spec();
         let there = &spec.destination.credentials().name;
@@ -294,7 +294,7 @@ impl Tools {
             if name == there || !source.is_none_or(ours) {
                 continue;
             }
-            // What is wrong with a list its own domain is told of.
+            // The faults of a list are told with its own domain.
             let Ok(Some(placed)) = self.secrets.list(self.namespace(), name, &spec.heads()) else { continue };
             let row = match source {
                 Some(source) => placed.list.find(source),
@@ -372,7 +372,7 @@ impl Tools {
         Failure { what, hint: Some(hint), ..failure }
     }
 
-    /// What is known of the destination that it does not tell by itself.
+    /// Facts of the destination that it does not tell by itself.
     fn manners(&self) -> Manners {
         let destination = &self.spec().destination;
         let by_name = by_host(&destination.endpoint().host).map(|provider| provider.kind);
@@ -383,13 +383,13 @@ impl Tools {
         }
     }
 
-    /// What the manifest says about labels.
+    /// The rule of the manifest about labels.
     fn label_rule(&self) -> Result<LabelRule> {
         let mapping = self.spec().mapping.clone().unwrap_or_default();
         Ok(LabelRule { labels: mapping.labels, exclude: Rules::exclude_patterns(&mapping.exclude)? })
     }
 
-    /// What the manifest says about carrying messages, in the engine's terms.
+    /// The rules of the manifest about carrying messages, in the engine's terms.
     ///
     /// # Errors
     /// [`crate::model::failure::Class::Configuration`] for a pattern that cannot be read.

@@ -211,7 +211,7 @@ fn decode_word(bytes: &[u8]) -> Option<(String, &[u8])> {
     (!decoded.contains('\u{fffd}')).then(|| (decoded, &bytes[end + 2..]))
 }
 
-/// What a part's Content-Type says about reading its body.
+/// The words of a part's Content-Type about reading its body.
 pub(super) enum Body {
     /// A multipart with this boundary.
     Multipart(Vec<u8>),

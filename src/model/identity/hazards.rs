@@ -1,4 +1,4 @@
-//! What some servers alter in a message although they say OK (measured: NUL, CR CR LF, a lone CR), or refuse: noticed while
+//! Traits of a message that some servers alter although they say OK (measured: NUL, CR CR LF, a lone CR), or refuse: noticed while
 //! the bytes pass, so that what comes back can be checked where it matters.
 
 use memchr::memchr3;

@@ -21,7 +21,7 @@ pub(super) enum Encoding {
 /// Groups of base64 that are decoded at once; a line has 19.
 const GROUPS_AT_ONCE: usize = 32;
 
-/// What each byte of base64 stands for, as the first, second, third and last of a group of four.
+/// The value of each byte of base64, as the first, second, third and last of a group of four.
 const DIGITS: [[u32; 256]; 4] = digits();
 /// Stands for a byte that is none of base64: no group has this bit.
 const NO_DIGIT: u32 = 1 << 24;
@@ -53,7 +53,7 @@ pub(super) struct Leaf {
     held_space: Vec<u8>,
 }
 
-/// What quoted-printable decoding has seen of an escape.
+/// The part of an escape that quoted-printable decoding has seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QuotedState {
     Plain,

@@ -1,4 +1,4 @@
-//! What a message *is*, whatever protocol it came by: the exact and the canonical digest, and what was noticed in passing.
+//! The identity of a message, whatever protocol it came by: the exact and the canonical digest, and what was noticed in passing.
 //!
 //! An [`IdentityHasher`] sees the bytes once, in chunks of any size, and keeps less than 1 MiB whatever passes. `exact`
 //! says that two copies are the same bytes; `canonical` says that they are the same message although servers stamped,
@@ -56,7 +56,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// What is known of a message once all its bytes have passed.
+/// All that is known of a message once its bytes have passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Digest of the bytes with every bare LF brought to CRLF and nothing else touched.
@@ -80,7 +80,7 @@ pub struct Identity {
     /// The date of the topmost Received header that has one, which is the newest hop, else the Date header. It stands in
     /// for the arrival date where a protocol tells none.
     pub first_received: Option<InternalDate>,
-    /// What some servers are known to alter.
+    /// Traits that some servers are known to alter.
     pub hazards: Hazards,
     /// Whether the sender asks to be told when it is read (Disposition-Notification-To, RFC 8098 §2.1).
     pub asks_receipt: bool,
@@ -216,7 +216,7 @@ impl ExactHasher {
 /// that means anything is longer. A longer line is handed on in pieces, the first of exactly this length.
 const WHOLE_LINE_MAX: usize = 2048;
 
-/// Who takes the lines that a [`LineCutter`] cuts, without their ends.
+/// The taker of the lines that a [`LineCutter`] cuts, without their ends.
 trait LineSink {
     /// A whole line of at most [`WHOLE_LINE_MAX`] bytes.
     fn line(&mut self, content: &[u8]);

@@ -27,7 +27,7 @@ use crate::model::text::{cut, printable_bytes};
 /// How deep multiparts may nest; a deeper one is a leaf.
 const DEPTH_MAX: usize = 32;
 
-/// What the walk found.
+/// The findings of the walk.
 pub(super) struct Walked {
     pub(super) canonical: Digest,
     pub(super) letter: Option<Digest>,

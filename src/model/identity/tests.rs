@@ -1,4 +1,4 @@
-//! What identity promises, held to by properties and by real messages.
+//! The promises of identity, held to by properties and by real messages.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -350,7 +350,7 @@ fn real_messages_have_stable_identities() {
         seen += 1;
         let first_word: &[u8] = bytes.split(u8::is_ascii_whitespace).next().unwrap();
         if !first_word.ends_with(b":") {
-            // What stands before the first field would become part of the stamp.
+            // Text before the first field would become part of the stamp.
             continue;
         }
         let stamped =

@@ -1,4 +1,4 @@
-//! What the columns of a foreign list probably mean, by their names in the languages that such lists are written in and by what
+//! The probable meaning of the columns of a foreign list, by their names in the languages that such lists are written in and by what
 //! stands below them. A guess is written into a manifest for a person to read; lists are never read by one.
 
 use super::{Column, Sketch, fold};
@@ -161,7 +161,7 @@ const NAMES: [(Column, &[&str]); 7] = [
     ),
 ];
 
-/// What each column probably means; a column that nobody knows is none.
+/// The probable meaning of each column; a column that nobody knows is none.
 pub fn guess(sketch: &Sketch) -> Vec<Option<Column>> {
     let mut guessed: Vec<Option<Column>> = vec![None; sketch.head.len()];
     // Few may get a new address, and some be mistyped: of a column whose name is known its filled cells tell enough. One for new

@@ -27,7 +27,7 @@ const SHOWN: usize = 20;
 /// The longest login name, in characters.
 const USERNAME_MAX: usize = 320;
 
-/// What a column means.
+/// The meaning of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Column {
     /// The address of the mailbox at the source.
@@ -124,11 +124,11 @@ pub fn fold(name: &str) -> String {
 pub struct Refusal {
     /// The line, from 1; the first where it is about the list as a whole.
     pub line: usize,
-    /// What is wrong, as the rest of a sentence that begins with the line.
+    /// The fault, as the rest of a sentence that begins with the line.
     pub what: String,
     /// Another line, with which the sentence ends.
     pub other: Option<usize>,
-    /// What to do.
+    /// The remedy.
     pub hint: String,
 }
 
@@ -172,7 +172,7 @@ pub struct List {
     pub repeated: Vec<(usize, usize)>,
     /// How its letters were written.
     pub encoding: Encoding,
-    /// What parts its cells.
+    /// The sign that parts its cells.
     pub delimiter: Delimiter,
     columns: Vec<Column>,
     places: HashMap<Address, usize>,
@@ -272,7 +272,7 @@ impl List {
         self.columns.contains(&column)
     }
 
-    /// What it was read as: `UTF-8, cells parted by semicolons`.
+    /// The form that it was read as: `UTF-8, cells parted by semicolons`.
     pub fn form(&self) -> String {
         format!("{}, cells parted by {}", self.encoding, self.delimiter)
     }

@@ -11,7 +11,7 @@ use crate::model::text::counted;
 /// Lines that a cell may go on for before its quote counts as one that never ends.
 const LINES_MAX: usize = 50;
 
-/// What parts the cells.
+/// The sign that parts the cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delimiter {
     /// `,`
@@ -204,7 +204,7 @@ fn has_address(cells: &[String]) -> bool {
     cells.iter().any(|cell| cell.trim().parse::<Address>().is_ok())
 }
 
-/// What parts the cells of a line, if it is another sign than the list's: no cell is an address, and one is if it is parted so.
+/// The sign that parts the cells of a line, if it is another than the list's: no cell is an address, and one is if it is parted so.
 fn other_delimiter(line: &str, delimiter: Delimiter) -> Option<Delimiter> {
     // Few lines need a second look: without the sign it parts nothing.
     let has_sign = |other: &Delimiter| *other != delimiter && line.contains(char::from(other.byte()));
@@ -218,7 +218,7 @@ fn other_delimiter(line: &str, delimiter: Delimiter) -> Option<Delimiter> {
 
 struct Reader<'a> {
     lines: &'a [&'a str],
-    /// What parts the cells of the rows.
+    /// The sign that parts the cells of the rows.
     delimiter: Delimiter,
     table: Table,
 }

@@ -172,7 +172,7 @@ fn a_row_that_cannot_be_told_for_sure_is_refused_by_line_and_every_one_at_once()
         ),
         ("address,password\n", &["1: is the only line, so the list has no mailbox".into()]),
         ("\r\nE-Mail;Kennwort\r\n;\r\n", &["2: is the only line, so the list has no mailbox".into()]),
-        // What is missing is told in the same breath, and where nothing else is wrong it may be given elsewhere.
+        // Missing cells are told in the same breath, and where nothing else is wrong it may be given elsewhere.
         (
             "address;password\nanna;x\nb@a.test;\nc@a.test;y\n",
             &[

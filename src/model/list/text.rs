@@ -28,7 +28,7 @@ impl fmt::Display for Encoding {
 /// The text of a list, without its byte order mark.
 ///
 /// # Errors
-/// What it is instead, in words, and what to do.
+/// Words for what it is instead, and the remedy.
 pub fn decode(bytes: &[u8]) -> Result<(String, Encoding), (&'static str, &'static str)> {
     const SAVE: &str = "save the sheet as CSV (UTF-8), and name that file";
     // A workbook, of Excel since 2007 or of LibreOffice, is a ZIP archive; one of older Excels an OLE2 file.

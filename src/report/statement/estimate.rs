@@ -29,11 +29,11 @@ const TELLING_SECONDS: u64 = 10;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Estimate {
-    /// What each limit comes to; none when nothing was counted yet.
+    /// The time that each limit comes to; none when nothing was counted yet.
     pub lines: Vec<Line>,
     /// The slowest of them, in seconds.
     pub seconds: u64,
-    /// What to plan with: half as much again.
+    /// The time to plan with: half as much again.
     pub planned_seconds: u64,
 }
 
@@ -41,13 +41,13 @@ pub struct Estimate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
-    /// What is divided: `64.8 GB`.
+    /// The amount that is divided: `64.8 GB`.
     pub amount: String,
-    /// What it is divided by: `12.5 MB a second`.
+    /// The pace that it is divided by: `12.5 MB a second`.
     pub rate: String,
     /// Where that figure comes from.
     pub basis: String,
-    /// What it comes to, in seconds.
+    /// The time that it comes to, in seconds.
     pub seconds: u64,
 }
 
@@ -138,7 +138,7 @@ impl Estimate {
     }
 }
 
-/// What first passes showed, a second.
+/// The pace that first passes showed, a second.
 struct Measured {
     mailboxes: u64,
     bytes: u64,

@@ -39,7 +39,7 @@ fn head(out: &mut String, statement: &Statement<'_>) {
         statement.plan_digest.map_or_else(String::new, |digest| format!(" It is about the plan {digest}."));
     let _ = writeln!(
         out,
-        "Made by Mailferry {} on {}.{plan} What is to be done is the copying of mail to {} at {}, port {}.",
+        "Made by Mailferry {} on {}.{plan} The work is the copying of mail to {} at {}, port {}.",
         statement.version,
         words::moment(statement.generated),
         statement.destination.kind,

@@ -30,7 +30,7 @@ use crate::model::evidence::Amount;
 use crate::model::failure::{Failure, Result};
 use crate::model::protocol::Protocol;
 
-/// What would be done.
+/// The work that would be done.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Statement<'a> {
@@ -38,7 +38,7 @@ pub struct Statement<'a> {
     pub name: &'a str,
     /// Whose mail moves.
     pub customer: Option<&'a str>,
-    /// Who decides at the customer.
+    /// The person who decides at the customer.
     pub contact: Option<String>,
     /// When the statement was made.
     pub generated: Timestamp,
@@ -48,21 +48,21 @@ pub struct Statement<'a> {
     pub plan_digest: Option<&'a str>,
     /// Where the mail goes.
     pub destination: &'a DestinationRow,
-    /// What moves: a row for each domain and protocol.
+    /// The mail that moves: a row for each domain and protocol.
     pub scope: Vec<ScopeRow>,
-    /// What part of the mail is ordered, where it is a pilot.
+    /// The part of the mail that is ordered, where it is a pilot.
     pub pilot: Option<String>,
-    /// What the rules leave out of these mailboxes, as far as the old servers tell.
+    /// The mail that the rules leave out of these mailboxes, as far as the old servers tell.
     pub left_out: Amount,
-    /// What moves, mailbox by mailbox.
+    /// The mail that moves, mailbox by mailbox.
     pub mailboxes: Vec<MailboxScope<'a>>,
-    /// What it rests on, a sentence each.
+    /// Its premises, a sentence each.
     pub assumptions: Vec<String>,
-    /// What the customer said before the order, and nothing speaks against.
+    /// Answers that the customer gave before the order, and nothing speaks against.
     pub answers: Vec<Answer<'a>>,
-    /// What does not move, a sentence each.
+    /// Things that do not move, a sentence each.
     pub exclusions: Vec<String>,
-    /// What may go wrong: the findings, the most serious first.
+    /// Risks: the findings, the most serious first.
     pub risks: &'a [FindingRow],
     /// How long the first pass takes.
     pub estimate: Estimate,
@@ -70,7 +70,7 @@ pub struct Statement<'a> {
     pub dates: Vec<Answer<'a>>,
     /// How it is proved that the mail arrived.
     pub verification: &'static str,
-    /// Who signs for it.
+    /// The person who signs for it.
     pub acceptance: Option<String>,
     /// Questions that nobody answered, or whose answers do not hold.
     pub open: Vec<Question<'a>>,
@@ -82,7 +82,7 @@ pub struct Statement<'a> {
 pub struct ScopeRow {
     /// The domain.
     pub domain: String,
-    /// What they are read by; `None` when nothing reads them yet.
+    /// The protocol that they are read by; `None` when nothing reads them yet.
     pub protocol: Option<Protocol>,
     /// The servers, each once.
     pub servers: Vec<String>,
@@ -92,7 +92,7 @@ pub struct ScopeRow {
     pub messages: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// What the protocol carries, 0 to 100.
+    /// The share that the protocol carries, 0 to 100.
     pub fidelity: Option<u8>,
 }
 
@@ -104,7 +104,7 @@ pub struct MailboxScope<'a> {
     pub source: String,
     /// Its address at the destination.
     pub destination: String,
-    /// What it is read by, and where; `None` when no login worked.
+    /// The protocol that it is read by, and where; `None` when no login worked.
     pub server: Option<String>,
     /// Why it is read so, or why it cannot be read.
     pub why: &'a str,
@@ -112,7 +112,7 @@ pub struct MailboxScope<'a> {
     pub messages: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// What the rules leave out of it, as far as its server tells.
+    /// The mail that the rules leave out of it, as far as its server tells.
     pub left_out: Amount,
 }
 
@@ -134,7 +134,7 @@ pub struct Answer<'a> {
 pub struct Question<'a> {
     /// Its number in the checklist.
     pub number: u8,
-    /// What the number is about.
+    /// The subject of the number.
     pub title: &'a str,
     /// The question.
     pub question: String,
@@ -144,12 +144,12 @@ pub struct Question<'a> {
     pub contradiction: Option<&'a str>,
 }
 
-/// What a migration rests on whoever orders it.
+/// The premises of a migration, whoever orders it.
 const ASSUMPTIONS: [&str; 5] = [
     "The old servers can be reached, and the credentials named in the plan stay valid, until the customer has accepted the \
      result.",
     "The mailboxes at the destination exist, take logins, and have room for the mail that they are to hold.",
-    "Users go on working while mail is copied. What arrives or changes at the old servers until the cutover comes over by \
+    "Users go on working while mail is copied. Mail that arrives or changes at the old servers until the cutover comes over by \
      further passes; what users change at the destination before the cutover is not brought back.",
     "Numbers and sizes are those that the old servers announced when they were asked. They grow until the cutover.",
     "Changes of DNS records, mail programs and telephones are the customer's part unless they are ordered apart.",
@@ -246,7 +246,7 @@ impl<'a> Answer<'a> {
 }
 
 impl Question<'_> {
-    /// What it is about, and for whom.
+    /// Its subject, and for whom it is.
     fn whose(&self) -> String {
         let domains = self.domains.iter().map(String::as_str);
         std::iter::once(self.title).chain(domains).collect::<Vec<_>>().join(", ")
@@ -266,7 +266,7 @@ fn in_brief(question: &str) -> String {
     question.find(" At most ").map_or(question, |end| &question[..end]).to_owned()
 }
 
-/// What is open. The same question about several domains is one.
+/// Questions that are open. The same question about several domains is one.
 fn open(items: &[Item]) -> Vec<Question<'_>> {
     let mut open: Vec<Question<'_>> = Vec::new();
     for item in items {
@@ -291,7 +291,7 @@ fn open(items: &[Item]) -> Vec<Question<'_>> {
     open
 }
 
-/// What a pilot is, in plain words.
+/// The meaning of a pilot, in plain words.
 fn pilot(pilot: &PilotRow) -> String {
     let mailboxes = pilot.mailboxes.map_or("all mailboxes".to_owned(), |most| {
         let first = words::counted(most.into(), "mailbox", "mailboxes");

@@ -1,4 +1,4 @@
-//! What is ordered of each mailbox: all that no rule of the manifest leaves out, or the part of it that a pilot carries.
+//! The part of each mailbox that is ordered: all that no rule of the manifest leaves out, or the part of it that a pilot carries.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::report::rows::{MailboxRow, Report};
 pub(super) struct Ordered<'a> {
     /// The mailbox.
     pub row: &'a MailboxRow,
-    /// What is ordered of it.
+    /// The part of it that is ordered.
     pub amount: Amount,
     /// Whether it is ordered at all: a pilot leaves mailboxes out.
     pub is_part: bool,

@@ -1,4 +1,4 @@
-//! What a customer signs must hold what was found, all of what is left out, and nothing that somebody smuggled in.
+//! A paper that a customer signs must hold what was found, all of what is left out, and nothing that somebody smuggled in.
 
 use serde_json::{Value, json};
 
