@@ -350,10 +350,7 @@ fn tell(row: &Row) -> Result<()> {
     let Some(figures) = &row.verification else {
         return print(&format!("{:32} could not be verified\n", row.mailbox.to_string()));
     };
-    let altered = row.differences.iter().filter(|difference| difference.kind == Kind::Altered).count() as u64;
-    let known = if row.differences.len() < NAMED_MAX { figures.altered.saturating_sub(altered) } else { 0 };
     let also = [
-        (known, "of the altered known before, as the report names them"),
         (figures.moved, "in another folder"),
         (figures.differing, "with other flags or dates"),
         (figures.extra, "there once more than at the source"),
@@ -388,7 +385,12 @@ fn tell(row: &Row) -> Result<()> {
         print(&format!("  {}\n", printable(&words)))?;
     }
     let named = (row.differences.len() + row.failed.len()) as u64;
-    let all = figures.missing + figures.moved + figures.differing + figures.waiting + figures.failed;
+    let all = figures.missing
+        + figures.altered
+        + figures.moved
+        + figures.differing
+        + figures.waiting
+        + figures.failed;
     if all > named {
         print(&format!("  and {} more; the report and the ledger name them\n", count(all - named)))?;
     }

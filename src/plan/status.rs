@@ -165,7 +165,7 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
     );
     let mut status = MailMigrationStatus {
         observed_generation: facts.generation(),
-        phase: Some(phase(facts, &counts)),
+        phase: Some(phase(facts, &counts, messages.pending)),
         plan: facts.plan.cloned(),
         approved: facts.approval.approved().cloned(),
         pass: Some(PassStatus { number: facts.observed.pass, ..pass::next(spec, before.pass.as_ref()) }),
@@ -239,7 +239,7 @@ fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
     status
 }
 
-fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
+fn phase(facts: &Facts<'_>, counts: &MailboxCounts, pending: u64) -> Phase {
     if facts.migration.spec.suspend {
         return Phase::Suspended;
     }
@@ -254,8 +254,12 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
         Some(_) if !facts.approval.holds() => Phase::ReviewRequired,
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
         Some(_) if facts.is_through() => {
-            if facts.migration.spec.policy.pilot.is_some() || facts.left_out() > 0 {
+            if facts.left_out() > 0 {
+                Phase::Partial
+            } else if facts.migration.spec.policy.pilot.is_some() {
                 Phase::Piloted
+            } else if pending > 0 {
+                Phase::Partial
             } else if counts.mailboxes > 0 && counts.verified == counts.mailboxes {
                 Phase::Verified
             } else {

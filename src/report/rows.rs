@@ -241,6 +241,8 @@ pub struct MailboxRow {
     pub bytes: u64,
     /// Messages that the manifest leaves out, as far as discovery could count them.
     pub left_out: Amount,
+    /// Folders that the manifest leaves out whole; they are not among the folders.
+    pub left_out_folders: u64,
     /// What a pilot carries of it, where one is wanted.
     pub pilot: Option<Amount>,
     /// The largest of them, in bytes.
@@ -335,6 +337,7 @@ impl MailboxRow {
             items: size.messages,
             bytes: size.bytes,
             left_out: size.left_out,
+            left_out_folders: size.left_out_folders.into(),
             pilot: size.pilot,
             largest: size.largest,
             oldest: size.oldest,
@@ -467,6 +470,8 @@ pub struct Totals {
     pub stopped: u64,
     /// Folders that can hold messages.
     pub folders: u64,
+    /// Folders that the manifest leaves out whole; they are not among these.
+    pub left_out_folders: u64,
     /// Messages that discovery counted.
     pub items: u64,
     /// Their size in bytes.
@@ -527,6 +532,7 @@ impl Totals {
             sum.unseen += u64::from(!row.looked_at);
             sum.stopped += u64::from(row.phase == "Failed");
             sum.folders += row.folders;
+            sum.left_out_folders += row.left_out_folders;
             sum.items += row.items;
             sum.bytes += row.bytes;
             sum.largest = sum.largest.max(row.largest);

@@ -59,7 +59,9 @@ fn judge(report: &Report, totals: &Totals) -> (&'static str, Vec<String>) {
         if !said.is_empty() {
             words.push(format!("Of the others not all is as it was: {}.", said.join(", ")));
         }
-        return ("In progress", words);
+        // Nobody is at work on what a run that came to its end has left.
+        let word = if report.phase == "Partial" { "Partly copied" } else { "In progress" };
+        return (word, words);
     }
     if messages.source == 0 {
         return (

@@ -16,6 +16,7 @@ use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{InternalDate, Verdict};
+use crate::model::place::MessageDestination;
 
 /// The most messages of a folder that are read to see whether they are second copies.
 const EXTRA_READ_MAX: usize = 500;
@@ -43,7 +44,8 @@ impl Check<'_> {
             if self.lies_elsewhere(&sides.path, row).await? {
                 // The destination put it there when it was carried, and that was said.
                 self.found.figures.checked += 1;
-                self.found.figures.altered += 1;
+                let there = row.destination.as_ref();
+                self.note_altered(expected, there.map(|(folder, at)| MessageDestination::new(folder, at)), None);
                 continue;
             }
             let canonical = expected.content.as_ref().map(|content| content.canonical);
@@ -61,16 +63,18 @@ impl Check<'_> {
             let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
             match (at_its_place, alike) {
                 (Some(uid), _) if is_altered => {
-                    spare.remove(&uid);
+                    let like = spare.remove(&uid);
                     self.found.figures.checked += 1;
-                    self.found.figures.altered += 1;
+                    let found = like.and_then(|like| Some(sides.contents.get(&like)?.bytes()));
+                    self.note_altered(expected, like.map(|like| sides.destination(like)), found);
                 }
                 // The same but for what transport changes, such as a last line's end that POP3 cannot leave away.
                 (_, Some(uid)) => {
-                    spare.remove(&uid);
+                    let like = spare.remove(&uid);
                     self.found.figures.checked += 1;
                     if is_altered {
-                        self.found.figures.altered += 1;
+                        let found = like.and_then(|like| Some(sides.contents.get(&like)?.bytes()));
+                        self.note_altered(expected, like.map(|like| sides.destination(like)), found);
                     } else {
                         self.found.figures.identical += 1;
                     }
@@ -87,6 +91,17 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// A message is there with other bytes.
+    pub(super) fn note_altered(
+        &mut self,
+        expected: &Expected,
+        there: Option<MessageDestination>,
+        found: Option<Value>,
+    ) {
+        self.found.figures.altered += 1;
+        self.found.name(expected.difference(Kind::Altered, there, (Some(expected.bytes()), found)));
+    }
+
     /// A message is there with other bytes, and nobody knew.
     fn find_altered(
         &mut self,
@@ -95,11 +110,7 @@ impl Check<'_> {
         like: usize,
     ) -> Option<Settled> {
         let content = sides.contents.get(&like)?;
-        let figures = &mut self.found.figures;
-        figures.checked += 1;
-        figures.altered += 1;
-        let found = Value::Bytes { size: content.size, exact: Some(content.exact) };
-        let values = (Some(expected.bytes()), Some(found));
+        self.found.figures.checked += 1;
         let size = expected.content.as_ref().map_or(expected.listed.size, |content| content.size);
         let held = if size == content.size {
             format!("other bytes than the source has, {size} as there")
@@ -110,7 +121,7 @@ impl Check<'_> {
         let why = format!(
             "found changed after it had arrived, by the verification of {day}: the destination holds {held}"
         );
-        self.found.name(expected.difference(Kind::Altered, Some(sides.destination(like)), values));
+        self.note_altered(expected, Some(sides.destination(like)), Some(content.bytes()));
         let code = Some(FailureCode::ArrivalChanged);
         Some(settled(row, Verdict::DeliveredAltered(why), row.destination.clone(), code))
     }
