@@ -281,6 +281,7 @@ pub fn message_row(mailbox: &Address, row: Row) -> MessageRow {
         flags: row.flags,
         destination: row.destination.map(|(folder, arrival)| MessageDestination::new(&folder, &arrival)),
         verdict: row.verdict,
+        code: row.refused.code,
         found,
         subject: known.and_then(|k| k.subject),
     }

@@ -58,6 +58,8 @@ pub struct MessageRow {
     pub destination: Option<MessageDestination>,
     /// What became of it, and why.
     pub verdict: Verdict,
+    /// What exactly a refusal was, where it is one of the known things; no part of the JSON Lines contract.
+    pub code: Option<FailureCode>,
     /// What a verification found of it, if it found anything.
     pub found: Option<Found>,
     /// The subject, decoded. It is shown to people and is no part of the JSON Lines contract.

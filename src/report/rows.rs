@@ -14,7 +14,7 @@ use crate::model::checklist::Item;
 use crate::model::difference::Difference;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Amount, DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
-use crate::model::failure::{Class, Failure, FailureCode};
+use crate::model::failure::{Class, Failure, FailureCode, Side};
 use crate::model::fidelity;
 use crate::model::finding::{Code, Finding, Severity, tell_together};
 use crate::model::message::Verdict;
@@ -172,6 +172,7 @@ pub struct FailureRow {
 pub struct Cause {
     class: Class,
     code: Option<FailureCode>,
+    side: Option<Side>,
     what: String,
 }
 
@@ -196,15 +197,22 @@ impl Cause {
         self.kind() == other.kind()
     }
 
-    /// The class and the code; where a failure is none of the known things its words alone tell it from others.
-    fn kind(&self) -> (Class, Option<FailureCode>, Option<&str>) {
-        (self.class, self.code, self.code.is_none().then_some(self.what.as_str()))
+    /// The class, the code and the end that it happened at. A server's words change with every answer; where none speaks, and it
+    /// is none of the known things, our own words tell it from others.
+    fn kind(&self) -> (Class, Option<FailureCode>, Option<Side>, Option<&str>) {
+        let is_ours = self.code.is_none() && matches!(self.class, Class::Configuration | Class::Internal);
+        (self.class, self.code, self.side, is_ours.then_some(self.what.as_str()))
     }
 }
 
 impl From<&Failure> for FailureRow {
     fn from(failure: &Failure) -> Self {
-        let cause = Cause { class: failure.class, code: failure.code, what: failure.what.clone() };
+        let cause = Cause {
+            class: failure.class,
+            code: failure.code,
+            side: failure.side,
+            what: failure.what.clone(),
+        };
         Self { sentence: failure.sentence(), hint: failure.hint.clone(), place: failure.place.clone(), cause }
     }
 }
