@@ -102,7 +102,10 @@ fn ten_kills_leave_no_difference() {
     assert_eq!(report["totals"]["bytesCopied"], bytes, "{}", report["totals"]);
     let conditions = status["status"]["conditions"].as_array().expect("conditions");
     let verified = conditions.iter().find(|condition| condition["type"] == "Verified").expect("Verified");
-    assert!(verified["message"].as_str().is_some_and(|words| words.contains(": 5,000 by size, ")), "{verified}");
+    assert!(
+        verified["message"].as_str().is_some_and(|words| words.contains(": 5,000 by size, ")),
+        "{verified}"
+    );
 
     let before = new.mailbox("alice@new.test").uid_next();
     ferry.run(&["--progress", "none"]).expect_code(0);

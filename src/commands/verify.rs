@@ -24,7 +24,7 @@ use crate::local::stop::Stop;
 use crate::local::verify::{Found, Unable, Unchecked, verify_mailbox};
 use crate::local::workers::Tools;
 use crate::model::address::Address;
-use crate::model::difference::{Difference, Kind, NAMED_MAX, named};
+use crate::model::difference::{Difference, named};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::{Depth, Verification};
 use crate::model::text::{count, printable};

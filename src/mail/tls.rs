@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
-use sha2::{Digest as _, Sha256};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use rustls::{
     CertificateError as E, ClientConfig, ConfigBuilder, HandshakeKind, ProtocolVersion, RootCertStore,
     WantsVerifier,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;

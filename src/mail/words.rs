@@ -61,7 +61,12 @@ impl Meaning {
                 Class::Protocol
             }
             F::SpeaksTls | F::SpeaksInClear => Class::Tls,
-            F::MissingSecret | F::BadList | F::LoginChanged | F::AuthoritiesChanged | F::NoToken | F::NoSpool => Class::Configuration,
+            F::MissingSecret
+            | F::BadList
+            | F::LoginChanged
+            | F::AuthoritiesChanged
+            | F::NoToken
+            | F::NoSpool => Class::Configuration,
             F::TryLater
             | F::Silent
             | F::ConnectionEnded

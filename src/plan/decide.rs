@@ -186,8 +186,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             } else if seen.is_none_or(|seen| seen.discovery.is_none()) {
                 busy = true;
                 steps.push(Step::Discover { domain: at });
-            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience, &astray))
-            {
+            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience, &astray)) {
                 if due <= now {
                     steps.push(Step::Discover { domain: at });
                 } else {

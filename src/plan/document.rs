@@ -154,7 +154,8 @@ impl Plan {
             rules.remove("name");
             let seen = observed.domains.get(&domain.name);
             let mailboxes = seen.map(mailboxes).unwrap_or_default();
-            let authorities = seen.and_then(DomainObserved::authorities).and_then(|found| found.source.clone());
+            let authorities =
+                seen.and_then(DomainObserved::authorities).and_then(|found| found.source.clone());
             let name = domain.name.parse::<Domain>();
             let name = name.map_or_else(|_| domain.name.to_lowercase(), |name| name.to_string());
             (name, DomainPlan { rules, authorities, mailboxes })

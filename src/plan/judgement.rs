@@ -213,8 +213,10 @@ fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
     let refused: u64 = shut_out.iter().map(|(seen, _)| seen.refused).sum();
     if let Some((_, failure)) = refusing {
         let first = (*failure).clone().hint("correct the Secret").at("destination").in_full();
-        let message =
-            format!("{} could not log in at the destination. {first}", counted(refused, "mailbox", "mailboxes"));
+        let message = format!(
+            "{} could not log in at the destination. {first}",
+            counted(refused, "mailbox", "mailboxes")
+        );
         return Fact::failed(KIND, false, Class::Credentials, message);
     }
     if !discovered {

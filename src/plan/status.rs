@@ -10,20 +10,20 @@ use super::judgement::{judge, open_fact};
 use super::observed::Observed;
 use super::pass;
 use super::proof::Open;
-use crate::api::condition::{Fact, Reason, State, Type, set};
+use crate::api::condition::{Fact, Reason, Type, set};
 use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase};
 use crate::api::mailmigration::Trigger;
 use crate::api::status::{
-    CandidateStatus, DomainStatus, FindingStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief,
-    ReportRow, Summary,
+    CandidateStatus, DomainStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief, ReportRow,
+    Summary,
 };
-use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::model::evidence::DestinationSeen;
 use crate::model::failure::{Class, Failure};
 use crate::model::fidelity;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
-use crate::model::text::{count, counted};
 
 /// What a status is made of.
 pub struct Facts<'a> {
@@ -81,7 +81,8 @@ impl Facts<'_> {
     /// What kept us out of the destination when it was asked last, domain by domain.
     pub(super) fn shut_out(&self) -> impl Iterator<Item = (&DestinationSeen, &Failure)> {
         let domains = self.migration.spec.domains.iter();
-        let seen = domains.filter_map(|domain| self.observed.shut_out(self.observed.domains.get(&domain.name)?));
+        let seen =
+            domains.filter_map(|domain| self.observed.shut_out(self.observed.domains.get(&domain.name)?));
         seen.filter_map(|seen| Some((seen, seen.failure.as_ref()?)))
     }
 
@@ -325,6 +326,10 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         }
         (None, MailboxPhase::Synced) if kind == Type::Verified || kind == Type::Ready && open.is_loss() => {
             open_fact(kind, &open)
+        }
+        (None, MailboxPhase::Synced) if kind == Type::Synced && counts.pending > 0 => {
+            let message = format!("{counts}. Run it again to carry what is still to come.");
+            Fact::new(kind, false, Reason::Waiting, message)
         }
         (None, MailboxPhase::Verified | MailboxPhase::Synced) => {
             Fact::new(kind, true, Reason::Succeeded, format!("{counts}."))

@@ -176,7 +176,8 @@ fn find_receipts(open: u64) -> Option<Finding> {
 fn find_keywords(lost: &BTreeSet<String>) -> Option<Finding> {
     (!lost.is_empty()).then(|| {
         let named: Vec<&str> = lost.iter().take(KEYWORDS_NAMED).map(String::as_str).collect();
-        let text = format!("The destination does not keep {}: {}.",
+        let text = format!(
+            "The destination does not keep {}: {}.",
             counted(lost.len() as u64, "keyword", "keywords"),
             named.join(", ")
         );
@@ -208,7 +209,11 @@ mod tests {
             counts: MessageCounts { source: 9, copied: 8, failed: 1, ..MessageCounts::default() },
             discrepancies: Discrepancies { altered: 3, changed: 1, missing: 2 },
             unbound: 3,
-            tallies: Some(Tallies { marked: 2, keywords_lost: BTreeSet::from(["Later".to_owned()]), ..Tallies::default() }),
+            tallies: Some(Tallies {
+                marked: 2,
+                keywords_lost: BTreeSet::from(["Later".to_owned()]),
+                ..Tallies::default()
+            }),
         };
         assert_eq!(
             told(books),

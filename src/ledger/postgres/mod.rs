@@ -18,7 +18,9 @@ use async_trait::async_trait;
 pub use self::link::{Options, Vet};
 pub use self::store::PostgresStore;
 
-use self::columns::{Inserted, SettledColumns, TallyColumns, counting, digest, narrow, number, read_cursor, read_row, text};
+use self::columns::{
+    Inserted, SettledColumns, TallyColumns, counting, digest, narrow, number, read_cursor, read_row, text,
+};
 use self::link::Link;
 use self::store::Spare;
 use super::columns::{COLUMNS, CURSOR, UNLISTED, read_path, write_path};
@@ -352,7 +354,8 @@ impl Ledger for PostgresLedger {
         }
         let c = SettledColumns::of(settled);
         let t = TallyColumns::of(more);
-        let sql = format!("WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], \
+        let sql = format!(
+            "WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], \
              $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::int[], $12::text[], $13::text[], $14::bigint[], \
              $15::bigint[], $18::text[], $19::bigint[]) AS given (id, verdict, reason, exact, canonical, message_id, \
              subject, size, date, date_offset, flags, dst_folder, dst_uidvalidity, dst_uid, code, bound)), \
@@ -367,7 +370,9 @@ impl Ledger for PostgresLedger {
              date_offset = coalesce(g.date_offset, m.date_offset), flags = coalesce(g.flags, m.flags), \
              dst_folder = g.dst_folder, dst_uidvalidity = g.dst_uidvalidity, dst_uid = g.dst_uid, code = g.code, \
              bound = g.bound, attempts = CASE g.verdict WHEN 'Pending' THEN m.attempts \
-             WHEN 'Quarantined' THEN greatest(m.attempts, $20) ELSE 0 END FROM given AS g WHERE m.ledger = $1 AND m.id = g.id", COUNT = counting(21));
+             WHEN 'Quarantined' THEN greatest(m.attempts, $20) ELSE 0 END FROM given AS g WHERE m.ledger = $1 AND m.id = g.id",
+            COUNT = counting(21)
+        );
         self.write(
             &sql,
             &[

@@ -45,7 +45,11 @@ impl Check<'_> {
                 // The destination put it there when it was carried, and that was said.
                 self.found.figures.checked += 1;
                 let there = row.destination.as_ref();
-                self.note_altered(expected, there.map(|(folder, at)| MessageDestination::new(folder, at)), None);
+                self.note_altered(
+                    expected,
+                    there.map(|(folder, at)| MessageDestination::new(folder, at)),
+                    None,
+                );
                 continue;
             }
             let canonical = expected.content.as_ref().map(|content| content.canonical);

@@ -378,7 +378,7 @@ impl Check<'_> {
             said.push((Kind::Date, [wanted, is].map(|date| Some(Value::date(date)))));
         }
         if !said.is_empty() {
-            figures.differing += 1;
+            self.found.figures.differing += 1;
         }
         for (kind, [wanted, is]) in said {
             let difference = expected.difference(kind, Some(sides.destination(like)), (wanted, is));

@@ -462,9 +462,7 @@ fn check_name(login: &Login, planned: Option<&Option<String>>, secret: &str) -> 
     let planned = planned.as_ref().map_or_else(|| "no login".to_owned(), |name| printable(name));
     let what =
         format!("Secret \"{secret}\" logs in as {} now, and the plan says {planned}", printable(&names));
-    Err(Failure::configuration(what)
-        .code(FailureCode::LoginChanged)
-        .hint(LOOK_AGAIN))
+    Err(Failure::configuration(what).code(FailureCode::LoginChanged).hint(LOOK_AGAIN))
 }
 
 /// The remedy where an end is another than the plan says.

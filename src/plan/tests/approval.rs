@@ -223,9 +223,8 @@ fn which_authorities_are_believed_is_part_of_the_plan_whatever_names_them() {
     let destination = plan(&observed);
     assert_eq!([&source, &destination].map(|plan| plan == &plain), [false, false]);
     assert_ne!(source.digest(), destination.digest());
-    let told = |changes: Vec<document::Change>| -> Vec<String> {
-        changes.iter().map(ToString::to_string).collect()
-    };
+    let told =
+        |changes: Vec<document::Change>| -> Vec<String> { changes.iter().map(ToString::to_string).collect() };
     assert_eq!(told(source.changes_since(&plain)), [format!("a.test: authorities: new, {old}")]);
 
     // Whoever looked last knows the destination, and a part in brief says which authorities they are.
