@@ -136,7 +136,9 @@ impl Known {
 
     /// Where each mailbox stands, in the words of its status.
     fn phases(&self, now: Timestamp) -> BTreeMap<Address, MailboxPhase> {
-        let decision = decide(&self.migration, &self.observed, now);
+        // Those that the last run was not asked for stand somewhere too.
+        let all = self.observed.only.is_some().then(|| Observed { only: None, ..self.observed.clone() });
+        let decision = decide(&self.migration, all.as_ref().unwrap_or(&self.observed), now);
         let phase = |(mailbox, _, status): (PlannedMailbox, String, MailboxMigrationStatus)| {
             Some((mailbox.source, status.phase?))
         };
@@ -169,7 +171,9 @@ impl Known {
         let Some(record) = self.record_of(&planned.source) else { return Some(row) };
         let pass = self.observed.pass;
         row.messages = record.messages(pass, seen.size.as_ref());
-        row.failure = record.failure.as_ref().map(Into::into).or(row.failure);
+        // What stopped an earlier pass says nothing of this one.
+        let stopped = record.failure.as_ref().filter(|_| record.pass == pass);
+        row.failure = stopped.map(Into::into).or(row.failure);
         let open = Open::of(&self.migration.spec, &named.name, record);
         if record.finished(pass) && !open.is_none() {
             let failure = Failure::new(Class::Message, open.clauses()).hint(open.remedy());

@@ -140,7 +140,10 @@ fn whoever_logs_in_at_either_end_is_part_of_what_was_approved() {
     // A corrected password is nobody else.
     let ferry = Ferry::new(&approved_as);
     let wrong = approved_as.replace("\"anna-new\"", "\"mistyped\"");
-    let approved = approve(&ferry, &wrong);
+    ferry.write(&wrong);
+    ferry.run(&["--stage", "Plan"]).expect_code(21);
+    let digest = ferry.status()["status"]["plan"]["digest"].as_str().unwrap().to_owned();
+    let approved = format!("{wrong}  approvedPlan: \"{digest}\"\n");
     ferry.write(&approved.replace("\"mistyped\"", "\"anna-new\""));
     ferry.run(&[]).expect_code(0);
     assert_eq!(world.arrived(), 6);

@@ -323,7 +323,6 @@ fn a_destination_that_cannot_be_used_is_no_success_and_one_that_cannot_be_asked_
         // Nobody gave its authority.
         (text(new.imaps(), "Implicit"), 20, "DestinationUnusable", unknown("CertificateRejected")),
         (text(closed, "None"), 10, "DestinationUnusable", unknown("Unreachable")),
-        (wrong(new.imap(), "None"), 23, "DestinationUnusable", unknown("InvalidConfiguration")),
         (mistyped, 21, "DestinationMailboxClosed", ("False".to_owned(), "CredentialsRejected".to_owned())),
     ] {
         let ferry = Ferry::new(&manifest);

@@ -17,7 +17,7 @@ use super::pack::{DISCOVERY_MAX, MAILBOX_MAX, PART_MAX, measure, pack, unpack};
 use super::{is_missing, refused};
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::identity::Digest;
 use crate::model::message::{Flags, InternalDate, Verdict};
 use crate::model::record::MailboxRecord;
@@ -75,6 +75,8 @@ pub struct NamedMessage {
     destination: Option<MessageDestination>,
     verdict: Verdict,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<FailureCode>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     found: Option<Found>,
     subject: Option<String>,
 }
@@ -90,6 +92,7 @@ impl From<MessageRow> for NamedMessage {
             flags: row.flags,
             destination: row.destination,
             verdict: row.verdict,
+            code: row.code,
             found: row.found,
             subject: row.subject,
         }
@@ -109,6 +112,7 @@ impl NamedMessage {
             flags: self.flags,
             destination: self.destination,
             verdict: self.verdict,
+            code: self.code,
             found: self.found,
             subject: self.subject,
         }

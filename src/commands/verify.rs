@@ -24,7 +24,7 @@ use crate::local::stop::Stop;
 use crate::local::verify::{Found, Unable, Unchecked, verify_mailbox};
 use crate::local::workers::Tools;
 use crate::model::address::Address;
-use crate::model::difference::{Difference, Kind, NAMED_MAX, named};
+use crate::model::difference::{Difference, named};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::{Depth, Verification};
 use crate::model::text::{count, printable};
@@ -350,10 +350,7 @@ fn tell(row: &Row) -> Result<()> {
     let Some(figures) = &row.verification else {
         return print(&format!("{:32} could not be verified\n", row.mailbox.to_string()));
     };
-    let altered = row.differences.iter().filter(|difference| difference.kind == Kind::Altered).count() as u64;
-    let known = if row.differences.len() < NAMED_MAX { figures.altered.saturating_sub(altered) } else { 0 };
     let also = [
-        (known, "of the altered known before, as the report names them"),
         (figures.moved, "in another folder"),
         (figures.differing_messages(), "with other flags or dates"),
         (figures.absent_folders, "of the folders not at the destination"),
@@ -395,6 +392,7 @@ fn tell(row: &Row) -> Result<()> {
     let named = (row.differences.len() + row.failed.len()) as u64;
     let all = figures.missing
         + figures.alike
+        + figures.altered
         + figures.moved
         + figures.differing
         + figures.waiting

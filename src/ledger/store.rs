@@ -1,6 +1,8 @@
 //! Where ledgers are kept: a directory of SQLite files, or a PostgreSQL database for many migrations. Beside the ledgers a
 //! store keeps the marks of logins, since all workers of a migration must share one count of refusals.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -24,6 +26,11 @@ pub trait Store: Send + Sync {
 
     /// Every ledger of the migration that there is, with a fact of it; `None` where it has none, or cannot be read.
     async fn facts(&self, name: &str) -> Result<Vec<(String, Option<String>)>>;
+
+    /// The names of all ledgers of the migration that there are.
+    async fn names(&self) -> Result<BTreeSet<String>> {
+        Ok(self.facts("").await?.into_iter().map(|(name, _)| name).collect())
+    }
 
     /// What makes the keys of [`LoginMark`]s useless elsewhere: 32 random bytes, the same for all who use the store.
     async fn salt(&self) -> Result<[u8; 32]>;

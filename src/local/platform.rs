@@ -241,6 +241,7 @@ impl LocalPlatform {
             };
             mailboxes.insert(mailbox, broken);
         }
+        record.only.clone_from(&only);
         let known = Known { record, domains, mailboxes, inputs, before };
         Ok(Self {
             unkept: Some(Instant::now() + KEEP_WITHIN),

@@ -409,7 +409,7 @@ mod tests {
         let size = MailboxSize { bytes: 5_000_000_000, largest: 40_000_000, ..MailboxSize::default() };
         let asked =
             [Asked { planned: &planned, client: Some("app-1".into()), said, shared: false, spared: false }];
-        let found = draw(destination, &asked, |_| Some(size.clone()));
+        let found = draw(destination, &asked, sum_up(&asked).unusable().is_some(), |_| Some(size.clone()));
         found.into_iter().map(|finding| (finding.code, finding.message)).collect()
     }
 
@@ -445,13 +445,18 @@ mod tests {
             (
                 refused(Class::Credentials, "gives no token: invalid_client")
                     .map_err(|failure| failure.code(FailureCode::NoToken)),
-                Code::DestinationUnasked,
+                Code::DestinationUnusable,
                 "1 mailbox at outlook.office365.com:993 could not be asked",
             ),
             (
                 refused(Class::Unreachable, "does not answer"),
-                Code::DestinationUnasked,
+                Code::DestinationUnusable,
                 "anna@new.test): does not answer.",
+            ),
+            (
+                refused(Class::Throttled, "asks for a pause"),
+                Code::DestinationUnasked,
+                "anna@new.test): asks for a pause.",
             ),
         ];
         for (said, code, told) in table {
@@ -479,7 +484,7 @@ mod tests {
             ),
             (
                 Err(Failure::new(Class::Tls, "refused the certificate").hint("give --ca")),
-                Code::DestinationUnasked,
+                Code::DestinationUnusable,
                 "1 mailbox at imap.new.test:993 could not be asked whether mail can be written to them (anna@new.test): refused the certificate; give --ca.",
             ),
             (
@@ -501,7 +506,7 @@ mod tests {
         let refused = Err(Failure::new(Class::Credentials, "refused LOGIN"));
         let planned = planned();
         let asked = [Asked { planned: &planned, client: None, said: refused, shared: false, spared: true }];
-        let found = draw(&imap(), &asked, |_| None);
+        let found = draw(&imap(), &asked, false, |_| None);
         assert_eq!(found[0].code, Code::DestinationUnasked, "it was not asked itself");
     }
 

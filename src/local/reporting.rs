@@ -14,6 +14,7 @@ use crate::ledger::{Ledger, Row, Store};
 use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
 use crate::model::failure::{Failure, FailureCode, Result};
+use crate::model::finding::Code;
 use crate::model::message::Locator;
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
@@ -21,7 +22,7 @@ use crate::plan::{DomainObserved, MailboxObserved, Observed, REVIEW, decide};
 use crate::report::message::{Found, MessageDestination, MessageSink};
 use crate::report::{Exceptions, MessageRow, Report};
 use crate::reporting::Known;
-use crate::transfer::books::tell_found;
+use crate::transfer::books::{find_lost_ledger, tell_found};
 
 /// Rows of a ledger read at once.
 const PAGE: usize = 2_000;
@@ -50,7 +51,12 @@ impl Remembered {
     ) -> Result<Self> {
         let record = state.load()?;
         migration.status = Some(record.status.clone());
-        let mut observed = Observed { pass: record.pass, stopped: !at_work, ..Observed::default() };
+        let mut observed = Observed {
+            pass: record.pass,
+            stopped: !at_work,
+            only: record.only.clone(),
+            ..Observed::default()
+        };
         for (at, domain) in migration.spec.domains.iter().enumerate() {
             let mailboxes = listed(at);
             for planned in mailboxes.iter().flatten() {
@@ -80,7 +86,8 @@ impl Remembered {
         let known = Known { migration, observed, destination_tls: record.destination_tls.clone() };
         let mut remembered = Self { known, record, state, store };
         remembered.count_unfinished(at_work).await;
-        if !at_work && is_unsettled(&remembered.record.status) {
+        let lost = !at_work && remembered.find_lost_ledgers().await;
+        if !at_work && (lost || is_unsettled(&remembered.record.status)) {
             remembered.restate(SystemClock.now());
         }
         Ok(remembered)
@@ -102,6 +109,21 @@ impl Remembered {
                 }
             }
         }
+    }
+
+    /// Tells of mailboxes that messages were carried of and that have no ledger any more; whether there are any.
+    async fn find_lost_ledgers(&mut self) -> bool {
+        // A store that cannot be asked loses nothing by that.
+        let Ok(there) = self.store.names().await else { return false };
+        let mut any = false;
+        for (mailbox, seen) in &mut self.known.observed.mailboxes {
+            if seen.record.counts.copied > 0 && !there.contains(&self.state.key(mailbox)) {
+                seen.record.findings.retain(|finding| finding.code != Code::LedgerLost);
+                seen.record.findings.push(find_lost_ledger(seen.record.counts.copied));
+                any = true;
+            }
+        }
+        any
     }
 
     /// Makes the status anew from what is known now.
@@ -259,6 +281,7 @@ pub fn message_row(mailbox: &Address, row: Row) -> MessageRow {
         flags: row.flags,
         destination: row.destination.map(|(folder, arrival)| MessageDestination::new(&folder, &arrival)),
         verdict: row.verdict,
+        code: row.refused.code,
         found,
         subject: known.and_then(|k| k.subject),
     }

@@ -12,6 +12,7 @@
 //! DIR/NAMESPACE/NAME/mailboxes/X.lock     empty; locked while the mailbox is carried
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +51,9 @@ pub struct MigrationRecord {
     /// The stage that the last run was asked for; a manifest may say another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<Stage>,
+    /// The mailboxes that the last run was asked for alone; all where nobody was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<BTreeSet<Address>>,
     /// The status as it was published last.
     pub status: MailMigrationStatus,
     /// The facts of TLS at the destination.

@@ -242,6 +242,9 @@ pub struct MailboxSize {
     /// tells without being asked, and not their sizes.
     #[serde(default, skip_serializing_if = "Amount::is_none")]
     pub left_out: Amount,
+    /// Folders that the manifest leaves out whole; they are not counted above, and their messages among those that are left out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out_folders: u32,
     /// The part that a pilot carries, where one is wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pilot: Option<Amount>,
@@ -290,6 +293,7 @@ impl MailboxSize {
         self.oldest = self.oldest.into_iter().chain(other.oldest).min();
         self.newest = self.newest.max(other.newest);
         self.left_out.add(other.left_out);
+        self.left_out_folders += other.left_out_folders;
         if let Some(pilot) = other.pilot {
             self.pilot.get_or_insert_default().add(pilot);
         }

@@ -359,7 +359,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 48] = [
+    const ALL: [Self; 49] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,

@@ -180,6 +180,8 @@ codes! {
     ReadReceiptsAsked: Warning, Nothing, Mailbox, "Have the tenant's users send none (Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend), or tell them before they open old mail.";
     /// The destination changed some messages while storing them.
     MessagesAltered: Warning, Nothing, Mailbox, "See the reasons in the report; the originals are at the source.";
+    /// What was carried of a mailbox was written down in a ledger that is not there any more.
+    LedgerLost: Warning, Nothing, Mailbox, "Bring the ledger back from a copy, or run again: what is at the destination is recognised by its content and not sent again.";
     /// The destination stored some messages a second time, late, and they could not be removed, or not safely.
     LateCopies: Warning, Nothing, Mailbox, "Remove the copies that the finding names in a mail program, unless another mailbox may own them, or leave them; nothing is missing.";
     /// Two destination addresses of the migration are one mailbox.

@@ -121,6 +121,7 @@ fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
         agreed.failed += record.counts.failed;
         agreed.missing += record.missing;
         agreed.changed += record.changed;
+        agreed.differing += record.last_verification().map_or(0, |shown| shown.differing);
         stored += record.altered.saturating_sub(record.changed);
     }
     let words = counted(stored, "message was changed while it was", "messages were changed while they were");
@@ -282,6 +283,9 @@ fn judge_synced(
         Fact::new(Type::Synced, false, Reason::PilotOnly, format!("{PILOTED} {messages}."))
     } else if facts.is_through() && facts.left_out() > 0 {
         Fact::new(Type::Synced, false, Reason::Waiting, left_out(facts, counts, messages))
+    } else if facts.all_synced(counts) && messages.pending > 0 {
+        let message = format!("{messages}. Run it again to carry what is still to come.");
+        Fact::new(Type::Synced, false, Reason::Waiting, message)
     } else if facts.all_synced(counts) {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
     } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {

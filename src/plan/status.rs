@@ -10,20 +10,20 @@ use super::judgement::{judge, open_fact};
 use super::observed::Observed;
 use super::pass;
 use super::proof::Open;
-use crate::api::condition::{Fact, Reason, State, Type, set};
+use crate::api::condition::{Fact, Reason, Type, set};
 use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase};
 use crate::api::mailmigration::Trigger;
 use crate::api::status::{
-    CandidateStatus, DomainStatus, FindingStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief,
-    ReportRow, Summary,
+    CandidateStatus, DomainStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief, ReportRow,
+    Summary,
 };
-use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::model::evidence::DestinationSeen;
 use crate::model::failure::{Class, Failure};
 use crate::model::fidelity;
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
-use crate::model::text::{count, counted};
 
 /// What a status is made of.
 pub struct Facts<'a> {
@@ -166,7 +166,7 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
     );
     let mut status = MailMigrationStatus {
         observed_generation: facts.generation(),
-        phase: Some(phase(facts, &counts)),
+        phase: Some(phase(facts, &counts, messages.pending)),
         plan: facts.plan.cloned(),
         approved: facts.approval.approved().cloned(),
         pass: Some(PassStatus { number: facts.observed.pass, ..pass::next(spec, before.pass.as_ref()) }),
@@ -240,7 +240,7 @@ fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
     status
 }
 
-fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
+fn phase(facts: &Facts<'_>, counts: &MailboxCounts, pending: u64) -> Phase {
     if facts.migration.spec.suspend {
         return Phase::Suspended;
     }
@@ -255,8 +255,12 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts) -> Phase {
         Some(_) if !facts.approval.holds() => Phase::ReviewRequired,
         Some(_) if facts.migration.spec.stage == Stage::Plan => Phase::Planned,
         Some(_) if facts.is_through() => {
-            if facts.migration.spec.policy.pilot.is_some() || facts.left_out() > 0 {
+            if facts.left_out() > 0 {
+                Phase::Partial
+            } else if facts.migration.spec.policy.pilot.is_some() {
                 Phase::Piloted
+            } else if pending > 0 {
+                Phase::Partial
             } else if counts.mailboxes > 0 && counts.verified == counts.mailboxes {
                 Phase::Verified
             } else {
@@ -322,6 +326,10 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         }
         (None, MailboxPhase::Synced) if kind == Type::Verified || kind == Type::Ready && open.is_loss() => {
             open_fact(kind, &open)
+        }
+        (None, MailboxPhase::Synced) if kind == Type::Synced && counts.pending > 0 => {
+            let message = format!("{counts}. Run it again to carry what is still to come.");
+            Fact::new(kind, false, Reason::Waiting, message)
         }
         (None, MailboxPhase::Verified | MailboxPhase::Synced) => {
             Fact::new(kind, true, Reason::Succeeded, format!("{counts}."))

@@ -38,13 +38,18 @@ fn stopped(text: &mut String, mailboxes: &[MailboxRow], style: Style) {
     let _ = writeln!(text, "\nStopped: {} of {of}", words::counted(all, "mailbox", "mailboxes"));
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.len()));
     for (cause, group) in groups.iter().take(CAUSES_MAX) {
-        let [(row, failure), ..] = &group[..] else { continue };
+        let [(row, failure), others @ ..] = &group[..] else { continue };
         let said = if group.len() == 1 {
             let address = row.source.to_string();
             let named = failure.place.iter().any(|place| place.starts_with(&address));
             if named { failure.sentence.clone() } else { format!("{address}: {}", failure.sentence) }
         } else {
-            format!("{} mailboxes: {}", words::count(group.len() as u64), cause.what())
+            let alike = |(row, failure): &(&MailboxRow, &FailureRow)| {
+                failure.cause.without(&[&row.source, &row.destination]).what() == cause.what()
+            };
+            // A server may say it otherwise each time.
+            let first = if others.iter().all(alike) { "" } else { "the first: " };
+            format!("{} mailboxes: {first}{}", words::count(group.len() as u64), cause.what())
         };
         wrap(text, "  ! ", "    ", &printable(&said), style.columns);
         if group.len() > 1 {
@@ -76,8 +81,7 @@ fn not_arrived(text: &mut String, list: &ExceptionList, style: Style) {
         let mut names: Vec<String> = list
             .named
             .iter()
-            // A reason is kept cut; those of the messages are whole.
-            .filter(|named| named.message.verdict.reason().is_some_and(|whole| is_cut_of(reason, whole)))
+            .filter(|named| list.is_for(&named.message, reason))
             .map(|named| named.message.mailbox.to_string())
             .collect();
         names.dedup();
@@ -95,16 +99,12 @@ fn not_arrived(text: &mut String, list: &ExceptionList, style: Style) {
     wrap(text, "    → ", "      ", remedy, style.columns);
 }
 
-fn is_cut_of(cut: &str, whole: &str) -> bool {
-    cut == whole || cut.strip_suffix('…').is_some_and(|begin| whole.starts_with(begin))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::exceptions::Exceptions;
     use super::super::fixture;
     use super::*;
-    use crate::model::failure::{Class, Failure, FailureCode};
+    use crate::model::failure::{Class, Failure, FailureCode, Side};
     use crate::model::message::Verdict;
 
     fn told(report: &Report) -> String {
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(
             told(&report),
             "\nStopped: 34 mailboxes of 35\n\
-             \x20 ! 33 mailboxes: refused LOGIN: [XY0] no\n\
+             \x20 ! 33 mailboxes: the first: refused LOGIN: [XY0] no\n\
              \x20   m0@contoso.example, m1@contoso.example,\n\
              \x20   m2@contoso.example and 30 more\n\
              \x20   → check the password\n\
@@ -148,6 +148,35 @@ mod tests {
         assert!(told(&report).ends_with("  and 30 mailboxes for other reasons: the report names all\n"));
         report.mailboxes.clear();
         assert_eq!(told(&report), "");
+    }
+
+    #[test]
+    fn a_server_that_words_each_refusal_anew_makes_no_new_causes() {
+        let mut report = fixture::report();
+        let pattern = MailboxRow { failure: None, ..report.mailboxes[0].clone() };
+        let words = |n: u32| format!("refused APPEND: Internal error occurred ({}.001 + 0.000 secs).", n);
+        let row = |n: u32, side| {
+            let failure = Failure::new(Class::Refused, words(n)).side(side);
+            let source = format!("m{n}@contoso.example").parse().unwrap();
+            MailboxRow { source, failure: Some((&failure).into()), ..pattern.clone() }
+        };
+        report.mailboxes =
+            (0..6).map(|n| row(n, if n < 4 { Side::Destination } else { Side::Source })).collect();
+        report.exceptions = Exceptions::default();
+        for n in 0..6 {
+            report.exceptions.push(&fixture::message(n, Verdict::Quarantined(words(n))));
+            let mut coded = fixture::message(n, Verdict::Quarantined(format!("{} is too much", words(n))));
+            coded.code = Some(FailureCode::TooLarge);
+            report.exceptions.push(&coded);
+        }
+        assert_eq!(report.exceptions.quarantined.reasons.values().copied().collect::<Vec<_>>(), [6, 6]);
+        let flat = told(&report).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            flat.starts_with("Stopped: 6 mailboxes of 6 ! 4 mailboxes: the first: refused APPEND:"),
+            "{flat}"
+        );
+        assert!(flat.contains("! 2 mailboxes: the first: refused APPEND:"), "{flat}");
+        assert_eq!(flat.matches(" ! 6 in ").count(), 2, "{flat}");
     }
 
     #[test]

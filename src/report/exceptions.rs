@@ -2,10 +2,12 @@
 //! leaves out. Each is named; what is beyond the cap is counted, and the full list is the report of kind `messages`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::Serialize;
 
 use super::message::{Found, MessageRow};
+use crate::model::failure::FailureCode;
 use crate::model::message::Verdict;
 use crate::model::text::{cut, printable};
 
@@ -23,8 +25,34 @@ pub struct ExceptionList {
     pub total: u64,
     /// The first [`NAMED_MAX`] of them.
     pub named: Vec<NamedMessage>,
-    /// How many there are for each reason.
+    /// How many there are for each reason, in the words of the first.
     pub reasons: BTreeMap<String, u64>,
+    /// The words for each reason.
+    #[serde(skip)]
+    words: BTreeMap<Reason, String>,
+}
+
+/// What makes the reasons of two messages one: a server words the same refusal anew for each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    /// A refusal that is one of the known things.
+    Known(FailureCode),
+    /// Words; of a server's without those that hold figures, such as the time that it took.
+    Words(String),
+}
+
+impl Reason {
+    fn of(row: &MessageRow) -> Self {
+        let words = row.reason().unwrap_or_default();
+        match (&row.verdict, row.code) {
+            (Verdict::Quarantined(_), Some(code)) => Self::Known(code),
+            (Verdict::Quarantined(_), None) => {
+                let plain = words.split(' ').filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+                Self::Words(plain.collect::<Vec<_>>().join(" "))
+            }
+            _ => Self::Words(words.to_owned()),
+        }
+    }
 }
 
 /// A message that a person should be able to recognise.
@@ -40,9 +68,8 @@ pub struct NamedMessage {
 impl ExceptionList {
     fn push(&mut self, row: &MessageRow) {
         self.total += 1;
-        let reason = cut(row.reason().unwrap_or_default(), 200);
-        let known = self.reasons.contains_key(&reason) || self.reasons.len() < REASONS_MAX;
-        *self.reasons.entry(if known { reason } else { String::new() }).or_default() += 1;
+        let words = self.words_for(row);
+        *self.reasons.entry(words).or_default() += 1;
         if self.named.len() < NAMED_MAX {
             let subject = row.subject.as_deref().map(|subject| cut(&printable(subject), 300));
             // The hostile length of a subject is not kept a thousand times over.
@@ -51,6 +78,21 @@ impl ExceptionList {
                 subject,
             });
         }
+    }
+
+    /// The words of the reason of a message, which it has in common with others.
+    fn words_for(&mut self, row: &MessageRow) -> String {
+        let room = self.words.len() < REASONS_MAX;
+        match self.words.entry(Reason::of(row)) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) if room => new.insert(cut(row.reason().unwrap_or_default(), 200)).clone(),
+            Entry::Vacant(_) => String::new(),
+        }
+    }
+
+    /// Whether a message of the list is there for a reason of [`Self::reasons`].
+    pub fn is_for(&self, row: &MessageRow, reason: &str) -> bool {
+        self.words.get(&Reason::of(row)).is_some_and(|words| words == reason)
     }
 
     /// Counts up to `total`, when so many are known by their number; their reasons are not.

@@ -56,6 +56,7 @@ pub(super) fn message(n: u32, verdict: Verdict) -> MessageRow {
         flags: Flags::parse("\\Seen $Label1"),
         destination: verdict.is_delivered().then(|| MessageDestination::new(&folder, &arrival)),
         verdict,
+        code: None,
         found: None,
         subject: Some("Minutes of the meeting".to_owned()),
     }

@@ -58,6 +58,8 @@ pub struct MessageRow {
     pub destination: Option<MessageDestination>,
     /// Its fate, and why.
     pub verdict: Verdict,
+    /// The exact kind of a refusal, where it is one of the known ones; no part of the JSON Lines contract.
+    pub code: Option<FailureCode>,
     /// The finding of a verification about it, if there is one.
     pub found: Option<Found>,
     /// The subject, decoded. It is shown to people and is no part of the JSON Lines contract.

@@ -14,7 +14,7 @@ use crate::model::checklist::Item;
 use crate::model::difference::Difference;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Amount, DomainDiscovery, Grade, MailboxDiscovery, Quota, TlsFacts};
-use crate::model::failure::{Class, Failure, FailureCode};
+use crate::model::failure::{Class, Failure, FailureCode, Side};
 use crate::model::fidelity;
 use crate::model::finding::{Code, Finding, Severity, tell_together};
 use crate::model::message::Verdict;
@@ -172,6 +172,7 @@ pub struct FailureRow {
 pub struct Cause {
     class: Class,
     code: Option<FailureCode>,
+    side: Option<Side>,
     what: String,
 }
 
@@ -196,15 +197,22 @@ impl Cause {
         self.kind() == other.kind()
     }
 
-    /// The class and the code; where a failure is none of the known things its words alone tell it from others.
-    fn kind(&self) -> (Class, Option<FailureCode>, Option<&str>) {
-        (self.class, self.code, self.code.is_none().then_some(self.what.as_str()))
+    /// The class, the code and the end that it happened at. A server's words change with every answer; where none speaks, and it
+    /// is none of the known things, our own words tell it from others.
+    fn kind(&self) -> (Class, Option<FailureCode>, Option<Side>, Option<&str>) {
+        let is_ours = self.code.is_none() && matches!(self.class, Class::Configuration | Class::Internal);
+        (self.class, self.code, self.side, is_ours.then_some(self.what.as_str()))
     }
 }
 
 impl From<&Failure> for FailureRow {
     fn from(failure: &Failure) -> Self {
-        let cause = Cause { class: failure.class, code: failure.code, what: failure.what.clone() };
+        let cause = Cause {
+            class: failure.class,
+            code: failure.code,
+            side: failure.side,
+            what: failure.what.clone(),
+        };
         Self { sentence: failure.sentence(), hint: failure.hint.clone(), place: failure.place.clone(), cause }
     }
 }
@@ -241,6 +249,8 @@ pub struct MailboxRow {
     pub bytes: u64,
     /// Messages that the manifest leaves out, as far as discovery could count them.
     pub left_out: Amount,
+    /// Folders that the manifest leaves out whole; they are not among the folders.
+    pub left_out_folders: u64,
     /// The part that a pilot carries, where one is wanted.
     pub pilot: Option<Amount>,
     /// The largest of them, in bytes.
@@ -335,6 +345,7 @@ impl MailboxRow {
             items: size.messages,
             bytes: size.bytes,
             left_out: size.left_out,
+            left_out_folders: size.left_out_folders.into(),
             pilot: size.pilot,
             largest: size.largest,
             oldest: size.oldest,
@@ -467,6 +478,8 @@ pub struct Totals {
     pub stopped: u64,
     /// Folders that can hold messages.
     pub folders: u64,
+    /// Folders that the manifest leaves out whole; they are not among these.
+    pub left_out_folders: u64,
     /// Messages that discovery counted.
     pub items: u64,
     /// Their size in bytes.
@@ -531,6 +544,7 @@ impl Totals {
             sum.unseen += u64::from(!row.looked_at);
             sum.stopped += u64::from(row.phase == "Failed");
             sum.folders += row.folders;
+            sum.left_out_folders += row.left_out_folders;
             sum.items += row.items;
             sum.bytes += row.bytes;
             sum.largest = sum.largest.max(row.largest);

@@ -98,7 +98,9 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
             words.push(format!("Of the others not all is as it was: {}.", said.join(", ")));
         }
         let tone = if said.is_empty() { Tone::Usual } else { Tone::Exceptions };
-        return (tone, "In progress", words);
+        // Nobody is at work on what a run that came to its end has left.
+        let word = if report.phase == "Partial" { "Partly copied" } else { "In progress" };
+        return (tone, word, words);
     }
     if messages.source == 0 {
         return (

@@ -125,6 +125,12 @@ pub async fn tell_found(record: &mut MailboxRecord, ledger: &dyn Ledger) -> Resu
     Ok(())
 }
 
+/// What is told of a mailbox of which messages had been carried by a ledger that is not there, or is a new one.
+pub fn find_lost_ledger(copied: u64) -> Finding {
+    let words = counted(copied, "message that was carried", "messages that were carried");
+    Finding::of_domain(Code::LedgerLost, format!("The ledger of {words} is lost."))
+}
+
 /// Lets the ledger go on from what was counted before ledgers counted anything.
 ///
 /// # Errors

@@ -323,7 +323,7 @@ fn some_mailboxes_alone_are_carried_checked_and_told() {
         (40, 20, 20)
     );
     let status = &status["status"];
-    assert_eq!((status["phase"].as_str(), status["counts"]["synced"].as_u64()), (Some("Piloted"), Some(1)));
+    assert_eq!((status["phase"].as_str(), status["counts"]["synced"].as_u64()), (Some("Partial"), Some(1)));
     let ready = status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
     assert_eq!(ready["status"], "False");
     assert!(

@@ -88,6 +88,9 @@ pub enum Phase {
     Syncing,
     /// The pilot is at the destination, and nothing else is copied.
     Piloted,
+    /// A part is at the destination and nothing goes on: some mailboxes alone were asked for (--only), or messages wait that the
+    /// last pass did not carry. The next run carries the rest.
+    Partial,
     /// Every mailbox was gone through, and something speaks against calling it verified.
     Synced,
     /// Arrivals were checked and are right.
@@ -102,13 +105,14 @@ pub enum Phase {
 
 impl Phase {
     /// All there are.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Pending,
         Self::Discovering,
         Self::Planned,
         Self::ReviewRequired,
         Self::Syncing,
         Self::Piloted,
+        Self::Partial,
         Self::Synced,
         Self::Verified,
         Self::Interrupted,

@@ -186,7 +186,7 @@ pub(super) struct TallyColumns {
 }
 
 impl TallyColumns {
-    pub fn of(more: &Tallies) -> Self {
+    pub(super) fn of(more: &Tallies) -> Self {
         let numbers = more.additions();
         let (names, numbers) = numbers.map(|(name, number)| (name, narrow(number))).unzip();
         let keywords = Some(more.keywords()).filter(|words| !words.is_empty());

@@ -5,6 +5,7 @@
 //! MAILBOXES/X.lock     empty; locked by whoever carries the mailbox
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -66,6 +67,23 @@ fn try_lock(path: &Path) -> Result<Option<File>> {
     }
 }
 
+/// The ledgers of a directory: the mailbox and the file of each.
+fn list(mailboxes: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut ledgers = Vec::new();
+    let entries = match fs::read_dir(mailboxes) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(ledgers),
+        entries => entries.map_err(|e| unusable(mailboxes, &e))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(|e| unusable(mailboxes, &e))?.path();
+        let is_ledger = path.extension().is_some_and(|extension| extension == "sqlite");
+        if let Some(mailbox) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| is_ledger) {
+            ledgers.push((mailbox.to_owned(), path));
+        }
+    }
+    Ok(ledgers)
+}
+
 /// A fact of a ledger that somebody may be writing to; `None` where there is none, or the file cannot be read.
 fn read_fact(path: &Path, name: &str) -> Option<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -99,22 +117,18 @@ impl Store for SqliteStore {
     async fn facts(&self, name: &str) -> Result<Vec<(String, Option<String>)>> {
         let (mailboxes, name) = (self.mailboxes.clone(), name.to_owned());
         aside(move || {
-            let mut facts = Vec::new();
-            let entries = match fs::read_dir(&mailboxes) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(facts),
-                entries => entries.map_err(|e| unusable(&mailboxes, &e))?,
-            };
-            for entry in entries {
-                let path = entry.map_err(|e| unusable(&mailboxes, &e))?.path();
-                let ledger = path.extension().is_some_and(|extension| extension == "sqlite");
-                if let Some(mailbox) = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| ledger) {
-                    facts.push((mailbox.to_owned(), read_fact(&path, &name)));
-                }
-            }
+            let ledgers = list(&mailboxes)?.into_iter();
+            let mut facts: Vec<_> =
+                ledgers.map(|(mailbox, path)| (mailbox, read_fact(&path, &name))).collect();
             facts.sort_unstable();
             Ok(facts)
         })
         .await
+    }
+
+    async fn names(&self) -> Result<BTreeSet<String>> {
+        let mailboxes = self.mailboxes.clone();
+        aside(move || Ok(list(&mailboxes)?.into_iter().map(|(mailbox, _)| mailbox).collect())).await
     }
 
     async fn salt(&self) -> Result<[u8; 32]> {

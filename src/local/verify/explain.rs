@@ -16,6 +16,7 @@ use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{InternalDate, Verdict};
+use crate::model::place::MessageDestination;
 use crate::transfer::pipeline::OTHER_BYTES;
 
 /// The most messages of a folder that are read to see whether they are second copies.
@@ -44,7 +45,12 @@ impl Check<'_> {
             if self.lies_elsewhere(&sides.path, row).await? {
                 // The destination put it there when it was carried, and that was said.
                 self.found.figures.checked += 1;
-                self.found.figures.altered += 1;
+                let there = row.destination.as_ref();
+                self.note_altered(
+                    expected,
+                    there.map(|(folder, at)| MessageDestination::new(folder, at)),
+                    None,
+                );
                 continue;
             }
             // A folder that was restored from a copy gives the UIDs of what it lost to others.
@@ -68,14 +74,16 @@ impl Check<'_> {
             let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
             match (at_its_place, alike) {
                 (Some(uid), _) if is_altered => {
-                    spare.remove(&uid);
+                    let like = spare.remove(&uid);
                     self.found.figures.checked += 1;
-                    self.found.figures.altered += 1;
+                    let found = like.and_then(|like| Some(sides.contents.get(&like)?.bytes()));
+                    self.note_altered(expected, like.map(|like| sides.destination(like)), found);
                 }
                 (None, Some(uid)) if is_altered => {
-                    spare.remove(&uid);
+                    let like = spare.remove(&uid);
                     self.found.figures.checked += 1;
-                    self.found.figures.altered += 1;
+                    let found = like.and_then(|like| Some(sides.contents.get(&like)?.bytes()));
+                    self.note_altered(expected, like.map(|like| sides.destination(like)), found);
                 }
                 // The source shows it otherwise than before, such as with a last line's end that POP3 cannot leave away.
                 (_, Some(uid)) if is_as_given(&uid) => {
@@ -104,6 +112,17 @@ impl Check<'_> {
         self.found.name(expected.difference(Kind::Alike, Some(sides.destination(like)), values));
     }
 
+    /// A message is there with other bytes.
+    pub(super) fn note_altered(
+        &mut self,
+        expected: &Expected,
+        there: Option<MessageDestination>,
+        found: Option<Value>,
+    ) {
+        self.found.figures.altered += 1;
+        self.found.name(expected.difference(Kind::Altered, there, (Some(expected.bytes()), found)));
+    }
+
     /// A message is there with other bytes, and nobody knew.
     fn find_altered(
         &mut self,
@@ -112,11 +131,7 @@ impl Check<'_> {
         like: usize,
     ) -> Option<Settled> {
         let content = sides.contents.get(&like)?;
-        let figures = &mut self.found.figures;
-        figures.checked += 1;
-        figures.altered += 1;
-        let found = Value::Bytes { size: content.size, exact: Some(content.exact) };
-        let values = (Some(expected.bytes()), Some(found));
+        self.found.figures.checked += 1;
         let size = expected.content.as_ref().map_or(expected.listed.size, |content| content.size);
         let held = if size == content.size {
             format!("other bytes than the source has, {size} as there")
@@ -129,7 +144,7 @@ impl Check<'_> {
         let why = format!(
             "found changed after it had arrived, by the verification of {day}: the destination holds {held}{but}"
         );
-        self.found.name(expected.difference(Kind::Altered, Some(sides.destination(like)), values));
+        self.note_altered(expected, Some(sides.destination(like)), Some(content.bytes()));
         let code = Some(FailureCode::ArrivalChanged);
         let place = Some((sides.path.clone(), sides.arrival(like)));
         Some(settled(row, Verdict::DeliveredAltered(why), place, code))

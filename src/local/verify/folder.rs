@@ -348,22 +348,22 @@ impl Check<'_> {
     fn compare(&mut self, sides: &Sides, pair: (usize, usize)) -> Option<Settled> {
         let (at, like) = pair;
         let (expected, here, there) = (&sides.expected[at], &sides.here[at], &sides.there[like]);
-        let figures = &mut self.found.figures;
-        figures.checked += 1;
+        self.found.figures.checked += 1;
         self.progress.finish_message();
         let row = expected.row.as_ref();
         let is_altered = row.is_some_and(|row| matches!(row.verdict, Verdict::DeliveredAltered(_)));
         let mut mended = None;
         if sides.are_identical(pair) {
-            figures.identical += 1;
+            self.found.figures.identical += 1;
             let place = Some((sides.path.clone(), sides.arrival(like)));
             mended = row
                 .filter(|_| is_altered || expected.was_found())
                 .map(|row| settled(row, Verdict::Delivered, place, None));
         } else if is_altered {
-            figures.altered += 1;
+            let found = Value::Bytes { size: there.size, exact: None };
+            self.note_altered(expected, Some(sides.destination(like)), Some(found));
         } else {
-            figures.same_size += 1;
+            self.found.figures.same_size += 1;
         }
         let mut said = Vec::new();
         if let (Some(wanted), Some(is)) = (here.plain_flags(), there.plain_flags())
@@ -378,7 +378,7 @@ impl Check<'_> {
             said.push((Kind::Date, [wanted, is].map(|date| Some(Value::date(date)))));
         }
         if !said.is_empty() {
-            figures.differing += 1;
+            self.found.figures.differing += 1;
         }
         for (kind, [wanted, is]) in said {
             let difference = expected.difference(kind, Some(sides.destination(like)), (wanted, is));

@@ -174,7 +174,8 @@ impl Found {
     /// Those of the ledger.
     pub async fn write_into(&self, record: &mut MailboxRecord, ledger: &dyn Ledger) -> Result<()> {
         let is_of_ledger = |difference: &&Difference| {
-            matches!(difference.kind, Kind::Missing | Kind::Altered | Kind::Waiting)
+            // What is missing may be sent again, and what waits is carried; what is altered stays so.
+            matches!(difference.kind, Kind::Missing | Kind::Waiting)
         };
         let others = self.differences.iter().filter(|difference| !is_of_ledger(difference)).cloned();
         record.keep_verification(self.figures, others.collect());

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio::sync::mpsc;
 
 use crate::mail::{BODY_QUEUE, BodyEvent, BodyReceiver, Destination, Source, Wanted};
+use crate::model::difference::Value;
 use crate::model::failure::Result;
 use crate::model::identity::{Digest, Identity, IdentityHasher};
 use crate::transfer::progress::MailboxProgress;
@@ -27,6 +28,13 @@ pub(super) struct Content {
     pub(super) subject: Option<String>,
     /// The Message-ID, printable.
     pub(super) message_id: Option<String>,
+}
+
+impl Content {
+    /// Its bytes, for whoever is told of a difference.
+    pub(super) fn bytes(&self) -> Value {
+        Value::Bytes { size: self.size, exact: Some(self.exact) }
+    }
 }
 
 /// Reads messages of the folder that is open at the source. Those that are gone are left out.

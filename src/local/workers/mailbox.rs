@@ -27,7 +27,7 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::transfer::books::{take_over_counts, tell_found};
+use crate::transfer::books::{find_lost_ledger, take_over_counts, tell_found};
 use crate::transfer::daily::{self, DailyLimit};
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
@@ -130,7 +130,11 @@ impl Tools {
         let key = self.key(&planned.source);
         let ledger = self.store.claim(&key).await?;
         let beside = planned.beside.iter().map(|other| self.key(other)).collect();
-        take_over_counts(record, &*ledger).await?;
+        let copied_before = record.counts.copied;
+        let is_lost = copied_before > 0 && ledger.counts().await?.source == 0;
+        if !is_lost {
+            take_over_counts(record, &*ledger).await?;
+        }
         let ends = self.ends(at, planned, endpoint)?;
         let rules = Rules {
             neighbours: Neighbours::new(Arc::clone(&self.store), beside).among_all(key, &ends.destination),
@@ -177,6 +181,7 @@ impl Tools {
         record.folders = outcome.folders;
         record.findings = outcome.findings;
         record.findings.extend(channel);
+        record.findings.extend(is_lost.then(|| find_lost_ledger(copied_before)));
         tell_found(record, &*ledger).await?;
         outcome.left.map_or(Ok(()), Err)
     }

@@ -184,6 +184,7 @@ pub async fn measure_mailbox(
         // It is not looked into; where labels are folders, what is in it may be elsewhere too.
         let told = survey.states.get(&folder.path).and_then(|state| state.messages).filter(|_| !labelled);
         measuring.size.left_out.messages += u64::from(told.unwrap_or(0));
+        measuring.size.left_out_folders += 1;
     }
     // A refusal that sounds like trouble of the server or the login, and the folders that were refused so.
     let mut troubled: Vec<(&Folder, Failure)> = Vec::new();

@@ -72,6 +72,8 @@ fn world() -> DomainDiscovery {
             why: "won".to_owned(),
         }],
         mailboxes: vec![mailbox("one@a.test"), mailbox("two@a.test")],
+        destination: None,
+        authorities: None,
         findings: Vec::new(),
         failure: None,
     }

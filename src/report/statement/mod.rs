@@ -380,10 +380,14 @@ fn exclusions(report: &Report, left_out: Amount) -> Vec<String> {
     }
     sentences.extend(report.exclusions.iter().cloned());
     if !left_out.is_none() {
+        // Of folders that are left out whole nobody asks for sizes.
+        let size = match left_out.bytes {
+            0 => String::new(),
+            known => format!(" ({} of those whose size is known)", words::bytes(known)),
+        };
+        let messages = words::counted(left_out.messages, "message is", "messages are");
         sentences.push(format!(
-            "By these rules {} with {} are left out, as far as the old servers tell; they are not counted above.",
-            words::counted(left_out.messages, "message", "messages"),
-            words::bytes(left_out.bytes)
+            "By these rules {messages} left out{size}, as far as the old servers tell; they are not counted above."
         ));
     }
     let is_dateless = |row: &&MailboxRow| row.protocol == Some(Protocol::Pop3);
