@@ -228,7 +228,6 @@ mod tests {
             bytes_sent: 310_000_000,
             sent: 5_120,
             recognised: 0,
-            flags_updated: 0,
             sizes_checked: 5_120,
             digests_checked: 51,
             place: Doing::Folder("Archiv/2021/Projekte/Neubau/Rechnungen".to_owned()),
