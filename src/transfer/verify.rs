@@ -179,14 +179,14 @@ fn causes(changes: &Changes, sent: Hazards, arrived: Hazards) -> Vec<String> {
 const NAMES_MAX: usize = 6;
 
 fn list_names(names: &[String]) -> String {
-    let (named, left) = names.split_at(names.len().min(NAMES_MAX));
-    match (named, left.len()) {
+    let (told, left) = names.split_at(names.len().min(NAMES_MAX));
+    match (told, left.len()) {
         ([name], 0) => name.clone(),
         ([.., _], 0) => {
-            let (last, before) = (&named[named.len() - 1], &named[..named.len() - 1]);
+            let (last, before) = (&told[told.len() - 1], &told[..told.len() - 1]);
             format!("{} and {last}", before.join(", "))
         }
-        (_, more) => format!("{} and {more} more", named.join(", ")),
+        (_, more) => format!("{} and {more} more", told.join(", ")),
     }
 }
 

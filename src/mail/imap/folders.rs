@@ -575,7 +575,7 @@ mod tests {
             (r#""a b" (MESSAGES 3)"#, "a b"),
             (r#""a"b" (MESSAGES 3)"#, "a\"b"),
             (r#""a" (b" (MESSAGES 3)"#, "a\" (b"),
-            (r#"a (MESSAGES 3)"#, "a"),
+            ("a (MESSAGES 3)", "a"),
             ("{3}\r\na\"b (MESSAGES 3)", "a\"b"),
         ] {
             let (name, state) = read_status(line.as_bytes()).unwrap().unwrap();

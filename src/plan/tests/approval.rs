@@ -211,21 +211,21 @@ fn which_authorities_are_believed_is_part_of_the_plan_whatever_names_them() {
     let wanted = migration("");
     let mut observed = observe(&wanted, true);
     let plan = |observed: &Observed| document::Plan::of(&wanted.spec, observed);
-    let plain = plan(&observed);
+    let without = plan(&observed);
     for domain in ["a.test", "b.test"] {
         believe(&mut observed, domain, 1, [None, None]);
     }
-    assert_eq!(plan(&observed).digest(), plain.digest(), "the system's alone are no part of it");
+    assert_eq!(plan(&observed).digest(), without.digest(), "the system's alone are no part of it");
     let (old, new) = (format!("sha256:{}", "a".repeat(64)), format!("sha256:{}", "b".repeat(64)));
     believe(&mut observed, "a.test", 1, [Some(&old), None]);
     let source = plan(&observed);
     believe(&mut observed, "a.test", 1, [None, Some(&old)]);
     let destination = plan(&observed);
-    assert_eq!([&source, &destination].map(|plan| plan == &plain), [false, false]);
+    assert_eq!([&source, &destination].map(|plan| plan == &without), [false, false]);
     assert_ne!(source.digest(), destination.digest());
     let told =
         |changes: Vec<document::Change>| -> Vec<String> { changes.iter().map(ToString::to_string).collect() };
-    assert_eq!(told(source.changes_since(&plain)), [format!("a.test: authorities: new, {old}")]);
+    assert_eq!(told(source.changes_since(&without)), [format!("a.test: authorities: new, {old}")]);
 
     // Whoever looked last knows the destination, and a part in brief says which authorities they are.
     believe(&mut observed, "b.test", 2, [None, Some(&new)]);
