@@ -78,19 +78,21 @@ impl Draft {
     }
 }
 
+impl Inner {
+    fn file(&mut self) -> &mut BufWriter<File> {
+        match self {
+            Self::Beside { file, .. } | Self::Straight(file) => file,
+        }
+    }
+}
+
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.0 {
-            Inner::Beside { file, .. } => file.write(bytes),
-            Inner::Straight(file) => file.write(bytes),
-        }
+        self.0.file().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.0 {
-            Inner::Beside { file, .. } => file.flush(),
-            Inner::Straight(file) => file.flush(),
-        }
+        self.0.file().flush()
     }
 }
 

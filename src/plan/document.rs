@@ -264,9 +264,8 @@ impl fmt::Display for DomainPlan {
             [one] => write!(f, ", from {one}")?,
             [one, others @ ..] => write!(f, ", from {one} and {} more", others.len())?,
         }
-        match self.rules.get("credentialsRef.name") {
-            Some(secret) => write!(f, ", by Secret {secret}")?,
-            None => {}
+        if let Some(secret) = self.rules.get("credentialsRef.name") {
+            write!(f, ", by Secret {secret}")?;
         }
         f.write_str(&believing(self.authorities.as_deref()))
     }

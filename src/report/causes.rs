@@ -154,7 +154,7 @@ mod tests {
     fn a_server_that_words_each_refusal_anew_makes_no_new_causes() {
         let mut report = fixture::report();
         let pattern = MailboxRow { failure: None, ..report.mailboxes[0].clone() };
-        let words = |n: u32| format!("refused APPEND: Internal error occurred ({}.001 + 0.000 secs).", n);
+        let words = |n: u32| format!("refused APPEND: Internal error occurred ({n}.001 + 0.000 secs).");
         let row = |n: u32, side| {
             let failure = Failure::new(Class::Refused, words(n)).side(side);
             let source = format!("m{n}@contoso.example").parse().unwrap();

@@ -215,13 +215,13 @@ fn find_differing(record: &MailboxRecord) -> Option<Finding> {
 mod tests {
     use super::*;
 
-    fn told(books: Books) -> Vec<String> {
+    fn told(books: &Books) -> Vec<String> {
         books.findings().into_iter().map(|found| format!("{}: {}", found.code, found.message)).collect()
     }
 
     #[test]
     fn each_message_is_told_by_one_finding() {
-        assert_eq!(told(Books::default()), [""; 0]);
+        assert_eq!(told(&Books::default()), [""; 0]);
         let books = Books {
             counts: MessageCounts { source: 9, copied: 8, failed: 1, ..MessageCounts::default() },
             discrepancies: Discrepancies { altered: 3, changed: 1, missing: 2 },
@@ -233,7 +233,7 @@ mod tests {
             }),
         };
         assert_eq!(
-            told(books),
+            told(&books),
             [
                 "MessagesQuarantined: 1 message could not be carried; the report names them.",
                 "ArrivalsMissing: 2 messages are no longer at the destination, as a verification found; the report names them.",

@@ -261,17 +261,17 @@ pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>>
     let is_whole = matches!(values.as_deref(), Ok([] | [_] | [_, Value::List(_)]));
     // As in a list: the quotes in a name may be those of a server that escapes none.
     let parts = rest.iter().rposition(|byte| *byte == b'(').map(|at| rest.split_at(at)).filter(|_| !is_whole);
-    let (name, values) = match parts.and_then(|(name, pairs)| Some((within_quotes(name)?, pairs))) {
-        Some((name, pairs)) => (name.to_vec(), read_values(pairs)?),
-        None => {
-            let values = values?;
-            let name = match values.first() {
-                Some(Value::Nil) => b"NIL".to_vec(),
-                Some(name) => name.bytes().unwrap_or_default().to_vec(),
-                None => return Ok(None),
-            };
-            (name, values)
-        }
+    let unescaped = parts.and_then(|(name, pairs)| Some((within_quotes(name)?, pairs)));
+    let (name, values) = if let Some((name, pairs)) = unescaped {
+        (name.to_vec(), read_values(pairs)?)
+    } else {
+        let values = values?;
+        let name = match values.first() {
+            Some(Value::Nil) => b"NIL".to_vec(),
+            Some(name) => name.bytes().unwrap_or_default().to_vec(),
+            None => return Ok(None),
+        };
+        (name, values)
     };
     let mut state = FolderState::default();
     let pairs = values.last().and_then(Value::list).unwrap_or_default();

@@ -82,7 +82,7 @@ pub async fn ask_room(mut session: Session) -> Result<Room> {
             .ok()
             .map(|(spelling, _)| FolderNames { delimiter: spelling.delimiter, prefix: spelling.prefix });
         let said = account.session.id.iter().chain([&session.facts().greeting]);
-        let replaces_letters = said.flat_map(|said| replacer_in(said)).next();
+        let replaces_letters = said.filter_map(|said| replacer_in(said)).next();
         Ok(Room { quota: account.quota, append_limit, replaces_letters, names })
     };
     let asked = asked.await;

@@ -131,6 +131,15 @@ fn a_row_that_cannot_be_told_for_sure_is_refused_by_line_and_every_one_at_once()
                 "4: the cell under \"password\" holds a control character, such as NUL or a tab".into(),
             ],
         ),
+    ] {
+        assert_eq!(refused(text), wanted, "{text:?}");
+    }
+}
+
+#[test]
+fn a_first_line_that_does_not_fit_is_told_beside_the_rows() {
+    let quote = "begins with a quote that does not end on its line";
+    for (text, wanted) in [
         // A first line that is parted otherwise than the rows is told once, and a row each by itself.
         (
             "address,password\na@a.test;x\nb@a.test;y\nhans;z\n",
@@ -138,7 +147,7 @@ fn a_row_that_cannot_be_told_for_sure_is_refused_by_line_and_every_one_at_once()
                 "1: names its columns parted by commas, and the rows below it are parted by semicolons"
                     .into(),
                 "4: the cell under \"address\" is no mail address".into(),
-            ],
+            ][..],
         ),
         (
             "address\na@a.test;x\nb@a.test;y\n",
