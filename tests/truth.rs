@@ -12,8 +12,9 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -656,12 +657,16 @@ fn a_verification_ends_at_a_signal() {
     let ferry = Ferry::new(&manifest(&old, &new, &["alice"]).text());
     ferry.run(&["--progress", "none"]).expect_code(0);
     let mut command = ferry.command("verify", &["--depth", "Full"]);
-    let mut child =
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(700));
-    assert!(child.try_wait().unwrap().is_none(), "it is still at it");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Its first line tells that it has begun.
+    let mut told = BufReader::new(child.stderr.take().unwrap());
+    let mut stderr = String::new();
+    told.read_line(&mut stderr).unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "it is still at it: {stderr}");
     signal(child.id(), "-INT");
-    let ended = Ended::from(child.wait_with_output().unwrap());
+    told.read_to_string(&mut stderr).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let ended = Ended::from(Output { stderr: stderr.into_bytes(), ..output });
     ended.expect_code(40);
     assert!(ended.error().0.contains("stopped by a signal"), "{}", ended.stderr);
     assert_eq!(ferry.status()["status"]["phase"], "Verified", "as it was before");

@@ -63,7 +63,12 @@ impl Remembered {
                 // A damaged document of one mailbox must not hide the others.
                 let record = match state.load_mailbox(&planned.source) {
                     Ok(record) => record.unwrap_or_default(),
-                    Err(failure) => MailboxRecord { failure: Some(failure), ..MailboxRecord::default() },
+                    // It stops this pass, whatever it held of the one before.
+                    Err(failure) => MailboxRecord {
+                        pass: record.pass,
+                        failure: Some(failure),
+                        ..MailboxRecord::default()
+                    },
                 };
                 observed
                     .mailboxes

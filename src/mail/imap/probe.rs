@@ -81,8 +81,8 @@ pub async fn ask_room(mut session: Session) -> Result<Room> {
             .await
             .ok()
             .map(|(spelling, _)| FolderNames { delimiter: spelling.delimiter, prefix: spelling.prefix });
-        let said = account.session.id.iter().chain([&session.facts().greeting]);
-        let replaces_letters = said.filter_map(|said| replacer_in(said)).next();
+        let mut said = account.session.id.iter().chain([&session.facts().greeting]);
+        let replaces_letters = said.find_map(|said| replacer_in(said));
         Ok(Room { quota: account.quota, append_limit, replaces_letters, names })
     };
     let asked = asked.await;

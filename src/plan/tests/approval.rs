@@ -219,7 +219,7 @@ fn which_authorities_are_believed_is_part_of_the_plan_whatever_names_them() {
     let (old, new) = (format!("sha256:{}", "a".repeat(64)), format!("sha256:{}", "b".repeat(64)));
     believe(&mut observed, "a.test", 1, [Some(&old), None]);
     let source = plan(&observed);
-    believe(&mut observed, "a.test", 1, [None, Some(&old)]);
+    believe(&mut observed, "a.test", 2, [None, Some(&old)]);
     let destination = plan(&observed);
     assert_eq!([&source, &destination].map(|plan| plan == &without), [false, false]);
     assert_ne!(source.digest(), destination.digest());
@@ -228,7 +228,7 @@ fn which_authorities_are_believed_is_part_of_the_plan_whatever_names_them() {
     assert_eq!(told(source.changes_since(&without)), [format!("a.test: authorities: new, {old}")]);
 
     // Whoever looked last knows the destination, and a part in brief says which authorities they are.
-    believe(&mut observed, "b.test", 2, [None, Some(&new)]);
+    believe(&mut observed, "b.test", 3, [None, Some(&new)]);
     let changed = plan(&observed);
     let line = format!("spec.destination: authorities: was {old}, is {new}");
     assert_eq!(told(changed.changes_since(&destination)), [line]);

@@ -214,6 +214,7 @@ fn every_phase_is_reached() {
     unread.domains.get_mut("a.test").unwrap().discovery = Some(discovery("a.test", &found).into());
     let whole = with_first(&sync, through(counts(10, 0, 0, 0)));
     let lossy = with_first(&sync, through(counts(8, 0, 2, 0)));
+    let late = with_first(&sync, through(counts(10, 0, 0, 2)));
     let stopped = Observed { stopped: true, ..observe(&sync, true) };
     let half = observe(&sync, false);
     let situations = [
@@ -228,6 +229,7 @@ fn every_phase_is_reached() {
         (&sync, unread),
         (&sync, whole),
         (&sync, lossy),
+        (&sync, late),
         (&sync, stopped),
     ];
     let (mut phases, mut mailboxes) = (BTreeSet::new(), BTreeSet::new());

@@ -83,7 +83,7 @@ fn a_smaller_scope_is_a_smaller_order() {
     let seconds = whole.estimate.seconds;
     for format in [Format::Html, Format::Markdown] {
         let text = written(&report, format);
-        let told = format!("By these rules {} messages with", 7 * count);
+        let told = format!("By these rules {} messages", 7 * count);
         assert!(text.contains(&told) && !text.contains("pilot"), "{format:?}: {text}");
     }
 
