@@ -36,7 +36,7 @@ use crate::mail::pop3::Pop3Source;
 use crate::mail::tls::{Trust, Trusts};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Class, Failure, FailureCode, Place, Result, Side};
+use crate::model::failure::{Failure, FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::list::Row;
 use crate::model::protocol::Protocol;
@@ -339,7 +339,7 @@ impl Tools {
     /// mailbox that is not there.
     fn explain_refusal(&self, failure: Failure, mailbox: &Address, shared: bool) -> Failure {
         let secret = &self.spec().destination.credentials().name;
-        if failure.class == Class::Credentials && failure.code.is_none() {
+        if failure.is(FailureCode::TriesSpent) {
             // The guard lets nobody try any more; which mailbox meets that first is chance, so the remedy is the same.
             let hint = format!(
                 "check the user name and the password in Secret \"{secret}\"; a corrected one is tried at once, this one after a day"
