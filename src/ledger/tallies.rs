@@ -1,4 +1,4 @@
-//! What is counted of a mailbox in all passes and is not in its rows: how arrivals were checked, what was sent, and what the
+//! Counts of a mailbox over all passes that are not in its rows: how arrivals were checked, what was sent, and what the
 //! destination did not keep. It is kept in the ledger's facts, in the same step as the rows that it is about, so that a process
 //! that is killed loses nothing of it and counts nothing twice.
 
@@ -33,21 +33,26 @@ pub struct Tallies {
 }
 
 impl Tallies {
-    /// The facts that hold the numbers, each with its number.
-    pub fn numbers(&self) -> [(&'static str, u64); 8] {
+    /// Each number, with the fact that holds it: the one list of them.
+    fn fields(&mut self) -> [(&'static str, &mut u64); 8] {
         [
-            (BYTES_SENT, self.bytes_sent),
-            ("sizesChecked", self.sizes_checked),
-            ("digestsChecked", self.digests_checked),
-            ("flagsUpdated", self.flags_updated),
-            ("receiptsOpen", self.receipts_open),
-            ("markedForRemoval", self.marked),
-            ("uniqueIdsChanged", self.ids_changed),
-            ("readAtSource", self.read_at_source),
+            (BYTES_SENT, &mut self.bytes_sent),
+            ("sizesChecked", &mut self.sizes_checked),
+            ("digestsChecked", &mut self.digests_checked),
+            ("flagsUpdated", &mut self.flags_updated),
+            ("receiptsOpen", &mut self.receipts_open),
+            ("markedForRemoval", &mut self.marked),
+            ("uniqueIdsChanged", &mut self.ids_changed),
+            ("readAtSource", &mut self.read_at_source),
         ]
     }
 
-    /// What is added to which fact: nothing at all, or the bytes at least, whose fact says that everything is counted here.
+    /// The facts that hold the numbers, each with its number.
+    fn numbers(&self) -> [(&'static str, u64); 8] {
+        self.clone().fields().map(|(name, number)| (name, *number))
+    }
+
+    /// The additions to each fact: nothing at all, or the bytes at least, whose fact says that everything is counted here.
     pub fn additions(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let any = !self.is_none();
         let counts = move |(name, number): &(&str, u64)| *number > 0 || any && *name == BYTES_SENT;
@@ -77,28 +82,12 @@ impl Tallies {
 
     /// Reads the facts; `None` where the ledger is older than they are, or nothing was counted yet.
     pub fn from_facts(facts: &BTreeMap<String, String>) -> Option<Self> {
-        let number = |name: &str| facts.get(name).and_then(|value| value.parse().ok()).unwrap_or_default();
-        let [
-            bytes_sent,
-            sizes_checked,
-            digests_checked,
-            flags_updated,
-            receipts_open,
-            marked,
-            ids_changed,
-            read_at_source,
-        ] = Self::default().numbers().map(|(name, _)| number(name));
+        let mut tallies = Self::default();
+        for (name, number) in tallies.fields() {
+            *number = facts.get(name).and_then(|value| value.parse().ok()).unwrap_or_default();
+        }
         let keywords = facts.get(KEYWORDS_LOST).map(String::as_str).unwrap_or_default();
-        facts.contains_key(BYTES_SENT).then(|| Self {
-            bytes_sent,
-            sizes_checked,
-            digests_checked,
-            flags_updated,
-            receipts_open,
-            marked,
-            ids_changed,
-            read_at_source,
-            keywords_lost: keywords.split_ascii_whitespace().map(str::to_owned).collect(),
-        })
+        tallies.keywords_lost = keywords.split_ascii_whitespace().map(str::to_owned).collect();
+        facts.contains_key(BYTES_SENT).then_some(tallies)
     }
 }

@@ -222,7 +222,7 @@ impl FolderPass<'_> {
         };
         self.outcome.sent += copied.sent;
         self.outcome.bytes += copied.bytes;
-        self.progress.send(copied.sent, copied.bytes);
+        self.progress.send(copied.sent);
         self.outcome.recognised += copied.recognised.len() as u64;
         self.progress.recognise(copied.recognised.len() as u64);
         let mut failure = copied.failure.take();
@@ -363,7 +363,6 @@ impl FolderPass<'_> {
         let checked = self.check(copied, arrived, uidnext).await?;
         self.uncounted.sizes_checked += checked.sizes;
         self.uncounted.digests_checked += checked.digests;
-        self.progress.check(checked.sizes, checked.digests);
         self.mend_flags(window, copied, &checked, arrived).await
     }
 

@@ -417,7 +417,7 @@ impl Tap<'_> {
             bare_ends: identity.bare_ends,
             date,
             hazards: identity.hazards,
-            outline: Some(Arc::new(identity.outline.clone())),
+            outline: Some(Arc::clone(&identity.outline)),
             asks_receipt: identity.asks_receipt,
         };
         self.copied.passed.insert(work.row, passed.clone());

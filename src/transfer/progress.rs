@@ -20,11 +20,8 @@ pub struct MailboxProgress {
     bytes: AtomicU64,
     forecast: AtomicU64,
     bytes_forecast: AtomicU64,
-    bytes_sent: AtomicU64,
     sent: AtomicU64,
     recognised: AtomicU64,
-    sizes_checked: AtomicU64,
-    digests_checked: AtomicU64,
     place: Mutex<Doing>,
 }
 
@@ -65,16 +62,10 @@ pub struct Reading {
     pub passed: u64,
     /// Bytes that have passed in this pass.
     pub bytes_passed: u64,
-    /// Bytes of the messages that the destination took in this pass.
-    pub bytes_sent: u64,
     /// Messages that the destination took in this pass.
     pub sent: u64,
     /// Messages that were recognised at the destination in this pass.
     pub recognised: u64,
-    /// Arrivals of this pass whose size was compared.
-    pub sizes_checked: u64,
-    /// Arrivals of this pass that were read back and compared byte for byte.
-    pub digests_checked: u64,
     /// The folder, or what is being waited for.
     pub place: Doing,
 }
@@ -140,21 +131,14 @@ impl MailboxProgress {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The destination took so many messages, of so many bytes.
-    pub fn send(&self, messages: u64, bytes: u64) {
+    /// The destination took so many messages.
+    pub fn send(&self, messages: u64) {
         self.sent.fetch_add(messages, Ordering::Relaxed);
-        self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Messages were recognised at the destination.
     pub fn recognise(&self, messages: u64) {
         self.recognised.fetch_add(messages, Ordering::Relaxed);
-    }
-
-    /// Arrivals were checked: by size, and of these by digest.
-    pub fn check(&self, sizes: u64, digests: u64) {
-        self.sizes_checked.fetch_add(sizes, Ordering::Relaxed);
-        self.digests_checked.fetch_add(digests, Ordering::Relaxed);
     }
 
     /// Reads all counters.
@@ -168,11 +152,8 @@ impl MailboxProgress {
             bytes: bytes_through + of(&self.bytes),
             passed: of(&self.done),
             bytes_passed: of(&self.bytes),
-            bytes_sent: of(&self.bytes_sent),
             sent: of(&self.sent),
             recognised: of(&self.recognised),
-            sizes_checked: of(&self.sizes_checked),
-            digests_checked: of(&self.digests_checked),
             place: self.place.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

@@ -180,7 +180,6 @@ impl FolderPass<'_> {
         let checked = check_arrivals(self.destination, &mut copied, Depth::Full).await?;
         self.uncounted.sizes_checked += checked.sizes;
         self.uncounted.digests_checked += checked.digests;
-        self.progress.check(checked.sizes, checked.digests);
         let unseen: BTreeSet<RowId> = checked.unseen.into_iter().collect();
         for settled in &mut copied.settled {
             if unseen.contains(&settled.id) || checked.misplaced && unseen.is_empty() {

@@ -465,25 +465,23 @@ impl Ledger for SqliteLedger {
     }
 
     async fn save_flags_counting(&self, rows: &[(RowId, Flags)], more: &Tallies) -> Result<()> {
-        let flags: Vec<(RowId, String)> = rows.iter().map(|(id, flags)| (*id, flags.to_string())).collect();
-        let more = more.clone();
-        self.transact_loosely(move |t| {
-            let mut save = t.prepare_cached("UPDATE message SET flags = ?2 WHERE id = ?1")?;
-            for (row, flags) in flags {
-                save.execute(params![row, flags])?;
-            }
-            pages::add_tallies(t, &more)
-        })
-        .await
+        let flags = rows.iter().map(|(id, flags)| (*id, flags.to_string())).collect();
+        self.set_each(flags, "UPDATE message SET flags = ?2 WHERE id = ?1", more).await
     }
 
     async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()> {
-        self.set_each(rows.to_vec(), "UPDATE message SET announced = ?2 WHERE id = ?1").await
+        self.set_each(rows.to_vec(), "UPDATE message SET announced = ?2 WHERE id = ?1", &Tallies::default())
+            .await
     }
 
     async fn add_attempts(&self, rows: &[RowId], weight: u32) -> Result<()> {
         let weights = rows.iter().map(|id| (*id, weight)).collect();
-        self.set_each(weights, "UPDATE message SET attempts = attempts + ?2 WHERE id = ?1").await
+        self.set_each(
+            weights,
+            "UPDATE message SET attempts = attempts + ?2 WHERE id = ?1",
+            &Tallies::default(),
+        )
+        .await
     }
 
     async fn keep_unlisted(
@@ -629,18 +627,20 @@ impl Ledger for SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// Runs a statement once for each row number and what belongs to it, in one transaction.
+    /// Runs a statement once for each row number and its value, and adds to the tallies, in one transaction.
     async fn set_each<T: ToSql + Send + 'static>(
         &self,
         rows: Vec<(RowId, T)>,
         statement: &'static str,
+        more: &Tallies,
     ) -> Result<()> {
+        let more = more.clone();
         self.transact_loosely(move |t| {
             let mut statement = t.prepare_cached(statement)?;
             for (row, value) in rows {
                 statement.execute(params![row, value])?;
             }
-            Ok(())
+            pages::add_tallies(t, &more)
         })
         .await
     }

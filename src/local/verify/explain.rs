@@ -73,13 +73,7 @@ impl Check<'_> {
             });
             let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
             match (at_its_place, alike) {
-                (Some(uid), _) if is_altered => {
-                    let like = spare.remove(&uid);
-                    self.found.figures.checked += 1;
-                    let found = like.and_then(|like| Some(sides.contents.get(&like)?.bytes()));
-                    self.note_altered(expected, like.map(|like| sides.destination(like)), found);
-                }
-                (None, Some(uid)) if is_altered => {
+                (Some(uid), _) | (None, Some(uid)) if is_altered => {
                     let like = spare.remove(&uid);
                     self.found.figures.checked += 1;
                     let found = like.and_then(|like| Some(sides.contents.get(&like)?.bytes()));
@@ -107,8 +101,7 @@ impl Check<'_> {
         let Some(content) = sides.contents.get(&like) else { return };
         self.found.figures.checked += 1;
         self.found.figures.alike += 1;
-        let found = Value::Bytes { size: content.size, exact: Some(content.exact) };
-        let values = (Some(expected.bytes()), Some(found));
+        let values = (Some(expected.bytes()), Some(content.bytes()));
         self.found.name(expected.difference(Kind::Alike, Some(sides.destination(like)), values));
     }
 

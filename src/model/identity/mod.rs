@@ -14,6 +14,7 @@ mod parts;
 mod rewritten;
 
 use std::fmt;
+use std::sync::Arc;
 
 use memchr::{memchr, memchr_iter};
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,7 @@ pub struct Identity {
     /// Whether the sender asks to be told when it is read (Disposition-Notification-To, RFC 8098 §2.1).
     pub asks_receipt: bool,
     /// The message in the small.
-    pub outline: Outline,
+    pub outline: Arc<Outline>,
 }
 
 /// Computes an [`Identity`] while the bytes pass. How they are cut into chunks does not change the result.
@@ -174,7 +175,7 @@ impl IdentityHasher {
             first_received: walked.received.or(walked.sent),
             hazards,
             asks_receipt: walked.asks_receipt,
-            outline: walked.outline,
+            outline: Arc::new(walked.outline),
         }
     }
 }
