@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use mailferry::model::protocol::Protocol;
 
 /// What a peer is to carry.
+#[derive(Clone)]
 pub struct Job {
     /// Where both servers are.
     pub host: String,
@@ -98,8 +99,15 @@ fn run_peer(peer: &str, job: &Job, state: &Path) -> ExitCode {
         "retr" => runtime().block_on(engine::read_maildrop(job)).map_err(|failure| failure.sentence()),
         _ => {
             let source = if peer == "pop3" { Protocol::Pop3 } else { Protocol::Imap };
-            let outcome = runtime().block_on(engine::run(source, job, state));
-            outcome.map(|outcome| outcome.sent as usize).map_err(|failure| failure.sentence())
+            // As in the product, where each mailbox is a task of its own.
+            let (job, state) = (job.clone(), state.to_owned());
+            let engine =
+                async move { tokio::spawn(async move { engine::run(source, &job, &state).await }).await };
+            runtime()
+                .block_on(engine)
+                .unwrap()
+                .map(|outcome| outcome.sent as usize)
+                .map_err(|failure| failure.sentence())
         }
     };
     match done {

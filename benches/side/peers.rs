@@ -4,10 +4,12 @@ use std::env;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// The login name at both servers.
 pub const USER: &str = "bench@bench.test";
@@ -15,7 +17,7 @@ pub const USER: &str = "bench@bench.test";
 pub const PASSWORD: &str = "secret";
 /// The product as users run it, with start, discovery, state and reports.
 pub const COMMAND: &str = "mailferry run";
-/// How often a peer's memory and CPU time are looked at.
+/// How often a peer's memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Clock ticks of `/proc/PID/stat` in a second, on every Linux in use.
 const TICKS: f64 = 100.0;
@@ -108,17 +110,22 @@ pub fn carry(peer: &str, ways: &Ways<'_>) -> Run {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
     let id = child.id().to_string();
     let mut run = Run { wall: 0.0, cpu: 0.0, memory: 0.0 };
-    let status = loop {
-        run.cpu = cpu_seconds(&id).unwrap_or(run.cpu);
+    while !has_ended(&child) {
         run.memory = peak_memory(&id).unwrap_or(run.memory);
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
         sleep(LOOK_EVERY);
-    };
+    }
     run.wall = start.elapsed().as_secs_f64();
-    assert!(status.success(), "{peer} failed");
+    // All that it used stands there until it is waited for.
+    run.cpu = cpu_seconds(&id).unwrap_or_default();
+    assert!(child.wait().unwrap().success(), "{peer} failed");
     run
+}
+
+/// Whether a process has ended. It is not waited for.
+fn has_ended(child: &Child) -> bool {
+    let id = Pid::from_child(child);
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    waitid(WaitId::Pid(id), options).unwrap().is_some()
 }
 
 /// The CPU seconds that a process has used, its own and the kernel's for it.
@@ -126,8 +133,7 @@ fn cpu_seconds(id: &str) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    let used = (ticks(11)? + ticks(12)?) / TICKS;
-    (used > 0.0).then_some(used)
+    Some((ticks(11)? + ticks(12)?) / TICKS)
 }
 
 /// The most memory that a process has had, in MB.

@@ -203,12 +203,23 @@ fn find_keywords(lost: &BTreeSet<String>) -> Option<Finding> {
 }
 
 fn find_differing(record: &MailboxRecord) -> Option<Finding> {
-    let differing = record.last_verification()?.differing;
-    let words = counted(differing, "message or folder differs", "messages or folders differ");
-    let text = format!(
-        "{words} in flags, date or place from the source, as a verification found; the report names them."
-    );
-    (differing > 0).then(|| Finding::of_domain(Code::ArrivalsDiffer, text))
+    let last = record.last_verification()?;
+    let (messages, folders) = (last.differing_messages(), last.absent_folders);
+    let differing = || {
+        format!(
+            "{} in flags or date from the source",
+            counted(messages, "message differs", "messages differ")
+        )
+    };
+    let absent = || format!("{} not at the destination", counted(folders, "folder is", "folders are"));
+    let clauses = match (messages, folders) {
+        (0, 0) => return None,
+        (_, 0) => differing(),
+        (0, _) => absent(),
+        _ => format!("{}, and {}", differing(), absent()),
+    };
+    let text = format!("{clauses}, as a verification found; the report names them.");
+    Some(Finding::of_domain(Code::ArrivalsDiffer, text))
 }
 
 #[cfg(test)]

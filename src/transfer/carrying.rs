@@ -94,8 +94,12 @@ impl FolderPass<'_> {
             loop {
                 let rows = self.ledger.work(space, after, ROWS_AT_ONCE).await?;
                 let Some(last) = rows.last() else { break };
+                let is_last = rows.len() < ROWS_AT_ONCE;
                 after = last.id;
                 self.carry_rows(rows, &mut carrying, candidates, changes, &mut suspects).await?;
+                if is_last {
+                    break;
+                }
             }
         }
         let (mut alone, few): (Vec<Work>, Vec<Work>) =

@@ -198,7 +198,7 @@ async fn what_happened_since_is_seen(world: &World) {
     world.space.kubectl(&["patch", "configmap", &group, "--type=merge", "-p", &damage]);
     let report = world.look("report", &["--format", "json"]);
     let note = &report.expect_code(0).stderr;
-    assert!(note.starts_with("note: What a worker wrote of a mailbox cannot be read: "), "{note}");
+    assert!(note.starts_with("note: The result of a worker about a mailbox cannot be read: "), "{note}");
     assert!(note.contains(&format!("key {name}")) && !note.contains("more."), "{note}");
     assert_eq!(report.json()["mailboxes"].as_array().unwrap().len(), 2);
     let mended = MailboxDocument { record: before, destination_tls: None, named: Vec::new(), omitted: 0 };

@@ -213,10 +213,16 @@ impl Ledger for PostgresLedger {
     }
 
     async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
+        if uids.is_empty() {
+            return Ok(Vec::new());
+        }
         self.find_rows_at(space, uids).await
     }
 
     async fn rows_of(&self, ids: &[RowId]) -> Result<Vec<Row>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let sql =
             format!("SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND id = ANY($2) ORDER BY id");
         let rows = self.read(&sql, &[&self.id, &ids]).await?;
@@ -433,6 +439,9 @@ impl Ledger for PostgresLedger {
     }
 
     async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()> {
+        if found.is_empty() {
+            return Ok(());
+        }
         let sql = "INSERT INTO mailferry.foreign_message \
              SELECT $1, $2, $3, * FROM unnest($4::bigint[], $5::bytea[], $6::bytea[], $7::text[]) \
              ON CONFLICT (ledger, folder, uidvalidity, uid) DO UPDATE SET exact = excluded.exact, \
@@ -466,6 +475,9 @@ impl Ledger for PostgresLedger {
     }
 
     async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()> {
+        if uids.is_empty() {
+            return Ok(());
+        }
         let uids: Vec<i64> = uids.iter().map(|uid| i64::from(*uid)).collect();
         let sql = "DELETE FROM mailferry.foreign_message \
              WHERE ledger = $1 AND folder = $2 AND uidvalidity = $3 AND uid = ANY($4)";
@@ -507,6 +519,9 @@ impl Ledger for PostgresLedger {
     }
 
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let sql = "WITH forgotten AS (DELETE FROM mailferry.message \
              WHERE ledger = $1 AND id = ANY($2) AND verdict = 'Pending') \
              UPDATE mailferry.message SET gone = true WHERE ledger = $1 AND id = ANY($2) AND verdict <> 'Pending'";
@@ -514,22 +529,34 @@ impl Ledger for PostgresLedger {
     }
 
     async fn mark_listed(&self, rows: &[RowId]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let sql = "UPDATE mailferry.message SET gone = false WHERE ledger = $1 AND id = ANY($2)";
         self.write(sql, &[&self.id, &rows]).await
     }
 
     async fn forget(&self, rows: &[RowId]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let sql = "DELETE FROM mailferry.message WHERE ledger = $1 AND id = ANY($2)";
         self.write(sql, &[&self.id, &rows]).await
     }
 
     async fn detach(&self, rows: &[RowId]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let sql = "UPDATE mailferry.message SET protocol = 'IMAP', uidvalidity = 0, uid = id, \
              uidl = '' WHERE ledger = $1 AND id = ANY($2)";
         self.write(sql, &[&self.id, &rows]).await
     }
 
     async fn reopen(&self, rows: &[RowId]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let sql = "UPDATE mailferry.message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, dst_folder = NULL, \
              dst_uidvalidity = NULL, dst_uid = NULL WHERE ledger = $1 AND id = ANY($2) AND NOT gone";
         self.write(sql, &[&self.id, &rows]).await

@@ -27,7 +27,7 @@ impl SqliteLedger {
     ) -> Result<()> {
         let names = |renaming: &Renaming| [write_path(&renaming.from), write_path(&renaming.to)];
         let (source, destination) = (source.map(names), destination.map(names));
-        self.transact(move |t| {
+        self.write(move |t| {
             for (statements, names) in [(&SOURCE[..], source), (&DESTINATION[..], destination)] {
                 let Some([from, to]) = &names else { continue };
                 for statement in statements {

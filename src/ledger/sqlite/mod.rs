@@ -14,11 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 pub use self::store::SqliteStore;
 
@@ -80,6 +82,8 @@ impl SqliteLedger {
     fn open_claimed(path: &Path, claim: Option<File>) -> Result<Self> {
         let broken = |e: rusqlite::Error| damaged(path, &e, &LEDGER);
         let mut connection = Connection::open(path).map_err(broken)?;
+        // Else a statement that an index for some rows may serve is prepared anew whenever its values change.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(broken)?;
         prepare(&mut connection, path, &LEDGER).map_err(broken)??;
         Ok(Self::of(connection, claim, path, COLUMNS))
     }
@@ -103,34 +107,54 @@ impl SqliteLedger {
         Self { open, path: path.to_owned(), columns }
     }
 
-    /// Runs a transaction on a thread that may block; what it writes is on the disk then.
-    async fn transact<T: Send + 'static>(
+    /// Reads in one transaction.
+    async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run("FULL", work).await
+        self.run(None, work).await
     }
 
-    /// As [`Self::transact`], for what a power cut may take back: it comes to the disk with the next transaction that must.
+    /// As [`Self::read`], for a row or two that an index leads to. Nobody waits for a thread of its own, which takes longer
+    /// than the answer, where no transaction is under way.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Ok(mut open) = self.open.try_lock() else { return self.read(work).await };
+        let found = open.connection.transaction().and_then(|transaction| work(&transaction));
+        found.map_err(|e| damaged(&self.path, &e, &LEDGER))
+    }
+
+    /// Writes in one transaction, which is on the disk when this returns.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run(Some("FULL"), work).await
+    }
+
+    /// As [`Self::write`], for what a power cut may take back: it comes to the disk with the next transaction that must.
     /// After a kill it is there all the same.
-    async fn transact_loosely<T: Send + 'static>(
+    async fn write_loosely<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.run("NORMAL", work).await
+        self.run(Some("NORMAL"), work).await
     }
 
+    /// Runs a transaction on a thread that may block, with this setting of `PRAGMA synchronous` if it writes. The next one
+    /// waits here and not on a thread of its own.
     async fn run<T: Send + 'static>(
         &self,
-        synchronous: &'static str,
+        synchronous: Option<&'static str>,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let open = Arc::clone(&self.open);
+        let mut open = Arc::clone(&self.open).lock_owned().await;
         let done = tokio::task::spawn_blocking(move || {
-            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-            if open.synchronous != Some(synchronous) {
+            if synchronous.is_some() && open.synchronous != synchronous {
                 open.connection.pragma_update(None, "synchronous", synchronous)?;
-                open.synchronous = Some(synchronous);
+                open.synchronous = synchronous;
             }
             let before = open.connection.total_changes();
             let transaction = open.connection.transaction()?;
@@ -155,7 +179,7 @@ impl SqliteLedger {
 impl Ledger for SqliteLedger {
     async fn cursor(&self, folder: &FolderPath) -> Result<Option<Cursor>> {
         let folder = write_path(folder);
-        self.transact(move |t| {
+        self.look_up(move |t| {
             t.prepare_cached(&format!("SELECT {CURSOR} FROM cursor WHERE folder = ?1"))?
                 .query_row([folder], read_cursor)
                 .optional()
@@ -164,7 +188,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>> {
-        self.transact(|t| {
+        self.read(|t| {
             t.prepare_cached(&format!("SELECT {CURSOR}, folder FROM cursor"))?
                 .query_map([], |r| Ok((read_path(&r.get::<_, String>(7)?), read_cursor(r)?)))?
                 .collect()
@@ -174,7 +198,7 @@ impl Ledger for SqliteLedger {
 
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
         let (folder, cursor) = (write_path(folder), cursor.clone());
-        self.transact_loosely(move |t| {
+        self.write_loosely(move |t| {
             t.prepare_cached(&format!(
                 "INSERT OR REPLACE INTO cursor (folder, {CURSOR}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
             ))?
@@ -195,7 +219,7 @@ impl Ledger for SqliteLedger {
 
     async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>> {
         let (folder, columns) = (write_path(folder), self.columns);
-        self.transact(move |t| {
+        self.read(move |t| {
             let sql = format!(
                 "SELECT {columns} FROM message WHERE folder = ?1 AND protocol <> '{UNLISTED}' ORDER BY id"
             );
@@ -212,32 +236,38 @@ impl Ledger for SqliteLedger {
         limit: usize,
     ) -> Result<Vec<Row>> {
         let (space, after, upto) = (space.clone(), after.cloned(), upto.cloned());
-        self.transact(move |t| pages::rows_in(t, &space, after.as_ref(), upto.as_ref(), limit)).await
+        self.read(move |t| pages::rows_in(t, &space, after.as_ref(), upto.as_ref(), limit)).await
     }
 
     async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>> {
         let space = space.clone();
-        self.transact(move |t| pages::uids_in(t, &space, after, limit)).await
+        self.read(move |t| pages::uids_in(t, &space, after, limit)).await
     }
 
     async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
+        if uids.is_empty() {
+            return Ok(Vec::new());
+        }
         let (space, uids) = (space.clone(), uids.to_vec());
-        self.transact(move |t| pages::rows_at(t, &space, &uids)).await
+        self.read(move |t| pages::rows_at(t, &space, &uids)).await
     }
 
     async fn rows_of(&self, ids: &[RowId]) -> Result<Vec<Row>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let ids = ids.to_vec();
-        self.transact(move |t| pages::rows_of(t, &ids)).await
+        self.read(move |t| pages::rows_of(t, &ids)).await
     }
 
     async fn count_in(&self, space: &Space) -> Result<u64> {
         let space = space.clone();
-        self.transact(move |t| pages::count_in(t, &space)).await
+        self.read(move |t| pages::count_in(t, &space)).await
     }
 
     async fn count_copied(&self, folder: &FolderPath) -> Result<u64> {
         let folder = write_path(folder);
-        self.transact(move |t| {
+        self.read(move |t| {
             t.prepare_cached(
                 "SELECT count(*) FROM message WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') AND gone = 0",
             )?
@@ -248,51 +278,51 @@ impl Ledger for SqliteLedger {
 
     async fn part_void(&self, space: &Space) -> Result<Vec<Row>> {
         let space = space.clone();
-        self.transact(move |t| pages::part_void(t, &space)).await
+        self.write(move |t| pages::part_void(t, &space)).await
     }
 
     async fn work(&self, space: &Space, after: RowId, limit: usize) -> Result<Vec<Row>> {
         let space = space.clone();
-        self.transact(move |t| pages::open(t, &space, &Verdict::Pending, after, limit)).await
+        self.read(move |t| pages::open(t, &space, &Verdict::Pending, after, limit)).await
     }
 
     async fn newest_work(&self, space: &Space, limit: usize) -> Result<Vec<Row>> {
         let space = space.clone();
-        self.transact(move |t| pages::newest_work(t, &space, limit)).await
+        self.read(move |t| pages::newest_work(t, &space, limit)).await
     }
 
     async fn refused(&self, space: &Space, after: RowId, limit: usize) -> Result<Vec<Row>> {
         let space = space.clone();
         let refused = Verdict::Quarantined(String::new());
-        self.transact(move |t| pages::open(t, &space, &refused, after, limit)).await
+        self.read(move |t| pages::open(t, &space, &refused, after, limit)).await
     }
 
     async fn unbound(&self, folder: &FolderPath) -> Result<Vec<Row>> {
         let folder = write_path(folder);
-        self.transact(move |t| pages::unbound(t, &folder)).await
+        self.read(move |t| pages::unbound(t, &folder)).await
     }
 
     async fn count_unbound(&self) -> Result<u64> {
-        self.transact(pages::count_unbound).await
+        self.read(pages::count_unbound).await
     }
 
     async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool> {
         let (folder, at) = (write_path(folder), write_path(at));
-        self.transact(move |t| pages::is_elsewhere(t, &folder, &at, uidvalidity)).await
+        self.look_up(move |t| pages::is_elsewhere(t, &folder, &at, uidvalidity)).await
     }
 
     async fn unfinished(&self) -> Result<BTreeSet<FolderPath>> {
-        self.transact(pages::unfinished).await
+        self.read(pages::unfinished).await
     }
 
     async fn identities(&self, except: &BTreeSet<FolderPath>) -> Result<HashMap<Digest, u32>> {
         let except: BTreeSet<String> = except.iter().map(write_path).collect();
-        self.transact(move |t| pages::identities(t, &except)).await
+        self.read(move |t| pages::identities(t, &except)).await
     }
 
     async fn insert(&self, rows: &[NewRow]) -> Result<Vec<RowId>> {
         let rows = rows.to_vec();
-        self.transact_loosely(move |t| {
+        self.write_loosely(move |t| {
             let mut insert = t.prepare_cached(
                 "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, verdict, \
                  reason, announced) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?6)",
@@ -329,7 +359,7 @@ impl Ledger for SqliteLedger {
         rows: &[RowId],
     ) -> Result<i64> {
         let (source, folder, rows) = (write_path(source), write_path(folder), rows.to_vec());
-        self.transact(move |t| {
+        self.write(move |t| {
             t.prepare_cached(
                 "INSERT INTO intent (folder, uidvalidity, uidnext, source) VALUES (?1, ?2, ?3, ?4)",
             )?
@@ -346,7 +376,7 @@ impl Ledger for SqliteLedger {
 
     async fn settle_counting(&self, settled: &[Settled], ended: Option<i64>, more: &Tallies) -> Result<()> {
         let (settled, more) = (settled.to_vec(), more.clone());
-        self.transact_loosely(move |t| {
+        self.write_loosely(move |t| {
             let mut update = t.prepare_cached(
                 "UPDATE message SET verdict = ?2, reason = ?3, exact = coalesce(?4, exact), canonical = coalesce(?5, canonical), \
                  message_id = coalesce(?6, message_id), subject = coalesce(?7, subject), size = coalesce(?8, size), \
@@ -397,12 +427,12 @@ impl Ledger for SqliteLedger {
     }
 
     async fn open_intents(&self) -> Result<Vec<Intent>> {
-        self.transact(pages::open_intents).await
+        self.read(pages::open_intents).await
     }
 
     async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>> {
         let folder = write_path(folder);
-        self.transact(move |t| {
+        self.read(move |t| {
             t.prepare_cached("SELECT dst_uid FROM message WHERE dst_folder = ?1 AND dst_uidvalidity = ?2")?
                 .query_map(params![folder, uidvalidity], |r| r.get(0))?
                 .collect()
@@ -411,8 +441,11 @@ impl Ledger for SqliteLedger {
     }
 
     async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()> {
+        if found.is_empty() {
+            return Ok(());
+        }
         let (folder, found) = (write_path(folder), found.to_vec());
-        self.transact(move |t| {
+        self.write(move |t| {
             let mut insert =
                 t.prepare_cached("INSERT OR REPLACE INTO foreign_message VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             for message in found {
@@ -432,7 +465,7 @@ impl Ledger for SqliteLedger {
 
     async fn foreign(&self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>> {
         let folder = write_path(folder);
-        self.transact(move |t| {
+        self.read(move |t| {
             t.prepare_cached(
                 "SELECT uid, exact, canonical, message_id FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 ORDER BY uid",
             )?
@@ -451,8 +484,11 @@ impl Ledger for SqliteLedger {
     }
 
     async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()> {
+        if uids.is_empty() {
+            return Ok(());
+        }
         let (folder, uids) = (write_path(folder), uids.to_vec());
-        self.transact(move |t| {
+        self.write(move |t| {
             let mut forget = t.prepare_cached(
                 "DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 AND uid = ?3",
             )?;
@@ -491,7 +527,7 @@ impl Ledger for SqliteLedger {
         why: &str,
     ) -> Result<()> {
         let (folder, why) = (write_path(folder), why.to_owned());
-        self.transact_loosely(move |t| pages::keep_unlisted(t, &folder, &messages, &why)).await
+        self.write_loosely(move |t| pages::keep_unlisted(t, &folder, &messages, &why)).await
     }
 
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
@@ -532,7 +568,7 @@ impl Ledger for SqliteLedger {
 
     async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()> {
         let folder = write_path(folder);
-        self.transact(move |t| {
+        self.write(move |t| {
             t.execute(
                 "UPDATE message SET dst_uid = NULL, dst_uidvalidity = NULL WHERE dst_folder = ?1 AND dst_uidvalidity <> ?2",
                 params![folder, uidvalidity],
@@ -547,7 +583,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn forget_cursors(&self) -> Result<()> {
-        self.transact(|t| t.execute("DELETE FROM cursor", []).map(drop)).await
+        self.write(|t| t.execute("DELETE FROM cursor", []).map(drop)).await
     }
 
     async fn rename_folder(&self, source: Option<&Renaming>, destination: Option<&Renaming>) -> Result<()> {
@@ -555,12 +591,12 @@ impl Ledger for SqliteLedger {
     }
 
     async fn void_destination(&self) -> Result<()> {
-        self.transact(pages::void_destination).await
+        self.write(pages::void_destination).await
     }
 
     async fn counts(&self) -> Result<MessageCounts> {
         let mut counts = MessageCounts::default();
-        for (word, count) in self.transact(pages::count_verdicts).await? {
+        for (word, count) in self.read(pages::count_verdicts).await? {
             if let Some(verdict) = Verdict::from_parts(&word, None) {
                 counts.add(&verdict, count);
             }
@@ -569,7 +605,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn bytes_through(&self) -> Result<u64> {
-        self.transact(|t| {
+        self.read(|t| {
             let sql = "SELECT coalesce(sum(size), 0) FROM message WHERE verdict NOT IN ('Pending', 'Shown')";
             t.query_row(sql, [], |r| r.get(0))
         })
@@ -579,12 +615,12 @@ impl Ledger for SqliteLedger {
     async fn count_discrepancies(&self) -> Result<Discrepancies> {
         // A file of format 1 has no codes.
         let code = if self.columns == COLUMNS { "code" } else { "NULL" };
-        self.transact(move |t| pages::count_discrepancies(t, code)).await
+        self.read(move |t| pages::count_discrepancies(t, code)).await
     }
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {
         let columns = self.columns;
-        self.transact(move |t| {
+        self.read(move |t| {
             t.prepare_cached(&format!("SELECT {columns} FROM message WHERE id > ?1 ORDER BY id LIMIT ?2"))?
                 .query_map(params![after, limit], read_row)?
                 .collect()
@@ -594,7 +630,7 @@ impl Ledger for SqliteLedger {
 
     async fn fact(&self, name: &str) -> Result<Option<String>> {
         let name = name.to_owned();
-        self.transact(move |t| {
+        self.look_up(move |t| {
             t.prepare_cached("SELECT value FROM fact WHERE name = ?1")?
                 .query_row([name], |r| r.get(0))
                 .optional()
@@ -604,7 +640,7 @@ impl Ledger for SqliteLedger {
 
     async fn facts(&self, names: &[&str]) -> Result<BTreeMap<String, String>> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        self.transact(move |t| {
+        self.read(move |t| {
             let mut read = t.prepare_cached("SELECT value FROM fact WHERE name = ?1")?;
             let mut facts = BTreeMap::new();
             for name in names {
@@ -619,7 +655,7 @@ impl Ledger for SqliteLedger {
 
     async fn save_fact(&self, name: &str, value: &str) -> Result<()> {
         let (name, value) = (name.to_owned(), value.to_owned());
-        self.transact(move |t| {
+        self.write(move |t| {
             t.prepare_cached("INSERT OR REPLACE INTO fact VALUES (?1, ?2)")?.execute([name, value]).map(drop)
         })
         .await
@@ -635,7 +671,7 @@ impl SqliteLedger {
         more: &Tallies,
     ) -> Result<()> {
         let more = more.clone();
-        self.transact_loosely(move |t| {
+        self.write_loosely(move |t| {
             let mut statement = t.prepare_cached(statement)?;
             for (row, value) in rows {
                 statement.execute(params![row, value])?;
@@ -647,8 +683,11 @@ impl SqliteLedger {
 
     /// Runs statements once for each row number, in one transaction.
     async fn for_each(&self, rows: &[RowId], statements: &'static [&'static str]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         let rows = rows.to_vec();
-        self.transact_loosely(move |t| {
+        self.write_loosely(move |t| {
             for statement in statements {
                 let mut statement = t.prepare_cached(statement)?;
                 for row in &rows {

@@ -5,6 +5,9 @@ use super::Digest;
 /// So many bytes are hashed at once, at least.
 const BLOCK: usize = 16 * 1024;
 
+/// Room for so many bytes is made at first: the header of an ordinary message.
+const FIRST: usize = 2 * 1024;
+
 /// Hashes bytes that come in pieces of any size. One that never saw more than a block needs no hasher, which is large.
 #[derive(Clone, Default)]
 pub(super) struct BlockHasher {
@@ -23,6 +26,10 @@ impl BlockHasher {
         if self.block.is_empty() && bytes.len() >= BLOCK {
             self.hasher.get_or_insert_default().update(bytes);
             return;
+        }
+        if self.block.capacity() == 0 {
+            // It is filled in small pieces; to grow at each would cost more than they do.
+            self.block.reserve(bytes.len().max(FIRST));
         }
         self.block.extend_from_slice(bytes);
         if self.block.len() >= BLOCK {

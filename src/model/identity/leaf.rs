@@ -51,6 +51,8 @@ pub(super) struct Leaf {
     base64: Base64Group,
     quoted: QuotedState,
     held_space: Vec<u8>,
+    /// The content of the piece of quoted-printable at hand; empty between pieces.
+    decoded: Vec<u8>,
 }
 
 /// The part of an escape that quoted-printable decoding has seen.
@@ -81,6 +83,7 @@ impl Leaf {
             base64: Base64Group::default(),
             quoted: QuotedState::Plain,
             held_space: Vec::new(),
+            decoded: Vec::new(),
         }
     }
 
@@ -137,7 +140,7 @@ impl Leaf {
                 piece[..run].iter().rposition(|b| !matches!(b, b' ' | b'\t')).map_or(0, |last| last + 1);
             if text > 0 {
                 self.release_space();
-                self.content.push(&piece[..text]);
+                self.decoded.extend_from_slice(&piece[..text]);
             }
             for space in &piece[text..run] {
                 self.hold_space(*space);
@@ -147,16 +150,18 @@ impl Leaf {
                     if first.is_ascii_hexdigit() && second.is_ascii_hexdigit() =>
                 {
                     self.release_space();
-                    self.content.push(&[hex_value(*first) << 4 | hex_value(*second)]);
+                    self.decoded.push(hex_value(*first) << 4 | hex_value(*second));
                     rest
                 }
                 [equals, rest @ ..] => {
                     self.take_quoted(*equals);
                     rest
                 }
-                [] => return,
+                [] => break,
             };
         }
+        self.content.push(&self.decoded);
+        self.decoded.clear();
     }
 
     /// Whether [`Self::take_lines`] may be asked: what the lines are made of does not matter, only where they end.
@@ -239,7 +244,7 @@ impl Leaf {
             (QuotedState::Plain, b' ' | b'\t') => self.hold_space(byte),
             (QuotedState::Plain, _) => {
                 self.release_space();
-                self.content.push(&[byte]);
+                self.decoded.push(byte);
             }
             (QuotedState::Equals, _) if byte.is_ascii_hexdigit() => self.quoted = QuotedState::Digit(byte),
             (QuotedState::Equals | QuotedState::EqualsSpace, b' ' | b'\t') => {
@@ -247,17 +252,17 @@ impl Leaf {
                 self.hold_space(byte);
             }
             (QuotedState::Digit(first), _) if byte.is_ascii_hexdigit() => {
-                self.content.push(&[hex_value(first) << 4 | hex_value(byte)]);
+                self.decoded.push(hex_value(first) << 4 | hex_value(byte));
                 self.quoted = QuotedState::Plain;
             }
             // Not an escape after all: what looked like one is content.
             (QuotedState::Equals | QuotedState::EqualsSpace, _) => {
-                self.content.push(b"=");
+                self.decoded.push(b'=');
                 self.quoted = QuotedState::Plain;
                 self.take_quoted(byte);
             }
             (QuotedState::Digit(first), _) => {
-                self.content.push(&[b'=', first]);
+                self.decoded.extend_from_slice(&[b'=', first]);
                 self.quoted = QuotedState::Plain;
                 self.take_quoted(byte);
             }
@@ -267,7 +272,7 @@ impl Leaf {
     fn hold_space(&mut self, byte: u8) {
         if self.held_space.len() == HELD_SPACE_MAX {
             if self.quoted == QuotedState::EqualsSpace {
-                self.content.push(b"=");
+                self.decoded.push(b'=');
                 self.quoted = QuotedState::Plain;
             }
             self.release_space();
@@ -276,7 +281,7 @@ impl Leaf {
     }
 
     fn release_space(&mut self) {
-        self.content.push(&self.held_space);
+        self.decoded.extend_from_slice(&self.held_space);
         self.held_space.clear();
     }
 }
