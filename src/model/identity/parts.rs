@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! message   := fields body
-//! fields    := (H name value | X name digest | J stray-line)* B       X: a field over 64 KiB; J: a line that is no field
+//! fields    := (H name value | X name digest | J stray-line)* B       X: a field over 64 KiB; J: a line, not a field
 //! body      := leaf | M preamble (N fields body)* (C epilogue | U)     U: the closing boundary is missing
 //! leaf, preamble, epilogue := L digest | G digest digest               G: some of it could not be decoded
 //! ```
