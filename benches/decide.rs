@@ -1,5 +1,5 @@
-//! What a decision costs: 50,000 mailboxes in one domain and in 1,000, not looked at yet, carried, and failed. For whoever works
-//! on `plan`: minimum and median of several rounds, so that a busy machine shows in their difference.
+//! The cost of a decision: 50,000 mailboxes in one domain and in 1,000, not looked at yet, carried, and failed. For
+//! people who work on `plan`: minimum and median of several rounds, so that a busy machine shows in their difference.
 //!
 //! ```sh
 //! cargo bench --bench decide

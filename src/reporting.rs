@@ -29,7 +29,7 @@ pub struct Known {
     pub migration: MailMigration,
     /// Its pass, its domains and its mailboxes.
     pub observed: Observed,
-    /// What TLS showed at the destination.
+    /// The facts about TLS at the destination.
     pub destination_tls: Option<TlsFacts>,
 }
 
@@ -47,7 +47,7 @@ impl Known {
         self.domains().flat_map(DomainObserved::planned)
     }
 
-    /// What is remembered of a mailbox.
+    /// The record of a mailbox.
     pub fn record_of(&self, mailbox: &Address) -> Option<&MailboxRecord> {
         self.observed.mailboxes.get(mailbox).map(|m| &m.record)
     }
@@ -61,7 +61,7 @@ impl Known {
         let acknowledged: Vec<AcknowledgementRow> = spec
             .acknowledge
             .iter()
-            // What names no domain is not agreed for all of them.
+            // An acknowledgement whose domain is not a valid name does not hold for all domains.
             .filter(|a| a.domain.as_ref().is_none_or(|name| name.parse::<Domain>().is_ok()))
             .map(|a| AcknowledgementRow {
                 finding: a.finding,
@@ -134,7 +134,7 @@ impl Known {
         })
     }
 
-    /// Where each mailbox stands, in the words of its status.
+    /// The phase of each mailbox, in the words of its status.
     fn phases(&self, now: Timestamp) -> BTreeMap<Address, MailboxPhase> {
         // Those that the last run was not asked for stand somewhere too.
         let all = self.observed.only.is_some().then(|| Observed { only: None, ..self.observed.clone() });
@@ -171,7 +171,7 @@ impl Known {
         let Some(record) = self.record_of(&planned.source) else { return Some(row) };
         let pass = self.observed.pass;
         row.messages = record.messages(pass, seen.size.as_ref());
-        // What stopped an earlier pass says nothing of this one.
+        // A failure that stopped an earlier pass says nothing about this one.
         let stopped = record.failure.as_ref().filter(|_| record.pass == pass);
         row.failure = stopped.map(Into::into).or(row.failure);
         let open = Open::of(&self.migration.spec, &named.name, record);
@@ -203,7 +203,7 @@ fn unseen_row(named: &DomainSpec, planned: &PlannedMailbox, at: Timestamp) -> Op
     Some(MailboxRow::unseen(domain, planned.source.clone(), planned.destination.clone(), at))
 }
 
-/// What a pilot carries, in plain words.
+/// The scope of a pilot, in plain words.
 fn pilot(pilot: &Pilot) -> String {
     let mailboxes = pilot.mailboxes.map_or("all mailboxes".to_owned(), |most| {
         let first = counted(most.into(), "mailbox that can be read", "mailboxes that can be read");

@@ -46,7 +46,7 @@ mod counting {
 
     pub(super) fn write_count() {
         if let Some(path) = std::env::var_os("MAILFERRY_STEPS_FILE") {
-            // Whoever asked for it finds nothing there if it cannot be written.
+            // The caller finds no file there if it cannot be written.
             let _ = std::fs::write(path, REACHED.load(Ordering::SeqCst).to_string());
         }
     }

@@ -234,7 +234,7 @@ fn repairing_writes_nothing_where_the_manifest_lets_nothing_be_written() {
     for (is, becomes, field) in [
         ("  stage: Sync\n", "  stage: Plan\n", "spec.stage"),
         ("  stage: Sync\n", "  stage: Sync\n  suspend: true\n", "spec.suspend"),
-        // It is not the plan that stands; what is missing is found, and stays missing.
+        // It is not the current plan; missing messages are found, and stay missing.
         (
             "  stage: Sync\n",
             &format!("  stage: Sync\n  approvedPlan: sha256:{}\n", "0".repeat(64)),
@@ -282,7 +282,7 @@ fn a_verification_reads_nothing_by_another_name_than_the_plan_says() {
     ferry.call("verify", &["--depth", "Full"]).expect_code(0);
 }
 
-/// What a pod works with: Secrets that Kubernetes mounts, which change at any time.
+/// The tools of a pod: with Secrets that Kubernetes mounts, which change at any time.
 fn pod(directory: &Path, manifest: &str) -> Tools {
     let migration = manifest::read(&[("m.yaml", manifest.to_owned())]).unwrap().migrations.remove(0);
     let network = Network::new(None, vec!["127.0.0.0/8".parse().unwrap()], 8).unwrap();

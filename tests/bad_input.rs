@@ -1,5 +1,5 @@
-//! Whatever is wrong in a manifest, at a server or in the state directory ends in one clear line that names the place
-//! and the remedy, with the exit code of its class; the same is in status and report; and nothing else is stopped by it.
+//! Every fault in a manifest, at a server or in the state directory ends in one clear line that names the place and the
+//! remedy, with the exit code of its class; the same is in status and report; and nothing else is stopped by it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -114,7 +114,7 @@ fn assert_told(ferry: &Ferry, ended: &Ended, class: &str, code: i32, parts: &[&s
     );
 }
 
-/// Whether a text stands anywhere in a JSON value.
+/// Whether a text is anywhere in a JSON value.
 fn holds(value: &serde_json::Value, text: &str) -> bool {
     match value {
         serde_json::Value::String(own) => own.contains(text),

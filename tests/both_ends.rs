@@ -396,7 +396,7 @@ fn what_is_counted_and_priced_is_what_would_be_carried() {
     let page = ferry.call("report", &["--kind", "sow", "--format", "html"]).stdout;
     assert!(page.contains("By these rules 4 messages"), "{page}");
 
-    // What is carried is what was counted.
+    // The messages carried are those that were counted.
     ferry.run(&[]).expect_code(0);
     let status = ferry.status();
     assert_eq!((figure(&status, "copied"), figure(&status, "excluded")), (3, 4));

@@ -106,7 +106,7 @@ fn the_api_server_accepts_every_example_without_a_warning() {
     }
 }
 
-/// What `kubectl` says to a manifest that the API server checks and does not keep.
+/// The output of `kubectl` for a manifest that the API server checks and does not keep.
 fn dry_run(space: &Namespace, manifest: &str) -> String {
     // `--warnings-as-errors` makes of a warning a failure.
     space.try_apply(manifest, &["--dry-run=server", "--validate=strict", "--warnings-as-errors"]).unwrap()
@@ -170,7 +170,7 @@ fn the_image_runs_under_the_restricted_standard() {
     let image = space.cluster().load_image();
     space.apply(&pod("version", &image, &json!(null), &json!(["--version"]), &json!([]), &json!([])));
     let (phase, log) = space.end_of_pod("version", PATIENCE);
-    // The commit stands behind it, where the build knew one.
+    // The commit follows it, where the build knew one.
     let version = log.trim().split(" (").next();
     assert_eq!(
         (phase.as_str(), version),

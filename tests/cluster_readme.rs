@@ -28,7 +28,7 @@ const PATIENCE: &str = "900";
 
 const DEFINITIONS: [&str; 2] = ["crd/mailmigrations.mailferry.dev", "crd/mailboxmigrations.mailferry.dev"];
 
-/// What Helm looks at when it asks whose an object is.
+/// The marks by which Helm decides whose an object is.
 const OWNERSHIP: [(&str, &str, &str); 3] = [
     ("label", "app.kubernetes.io/managed-by", "Helm"),
     ("annotate", "meta.helm.sh/release-name", "mailferry"),
@@ -76,7 +76,7 @@ fn script(commands: &[String], watched: &Path) -> String {
     script
 }
 
-/// What the commands leave, taken away before and after.
+/// The traces that the commands leave, taken away before and after.
 struct Traces {
     cluster: &'static Cluster,
 }

@@ -163,7 +163,7 @@ fn a_migration_keeps_its_ledgers_in_a_database() {
     assert_eq!(new.mailbox("alice@new.test").uid_next(), before, "nothing is sent again");
     assert_eq!(figure(&elsewhere.status(), "copied"), 120);
 
-    // What a user deletes at the destination is found by whoever asks, and sent again.
+    // A message that a user deletes at the destination is found when a command asks, and sent again.
     let mut mailbox = new.mailbox("alice@new.test");
     mailbox.select("INBOX").unwrap();
     mailbox.command("STORE 1 +FLAGS.SILENT (\\Deleted)").unwrap();

@@ -58,7 +58,7 @@ fn mail(seed: u64, count: usize) -> impl Iterator<Item = Message> {
     Corpus::new(seed).messages(count).enumerate().map(fit)
 }
 
-/// What IMAP and POP3 say of each other.
+/// The statements that compare IMAP and POP3.
 fn compared(found: &DomainDiscovery) -> Vec<&str> {
     let statements = found.evidence.iter().map(|evidence| evidence.statement.as_str());
     statements.filter(|statement| statement.starts_with("IMAP at ")).collect()
@@ -83,7 +83,7 @@ async fn courier_is_found_by_both_protocols_and_its_mailbox_is_listed() {
 
     let imap = answered(&found, Protocol::Imap);
     assert!(imap.greeting.contains("Courier-IMAP ready."), "{}", imap.greeting);
-    // What R8 of the rules for choosing is about: changes of flags are not told.
+    // The case of R8 of the rules for choosing: changes of flags are not reported.
     let lacks = |word: &str| !imap.capabilities.has(word);
     assert!(imap.capabilities.has("NAMESPACE") && lacks("CONDSTORE") && lacks("UIDPLUS"), "{imap:?}");
     assert_eq!(imap.tls.as_ref().unwrap().names, ["mail.a.test"]);
@@ -117,7 +117,7 @@ async fn cyrus_is_found_with_all_its_services_and_its_mailbox_is_listed() {
     let cyrus = Cyrus::start(&ca.issue(&["mail.b.test"]), &[("bob@b.test", "bob-secret")]);
     let mut client = cyrus.mailbox("bob@b.test", "bob-secret");
     client.seed(mail(6, 30));
-    // Who has seen them takes \Recent off, and POP3 may be asked too.
+    // A client that has seen them takes \Recent off, and POP3 may be asked too.
     client.select("INBOX").unwrap();
     let world = World::new(
         ca,

@@ -58,7 +58,7 @@ fn every_field_is_explained() {
             let told =
                 schema["description"].as_str().is_some_and(|text| text.len() > 8 && !text.contains('\n'));
             let given_by_kubernetes = [".apiVersion", ".kind", ".metadata"].contains(&path);
-            // What a list or a map of plain texts holds is told by the list.
+            // The content of a list or a map of plain texts is explained by the list.
             let plain = (path.ends_with("[]") || path.ends_with("{}")) && schema["type"] != "object";
             assert!(told || given_by_kubernetes || plain, "{path} has no description");
         });
@@ -234,7 +234,7 @@ fn every_code_is_raised_somewhere() {
             if path.is_dir() {
                 read(&path, text);
             } else if !["finding.rs", "tests.rs", "fixture.rs"].contains(&name.as_str()) {
-                // What follows are tests.
+                // The rest of the file is tests.
                 text.push_str(fs::read_to_string(&path).unwrap().split("#[cfg(test)]").next().unwrap());
             }
         }

@@ -1,5 +1,5 @@
-//! What docs/gitops.md and examples/kustomize/ promise: the health check for Argo CD is run by Lua, Flux's expressions by
-//! a CEL interpreter, both over statuses with the conditions that this program writes, and Kustomize builds the example.
+//! Tests of docs/gitops.md and examples/kustomize/: the health check for Argo CD is run by Lua, Flux's expressions by a
+//! CEL interpreter, both over statuses with the conditions that this program writes, and Kustomize builds the example.
 //! Argo CD and Flux themselves are not run.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
@@ -31,7 +31,7 @@ fn snippets() -> Vec<Value> {
     blocks.map(|text| Value::deserialize(serde_yaml::Deserializer::from_str(text)).unwrap()).collect()
 }
 
-/// What tools say of a migration.
+/// The judgements of tools about a migration.
 struct Seen {
     about: &'static str,
     object: Value,

@@ -60,7 +60,7 @@ impl World {
         ended
     }
 
-    /// What arrived: the folders of each message, with the keywords that it has there.
+    /// The messages that arrived: the folders of each, with the keywords that it has there.
     fn arrived(&self) -> BTreeMap<String, Vec<String>> {
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (folder, rows) in self.new.mailbox(THERE).read_all().folders {
@@ -226,7 +226,7 @@ fn a_label_that_comes_or_goes_may_give_a_message_another_home() {
     old.add_label("gains", "\\Inbox");
     old.remove_label("archives", "\\Inbox");
     world.run();
-    // Deletions: Never. What was carried stays where it was, as with a message that is moved at any server.
+    // Deletions: Never. Messages that were carried stay where they were, as with a message that is moved at any server.
     world.assert_arrived(&[
         ("archives", &["INBOX", ALL]),
         ("gains", &["INBOX", "Work"]),

@@ -1,5 +1,5 @@
-//! Lists of mailboxes as administrators have them: exported from spreadsheets, mistyped, for both ends at once. What cannot
-//! stand is told by its line before anything is connected to, and what can is carried by real servers.
+//! Lists of mailboxes as administrators have them: exported from spreadsheets, mistyped, for both ends at once. An
+//! invalid row is reported by its line before anything is connected to, and valid ones are carried by real servers.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -330,7 +330,7 @@ fn validate_tells_everything_at_once_with_lines_and_connects_to_nobody() {
         }
         assert!(!ferry.state().exists());
     }
-    // What is wrong in the manifest itself, in a reference and in a list is told together.
+    // Faults in the manifest itself, in a reference and in a list are reported together.
     let ferry = Ferry::new("");
     let home = ferry.path("m.yaml").parent().unwrap().to_owned();
     fs::write(home.join("liste.csv"), windows_1252("Adresse;Kennwort\r\n\r\na@a.test;ärger;\r\nb;x\r\n"))
@@ -460,7 +460,7 @@ fn two_lists_that_send_a_mailbox_to_two_places_are_refused_with_both_lines() {
             .error();
         assert!(line.contains(other), "{line}");
     }
-    // A mapping that a row overrules is told of.
+    // A mapping that a row overrules is reported.
     let text = with("{discover: {}}")
         .replace("  domains:", "  mapping: {addresses: {a@a.test: annika@new.test}}\n  domains:");
     fs::write(home.join("m.yaml"), text).unwrap();

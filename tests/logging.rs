@@ -42,7 +42,7 @@ use tracing::subscriber::DefaultGuard;
 struct Paper(Arc<Mutex<Vec<u8>>>);
 
 impl Paper {
-    /// What was written since the last time.
+    /// The text that was written since the last time.
     fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
     }

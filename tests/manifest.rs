@@ -1,4 +1,5 @@
-//! What users write: read whole, refused with file, line, path and remedy, and never with a secret in the message.
+//! The manifests that users write: read whole, refused with file, line, path and remedy, and never with a secret
+//! in the message.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -125,7 +126,7 @@ fn defaults_are_those_of_the_api_server() {
     assert_eq!(filled["spec"]["domains"], bare["spec"]["domains"]);
 }
 
-/// What is spoiled: (text of GOOD, what takes its place, the first line of the error).
+/// Spoiled manifests: (text of GOOD, its replacement, the first line of the error).
 const BAD: &[(&str, &str, &str)] = &[
     (
         "    credentialsRef: {name: old}",
@@ -316,7 +317,7 @@ fn whole_files_that_cannot_stand_are_refused() {
         assert!(failure.sentence().starts_with(wanted), "{} instead of {wanted}", failure.sentence());
         assert!(failure.hint.is_some() || text == nested, "{wanted} has no remedy");
     }
-    // What the API server refuses, a laptop does too: the rule stands in the definition.
+    // A laptop refuses the same names as the API server: the rule is in the definition.
     let long = GOOD.replace("name: demo", &format!("name: {}", "a".repeat(64)));
     let failure = read(&long).unwrap_err().sentence();
     assert!(failure.contains("metadata.name: use at most 63 characters"), "{failure}");

@@ -1,5 +1,5 @@
 //! Microsoft 365 as the destination: a front behaves as Exchange Online is known to, and the mailboxes behind it are a real
-//! Dovecot's that believes the tokens. What differs at the end is what the report names, and nothing else.
+//! Dovecot's that accepts the tokens. The differences at the end are those that the report names, and no others.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -123,8 +123,8 @@ fn mail(seed: u64, count: usize) -> Vec<Message> {
     mail
 }
 
-/// What is to be at the destination, by the report's own words: `Files` by another name, no keywords, a mark where a receipt
-/// is asked for, and without what is refused.
+/// The mail that is to be at the destination, by the report's own words: `Files` by another name, no keywords, a mark
+/// where a receipt is asked for, and without refused messages.
 fn expected(here: &Account, mail: &[Message]) -> (Account, usize) {
     let refused: BTreeSet<String> = mail
         .iter()
@@ -211,7 +211,7 @@ fn what_differs_at_the_end_is_what_the_report_names() {
         assert!(report.contains(told), "{told}");
     }
 
-    // Another look finds the same, and nothing is sent once more. What could not be carried is not proved.
+    // Another look finds the same, and nothing is sent once more. Messages that could not be carried are not proved.
     let appends = tally.appends.load(Ordering::SeqCst);
     let ca = world.ca.path().display().to_string();
     let verified = ferry.call("verify", &["--ca", &ca, "--depth", "Full"]);

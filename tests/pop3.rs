@@ -87,7 +87,7 @@ fn wanted(listed: &[Listed]) -> Vec<Wanted> {
     (0..).zip(listed).map(|(key, l)| Wanted { key, locator: l.locator.clone(), size: l.size }).collect()
 }
 
-/// What a fetch delivers: bodies by key in the order they came, and the keys that are missing.
+/// The messages that a fetch delivers: bodies by key in the order they came, and the keys that are missing.
 async fn fetch(source: &mut Pop3Source, wanted: &[Wanted]) -> (Vec<(u64, Vec<u8>)>, Vec<u64>) {
     let (sender, mut events) = tokio::sync::mpsc::channel(BODY_QUEUE);
     let collect = tokio::spawn(async move {

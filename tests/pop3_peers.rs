@@ -37,7 +37,7 @@ fn wanted(listed: &[Listed]) -> Vec<Wanted> {
     (0..).zip(listed).map(|(key, l)| Wanted { key, locator: l.locator.clone(), size: l.size }).collect()
 }
 
-/// What a fetch delivers, one word for each message.
+/// The messages that a fetch delivers, one word for each.
 async fn fetch(source: &mut Pop3Source, wanted: &[Wanted]) -> (Vec<String>, Result<(), Failure>) {
     let (sender, mut events) = tokio::sync::mpsc::channel(BODY_QUEUE);
     let collect = tokio::spawn(async move {
@@ -188,7 +188,7 @@ async fn every_retr_is_followed_by_a_reset_of_the_marks_that_it_leaves() {
         source.close().await;
         let verbs = peer.verbs();
         let last = |word: &str| verbs.iter().rposition(|verb| verb == word);
-        // What TOP gives is held against LIST where that can be, for some servers keep the mark that RETR leaves.
+        // The answer to TOP is compared with LIST where possible, since some servers keep the mark that RETR leaves.
         assert_eq!(last("RETR").is_none(), capabilities.contains("TOP"), "{capabilities}: {verbs:?}");
         assert!(last("RSET") >= last("RETR"), "{capabilities}: {verbs:?}");
     }

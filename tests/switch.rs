@@ -139,7 +139,7 @@ fn in_a_split_domain_each_mailbox_speaks_its_own_protocol() {
             .domain("old.test", &names, &both(&old))
             .text(),
     );
-    // More often than a refused password may be tried: what IMAP refuses and POP3 takes is no wrong password.
+    // More often than a refused password may be tried: a password that IMAP refuses and POP3 takes is not wrong.
     for _ in 0..4 {
         ferry.run(&[]).expect_code(0);
         assert_eq!(protocols(&ferry), r#"{"IMAP":2,"POP3":2}"#);
@@ -157,7 +157,7 @@ fn in_a_split_domain_each_mailbox_speaks_its_own_protocol() {
             assert_eq!(differences(&here.read_all(), &there.read_all()), [""; 0], "{name}");
         }
     }
-    // What is new goes over by the protocol that each speaks.
+    // New mail goes over by the protocol that each speaks.
     for name in names {
         let message = Message {
             folder: "INBOX".to_owned(),

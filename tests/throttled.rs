@@ -28,10 +28,10 @@ const PASSWORD: &str = "alice-secret";
 const NOWHERE: &str = "throttled-by-the-front";
 /// For how long sessions that were given up stay away at least (`src/mail/allowance.rs`).
 const QUIET: Duration = Duration::from_secs(30);
-/// What several sessions hear within this time halves once (as there).
+/// Refusals that several sessions hear within this time halve once (as there).
 const ONE_EVENT: Duration = Duration::from_secs(1);
 
-/// What is said in place of an answer.
+/// The word in place of an answer.
 #[derive(Clone, Copy, Debug)]
 enum Word {
     /// The command is refused.
@@ -49,7 +49,7 @@ struct Line {
     wait: Duration,
 }
 
-/// What the front saw.
+/// An event that the front saw.
 #[derive(Clone, Copy, Debug)]
 enum Seen {
     /// A login, and how many connections there are then.
@@ -100,7 +100,7 @@ impl Front {
         let server = TcpStream::connect(self.server)?;
         server.set_nodelay(true)?;
         let refusal: Arc<Mutex<&str>> = Arc::default();
-        // Whole lines, so that a last word never stands in the middle of one.
+        // Whole lines, so that a last word is never in the middle of one.
         let to_client = Arc::new(Mutex::new(client.try_clone()?));
         let answers = {
             let (server, to_client, refusal) =
@@ -170,8 +170,8 @@ impl Front {
         Some(line.word)
     }
 
-    /// All was said; nobody came back too early, and never more than half of those who were there. Whoever was asked for
-    /// a pause when nobody else was left did come back.
+    /// All was said; nobody came back too early, and never more than half of those who were there. A session that was
+    /// asked for a pause when no other was left did come back.
     fn assert_obeyed(&self) {
         if self.script.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! TLS sessions are taken up again: by all sessions of a process that believe the same authorities.
+//! TLS sessions are taken up again: by all sessions of a process that trust the same authorities.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -38,7 +38,7 @@ async fn shake(network: &Network, trusts: &Trusts, ca: &Ca, at: SocketAddr) -> H
     let trust = trusts.with_authorities(&[ca.pem().to_owned()]).unwrap();
     let endpoint = Endpoint::new(Protocol::Imap, &at.ip().to_string(), at.port(), Tls::Implicit);
     let mut channel = network.connect(&endpoint, &trust).await.unwrap();
-    // What a session is taken up with comes behind the handshake, before the greeting.
+    // The ticket by which a session is taken up comes after the handshake, before the greeting.
     assert_eq!(channel.read_u8().await.unwrap(), b'*');
     let Stream::Tls(stream) = &channel.stream else { panic!("no TLS") };
     stream.get_ref().1.handshake_kind().unwrap()
@@ -56,7 +56,7 @@ async fn a_second_session_takes_up_the_first_ones_tls() {
     for _ in 0..3 {
         assert_eq!(shake(&network, &trusts, &ca, at).await, HandshakeKind::Resumed);
     }
-    // Who believes another authority takes up nothing, and is not let through by what was believed before.
+    // A client that trusts another authority takes up nothing, and is not let through by the earlier trust.
     let stranger = trusts.with_authorities(&[other.pem().to_owned()]).unwrap();
     let endpoint = Endpoint::new(Protocol::Imap, "127.0.0.1", at.port(), Tls::Implicit);
     assert!(greet(&network, &endpoint, &stranger).await.is_err());

@@ -72,7 +72,7 @@ fn manifest(old: &Dovecot, new: &Dovecot, mailboxes: &[&str]) -> Manifest {
         .policy("maxMessageBytes: 150000")
 }
 
-/// The files of a mailbox in which a text stands.
+/// The files of a mailbox that contain a text.
 fn files_with(server: &Dovecot, user: &str, text: &str) -> Vec<PathBuf> {
     let holds = |path: &PathBuf| {
         let bytes = fs::read(path).unwrap_or_default();
@@ -312,7 +312,7 @@ fn every_output_says_the_same_of_failed_excluded_altered_missing_differing_and_l
     assert_eq!(status["status"]["phase"], "Synced");
     assert_eq!(new.mailbox(THERE).read_all().messages(), 10, "nothing of the missing is sent again unasked");
 
-    // What is sent again is proved, and the rest stays until it is acknowledged.
+    // Messages that are sent again are proved, and the rest stays until it is acknowledged.
     ferry.call("verify", &["--repair"]).expect_code(22);
     let told = findings(&ferry.status());
     assert!(!told.contains_key("ArrivalsMissing") && told.contains_key("ArrivalsChanged"), "{told:#?}");
@@ -530,7 +530,7 @@ fn without_a_proof_there_is_no_success_and_nothing_is_made() {
         command.args(["verify", "-f"]).arg(ferry.manifest()).arg("--state").arg(&other);
         Ended::from(command.output().unwrap())
     };
-    // Nothing was run yet, and the directory is none.
+    // Nothing was run yet, and the directory is not a state directory.
     for ended in [ferry.call("verify", &[]), mistyped(&ferry)] {
         ended.expect_code(23);
         assert!(ended.error().0.contains("there is no state"), "{}", ended.stderr);

@@ -121,7 +121,7 @@ fn exactly_what_was_deleted_and_changed_by_hand_is_named_and_the_missing_is_sent
     client.command("EXPUNGE").unwrap();
     client.command("STORE 1 -FLAGS (\\Seen)").unwrap();
     client.command("STORE 3 +FLAGS (mine)").unwrap();
-    // What users get there is nobody's difference.
+    // New mail of users there is not a difference.
     client
         .append(&Message { bytes: b"Subject: of my own\r\n\r\nhello\r\n".to_vec(), ..letter(1, "INBOX") })
         .unwrap();
@@ -159,7 +159,7 @@ fn exactly_what_was_deleted_and_changed_by_hand_is_named_and_the_missing_is_sent
         );
         assert!(hint.contains("--repair"), "{hint}");
     }
-    // What differs in flags only is a user's to decide on.
+    // Differences in flags only are a user's to decide on.
     ferry.call("verify", &["--depth", "Sizes", "--repair"]).expect_code(22);
     let after = ferry.call("verify", &["--depth", "Full", "--output", "json"]);
     assert_eq!(named(after.expect_code(22)).len(), 3, "{}", after.stdout);
@@ -179,7 +179,8 @@ fn odd_mail_that_was_carried_is_no_difference_and_new_mail_is_named_as_such() {
     }
     let ferry = Ferry::new(&manifest(&new, &server("IMAP", old.imap())));
     ferry.run(&["--progress", "none"]).expect_code(0);
-    // The destination altered two of the three while it stored them, which was said then: they are named, and are no news.
+    // The destination altered two of the three while it stored them, which was said then: they are named, and are not
+    // news.
     let is_altered = |line: &String| line.ends_with("\"letter 900\" Altered");
     for depth in ["Sizes", "Sampled", "Full"] {
         let checked = ferry.call("verify", &["--depth", depth, "--output", "json"]);

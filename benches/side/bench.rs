@@ -1,8 +1,8 @@
 //! `make bench`: the product beside the limit and beside mbsync, on two real servers of its own.
 //!
 //! Every peer carries the same account from the same source into an empty destination, turn by turn, several rounds; each
-//! in a process of its own, so that its CPU time and its memory can be read from `/proc`. A table stands at the end. What
-//! the product left is compared with the source by an eye that shares no code with it.
+//! in a process of its own, so that its CPU time and its memory can be read from `/proc`. A table comes at the end. The
+//! mail that the product left is compared with the source by code that shares nothing with it.
 //!
 //! `bench engine SOURCE DESTINATION USER PASSWORD STATE SESSIONS`, `bench pop3 …` (the engine with a POP3 source),
 //! `bench retr …` (that source alone; nothing is kept) and `bench raw …` run one peer against servers that are there
@@ -36,7 +36,7 @@ use std::process::ExitCode;
 
 use mailferry::model::protocol::Protocol;
 
-/// What a peer is to carry.
+/// The job of a peer.
 #[derive(Clone)]
 pub struct Job {
     /// Where both servers are.

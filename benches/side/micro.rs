@@ -1,5 +1,5 @@
-//! What single parts cost: reading what a message is, reading a listing, writing the ledger. For whoever works on one of
-//! them: minimum and median of several rounds, so that a busy machine shows in their difference.
+//! The cost of single parts: reading what a message is, reading a listing, writing the ledger. For people who work on
+//! one of them: minimum and median of several rounds, so that a busy machine shows in their difference.
 
 use std::hint::black_box;
 use std::io::Write;

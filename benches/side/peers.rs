@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Clock ticks of `/proc/PID/stat` in a second, on every Linux in use.
 const TICKS: f64 = 100.0;
 
-/// What one run took.
+/// The cost of one run.
 #[derive(Clone, Copy)]
 pub struct Run {
     /// Seconds.
@@ -33,7 +33,7 @@ pub struct Run {
     pub memory: f64,
 }
 
-/// What a peer is to carry, and where it may keep what it wants to know later.
+/// The two ends that a peer carries between, and where it may keep its state.
 pub struct Ways<'a> {
     /// Port of the source on loopback.
     pub source: u16,
@@ -50,7 +50,7 @@ pub fn installed(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// The product's binary, which stands beside the directory of this one.
+/// The product's binary, which is beside the directory of this one.
 pub fn binary() -> Option<PathBuf> {
     let path = env::current_exe().ok()?.parent()?.parent()?.join("mailferry");
     path.exists().then_some(path)

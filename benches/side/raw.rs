@@ -1,6 +1,6 @@
 //! The limit: a copier that streams FETCH into MULTIAPPEND and does nothing else. No ledger, no identity, no checks, no
-//! recovery: it shows what two servers can do, and is no way to move mail. Each thread carries whole folders, the largest
-//! first.
+//! recovery: it shows what two servers can do, and is not a way to move mail. Each thread carries whole folders, the
+//! largest first.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -137,7 +137,7 @@ pub fn run(job: &Job) -> io::Result<usize> {
         .map(|(_, name)| maker.begin(&format!("CREATE {name}\r\n")))
         .collect::<io::Result<_>>()?;
     for tag in made {
-        // What is there already is refused, and that is well.
+        // A folder that is there already is refused, which is fine.
         let _ = maker.finish(&tag);
     }
     folders.sort();

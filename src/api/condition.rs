@@ -22,7 +22,7 @@ macro_rules! words {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$word),+];
 
-            /// The word as it stands in a status.
+            /// The word as a status writes it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$word => stringify!($word)),+ }
             }
@@ -66,7 +66,7 @@ words! {
 }
 
 words! {
-    /// The reasons of conditions that are no failure; a failure's reason is that of its class.
+    /// The reasons of conditions that are not a failure; a failure's reason is that of its class.
     Reason {
         /// It is done.
         Succeeded,
@@ -127,7 +127,7 @@ pub enum State {
 }
 
 impl State {
-    /// The word as it stands in a status.
+    /// The word as a status writes it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -229,7 +229,7 @@ mod tests {
         let changed = set(&same, &[fact(State::True, "done")], Some(2), at(30));
         assert_eq!(changed[0].last_transition_time, Time(at(30)));
         assert!(changed.holds(Type::Synced) && !changed.holds(Type::Ready));
-        // A failure's words go on behind its place; a condition's message stands by itself.
+        // A failure's words go on behind its place; a condition's message is complete by itself.
         assert_eq!(changed[0].message, "Done");
     }
 

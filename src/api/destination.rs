@@ -52,7 +52,7 @@ impl Destination {
         }
     }
 
-    /// The key that stands below `spec.destination`.
+    /// The key below `spec.destination`.
     pub fn key(&self) -> &'static str {
         match self {
             Self::Imap(_) => "imap",

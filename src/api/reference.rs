@@ -1,4 +1,5 @@
-//! References to Secrets and ConfigMaps. They never name a namespace: all that a migration reads stands beside it.
+//! References to Secrets and ConfigMaps. They never name a namespace: all that a migration reads is in its own
+//! namespace.
 
 use std::fmt;
 
@@ -19,7 +20,7 @@ pub struct SecretRef {
 /// The kinds of object that can hold a certificate authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum CaKind {
-    /// A ConfigMap; certificates are no secret.
+    /// A ConfigMap; certificates are not secret.
     #[default]
     ConfigMap,
     /// A Secret, where a tool put it there.

@@ -19,7 +19,7 @@ pub enum Step {
     Item(usize),
 }
 
-/// Where in an object something stands, shown as in `spec.domains[1].name`.
+/// Where in an object something is, shown as in `spec.domains[1].name`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(pub Vec<Step>);
 
@@ -234,8 +234,8 @@ impl<'s> Checker<'s> {
         compiled.as_ref().is_some_and(|pattern| pattern.is_match(text))
     }
 
-    /// A host with what stands beside it elsewhere, as people copy it from a mail program: `imaps://mail.example:993/`. It is
-    /// not repeated, since a password may be in it.
+    /// A host with the parts that are beside it elsewhere, as people copy it from a mail program:
+    /// `imaps://mail.example:993/`. It is not repeated, since a password may be in it.
     fn more_than_a_host(&mut self, schema: &'s Value, text: &str) -> Option<Violation> {
         let pattern = schema["pattern"].as_str()?;
         let (host, port) = host_in(text)?;
@@ -253,7 +253,7 @@ impl<'s> Checker<'s> {
     fn check_fields(&mut self, schema: &'s Value, fields: &Map<String, Value>, path: &Path) {
         let known = schema["properties"].as_object();
         let others = Some(&schema["additionalProperties"]).filter(|others| others.is_object());
-        // The envelope is no part of a CRD's schema; the reader of manifests checks it.
+        // The envelope is not part of a CRD's schema; the reader of manifests checks it.
         let envelope: &[&str] = if path.0.is_empty() { &["apiVersion", "kind", "metadata"] } else { &[] };
         for (name, field) in fields {
             let inner = path.key(name);
@@ -350,7 +350,7 @@ fn host_in(text: &str) -> Option<(&str, Option<u16>)> {
 /// The word that is at most a third of its length away, by letters changed, added, left out or swapped.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let far = |other: &str| distance(&word.to_lowercase(), &other.to_lowercase());
-    // Beyond this length it is no slip of the fingers, and the distance would take its time.
+    // Beyond this length it is not a typing error, and the distance would take its time.
     let near = known.filter(|_| word.len() <= 64).map(|other| (far(other), other)).min()?;
     (near.0 <= near.1.len().max(3) / 3).then_some(near.1)
 }

@@ -1,6 +1,6 @@
-//! Documents in ConfigMaps: JSON, compressed, because an object may not be larger than a megabyte. Whoever may edit ConfigMaps
-//! in a namespace may write there, so all of them are read as the untrusted input that they are: a document is measured
-//! before it is read, and one that is larger than any of ours is refused.
+//! Documents in ConfigMaps: JSON, compressed, because an object may not be larger than a megabyte. Everybody who may
+//! edit ConfigMaps in a namespace may write there, so all of them are read as the untrusted input that they are: a
+//! document is measured before it is read, and one that is larger than any of ours is refused.
 
 use std::io::{self, Read, Write};
 
@@ -30,7 +30,7 @@ const RATIO_FREE: u64 = 256 * 1024;
 /// Packs a value.
 ///
 /// # Errors
-/// [`crate::model::failure::Class::Internal`] when it is no JSON.
+/// [`crate::model::failure::Class::Internal`] when it is not JSON.
 pub fn pack(value: &impl Serialize) -> Result<Vec<u8>> {
     let broken =
         |e: &(dyn std::error::Error + 'static)| Failure::internal("a document cannot be packed").caused_by(e);

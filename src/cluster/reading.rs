@@ -74,7 +74,7 @@ pub struct Reading {
 /// The cluster's knowledge of a mailbox beyond its record.
 #[derive(Default)]
 struct Mailbox {
-    /// Where it stands, as the operator says.
+    /// Its phase, as the operator says.
     phase: Option<String>,
     /// Messages that did not arrive as they were, as far as they are kept.
     named: Vec<MessageRow>,
@@ -117,7 +117,8 @@ impl Reading {
         let mut mailboxes = BTreeMap::new();
         let (mut tls, mut damaged) = (None, Vec::new());
         for object in objects {
-            // The API server keeps what the operator wrote there; what is no address was written by somebody else.
+            // The API server keeps what the operator wrote there; a text that is not an address was written by somebody
+            // else.
             let Ok(source) = object.spec.source.parse::<Address>() else { continue };
             let document = documents.remove(object.metadata.name.as_deref().unwrap_or_default());
             let (result, facts, named) = match document {

@@ -25,7 +25,7 @@ pub struct Work {
     pub migration: MailMigration,
     /// The place of that domain in `spec.domains` of the migration as the user wrote it.
     pub domain: usize,
-    /// The other domains of the migration, if this Job is to tell of rows in its list that are of none.
+    /// The other domains of the migration, if this Job is to report rows in its list that belong to none of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub siblings: Option<Vec<String>>,
     /// The name server to ask; the pod's own when there is none.

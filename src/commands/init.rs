@@ -1,4 +1,5 @@
-//! `mailferry init`: a first manifest. What was not given is asked for on a terminal; elsewhere the missing option is named.
+//! `mailferry init`: a first manifest. A value that was not given is asked for on a terminal; elsewhere the missing
+//! option is named.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -30,7 +31,7 @@ pub(super) fn init(args: &InitArgs) -> Result<ExitCode> {
             .hint("give another file with --out; nothing is overwritten"));
     }
     let made = make(args, &mut person)?;
-    // What was made must stand, or nothing is written.
+    // The new manifest must be valid, or nothing is written.
     manifest::read(&[("the first manifest", made.first.text())])?;
     if to_stdout {
         print(&made.first.text())?;
@@ -105,7 +106,7 @@ fn tell(made: &Made, path: &str) -> Result<()> {
     print(&text)
 }
 
-/// What a column is read as, for people.
+/// The meaning that a column is read with, for people.
 fn meaning(column: Option<Column>) -> String {
     column.map_or_else(|| "not read".to_owned(), |column| column.to_string())
 }

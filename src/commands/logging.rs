@@ -1,5 +1,5 @@
-//! The log: on standard error, as text for people or JSON for machines, with a filter that can be changed while it runs.
-//! What handles the token of the Kubernetes client is cut short before any filter is asked.
+//! The log: on standard error, as text for people or JSON for machines, with a filter that can be changed while it
+//! runs. Code that handles the token of the Kubernetes client is limited before any filter is asked.
 //!
 //! The records of the `log` crate are not taken: async-imap writes there what it sends.
 
@@ -31,13 +31,13 @@ const FOLLOW: Duration = Duration::from_secs(5);
 /// The longest filter in bytes.
 const FILTER_MAX: usize = 4096;
 
-/// What is cut off below a level whatever the filter says. None of these shows a token in the versions at hand; but they
-/// handle the heads of requests, in which the Kubernetes client sends its token, and an update of theirs, or a feature
-/// that a third crate turns on, must not open the log to it.
+/// The targets that are cut off below a level, whatever the filter says. None of these shows a token in the versions at
+/// hand; but they handle the heads of requests, in which the Kubernetes client sends its token, and an update of
+/// theirs, or a feature that a third crate turns on, must not open the log to it.
 const CAPS: [(&str, LevelFilter); 3] =
     [("h2", LevelFilter::INFO), ("hyper", LevelFilter::DEBUG), ("kube_client::client", LevelFilter::DEBUG)];
 
-/// What a command wants of its log.
+/// The settings of a command for its log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Settings {
     /// How often `-v` was given.
@@ -85,10 +85,10 @@ pub fn start(settings: Settings) -> Result<Log> {
     Ok(log)
 }
 
-/// What takes the records and writes them.
+/// Returns the subscriber that takes the records and writes them.
 ///
 /// # Errors
-/// [`crate::model::failure::Class::Configuration`] when the filter is none.
+/// [`crate::model::failure::Class::Configuration`] when the filter is not valid.
 pub fn subscriber<W>(
     format: LogFormat,
     filter: &str,
@@ -173,7 +173,7 @@ impl Log {
     }
 }
 
-/// What a file says; nothing when it is absent or blank.
+/// The text of a file; nothing when it is absent or blank.
 async fn read(path: &Path) -> io::Result<Option<String>> {
     let file = match File::open(path).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

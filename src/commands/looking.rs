@@ -1,4 +1,5 @@
-//! What commands that only look know of a migration: from manifests and a state directory, or from a cluster.
+//! The facts about a migration for commands that only look: from manifests and a state directory, or from a
+//! cluster.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::report::Report;
 pub(super) struct Looked {
     /// The migration, with the status that was said last.
     pub(super) migration: MailMigration,
-    /// What is known.
+    /// The observed facts.
     pub(super) observed: Observed,
     /// The report.
     pub(super) report: Report,

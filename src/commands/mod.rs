@@ -75,8 +75,8 @@ fn end(done: Result<ExitCode>, verbose: u8) -> ExitCode {
     }
 }
 
-/// What servers inside a network of one's own want beside their names. It is told before anything is asked: each of the two
-/// shows only where the other one is given.
+/// The settings that servers inside a private network need beside their names. They are named before anything is asked:
+/// each of the two shows only where the other one is given.
 const PRIVATE: &str = "for servers with private addresses list their network in spec.policy.allowedNetworks, and if an authority of \
                        your own signs their certificates give it with --ca FILE or in caRef";
 
@@ -86,7 +86,7 @@ fn tell_failure(failure: &Failure, verbose: u8) {
     tell(&format!("error: {failure}\n{causes}"));
 }
 
-/// Tells something on standard error that is no failure: standard output may be a document.
+/// Tells something on standard error that is not a failure: standard output may be a document.
 fn tell_note(note: &str) {
     tell(&format!("note: {note}\n"));
 }

@@ -16,7 +16,7 @@ use crate::plan::document::{Change, Plan, changes_in_brief};
 /// Another plan, and how this one differs from it.
 struct Comparison {
     digest: String,
-    /// What it is: the approved one, or one that stood before.
+    /// Its kind: the approved one, or an earlier one.
     what: String,
     changes: Vec<Change>,
 }

@@ -22,7 +22,7 @@ use crate::local::terminal::{Out, shows_output};
 use crate::model::failure::{Failure, Result};
 use crate::report::{Format, Kind, MessageRow, MessageSink, Report, write};
 
-/// What is to be written, and where.
+/// The document to write, and where.
 struct Wanted {
     kind: Kind,
     format: Format,
@@ -76,7 +76,7 @@ async fn of_machine(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
         unread = fed.into_iter().next().map(|(mailbox, failure)| failure.at(mailbox.to_string()));
         Ok(())
     })?;
-    // What could be read is written; that it is not all must not stay unsaid.
+    // The part that could be read is written; that it is not complete must be reported.
     unread.map_or(Ok(()), Err)
 }
 
@@ -115,7 +115,7 @@ impl Wanted {
                 let mut out = BufWriter::new(Out::default());
                 let written = write(report, self.kind, self.format, &mut out, feed);
                 let flushed = out.flush();
-                // A reader that has seen enough need not be given the rest, and that is no failure.
+                // A reader that has seen enough need not be given the rest, and that is not a failure.
                 if out.get_ref().is_gone() {
                     return Ok(());
                 }

@@ -65,7 +65,7 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             Ok(tools) => {
                 let report = report_anew(&tools, &ran.migration, &state, several);
                 if interrupted.is_some() {
-                    // Whoever stops a run waits for it to go.
+                    // A person who stops a run waits for it to end.
                     timeout(LAST_REPORT, report).await.ok().and_then(Result::ok)
                 } else {
                     Some(report.await?)

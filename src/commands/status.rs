@@ -78,7 +78,7 @@ async fn settled(
     Ok(remembered.await?.known.migration.status)
 }
 
-/// The status for a person: how it stands, each domain, the findings, the conditions with their remedies.
+/// The status for a person: its state, each domain, the findings, the conditions with their remedies.
 fn tell(migration: &MailMigration) -> String {
     use std::fmt::Write;
     let status = migration.status.clone().unwrap_or_default();

@@ -34,7 +34,7 @@ use crate::report::{Format, Kind, write};
 struct Entry {
     /// Its name below the archive's directory.
     name: String,
-    /// What is in it.
+    /// A description of its content.
     about: &'static str,
     /// Its size in bytes.
     bytes: usize,
@@ -80,7 +80,7 @@ pub(super) async fn support_bundle(args: SupportBundleArgs) -> Result<ExitCode> 
     let directory = format!("mailferry-support-{}", looked.name());
     let path = args.out.unwrap_or_else(|| PathBuf::from(format!("{directory}.tar.gz")));
     let archive = pack(&directory, &entries, now.as_second())?;
-    // Whoever may read the directory need not read this.
+    // Others who may read the directory need not be able to read this.
     replace(&path, &archive).map_err(|e| unwritten(&path, &e))?;
     let text = match args.output {
         Output::Json => to_json(&json!({"path": path, "bytes": archive.len(), "index": index}))?,
@@ -90,12 +90,12 @@ pub(super) async fn support_bundle(args: SupportBundleArgs) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The names of people in what a mailbox is logged in by: an administrator's stands beside the mailbox's own.
+/// The names of people in what a mailbox is logged in by: an administrator's is beside the mailbox's own.
 fn people_of(logins: &LoginNames) -> Vec<String> {
     let sent = [&logins.source, &logins.destination];
     let sent = sent.into_iter().flatten().filter_map(|name| name.split(", by ").next());
     let parts = sent.flat_map(|name| name.split(" for ")).flat_map(|name| {
-        // What stands behind an address's domain has a separator of the customer's choice in front.
+        // Text after an address's domain begins with a separator of the customer's choice.
         let (local, rest) = name.split_once('@').unwrap_or((name, ""));
         let begins = rest.find(|c: char| !(c.is_alphanumeric() || ".-".contains(c)));
         [local, begins.map_or("", |at| rest[at..].trim_start_matches(|c: char| !c.is_alphanumeric()))]
@@ -119,7 +119,7 @@ fn gather(looked: &Looked, redaction: &Redaction) -> Result<Vec<Entry>> {
     let mut migration = looked.migration.clone();
     let status = migration.status.take();
     migration.metadata.managed_fields = None;
-    // What `kubectl apply` keeps there repeats the manifest beside it.
+    // The copy that `kubectl apply` keeps there repeats the manifest beside it.
     migration.metadata.annotations = None;
     let spec = &migration.spec;
     let yaml = to_yaml(&clean(&migration, redaction)?)?;

@@ -1,4 +1,4 @@
-//! `mailferry validate`: everything that can be told of manifests and their lists without a network.
+//! `mailferry validate`: every check of manifests and their lists that needs no network.
 
 use std::fmt::Write;
 use std::process::ExitCode;

@@ -32,7 +32,7 @@ use crate::plan::Ending;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::proof::Open;
 
-/// What is said of one mailbox: an object of `--output json`.
+/// The result for one mailbox: an object of `--output json`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row {
@@ -46,7 +46,7 @@ struct Row {
     /// Folders that could not be looked into.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unchecked: Vec<Unchecked>,
-    /// What was found before it was repaired.
+    /// The result before it was repaired.
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<Box<Self>>,
     /// Why it could not be verified.
@@ -147,7 +147,7 @@ struct Migration<'a> {
     progress: Style,
     text: bool,
     rows: Vec<Row>,
-    /// What speaks against calling it verified, and nobody acknowledged.
+    /// The reasons against calling it verified that nobody acknowledged.
     open: Open,
 }
 
@@ -203,7 +203,7 @@ impl<'a> Migration<'a> {
         (mailboxes, failures)
     }
 
-    /// The migration as it stands now.
+    /// The current state of the migration.
     async fn remember(&self) -> Result<Remembered> {
         let listed = |at| self.tools.list_mailboxes(at);
         let (declared, store) = (self.declared.clone(), Arc::clone(&self.tools.store));
@@ -345,7 +345,7 @@ impl<'a> Migration<'a> {
     }
 }
 
-/// What was found in a mailbox, for a person.
+/// Tells a person the result for a mailbox.
 fn tell(row: &Row) -> Result<()> {
     let Some(figures) = &row.verification else {
         return print(&format!("{:32} could not be verified\n", row.mailbox.to_string()));

@@ -125,8 +125,8 @@ pub(super) fn rank(
 }
 
 /// The endpoints that one mailbox is tried at, in their order: what the manifest chose for it and nothing else, or one
-/// endpoint for each server and protocol. A server that stands under two names (the same port of the same address) is
-/// one server, else its two refusals would use up what may be tried.
+/// endpoint for each server and protocol. A server with two names (the same port of the same address) is one server,
+/// else its two refusals would use up what may be tried.
 pub(super) fn to_try<'a>(ranked: &'a [Ranked], chosen: Option<&Chosen>) -> Vec<&'a Ranked> {
     let fits = |candidate: &Ranked| match chosen {
         Some(Chosen { endpoint: Some(endpoint), .. }) => candidate.endpoint == *endpoint,
@@ -348,7 +348,7 @@ mod tests {
             to_try(&ranked, chosen.as_ref()).iter().map(|c| c.endpoint.address()).collect()
         };
         let choose = |protocol, endpoint| Some(Chosen { protocol, endpoint, reason: None });
-        // mail and imap are the same port of the same address, so mail's STARTTLS port is no other server either.
+        // mail and imap are the same port of the same address, so mail's STARTTLS port is not another server either.
         assert_eq!(
             tried(None),
             ["imap.contoso.example:993", "other.contoso.example:993", "mail.contoso.example:995"]

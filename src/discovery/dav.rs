@@ -38,7 +38,7 @@ const KINDS: [Kind; 2] = [
         word: "addressbook",
     },
 ];
-/// The longest path that is believed, in bytes.
+/// The longest path that is accepted, in bytes.
 const PATH_MAX: usize = 300;
 /// The most hosts that are asked for one service.
 const HOSTS_MAX: usize = 3;
@@ -62,7 +62,7 @@ async fn ask_kind(asking: Asking<'_>, named: &[Named], kind: Kind) -> Heard {
     );
     for named in by_srv.into_iter().take(HOSTS_MAX - 1) {
         let Ok(mut url) = Url::parse(&format!("https://{}:{}", named.host, named.port)) else { continue };
-        // The path is no part of what is parsed: whatever it says, it names no other host.
+        // The path is not part of what is parsed: whatever it says, it names no other host.
         url.set_path(path.as_deref().unwrap_or(kind.well_known));
         questions.push((url, true));
     }

@@ -168,8 +168,8 @@ impl Logins<'_> {
             if tried.read.as_ref().is_some_and(|read| !(remembered && better(read))) {
                 continue;
             }
-            // A server that is only busy has not said that the mailbox is none of its own: a lesser protocol now would
-            // leave folders behind for a passing trouble.
+            // A server that is only busy has not said that the mailbox is not one of its own: a lesser protocol now
+            // would leave folders behind for a passing trouble.
             if postponed.is_some_and(|protocol| protocol != endpoint.protocol) {
                 break;
             }
@@ -180,7 +180,7 @@ impl Logins<'_> {
                 tried.attempts.push(attempt(endpoint, failure));
                 continue;
             }
-            // Whatever name is sent, it is one mailbox and one password whose refusals are counted.
+            // Refusals are counted for one mailbox and one password, whatever name is sent.
             let refusal = match self.guard.may_try(login).await {
                 Ok(true) => None,
                 Ok(false) if is_last_resort => break,

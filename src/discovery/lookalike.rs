@@ -5,7 +5,7 @@ use crate::model::address::Domain;
 
 use super::trust::is_inside;
 
-/// How a host reads if it can be taken for a host of the domain and is none.
+/// The form in which a host reads, if it can be taken for a host of the domain and is not one.
 pub(super) fn looks_like(host: &str, domain: &Domain) -> Option<String> {
     if is_inside(host, domain) {
         return None;

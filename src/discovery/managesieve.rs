@@ -73,7 +73,7 @@ async fn ask_one(asking: Asking<'_>, (host, port, named): (String, u16, bool)) -
                 words: cut(&greeting.extensions, 300),
             });
         }
-        // Where nobody said that there is one, its absence is no failure.
+        // Where nobody said that there is one, its absence is not a failure.
         Err(failure) if !named && failure.class == Class::Unreachable => {
             let statement = format!("no ManageSieve at {place}: {}", failure.what);
             heard.note(SIGNAL, Grade::D, at, Outcome::NotOffered, statement);

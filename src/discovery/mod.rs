@@ -96,7 +96,7 @@ pub struct Request {
     pub rules: FolderRules,
     /// Whether one password opens all mailboxes, so that its refusal concerns the whole domain.
     pub shared_credentials: bool,
-    /// Whose certificates are believed.
+    /// The trusted authorities.
     pub trust: Trust,
     /// How much each kind of data counts.
     pub weights: Weights,

@@ -80,7 +80,7 @@ async fn ask_one(asking: Asking<'_>, who: &str, url: Url) -> Heard {
     heard
 }
 
-/// The tenant's number, which stands in the issuer's path.
+/// The tenant's number, which is in the issuer's path.
 fn find_tenant(found: &Configuration) -> Option<String> {
     let issuer = Url::parse(&found.issuer).ok()?;
     let first = issuer.path_segments()?.next()?.to_owned();

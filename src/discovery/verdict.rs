@@ -77,7 +77,7 @@ fn why_unread(
             let refusals = one.attempts.iter().filter_map(|attempt| attempt.failure.clone());
             refusals.into_iter().rfind(|failure| failure.class == Class::Credentials)?
         }
-        // A failure that is no refusal may pass, so it is not called a wrong password.
+        // A failure that is not a refusal may pass, so it is not called a wrong password.
         End::Done => one
             .attempts
             .iter()

@@ -34,8 +34,8 @@ pub(super) enum Met<'a> {
 /// Walks over a document whose outermost element is `root`, in capitals or not. `called` names the document in failures.
 ///
 /// # Errors
-/// A protocol failure when it is no XML, has another root or a DTD, uses an entity that is not XML's own, lies too deep or
-/// ends too early.
+/// A protocol failure when it is not XML, has another root or a DTD, uses an entity that is not XML's own, lies too
+/// deep or ends too early.
 pub(super) fn walk(text: &str, called: &str, root: &str, mut meet: impl FnMut(Met<'_>)) -> Result<()> {
     let malformed =
         |why: &str| Failure::protocol(format!("the {called} document cannot be read: {}", printable(why)));

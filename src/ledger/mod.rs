@@ -27,7 +27,7 @@ pub use tallies::Tallies;
 /// A row's number within its ledger.
 pub type RowId = i64;
 
-/// What a message is, once its bytes have been seen.
+/// The identity of a message, once its bytes have been seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// The exact digest.
@@ -43,7 +43,7 @@ pub struct Known {
 /// Why a message was refused, in a form that later passes can hold against what is the case then.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// What exactly the refusal was, where it is one of the known things.
+    /// The exact kind of refusal, where it is a known one.
     pub code: Option<FailureCode>,
     /// The limit under which it was refused, in bytes, where there was one.
     pub limit: Option<u64>,
@@ -77,8 +77,8 @@ impl Discrepancies {
     }
 }
 
-/// The places of a folder that its source can list now. Whatever else the ledger knows of the folder was seen by another
-/// protocol or under another UIDVALIDITY, and can never be listed again.
+/// The places of a folder that its source can list now. Other places that the ledger knows of the folder were seen by
+/// another protocol or under another UIDVALIDITY, and can never be listed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Space {
     /// The folder.
@@ -135,11 +135,11 @@ pub struct Row {
     pub date: Option<InternalDate>,
     /// Its flags at the source when they were last carried over.
     pub flags: Flags,
-    /// What it is, once its bytes have passed.
+    /// Its identity, once its bytes have passed.
     pub known: Option<Known>,
     /// Where it is at the destination.
     pub destination: Option<(FolderPath, Arrival)>,
-    /// What became of it.
+    /// Its outcome.
     pub verdict: Verdict,
     /// Why it was refused, where it was.
     pub refused: Refused,
@@ -151,12 +151,12 @@ pub struct Row {
     pub gone: bool,
 }
 
-/// What became of a message in a pass.
+/// The outcome for a message in a pass.
 #[derive(Debug, Clone)]
 pub struct Settled {
     /// Which row.
     pub id: RowId,
-    /// What it is, if its bytes passed.
+    /// Its identity, if its bytes passed.
     pub known: Option<Known>,
     /// Its exact size in bytes, if its bytes passed.
     pub size: Option<u64>,
@@ -215,20 +215,20 @@ pub struct Cursor {
 pub struct Foreign {
     /// Its UID.
     pub uid: u32,
-    /// What it is.
+    /// Its identity.
     pub known: Known,
 }
 
 /// A folder that is called differently from now on, at one side.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renaming {
-    /// What it was called.
+    /// Its old name.
     pub from: FolderPath,
-    /// What it is called now.
+    /// Its new name.
     pub to: FolderPath,
 }
 
-/// What the engine asks of a ledger. Every call that changes something is durable when it returns.
+/// The operations of a ledger that the engine uses. Every call that changes something is durable when it returns.
 #[async_trait]
 pub trait Ledger: Send + Sync {
     /// How far a source folder has come.
@@ -290,8 +290,8 @@ pub trait Ledger: Send + Sync {
         uidnext: u32,
         rows: &[RowId],
     ) -> Result<i64>;
-    /// Keeps what became of messages and, with `ended`, that an intent has no message in doubt any more: in one step. A
-    /// row stands among them once at most, and none replaces another of them.
+    /// Keeps the outcomes of messages and, with `ended`, that an intent has no message in doubt any more: in one step.
+    /// A row is among them once at most, and none replaces another of them.
     async fn settle(&self, settled: &[Settled], ended: Option<i64>) -> Result<()> {
         self.settle_counting(settled, ended, &Tallies::default()).await
     }
@@ -362,7 +362,7 @@ pub trait Ledger: Send + Sync {
     async fn fact(&self, name: &str) -> Result<Option<String>>;
     /// The facts of these names, as far as there are any.
     async fn facts(&self, names: &[&str]) -> Result<BTreeMap<String, String>>;
-    /// What is counted in all passes; `None` where nothing was counted yet, or by a version that kept it elsewhere.
+    /// The counts of all passes; `None` where nothing was counted yet, or by a version that kept it elsewhere.
     async fn tallies(&self) -> Result<Option<Tallies>> {
         Ok(Tallies::from_facts(&self.facts(&Tallies::facts()).await?))
     }

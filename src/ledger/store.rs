@@ -32,12 +32,13 @@ pub trait Store: Send + Sync {
         Ok(self.facts("").await?.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// What makes the keys of [`LoginMark`]s useless elsewhere: 32 random bytes, the same for all who use the store.
+    /// The salt that makes the keys of [`LoginMark`]s useless elsewhere: 32 random bytes, the same for all who use the
+    /// store.
     async fn salt(&self) -> Result<[u8; 32]>;
 
     /// Lets `change` see the marks under some keys, and keeps what it makes of them. Nobody comes in between, and it is
-    /// durable when this returns. What `change` leaves must be under the same keys. Marks under any key that are older
-    /// than `oldest` are forgotten when something is written.
+    /// durable when this returns. The marks that `change` leaves must be under the same keys. Marks under any key that
+    /// are older than `oldest` are forgotten when something is written.
     async fn change_marks(&self, keys: &[String], oldest: Timestamp, change: ChangeMarks) -> Result<()>;
 }
 
@@ -51,7 +52,7 @@ pub struct LoginMark {
     pub key: String,
     /// When it began or was refused, to the millisecond.
     pub at: Timestamp,
-    /// Who is at it; `None` once it was refused.
+    /// The holder that is logging in; `None` once it was refused.
     pub holder: Option<String>,
 }
 
@@ -67,7 +68,7 @@ pub(super) fn check_key(mailbox: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a second worker is told.
+/// The failure that a second worker gets.
 pub(super) fn claimed_already(place: &str) -> Failure {
     use crate::model::failure::Class;
     Failure::new(Class::Conflict, format!("{place}: another worker is carrying this mailbox"))

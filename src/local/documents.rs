@@ -67,7 +67,7 @@ pub fn make_private(path: &Path) {
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = if path.is_dir() { 0o700 } else { 0o600 };
-        // A file system without permissions cannot keep them; that is no reason to refuse it.
+        // A file system without permissions cannot keep them; that is not a reason to refuse it.
         let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
     }
     #[cfg(not(unix))]

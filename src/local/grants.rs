@@ -20,7 +20,7 @@ pub(super) const APPLICATION: &str = "give it clientId, tenantId, and clientSecr
 pub struct TokenAccess {
     /// The tokens of the process.
     pub tokens: Arc<Tokens>,
-    /// Whose certificates are believed at the token endpoint.
+    /// The authorities trusted at the token endpoint.
     pub trust: Trust,
     /// The tenant that the manifest itself names, where tokens are all that is taken.
     pub tenant: Option<Tenant>,
@@ -33,7 +33,7 @@ pub struct Tenant {
     pub id: Option<String>,
     /// The cloud that it is in.
     pub cloud: Cloud,
-    /// The field that it stands in, `spec.destination.microsoft365`.
+    /// The field that it is in, `spec.destination.microsoft365`.
     pub field: &'static str,
 }
 
@@ -106,7 +106,7 @@ impl Client {
     }
 }
 
-/// Reads a Secret's keys by `value`; `None` when they are none for tokens.
+/// Reads a Secret's keys by `value`; `None` when they are not keys for tokens.
 ///
 /// # Errors
 /// A failure that names the key; no message repeats a secret value.

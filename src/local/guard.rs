@@ -225,7 +225,7 @@ impl DurableGuard {
     }
 
     /// The keys of a login with a password. A token has none: it ends by itself, and no account is locked for one that
-    /// was refused; what is mended then is a permission at the server, which no Secret tells of.
+    /// was refused; what is mended then is a permission at the server, which no Secret shows.
     async fn keys(&self, login: &Login) -> Result<Option<Keys>> {
         let Some(password) = login.proof.password() else { return Ok(None) };
         let salt = self.salt().await?;

@@ -24,7 +24,7 @@ fn raise() -> u64 {
     /// Nobody here needs more.
     const WANTED: u64 = 65_536;
     let limit = getrlimit(Resource::Nofile);
-    // No limit is none.
+    // A missing limit is unlimited.
     let (current, most) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     let wanted = most.min(WANTED).max(current);
     if wanted > current && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).is_err() {

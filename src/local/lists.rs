@@ -11,7 +11,7 @@ use crate::model::list::{Heads, List, Refusal, Refused};
 /// Refusals that a sentence names one by one.
 const TOLD: usize = 10;
 
-/// Where the text of a list stands.
+/// Where the text of a list is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPlace {
     /// Its name: a file, or an object and its key.
@@ -46,7 +46,7 @@ impl ListPlace {
 pub struct PlacedList {
     /// The list.
     pub list: Arc<List>,
-    /// Where it stands.
+    /// Where it was read.
     pub place: ListPlace,
 }
 
@@ -55,7 +55,7 @@ pub struct PlacedList {
 pub struct Unread {
     /// Every reason, with the line that it is about.
     pub failures: Vec<Failure>,
-    /// The rows that could stand. They are told of like those of any list, and none is carried.
+    /// The rows that are valid. They are reported like those of any list, and none is carried.
     pub rest: Option<PlacedList>,
 }
 

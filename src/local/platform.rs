@@ -50,7 +50,7 @@ pub trait Memory: Send + Sync {
     /// # Errors
     /// When it cannot be kept, so that nothing more should be done.
     fn keep_migration(&self, record: &MigrationRecord) -> Result<()>;
-    /// Keeps a plan that stands from now on, and forgets one; a slice of a migration has none of its own.
+    /// Keeps a plan that is current from now on, and forgets one; a slice of a migration has none of its own.
     ///
     /// # Errors
     /// As [`Self::keep_migration`].
@@ -139,7 +139,7 @@ pub struct LocalPlatform {
     tasks: JoinSet<Done>,
     /// Places for domains that are looked at.
     discoveries: Arc<Semaphore>,
-    /// When those under way are to be counted next; a pod never counts, for it tells of its mailboxes in its own way.
+    /// When those under way are to be counted next; a pod never counts, for it reports its mailboxes in its own way.
     count_at: Option<Instant>,
     /// Whether it was stopped from outside.
     stopped: bool,
@@ -153,8 +153,8 @@ struct UnderWay {
 
 impl LocalPlatform {
     /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain. The view that discovery had of a domain and
-    /// still holds is not asked again, unless asking is all that is wanted. Where some mailboxes alone are wanted it is no new
-    /// pass: they go through the last one again, and the others stay as they are.
+    /// still holds is not asked again, unless asking is all that is wanted. Where some mailboxes alone are wanted it is
+    /// not a new pass: they go through the last one again, and the others stay as they are.
     ///
     /// # Errors
     /// Those of the state directory. A domain or a mailbox whose own documents are damaged stops nothing else.

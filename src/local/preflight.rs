@@ -1,5 +1,6 @@
 //! Questions to each mailbox of the destination before anything is copied: whether it lets us in, whether the mail fits,
-//! and how folders are called there. Nothing is opened and nothing is written; a mailbox that cannot be asked is told of too.
+//! and how folders are called there. Nothing is opened and nothing is written; a mailbox that cannot be asked is
+//! reported too.
 //!
 //! A fault of the server, or of a password that all mailboxes share, is amiss for all of them: it is met once or
 //! twice, and not once for each.
@@ -73,11 +74,11 @@ pub(super) async fn look_ahead(tools: &Tools, mailboxes: &[PlannedMailbox], disc
     discovery.destination = Some(seen);
 }
 
-/// What they said all together.
+/// Sums up all their answers.
 fn sum_up(asked: &[Asked<'_>]) -> DestinationSeen {
     let failures = || asked.iter().filter_map(|asked| asked.said.as_ref().err());
     let worse = |worst: Failure, next: &Failure| {
-        // Of equally bad ones the first stands for all.
+        // Of equally bad ones the first represents all.
         let is_worse = worst.class != next.class && worst.class.worse(next.class) == next.class;
         if is_worse { next.clone() } else { worst }
     };

@@ -140,7 +140,7 @@ impl Remembered {
         self.known.migration.status = Some(status);
     }
 
-    /// Refuses what writes where the plan that stands is not the approved one.
+    /// Refuses commands that write where the current plan is not the approved one.
     ///
     /// # Errors
     /// [`crate::model::failure::Class::Configuration`] when it is another.

@@ -665,7 +665,7 @@ mod tests {
         fs::write(secret.join("password"), b"strasse\0\n").unwrap();
         let failure = secrets.value("default", "s", "password").unwrap_err();
         assert!(failure.sentence().contains("holds a NUL character"), "{failure}");
-        // A value that is no text has a version all the same.
+        // A value that is not text has a version all the same.
         assert!(secrets.version("default", "s", &[1; 32]).is_ok());
         fs::write(secret.join("mailboxes.csv"), b"address;password\r\njohn@b.test;stra\xdfe\r\n").unwrap();
         let list = secrets.config_list("default", "c", "users.csv", &Heads::default()).unwrap().list;

@@ -86,7 +86,8 @@ pub struct PlanKept {
 }
 
 impl MigrationRecord {
-    /// Writes down that a plan stands since now, unless it did already; the plan that is no longer kept, if one is not.
+    /// Writes down that a plan is current from now on, unless it is already; returns the plan that is no longer kept,
+    /// if any.
     pub fn add_plan(&mut self, digest: &str, now: Timestamp) -> Option<PlanKept> {
         if self.plans.last().is_some_and(|last| last.digest == digest) {
             return None;

@@ -20,7 +20,7 @@ pub fn tell(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Writes to standard output. A reader that went away is no failure.
+/// Writes to standard output. A reader that went away is not a failure.
 ///
 /// # Errors
 /// When the reader is there and does not get it: the file behind `>` cannot be written.

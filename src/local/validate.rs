@@ -1,5 +1,5 @@
-//! Everything that can be told of a migration without a network: what it refers to, its lists and their rows, and whether
-//! every mailbox has a login at both ends. Nothing is connected to, and nothing is written.
+//! Every check of a migration that needs no network: what it refers to, its lists and their rows, and whether every
+//! mailbox has a login at both ends. Nothing is connected to, and nothing is written.
 
 use std::collections::HashSet;
 use std::path::Path;

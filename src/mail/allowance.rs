@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 /// How long all must be quiet before one more session is tried.
 const QUIET: Duration = Duration::from_secs(30);
-/// What several sessions hear within this time is one event, and halves once.
+/// Refusals that several sessions hear within this time count as one event, and halve once.
 const ONE_EVENT: Duration = Duration::from_secs(1);
 
-/// What one host takes.
+/// The number of further sessions that one host allows.
 #[derive(Debug, Clone)]
 pub(super) struct Allowance {
     most: usize,

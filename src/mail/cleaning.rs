@@ -1,5 +1,5 @@
-//! What a peer says in answer to a login, freed of what was sent to it: some servers repeat the command that they refuse, and
-//! their words go into logs, status and reports. Every protocol passes such answers through here.
+//! Removes the secrets that were sent to a peer from its answers to a login: some servers repeat the command that they
+//! refuse, and their words go into logs, status and reports. Every protocol passes such answers through here.
 //!
 //! A secret is looked for by its pieces, so that a cut echo shows nothing either: as it is, with quotes and escapes, in
 //! either case, in other encodings of its letters, in Base64 wherever it begins there, and in hexadecimal.
@@ -13,11 +13,11 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use super::credentials::{Login, Proof};
 use crate::model::secret::Secret;
 
-/// What stands in place of what was hidden.
+/// The text that replaces a hidden secret.
 const HIDDEN: &str = "[hidden]";
 /// The longest secret that is looked for by short pieces, in bytes: a token would share such pieces with any text.
 const SHORT_MAX: usize = 64;
-/// Response codes by which a refusal is understood; what is none of them is text like any other.
+/// Response codes by which a refusal is understood; any other code is treated as text.
 const CODES: [&str; 24] = [
     "ALERT",
     "AUTH",
@@ -66,7 +66,7 @@ impl Cleaner {
     /// Hides what a login with a password sends. With tokens see [`Self::and`].
     pub(crate) fn of(login: &Login) -> Self {
         let name = [Some(login.user.as_str()), login.authzid.as_deref()];
-        // A name is no secret, but nobody reads it in Base64, and beside it stands the password.
+        // A name is not secret, but nobody reads it in Base64, and the password is next to it.
         let forms = name.into_iter().flatten().flat_map(|name| in_base64(name.as_bytes())).collect();
         match &login.proof {
             Proof::Password(password) => Self { forms }.and(password),
@@ -131,7 +131,7 @@ impl Cleaner {
 
 impl Form {
     fn new(letters: &[u8], piece: usize) -> Self {
-        // What is compared is ASCII.
+        // The compared text is ASCII.
         Self { text: Secret::new(String::from_utf8_lossy(letters)), piece }
     }
 }
@@ -141,7 +141,7 @@ fn in_base64(bytes: &[u8]) -> Vec<Form> {
     let at = |before: usize| {
         let padded = [&vec![0; before], bytes].concat();
         let encoded = STANDARD_NO_PAD.encode(&padded);
-        // The letters at both ends hold bits of what stands beside it.
+        // The letters at both ends hold bits of the adjacent text.
         let begin = (before * 8).div_ceil(6);
         let end = padded.len() * 8 / 6;
         let own = encoded.get(begin..end).unwrap_or_default().as_bytes();

@@ -7,7 +7,7 @@ use super::oauth::Bearer;
 use crate::model::address::Address;
 use crate::model::secret::Secret;
 
-/// What proves who logs in.
+/// The proof of identity for a login.
 #[derive(Debug, Clone)]
 pub enum Proof {
     /// A password.
@@ -17,7 +17,7 @@ pub enum Proof {
 }
 
 impl Proof {
-    /// The password. A token is none: it locks no account, however often it is refused.
+    /// The password. A token is not a password: it locks no account, however often it is refused.
     pub fn password(&self) -> Option<&Secret> {
         match self {
             Self::Password(password) => Some(password),
@@ -37,7 +37,7 @@ impl From<Secret> for Proof {
     }
 }
 
-/// What is sent to log in to one mailbox.
+/// The data that is sent to log in to one mailbox.
 #[derive(Debug, Clone)]
 pub struct Login {
     /// The name of the user who authenticates.
@@ -80,7 +80,7 @@ impl Login {
             .then(|| Self { user: format!("{to}{rest}"), ..self.clone() })
     }
 
-    /// Who logs in, for people: never the password.
+    /// The name of the login, for people to read: never the password.
     pub fn who(&self) -> String {
         match &self.authzid {
             Some(mailbox) => format!("{} for {mailbox}", self.user),
@@ -105,7 +105,7 @@ pub enum Credentials {
         user: String,
         /// The administrator's password.
         password: Secret,
-        /// What stands between mailbox and administrator in the login name; `None` says it by SASL authorization
+        /// The separator between mailbox and administrator in the login name; `None` says it by SASL authorization
         /// identity instead.
         separator: Option<String>,
     },

@@ -17,7 +17,7 @@ use tokio_util::io::poll_read_buf;
 const READ_SIZE: usize = 64 * 1024;
 /// Deflated bytes that may wait before they are written on their own.
 const CORK_SIZE: usize = 64 * 1024;
-/// What stands behind all that was written before a flush: an empty block without compression (RFC 1951 §3.2.4).
+/// The bytes that follow everything written before a flush: an empty block without compression (RFC 1951 §3.2.4).
 const BOUNDARY: &[u8] = &[0, 0, 0xff, 0xff];
 /// Bytes that are deflated at once.
 const PIECE_SIZE: usize = 8 * 1024;

@@ -18,15 +18,15 @@ pub(super) struct Host {
     limit: usize,
     /// Those who wait for a connection that they cannot do without.
     waiting: AtomicUsize,
-    /// What the host takes of further ones.
+    /// The number of further connections that the host allows.
     allowance: Mutex<Allowance>,
-    /// What the last session that could tell has told of the link.
+    /// Whether the link is slow, as the last session that could measure it reported.
     slow: AtomicBool,
-    /// What was seen to fail, by the port of the server.
+    /// The extensions that were seen to fail, by the port of the server.
     offers: Mutex<BTreeMap<u16, Offers>>,
 }
 
-/// What a server offers and was seen to fail at. Every session with it asks plainly from then on.
+/// Extensions that a server offers and was seen to fail at. Every session with it asks plainly from then on.
 #[derive(Debug, Default)]
 struct Offers {
     /// Extensions that failed where the plain command worked.
@@ -59,7 +59,7 @@ impl Host {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// What the host takes of further ones.
+    /// The number of further connections that the host allows.
     pub(super) fn allowance(&self) -> MutexGuard<'_, Allowance> {
         self.allowance.lock().unwrap_or_else(PoisonError::into_inner)
     }

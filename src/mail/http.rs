@@ -25,14 +25,14 @@ const BODY_MAX: usize = 256 * 1024;
 /// The longest header that is shown, in bytes.
 const HEADER_MAX: usize = 200;
 
-/// What is asked.
+/// The kind of a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Method {
     /// A document, wherever redirects lead.
     Get,
     /// The answer of this very place: a redirect is an answer.
     Look,
-    /// What a `WebDAV` server can do, wherever redirects lead.
+    /// The abilities of a `WebDAV` server, wherever redirects lead.
     Options,
     /// The answer to a text in XML, of this very place.
     Post(String),
@@ -40,7 +40,7 @@ pub(crate) enum Method {
     Form(Vec<(&'static str, Secret)>),
 }
 
-/// What came.
+/// The answer to a request.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Where it came from in the end.
@@ -143,7 +143,7 @@ impl Proxy {
     /// A proxy at `address`, but for what `direct` lists as `NO_PROXY` does.
     ///
     /// # Errors
-    /// [`Class::Configuration`] when the address is no URL.
+    /// [`Class::Configuration`] when the address is not a URL.
     pub(crate) fn new(address: &str, direct: &str) -> Result<Self> {
         let address = Url::parse(address).map_err(|e| {
             Failure::configuration("HTTPS_PROXY is no URL")
@@ -207,7 +207,7 @@ pub(crate) async fn ask(
                 Failure::new(Class::Refused, "redirects away from HTTPS, which is not followed").into()
             );
         }
-        // What began in the clear proves nothing, wherever it ends.
+        // A request that began in the clear proves nothing, wherever it ends.
         if url.scheme() == "http" && next.scheme() == "https" {
             return Err(Failure::new(Class::Refused, "redirects to HTTPS, which was asked already").into());
         }
@@ -280,7 +280,7 @@ async fn send(network: &Network, trust: &Trust, url: &Url, method: &Method) -> R
     request.header(accept, kinds).send().await.map_err(|e| explain(&e.without_url()))
 }
 
-/// A whole document, or the beginning of what is none.
+/// Reads a whole document, or the beginning of a body that is not a document.
 async fn read_body(mut response: Response, is_document: bool) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| explain(&e.without_url()))? {

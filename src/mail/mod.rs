@@ -45,7 +45,7 @@ pub struct Folder {
     pub twin_of: Option<FolderPath>,
     /// The name exactly as the server spells it; handed back to the same server and shown to nobody.
     pub wire_name: Vec<u8>,
-    /// What it is for, if the server says so (RFC 6154).
+    /// The purpose of the folder, if the server reports one (RFC 6154).
     pub special_use: Option<SpecialUse>,
     /// Whether it can hold messages; a `\Noselect` or `\NonExistent` name cannot.
     pub selectable: bool,
@@ -53,7 +53,8 @@ pub struct Folder {
     pub subscribed: bool,
 }
 
-/// What opening a folder tells. A change of `uidvalidity` voids everything that was known of its UIDs.
+/// The state of a folder as reported when it is opened. A change of `uidvalidity` voids everything that was known of
+/// its UIDs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FolderState {
     /// UIDVALIDITY; 0 for a protocol that has none.
@@ -68,7 +69,7 @@ pub struct FolderState {
     pub permanent_flags: Option<BTreeSet<String>>,
 }
 
-/// The folders of a mailbox, with what the server told of them in the same breath.
+/// The folders of a mailbox, with their state as the server reported it in the same answer.
 #[derive(Debug, Clone, Default)]
 pub struct Survey {
     /// All folders, in a stable order.
@@ -211,7 +212,7 @@ pub struct Wanted {
 /// One logged-in session that mail is read from. It never changes anything at the source.
 #[async_trait]
 pub trait Source: Send {
-    /// What the server said of itself.
+    /// The facts that the server reported about itself.
     fn facts(&self) -> &ServerFacts;
 
     /// All folders, in a stable order.
@@ -254,8 +255,8 @@ pub trait Source: Send {
         Ok((self.open(folder).await?, None))
     }
 
-    /// What the list told of labels once it came to its end, where folders are labels; a message that stands in several folders is then listed
-    /// in one of them.
+    /// The counts of labels once the list has come to its end, where folders are labels; a message that is in several
+    /// folders is then listed in one of them.
     fn take_tally(&mut self) -> Option<LabelTally> {
         None
     }
@@ -276,7 +277,7 @@ pub trait Source: Send {
     async fn close(&mut self);
 }
 
-/// What is said about a message that follows in a stream of bodies, and goes with it to the destination.
+/// Data about a message that follows in a stream of bodies, and goes with it to the destination.
 #[derive(Debug, Clone)]
 pub struct Envelope {
     /// The flags that it shall have.
@@ -285,7 +286,7 @@ pub struct Envelope {
     pub date: Option<InternalDate>,
 }
 
-/// What became of one message of a batch.
+/// The outcome for one message of a batch.
 #[derive(Debug)]
 pub enum Appended {
     /// The server said OK.
@@ -322,7 +323,7 @@ pub struct Present {
 /// One logged-in session that mail is written to.
 #[async_trait]
 pub trait Destination: Send {
-    /// What the server said of itself.
+    /// The facts that the server reported about itself.
     fn facts(&self) -> &ServerFacts;
 
     /// The server's hierarchy delimiter; no folder name may contain it.
@@ -349,7 +350,7 @@ pub trait Destination: Send {
         Err(Failure::new(Class::Refused, "cannot rename folders"))
     }
 
-    /// Creates a folder unless it is there, and subscribes to it if asked; that it cannot be subscribed to is no failure.
+    /// Creates a folder unless it is there, and subscribes to it if asked; a failed subscription is not a failure.
     ///
     /// # Errors
     /// With [`crate::model::failure::FailureCode::FolderExists`] where the server says that the name is taken, by a folder

@@ -46,7 +46,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
-/// After how long a peer that should have greeted is asked whether it waits for TLS. Whoever greets is heard much sooner.
+/// After how long a peer that should have greeted is asked whether it waits for TLS. A server that greets is heard much
+/// sooner.
 const GREETED_WITHIN: Duration = Duration::from_secs(4);
 /// How long it may take to show that it speaks TLS.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
@@ -224,7 +225,7 @@ impl Network {
             Ok(address) => format!("spec.policy.allowedNetworks: [\"{}\"]", IpNet::from(address)),
             Err(_) => "spec.policy.allowedNetworks".to_owned(),
         };
-        // A second command should not fail for what is told of a private network as surely.
+        // A second command should not fail for a missing authority, which a private network needs almost as surely.
         let authority =
             "; if an authority of your own signed its certificate, give that as well, in caRef or --ca";
         let hint = match &self.barred {
@@ -307,8 +308,9 @@ impl Network {
                     };
                     // Commands are written whole; waiting to fill a packet only adds latency.
                     tcp.set_nodelay(true).ok();
-                    // Whoever is killed or gives up takes back what did not leave the machine: else it would trickle on over a
-                    // slow line, longer than any destination is waited for. A polite end has nothing left to send.
+                    // A process that is killed or gives up takes back the bytes that did not leave the machine: else it
+                    // would trickle on over a slow line, longer than any destination is waited for. A polite end has
+                    // nothing left to send.
                     tcp.set_zero_linger().ok();
                     let host = self.host(&endpoint.host);
                     let stream = Stream::Plain(tcp);
@@ -369,7 +371,7 @@ impl Network {
     }
 
     /// Whether a host should have fewer connections: somebody waits for one, or it asked for a pause while there were as
-    /// many. Whoever can do without one gives it back at the next good place.
+    /// many. A session that can do without its connection gives it back at the next good place.
     pub fn should_have_fewer(&self, host: &str) -> bool {
         let host = self.host(host);
         host.is_wanted() || host.allowance().exceeded_by(host.open(), Instant::now())
@@ -378,7 +380,7 @@ impl Network {
     /// Learns from a further session that a host did not let begin that it is one too many.
     pub fn note_refused(&self, host: &str, failure: &Failure) {
         match failure.class {
-            // One too many is no reason to give up half of them, unless the host says for how long.
+            // One connection too many is not a reason to give up half of them, unless the host says for how long.
             Class::Throttled if failure.wait.is_none() => {
                 let host = self.host(host);
                 host.allowance().refuse(host.open(), None, Instant::now());
@@ -408,7 +410,7 @@ impl Network {
         self.host(host).note_carried(bytes, waited);
     }
 
-    /// What a server offers and was seen to fail at while this process ran, in alphabetical order.
+    /// The extensions that a server offers and was seen to fail at while this process ran, in alphabetical order.
     pub fn failing_at(&self, endpoint: &Endpoint) -> Vec<&'static str> {
         self.host(&endpoint.host).failing(endpoint.port)
     }
@@ -494,7 +496,7 @@ pub struct Channel {
     pub stream: Stream,
     /// Set once all that passes is compressed.
     deflate: Option<Box<Deflate>>,
-    /// What the handshake showed, once there was one.
+    /// The facts of the handshake, once there was one.
     pub tls: Option<TlsFacts>,
     host: Arc<Host>,
     port: u16,
@@ -567,7 +569,7 @@ impl Channel {
         self.host.note_suspected(self.port, word);
     }
 
-    /// Tells the host's other sessions how fast this one was. What is compressed tells nothing about the link.
+    /// Tells the host's other sessions how fast this one was. Compressed traffic says nothing about the link.
     pub fn note_carried(&self, bytes: u64, waited: Duration) {
         if !self.is_compressed() {
             self.host.note_carried(bytes, waited);
@@ -715,7 +717,7 @@ mod tests {
         };
         assert_eq!(ask(&hasty, "one.test").await, 500);
         assert_eq!(ask(&hasty, "two.test").await, 100);
-        // Whoever needs the name still waits for it, and what is at hand is taken at once.
+        // A caller that needs the name still waits for it, and a literal address is taken at once.
         assert!(ask(&patient, "three.test").await >= LOOKUP_TIMEOUT.as_millis());
         assert!(hasty.resolve("9.9.9.9").await.is_ok());
     }
@@ -762,7 +764,7 @@ mod tests {
         for _ in 1..8 {
             needed.push(network.connect(&endpoint, &trust).await.unwrap());
         }
-        // Whoever can do without is told as long as somebody waits.
+        // The host is marked as wanted as long as a caller waits.
         assert!(!network.is_wanted("127.0.0.1"));
         let connect = network.connect(&endpoint, &trust);
         tokio::pin!(connect);

@@ -1,11 +1,11 @@
-//! Notices that servers hand out in place of messages which they cannot read: small texts, where the listing tells of
+//! Notices that servers hand out in place of messages which they cannot read: small texts, where the listing reports
 //! another size. IMAP and POP3 give the same ones.
 
 /// The longest notice, in bytes.
 const NOTICE_MAX: usize = 16 * 1024;
 
-/// What such notices of Exchange say, in lower case; wording and apostrophes differ between its builds, and its name in the
-/// From header does not.
+/// The words of such notices of Exchange, in lower case; wording and apostrophes differ between its builds, and its
+/// name in the From header does not.
 const NOTICES: [&str; 6] = [
     "protocol failed for the following message",
     "couldn't retrieve the following message",

@@ -11,11 +11,11 @@ use tokio::time::{Instant, timeout};
 use super::network::SILENCE_MAX;
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 
-/// What a command has to begin with, and never has more of.
+/// The waiting time that a command begins with, and never exceeds.
 const CREDIT: Duration = Duration::from_mins(2);
 /// How long a peer may be silent that has to look through a whole folder first, and how long it has for that in all.
 pub const LOOKING_MAX: Duration = Duration::from_mins(5);
-/// What each byte adds: a peer that sends 100 bytes a second is waited for without end.
+/// The waiting time that each byte adds: a peer that sends 100 bytes a second is waited for without end.
 const EACH_BYTE: Duration = Duration::from_millis(10);
 
 /// The most lines in answer to one command: more than the largest folder has messages, twice.

@@ -1,5 +1,5 @@
 //! SASL as mail servers speak it: PLAIN (RFC 4616) for passwords, OAUTHBEARER (RFC 7628) and XOAUTH2 (what Microsoft and
-//! Google had before it) for tokens. What is built here is a secret; IMAP and POP3 only carry it.
+//! Google had before it) for tokens. The responses built here are secrets; IMAP and POP3 only carry them.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +19,7 @@ pub(super) struct Exchange {
     pub(super) mechanism: &'static str,
     /// The initial response, not yet in base64.
     pub(super) first: Secret,
-    /// What acknowledges the server's reason for a refusal, so that it ends the exchange; not yet in base64.
+    /// The acknowledgement of the server's reason for a refusal, so that it ends the exchange; not yet in base64.
     pub(super) acknowledgement: &'static str,
 }
 
@@ -77,8 +77,8 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// What is answered to a question, not yet in base64; `None` when there is nothing more to say. A server that does
-    /// not know initial responses asks for it again, with nothing in its question; a reason for a refusal is something.
+    /// The answer to a question, not yet in base64; `None` when there is nothing more to say. A server that does not
+    /// know initial responses asks for it again, with nothing in its question; a reason for a refusal is something.
     pub(super) fn answer(&mut self, question: &[u8]) -> Option<Secret> {
         if self.firsts == 0 || self.firsts == 1 && question.trim_ascii().is_empty() {
             self.firsts += 1;

@@ -24,8 +24,8 @@ impl Sizes {
         *(if is_short { &mut self.short } else { &mut self.whole }) += 1;
     }
 
-    /// Whether a short message, which is counted already, is to be told of. Where most of the others come as they are listed,
-    /// any is. Else the sizes are guesses, or nothing tells, and only what lacks more than a quarter is.
+    /// Whether a short message, which is counted already, is to be reported. Where most of the others come as they are
+    /// listed, any is. Else the sizes are guesses, or nothing tells, and only what lacks more than a quarter is.
     pub(crate) fn condemn(self, listed: u64, given: u64) -> bool {
         self.whole > self.short.saturating_sub(1) || given < listed - listed / 4
     }

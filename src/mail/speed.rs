@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// What one session carries of mail in a second where a link is not slow, in bytes. To deflate and inflate so much takes a
-/// few hundredths of a core.
+/// The amount of mail that one session carries in a second over a link that is not slow, in bytes. To deflate and
+/// inflate so much takes a few hundredths of a core.
 const FAST: u64 = 1024 * 1024;
-/// What was waited for less long tells how far a host is and how TCP begins, and not how much the link carries.
+/// A shorter wait shows how far away a host is and how TCP begins, not how much the link carries.
 const TELLING: Duration = Duration::from_secs(2);
 
 /// Whether a link is slow over which one session carried so many bytes of messages while it waited for the host for so

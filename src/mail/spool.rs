@@ -28,7 +28,7 @@ impl Spool {
         self.size
     }
 
-    /// What came so far, as long as it is small.
+    /// The bytes that came so far, as long as they are few.
     pub(crate) fn head(&self) -> &[u8] {
         if self.file.is_some() { &[] } else { &self.memory }
     }

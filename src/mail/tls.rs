@@ -97,8 +97,8 @@ impl Trust {
         })
     }
 
-    /// Which authorities are believed beside the system's, whatever text or texts they stand in: `sha256:` and 64 hexadecimal
-    /// digits. `None` where there are none.
+    /// The digest of the authorities trusted beside the system's, whatever texts they come from: `sha256:` and 64
+    /// hexadecimal digits. `None` where there are none.
     pub fn digest(&self) -> Option<&str> {
         self.authorities.digest.as_deref()
     }
@@ -170,7 +170,7 @@ fn explain_handshake(error: &std::io::Error, fields: Option<&[String; 2]>) -> Fa
             .caused_by(error);
     };
     if matches!(tls, rustls::Error::InvalidMessage(_)) {
-        // A mail server that does not wait for TLS greets at once, which is no record of TLS.
+        // A mail server that does not wait for TLS greets at once, which is not a record of TLS.
         return Failure::new(Class::Tls, "speaks in clear at first on this port, and TLS was wanted from the first byte")
             .code(FailureCode::SpeaksInClear)
             .hint("no password was sent; write tls: StartTLS for this port, or give the port that speaks TLS (993 for IMAP, 995 for POP3)")

@@ -1,13 +1,13 @@
-//! What servers say in words where they have no response code, or one that may mean anything: the one table of such words,
-//! with where they were seen. It is looked into where an answer is read ([`super::imap`], [`super::pop3`]) and nowhere else;
+//! Words that servers use where they have no response code, or one that may mean anything: the one table of them, with
+//! where they were seen. It is looked into where an answer is read ([`super::imap`], [`super::pop3`]) and nowhere else;
 //! what it finds goes on as a class and a [`FailureCode`].
 //!
 //! A pattern is a piece of lower-case text; `*` in it stands for anything, so `quota*exceed` fits "Your quota has been
-//! exceeded". The first row that fits counts, so rows about one thing stand before those about anything.
+//! exceeded". The first row that fits counts, so rows about one thing come before those about anything.
 
 use crate::model::failure::{Class, FailureCode};
 
-/// What was asked when a server refused: some words mean something only there.
+/// The kind of request that a server refused: some words mean something only there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// To let somebody in.
@@ -20,12 +20,12 @@ pub enum Asked {
     Other,
 }
 
-/// What words mean.
+/// The meaning of words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meaning {
     /// The class of the failure.
     pub class: Class,
-    /// What exactly it is.
+    /// The exact failure.
     pub code: FailureCode,
 }
 
@@ -484,7 +484,7 @@ const ROWS: &[Row] = {
     ]
 };
 
-/// What a server's words mean, if they are known.
+/// The meaning of a server's words, if they are known.
 pub fn read(asked: Asked, text: &str) -> Option<Meaning> {
     let text = text.to_ascii_lowercase();
     let fits = |row: &&Row| row.when.fits(asked) && row.words.iter().any(|pattern| occurs(pattern, &text));

@@ -126,7 +126,7 @@ impl FromStr for Address {
         let refuse = || format!("\"{}\" is not a mail address", super::text::printable(text));
         let (local, domain) = text.trim().rsplit_once('@').ok_or_else(refuse)?;
         let spoiled = |c: char| {
-            // Unseen characters come with text that was copied, and are no part of a name.
+            // Unseen characters come with text that was copied, and are not part of a name.
             let unseen = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
             c.is_control()
                 || c.is_whitespace()

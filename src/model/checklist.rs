@@ -1,11 +1,11 @@
-//! The checklist before the order as it stands: what was answered, what discovery knows, and where the two differ.
+//! The current checklist before the order: what was answered, what discovery knows, and where the two differ.
 
 use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// How an item of the checklist stands.
+/// The state of an item of the checklist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ItemState {
@@ -45,7 +45,7 @@ pub struct Item {
     pub field: &'static str,
     /// The question.
     pub question: String,
-    /// How it stands.
+    /// Its state.
     pub state: ItemState,
     /// The answer.
     #[serde(skip_serializing_if = "Option::is_none")]

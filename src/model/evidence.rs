@@ -340,15 +340,15 @@ pub struct LoginNames {
     pub destination: Option<String>,
 }
 
-/// The authorities that are believed beside the system's, each end's as a digest of the certificates themselves: what a reference
-/// or a file names may hold others tomorrow, and lead to another server.
+/// The authorities that are trusted beside the system's, each end's as a digest of the certificates themselves: what a
+/// reference or a file names may hold others tomorrow, and lead to another server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Authorities {
-    /// At the source; `None` where the system's alone are believed.
+    /// At the source; `None` where the system's alone are trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// At the destination; `None` where the system's alone are believed.
+    /// At the destination; `None` where the system's alone are trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
 }
@@ -387,7 +387,7 @@ impl MailboxDiscovery {
     }
 }
 
-/// What the mailboxes at the destination said when a domain was looked at.
+/// The answers of the mailboxes at the destination when a domain was looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DestinationSeen {
@@ -441,7 +441,7 @@ pub struct DomainDiscovery {
     /// The words of the destination; `None` where it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<DestinationSeen>,
-    /// Whose certificates were believed beside those of the system's authorities; `None` where that was not looked at.
+    /// The authorities that were trusted beside the system's; `None` where that was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Authorities>,
     /// Findings that a person should know.

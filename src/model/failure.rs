@@ -340,7 +340,7 @@ pub enum FailureCode {
     MissingSecret,
     /// A Secret logs in by another name than the plan says.
     LoginChanged,
-    /// Other authorities' certificates are believed than the plan says.
+    /// Other authorities are trusted than the plan says.
     AuthoritiesChanged,
     /// The port speaks TLS from the first byte, where a plain greeting was waited for.
     SpeaksTls,
@@ -627,7 +627,7 @@ impl Failure {
         self
     }
 
-    /// Keeps how long a server asked us to wait; an hour is the most that is believed.
+    /// Keeps how long a server asked us to wait; an hour is the most that is accepted.
     #[must_use]
     pub fn wait(self, asked: Duration) -> Self {
         self.pause(asked.min(ASKED_MAX))

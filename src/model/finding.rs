@@ -313,7 +313,7 @@ impl Finding {
     }
 }
 
-/// What several findings of one code say together, each given with how many there are of it: the sentence of the first, and
+/// Sums up several findings of one code, each given with how many there are of it: the sentence of the first, and
 /// beside it, so that its numbers are not taken for those of all, what the others are; and how many things were found.
 pub fn tell_together<'a>(code: Code, said: impl IntoIterator<Item = (&'a str, u64)>) -> (String, u64) {
     let (mut first, mut all, mut distinct) = (None, 0, BTreeSet::new());

@@ -1,4 +1,4 @@
-//! Labels of messages: what becomes of a message that stands in several folders at once, and what was left of its labels.
+//! Labels of messages: what becomes of a message that is in several folders at once, and what was left of its labels.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ const KEPT_MAX: usize = 20;
 /// The most labels that a finding names.
 const SAID_MAX: usize = 10;
 
-/// Labels, as the list of one folder or of several told of them.
+/// The counts of labels in the list of one folder or of several.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelTally {

@@ -11,8 +11,9 @@ use super::folder::FolderPath;
 /// Flags and keywords of a message (RFC 9051 §2.3.2). System flags are kept in their registered spelling; `\Recent` is a
 /// session's own and is never kept.
 ///
-/// Each is an atom, with a backslash before it or without: whatever else a server, a list or a ledger spells as a flag is
-/// none and is left out, with [`Self::UNREADABLE`] in its place, so that nothing of it can ever become part of a command.
+/// Each is an atom, with a backslash before it or without: any other text that a server, a list or a ledger spells as a
+/// flag is not a flag and is left out, with [`Self::UNREADABLE`] in its place, so that nothing of it can ever become
+/// part of a command.
 ///
 /// Kept as one text, as [`fmt::Display`] writes it: no flag holds a blank, and a listing holds many of these.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ const FLAGS_MAX: usize = 500;
 impl Flags {
     /// The mark of a message that its user wants removed. Its meaning is for its own server to carry out.
     pub const DELETED: &str = "\\Deleted";
-    /// Is there in place of flags that are no atoms, too long, or too many. No server knows it and none is sent it.
+    /// Is there in place of flags that are not atoms, too long, or too many. No server knows it and none is sent it.
     pub const UNREADABLE: &str = "\\Unreadable";
 
     /// The flags and keywords in alphabetical order, system flags first.
@@ -177,7 +178,7 @@ impl fmt::Display for InternalDate {
     }
 }
 
-/// The sign that stands within the name of a message whose unique id others of the maildrop have as well.
+/// The sign within the name of a message whose unique id others of the maildrop have as well.
 pub const SHARED: char = '\u{fffd}';
 
 /// Where a message is at the source. Stable as long as the server keeps its promises.

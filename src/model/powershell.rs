@@ -2,8 +2,9 @@
 
 use super::text::printable;
 
-/// An argument. A word of letters, digits, `@`, `.`, `_` and `-` stands as it is; everything else in single quotes, in which
-/// PowerShell takes only such quotes, the typographic ones too, for more than themselves (`about_Quoting_Rules`).
+/// An argument. A word of letters, digits, `@`, `.`, `_` and `-` is written as it is; everything else in single quotes,
+/// in which PowerShell takes only such quotes, the typographic ones too, for more than themselves
+/// (`about_Quoting_Rules`).
 fn argument(text: &str) -> String {
     let text = printable(text);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '.' | '_' | '-');

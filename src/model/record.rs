@@ -180,7 +180,7 @@ impl MailboxRecord {
         self.rechecked.as_ref().or(self.verification.as_ref())
     }
 
-    /// Keeps what a verification showed. One that went less deep than another before it stands beside that one.
+    /// Keeps what a verification showed. One that went less deep than an earlier one is kept beside that one.
     pub fn keep_verification(&mut self, shown: Verification, differences: Vec<Difference>) {
         self.differences = differences;
         if self.verification.as_ref().is_some_and(|before| before.depth > shown.depth) {

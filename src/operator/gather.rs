@@ -1,4 +1,4 @@
-//! Gathers changes before they call for a turn. Workers tell of ten thousand mailboxes; each word must be seen soon, and
+//! Gathers changes before they call for a turn. Workers report ten thousand mailboxes; each word must be seen soon, and
 //! none of them is worth a turn of its own.
 
 use std::collections::{HashSet, VecDeque};

@@ -125,7 +125,7 @@ impl Order<'_> {
     /// The Job, not yet begun: its satellites come first.
     ///
     /// # Errors
-    /// [`Class::Internal`] when the template is no Job.
+    /// [`Class::Internal`] when the template is not a Job.
     pub fn job(&self, settings: &Settings, owner: OwnerReference) -> Result<Job> {
         let spec = json!({
             "suspend": true,
@@ -185,7 +185,7 @@ impl Order<'_> {
             let claim = ledger_claim(&self.migration.name_any());
             volumes.push(json!({"name": "ledger", "persistentVolumeClaim": {"claimName": claim}}));
             mounts.push(json!({"name": "ledger", "mountPath": LEDGER_DIR}));
-            // A volume that one node mounts is no use to pods of another.
+            // A volume that one node mounts is of no use to pods of another.
             affinity = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
                 "topologyKey": "kubernetes.io/hostname",
                 "labelSelector": {"matchLabels": {
@@ -266,7 +266,7 @@ impl Order<'_> {
     /// The rights of its workers: to write their results, and the status of the mailboxes that they were given.
     ///
     /// # Errors
-    /// [`Class::Internal`] when the template is no Role.
+    /// [`Class::Internal`] when the template is not a Role.
     pub fn role(&self, owner: OwnerReference) -> Result<Role> {
         let mut rules = vec![
             json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "patch"], "resourceNames": self.results}),
@@ -285,7 +285,7 @@ impl Order<'_> {
     /// Gives the account its Role.
     ///
     /// # Errors
-    /// [`Class::Internal`] when the template is no `RoleBinding`.
+    /// [`Class::Internal`] when the template is not a `RoleBinding`.
     pub fn role_binding(&self, owner: OwnerReference) -> Result<RoleBinding> {
         let binding = json!({
             "metadata": self.meta(owner),
@@ -345,7 +345,7 @@ pub fn results(migration: &MailMigration, name: &str) -> ConfigMap {
 /// The volume claim of a migration's ledgers, if they are files.
 ///
 /// # Errors
-/// [`Class::Internal`] when the template is no claim.
+/// [`Class::Internal`] when the template is not a claim.
 pub fn ledger_volume(migration: &MailMigration) -> Result<Option<PersistentVolumeClaim>> {
     let LedgerSpec::Sqlite(sqlite) = &migration.spec.ledger else { return Ok(None) };
     let claim = json!({

@@ -1,4 +1,4 @@
-//! Our Jobs as their labels and pods tell of them: what each is for, whether it goes on, and how a worker that cannot
+//! Our Jobs as their labels and pods show them: what each is for, whether it goes on, and how a worker that cannot
 //! speak any more came to its end. Pure.
 
 use std::collections::HashMap;
@@ -46,7 +46,7 @@ pub struct KnownJob {
     pub mailboxes: Carried,
 }
 
-/// How a Job stands.
+/// The state of a Job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Course {
     /// Made and not begun: whoever made it was interrupted.
@@ -85,7 +85,7 @@ impl KnownJob {
         self.job.annotations().get(ANNOTATION_CONNECTIONS)?.parse().ok()
     }
 
-    /// How it stands.
+    /// Its state.
     pub fn course(&self) -> Course {
         let holds = |kind: &str| {
             let conditions = self.job.status.iter().flat_map(|s| s.conditions.iter().flatten());

@@ -24,7 +24,7 @@ use crate::model::failure::{Class, Failure, Result};
 /// again: a quota that is used up refuses even that.
 ///
 /// # Errors
-/// Those of the API server; [`Class::Configuration`] where somebody else's object stands under a name of ours.
+/// Those of the API server; [`Class::Configuration`] where somebody else's object has a name of ours.
 pub async fn begin(client: &Client, settings: &Settings, order: &Order<'_>) -> Result<bool> {
     let namespace = order.migration.namespace().unwrap_or_default();
     for name in &order.results {
@@ -61,7 +61,7 @@ pub async fn begin(client: &Client, settings: &Settings, order: &Order<'_>) -> R
     Ok(true)
 }
 
-/// How the volume of the ledgers stands.
+/// The state of the volume of the ledgers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Volume {
     /// Its claim is there, or none is needed.
@@ -117,7 +117,7 @@ fn by_us() -> PostParams {
     PostParams { field_manager: Some(MANAGER_OBJECTS.to_owned()), ..PostParams::default() }
 }
 
-/// The fate of an object that stands under our name and that nobody owns.
+/// The fate of an object that has our name and that nobody owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphans {
     /// It is used as it is.
@@ -176,7 +176,7 @@ fn still_there<K: Resource<DynamicType = ()>>(name: &str) -> Failure {
     Failure::new(Class::Conflict, what).hint("it goes by itself in a moment")
 }
 
-/// Somebody else's object stands where ours is to be made.
+/// Somebody else's object is where ours is to be made.
 pub fn foreign<K: Resource<DynamicType = ()>>(name: &str, owner: Option<String>) -> Failure {
     let kind = K::kind(&());
     let whose = owner.map_or_else(|| "nobody's".to_owned(), |owner| format!("of {owner}"));

@@ -286,7 +286,7 @@ impl Metrics {
         self.leader.set(u64::from(leads));
     }
 
-    /// Shows how all migrations and mailboxes stand. A replica that stands by shows an empty survey, so that a sum over
+    /// Shows the states of all migrations and mailboxes. A replica on standby shows an empty survey, so that a sum over
     /// replicas is right.
     pub fn show(&self, survey: &Survey) {
         for phase in Phase::ALL {

@@ -1,7 +1,7 @@
 //! The operator: the platform of a cluster. It opens no mail connection and reads no Secret.
 //!
-//! Each change of anything that belongs to a MailMigration gives it a turn; a turn goes through [`reconcile`] once.
-//! Whatever it needs to go on is in the API server, so an operator may be ended at any moment and another goes on.
+//! Each change of anything that belongs to a MailMigration gives it a turn; a turn goes through [`reconcile`] once. All
+//! the data that it needs to go on is in the API server, so an operator may be ended at any moment and another goes on.
 
 pub mod election;
 mod gather;
@@ -118,7 +118,7 @@ async fn lead(
     let begin = async {
         reach(&client).await;
         pulse.reached();
-        // A replica that stands by is as ready as one that leads: it could read everything, and waits for its turn alone.
+        // A replica on standby is as ready as one that leads: it could read everything, and waits for its turn alone.
         reading.wait_until_readable(&client, &scopes).await;
         pulse.synced();
         lease.hold().await

@@ -210,8 +210,8 @@ impl ClusterPlatform {
         Ok(())
     }
 
-    /// Reads which objects stand for the mailboxes of this migration: those that it owns, under the name that we give. Whatever else
-    /// carries its label is looked at only where one of ours is to be made.
+    /// Reads which objects stand for the mailboxes of this migration: those that it owns, under the name that we give.
+    /// Other objects with its label are looked at only where one of ours is to be made.
     fn know_mailboxes(&mut self, migration: &MailMigration) {
         let uid = migration.uid();
         for object in self.context.stores.mailboxes_of(&self.namespace, &self.name) {
@@ -274,7 +274,8 @@ impl ClusterPlatform {
             round: known.as_ref().map_or(0, |known| known.round),
             discovery: known.as_ref().map(|known| Arc::clone(&known.discovery)),
         };
-        // A worker that died without having written anything is spoken for, unless its like would be made otherwise now.
+        // The failure of a worker that died without having written anything is recorded for it, unless such a worker
+        // would be made otherwise now.
         let failed = |job: &&KnownJob| {
             job.course() == Course::Failed
                 && job.number > seen.round
@@ -386,7 +387,7 @@ impl ClusterPlatform {
     }
 }
 
-/// Whether the worker of a Job that carries a mailbox is at it, or will be: until it has told of its end.
+/// Whether the worker of a Job that carries a mailbox is at it, or will be: until it has reported its end.
 fn is_at(job: &KnownJob, record: &MailboxRecord) -> bool {
     job.course() == Course::Active && !has_told(job, record)
 }

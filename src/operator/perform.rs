@@ -43,8 +43,7 @@ impl ClusterPlatform {
         self.end_jobs(|job| wish.forbids(job)).await
     }
 
-    /// Ends Jobs that write, where the plan that stood last is not the approved one and it cannot be found out which one
-    /// stands now.
+    /// Ends Jobs that write, where the last known plan is not the approved one and the current one cannot be found out.
     pub(super) async fn end_unapproved(&mut self, migration: &MailMigration) -> Result<()> {
         let Some(wanted) = &migration.spec.approved_plan else { return Ok(()) };
         let stood = migration.status.as_ref().and_then(|status| status.plan.as_ref());
@@ -76,7 +75,7 @@ impl ClusterPlatform {
         self.end_jobs(|job| {
             let gone = lists.get(&job.domain).is_none_or(|planned| carries_what_is_gone(job, planned));
             let pods = || pods.iter().map(|pod| &**pod);
-            // Where its pods do well, that they would be made otherwise now is no reason to disturb them.
+            // Where its pods do well, that they would be made otherwise now is not a reason to disturb them.
             let starts_otherwise = || {
                 job.course() == Course::Active
                     && !job.is_made_by(&context.settings)
@@ -288,8 +287,8 @@ impl ClusterPlatform {
         let round = self.observed.domains.get(&domain.name).map_or(0, |seen| seen.round) + 1;
         let uid = migration.uid().unwrap_or_default();
         let results = parts_of(&self.name, domain);
-        // The text written last is part of the name: when the spec is set to something else and back, what stands there
-        // is the answer to something else. So are the pods' settings: a Job that failed under others is made anew.
+        // The text written last is part of the name: when the spec is set to something else and back, the text there is
+        // the answer to something else. So are the pods' settings: a Job that failed under others is made anew.
         let version = self.context.stores.version_of(&self.namespace, &results[0]).unwrap_or_default();
         let pods = self.context.settings.of_pods();
         let inputs_now = [uid.as_str(), &domain.name, &inputs, &round.to_string(), &version, &pods];

@@ -154,7 +154,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`Class::Configuration`] when all that belongs to the namespace is more than its share; [`Class::Throttled`] when the
-    /// others have all there is for now; [`Class::Internal`] for a document that is none of ours.
+    /// others have all there is for now; [`Class::Internal`] for a document that is not one of ours.
     pub fn open_discovery(
         &self,
         namespace: &str,
@@ -255,7 +255,7 @@ impl Memory {
     }
 
     /// Remembers which mailboxes a migration carries where, and finds the other migrations of its namespace that carry one of
-    /// them to the same place. Those of other namespaces are none of its business.
+    /// them to the same place. Those of other namespaces are not considered.
     pub fn rivals(&self, uid: &str, place: &Place, pairs: HashSet<u64>) -> BTreeMap<String, usize> {
         let pairs = Arc::new(pairs);
         self.of_migration(uid, |known| {
@@ -332,7 +332,7 @@ pub struct ClusterPlatform {
     pub(super) strays: BTreeMap<Address, Arc<Mailbox>>,
     /// Mailboxes whose objects name another destination than the spec by now.
     pub(super) elsewhere: BTreeSet<Address>,
-    /// Mailboxes whose objects could not be made or written: nobody could tell of them.
+    /// Mailboxes whose objects could not be made or written: nobody could report them.
     pub(super) untold: BTreeSet<Address>,
     /// The steps that could not be done in this turn.
     pub(super) troubles: Vec<Failure>,

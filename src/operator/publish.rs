@@ -71,7 +71,7 @@ impl ClusterPlatform {
             let before = self.objects.get(&planned.source).filter(|_| !elsewhere);
             if before.is_none() {
                 if elsewhere && self.is_carried(domain, &planned.source) {
-                    // Its pods may still tell of the mail that goes to the old place.
+                    // Its pods may still report the mail that goes to the old place.
                     self.untold.insert(planned.source.clone());
                     continue;
                 }
@@ -197,7 +197,7 @@ impl ClusterPlatform {
         Ok(())
     }
 
-    /// An Event that is lost is no reason to do anything again.
+    /// A lost Event is not a reason to do anything again.
     async fn publish_event(&self, migration: &MailMigration, event: &Event) {
         if let Err(error) = self.context.recorder.publish(event, &migration.object_ref(&())).await {
             tracing::warn!(%error, migration = self.name, "an Event could not be written");
@@ -367,7 +367,7 @@ fn mailbox_object(
     object
 }
 
-/// The fields that the operator is the author of; what a worker told of the mailbox stays the worker's.
+/// The fields that the operator is the author of; those that a worker reported about the mailbox stay the worker's.
 fn our_part(status: &MailboxMigrationStatus, told: bool) -> MailboxMigrationStatus {
     MailboxMigrationStatus {
         observed_generation: status.observed_generation,
@@ -382,8 +382,8 @@ fn our_part(status: &MailboxMigrationStatus, told: bool) -> MailboxMigrationStat
     }
 }
 
-/// Whether a status says already what we would write. That the spec moved on meanwhile and nothing else is no reason to
-/// write ten thousand objects.
+/// Whether a status says already what we would write. A new generation of the spec alone is not a reason to write ten
+/// thousand objects.
 fn says(before: &MailboxMigrationStatus, ours: &MailboxMigrationStatus) -> bool {
     let gist = |conditions: &[Condition]| -> Vec<_> {
         conditions

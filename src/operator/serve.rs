@@ -92,7 +92,7 @@ impl Pulse {
         self.reached.store(true, Ordering::Relaxed);
     }
 
-    /// Everything that is to be watched could be read once. A replica that stands by watches nothing, and has tried it.
+    /// Everything that is to be watched could be read once. A replica on standby watches nothing, and has tried it.
     pub fn synced(&self) {
         self.synced.store(true, Ordering::Relaxed);
     }

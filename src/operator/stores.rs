@@ -65,7 +65,7 @@ pub fn watch(
         .modify(trim)
         .reflect(writer)
         .applied_objects()
-        // Our own writing of its status is no news.
+        // Our own writing of its status is not news.
         .predicate_filter(predicates::generation, PredicateConfig::default());
 
     let (mailboxes, writer) = reflector::store();
@@ -139,7 +139,7 @@ fn of_label(object: &impl ResourceExt) -> Option<ObjectRef<Wanted>> {
     Some(ObjectRef::new(name).within(&object.namespace()?))
 }
 
-/// The news of a worker about a mailbox; whatever we write ourselves is no news.
+/// The news of a worker about a mailbox; our own writes are not news.
 fn told_by_worker(mailbox: &Mailbox) -> Option<u64> {
     let told = mailbox.status.as_ref().map(|s| (&s.last_pass, &s.messages, &s.failure, &s.findings));
     let owners = mailbox.owner_references();

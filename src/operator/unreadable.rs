@@ -89,8 +89,8 @@ impl ClusterPlatform {
         self.end_jobs(|_| suspended).await
     }
 
-    /// Says that a migration cannot be carried out as it stands. Nothing that goes on is touched, so that setting it right is
-    /// all there is to do.
+    /// Says that a migration cannot be carried out as it is. Nothing that goes on is touched, so that setting it right
+    /// is all there is to do.
     ///
     /// # Errors
     /// Those of the API server.

@@ -55,7 +55,7 @@ pub struct Mailbox {
     /// Which mailbox it is about; `None` when that cannot be read.
     #[serde(default, deserialize_with = "as_far_as_readable")]
     pub spec: Option<MailboxMigrationSpec>,
-    /// How it stands; `None` when there is nothing or it cannot be read.
+    /// Its status; `None` when there is none or it cannot be read.
     #[serde(default, deserialize_with = "as_far_as_readable")]
     pub status: Option<MailboxMigrationStatus>,
 }

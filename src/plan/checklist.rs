@@ -1,5 +1,5 @@
-//! Holds the customer's answers against what discovery found. What was found and not answered is filled in; what was
-//! answered otherwise is contradicted, and a finding.
+//! Holds the customer's answers against what discovery found. A fact that was found and not answered is filled in;
+//! an answer that differs is contradicted, and a finding.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const GIGABYTE: u64 = 1_000_000_000;
 /// 10^6 bytes.
 const MEGABYTE: u64 = 1_000_000;
 
-/// What discovery knows about a field, and how it contradicts the answer, if it does.
+/// The value that discovery knows for a field, and how it contradicts the answer, if it does.
 struct Known {
     value: Value,
     contradiction: Option<(Code, String)>,
@@ -175,7 +175,7 @@ fn of_domain(answers: Option<&DomainAnswers>, seen: &DomainObserved) -> BTreeMap
     known
 }
 
-/// What discovery counted, when it counted every mailbox.
+/// The sizes that discovery counted, when it counted every mailbox.
 fn sizes<'a>(spec: &MailMigrationSpec, observed: &'a Observed) -> Option<Vec<&'a MailboxSize>> {
     let mut sizes = Vec::new();
     for domain in &spec.domains {

@@ -52,7 +52,7 @@ pub enum Ending {
     Stopped(Failure),
 }
 
-/// What is to be done, and what is to be said.
+/// The steps to take, and the status to publish.
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// Things to do now, in order.
@@ -71,7 +71,7 @@ pub struct Decision {
     pub ending: Option<Ending>,
 }
 
-/// How one mailbox stands in the pass that is wanted.
+/// The state of one mailbox in the pass that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// Its domain was not looked at yet.
@@ -98,7 +98,7 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// What stops it for now, if something does.
+    /// The failure that stops it for now, if there is one.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
             Self::Blocked(failure) | Self::Failed { failure, .. } => Some(failure),
@@ -107,7 +107,7 @@ impl Standing {
     }
 }
 
-/// Whether the plan that stands may be carried out.
+/// Whether the current plan may be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Approval {
     /// Nobody asked for one.
@@ -147,7 +147,7 @@ impl Approval {
         self.holds() && *self != Self::Open(None)
     }
 
-    /// What was approved, as far as it is known.
+    /// The approved plan, as far as it is known.
     pub fn approved(&self) -> Option<&PlanStatus> {
         match self {
             Self::NotWanted => None,
@@ -156,7 +156,7 @@ impl Approval {
         }
     }
 
-    /// What changed since, in words, when that holds the migration.
+    /// The changes since, in words, when they hold the migration.
     pub fn told(&self) -> Option<String> {
         let Self::Changed(_, changes) = self else { return None };
         Some(match changes.len() {
@@ -279,7 +279,7 @@ fn later_by(since: Timestamp, wait: std::time::Duration) -> Timestamp {
 }
 
 /// The domains of which a mailbox was not carried because its ends are others than the plan says (another name logs in, other
-/// authorities are believed), when that was last, and why it was.
+/// authorities are trusted), when that was last, and why it was.
 fn find_off_the_plan(observed: &Observed) -> BTreeMap<&Domain, (Timestamp, &Failure)> {
     let mut astray: BTreeMap<&Domain, (Timestamp, &Failure)> = BTreeMap::new();
     for (mailbox, seen) in &observed.mailboxes {
@@ -319,7 +319,7 @@ fn discover_again(
     Some(later_by(discovery.finished, wait.max(polite.min(std::time::Duration::from_hours(4)))))
 }
 
-/// A mailbox and how it stands.
+/// A mailbox and its standing.
 #[derive(Debug, Clone)]
 pub struct Stood {
     /// The place of its domain in `spec.domains`.
@@ -328,7 +328,7 @@ pub struct Stood {
     pub mailbox: PlannedMailbox,
     /// Where it is read from.
     pub endpoint: Option<Endpoint>,
-    /// How it stands.
+    /// Its standing.
     pub standing: Standing,
 }
 
@@ -357,7 +357,7 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                     readable += 1;
                     let looked = discovered.map(|discovery| discovery.finished);
                     match stand_by_record(mailbox, known, observed, looked, now) {
-                        // What is going on is left to its end.
+                        // A pass that is running is left to its end.
                         standing @ (Standing::Running | Standing::Finished) => standing,
                         _ if pilot.is_some_and(|most| readable > most) => Standing::Spared,
                         standing => standing,
@@ -383,7 +383,7 @@ fn stand_by_record(
         return if known.running { Standing::Running } else { Standing::Ready };
     }
     let failure = match &record.failure {
-        // An operator's second try is no reason to take back what was said about the first.
+        // An operator's second try is not a reason to take back the report about the first.
         Some(failure)
             if known.running && record.ended.is_some() && observed.patience == Patience::Resident =>
         {
@@ -482,7 +482,7 @@ fn end(
             reasons.push(failure.clone());
         }
         if let Some(failure) = seen.discovery.as_ref().and_then(|d| d.failure.clone()) {
-            // What discovery says names its domain; what the manifest lacks is named by file and line.
+            // A failure of discovery names its domain; a fault of the manifest is named by file and line.
             let named = failure.place.first() == Some(&domain.name) || failure.class == Class::Configuration;
             reasons.push(if named { failure } else { failure.at(domain.name.clone()) });
         }
@@ -512,7 +512,7 @@ fn end(
                 .hint("change the MX records yourself, then run once more with --stage Sync for what came in between"),
         );
     }
-    // Of equally bad reasons the first stands for all.
+    // Of equally bad reasons the first represents all.
     let worst = reasons.into_iter().reduce(|worst, next| {
         let worse = worst.class != next.class && worst.class.worse(next.class) == next.class;
         if worse { next } else { worst }

@@ -5,8 +5,8 @@
 //! what was found out: which mailboxes there are, where each is read, the names by which both its ends are logged in to, and
 //! which authorities' word is taken for who these are. A field names where the authorities stand; the plan says which they are.
 //!
-//! What goes on by itself is no part of it: sizes, findings, certificates that end. Neither is what was agreed about it
-//! (acknowledgements, the checklist), nor the pace: else nothing that was approved would stay approved.
+//! Facts that change by themselves are not part of it: sizes, findings, certificates that end. Neither are agreements
+//! about it (acknowledgements, the checklist), nor the pace: else nothing that was approved would stay approved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,13 +22,13 @@ use crate::api::status::{PlanPart, PlanStatus};
 use crate::model::address::Domain;
 use crate::model::text::{counted, cut, hexadecimal};
 
-/// Domains that a status tells of one by one; the others are told of together.
+/// Domains that a status reports one by one; the others are reported together.
 const DOMAINS_TOLD: usize = 30;
 /// The longest sentence about a part, in bytes.
 const SAYS_MAX: usize = 160;
 /// Of a digest of authorities, so much is shown where there is little room: `sha256:` and twelve digits.
 const AUTHORITIES_SHOWN: usize = 19;
-/// What is said of a word that is one of several.
+/// The value of a word that is one of several.
 const LISTED: &str = "listed";
 /// Where the destination's own fields stand.
 const DESTINATION: &str = "spec.destination";
@@ -41,7 +41,7 @@ pub const DECIDES_NOTHING: [&str; 14] = [
     "spec.suspend",
     "spec.trigger",
     "spec.approvedPlan",
-    // What was said about it.
+    // Statements about it.
     "spec.acknowledge",
     "spec.checklist",
     "spec.domains[].overrides[].reason",
@@ -53,7 +53,7 @@ pub const DECIDES_NOTHING: [&str; 14] = [
     "spec.ledger.sqlite.size",
     // How figures are weighed.
     "spec.policy.fidelityWeights",
-    // It stands in the plan as the mailboxes that it names.
+    // It is in the plan as the mailboxes that it names.
     "spec.domains[].mailboxes.list",
 ];
 
@@ -63,7 +63,7 @@ pub const DECIDES_NOTHING: [&str; 14] = [
 pub struct Plan {
     /// Where the mail goes.
     pub destination: String,
-    /// The digest of the authorities that are believed there beside the system's; `None` where there are none.
+    /// The digest of the authorities that are trusted there beside the system's; `None` where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<String>,
     /// Each field of the spec that decides something, but for those of the domains, as in `spec.policy.since`.
@@ -72,25 +72,25 @@ pub struct Plan {
     pub domains: BTreeMap<String, DomainPlan>,
 }
 
-/// What would be done with a domain.
+/// The plan for a domain.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DomainPlan {
     /// Each of its fields that decides something, as in `credentialsRef.name`.
     #[serde(default)]
     pub rules: BTreeMap<String, String>,
-    /// The digest of the authorities that are believed at its servers beside the system's; `None` where there are none.
+    /// The digest of the authorities that are trusted at its servers beside the system's; `None` where there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<String>,
     /// Each mailbox, by its address at the source.
     pub mailboxes: BTreeMap<String, MailboxPlan>,
 }
 
-/// What would be done with a mailbox.
+/// The plan for a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MailboxPlan {
-    /// What it is read by; `None` when nothing reads it.
+    /// The protocol that reads it; `None` when nothing reads it.
     pub protocol: Option<String>,
     /// Where it is read from; `None` when no login worked.
     pub server: Option<String>,
@@ -123,7 +123,7 @@ impl fmt::Display for MailboxPlan {
 /// One difference between two plans.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// What differs: a field of the manifest, a domain or a mailbox.
+    /// The thing that differs: a field of the manifest, a domain or a mailbox.
     pub place: String,
     /// As it was; `None` when it is new.
     pub before: Option<String>,
@@ -200,7 +200,7 @@ impl Plan {
         lines
     }
 
-    /// What differs between an earlier plan and this one, by what it is about.
+    /// The differences between an earlier plan and this one, by place.
     pub fn changes_since(&self, earlier: &Self) -> Vec<Change> {
         compare(&earlier.lines(), &self.lines())
     }
@@ -271,13 +271,13 @@ impl fmt::Display for DomainPlan {
     }
 }
 
-/// Which authorities are believed, in brief.
+/// The trusted authorities, in brief.
 fn believing(authorities: Option<&str>) -> String {
     let short = |digest| str::get(digest, ..AUTHORITIES_SHOWN).unwrap_or(digest);
     authorities.map(|digest| format!(", authorities {}", short(digest))).unwrap_or_default()
 }
 
-/// What differs between two plans in brief. That a part says the same and is not the same is said as well.
+/// The differences between two plans in brief. A part that reads the same and is not the same is listed as well.
 pub fn changes_in_brief(earlier: &PlanStatus, later: &PlanStatus) -> Vec<Change> {
     let lines = |plan: &PlanStatus| -> BTreeMap<String, (String, String)> {
         plan.parts.iter().map(|p| (p.name.clone(), (p.says.clone(), p.digest.clone()))).collect()

@@ -42,8 +42,8 @@ pub fn of_domain<'a>(
     let carried_since = asked && observed.carried_since(domain);
     let discovered = domain.discovery.iter().flat_map(move |discovery| {
         let planned = planned.clone();
-        // What the passes over a mailbox know better than a discovery of its destination: one that was closed and took mail since
-        // is open, and mail that all went through once fits, whatever room is left beside it.
+        // The passes over a mailbox overrule a discovery of its destination: a destination that was closed and took
+        // mail since is open, and mail that all went through once fits, whatever room is left beside it.
         let stale = move |finding: &&Finding| {
             if matches!(finding.code, Code::DestinationUnusable | Code::DestinationUnasked) {
                 return carried_since;

@@ -1,4 +1,5 @@
-//! What each condition of a migration says, and why. Each of them is judged from the facts alone, whatever it said before.
+//! The state of each condition of a migration, and the reason. Each of them is judged from the facts alone, whatever it
+//! said before.
 
 use std::fmt::Write;
 
@@ -89,7 +90,7 @@ pub(super) fn open_fact(kind: Type, open: &Open) -> Fact {
     Fact { kind, state: State::False, reason: open.reason(), message: sentence_of(open) }
 }
 
-/// What speaks against it, and what to do about it, in whole sentences.
+/// The reasons against it and the remedy, in whole sentences.
 fn sentence_of(open: &Open) -> String {
     Failure::new(Class::Message, open.clauses()).hint(open.remedy()).in_full()
 }
@@ -135,7 +136,7 @@ fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
     Fact::new(Type::Verified, true, Reason::Succeeded, message)
 }
 
-/// What is said when the pilot is through.
+/// The message when the pilot is through.
 const PILOTED: &str = "The pilot is through; take spec.policy.pilot out to carry the rest.";
 
 fn reached(spec: &MailMigrationSpec, messages: &MessageCounts) -> String {

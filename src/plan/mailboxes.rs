@@ -27,8 +27,8 @@ pub struct PlannedMailbox {
     /// name nothing is read or written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logins: Option<LoginNames>,
-    /// Whose certificates are believed for it at both ends, as the plan says; filled in when the mailbox is to be carried. Where
-    /// others are believed, nothing is read or written.
+    /// The authorities trusted for it at both ends, as the plan says; filled in when the mailbox is to be carried.
+    /// Where others are trusted, nothing is read or written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Authorities>,
     /// Other mailboxes that arrive in the same one; filled in when the mailbox is to be carried.
@@ -117,7 +117,7 @@ pub fn plan_mailboxes_with(
     Ok(planned)
 }
 
-/// What `spec.mapping.addresses` says of the mailboxes of a domain, in whichever case and spelling.
+/// The entries of `spec.mapping.addresses` for the mailboxes of a domain, in whichever case and spelling.
 fn mapped_addresses<'a>(spec: &'a MailMigrationSpec, ours: &Domain) -> HashMap<Address, &'a str> {
     let addresses = spec.mapping.iter().flat_map(|mapping| &mapping.addresses);
     // A mapping may be of ten thousand addresses, and there may be a thousand domains: few are read in full.
@@ -130,8 +130,8 @@ fn mapped_addresses<'a>(spec: &'a MailMigrationSpec, ours: &Domain) -> HashMap<A
     parsed.filter(|(from, _)| from.domain() == ours).collect()
 }
 
-/// Whether the discovery of a domain tells of rows in its list that are of no domain of the migration: the first domain that
-/// reads a list does.
+/// Whether the discovery of a domain reports rows in its list that are of no domain of the migration: the first domain
+/// that reads a list does.
 pub fn tells_of_strays(spec: &MailMigrationSpec, at: usize) -> bool {
     let list = |domain: &DomainSpec| match &domain.mailboxes {
         Mailboxes::List(_) => None,
@@ -148,7 +148,7 @@ pub struct Overrides<'a> {
 }
 
 enum Matcher {
-    /// A pattern; whether it is for the whole address. One that is none matches nothing.
+    /// A pattern; whether it is for the whole address. A text that is not a pattern matches nothing.
     Pattern(Option<globset::GlobMatcher>, bool),
     Addresses(HashSet<Address>),
 }

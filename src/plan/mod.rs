@@ -1,5 +1,5 @@
-//! What is to be done, decided from facts: `decide(migration, observed, now)` is pure and total, so every combination of
-//! facts has an answer that a test can look at. Nothing here waits, reads the clock or knows a platform.
+//! Decides from facts which steps to take: `decide(migration, observed, now)` is pure and total, so every combination
+//! of facts has an answer that a test can look at. Nothing here waits, reads the clock or knows a platform.
 
 mod advice;
 pub mod backoff;

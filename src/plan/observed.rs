@@ -24,7 +24,7 @@ pub struct Observed {
     pub mailboxes: BTreeMap<Address, MailboxObserved>,
     /// Whether somebody stays to try again later what failed now.
     pub patience: Patience,
-    /// What keeps workers from working, the worst first.
+    /// The obstacles that keep workers from working, the worst first.
     pub obstacles: Vec<Obstacle>,
     /// Whether nobody is at work on it and nobody will be by itself: the run that was is over, whether it was told to end or
     /// was killed.
@@ -41,8 +41,8 @@ impl Observed {
         self.only.as_ref().is_none_or(|only| only.contains(mailbox))
     }
 
-    /// What the destination said of a domain's mailboxes when it was asked last, where something kept us out and none of them was
-    /// carried since: what was carried since was let in.
+    /// The destination's answer about a domain's mailboxes when it was asked last, where something kept us out and none
+    /// of them was carried since: a mailbox that was carried since was let in.
     pub fn shut_out<'a>(&self, domain: &'a DomainObserved) -> Option<&'a DestinationSeen> {
         let seen = domain.destination().filter(|seen| seen.failure.is_some())?;
         (!self.carried_since(domain)).then_some(seen)
@@ -56,15 +56,15 @@ impl Observed {
         })
     }
 
-    /// Whose certificates were believed when a domain was looked at last: what is said there of the destination counts for all
-    /// domains, for it is one. `None` where nobody looked.
+    /// The authorities trusted when a domain was looked at last: those of the destination count for all domains, since
+    /// there is one destination. `None` where nobody looked.
     pub fn latest_authorities(&self) -> Option<&Authorities> {
         let looked = self.domains.values().filter_map(|domain| Some((domain, domain.authorities()?)));
         let latest = looked.max_by_key(|(domain, _)| domain.discovery.as_ref().map(|seen| seen.finished));
         latest.map(|(_, authorities)| authorities)
     }
 
-    /// Whose certificates the plan says are believed at the two ends of a domain's mailboxes; `None` where nobody looked.
+    /// The authorities that the plan trusts at the two ends of a domain's mailboxes; `None` where nobody looked.
     pub fn authorities_of(&self, domain: &str) -> Option<Authorities> {
         let source = self.domains.get(domain)?.authorities()?.source.clone();
         let destination = self.latest_authorities()?.destination.clone();
@@ -72,7 +72,7 @@ impl Observed {
     }
 }
 
-/// What becomes of something that failed more often than trying again at once makes sense.
+/// The handling of work that failed more often than trying again at once makes sense.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Patience {
     /// A command: it ends and says so.
@@ -85,20 +85,20 @@ pub enum Patience {
 /// Something outside that keeps a worker from working, as Kubernetes tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
-    /// What kind of thing.
+    /// The kind of obstacle.
     pub reason: Reason,
     /// A whole sentence with the remedy.
     pub message: String,
 }
 
-/// What is known of a domain.
+/// The facts about a domain.
 #[derive(Debug, Clone, Default)]
 pub struct DomainObserved {
     /// Its mailboxes in the order of the manifest, or why they cannot be listed.
     pub mailboxes: Option<Result<Arc<[PlannedMailbox]>, Failure>>,
     /// Whether discovery is at work on it.
     pub discovering: bool,
-    /// What discovery saw for this pass.
+    /// The result of discovery for this pass.
     pub discovery: Option<Arc<Discovered>>,
     /// How often discovery looked at the domain as the spec describes it now.
     pub round: u32,
@@ -118,23 +118,23 @@ impl DomainObserved {
         }
     }
 
-    /// What discovery saw of a mailbox.
+    /// The result of discovery for a mailbox.
     pub fn find(&self, mailbox: &Address) -> Option<&MailboxDiscovery> {
         self.discovery.as_ref()?.find(mailbox)
     }
 
-    /// What the destination said when the domain was looked at.
+    /// The destination's answer when the domain was looked at.
     pub fn destination(&self) -> Option<&DestinationSeen> {
         self.discovery.as_ref()?.destination.as_ref()
     }
 
-    /// Whose certificates discovery believed.
+    /// The authorities that discovery trusted.
     pub fn authorities(&self) -> Option<&Authorities> {
         self.discovery.as_ref()?.authorities.as_ref()
     }
 }
 
-/// What discovery saw, with a way to each mailbox: a domain can have tens of thousands.
+/// The result of discovery, indexed by mailbox: a domain can have tens of thousands.
 #[derive(Debug, Clone)]
 pub struct Discovered {
     document: DomainDiscovery,
@@ -142,7 +142,7 @@ pub struct Discovered {
 }
 
 impl Discovered {
-    /// What discovery saw of a mailbox.
+    /// The result of discovery for a mailbox.
     pub fn find(&self, mailbox: &Address) -> Option<&MailboxDiscovery> {
         self.document.mailboxes.get(*self.places.get(mailbox)?)
     }
@@ -163,12 +163,12 @@ impl From<DomainDiscovery> for Arc<Discovered> {
     }
 }
 
-/// What is known of a mailbox.
+/// The facts about a mailbox.
 #[derive(Debug, Clone, Default)]
 pub struct MailboxObserved {
     /// Whether a worker is at work on it.
     pub running: bool,
-    /// What is remembered of it.
+    /// Its record.
     pub record: MailboxRecord,
     /// The conditions that were said of it last.
     pub conditions: Vec<Condition>,

@@ -9,7 +9,8 @@ use crate::api::mapping::Mapping;
 use crate::api::policy::Pilot;
 use crate::api::status::PassStatus;
 
-/// What a pass depends on. A mailbox that is added joins the pass that is going on; the pace does not matter.
+/// The inputs that a pass depends on. A mailbox that is added joins the pass that is going on; the pace does not
+/// matter.
 #[derive(Serialize)]
 struct Inputs<'a> {
     trigger: Option<&'a String>,
@@ -38,7 +39,7 @@ pub fn next(spec: &MailMigrationSpec, before: Option<&PassStatus>) -> PassStatus
     }
 }
 
-/// What decides how much of a mailbox is counted when it is looked at.
+/// The fields that decide how much of a mailbox is counted when it is looked at.
 pub fn counted_by(spec: &MailMigrationSpec) -> impl Serialize + '_ {
     let exclude = spec.mapping.as_ref().map(|mapping| &mapping.exclude).filter(|exclude| !exclude.is_empty());
     let pilot = spec.policy.pilot.as_ref().and_then(|pilot| pilot.messages_per_folder);

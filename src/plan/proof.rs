@@ -53,7 +53,7 @@ impl Open {
         *self == Self::default()
     }
 
-    /// Whether a run that is through is no success: mail is lost or not as it was, and nobody agreed to that.
+    /// Whether a run that is through is not a success: mail is lost or not as it was, and nobody agreed to that.
     pub fn is_loss(&self) -> bool {
         self.failed + self.missing + self.changed > 0
     }
@@ -69,7 +69,7 @@ impl Open {
         }
     }
 
-    /// What speaks against it, as a list of clauses.
+    /// The reasons against it, as a list of clauses.
     pub fn clauses(&self) -> String {
         let are = |n: u64, words: &str| format!("{} {words}", counted(n, "message is", "messages are"));
         let clauses = [
@@ -99,7 +99,7 @@ impl Open {
         clauses.into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect::<Vec<_>>().join(", ")
     }
 
-    /// What to do about it.
+    /// The remedy for it.
     pub fn remedy(&self) -> &'static str {
         if self.missing > 0 {
             "if nobody removed them on purpose, send them again with `mailferry verify --repair`; else acknowledge \

@@ -25,13 +25,13 @@ use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 use crate::model::record::MailboxRecord;
 
-/// What a status is made of.
+/// The facts that a status is made of.
 pub struct Facts<'a> {
-    /// What is wanted, and the status before.
+    /// The specification, and the status before.
     pub migration: &'a MailMigration,
-    /// What is known.
+    /// The observed facts.
     pub observed: &'a Observed,
-    /// How each mailbox stands.
+    /// The standing of each mailbox.
     pub standings: &'a [Stood],
     /// The plan in brief, once every domain was looked at.
     pub plan: Option<&'a PlanStatus>,
@@ -62,14 +62,14 @@ impl Facts<'_> {
         u32::try_from(self.standings.iter().filter(|s| test(&s.standing)).count()).unwrap_or(u32::MAX)
     }
 
-    /// What speaks against calling a mailbox verified whose pass is through.
+    /// The reasons against calling a mailbox verified whose pass is through.
     pub(super) fn open(&self, stood: &Stood) -> Open {
         let domain = &self.migration.spec.domains[stood.domain].name;
         self.record(stood).map_or_else(Open::default, |record| Open::of(&self.migration.spec, domain, record))
     }
 
     /// How many arrivals were compared by size as they came, and how many of them byte by byte; and how many messages arrived
-    /// that nobody compared, which earlier versions carried. What was sent again was compared again.
+    /// that nobody compared, which earlier versions carried. Messages that were sent again were compared again.
     pub(super) fn checked(&self) -> (u64, u64, u64) {
         let records = self.standings.iter().filter_map(|stood| self.record(stood));
         records.fold((0, 0, 0), |(sizes, digests, others), record| {
@@ -78,7 +78,7 @@ impl Facts<'_> {
         })
     }
 
-    /// What kept us out of the destination when it was asked last, domain by domain.
+    /// The failures that kept us out of the destination when it was asked last, domain by domain.
     pub(super) fn shut_out(&self) -> impl Iterator<Item = (&DestinationSeen, &Failure)> {
         let domains = self.migration.spec.domains.iter();
         let seen =
@@ -188,7 +188,7 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
     status.bounded()
 }
 
-/// The wishes that are fulfilled when everything is done. Verifying once more is none that this loop knows.
+/// The wishes that are fulfilled when everything is done. Verifying once more is not a wish that this loop knows.
 fn carried_out(trigger: Option<&Trigger>) -> Option<Trigger> {
     trigger.map(|trigger| Trigger { verify: None, ..trigger.clone() })
 }

@@ -1,4 +1,4 @@
-//! What the manifest says about mailboxes that no list has: a slip of the fingers that would pass in silence.
+//! Entries of the manifest about mailboxes that no list has: typing errors that would pass in silence.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,8 +16,8 @@ use crate::model::text::{counted, printable};
 /// Addresses that a finding names.
 const NAMED: usize = 5;
 
-/// The addresses of `spec.mapping.addresses` that are none of the mailboxes, and those whose row says otherwise where the mail
-/// goes (the row counts), as one finding.
+/// The addresses of `spec.mapping.addresses` that belong to no mailbox, and those whose row says otherwise where the
+/// mail goes (the row counts), as one finding.
 pub fn addresses<'a>(
     spec: &MailMigrationSpec,
     mailboxes: impl Iterator<Item = &'a PlannedMailbox>,

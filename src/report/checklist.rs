@@ -54,13 +54,13 @@ pub fn markdown(name: &str, items: &[Item]) -> String {
     text
 }
 
-/// A key of `spec.checklist` with what stands below it.
+/// A key of `spec.checklist` with the items below it.
 struct Branch<'a> {
     name: &'a str,
     items: Vec<&'a Item>,
 }
 
-/// The form in YAML, as it stands in a manifest: what was answered or discovered is filled in, what is unknown is a
+/// The form in YAML, as a manifest has it: what was answered or discovered is filled in, what is unknown is a
 /// comment to be filled in.
 pub fn yaml(name: &str, items: &[Item]) -> String {
     let mut text = format!(

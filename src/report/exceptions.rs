@@ -32,7 +32,7 @@ pub struct ExceptionList {
     words: BTreeMap<Reason, String>,
 }
 
-/// What makes the reasons of two messages one: a server words the same refusal anew for each.
+/// The key by which the reasons of two messages are the same: a server words the same refusal anew for each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     /// A refusal that is one of the known things.
@@ -130,7 +130,7 @@ pub struct Exceptions {
 }
 
 impl Exceptions {
-    /// Takes a message into account; those that arrived unchanged or are still to come are no exceptions.
+    /// Takes a message into account; those that arrived unchanged or are still to come are not exceptions.
     pub fn push(&mut self, row: &MessageRow) {
         if row.found == Some(Found::Missing) {
             self.missing.push(row);

@@ -19,7 +19,7 @@ struct Migration<'a> {
     standing: Standing,
 }
 
-/// Where the project stands, as it stands at the head of the page.
+/// The state of the project, as at the head of the page.
 #[derive(Serialize)]
 struct Standing {
     word: &'static str,

@@ -20,11 +20,11 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// Text that is nothing but text, wherever it stands in a line (`CommonMark` 0.31 §2.4; GFM §6.9 makes links of addresses that
-/// stand by themselves).
+/// Text that is nothing but text, wherever it is in a line (`CommonMark` 0.31 §2.4; GFM §6.9 makes links of addresses
+/// that stand by themselves).
 pub(super) fn cell(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    // Before the first letter, and before what is no digit either: there rules and lists begin.
+    // Before the first letter, and before a character that is not a digit either: there rules and lists begin.
     let (mut begins, mut counts) = (true, true);
     for (at, c) in text.char_indices() {
         match c {

@@ -44,7 +44,7 @@ pub struct MessageRow {
     pub mailbox: Address,
     /// Where it was read.
     pub source: MessageSource,
-    /// Message-ID as it stands in the header; absent in many a draft.
+    /// Message-ID as it is in the header; absent in many a draft.
     pub message_id: Option<String>,
     /// Digest of the exact bytes; absent until the message was read.
     pub exact: Option<Digest>,
@@ -62,7 +62,7 @@ pub struct MessageRow {
     pub code: Option<FailureCode>,
     /// The finding of a verification about it, if there is one.
     pub found: Option<Found>,
-    /// The subject, decoded. It is shown to people and is no part of the JSON Lines contract.
+    /// The subject, decoded. It is shown to people and is not part of the JSON Lines contract.
     pub subject: Option<String>,
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Nothing here asks a server, reads a state file or looks at the clock. The one who has the facts fills a [`Report`]; the
 //! messages, of which there may be millions, are handed over one by one and never held together.
-//! `source = copied + excluded + failed + pending` stands in every table that counts messages, and [`Totals`] is the
+//! `source = copied + excluded + failed + pending` holds in every table that counts messages, and [`Totals`] is the
 //! only place that adds them up.
 
 mod causes;

@@ -18,7 +18,7 @@ static ADDRESS: LazyLock<Regex> =
 
 #[allow(clippy::unwrap_used, reason = "constant patterns, compiled in every test")]
 static ENCODED: LazyLock<Regex> = LazyLock::new(|| {
-    // As in a URL, and as in a URL that stands in another one.
+    // As in a URL, and as in a URL that is inside another one.
     Regex::new(r#"([^\s@"'<>(),;:/=\[\]{}&?#]+?)%(?:25)*40([\p{L}\p{N}][\p{L}\p{N}.-]*)"#).unwrap()
 });
 

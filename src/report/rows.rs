@@ -34,7 +34,7 @@ pub struct Report {
     pub customer: Option<String>,
     /// The stage that is wanted: `Plan`, `Sync` or `Cutover`.
     pub stage: String,
-    /// Where the migration stands, as `status.phase` says it.
+    /// The phase of the migration, as `status.phase` says it.
     pub phase: String,
     /// When the report was made.
     pub generated: Timestamp,
@@ -198,7 +198,7 @@ impl Cause {
     }
 
     /// The class, the code and the end that it happened at. A server's words change with every answer; where none speaks, and it
-    /// is none of the known things, our own words tell it from others.
+    /// is not one of the known failures, our own words tell it from others.
     fn kind(&self) -> (Class, Option<FailureCode>, Option<Side>, Option<&str>) {
         let is_ours = self.code.is_none() && matches!(self.class, Class::Configuration | Class::Internal);
         (self.class, self.code, self.side, is_ours.then_some(self.what.as_str()))
@@ -265,7 +265,7 @@ pub struct MailboxRow {
     pub foreign: u64,
     /// Whether discovery has looked at its domain.
     pub looked_at: bool,
-    /// Where the mailbox stands, as its `status.phase` says it.
+    /// The phase of the mailbox, as its `status.phase` says it.
     pub phase: String,
     /// The fate of its messages.
     pub messages: MessageCounts,

@@ -1,4 +1,5 @@
-//! Where the project stands, in a word or two and in a sentence: the head of the report. Pure, and the only place that says so.
+//! The state of the project, in a word or two and in a sentence: the head of the report. Pure, and the only place that
+//! says so.
 
 use std::fmt;
 

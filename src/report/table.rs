@@ -1,5 +1,5 @@
 //! The columns that CSV and XLSX share: each has a title, a width, and a function from a row to a cell. A column is
-//! written once and stands in both.
+//! written once and is in both.
 
 use std::borrow::Cow;
 

@@ -74,7 +74,7 @@ fn findings_that_say_the_same_become_one_row_and_acknowledgements_count_for_thei
         report.findings.iter().filter(|f| f.code.to_string() == "PopMailboxesPresent").collect();
     assert_eq!(pop.len(), 2);
     let shop = pop.iter().find(|f| f.domain.as_ref().unwrap().as_str() == "shop.example").unwrap();
-    // It is one thing of the domain, told of two mailboxes.
+    // It is one finding of the domain, reported for two mailboxes.
     assert_eq!((shop.count, shop.subjects.len(), shop.acknowledged.is_some()), (1, 2, true));
     assert_eq!(pop.iter().filter(|f| f.acknowledged.is_none()).count(), 1);
     assert!(report.findings.is_sorted_by_key(|f| f.severity));

@@ -180,7 +180,7 @@ fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
     }
 }
 
-/// Writes words in lines of at most `columns` characters; a word that is longer stands in a line of its own.
+/// Writes words in lines of at most `columns` characters; a word that is longer gets a line of its own.
 pub fn wrap(text: &mut String, first: &str, next: &str, said: &str, columns: usize) {
     let mut line = first.to_owned();
     let mut begun = false;

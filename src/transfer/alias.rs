@@ -50,7 +50,7 @@ const PROOFS: usize = 3;
 /// A folder at the destination, and its UIDVALIDITY.
 type Spot = (FolderPath, u32);
 
-/// What a folder shows: size and time of arrival by UID; `None` where it is not that folder.
+/// The messages that a folder shows: size and time of arrival by UID; `None` where it is not that folder.
 type Shown = Option<HashMap<u32, (u64, Option<i64>)>>;
 
 /// Rows that were sent to one folder; the latest.
@@ -70,9 +70,9 @@ struct Alias {
     mailbox: String,
     folder: FolderPath,
     uidvalidity: u32,
-    /// What the other one has sent and was seen here.
+    /// The number of messages that the other one has sent and that were seen here.
     theirs: u32,
-    /// What was sent here and was seen at the other one; `None` while nobody could look.
+    /// The number of messages that were sent here and seen at the other one; `None` while nobody could look.
     ours: Option<u32>,
 }
 
@@ -131,7 +131,7 @@ impl Look<'_> {
     /// Looks for other mailboxes that are the same one, and says which are known.
     ///
     /// # Errors
-    /// Those of the ledger and of the session. Failures with another mailbox are none of this one's.
+    /// Those of the ledger and of the session. Failures with another mailbox are not failures of this one.
     pub(super) async fn run(
         &self,
         carried_some: bool,
@@ -308,7 +308,7 @@ async fn mailbox_of(ledger: &dyn Ledger, own: &Own) -> Result<Option<String>> {
     Ok(other.map(|(_, mailbox)| mailbox.to_owned()))
 }
 
-/// What a ledger has sent to a folder, as far as it keeps that in mind, and it lies there as it was sent.
+/// The rows that a ledger has sent to a folder, as far as it remembers them, and that are there as they were sent.
 async fn sent_rows(ledger: &dyn Ledger, spot: &Spot) -> Result<Vec<Row>> {
     let Some(sent) = read::<Option<Sent>>(ledger, &name_sent(&spot.0)).await? else { return Ok(Vec::new()) };
     if sent.uidvalidity != spot.1 {

@@ -50,10 +50,10 @@ pub struct Atlas {
 }
 
 impl Atlas {
-    /// What earlier passes remembered.
+    /// Reads the places that earlier passes remembered.
     ///
     /// # Errors
-    /// Those of the ledger, and [`crate::model::failure::Class::Internal`] for what cannot be read.
+    /// Those of the ledger, and [`crate::model::failure::Class::Internal`] for a list that cannot be read.
     pub async fn load(ledger: &dyn Ledger) -> Result<Self> {
         let Some(text) = ledger.fact(FOLDER_NAMES).await?.filter(|text| !text.is_empty()) else {
             return Ok(Self::default());
@@ -80,7 +80,7 @@ impl Atlas {
         self.places.values()
     }
 
-    /// Whatever is remembered of a source folder.
+    /// The remembered place of a source folder.
     pub fn find(&self, source: &FolderPath) -> Option<&Place> {
         self.places.get(source)
     }

@@ -1,5 +1,5 @@
-//! What a mailbox's ledger tells a person, whichever pass or verification it was told by: one place for passes, verifications and
-//! commands that only look.
+//! Findings that a mailbox's ledger gives a person, whichever pass or verification wrote it: one place for passes,
+//! verifications and commands that only look.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +40,7 @@ pub struct Books {
     pub discrepancies: Discrepancies,
     /// Copied ones whose place at the destination nobody knows, the missing among them.
     pub unbound: u64,
-    /// What is counted in all passes; `None` where the ledger counts nothing yet.
+    /// The counts of all passes; `None` where the ledger counts nothing yet.
     pub tallies: Option<Tallies>,
 }
 
@@ -58,7 +58,7 @@ impl Books {
         })
     }
 
-    /// What they tell a person.
+    /// The findings that they give a person.
     pub fn findings(&self) -> Vec<Finding> {
         let Discrepancies { altered, changed, missing } = self.discrepancies;
         let mut findings = Vec::new();
@@ -125,7 +125,7 @@ pub async fn tell_found(record: &mut MailboxRecord, ledger: &dyn Ledger) -> Resu
     Ok(())
 }
 
-/// What is told of a mailbox of which messages had been carried by a ledger that is not there, or is a new one.
+/// The finding about a mailbox whose messages had been carried by a ledger that is not there, or is a new one.
 pub fn find_lost_ledger(copied: u64) -> Finding {
     let words = counted(copied, "message that was carried", "messages that were carried");
     Finding::of_domain(Code::LedgerLost, format!("The ledger of {words} is lost."))
@@ -149,7 +149,7 @@ pub async fn take_over_counts(record: &MailboxRecord, ledger: &dyn Ledger) -> Re
     if before.is_none() { Ok(()) } else { ledger.settle_counting(&[], None, &before).await }
 }
 
-/// What a person is told of messages that their user has marked for removal.
+/// The finding about messages that their user has marked for removal.
 fn find_marked(marked: u64) -> Option<Finding> {
     (marked > 0).then(|| {
         let words = counted(marked, "message is marked", "messages are marked");
@@ -158,7 +158,7 @@ fn find_marked(marked: u64) -> Option<Finding> {
     })
 }
 
-/// What a person is told of unique ids that did not last.
+/// The finding about unique ids that did not last.
 fn find_changed_ids(renamed: u64) -> Option<Finding> {
     (renamed > 0).then(|| {
         let words = counted(renamed, "message was", "messages were");
@@ -167,7 +167,7 @@ fn find_changed_ids(renamed: u64) -> Option<Finding> {
     })
 }
 
-/// What a person is told of messages that may count as read at the source now.
+/// The finding about messages that may count as read at the source now.
 fn find_read(read: u64) -> Option<Finding> {
     (read > 0).then(|| {
         let words = counted(read, "message was", "messages were");
@@ -178,7 +178,7 @@ fn find_read(read: u64) -> Option<Finding> {
     })
 }
 
-/// What a person is told of receipts that may still be sent.
+/// The finding about receipts that may still be sent.
 fn find_receipts(open: u64) -> Option<Finding> {
     (open > 0).then(|| {
         let text = format!(
@@ -189,7 +189,7 @@ fn find_receipts(open: u64) -> Option<Finding> {
     })
 }
 
-/// What a person is told of keywords that are lost.
+/// The finding about keywords that are lost.
 fn find_keywords(lost: &BTreeSet<String>) -> Option<Finding> {
     (!lost.is_empty()).then(|| {
         let named: Vec<&str> = lost.iter().take(KEYWORDS_NAMED).map(String::as_str).collect();

@@ -1,11 +1,11 @@
-//! Messages that may be recognised instead of sent: what lies at the destination already, and what was carried under
-//! another name (another protocol, another UIDVALIDITY). Matching is by canonical digest and as a multiset: each candidate
+//! Messages that may be recognised instead of sent: those at the destination already, and those carried under another
+//! name (another protocol, another UIDVALIDITY). Matching is by canonical digest and as a multiset: each candidate
 //! stands for one message only, so two identical messages stay two.
 //!
 //! A destination that replaces letters beyond ASCII in headers, or adds header lines of its own, makes another digest of each
-//! message. What is found in no other way is found by the digest of what such a destination makes of it, or by its letter
-//! digest and Message-ID, after all others: whatever is there as it was must be found first, so that none of two messages that
-//! differ in their headers alone is taken for the other while that one waits.
+//! message. A message that is found in no other way is found by the digest of its form at such a destination, or by its
+//! letter digest and Message-ID, after all others: unchanged messages must be found first, so that none of two messages
+//! that differ in their headers alone is taken for the other while that one waits.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -21,7 +21,7 @@ pub struct Candidate {
     pub row: Option<RowId>,
     /// Where it is at the destination, if that is known.
     pub destination: Option<(FolderPath, Arrival)>,
-    /// What became of it.
+    /// The outcome for it.
     pub verdict: Verdict,
     /// The flags it was given; `None` when they are unknown, so that the source's are set anew.
     pub flags: Option<Flags>,
@@ -118,7 +118,7 @@ impl Candidates {
 
     fn find_late(&self, identity: &Identity) -> Option<(Digest, usize, OtherHeader)> {
         let rewritten = identity.rewritten.iter().find_map(|canonical| {
-            // What this ledger sent is known as it was sent.
+            // A message that this ledger sent is known as it was sent.
             let at =
                 self.by_canonical.get(canonical)?.iter().position(|candidate| candidate.row.is_none())?;
             Some((*canonical, at, OtherHeader::Letters))

@@ -27,7 +27,7 @@ const WINDOW_SUSPECTS: usize = 10;
 /// Announced bytes of one intent; one larger message makes an intent of its own.
 const WINDOW_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What is common to the windows of a folder.
+/// The state that the windows of a folder share.
 struct Carrying<'a> {
     space: &'a Space,
     arrived: &'a FolderState,
@@ -295,7 +295,7 @@ impl FolderPass<'_> {
         let settled: HashMap<RowId, &Settled> = copied.settled.iter().map(|s| (s.id, s)).collect();
         self.uncounted.bytes_sent += copied.bytes;
         for row in copied.recognised.iter().map(|recognised| recognised.row) {
-            // What is known under another name was compared when it arrived.
+            // A message known under another name was compared when it arrived.
             if settled.get(&row).is_none_or(|settled| settled.replaces.is_none()) {
                 self.uncounted.sizes_checked += 1;
                 self.uncounted.digests_checked += 1;
@@ -313,8 +313,8 @@ impl FolderPass<'_> {
         self.uncounted.marked += arrived.count() as u64;
     }
 
-    /// Decides what waits for a refusal that is no message's own trouble. One that is refused again and again is named, so that
-    /// nothing waits for it for ever; the next pass tries it once more.
+    /// Decides what waits after a refusal that is not the fault of a message. One that is refused again and again is
+    /// named, so that nothing waits for it for ever; the next pass tries it once more.
     async fn weigh(&mut self, window: &[Work], left: Left, carrying: &mut Carrying<'_>) -> Result<()> {
         let Some(failure) = left.failure else { return Ok(()) };
         let attempts: HashMap<RowId, u32> = window.iter().map(|work| (work.row, work.attempts)).collect();
@@ -399,8 +399,8 @@ impl FolderPass<'_> {
         self.settle(&[named], None).await
     }
 
-    /// A folder that was removed while it was filled takes no message: that is no message's fault, and the next pass makes
-    /// it anew.
+    /// A folder that was removed while it was filled takes no message: that is not the fault of a message, and the next
+    /// pass makes it anew.
     async fn excuse_refusals(&mut self, copied: &mut Copied, arrived: &FolderState) -> Option<Failure> {
         if !copied.settled.iter().any(is_refused) {
             return None;

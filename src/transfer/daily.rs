@@ -1,6 +1,6 @@
 //! How much of a mailbox is read at the source in a day. Some services lock a mailbox for a day once too much of it was
-//! read, so the work pauses before. What was read is remembered hour by hour in the mailbox's ledger, before it is read:
-//! a process that is killed has forgotten nothing, and at worst has counted what it never read.
+//! read, so the work pauses before. The amount read is remembered hour by hour in the mailbox's ledger, before it is
+//! read: a process that is killed has forgotten nothing, and at worst has counted what it never read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use crate::ledger::Ledger;
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 
-/// The field that sets it, and the place of the failure that tells of a pause.
+/// The field that sets it, and the place of the failure that reports a pause.
 pub const FIELD: &str = "spec.policy.limits.sourceBytesPerDay";
 /// The ledger's fact with what was read.
 const READ: &str = "readByHour";
@@ -20,7 +20,7 @@ const HOUR: i64 = 3_600;
 /// Hours that count: those of a day, and the one that has begun.
 const HOURS: i64 = 24;
 
-/// What may be read of one mailbox within 24 hours.
+/// The amount that may be read of one mailbox within 24 hours.
 #[derive(Debug)]
 pub struct DailyLimit {
     bytes: u64,
@@ -99,7 +99,7 @@ impl Read {
         self.0.values().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
-    /// When there is room for so many bytes; `None` when there is now. What is larger than a day's limit is read alone.
+    /// When there is room for so many bytes; `None` when there is now. A part larger than a day's limit is read alone.
     fn room_at(&self, bytes: u64, limit: u64) -> Option<Timestamp> {
         let mut left = self.sum();
         if left == 0 || left.saturating_add(bytes) <= limit {
@@ -150,7 +150,7 @@ mod tests {
     fn a_day_takes_what_its_limit_leaves() {
         for (read, now, bytes, expected) in [
             (&[][..], 1000, 100, None),
-            // What is larger than the limit would never be read else.
+            // A part larger than the limit would never be read otherwise.
             (&[], 1000, 101, None),
             (&[(1000, 60)], 1000, 40, None),
             (&[(1000, 60)], 1000, 41, Some(1025)),

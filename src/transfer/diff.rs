@@ -32,7 +32,7 @@ impl FlagChange {
     }
 }
 
-/// What is to be done about a part of a folder.
+/// The work to be done for a part of a folder.
 #[derive(Debug, Default)]
 pub struct Diff {
     /// Messages that the ledger does not know.

@@ -1,6 +1,6 @@
 //! Flags that did not come with their messages. A server may say OK to an APPEND and drop a flag, or keep it for IMAP
-//! alone; what is missing is stored afterwards, grouped, and looked at again. What could not be proven because a session
-//! ended in between is written down, so that the next pass proves it.
+//! alone; missing flags are stored afterwards, grouped, and looked at again. Flags that could not be proven because a
+//! session ended in between are written down, so that the next pass proves them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,7 +18,7 @@ use crate::model::message::{Flags, Verdict};
 /// The keyword of a message whose request for a receipt was answered (RFC 3503).
 pub const RECEIPT_ANSWERED: &str = "$MDNSent";
 
-/// What is known of a destination that it does not tell by itself.
+/// The facts about a destination that it does not report by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manners {
     /// `\Flagged` given with a message is seen by IMAP alone, and by everybody when it is stored afterwards.
@@ -60,7 +60,7 @@ fn fact_of(folder: &FolderPath, destination: &FolderPath) -> String {
     format!("flagsUnproven {folder} {destination}")
 }
 
-/// What is still to be proven of a folder is about the same folder under its new name.
+/// Moves the flags still to be proven of a folder to its new name.
 ///
 /// # Errors
 /// Those of the ledger.
@@ -98,7 +98,7 @@ impl FolderPass<'_> {
         (wanted.iter().chain(mark.iter()).collect(), mark.is_empty())
     }
 
-    /// What a recognised message needs beside the flags of the source.
+    /// The flags that a recognised message needs beside those of the source.
     pub(super) fn receipt_mark(&mut self, asks: bool, arrived: &FolderState) -> Flags {
         let (mark, unanswered) = self.wanted_flags(&Flags::default(), asks, arrived);
         self.uncounted.receipts_open += u64::from(unanswered);
@@ -131,7 +131,7 @@ impl FolderPass<'_> {
             cases.push(Case { uid: arrival.uid, wanted, has: has.clone() });
         }
         self.mend(cases).await?;
-        // Where that fails, the next pass proves them and tells of them.
+        // Where that fails, the next pass proves and reports them.
         self.uncounted.receipts_open += open;
         Ok(())
     }

@@ -35,7 +35,7 @@ pub struct FolderPass<'a> {
     pub destination: &'a mut dyn Destination,
     /// The mailbox's ledger.
     pub ledger: &'a dyn Ledger,
-    /// What the manifest says.
+    /// The manifest's rules.
     pub rules: &'a Rules,
     /// For whoever watches.
     pub progress: &'a MailboxProgress,
@@ -53,28 +53,28 @@ pub struct FolderPass<'a> {
     pub halt: &'a AtomicBool,
     /// The mailbox's outcome, added to.
     pub outcome: &'a mut PassOutcome,
-    /// What was counted and is not in the ledger yet; it goes there with the rows that it is about.
+    /// Counts that are not in the ledger yet; they go there with the rows that they are about.
     pub uncounted: Tallies,
-    /// What is left of messages under another header (their letter digest), by their folder and UID at the destination: of
-    /// those that this pass read there.
+    /// The letter digests of messages, which remain under another header, by their folder and UID at the destination:
+    /// of those that this pass read there.
     pub letters: HashMap<FolderPath, HashMap<u32, Digest>>,
-    /// What the list of each folder told of labels, added to.
+    /// The counts of labels in the list of each folder, added to.
     pub tallies: &'a mut BTreeMap<FolderPath, LabelTally>,
     /// How far it came.
     pub stage: Stage,
 }
 
-/// What opening the source folder brought beside its state.
+/// The data that opening the source folder brought beside its state.
 pub(super) enum Told {
     /// The first page of its list.
     Page(Listing),
-    /// What changed in it.
+    /// The changes in it.
     Changes(Changes),
     /// Nothing more.
     Nothing,
 }
 
-/// What the source's list came to.
+/// The result of comparing the source's list.
 #[derive(Debug, Default)]
 pub(super) struct Reconciled {
     /// Flags that changed at the source.
@@ -121,7 +121,7 @@ impl FolderPass<'_> {
             let wanted = [(plan.destination.clone(), plan.source.subscribed)];
             let made = self.destination.ensure_folders(&wanted).await;
             let made = made.map_err(|failure| failure.side(Side::Destination))?;
-            // Whatever the reason, the session answered, and other folders may be there.
+            // For any reason, the session answered, and other folders may be there.
             if let Some(failure) = made.into_iter().find_map(Result::err) {
                 return Ok(Ran::NotMade(failure.side(Side::Destination)));
             }
@@ -335,13 +335,13 @@ impl FolderPass<'_> {
     async fn find_removed(&mut self, wanted: BTreeMap<u32, RowId>) -> Result<BTreeSet<RowId>> {
         let uids: Vec<u32> = wanted.keys().copied().collect();
         let listed = match self.destination.list_these(&uids).await {
-            // No answer is no sign that anything is gone.
+            // A missing answer is not a sign that anything is gone.
             Err(failure) if failure.leaves_the_session() => return Ok(BTreeSet::new()),
             listed => listed.map_err(|failure| failure.side(Side::Destination))?,
         };
         let there: BTreeSet<u32> = listed.into_iter().map(|present| present.uid).collect();
         let Some(first) = uids.iter().find(|uid| !there.contains(uid)) else { return Ok(BTreeSet::new()) };
-        // What one answer lacks may be there all the same.
+        // A message that one answer lacks may be there all the same.
         let listed = self.destination.list_from(*first).await;
         let listed = listed.map_err(|failure| failure.side(Side::Destination))?;
         let shown: BTreeSet<u32> = listed.into_iter().map(|present| present.uid).collect();
@@ -423,7 +423,7 @@ impl FolderPass<'_> {
         if self.uncounted.is_none() { Ok(()) } else { self.settle(&[], None).await }
     }
 
-    /// What is to be added to the ledger's counts now.
+    /// Returns the counts to add to the ledger's now.
     fn count(&mut self) -> Tallies {
         let more = std::mem::take(&mut self.uncounted);
         self.outcome.count(&more);

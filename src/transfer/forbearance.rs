@@ -1,7 +1,8 @@
-//! How long one folder or one message is waited for. A server that asks for a pause is waited for as long as it says, and is
-//! no failure: but where it says so whenever this one folder is opened, or this one message is asked for, and hands out others
-//! meanwhile, all else would wait for ever. So each time is counted in the ledger, what was counted comes last in the next
-//! attempt, and after some of them the folder is left, or the message named, as not carried for now.
+//! How long one folder or one message is waited for. A server that asks for a pause is waited for as long as it says,
+//! and is not a failure: but where it says so whenever this one folder is opened, or this one message is asked for, and
+//! hands out others meanwhile, all else would wait for ever. So each time is counted in the ledger, what was counted
+//! comes last in the next attempt, and after some of them the folder is left, or the message named, as not carried for
+//! now.
 
 use std::collections::BTreeSet;
 
@@ -89,7 +90,7 @@ pub(super) fn has_ended(ended_at: &str, folder: &FolderPath) -> bool {
     count_ends(ended_at, folder) != (0, 0)
 }
 
-/// How often a folder stands in the fact: as one that was opened or listed, and as one that was filled.
+/// How often a folder is in the fact: as one that was opened or listed, and as one that was filled.
 fn count_ends(ended_at: &str, folder: &FolderPath) -> (usize, usize) {
     let path = folder.to_string();
     let opened = ended_at.lines().filter(|line| *line == path).count();
@@ -124,7 +125,7 @@ impl Pass<'_> {
     /// trouble it is.
     ///
     /// # Errors
-    /// Those of the ledger, and failures of the sessions that are no single folder's.
+    /// Those of the ledger, and failures of the sessions that do not concern a single folder.
     pub(super) async fn recall(
         &self,
         plan: &FolderPlan,
@@ -197,7 +198,7 @@ impl Pass<'_> {
     }
 }
 
-/// Whether a folder was opened. One that cannot be is no failure, as long as the session goes on.
+/// Whether a folder was opened. One that cannot be is not a failure, as long as the session goes on.
 fn can_be_opened(opened: Result<()>) -> Result<bool> {
     match opened {
         Ok(()) => Ok(true),

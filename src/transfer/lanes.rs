@@ -121,7 +121,7 @@ impl<'a> Openings<'a> {
     }
 }
 
-/// What is common to all lanes of a pass.
+/// The state that all lanes of a pass share.
 pub(super) struct Pass<'a> {
     pub(super) ledger: &'a dyn Ledger,
     pub(super) rules: &'a Rules,
@@ -140,11 +140,11 @@ pub(super) struct Pass<'a> {
     pub(super) late: &'a Late<'a>,
 }
 
-/// What the lanes did.
+/// The result of the lanes.
 #[derive(Default)]
 pub(super) struct Carried {
     pub(super) outcome: PassOutcome,
-    /// What the list of each folder told of labels.
+    /// The counts of labels in the list of each folder.
     pub(super) tallies: BTreeMap<FolderPath, LabelTally>,
     /// The first folder that failed alone.
     pub(super) failed: Option<Failure>,
@@ -172,7 +172,7 @@ impl Work<'_> {
     }
 }
 
-/// What is left to do, and whether it shall be.
+/// The work that is left, and whether it shall be done.
 struct Board<'a> {
     queue: Mutex<VecDeque<Work<'a>>>,
     /// Folders of lanes that broke.
@@ -195,7 +195,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pass<'_> {
-    /// Carries folders, each given with how many messages it is said to hold. What was done is in `all` after a failure too.
+    /// Carries folders, each given with how many messages it is said to hold. The work done is in `all` after a failure
+    /// too.
     ///
     /// # Errors
     /// The first failure of the session that was there first, or one that concerns all.
@@ -219,7 +220,7 @@ impl Pass<'_> {
             share_out(folders, &mut barrier).into_iter().partition(comes_last);
         let board = Board { queue: Mutex::new(work), left: Mutex::default(), halt: AtomicBool::new(false) };
         self.run_lanes(source, destination, openings, &board, all).await?;
-        // What a broken lane had under way is in doubt like after any cut.
+        // The messages that a broken lane had under way are in doubt, as after any cut.
         let left = std::mem::take(&mut *lock(&board.left));
         if !left.is_empty() {
             let mut barrier = Barrier::raise(self.ledger, destination).await?;
@@ -266,7 +267,7 @@ impl Pass<'_> {
                         ask_at = Instant::now() + ASK_EVERY;
                         continue;
                     }
-                    // Whatever is still being opened comes too late once all is done.
+                    // A session that is still being opened comes too late once all is done.
                     ended = lanes.next() => ended,
                 }
             } else {
@@ -300,7 +301,7 @@ impl Pass<'_> {
         (carried, Ok(()))
     }
 
-    /// A further lane. That a server does not want it, or ends it, is no failure: the others go on.
+    /// A further lane. It is not a failure if a server does not want it, or ends it: the others go on.
     async fn run_further(
         &self,
         opened: Result<Option<Lane>>,

@@ -49,7 +49,7 @@ pub(super) struct Late<'a> {
 }
 
 impl<'a> Late<'a> {
-    /// What earlier passes have noted.
+    /// Reads the copies that earlier passes have noted.
     ///
     /// # Errors
     /// Those of the ledger.
@@ -149,7 +149,7 @@ pub(super) async fn follow(ledger: &dyn Ledger, from: &FolderPath, to: &FolderPa
     late.save(&known).await
 }
 
-/// What a person is told.
+/// The finding for a person.
 fn find(late: &[LateCopies]) -> Finding {
     let of = |why: Stays| late.iter().filter(|late| late.why == why).collect::<Vec<_>>();
     let (stuck, anothers, unlisted) =

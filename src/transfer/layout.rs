@@ -16,19 +16,19 @@ use crate::model::failure::{Result, Side};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 
-/// What is to become of each folder.
+/// The plans for all folders.
 pub(super) struct Layout {
     /// The plans, views last.
     pub(super) plans: Vec<FolderPlan>,
     names: NameRules,
     atlas: Atlas,
-    /// What the destination listed.
+    /// The folders that the destination listed.
     listed: Vec<Folder>,
 }
 
 impl Layout {
-    /// Plans all folders, and follows those that are called differently than when they were carried. What the destination
-    /// holds and how far folders have come are brought up to date.
+    /// Plans all folders, and follows those that are called differently than when they were carried. The destination's
+    /// list of folders and the folders' progress are brought up to date.
     ///
     /// # Errors
     /// Those of the sessions and of the ledger.
@@ -93,7 +93,7 @@ impl Layout {
         Ok(made.there)
     }
 
-    /// What a person should know of the names, and of what users did at the destination.
+    /// The findings about the names, and about changes that users made at the destination.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let find = |plan: &FolderPlan| {
             let source = &plan.source.path;

@@ -108,7 +108,7 @@ impl FolderPass<'_> {
         // seen before is not found because another one went.
         let unlisted = run.unlisted.saturating_sub(run.reconciled.gone.len() as u64)..=run.unlisted;
         if run.unlisted > 0 {
-            // The list is not whole, so absence proves nothing, and what changes is no measure of what is there.
+            // The list is not whole, so absence proves nothing, and the changes do not show what is there.
             run.reconciled.gone.clear();
             run.reconciled.is_part = true;
         }
@@ -336,7 +336,7 @@ impl FolderPass<'_> {
                 Locator::Pop3 { .. } | Locator::Unlisted { .. } => None,
             };
             let mut uids: Vec<u32> = locators.filter_map(uid).collect();
-            // A server may tell of one message twice.
+            // A server may report one message twice.
             uids.sort_unstable();
             uids.dedup();
             uids

@@ -10,7 +10,7 @@ use super::names::NameRules;
 use crate::mail::Folder;
 use crate::model::folder::{FolderPath, SpecialUse};
 
-/// What a user did to a folder at the destination since it was carried first.
+/// The change that a user made to a folder at the destination since it was carried first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserChange {
     /// It has another name, or another place: new mail follows it.
@@ -19,7 +19,7 @@ pub enum UserChange {
     Removed,
 }
 
-/// What is to become of one source folder.
+/// The plan for one source folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderPlan {
     /// The folder at the source.
@@ -37,7 +37,7 @@ pub struct FolderPlan {
     /// Whether it only shows what other folders hold (RFC 6154: `\All`, `\Flagged`; RFC 8457: `\Important`), so that it is
     /// carried last, and of it what no other folder holds.
     pub view: bool,
-    /// What a user did to its folder at the destination, if anything.
+    /// The change that a user made to its folder at the destination, if any.
     pub user_change: Option<UserChange>,
 }
 
@@ -119,12 +119,12 @@ pub fn plan_folders(
     plans
 }
 
-/// What is said of a folder that could not keep its name.
+/// The words for a folder that could not keep its name.
 pub fn renamed_to(name: &FolderPath) -> String {
     format!("the destination cannot hold this name; the folder is called \"{name}\" there")
 }
 
-/// What is said of a folder whose name reads as that of another one.
+/// The words for a folder whose name reads as that of another one.
 fn kept_from(twin: &FolderPath, name: &FolderPath) -> String {
     format!(
         "the source has another folder that is called \"{twin}\"; this one is called \"{name}\" at the destination"
@@ -151,7 +151,7 @@ fn rename_by_use(path: &FolderPath, by_use: &BTreeMap<FolderPath, FolderPath>) -
 }
 
 /// Finds, for each source folder with a special use, the folder of the same use at the destination, if it is called
-/// differently there. What a server says counts before what a name suggests, on both sides.
+/// differently there. The use that a server states counts before the one that a name suggests, on both sides.
 fn pair_special_uses(sources: &[Folder], destinations: &[Folder]) -> BTreeMap<FolderPath, FolderPath> {
     let mut pairs = BTreeMap::new();
     // Nothing of the source's own is to be found there, nor below it.

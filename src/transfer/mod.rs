@@ -3,8 +3,8 @@
 //! A pass goes folder by folder, several at a time where there are sessions for it ([`lanes`]): open, list, compare with
 //! the ledger ([`diff`], pure), make the intent durable, copy ([`pipeline`]), check what arrived ([`verify`]), carry flags
 //! over, move the cursor. Messages whose fate is unknown after a cut or a crash are never sent again on sight: [`settle`]
-//! waits until the destination stands still, and what arrived is recognised by what it is. The engine knows protocols only
-//! through the traits of `mail`.
+//! waits until the destination no longer changes, and messages that arrived are recognised by their content. The engine
+//! knows protocols only through the traits of `mail`.
 
 mod alias;
 pub mod atlas;
@@ -67,7 +67,7 @@ use pace::Pace;
 use progress::MailboxProgress;
 use settle::Barrier;
 
-/// What the manifest says about carrying messages, in the engine's own terms.
+/// The manifest's rules for carrying messages, in the engine's own terms.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Folders that get another name, with what is below them; the first that fits counts.
@@ -90,7 +90,7 @@ pub struct Rules {
     pub daily: Option<Arc<DailyLimit>>,
     /// Other mailboxes that arrive in the same one.
     pub neighbours: Neighbours,
-    /// What is known of the destination that it does not tell by itself.
+    /// The facts about the destination that it does not report by itself.
     pub manners: Manners,
     /// Whose mailboxes these are.
     pub ends: Ends,
@@ -165,7 +165,7 @@ impl Rules {
         set.build().map_err(|e| unreadable("", &e))
     }
 
-    /// What decides whether a message is carried and from where, as the ledger remembers it.
+    /// The rules that decide whether a message is carried and from where, as the ledger remembers them.
     fn fingerprint(&self, homes: Option<&str>) -> String {
         let limit = self.max_message_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
         let since = self.since.map(|since| since.to_string()).unwrap_or_default();
@@ -174,7 +174,7 @@ impl Rules {
         format!("max={limit} since={since}{pilot}{homes}")
     }
 
-    /// What is left out, for whoever counts before anything is carried.
+    /// The scope of the messages that are left out, for counts before anything is carried.
     pub fn scope(&self) -> Scope {
         Scope {
             exclude: self.exclude.clone(),
@@ -197,10 +197,10 @@ const JUDGED_BY: &str = "rules";
 const ENDS: [&str; 2] = ["source", DESTINATION];
 /// The second of them.
 const DESTINATION: &str = "destination";
-/// The ledger's fact that tells of labels, as of the last pass that listed the mailbox.
+/// The ledger's fact about labels, as of the last pass that listed the mailbox.
 const LABELS: &str = "labels";
 
-/// What one pass over a mailbox did.
+/// The outcome of one pass over a mailbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PassOutcome {
     /// The ledger's counts after the pass.
@@ -227,7 +227,7 @@ pub struct PassOutcome {
     pub sizes_checked: u64,
     /// Arrivals that were read back and compared by digest.
     pub digests_checked: u64,
-    /// What a person should know of this mailbox.
+    /// The findings about this mailbox.
     pub findings: Vec<Finding>,
     /// Why a folder, or some of its messages, could not be carried, while the others were.
     pub left: Option<Failure>,
@@ -347,7 +347,8 @@ pub async fn carry_mailbox(
     let mut carried = lanes::Carried::default();
     let ended = pass.carry(source, destination, openings, changed, barrier, &mut carried).await;
     outcome.add(carried.outcome);
-    // What was done is done, whatever ended the attempt: the next one finds it in the ledger, and tells nothing of it.
+    // Marks made at the source are counted, whatever ended the attempt: the next one finds the messages in the ledger,
+    // and does not report them.
     let read_at_source = source.marked();
     if read_at_source > 0 {
         let more = Tallies { read_at_source, ..Tallies::default() };
@@ -452,7 +453,7 @@ fn has_moved(plans: &[FolderPlan], sources: &Survey, cursors: &HashMap<FolderPat
     })
 }
 
-/// What is known of labels in the whole mailbox; what the folders told is remembered if all of them were listed.
+/// The counts of labels in the whole mailbox; those of the folders are remembered if all of them were listed.
 async fn remember_labels(
     ledger: &dyn Ledger,
     listed: Option<BTreeMap<FolderPath, LabelTally>>,
@@ -476,7 +477,7 @@ async fn remember_labels(
     Ok(tally)
 }
 
-/// What a person should know of a mailbox whose folders are labels.
+/// The findings about a mailbox whose folders are labels.
 fn find_labels(sources: &Survey, tally: &LabelTally) -> Vec<Finding> {
     let mut findings = Vec::new();
     if sources.homes.is_none() {

@@ -25,7 +25,7 @@ const ASKED_MAX: usize = 500;
 /// One folder on its way to its new name.
 struct Step {
     renaming: Renaming,
-    /// What it was called when it was carried.
+    /// The name that it had when it was carried.
     was: FolderPath,
     /// Whether its new name is that of a folder which goes, over others, to its own.
     goes_round: bool,
@@ -58,9 +58,10 @@ impl Following<'_> {
         }
     }
 
-    /// Renames at the destination what was renamed at the source, where the folder there is ours and as it was; else the
-    /// folder keeps its name there. Whatever was carried stays carried. A name is given away before it is taken; where names
-    /// go round, one folder stands aside meanwhile, and all of them keep their names at the destination.
+    /// Renames folders at the destination that were renamed at the source, where the folder there is ours and as it
+    /// was; else the folder keeps its name there. Messages that were carried stay carried. A name is given away before
+    /// it is taken; where names go round, one folder stands aside meanwhile, and all of them keep their names at the
+    /// destination.
     ///
     /// # Errors
     /// Those of the session and of the ledger.
@@ -151,7 +152,7 @@ impl Following<'_> {
             self.ledger.keep_unlisted(&renaming.to, 0..=0, "").await?;
             self.ledger.detach(&had).await?;
         }
-        // A name that must yield to another one is no better than the one that it has.
+        // A name that must yield to another one is not better than the one that it has.
         let keeps = *goes_round || cursors.contains_key(&renaming.to) && plan.renamed.is_some();
         let target = if keeps { &before } else { &plan.destination };
         let cursor = cursors.get(was);
@@ -217,7 +218,7 @@ impl Following<'_> {
         }
         match self.destination.rename_folder(before, target).await {
             Ok(()) => {
-                // What was below it went along, or did not.
+                // Folders below it went along, or did not.
                 *self.destinations = self.destination.survey().await?;
                 Ok(target.clone())
             }
@@ -390,8 +391,8 @@ impl Following<'_> {
     }
 
     /// The folder that holds, under other UIDs, what was carried to one that is not there any more: some servers (Courier)
-    /// number a folder anew when it is renamed. With `another`, the name stands for a folder again, which may be the same one,
-    /// numbered anew.
+    /// number a folder anew when it is renamed. With `another`, the name belongs to a folder again, which may be the
+    /// same one, numbered anew.
     async fn find_anew(
         &mut self,
         (source, before): (&FolderPath, &FolderPath),

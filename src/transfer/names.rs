@@ -1,5 +1,5 @@
-//! What a destination takes as a folder's name, and how a name is spelled that it does not take as it is. Pure: the same
-//! path under the same rules always gets the same spelling.
+//! The names that a destination takes for folders, and the spelling of a name that it does not take as it is. Pure: the
+//! same path under the same rules always gets the same spelling.
 //!
 //! Some rules are known beforehand, such as the delimiter. The others no server announces: they are learned from its word
 //! on CREATE, by a ladder of stricter rules ([`NameRules::stricter`]) of which the first that the server takes counts.
@@ -14,7 +14,7 @@ use crate::model::folder::FolderPath;
 const PATH_STEPS: [usize; 4] = [240, 120, 60, 30];
 /// The fewest bytes that a name is cut to, whatever the rules say: a digest and a letter before it.
 const NAME_MIN: usize = 12;
-/// What stands between names that are joined into one.
+/// The separator between names that are joined into one.
 const JOINT: &str = " - ";
 
 /// Which characters a destination takes in a name.
@@ -33,7 +33,7 @@ pub enum Signs {
 /// The rules of one destination, as far as they are known.
 #[derive(Debug, Clone)]
 pub struct NameRules {
-    /// What separates the names of a path; `None` where there is no hierarchy.
+    /// The separator between the names of a path; `None` where there is no hierarchy.
     pub delimiter: Option<char>,
     /// How many bytes a name takes in the destination's encoding.
     pub length_of: fn(&str) -> usize,
@@ -88,7 +88,7 @@ impl NameRules {
         FolderPath::new(names)
     }
 
-    /// What two paths have in common that the destination takes for one.
+    /// The key that two paths share if the destination takes them for one.
     pub fn key(&self, path: &FolderPath) -> FolderPath {
         if self.folds { fold(path) } else { path.clone() }
     }
@@ -227,7 +227,7 @@ impl NameRules {
     }
 }
 
-/// What is left of a path when neither case nor Unicode form counts: more than any server takes for one.
+/// The form of a path when neither case nor Unicode form counts: it joins more paths than any server does.
 pub fn fold(path: &FolderPath) -> FolderPath {
     let fold = |name: &String| -> String {
         let upper: String = name.nfkc().collect::<String>().to_uppercase();
@@ -280,7 +280,7 @@ mod tests {
             assert!((50..=60).contains(&rules.length(spelled)), "{spelled} {}", rules.length(spelled));
             assert!(spelled.to_string().starts_with("Projects/ÜÜÜ"), "{spelled}");
         }
-        // What is below a folder whose name was cut is below the same folder.
+        // A folder below one whose name was cut is below the same folder.
         let above = rules.spell(&path(&"x".repeat(300)), 1);
         let below = NameRules { path_max: None, name_max: Some(60), ..rules.clone() };
         let child = below.spell(&path(&format!("{}/child", "x".repeat(300))), 1);

@@ -1,10 +1,10 @@
-//! Other mailboxes that are carried into the same destination mailbox, each with a ledger of its own. What they put there
-//! is theirs: this mailbox takes none of it for its own, and removes none of it.
+//! Other mailboxes that are carried into the same destination mailbox, each with a ledger of its own. The messages that
+//! they put there are theirs: this mailbox takes none of them for its own, and removes none of them.
 //!
 //! Their ledgers are opened for each question and closed again, since dozens of mailboxes may arrive in one.
 //!
 //! A mailbox of the migration with another address at the destination may still arrive in the same mailbox, by an alias that
-//! nobody told of. So all ledgers of the migration are asked before anything is removed, and only then: it is rare.
+//! nobody declared. So all ledgers of the migration are asked before anything is removed, and only then: it is rare.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Neighbours {
 
     /// Which of some messages of a destination folder another mailbox of the migration at the same server may own, whatever
     /// its address there: those that its ledger claims or has seen, and all where it is about to send. The declared ones
-    /// are not asked: [`Self::spare`] leaves theirs out. Who cannot be asked may own anything.
+    /// are not asked: [`Self::spare`] leaves theirs out. A ledger that cannot be asked may own any of them.
     pub(super) async fn owned_elsewhere(
         &self,
         folder: &FolderPath,

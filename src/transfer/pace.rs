@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// A pace. The default is no limit.
+/// A pace. By default there is no limit.
 #[derive(Debug, Default)]
 pub struct Pace {
     per_second: Option<u64>,
@@ -14,12 +14,12 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A pace of at most so many bytes a second; `None` is no limit.
+    /// A pace of at most so many bytes a second; `None` means without a limit.
     pub fn new(per_second: Option<u64>) -> Self {
         Self { per_second, free_at: Mutex::default() }
     }
 
-    /// Waits until so many bytes may go. Whoever comes first goes first.
+    /// Waits until so many bytes may go. Callers go in the order in which they come.
     pub async fn wait(&self, bytes: u64) {
         let Some(per_second) = self.per_second.filter(|n| *n > 0) else { return };
         let start = {

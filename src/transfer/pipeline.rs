@@ -47,7 +47,7 @@ pub struct Work {
     pub tried: Flags,
     /// How often sessions ended at it, weighed.
     pub attempts: u32,
-    /// What it is, where its bytes have passed before.
+    /// Its identity, where its bytes have passed before.
     pub known: Option<Known>,
 }
 
@@ -57,10 +57,10 @@ impl Work {
     }
 }
 
-/// What is known of a message whose bytes have passed.
+/// The facts about a message whose bytes have passed.
 #[derive(Debug, Clone)]
 pub struct Passed {
-    /// What it is.
+    /// Its identity.
     pub known: Known,
     /// Its letter digest.
     pub letter: Option<Digest>,
@@ -70,7 +70,7 @@ pub struct Passed {
     pub bare_ends: u64,
     /// The date it was given.
     pub date: Option<InternalDate>,
-    /// What servers are known to change about bytes like these.
+    /// The changes that servers are known to make to bytes like these.
     pub hazards: Hazards,
     /// The message in the small, if its bytes passed just now.
     pub outline: Option<Arc<Outline>>,
@@ -87,12 +87,12 @@ pub struct Recognised {
     pub flags: Flags,
 }
 
-/// What became of a window.
+/// The outcome of a window.
 #[derive(Debug, Default)]
 pub struct Copied {
     /// Messages whose fate is certain.
     pub settled: Vec<Settled>,
-    /// What is known of those that were sent.
+    /// The facts about those that were sent.
     pub passed: HashMap<RowId, Passed>,
     /// Those that were recognised.
     pub recognised: Vec<Recognised>,
@@ -143,8 +143,8 @@ pub struct Sending<'a> {
     pub progress: &'a MailboxProgress,
 }
 
-/// Copies one window. Never fails as a whole: what is certain is in the result, beside the failure. What the destination
-/// refuses for a keyword or a date is sent again without.
+/// Copies one window. Never fails as a whole: what is certain is in the result, beside the failure. A message that the
+/// destination refuses for a keyword or a date is sent again without it.
 pub async fn copy_window(
     source: &mut dyn Source,
     destination: &mut dyn Destination,
@@ -337,7 +337,7 @@ pub(super) fn settle(
     }
 }
 
-/// What an identity says, in the ledger's terms.
+/// The digests of an identity, in the ledger's terms.
 pub fn known_from(identity: &Identity) -> Known {
     Known {
         exact: identity.exact,
@@ -367,7 +367,7 @@ impl Tap<'_> {
                     let Some(work) = self.works.get(&key).copied() else {
                         return Err(Failure::internal("a message came that nobody asked for"));
                     };
-                    // Whoever may be recognised, or learns its date from its own header, is held until its end.
+                    // A message that may be recognised, or takes its date from its own header, is held until its end.
                     let held = !self.candidates.is_empty() || work.listed.date.is_none();
                     let passed = if held {
                         self.hold(work, &mut from_source, &to_destination).await?
@@ -505,7 +505,7 @@ impl Tap<'_> {
                         settled.replaces = candidate.row;
                         if candidate.exact != passed.known.exact && settled.verdict == Verdict::Delivered {
                             if candidate.row.is_some() {
-                                // What it was given counts, and the source shows it otherwise now.
+                                // The bytes that it was given count, and the source shows other ones now.
                                 settled.known =
                                     Some(Known { exact: candidate.exact, ..passed.known.clone() });
                                 settled.size = candidate.size;
@@ -518,7 +518,7 @@ impl Tap<'_> {
                         let now = work.listed.flags.clone().unwrap_or_default();
                         let flags = candidate.flags.unwrap_or_else(|| {
                             let stale = work.tried.minus(&now);
-                            // What it has already need not be given to it.
+                            // Flags that it has already need not be given to it.
                             let lacks = candidate.has.map_or_else(|| now.clone(), |has| now.minus(&has));
                             now.minus(&lacks).iter().chain(stale.iter()).collect()
                         });

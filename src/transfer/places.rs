@@ -19,7 +19,7 @@ const NUMBERS_MAX: u32 = 1000;
 /// The ledger's fact that lists the source folders at whose making at the destination a session ended, one a line; or
 /// [`ONE_BY_ONE`], where it was one of several.
 pub(super) const ENDED_MAKING: &str = "endedMaking";
-/// No folder is called so: where it stands in the fact, folders are made one by one.
+/// No folder has this name: where the fact holds it, folders are made one by one.
 const ONE_BY_ONE: &str = "\u{1}one by one";
 /// How often the list of folders is asked for to see what became of those that were made.
 const LOOKS_MAX: usize = 4;
@@ -98,7 +98,7 @@ struct Making<'a> {
     plans: &'a mut [FolderPlan],
     names: &'a NameRules,
     destination: &'a mut dyn Destination,
-    /// What the destination listed, each with whether it can hold mail.
+    /// The folders that the destination listed, each with whether it can hold mail.
     listed: BTreeMap<FolderPath, bool>,
     /// Where plans go, by what is left of their paths when neither case nor Unicode form counts, each with what was wanted.
     planned: BTreeMap<FolderPath, FolderPath>,
@@ -301,7 +301,7 @@ impl Making<'_> {
         let path = self.plans[at].destination.clone();
         let mut tried: BTreeSet<FolderPath> = BTreeSet::from([path.clone()]);
         let mut open: VecDeque<FolderPath> = VecDeque::new();
-        // What is below a folder that is called differently goes with it.
+        // A folder below one that is called differently goes with it.
         let below = moved.iter().rev().find_map(|(from, to)| rebase(&path, from, to));
         open.extend(below.clone());
         open.extend(self.ladder(below.as_ref().unwrap_or(&path), refused.said, at));
@@ -333,8 +333,8 @@ impl Making<'_> {
         Ok(false)
     }
 
-    /// What stands in a folder's way where the server gives a reason that says nothing: the folder above it holds none, as the
-    /// list of folders tells.
+    /// The reason against a folder where the server's own says nothing: the folder above it cannot hold folders, as the
+    /// list of folders shows.
     fn read_reason(&mut self, path: &FolderPath, said: Option<FailureCode>) -> Option<FailureCode> {
         if !matches!(said, None | Some(FailureCode::NameRefused)) {
             return said;

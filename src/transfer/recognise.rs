@@ -1,4 +1,4 @@
-//! What lies at the destination already, and what was carried under a name that is void now: how a folder's pass finds
+//! Messages at the destination already, and those carried under a name that is void now: how a folder's pass finds
 //! messages again instead of sending them twice, and how it finds out where they went.
 
 use std::collections::{BTreeSet, HashMap};
@@ -26,8 +26,9 @@ const SEVERAL: &str = "the source hands out different messages under its UID; th
 const READ_BACK: usize = 200;
 
 impl FolderPass<'_> {
-    /// Learns what lies in the destination folder that this ledger did not put there, and forgets what no longer does: what
-    /// was once seen there is looked at again before it stands for anything. Tells what was listed.
+    /// Learns which messages are in the destination folder that this ledger did not put there, and forgets those that
+    /// no longer are: a message once seen there is looked at again before it counts for anything. Returns the messages
+    /// that were listed.
     pub(super) async fn scan_destination(
         &mut self,
         from: u32,
@@ -78,7 +79,7 @@ impl FolderPass<'_> {
         Ok(listed)
     }
 
-    /// What lies in a destination folder and is nobody's: neither this mailbox's nor a neighbour's.
+    /// The messages in a destination folder that are neither this mailbox's nor a neighbour's.
     async fn foreign(&mut self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>> {
         let foreign = self.ledger.foreign(folder, uidvalidity).await?;
         self.rules.neighbours.spare(folder, uidvalidity, foreign, |message| message.uid).await
@@ -275,8 +276,8 @@ impl FolderPass<'_> {
         Ok(held)
     }
 
-    /// Checks what arrived. A server that tells a wrong place for one message is trusted for none: the messages are looked
-    /// for by their content. What the list does not show did not arrive, whatever the server said.
+    /// Checks what arrived. A server that tells a wrong place for one message is not trusted for any: the messages are
+    /// looked for by their content. A message that the list does not show did not arrive, whatever the server said.
     pub(super) async fn check(
         &mut self,
         copied: &mut Copied,
@@ -325,7 +326,7 @@ impl FolderPass<'_> {
         if !misplaced {
             return Ok(checked);
         }
-        // Whatever was found at those places says nothing of these messages.
+        // The messages found at those places say nothing about these.
         for (at, _, verdict) in told {
             copied.settled[at].verdict = verdict;
             copied.settled[at].destination = None;

@@ -1,6 +1,6 @@
-//! What is made of messages that the destination refused. Where it may have been a keyword or the date, the message is sent
-//! again without, alone in its window; what is refused after that is the message's own trouble, or the destination's, if it
-//! refuses one after another without a word about any. Pure.
+//! Decides about messages that the destination refused. Where it may have been a keyword or the date, the message is
+//! sent again without it, alone in its window; a refusal after that is the message's own fault, or the destination's,
+//! if it refuses one after another without a word about any. Pure.
 
 use std::collections::HashMap;
 
@@ -73,7 +73,7 @@ impl Form {
         }
     }
 
-    /// What its copy is once it was taken.
+    /// The verdict on its copy once it was taken.
     pub(super) fn verdict(self, own: Option<InternalDate>) -> Verdict {
         let own = own.map(|date| date.to_string()).unwrap_or_default();
         match self.day {
@@ -164,8 +164,8 @@ pub(super) struct Left {
     pub(super) suspects: Vec<(RowId, Failure)>,
 }
 
-/// Settles what was refused for good, and those that others passed by: they are tried again by the next pass. What is
-/// nobody's own trouble stays pending.
+/// Settles messages that were refused for good, and those that others passed by: they are tried again by the next pass.
+/// A message that was not refused for its own sake stays pending.
 pub(super) fn judge(refused: Vec<Refusal>, copied: &mut Copied) -> Left {
     let nothing_taken = copied.sent == 0 && copied.recognised.is_empty();
     let (wordless, told): (Vec<Refusal>, Vec<Refusal>) = refused.into_iter().partition(is_wordless);
@@ -190,7 +190,7 @@ pub(super) fn judge(refused: Vec<Refusal>, copied: &mut Copied) -> Left {
             // A command that is not understood for one message among others that were taken is that message's fault, and
             // so it is for one with a line that servers are known to stumble over (Exchange: "Command Argument Error").
             Class::Protocol => copied.sent > 0 || has_long_line(refusal.row, copied),
-            // Room that is missing may be found, and others are no larger.
+            // Missing room may be found, and other messages are not larger.
             Class::Quota => false,
             // Others were taken after it, so neither rights nor names nor the login are in the way.
             class => refusal.passed_by && !class.is_retryable(),

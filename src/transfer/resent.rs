@@ -105,7 +105,7 @@ pub(super) async fn find_copies(
         resent.passes += 1;
         let found = match (&row.known, row.verdict.is_delivered()) {
             (Some(_), true) => look_for(&resent, row, ledger, destination, neighbours).await?,
-            // Whatever turns up is the message itself.
+            // A copy that turns up is the message itself.
             _ => Vec::new(),
         };
         if found.is_empty() {

@@ -1,6 +1,6 @@
 //! After a cut, a kill or a time-out nobody knows which of the last messages arrived, and a server goes on committing
 //! after the client is gone (measured: for more than half a second). So a folder with messages in doubt waits until it
-//! stands still; then what arrived is recognised, and only the rest is sent again.
+//! no longer changes; then the messages that arrived are recognised, and only the rest is sent again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

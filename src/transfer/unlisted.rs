@@ -1,7 +1,7 @@
 //! Folders that the source listed before and does not list now. A list may be shorter than the mailbox, in one session alone or
 //! in each: so nothing is taken for gone because a list lacks it. A folder that can still be opened by its name is carried as
-//! before and told; what cannot, and is not said to be gone, waits; and what is said to be gone is believed in the second pass
-//! that hears it.
+//! before and told; what cannot, and is not said to be gone, waits; and a folder that is said to be gone counts as gone
+//! in the second pass that hears it.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -143,7 +143,7 @@ impl FolderPass<'_> {
         self.destination.open(&own).await.map(drop).map_err(|failure| failure.side(Side::Destination))
     }
 
-    /// What is found is read back and compared.
+    /// Counts the found messages, which were read back and compared.
     fn count_found(&mut self, found: &[Settled]) {
         self.uncounted.sizes_checked += found.len() as u64;
         self.uncounted.digests_checked += found.len() as u64;

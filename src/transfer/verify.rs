@@ -109,8 +109,8 @@ pub async fn check_arrivals(
 }
 
 /// Whether bytes that differ may be those of a message that the destination changed: it is the same letter with another
-/// header, or has the same Message-ID, or none and the arrival date that it was given. Whatever else arrives meanwhile is and
-/// has none of that.
+/// header, or has the same Message-ID, or none and the arrival date that it was given. Other messages that arrive
+/// meanwhile meet none of these.
 pub(super) fn is_same_letter(sent: &Passed, arrived: &Identity, date: Option<InternalDate>) -> bool {
     if sent.letter.is_some() && sent.letter == arrived.letter {
         return true;
@@ -121,7 +121,7 @@ pub(super) fn is_same_letter(sent: &Passed, arrived: &Identity, date: Option<Int
     }
 }
 
-/// What the destination changed, if it changed anything.
+/// The changes that the destination made, if any.
 pub(super) fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<String> {
     if sent.known.exact == arrived.exact && sent.size == arrived.size {
         return None;
@@ -134,7 +134,7 @@ pub(super) fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<St
     Some(format!("the destination stored {} bytes of {} differently{causes}", arrived.size, sent.size))
 }
 
-/// What was changed in a message, in words.
+/// The changes in a message, in words.
 fn causes(changes: &Changes, sent: Hazards, arrived: Hazards) -> Vec<String> {
     let mut causes = Vec::new();
     let mut tell = |names: &[String], words: &str| {

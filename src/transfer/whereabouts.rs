@@ -2,7 +2,7 @@
 //! swapped, given the name of one that is gone, or made anew under a name that was just freed. They are told apart by their
 //! UIDVALIDITY and by the UIDs, dates and sizes of their messages; where the UIDVALIDITY is another one, by dates and sizes.
 //!
-//! Nothing is listed for it unless a folder came, went, or stands otherwise than a folder of its history can.
+//! Nothing is listed for it unless a folder came, went, or has a state that a folder of its history cannot have.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -28,12 +28,12 @@ pub(super) struct Whereabouts {
     pub(super) unsure: Vec<FolderPath>,
 }
 
-/// What is known of one folder beside its name.
+/// The facts about one folder beside its name.
 #[derive(Debug, Clone, Copy)]
 struct Standing<'a> {
     /// How far it was carried, if it was.
     cursor: Option<&'a Cursor>,
-    /// How the folder of this name stands now, if there is one and it tells.
+    /// The state of the folder of this name now, if there is one and it reports its state.
     state: Option<&'a FolderState>,
     /// Whether the source lists the name.
     listed: bool,
@@ -261,7 +261,7 @@ async fn ask_states(
     source.states(&lacking).await
 }
 
-/// What is known of the messages of a folder that was carried.
+/// The rows of the messages of a folder that was carried.
 async fn read_rows(
     ledger: &dyn Ledger,
     protocol: Protocol,
@@ -319,7 +319,7 @@ fn compare(rows: &[Row], cursor: Option<&Cursor>, state: &FolderState, page: &Li
             let Locator::Imap { uidvalidity, uid, .. } = row.locator else { continue };
             let Some(message) = now.get(&(uidvalidity, uid)) else { continue };
             common += 1;
-            // What a server announces need not be what it hands out.
+            // The announced size of a message may differ from the size that a server hands out.
             let same_size =
                 row.announced.map_or(row.known.is_some() || row.size == message.size, |announced| {
                     announced == message.size

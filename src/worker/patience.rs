@@ -14,7 +14,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(15);
-/// How long a refusal is not believed: rights that were just given are not known to every server at once.
+/// How long a refusal is not taken as final: rights that were just given are not known to every server at once.
 const DOUBT: Duration = Duration::from_secs(30);
 
 /// Makes a call until it succeeds, or until it is refused for a reason that time does not mend. `what` names it in the log

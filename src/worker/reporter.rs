@@ -38,7 +38,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// The least time between two writes: many pods share the API server.
 const WRITE_EVERY: Duration = Duration::from_millis(200);
 
-/// The knowledge of the mailboxes of a pod, for the task that tells of them.
+/// The knowledge of the mailboxes of a pod, for the task that reports them.
 pub(super) struct Reporter {
     pass: u32,
     state: Mutex<State>,
@@ -63,7 +63,7 @@ struct Mailbox {
     before: Option<Before>,
     under_way: Option<UnderWay>,
     news: Option<News>,
-    /// When something was told of it last.
+    /// When something was last reported about it.
     told: Instant,
 }
 
@@ -74,7 +74,7 @@ struct UnderWay {
     progress: Arc<MailboxProgress>,
 }
 
-/// The news that must be told of a mailbox; a newer one takes the place of an older one.
+/// The news that must be reported about a mailbox; a newer one takes the place of an older one.
 enum News {
     Ended(Box<MailboxRecord>, Option<TlsFacts>),
     Waiting(Box<MailboxRecord>),
@@ -91,7 +91,7 @@ pub(super) struct Channel {
 }
 
 impl Reporter {
-    /// Begins to tell of mailboxes, each with how it stood before.
+    /// Begins to report mailboxes, each with its record so far.
     pub(super) fn start(
         channel: Channel,
         pass: u32,
@@ -144,7 +144,7 @@ impl Reporter {
         None
     }
 
-    /// The mailbox under way that was told of longest ago. One that has not come to its ledger yet may be another
+    /// The mailbox under way that was reported longest ago. One that has not come to its ledger yet may be another
     /// worker's; it names no place.
     fn next_progress(&self) -> Option<(Item, UnderWay, Option<Before>)> {
         let mut state = self.state();

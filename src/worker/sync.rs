@@ -57,7 +57,7 @@ pub async fn sync(mounts: &Mounts, index: usize) -> Result<()> {
     carry(&pod, *pass, open).await
 }
 
-/// How each mailbox stands by its object; those without one are not wanted any more.
+/// The record of each mailbox by its object; those without one are not wanted any more.
 async fn read_records(pod: &Pod, slice: &[Item]) -> Result<Vec<(Item, MailboxRecord)>> {
     let api: Api<MailboxMigration> = Api::namespaced(pod.client.clone(), &pod.namespace);
     let read = |item: Item| {
@@ -127,8 +127,8 @@ async fn last_words(stop: &Stop) {
     sleep(LAST_WORDS).await;
 }
 
-/// The knowledge that the platform is to have: the slice as if discovery had just seen it, and how each mailbox stands, so that it is
-/// tried again although it may have been given up before.
+/// The knowledge that the platform is to have: the slice as if discovery had just seen it, and the record of each
+/// mailbox, so that it is tried again although it may have been given up before.
 fn known(pod: &Pod, pass: u32, open: &[(Item, MailboxRecord)]) -> Result<Known> {
     let name = &pod.work.migration.spec.domains[0].name;
     let now = SystemClock.now();

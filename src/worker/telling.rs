@@ -16,7 +16,7 @@ pub(super) enum Telling {
     Ended,
     /// It waits here until the server wants to hear from us again; holds what is said meanwhile.
     Waiting(Box<MailboxRecord>),
-    /// Nothing: it is tried again at once, or another worker carries the mailbox and tells of it.
+    /// Nothing: it is tried again at once, or another worker carries the mailbox and reports it.
     Nothing,
 }
 
@@ -88,8 +88,8 @@ pub(super) fn under_way(
         attempts: attempt.number,
         started: Some(attempt.started),
         ended: before.map(|before| before.ended),
-        // The worker that gave it up is the author of what still stands there; by that the operator sees that this worker has
-        // not told of its own end yet.
+        // The worker that gave it up is the author of the current entry; by that the operator sees that this worker has
+        // not reported its own end yet.
         by: before.map_or_else(|| known.by.clone(), |before| before.by.clone()),
         failure: before.map(|before| before.failure.clone()),
         counts,

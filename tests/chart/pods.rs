@@ -1,4 +1,4 @@
-//! The operator's pod, and what stands around it: how it is secured, what it is told, who may talk to it.
+//! The operator's pod, and its surroundings: how it is secured, its settings, and who may talk to it.
 
 use clap::Parser;
 use mailferry::api::names;
@@ -24,7 +24,8 @@ fn arguments(objects: &[Value]) -> Vec<&str> {
     container(objects)["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect()
 }
 
-/// What Pod Security calls restricted, and what this house asks beyond it; each a sentence when it is broken.
+/// The rules that Pod Security calls restricted, and further ones of our own; each a sentence when it is
+/// broken.
 fn violations(pod: &Value) -> Vec<String> {
     let spec = &pod["spec"];
     let mut found = Vec::new();
@@ -301,7 +302,7 @@ fn network_policies_follow_the_values() {
     assert_eq!(tcp(&one(&odd, "NetworkPolicy", "mailferry")["spec"]["egress"][0]), [53, 1053]);
 }
 
-/// What the operator is told of its workers' pods.
+/// The operator's settings for its workers' pods.
 fn of_workers(objects: &[Value]) -> WorkerPod {
     let variables = container(objects)["env"].as_array().unwrap();
     let told = variables.iter().find(|variable| variable["name"] == "MAILFERRY_WORKER_POD").unwrap();

@@ -41,7 +41,7 @@ pub(crate) fn helm<S: AsRef<OsStr>>(arguments: &[S], values: &Value) -> Output {
         .unwrap()
 }
 
-/// What `helm template` makes of values, or why it refuses them.
+/// The output of `helm template` for values, or why it refuses them.
 pub(crate) fn try_render(release: &str, namespace: &str, values: &Value) -> Result<Vec<Value>, String> {
     render_chart(&chart(), release, namespace, values)
 }
@@ -62,7 +62,7 @@ pub(crate) fn render_chart(
     }
 }
 
-/// What `helm template` makes of values that are right.
+/// The output of `helm template` for values that are right.
 #[track_caller]
 pub(crate) fn render(values: &Value) -> Vec<Value> {
     try_render("mailferry", NAMESPACE, values).unwrap_or_else(|refusal| panic!("{values}: {refusal}"))

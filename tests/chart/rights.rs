@@ -1,4 +1,4 @@
-//! What the chart grants: no more than is listed here, and nothing without a reason.
+//! The rights that the chart grants: no more than are listed here, and none without a reason.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What servers tell once somebody is logged in: their name, their namespaces, the quota, lasting names of messages.
+//! Facts that servers report after a login: their name, their namespaces, the quota, lasting names of messages.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -68,7 +68,7 @@ async fn a_logged_in_mailbox_tells_of_the_server_and_of_the_account() {
     assert_eq!((imap.endpoint.protocol, pop3.endpoint.protocol), (Protocol::Imap, Protocol::Pop3));
     assert!(imap.id.contains(&"name=Dovecot".to_owned()), "{imap:#?}");
     assert_eq!((&imap.personal[..], &imap.shared[..]), (&[String::new()][..], &["Public/".to_owned()][..]));
-    // What it can do after the login is more than it says before it.
+    // Its capabilities after the login are more than it lists before it.
     let before = found.servers.iter().find(|facts| facts.endpoint == imap.endpoint).unwrap();
     assert!(!before.capabilities.has("QUOTA") && imap.capabilities.has("QUOTA"), "{imap:#?}");
     assert!(pop3.unique_ids && pop3.capabilities.has("UIDL"), "{pop3:#?}");
@@ -154,7 +154,7 @@ async fn imap_and_pop3_are_compared_once_and_only_where_it_changes_nothing() {
     for who in ["only@t.test", "tina@t.test"] {
         let mut client = server.mailbox(who);
         client.seed(Corpus::new(4).inbox_only().messages(7));
-        // Who has seen them takes \Recent off.
+        // A client that has seen them takes \Recent off.
         client.select("INBOX").unwrap();
     }
     let world = World::new(
@@ -185,7 +185,7 @@ async fn imap_and_pop3_are_compared_once_and_only_where_it_changes_nothing() {
     assert_eq!(recent(), before, "the mailbox with a message that nobody has seen was left alone");
     assert!(found.mailboxes.iter().all(|mailbox| mailbox.attempts.len() == 1), "{:#?}", found.mailboxes);
 
-    // What POP3 refuses is told once, not with every look.
+    // A refusal by POP3 is reported once, not with every look.
     let request = world.request("t.test", vec![mailbox("only@t.test", "only-secret")]);
     for looks in 0..3 {
         let found = world.discover(&request).await;

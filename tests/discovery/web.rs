@@ -39,7 +39,7 @@ fn services(found: &DomainDiscovery) -> Vec<(Service, Grade, &str)> {
     found.services.iter().map(|facts| (facts.service, facts.grade, facts.place.as_str())).collect()
 }
 
-/// What Autodiscover says of one server of IMAP.
+/// The answer of Autodiscover about one IMAP server.
 fn autodiscover(host: &str, port: u16) -> String {
     let xml = format!(
         "<?xml version=\"1.0\"?><Autodiscover xmlns=\"http://schemas.microsoft.com/exchange/autodiscover/responseschema/2006\">\
@@ -226,7 +226,7 @@ async fn jmap_calendars_contacts_and_rules_are_found_by_records_and_well_known_p
     assert_said(&found, "CardDAV https://y.test/.well-known/carddav: answers 401 and is none");
     assert_said(&found, "no SRV record of _caldavs, _autodiscover");
     assert_eq!(codes(&found), [Code::OtherServicesOffered; 3]);
-    // What is offered beside mail counts, and is lost.
+    // Services offered beside mail count, and are lost.
     let fidelity = found.fidelity.as_ref().unwrap();
     let kinds: Vec<_> =
         fidelity.kinds.iter().map(|kind| (kind.kind, kind.score, kind.best_service)).collect();
@@ -293,7 +293,7 @@ async fn mail_exchangers_tell_whose_they_are_and_a_filter_hides_no_tenant() {
     assert_said(&found, &format!("u.test is a domain of the Microsoft tenant {tenant}"));
     assert_eq!(web.asked().len(), 1, "Google has nothing to do with it");
 
-    // Whoever has nothing to do with a domain does not hear of it.
+    // A service that has nothing to do with a domain is not asked about it.
     let found = world.discover(&world.request("plain.test", vec![mailbox("p@plain.test", "p-secret")])).await;
     assert!(said(&found, Signal::Tenant).is_empty());
     assert_eq!(web.asked().len(), 1);

@@ -1,4 +1,5 @@
-//! What the tests of discovery share: a request in few words, a guard and a clock in memory, and the name service of `support`.
+//! Helpers that the tests of discovery share: a request in few words, a guard and a clock in memory, and the name
+//! service of `support`.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::HashMap;

@@ -50,7 +50,7 @@ fn every_example_is_read_and_tried() {
             text.push_str(&mixed::authority(&Ca::new()));
         }
         let manifest = manifest::read(&[(&name, &text)]).unwrap_or_else(|failure| panic!("{failure}"));
-        // What its comments tell to give with --secret.
+        // The values that its comments tell to give with --secret.
         let given: Vec<&str> = text
             .lines()
             .filter(|line| line.starts_with('#'))
@@ -68,7 +68,7 @@ fn every_example_is_read_and_tried() {
     }
 }
 
-/// The stage that each example says stands in its first lines as a promise; a plan is a plan and the others copy.
+/// The stage of each example is promised in its first lines; a plan is a plan and the others copy.
 #[test]
 fn only_the_dry_plan_is_a_plan() {
     for path in manifests() {

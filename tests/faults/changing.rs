@@ -112,7 +112,7 @@ async fn places_that_the_destination_tells_wrong_are_not_believed() {
         let proxy = Proxy::editing(stage.destination.imap(), edit).await;
         let orders = Orders { destination: proxy.address, ..stage.orders(WHO) };
         assert_carried(&stage, &orders).await;
-        // Whoever believed it would flag the wrong messages now.
+        // A client that trusted it would flag the wrong messages now.
         let mut old = stage.at_source(WHO);
         old.select("INBOX").unwrap();
         old.command("STORE 2 +FLAGS (\\Flagged)").unwrap();
@@ -125,7 +125,7 @@ async fn places_that_the_destination_tells_wrong_are_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_folder_that_is_deleted_while_it_is_filled_is_filled_by_the_next_run() {
-    // What Dovecot calls its own fault, others call the lack of a folder (RFC 9051 §6.3.12).
+    // Dovecot reports it as a server bug; others report a missing folder (RFC 9051 §6.3.12).
     let by_the_book: Edit = |line| {
         let text = std::str::from_utf8(line).ok().filter(|text| text.contains(" NO [SERVERBUG]"))?;
         Some(text.replace("[SERVERBUG]", "[TRYCREATE]").into_bytes())

@@ -21,7 +21,7 @@ const AT_ONCE: usize = 10;
 /// Situations at a time.
 const SITUATIONS_AT_ONCE: usize = 2;
 
-/// What may be between the two sides.
+/// The disturbance that may be between the two sides.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Between {
     Nothing,
@@ -33,7 +33,7 @@ enum Between {
     Expunging,
 }
 
-/// What somebody does about a failure.
+/// The step that a person takes about a failure.
 type Remedy = fn(&Stage, &str);
 
 struct Situation {
@@ -44,7 +44,7 @@ struct Situation {
     /// The passes of a play.
     orders: fn(&Stage, &str) -> Vec<Orders>,
     between: Between,
-    /// What is done after the pass that follows the kill, which must have failed with this class until then.
+    /// The remedy after the pass that follows the kill, which must have failed with this class until then.
     remedy: Option<(Class, Remedy)>,
     /// Differences that are meant to be.
     tolerated: fn(&str) -> bool,
@@ -246,7 +246,7 @@ async fn play(stage: &Arc<Stage>, situation: &'static Situation, step: u64) -> b
         assert!(counted.sizes_checked >= copied, "{what}: {copied} arrived, and {counted:?}");
     }
     if situation.counts_alike {
-        // What is recognised instead of sent may need its flags afterwards.
+        // A message that is recognised instead of sent may need its flags afterwards.
         let tallies = async |orders: &Orders| Tallies { flags_updated: 0, ..orders.counted().await.0 };
         let (counted, undisturbed) = (tallies(&orders[0]).await, tallies(&stage.orders("count")).await);
         assert_eq!(counted, undisturbed, "{what}: what was counted is not what is counted without a kill");
@@ -397,7 +397,7 @@ fn situations() -> Vec<Situation> {
                 old.command("STORE 2 +FLAGS (later)").unwrap();
                 Vec::new()
             },
-            // What went from the source stays.
+            // Messages that went from the source stay.
             tolerated: |line| line.ends_with("too many") && line.starts_with("INBOX: "),
             ..Situation::default()
         },
@@ -546,7 +546,7 @@ fn situations() -> Vec<Situation> {
                 old.subscribe("Archive/Before").unwrap();
                 Vec::new()
             },
-            // What was carried under the old name stays.
+            // Messages that were carried under the old name stay.
             tolerated: |line| line.starts_with("Archive/2019"),
             ..Situation::default()
         },

@@ -1,6 +1,6 @@
-//! Servers that say what no server says, by IMAP and by POP3. Whatever the source tells, nothing may lie at the destination
-//! but the source's messages, each once and with its own date; the destination hears nothing but what carries mail; and
-//! memory stays bounded.
+//! Servers that say what no server says, by IMAP and by POP3. The destination may hold only the source's messages,
+//! each once and with its own date, whatever the source sends; the destination hears nothing but what carries mail;
+//! and memory stays bounded.
 
 use std::process::Child;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::stage::{Stage, new_server, old_server};
 use crate::support::imap::Client;
 use crate::support::script::{Answer, End, Reaction, Script, Store};
 
-/// What a process may need at its peak, in KiB: what a debug build has without any mail, and 64 MiB.
+/// The memory that a process may need at its peak, in KiB: that of a debug build without any mail, and 64 MiB.
 const PEAK_MAX: u64 = 128 * 1024;
 /// No lie is listened to for longer. Those that a silent server could tell longer are not played here.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -53,7 +53,7 @@ pub fn date(uid: usize) -> String {
     format!("{uid:02}-Mar-2019 08:15:42 +0000")
 }
 
-/// What these servers have.
+/// The UIDs that these servers have.
 pub const UIDS: [usize; 3] = [1, 2, 3];
 
 fn store() -> Store {
@@ -350,7 +350,7 @@ async fn whatever_a_server_tells_nothing_is_misfiled_and_memory_stays_bounded() 
                 wrong.push(format!("{name} by {}: {arrived}", if pop3 { "POP3" } else { "IMAP" }));
             }
             Ok(_) => {}
-            // What it was is printed already.
+            // The cause is printed already.
             Err(panic) => wrong.push(panic.to_string()),
         }
     }

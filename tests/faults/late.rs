@@ -70,7 +70,7 @@ async fn lose_answers(stage: Arc<Stage>, play: u32) -> usize {
         let at_first = stored(&stage, &name).await;
         sleep(wait).await;
         late += stored(&stage, &name).await - at_first;
-        // What is on its way stays on its way although nobody listens to its client any more.
+        // Data on its way stays on its way although nobody listens to its client any more.
         tokio::spawn(async move {
             sleep(Duration::from_secs(20)).await;
             drop(proxy);

@@ -1,5 +1,5 @@
-//! What one pass is to carry from where to where, and its two ways to run: in this process, or in one of its own that can
-//! be killed.
+//! The orders of one pass (what it carries, from where and to where), and its two ways to run: in this process, or in
+//! one of its own that can be killed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -98,7 +98,7 @@ impl Orders {
         network
     }
 
-    /// What the ledger counted in all passes, and how many messages it says are at the destination.
+    /// The ledger's counts of all passes, and how many messages it says are at the destination.
     pub async fn counted(&self) -> (Tallies, u64) {
         let ledger = SqliteLedger::open(&self.ledger).unwrap();
         (ledger.tallies().await.unwrap().unwrap_or_default(), ledger.counts().await.unwrap().copied)

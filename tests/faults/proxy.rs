@@ -39,7 +39,7 @@ pub enum Harm {
     Reset,
     /// Nothing passes for so long; then all goes on.
     Hold(Duration),
-    /// What the server says is lost, while what the client says arrives, for so long; then the connection ends.
+    /// The server's data is lost, while the client's arrives, for so long; then the connection ends.
     Swallow(Duration),
     /// From here on everything passes in pieces of so many bytes.
     Slice(usize),
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Harm {
 /// Changes a line of what the server says; short lines only, so that no message is touched.
 pub type Edit = fn(&[u8]) -> Option<Vec<u8>>;
 
-/// What a proxy does.
+/// The plan of a proxy.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub way: Way,
@@ -182,7 +182,7 @@ async fn join(client: TcpStream, server: TcpStream, shared: Arc<Shared>) {
         server.set_zero_linger().unwrap();
         return;
     }
-    // What the other direction still holds passes on, as a server's last words do.
+    // Data that the other direction still holds passes on, as a server's last words do.
     let _ = up.to.shutdown().await;
     let mut rest = vec![0; 65536];
     while !shared.swallowing.load(Ordering::SeqCst)
@@ -313,7 +313,7 @@ impl<'a> Pump<'a> {
             return Ok(());
         }
         if let Some(rate) = self.shared.rate {
-            // What it holds back fills up what lies before it, as at any narrow place.
+            // Data that it holds back fills up the buffers before it, as at any narrow place.
             for piece in bytes.chunks(1 + rate as usize / 50) {
                 sleep(Duration::from_secs(1) * u32::try_from(piece.len()).unwrap() / rate).await;
                 self.to.write_all(piece).await?;

@@ -21,7 +21,7 @@ use crate::support::corpus::{Corpus, Dice, Message};
 const AT_ONCE: usize = 24;
 /// The settle time as users have it: late commits of a real server are the subject here.
 const SETTLE_MS: u64 = 10_000;
-/// What a story's mailbox begins with.
+/// The number of messages that a story's mailbox begins with.
 const MESSAGES: usize = 50;
 /// Faults of one story.
 const FAULTS: u32 = 4;

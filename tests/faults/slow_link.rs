@@ -1,5 +1,5 @@
-//! Slow links: what passes is compressed where the server offers it, and arrives as ever; over fast ones nothing is. What
-//! hostile servers may do with it costs no more memory than what they may do without.
+//! Slow links: what passes is compressed where the server offers it, and arrives as ever; over fast ones nothing is.
+//! Hostile servers cannot cost more memory with it than without it.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,7 +20,8 @@ use crate::support::corpus::Message;
 
 /// Bytes a second, one way of one connection.
 const SLOW: u32 = 400_000;
-/// What a process may need at its peak, in KiB: what a debug build has anyway and 40 MiB, less than any bomb inflates to.
+/// The memory that a process may need at its peak, in KiB: that of a debug build anyway and 40 MiB, less than any bomb
+/// inflates to.
 const PEAK_MAX: u64 = 64 * 1024;
 
 /// Three folders; each is carried on its own, the largest first.

@@ -39,7 +39,7 @@ fn orders(stage: &Stage) -> [Orders; 2] {
     })
 }
 
-/// What is not as it should be.
+/// The differences from the expected state.
 async fn compare(stage: &Arc<Stage>) -> Vec<String> {
     let at = Arc::clone(stage);
     let look = move || {
@@ -123,7 +123,8 @@ async fn what_one_has_put_there_is_not_removed_as_a_late_copy_of_the_other() {
     let cut = Orders { destination: proxy.address, ..orders[0].clone() };
     cut.carry().await.unwrap_err();
     assert!(proxy.has_harmed());
-    // What is in doubt goes at the source, so that the first one has nothing left to look for; its copy is gone as well.
+    // The message in doubt is removed at the source, so that the first one has nothing left to look for; its copy is
+    // gone as well.
     let at = Arc::clone(&stage);
     spawn_blocking(move || {
         expunge(&mut at.at_source(ONE), "INBOX", 2);

@@ -1,7 +1,7 @@
 //! The real binary, run as a user would run it: a directory of its own with a manifest and a state, its exit code, what
 //! it says on both streams, and what it leaves behind.
 //!
-//! It is apart from `support`, since the demo stands on that and knows no `CARGO_BIN_EXE_mailferry`.
+//! It is apart from `support`, since the demo is built on that and knows no `CARGO_BIN_EXE_mailferry`.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -96,7 +96,7 @@ impl Ferry {
         let mut command = self.command(subcommand, args);
         let child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mailferry can be started");
-        // What would wait for ever is told to end after a while, so that its test fails with what it said.
+        // A process that would wait for ever is told to end after a while, so that its test fails with its output.
         let (id, (done, over)) = (child.id(), std::sync::mpsc::channel::<()>());
         let guard = std::thread::spawn(move || {
             if over.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
@@ -148,7 +148,7 @@ impl Ferry {
     }
 }
 
-/// What a finished command left.
+/// The result of a finished command.
 #[derive(Debug)]
 pub struct Ended {
     /// The exit code; -1 when a signal ended it.

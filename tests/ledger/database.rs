@@ -1,4 +1,5 @@
-//! What concerns PostgreSQL alone: crashes, lost connections, databases that cannot be used, and what it cannot hold.
+//! Tests of PostgreSQL alone: crashes, lost connections, databases that cannot be used, and values that it cannot
+//! hold.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use mailferry::model::secret::Secret;
 use crate::support::postgres::{Postgres, USER};
 use crate::{ANNA, Place, folder, new_row, options};
 
-/// What a database says is true after the machine went down, although its own default is to tell it earlier.
+/// A commit that the database confirmed holds after the machine went down, although its own default is to confirm
+/// earlier.
 #[tokio::test]
 async fn what_was_told_survives_a_crash_of_the_database() {
     let postgres = Arc::new(Postgres::start());

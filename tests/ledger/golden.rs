@@ -99,7 +99,7 @@ impl Golden {
         }
     }
 
-    /// Changes something by hand. `{}` stands before the name of each table; in a database it concerns all ledgers.
+    /// Changes something by hand. `{}` comes before the name of each table; in a database it concerns all ledgers.
     pub(crate) fn change(&self, mailbox: &str, sql: &str) {
         match &self.database {
             None => open(&self.file(mailbox)).execute_batch(&sql.replace("{}", "")).unwrap(),

@@ -513,7 +513,7 @@ async fn mailboxes_do_not_see_each_other(place: Place) {
     assert!(bob.cursors().await.unwrap().is_empty());
     assert_eq!(bob.fact("a").await.unwrap(), None);
     assert_eq!(bob.counts().await.unwrap().pending, 2);
-    // Whatever he forgets is not hers.
+    // Rows that he forgets are not hers.
     let theirs = bob.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &his).await.unwrap();
     bob.settle(&[], Some(theirs)).await.unwrap();
     bob.forget(&his).await.unwrap();
@@ -662,7 +662,7 @@ async fn files_that_cannot_be_trusted_are_refused_and_left_as_they_are() {
     SqliteLedger::open(&path).unwrap();
 }
 
-/// Whatever a server calls things, it comes back as it went in, and the counts add up.
+/// A name of a server comes back as it went in, whatever it is, and the counts add up.
 #[test]
 fn any_name_and_any_verdict_comes_back() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -30,7 +30,7 @@ async fn everything_in_a_ledger_of_format_1_means_what_it_meant() {
             (counts.source, counts.excluded, counts.failed),
             (counts.copied + counts.pending + 2, 1, 1)
         );
-        // What passes ask for by page and by kind is there as well.
+        // The rows that passes ask for by page and by kind are there as well.
         let inbox = FolderPath::inbox();
         let told = golden.told_of("anna", "messages");
         let uidvalidity = told.iter().find(|row| row[1] == "[\"INBOX\"]").unwrap()[2].parse().unwrap();

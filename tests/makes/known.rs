@@ -1,5 +1,5 @@
-//! What makes do that others do not, and what is known there already: letters that a destination replaced, folders that it
-//! numbers anew or lists without care, marks that POP3 leaves.
+//! Behaviour of single makes of servers, and messages that are known there already: letters that a destination
+//! replaced, folders that it numbers anew or lists without care, marks that POP3 leaves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -89,7 +89,7 @@ fn what_cyrus_made_of_letters_beyond_ascii_is_known_again() {
 
 #[test]
 fn what_greenmail_made_of_letters_beyond_ascii_is_known_again() {
-    // It replaces what is no UTF-8.
+    // It replaces bytes that are not UTF-8.
     assert_known_again(Kind::GreenMail, 1);
 }
 

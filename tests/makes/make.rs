@@ -104,7 +104,7 @@ impl Make {
             .patient()
     }
 
-    /// What a Secret of its user holds.
+    /// The content of a Secret of its user.
     pub fn credentials(&self) -> [(&str, &str); 2] {
         [("username", &self.user), ("password", PASSWORD)]
     }

@@ -1,5 +1,5 @@
-//! Each make as a source, and each as a destination: what it holds arrives once, a second run sends nothing, and a third carries
-//! what came and changed since. What a make alters or cannot keep must be told, message by message.
+//! Each make as a source, and each as a destination: its mail arrives once, a second run sends nothing, and a third
+//! carries what came and changed since. Messages that a make alters or cannot keep must be reported, one by one.
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -34,7 +34,7 @@ pub fn manifest(from: &Make, to: &Make, protocol: &str) -> String {
         .text()
 }
 
-/// What the report says of messages that were stored otherwise than they were sent.
+/// The rows of the report about messages that were stored otherwise than they were sent.
 fn altered(ferry: &Ferry) -> Vec<Value> {
     let altered = |row: &Value| row["verdict"] == "DeliveredAltered";
     ferry.messages().into_iter().filter(altered).collect()
@@ -45,7 +45,7 @@ fn altered(ferry: &Ferry) -> Vec<Value> {
 #[track_caller]
 fn assert_arrived(from: &Make, to: &Make, ferry: &Ferry) {
     let (mut here, mut there) = (from.mailbox().read_all(), to.mailbox().read_all());
-    // Levels of names that are no folder elsewhere, and folders that a new mailbox is born with.
+    // Levels of names that are not a folder elsewhere, and folders that a new mailbox is born with.
     let of_its_own =
         |(name, rows): &(&String, &Vec<Row>)| rows.is_empty() && !here.folders.contains_key(*name);
     let own: Vec<String> = there.folders.iter().filter(of_its_own).map(|(name, _)| name.clone()).collect();

@@ -1,5 +1,5 @@
 //! Two destination addresses that the server takes for one mailbox, and nobody said so: nothing of either is lost or removed,
-//! and it is told. Two mailboxes that are only alike are not told of.
+//! and it is reported. Two mailboxes that are only alike are not reported.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -163,7 +163,7 @@ fn an_alias_is_told_when_one_is_carried_after_the_other() {
     pair.assert_nothing_lost();
     assert_eq!(pair.new.mailbox(NEW[0]).read_all().messages(), before + 12);
     assert_eq!(pair.run(), told);
-    // What comes later arrives as ever, and one of the two addresses is corrected in the end.
+    // Later mail arrives as ever, and one of the two addresses is corrected in the end.
     pair.old.mailbox(OLD[0]).append(&letter("INBOX", "anna later")).unwrap();
     assert_eq!(pair.run(), told);
     let text = std::fs::read_to_string(pair.ferry.manifest()).unwrap();

@@ -262,7 +262,8 @@ fn a_message_that_comes_shorter_than_it_is_listed_is_asked_for_once_more_and_tol
         let outcome = World::imap(&source, &destination).run();
         outcome.expect(0, (5, 5, 0, 0, 0));
         let told = format!("lists it with {} bytes and handed out {cut}", large.len());
-        // What 3,000 line ends can explain is not asked for again, and is told where the other sizes are right.
+        // A difference that 3,000 line ends can explain is not asked for again, and is reported where the other sizes
+        // are right.
         let came_whole = times == 1 && keep < 90;
         assert_eq!(outcome.tells(&told), !came_whole, "{keep} {times}: {outcome:#?}");
     }

@@ -1,4 +1,5 @@
-//! What discovery knows is not asked again while it holds; and a name server that says nothing, where servers are named.
+//! Facts that discovery knows are not asked again while they hold; and a name server that says nothing, where servers
+//! are named.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -65,7 +66,7 @@ fn logins(server: &Script) -> usize {
     server.count("AUTHENTICATE") + server.count("LOGIN")
 }
 
-/// What discovery keeps of the domain.
+/// The evidence that discovery keeps of the domain.
 fn evidence(ferry: &Ferry) -> Vec<Value> {
     let text = fs::read_to_string(ferry.state().join("test/move/domains/old.test.json")).unwrap();
     let kept: Value = serde_json::from_str(&text).unwrap();

@@ -33,7 +33,8 @@ fn change_the_row(source: &Script, change: impl Fn(&str) -> String + Send + Sync
     });
 }
 
-/// The row without what begins with a word and ends with the next blank or the end of the list; `with` stands there instead.
+/// The row without what begins with a word and ends with the next blank or the end of the list; `with` is put there
+/// instead.
 fn replace_item(row: &str, word: &str, with: &str) -> String {
     let Some((head, tail)) = row.split_once(word) else { return row.to_owned() };
     let tail = tail.trim_start_matches("() ");

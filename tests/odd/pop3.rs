@@ -36,7 +36,7 @@ fn unstuffed() -> Reaction {
     })
 }
 
-/// What lies in INBOX is what the source has, byte for byte and each once.
+/// Stops the test unless INBOX holds the source's messages, byte for byte and each once.
 #[track_caller]
 fn assert_arrived(source: &Script, destination: &Script) {
     let bytes = |script: &Script| {
@@ -285,7 +285,7 @@ fn under(subject: &str, more: &str, id: &str) -> (String, Vec<u8>) {
     (format!("{}{more}", letter(subject)), id.as_bytes().to_vec())
 }
 
-/// What the maildrop holds from now on.
+/// Sets the messages that the maildrop holds from now on.
 fn hold(source: &Script, letters: &[(String, Vec<u8>)]) {
     let mut store = source.store();
     let inbox = store.folder("INBOX");

@@ -193,7 +193,7 @@ fn list_late(destination: &Arc<Script>, late: Duration) {
 
 #[test]
 fn what_the_list_shows_late_is_there_once() {
-    // While the pass still looks for it, and while the next one waits until the folder stands still.
+    // While the pass still looks for it, and while the next one waits until the folder no longer changes.
     for late in [2500, 4500] {
         let (source, destination) = pair();
         list_late(&destination, Duration::from_millis(late));

@@ -24,7 +24,7 @@ pub struct World {
     _dns: Dns,
 }
 
-/// What a run did.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
     /// How the command ended, and what it said.
@@ -137,7 +137,7 @@ pub fn lies_at(client: &mut Client) -> BTreeMap<String, Vec<String>> {
     all
 }
 
-/// What lies at a scripted server: subjects by folder. Folders without letters are left out.
+/// The messages at a scripted server: subjects by folder. Folders without letters are left out.
 pub fn lies_in(script: &Script) -> BTreeMap<String, Vec<String>> {
     let mut all = script.store().subjects();
     all.retain(|_, subjects| !subjects.is_empty());

@@ -1,4 +1,4 @@
-//! What is wanted changes while it is being done.
+//! The spec changes while it is being carried out.
 
 use std::thread::sleep;
 use std::time::Duration;

@@ -38,7 +38,8 @@ fn a_migration_deleted_in_mid_sync_stops_and_leaves_the_mail_that_came() {
     installed.wait_until_gone();
     assert!((before..200).contains(&after), "{before}, {after}");
     assert_eq!(pair.arrived(), after, "nothing comes when nobody sends");
-    // Whoever wants it after all begins anew, with a new ledger: what is there already is found and not sent again.
+    // A migration that is made again begins anew, with a new ledger: mail that is there already is found and not
+    // sent again.
     begin(&installed, &pair);
     // And who deletes it and makes it again at once gets a new one that waits until the old one is quite gone.
     space.kubectl(&["delete", "mm", "move", "--wait=false"]);

@@ -1,4 +1,4 @@
-//! What happened to objects while a test went on: every event of a watch, so that nothing is missed between two looks.
+//! The history of objects while a test went on: every event of a watch, so that nothing is missed between two looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

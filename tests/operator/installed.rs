@@ -70,7 +70,7 @@ impl Installed {
         self.space.helm(&args);
     }
 
-    /// Who holds the lease, and how often it changed hands.
+    /// The holder of the lease, and how often it changed hands.
     #[track_caller]
     pub(crate) fn leader(&self) -> (String, u64) {
         let lease = self.space.json(&["get", "lease", &format!("{}-mailferry", self.space.name())]);

@@ -122,7 +122,7 @@ fn five_thousand_failing_mailboxes_keep_the_status_small() {
     let operator = Operator::of(space);
     println!("resident memory of the operator: {} MiB", operator.resident() / (1024 * 1024));
     assert!(operator.resident() < 256 * 1024 * 1024, "the chart's limit");
-    // Nothing that stands is written again.
+    // Nothing that is unchanged is written again.
     let writes = || operator.requests(&["create", "patch", "update"]).unwrap();
     let before = writes();
     std::thread::sleep(Duration::from_secs(10));

@@ -80,7 +80,7 @@ impl Operator {
         own.iter().map(|process| process.resident).max().expect("a process")
     }
 
-    /// What it serves at /metrics.
+    /// The text that it serves at /metrics.
     fn metrics(&self) -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.metrics, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;

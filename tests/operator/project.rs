@@ -235,7 +235,7 @@ impl Project {
     }
 }
 
-/// What a status says of each domain: mailboxes by protocol, and the codes of its findings.
+/// The status of each domain: mailboxes by protocol, and the codes of its findings.
 fn told(object: &Value) -> Vec<(String, (u64, u64), Vec<String>)> {
     let of = |domain: &Value| {
         let count = |protocol: &str| domain["protocols"][protocol].as_u64().unwrap_or_default();

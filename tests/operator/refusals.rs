@@ -1,5 +1,5 @@
-//! What the cluster refuses: it is told with the API server's words, it keeps nothing that must end from being ended, and what is
-//! there already is not made again.
+//! Refusals by the cluster: they are reported with the API server's words, they keep nothing that must end from being
+//! ended, and objects that are there already are not made again.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -153,7 +153,7 @@ fn what_a_quota_refuses_is_told_in_the_api_servers_words_and_what_is_there_is_no
     pair.assert_moved_to(&pair.new);
 }
 
-/// What an operator's pod answers at `/readyz`.
+/// The answer of an operator's pod at `/readyz`.
 fn readyz(space: &Namespace) -> Result<String, String> {
     let pods = space.json(&["get", "pods", "-l", "app.kubernetes.io/component=operator"]);
     let mut running =

@@ -23,7 +23,7 @@ fn complaints(command: &mut Command, input: &str) -> String {
     said
 }
 
-/// What the API server says to an object like this one.
+/// The API server's answer to an object like this one.
 #[track_caller]
 fn said_to(space: &Namespace, object: &Value) -> String {
     let mut like = object.clone();
@@ -38,7 +38,7 @@ fn said_to(space: &Namespace, object: &Value) -> String {
     complaints(command.args(["create", "--dry-run=server", "-f", "-"]), &like.to_string())
 }
 
-/// What a pod that the API server has lacks of what is wanted; each a word.
+/// The requirements that a pod at the API server does not meet; each a word.
 fn violations(pod: &Value, token: bool) -> Vec<String> {
     let spec = &pod["spec"];
     let mut found = Vec::new();

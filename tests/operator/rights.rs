@@ -1,4 +1,4 @@
-//! What operator and workers may do at the API server: no more than is written down, object by object.
+//! The rights of operator and workers at the API server: no more than are written down, object by object.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::story::manifest_in;
 use crate::support::cluster::{Cluster, Namespace};
 use crate::support::mixed::Mixed;
 
-/// What an account of a namespace may do, one line for each resource, beyond what anybody may who has an account.
+/// The rights of an account of a namespace, one line for each resource, beyond those that every account has.
 fn may(space: &Namespace, account: &str) -> Vec<String> {
     let list = |account: &str| {
         let user = format!("system:serviceaccount:{}:{account}", space.name());
@@ -204,7 +204,7 @@ fn nobody_may_do_more_than_their_own_work() {
         &["create", "secret", "generic", "mine"],
         &["create", "token", &sync],
         &["get", "pods", "-n", "kube-system"],
-        // What it does not have it cannot give.
+        // It cannot give rights that it does not have.
         &["create", "role", "more", "--verb=get", "--resource=secrets"],
     ] {
         bearer.cannot(args);

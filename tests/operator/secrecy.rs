@@ -18,7 +18,7 @@ use crate::support::canary::{Canary, assert_clean};
 use crate::support::cluster::{Cluster, Namespace};
 use crate::support::mixed::{Mixed, NAMES, Passwords};
 
-/// What a token of a service account begins with: the head of a JSON Web Token, `{"alg":"RS256",...` in base64.
+/// The beginning of a service account's token: the head of a JSON Web Token, `{"alg":"RS256",...` in base64.
 const TOKEN: &[u8] = b"eyJhbGciOi";
 
 /// All that is packed in an object: what is in base64, and what is compressed in that.

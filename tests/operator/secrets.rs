@@ -27,7 +27,7 @@ fn a_secret_that_is_missing_then_wrong_then_right_is_picked_up_each_time() {
             && message.contains("in the Secret."),
         "{message}"
     );
-    // Who asks for another look gets one, and the server no third try.
+    // A user who asks for another look gets one, and the server no third try.
     for round in ["2", "3"] {
         let asked = format!(r#"{{"spec":{{"trigger":{{"discover":"{round}"}}}}}}"#);
         space.kubectl(&["patch", "mm", "move", "--type=merge", "-p", &asked]);

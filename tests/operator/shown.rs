@@ -1,4 +1,5 @@
-//! What `kubectl` shows of a migration while it goes on and when it is through, and what can be waited for.
+//! The output of `kubectl` for a migration while it goes on and when it is through, and the conditions that
+//! can be waited for.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +10,7 @@ use crate::story::manifest_in;
 use crate::support::cluster::Cluster;
 use crate::support::mixed::{Mixed, NAMES};
 
-/// What a command of ours shows of the migration in the cluster.
+/// The output of a command of ours for the migration in the cluster.
 fn ours(installed: &Installed, command: &str, args: &[&str]) -> Value {
     let mut ours = Command::new(env!("CARGO_BIN_EXE_mailferry"));
     ours.args([command, "-n", installed.space.name(), "demo"]).args(args).stdin(Stdio::null());

@@ -29,7 +29,7 @@ fn ours(name: &str, migration: &str, annotations: &Value) -> Value {
         "app.kubernetes.io/managed-by": "mailferry", "mailferry.dev/migration": migration}})
 }
 
-/// What somebody writes in the place of what discovery saw: half a megabyte that becomes half a gigabyte.
+/// A forged result in the place of discovery's: half a megabyte that becomes half a gigabyte.
 fn bomb(name: &str, migration: &str) -> Value {
     // gzip is there wherever these tests run, and quick.
     let made = Command::new("sh").args(["-c", "head -c 512M /dev/zero | gzip -9"]).output().unwrap();
@@ -172,7 +172,7 @@ fn a_tenant_that_does_what_it_can_is_not_noticed_by_another() {
     let named = quiet.kubectl(&["get", "events.events.k8s.io", "-o", "json"]);
     assert!(!named.contains("forged-24"), "a Job of another namespace is nobody's here");
 
-    // What the tenant waits for is said where it looks.
+    // The reason why the tenant waits is shown where it looks.
     let readies = || {
         let all = loud.json(&["get", "mm"])["items"].as_array().unwrap().clone();
         let ready = |object: &Value| {

@@ -31,7 +31,7 @@ fn pods_without_a_node_or_an_image_are_told_of_and_start_when_the_installation_i
     assert_said(&installed, "PodUnschedulable", &["No node takes the worker's pod", "Insufficient cpu"]);
     assert_eq!(jobs.names().len(), 1);
 
-    // What no value of the chart can be by mistake: workers of another image than the operator's.
+    // A state that no value of the chart can cause by mistake: workers of another image than the operator's.
     let deployment = space.json(&["get", "deployment", &format!("{}-mailferry", space.name())]);
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     let place = |list: &str, test: &dyn Fn(&Value) -> bool| {

@@ -117,7 +117,7 @@ fn the_commands_that_pages_and_help_show_are_understood() {
         .collect();
     for command in Cli::called(OsStr::new("mailferry")).get_subcommands() {
         let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        // What follows a blank line is told, not typed; columns of remarks stand two blanks away.
+        // Text after a blank line is explanation, not typed; columns of remarks are two blanks away.
         shown.extend(shown_commands(&examples));
     }
     assert!(shown.len() > 15, "{shown:?}");

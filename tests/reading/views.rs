@@ -1,4 +1,4 @@
-//! What is shown of a migration in a cluster.
+//! Views of a migration in a cluster.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -44,7 +44,7 @@ pub(crate) struct World {
     pub(crate) space: Namespace,
     /// The cluster's administrator.
     pub(crate) client: Client,
-    /// What is known on the laptop.
+    /// The facts known on the laptop.
     pub(crate) remembered: Remembered,
 }
 
@@ -199,7 +199,7 @@ impl World {
         write_mailbox(&self.client, self.space.name(), group, object, document).await.unwrap();
     }
 
-    /// What is remembered of a mailbox.
+    /// The record of a mailbox.
     pub(crate) fn record(&self, mailbox: &str) -> MailboxRecord {
         self.remembered.known.record_of(&mailbox.parse().unwrap()).unwrap().clone()
     }

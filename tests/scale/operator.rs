@@ -1,4 +1,4 @@
-//! The operator as a process, and what `/proc` and its own metrics tell of it.
+//! The operator as a process, and its figures from `/proc` and its own metrics.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ pub(crate) struct Operator {
     port: u16,
 }
 
-/// What is known of it at one moment.
+/// Its figures at one moment.
 pub(crate) struct Figures {
     /// Processor time of all its threads.
     pub(crate) cpu: Duration,

@@ -2,7 +2,7 @@
 //! against a real API server, so that its memory and its time can be read from `/proc`, and watches one namespace alone.
 //!
 //! Two shapes: one migration of all mailboxes, and 25 of 400. The objects are those that an operator and its workers leave
-//! behind: see `world`. With the second shape fifty real `mailferry sync` processes then carry mail and tell of it: see
+//! behind: see `world`. With the second shape fifty real `mailferry sync` processes then carry mail and report it: see
 //! `workers`. Figures are printed as a table; a goal that is missed makes the exit code 1.
 #![allow(
     clippy::print_stdout,
@@ -36,7 +36,7 @@ const SETTLE: Duration = Duration::from_secs(30);
 /// Turns whose cost is averaged.
 const TURNS: u32 = 10;
 
-/// What was measured of one thing.
+/// The measurement of one thing.
 struct Row {
     what: &'static str,
     goal: Option<f64>,
@@ -44,7 +44,7 @@ struct Row {
     unit: &'static str,
 }
 
-/// What was measured of one shape.
+/// The measurements of one shape.
 #[derive(Default)]
 struct Table(Vec<Row>);
 
@@ -171,7 +171,7 @@ async fn measure(program: &Path, shape: Shape) -> Table {
     table
 }
 
-/// Fifty workers carry mail and tell of it.
+/// Fifty workers carry mail and report it.
 async fn report(program: &Path, world: &mut World, table: &mut Table) {
     let slices = world.begin_second_pass().await;
     let operator = Operator::start(program, world).await;

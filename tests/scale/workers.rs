@@ -1,5 +1,5 @@
 //! Fifty `mailferry sync` as processes of this machine: the real program with real work lists, ledgers and mail servers, 64
-//! kilobytes a second each. What is missing of pods is kubelet.
+//! kilobytes a second each. Only kubelet is missing, compared with pods.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -142,7 +142,7 @@ impl World {
                     "servers": [{"protocol": "IMAP", "host": old.ip(), "port": old.port(), "tls": "None"}],
                     "mailboxes": {"configMapRef": {"name": "users", "key": "users.csv"}},
                 }],
-                // What a worker is given lasts for minutes, and some of it arrives all the time.
+                // The mail that a worker is given lasts for minutes, and some of it arrives all the time.
                 "policy": {"allowedNetworks": ["127.0.0.0/8"], "limits": {"bytesPerSecond": 65536}},
                 "workers": {"concurrency": 1},
             },
@@ -388,7 +388,7 @@ fn servers(shape: Shape) -> [Dovecot; 2] {
     for user in &users {
         builders = builders.map(|builder| builder.user(User::new(user, "of-no-use")));
     }
-    // Messages that arrive one by one, so that there is something to tell of all the time.
+    // Messages that arrive one by one, so that there is something to report all the time.
     let [source, destination] = builders;
     let destination = destination.capability("IMAP4rev1 SASL-IR LITERAL+ NAMESPACE UIDPLUS CONDSTORE ENABLE");
     let servers = [source, destination].map(crate::support::dovecot::Builder::start);

@@ -173,7 +173,7 @@ fn a_file_in_another_encoding_is_told_with_what_it_is_and_a_line_that_mends_it()
         assert!(line.contains(what), "{line}");
         let command = hint.split_once("convert it: ").unwrap().1;
         assert!(command.starts_with(&format!("iconv -f {from} -t UTF-8 ")), "{hint}");
-        // The line is to be typed as it stands.
+        // The line is to be typed as it is.
         let typed = Command::new("sh").args(["-c", command]).current_dir(ferry.path("")).status().unwrap();
         assert!(typed.success(), "{command}");
         let mended = fs::read_to_string(ferry.path("utf8.yaml")).unwrap();

@@ -35,7 +35,7 @@ impl Validity {
 /// A certificate and its key, as PEM files that live as long as this value, a clone of it, or the [`Ca`].
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    /// What the server shows: its own certificate alone, as the CA itself signed it.
+    /// The certificates that the server shows: its own alone, as the CA itself signed it.
     pub chain: PathBuf,
     /// The private key, PKCS#8.
     pub key: PathBuf,

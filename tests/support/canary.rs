@@ -41,7 +41,7 @@ impl Canary {
     }
 }
 
-/// Stops the test if a form of a canary stands in the text.
+/// Stops the test if a form of a canary is in the text.
 #[track_caller]
 pub fn assert_clean(canaries: &[Canary], place: &str, text: &[u8]) {
     for canary in canaries {

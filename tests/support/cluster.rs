@@ -280,7 +280,7 @@ metadata:
         run(self.command("kubectl").args(args), None)
     }
 
-    /// What `kubectl ARGS -o json` says.
+    /// The output of `kubectl ARGS -o json`.
     ///
     /// # Panics
     /// When it fails.
@@ -409,7 +409,7 @@ fn settings() -> Settings {
     let path = format!("{}:{}", ours("PATH"), env::var("PATH").unwrap_or_default());
     let mut variables = vec![("KUBECONFIG".to_owned(), kubeconfig.clone()), ("PATH".to_owned(), path)];
     if own {
-        // What kubectl remembers of a cluster must not outlive it.
+        // The cache that kubectl keeps of a cluster must not outlive it.
         variables.push(("KUBECACHEDIR".to_owned(), ours("KUBECACHEDIR")));
     }
     Settings {

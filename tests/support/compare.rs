@@ -1,4 +1,4 @@
-//! What an account holds, and where two accounts differ: bodies by digest, flags, keywords, dates, folders and
+//! The content of an account, and the differences between two: bodies by digest, flags, keywords, dates, folders and
 //! subscriptions. Folders are multisets, so that exact duplicates count.
 
 use super::imap::Client;
@@ -150,8 +150,8 @@ fn compare_folder(folder: &str, source: &[Row], destination: &[Row], lines: &mut
     }
 }
 
-/// What a mailbox holds as POP3 shows it: the digests of INBOX, sorted. A last line without an end gets one, since POP3
-/// cannot say that there is none (RFC 1939 §3).
+/// The content of a mailbox as POP3 shows it: the digests of INBOX, sorted. A last line without an end gets one, since
+/// POP3 cannot say that there is none (RFC 1939 §3).
 pub fn maildrop(mailbox: &mut Client) -> Vec<String> {
     let mut digests = Vec::new();
     mailbox.read_folder("INBOX", |_, body| {

@@ -62,7 +62,7 @@ pub struct Message {
     pub bytes: Vec<u8>,
 }
 
-/// What mail to make.
+/// The kind of mail to make.
 #[derive(Clone, Debug)]
 pub struct Corpus {
     seed: u64,
@@ -119,7 +119,7 @@ struct Maker {
     corpus: Corpus,
     dice: Dice,
     writer: Writer,
-    /// What the duplicates repeat.
+    /// The message that the duplicates repeat.
     last: Option<Message>,
     count: usize,
 }

@@ -114,7 +114,7 @@ pub enum Store {
     Mbox,
 }
 
-/// What a server shall be; see [`Dovecot::builder`].
+/// The settings of a server; see [`Dovecot::builder`].
 #[derive(Clone, Debug)]
 pub struct Builder {
     listeners: BTreeMap<&'static str, SocketAddr>,
@@ -172,8 +172,8 @@ impl Builder {
         self
     }
 
-    /// Lets everybody in with this password, each to a mailbox of his own; with a quota in bytes, if it is given. Whoever
-    /// makes many mailboxes names no one of them.
+    /// Lets everybody in with this password, each to a mailbox of his own; with a quota in bytes, if it is given. A
+    /// test that makes many mailboxes names none of them.
     pub fn any_user(mut self, password: &str, quota: Option<u64>) -> Self {
         self.any_user = Some((password.to_owned(), quota));
         self
@@ -338,7 +338,7 @@ impl Dovecot {
         Client::inside(&self.configuration(), &self.root.join("dovecot.log"), user)
     }
 
-    /// Puts a message into a Maildir's Inbox as it stands, bytes that IMAP would not take among them.
+    /// Puts a message into a Maildir's Inbox as it is, bytes that IMAP would not take among them.
     pub fn deliver(&self, user: &str, name: &str, bytes: &[u8]) {
         self.mailbox(user).select("INBOX").expect("an Inbox");
         let maildir = self.root.join("data").join(user).join("Maildir");
@@ -364,9 +364,9 @@ impl Dovecot {
         fs::read_to_string(self.root.join("dovecot.log")).unwrap_or_default()
     }
 
-    /// What this user's IMAP clients have sent over the network after login, line by line without tags and times; needs
-    /// [`Builder::record_commands`]. Lines of message bodies are among them. Dovecot writes it down when a session
-    /// ends: [`Self::stop`] the server first.
+    /// The commands that this user's IMAP clients have sent over the network after login, line by line without tags and
+    /// times; needs [`Builder::record_commands`]. Lines of message bodies are among them. Dovecot writes it down when a
+    /// session ends: [`Self::stop`] the server first.
     pub fn commands(&self, user: &str) -> Vec<String> {
         let mut lines = Vec::new();
         for entry in fs::read_dir(self.root.join("rawlog").join(user)).into_iter().flatten().flatten() {
@@ -412,7 +412,7 @@ impl Dovecot {
         let list = inbox.join("dovecot-uidlist");
         let text = fs::read_to_string(&list).expect("a list of UIDs");
         let (head, rows) = text.split_once('\n').expect("a header");
-        // What was expunged may still stand there.
+        // Expunged messages may still be listed there.
         let files = fs::read_dir(inbox.join("cur")).expect("a Maildir").flatten();
         let files: Vec<String> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
         let names: Vec<&str> = (rows.lines())

@@ -25,12 +25,12 @@ use super::dovecot::LOOPBACK;
 const GREETING: &str = "* OK The Microsoft Exchange IMAP4 service is ready. [VABFAFMAVAAuAFQARQBTAFQA]\r\n";
 const CAPABILITIES: &str = "* CAPABILITY IMAP4 IMAP4rev1 AUTH=PLAIN AUTH=XOAUTH2 SASL-IR UIDPLUS ID UNSELECT CHILDREN \
                             IDLE NAMESPACE LITERAL+";
-/// What it keeps of flags and keywords.
+/// The flags and keywords that it keeps.
 const KEPT: [&str; 6] = ["\\seen", "\\answered", "\\flagged", "\\deleted", "\\draft", "$mdnsent"];
 /// Refusals after which it ends a session.
 const PATIENCE: usize = 10;
 
-/// What it does.
+/// Its behaviour.
 #[derive(Clone, Debug)]
 pub struct Quirks {
     /// `\Flagged` of an APPEND is dropped.
@@ -125,7 +125,7 @@ impl Exchange {
                 let (acceptor, quirks, tally) = (acceptor.clone(), Arc::clone(&quirks), Arc::clone(&counted));
                 tokio::spawn(async move {
                     let _ = client.set_nodelay(true);
-                    // Whoever goes away in the middle is no matter.
+                    // A client that goes away in the middle does not matter.
                     let _ = stand_between(client, server, &acceptor, &quirks, &tally).await;
                 });
             }
@@ -169,7 +169,7 @@ async fn stand_between(
     let mouth = tell(BufReader::new(from_server), to_client, quirks, &said);
     tokio::select! {
         heard = ear.listen() => {
-            // What Dovecot still has to say comes before the end.
+            // Dovecot's remaining answers come before the end.
             let _ = ear.server.shutdown().await;
             heard
         }
@@ -177,7 +177,7 @@ async fn stand_between(
     }
 }
 
-/// What is said in place of Dovecot's answers, by tag; after an answer that begins with `BYE` the session ends.
+/// The answers in place of Dovecot's, by tag; after an answer that begins with `BYE` the session ends.
 #[derive(Default)]
 struct Said {
     instead: Mutex<BTreeMap<String, String>>,
@@ -382,7 +382,7 @@ async fn tell(
     }
 }
 
-/// What Exchange says in the place of a line of Dovecot's; `None` leaves it as it is.
+/// The line of Exchange in place of a line of Dovecot; `None` leaves it as it is.
 fn reword(text: &str, tag: &str, quirks: &Quirks, said: &Said) -> Option<String> {
     let mut login = said.login.lock().unwrap();
     if login.as_deref() == Some(tag) {

@@ -18,9 +18,9 @@ use super::ca::Certificate;
 use super::dovecot::{Builder, Dovecot, LOOPBACK, User};
 use super::imap::{decode_utf7, encode_utf7};
 
-/// What is asked of Dovecot in place of labels.
+/// The item that Dovecot is asked for in place of labels.
 const ASKED: &str = "BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)]";
-/// What Dovecot answers it with.
+/// The item that Dovecot answers with.
 const ANSWERED: &str = "BODY[HEADER.FIELDS (MESSAGE-ID)]";
 /// Where every message is that is neither spam nor trash.
 pub const ALL: &str = "[Gmail]/All Mail";

@@ -231,7 +231,7 @@ impl Client {
         }
     }
 
-    /// What STATUS says of a folder: the untagged line.
+    /// The answer to STATUS for a folder: the untagged line.
     pub fn status(&mut self, folder: &str, items: &str) -> Option<String> {
         let responses = self.command(&format!("STATUS {} ({items})", self.wire(folder))).expect("STATUS");
         let mut lines = responses.iter().map(|response| String::from_utf8_lossy(&response.text).into_owned());
@@ -293,7 +293,7 @@ impl Client {
     /// Hands every message of a folder, with its bytes, to `each`.
     pub fn read_folder(&mut self, folder: &str, mut each: impl FnMut(Row, &[u8])) {
         let opened = self.command(&format!("EXAMINE {}", self.wire(folder))).expect("EXAMINE");
-        // Some servers call a set BAD whose `*` is no message.
+        // Some servers answer BAD to a set whose `*` is not a message.
         if opened.iter().any(|response| response.text == b"* 0 EXISTS") {
             return;
         }

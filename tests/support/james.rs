@@ -1,5 +1,5 @@
 //! A private Apache James that keeps all mail in memory: IMAP and POP3 of one more make. Levels of folders are parted by `.`,
-//! a new mailbox has folders already, and a folder's name that is no modified UTF-7 ends the connection.
+//! a new mailbox has folders already, and a folder's name that is not modified UTF-7 ends the connection.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,8 @@ use super::imap::Client;
 use super::process::{self, Server};
 use super::rooted;
 
-/// What it reads beside its services, whose ports change; it sends no mail, and serves neither SMTP nor JMAP nor JMX.
+/// The settings files beside those of its services, whose ports change; it sends no mail, and serves neither SMTP nor
+/// JMAP nor JMX.
 const SETTINGS: [(&str, &str); 5] = [
     (
         "usersrepository.xml",

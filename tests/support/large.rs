@@ -32,7 +32,7 @@ pub struct Large {
     pub about: &'static str,
     /// The migration.
     pub migration: MailMigration,
-    /// What is known.
+    /// The observed facts.
     pub observed: Observed,
 }
 

@@ -1,5 +1,5 @@
-//! What every integration test and the demo stand on: real servers of their own, a private CA, believable mail, and an
-//! independent eye that compares two accounts.
+//! The basis of every integration test and of the demo: real servers of their own, a private CA, believable mail, and
+//! an independent eye that compares two accounts.
 //!
 //! - [`process`]: server processes that never outlive whoever started them, and free ports
 //! - [`canary`]: passwords that must be seen nowhere
@@ -16,7 +16,7 @@
 //! - [`mixed`]: three domains that speak three ways, and where their mail goes
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
 //! - [`script`]: an IMAP and a POP3 server in this process, which a test bends in a line or two
-//! - [`tokens`]: an authorization server that checks proofs and signs tokens, and a Dovecot that believes it
+//! - [`tokens`]: an authorization server that checks proofs and signs tokens, and a Dovecot that trusts it
 //! - [`web`]: a small HTTPS server for what domains publish
 //! - [`corpus`]: deterministic mail, ordinary and odd
 //!

@@ -84,7 +84,7 @@ impl Rooted {
         rooted
     }
 
-    /// What stands in for syslog. It ends when the value is dropped.
+    /// Replaces syslog. It ends when the value is dropped.
     fn keep_log(&self) {
         let (log, path) = (Arc::clone(&self.log), self.log_file());
         thread::spawn(move || {

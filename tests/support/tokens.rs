@@ -22,7 +22,7 @@ use super::ca::{Ca, Certificate};
 use super::dovecot::Builder;
 use super::web::{Web, reply};
 
-/// What the server does with whoever asks.
+/// The behaviour of the server towards clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mood {
     /// Gives tokens to whoever proves who it is.
@@ -52,7 +52,7 @@ pub struct TokenServer {
 }
 
 struct State {
-    /// What tokens are signed with (HS256).
+    /// The key that signs tokens (HS256).
     key: Vec<u8>,
     clients: BTreeMap<String, Client>,
     refresh: Mutex<BTreeSet<String>>,
@@ -69,7 +69,7 @@ struct State {
     tokens: Mutex<Vec<String>>,
     /// Users that acted through a service account.
     subjects: Mutex<BTreeSet<String>>,
-    /// What a user was shown for a device, until somebody allows it.
+    /// The codes that users were shown for a device, until somebody allows them.
     devices: Mutex<BTreeMap<String, bool>>,
     directory: std::path::PathBuf,
 }
@@ -183,7 +183,7 @@ impl TokenServer {
         self.state.subjects.lock().unwrap().iter().cloned().collect()
     }
 
-    /// Makes a Dovecot believe in the tokens for these users: a token is an application's and names no mailbox. Keys and
+    /// Makes a Dovecot accept the tokens for these users: a token is an application's and names no mailbox. Keys and
     /// settings lie in a directory that this value keeps.
     pub fn believed_by(&self, server: Builder, users: &[&str]) -> Builder {
         let root = &self.state.directory;
@@ -319,7 +319,7 @@ impl State {
     fn sign(&self, subject: &str, refresh: bool) -> Value {
         let number = self.given.fetch_add(1, Ordering::SeqCst);
         let lifetime = self.lifetime.load(Ordering::SeqCst);
-        // What Dovecot compares it with is the real time.
+        // Dovecot compares it with the real time.
         let now = self.now() - self.ahead.load(Ordering::SeqCst);
         let encode = |part: Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
         let head = encode(json!({"alg": "HS256", "typ": "JWT"}));

@@ -83,7 +83,7 @@ impl Web {
         self.address
     }
 
-    /// What was asked so far, head and body of each question.
+    /// The requests so far, head and body of each.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

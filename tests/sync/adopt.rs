@@ -1,5 +1,5 @@
-//! Mail that is at the destination already, lost ledgers, and folders that got another UIDVALIDITY: what is there is
-//! recognised by what it is, and each copy stands for one message only.
+//! Mail that is at the destination already, lost ledgers, and folders that got another UIDVALIDITY: mail that is
+//! there is recognised by its content, and each copy counts for one message only.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Passes that are cut or killed in the middle. A server goes on storing what it was sent after the client is gone, so
-//! these tests wait as the product does: until the destination stands still.
+//! these tests wait as the product does: until the destination no longer changes.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -189,11 +189,11 @@ async fn a_destination_that_goes_away_is_a_failure_to_try_again() {
     rig.assert_same();
 }
 
-/// What happens in the first append of a pass.
+/// The trouble in the first append of a pass.
 enum Trouble {
     /// Nothing more, for ever: the pass can only be dropped.
     Hang(Arc<Notify>),
-    /// What an earlier pass had sent arrives only now, after it was looked for.
+    /// The messages that an earlier pass had sent arrive only now, after they were looked for.
     Late(Vec<Message>),
 }
 

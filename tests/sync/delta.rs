@@ -1,4 +1,4 @@
-//! What changed at the source since the last pass is brought over; what the source no longer has stays.
+//! Changes at the source since the last pass are brought over; messages that the source no longer has stay.
 
 use crate::rig::{Rig, letter};
 use crate::support::compare::differences;

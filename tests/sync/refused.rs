@@ -1,4 +1,4 @@
-//! What a rule leaves out, and what the destination does not take.
+//! Messages that a rule leaves out, and those that the destination does not take.
 
 use std::net::SocketAddr;
 
@@ -119,7 +119,7 @@ async fn rules_leave_out_and_count_and_take_in_when_they_change() {
     let all = rig.pass().await;
     assert_eq!((all.counts.copied, all.counts.excluded), (9, 0), "{}", all.counts);
     rig.assert_same();
-    // What was carried stays carried when a rule would leave it out now.
+    // Messages that were carried stay carried when a rule would leave them out now.
     let strict_again = rig.try_pass(&strict).await.unwrap();
     assert_eq!((strict_again.counts.copied, strict_again.sent), (9, 0), "{}", strict_again.counts);
 }

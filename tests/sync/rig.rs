@@ -97,7 +97,7 @@ pub async fn try_log_in(at: SocketAddr, user: &str) -> Result<Session> {
     greet(&network(), &endpoint, &trust).await?.login(&login_of(user)).await
 }
 
-/// Carries `source` to a destination once. Whatever comes of it, the ledger's counts add up.
+/// Carries `source` to a destination once. The ledger's counts add up, whatever the outcome is.
 pub async fn carry(
     source: &mut dyn Source,
     destination: SocketAddr,
@@ -124,7 +124,7 @@ pub async fn carry_into(
     match (&done, ledger.counts().await) {
         (Ok(outcome), counts) => assert_eq!(outcome.counts, counts.unwrap()),
         (Err(_), Ok(counts)) => assert!(counts.balances(), "{counts}"),
-        // What ended the pass was the ledger itself.
+        // The ledger itself ended the pass.
         (Err(failure), Err(_)) => assert_eq!(failure.class, Class::Unreachable, "{failure:?}"),
     }
     done
@@ -175,7 +175,7 @@ impl Rig {
         }
     }
 
-    /// One pass with these rules. Whatever comes of it, the ledger's counts add up.
+    /// One pass with these rules. The ledger's counts add up, whatever the outcome is.
     pub async fn try_pass(&self, rules: &Rules) -> Result<PassOutcome> {
         self.try_pass_watched(rules, &MailboxProgress::default()).await
     }
@@ -216,7 +216,7 @@ impl Rig {
         assert_eq!(outcome.counts.pending, 0, "{}", outcome.counts);
     }
 
-    /// What the source holds, everything that a client could notice: UIDs, flags, dates, the next UIDs.
+    /// The content of the source, everything that a client could notice: UIDs, flags, dates, the next UIDs.
     pub fn photograph_source(&self) -> (Account, Vec<String>) {
         let mut client = self.at_source();
         let account = client.read_all();

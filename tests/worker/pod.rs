@@ -1,4 +1,5 @@
-//! What the operator would make for a pod: a work list, directories of Secrets, and the objects that it tells of.
+//! The objects that the operator would make for a pod: a work list, directories of Secrets, and the mailboxes' objects
+//! that it reports to.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -187,7 +188,7 @@ impl Pod {
         Ended { code: child.wait().unwrap().code().unwrap_or(-1), stderr: self.said() }
     }
 
-    /// What the process of [`Self::start`] wrote to standard error.
+    /// The text that the process of [`Self::start`] wrote to standard error.
     pub(crate) fn said(&self) -> String {
         fs::read_to_string(self.path("err")).unwrap()
     }
@@ -213,7 +214,7 @@ impl Pod {
         serde_json::from_value(object["status"].clone()).unwrap_or_default()
     }
 
-    /// What became of a mailbox.
+    /// The result of a mailbox.
     pub(crate) fn result(&self, item: &Item) -> Option<MailboxDocument> {
         let (space, group) = (self.space.name(), RESULTS.to_owned());
         self.ask(async move |client| results::read_mailboxes(&client, space, [group]).await.unwrap())
@@ -221,7 +222,7 @@ impl Pod {
             .map(Result::unwrap)
     }
 
-    /// What discovery saw.
+    /// The result of discovery.
     pub(crate) fn discovery(&self, names: &[String]) -> Option<DiscoveryDocument> {
         let space = self.space.name();
         self.ask(async move |client| results::read_discovery(&client, space, names).await.unwrap())

@@ -79,7 +79,7 @@ fn a_slice_is_carried_and_each_mailbox_is_told_of() {
     let carls = pod.status(carl).messages.unwrap();
     assert!(carls.source > 0 && carls.copied + carls.excluded == carls.source, "{carls}");
 
-    // Who is the author, as others see it.
+    // The author, as others see it.
     let object = pod.space.json(&["get", "mailboxmigration", &anna.object, "--show-managed-fields"]);
     let fields = object["metadata"]["managedFields"].as_array().unwrap();
     let author = fields.iter().find(|f| f["manager"] == names::MANAGER_PROGRESS).unwrap();

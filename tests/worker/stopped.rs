@@ -169,7 +169,7 @@ fn a_mailbox_that_another_worker_carries_is_left_to_it() {
     let held = File::create(mailboxes.join(format!("{}.lock", rig.anna.object))).unwrap();
     held.try_lock().unwrap();
     let child = rig.pod.start("sync");
-    // Long enough for progress to be told of, if it were.
+    // Long enough for progress to be reported, if it were.
     sleep(Duration::from_secs(8));
     assert!(rig.pod.said().contains("another worker is carrying this mailbox"), "{}", rig.pod.said());
     assert_eq!(rig.pod.status(&rig.anna), MailboxMigrationStatus::default());

@@ -1,6 +1,6 @@
-//! Which line of a file each field stands on, and what `serde_yaml` would swallow or choke on: a key that stands twice,
-//! nesting without end, anchors that multiply. `serde_yaml` itself tells lines only for broken syntax, so the events of
-//! a second parser are read for their marks; no value comes from here.
+//! The line of a file that each field is on, and input that `serde_yaml` would swallow or choke on: a key that is there
+//! twice, nesting without end, anchors that multiply. `serde_yaml` itself tells lines only for broken syntax, so the
+//! events of a second parser are read for their marks; no value comes from here.
 
 use std::collections::BTreeMap;
 

@@ -195,8 +195,8 @@ impl Manifest {
         (read, referred)
     }
 
-    /// The file that a value of a Secret or a ConfigMap stands in, and the line that its text begins on, where the lines
-    /// of the text are lines of the file.
+    /// The file that a value of a Secret or a ConfigMap is in, and the line that its text begins on, where the lines of
+    /// the text are lines of the file.
     pub fn value_place(
         &self,
         kind: CaKind,

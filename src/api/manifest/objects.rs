@@ -151,7 +151,7 @@ fn texts(fields: &Map<String, Value>, name: &str, path: &Path) -> Checked<Option
     entries.iter().map(text).collect::<Checked<_>>().map(Some)
 }
 
-/// A name of Kubernetes: small letters, digits, hyphens, and dots where it is no label (RFC 1123).
+/// A name of Kubernetes: small letters, digits, hyphens, and dots where it is not a label (RFC 1123).
 fn name_of(fields: &Map<String, Value>, field: &str, path: &Path, max: usize) -> Checked<Option<String>> {
     let refuse = |what: &str| {
         Violation::new(path.key(field), what).hint(

@@ -1,5 +1,5 @@
-//! The status of a `MailMigration`: what was found, how it stands, and what holds it. Every list has a cap and every
-//! string a limit, so that no migration, however broken, outgrows 64 KiB; the rest is in the ledger and the report.
+//! The status of a `MailMigration`: what was found, its state, and what holds it. Every list has a cap and every string
+//! a limit, so that no migration, however broken, outgrows 64 KiB; the rest is in the ledger and the report.
 
 mod bounds;
 
@@ -80,7 +80,7 @@ pub enum Phase {
     Pending,
     /// Servers are looked for and logins are tried.
     Discovering,
-    /// The plan stands; the stage allows no more.
+    /// The plan is complete; the stage allows no more.
     Planned,
     /// Something critical waits for a person.
     ReviewRequired,
@@ -345,7 +345,7 @@ impl Summary {
 fn share_done(messages: &MessageCounts) -> String {
     let done = u128::from(messages.source.saturating_sub(messages.pending));
     match u128::from(messages.source) {
-        // A share of nothing is none.
+        // A share of nothing is not a number.
         0 => "-".to_owned(),
         source => format!("{}%", done * 100 / source),
     }

@@ -112,7 +112,7 @@ fn publish(
     let secure = from.scheme() == "https";
     for (rank, incoming) in document.incoming.iter().enumerate() {
         let host = fill(&incoming.hostname, request, address);
-        // A name that is no host name, such as one with a placeholder left, cannot be connected to.
+        // A name that is not a host name, such as one with a placeholder left, cannot be connected to.
         let Ok(parsed) = url::Host::parse(&host) else { continue };
         let Incoming { protocol, port, tls, .. } = *incoming;
         let endpoint = Endpoint::new(protocol, parsed.to_string().trim_matches(['[', ']']), port, tls);

@@ -149,7 +149,7 @@ fn publish(heard: &mut Heard, asking: Asking<'_>, answer: &Answer, document: Doc
     let trusted = inside && answer.url.scheme() == "https";
     let mut nothing = true;
     for (rank, server) in document.servers.iter().enumerate() {
-        // A name that is no host name cannot be connected to.
+        // A name that is not a host name cannot be connected to.
         let Ok(host) = url::Host::parse(&server.host) else { continue };
         let host = host.to_string();
         let endpoint = Endpoint::new(server.protocol, host.trim_matches(['[', ']']), server.port, server.tls);
@@ -236,7 +236,7 @@ async fn ask_json(asking: Asking<'_>) -> Heard {
             }
         }
         Ok(mut answer) => {
-            // The address stands in the path.
+            // The path contains the address.
             answer.url = shown;
             let wall = asking.is_wall(&answer).await;
             refused(&mut heard, &answer, wall, at);
@@ -245,7 +245,7 @@ async fn ask_json(asking: Asking<'_>) -> Heard {
     heard
 }
 
-/// Over plain HTTP only a redirect is looked for, as Outlook does; no address is told and nothing is believed.
+/// Over plain HTTP only a redirect is looked for, as Outlook does; no address is sent and nothing is trusted.
 async fn ask_in_the_clear(asking: Asking<'_>) -> Heard {
     let mut heard = Heard::default();
     let Ok(url) = Url::parse(&format!("http://autodiscover.{}{POX}", asking.request.domain)) else {

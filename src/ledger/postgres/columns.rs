@@ -126,7 +126,7 @@ impl<'a> Inserted<'a> {
     }
 }
 
-/// What became of rows.
+/// The outcomes of rows.
 #[derive(Default)]
 pub(super) struct SettledColumns<'a> {
     pub(super) ids: Vec<RowId>,
@@ -177,7 +177,7 @@ impl<'a> SettledColumns<'a> {
     }
 }
 
-/// What is to be added to the facts that count something.
+/// The numbers to add to the facts that count something.
 pub(super) struct TallyColumns {
     pub names: Vec<&'static str>,
     pub numbers: Vec<i64>,

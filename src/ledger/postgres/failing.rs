@@ -1,4 +1,4 @@
-//! What a failure of the database means: its SQLSTATE, or what became of the connection, as a class and a sentence.
+//! The meaning of a failure of the database: its SQLSTATE, or the end of the connection, as a class and a sentence.
 
 use std::error::Error as StdError;
 use std::io;

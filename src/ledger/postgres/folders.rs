@@ -4,8 +4,8 @@ use super::{PostgresLedger, key};
 use crate::ledger::Renaming;
 use crate::model::failure::Result;
 
-/// `$2` becomes `$3` at the source, `$4` becomes `$5` at the destination. What another folder of the new name had left there
-/// stays, for nobody looks at the old name any more.
+/// `$2` becomes `$3` at the source, `$4` becomes `$5` at the destination. Rows that another folder of the new name had
+/// left there stay, for nobody looks at the old name any more.
 const RENAME: &str = "WITH \
     cursors AS (UPDATE mailferry.cursor old SET \
         folder = CASE WHEN old.folder = $2::text AND NOT EXISTS \

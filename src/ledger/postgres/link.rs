@@ -24,12 +24,12 @@ use crate::model::text::printable;
 
 /// How long one address may take to be connected to, secured and logged in to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a silent connection is believed in before it is probed, and between probes.
+/// How long a silent connection is kept before it is probed, and between probes.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
-/// What every session is set to. A commit is on the disk when it returns, whatever the database's default is; a client
+/// The settings of every session. A commit is on the disk when it returns, whatever the database's default is; a client
 /// that is gone loses its claims soon; nothing waits for ever.
 const SESSION: &str = "SET synchronous_commit = on; SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; \
      SET tcp_keepalives_count = 3; SET idle_in_transaction_session_timeout = '1min'; SET lock_timeout = '1min'; \
@@ -51,7 +51,7 @@ pub struct Options {
     pub username: String,
     /// Its password.
     pub password: Secret,
-    /// Whose certificates are believed; `None` for a connection that is not encrypted.
+    /// The TLS configuration with the trusted authorities; `None` for a connection that is not encrypted.
     pub tls: Option<Arc<ClientConfig>>,
     /// Which addresses may be connected to.
     pub vet: Vet,
@@ -116,7 +116,7 @@ impl Link {
                     schema::prepare(&mut client).await?;
                     return Ok(Self { client, prepared: Mutex::default(), place: options.place(), ended });
                 }
-                // What a server decided, another address of the same name decides no differently.
+                // A server's decision is the same at another address of the same name.
                 Ok(Err(failure)) if failure.class != Class::Unreachable => return Err(failure),
                 Ok(Err(failure)) => last = failure,
                 Err(_) => {

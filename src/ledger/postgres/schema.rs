@@ -13,7 +13,7 @@ const VERSION: i32 = 2;
 const MAKING: i64 = 0x4d46_7279_0000_0001;
 
 const SCHEMA: &str = include_str!("schema.sql");
-/// What brings the tables of each format to the next, beginning with the first.
+/// The upgrades that bring the tables of each format to the next, beginning with the first.
 const UPGRADES: [&str; 1] = [include_str!("upgrade.sql")];
 
 /// Makes our tables if there are none, and brings older ones to this format.

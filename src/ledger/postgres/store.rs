@@ -1,5 +1,5 @@
-//! A database of ledgers. Whoever carries a mailbox has a connection of its own, and that connection holds the claim: when
-//! it is lost the claim is lost, and nothing more can be written through it.
+//! A database of ledgers. Each worker that carries a mailbox has a connection of its own, and that connection holds the
+//! claim: when it is lost the claim is lost, and nothing more can be written through it.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -9,17 +9,17 @@ use crate::model::failure::{Class, Failure, Result};
 
 /// A kind of file that is ours.
 pub(super) struct Kind {
-    /// What people call it.
+    /// Its name for people.
     name: &'static str,
     /// Marks the file, in `PRAGMA application_id`.
     application: i64,
     /// The schema's version, in `PRAGMA user_version`.
     version: i64,
     schema: &'static str,
-    /// What brings a file of the version before to this one; run in one transaction.
+    /// The upgrades that bring a file of the version before to this one; run in one transaction.
     upgrades: &'static [&'static str],
     settings: &'static str,
-    /// What to do about a file that cannot be trusted.
+    /// The remedy for a file that cannot be trusted.
     remedy: &'static str,
 }
 

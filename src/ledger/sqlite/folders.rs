@@ -5,13 +5,13 @@ use crate::ledger::Renaming;
 use crate::ledger::columns::write_path;
 use crate::model::failure::Result;
 
-/// What is known of source folders.
+/// The updates of source folders.
 const SOURCE: [&str; 3] = [
     "UPDATE message SET folder = ?2 WHERE folder = ?1",
     "UPDATE intent SET source = ?2 WHERE source = ?1",
     "UPDATE OR REPLACE cursor SET folder = ?2 WHERE folder = ?1",
 ];
-/// What is known of destination folders.
+/// The updates of destination folders.
 const DESTINATION: [&str; 4] = [
     "UPDATE message SET dst_folder = ?2 WHERE dst_folder = ?1",
     "UPDATE intent SET folder = ?2 WHERE folder = ?1",

@@ -210,7 +210,7 @@ pub(super) fn count_unbound(t: &Transaction<'_>) -> rusqlite::Result<u64> {
     .query_row([], |r| r.get(0))
 }
 
-/// `code` is the column of codes, or what stands in its place.
+/// `code` is the column of codes, or the expression in its place.
 pub(super) fn count_discrepancies(t: &Transaction<'_>, code: &str) -> rusqlite::Result<Discrepancies> {
     // In the words of the indexes for what is rare.
     let kept = format!("CASE WHEN gone = 0 THEN {code} END");

@@ -19,7 +19,7 @@ use crate::model::record::MailboxRecord;
 use crate::plan::Decision;
 use crate::transfer::progress::{MailboxProgress, Reading};
 
-/// How often lines tell of work that goes on.
+/// How often lines report work that goes on.
 const EVERY: Duration = Duration::from_secs(10);
 
 type WriteLine = fn(subject: &str, words: &str, facts: Value);

@@ -20,7 +20,7 @@ pub(super) struct Tally(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     pace: Option<Pace>,
-    /// Every mailbox of the plan, as it stands while nobody works on it.
+    /// The share of every mailbox of the plan while nobody works on it.
     still: BTreeMap<Address, Share>,
     under_way: BTreeMap<Address, (Arc<MailboxProgress>, Pace)>,
     /// The messages and bytes of this run's attempts that are over.
@@ -85,7 +85,7 @@ impl Tally {
         state.passed.0 += reading.passed;
         state.passed.1 += reading.bytes_passed;
         let through = record.failure.is_none();
-        // Whatever was forecast, all that there is was dealt with.
+        // All messages that there are were dealt with, whatever was forecast.
         let messages = if through { record.counts.source } else { reading.expected };
         let done = if through { messages } else { record.counts.source - record.counts.pending };
         let bytes = if through { reading.bytes } else { reading.bytes_expected };
@@ -93,7 +93,7 @@ impl Tally {
         state.still.insert(mailbox.clone(), share);
     }
 
-    /// A decision tells of every mailbox, once the plan stands.
+    /// A decision lists every mailbox, once there is a plan.
     pub(super) fn count(&self, decision: &Decision) {
         let mut state = self.state();
         if state.still.is_empty() && decision.plan.is_some() {

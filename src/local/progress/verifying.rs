@@ -16,7 +16,7 @@ use crate::transfer::progress::MailboxProgress;
 
 /// How often a bar is drawn anew.
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
-/// How often lines tell of work that goes on.
+/// How often lines report work that goes on.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Shows one mailbox after the other as it is verified.

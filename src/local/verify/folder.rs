@@ -125,7 +125,8 @@ pub(super) struct Check<'a> {
     pub(super) ledger: &'a dyn Ledger,
     pub(super) neighbours: &'a Neighbours,
     pub(super) found: &'a mut Found,
-    /// The mail that the manifest leaves out, and what is known of the destination: marks that it needs are no difference.
+    /// The mail that the manifest leaves out, and what is known of the destination: marks that it needs are not a
+    /// difference.
     pub(super) rules: &'a Rules,
     pub(super) progress: &'a MailboxProgress,
 }

@@ -174,7 +174,7 @@ impl Found {
     /// Those of the ledger.
     pub async fn write_into(&self, record: &mut MailboxRecord, ledger: &dyn Ledger) -> Result<()> {
         let is_of_ledger = |difference: &&Difference| {
-            // What is missing may be sent again, and what waits is carried; what is altered stays so.
+            // Missing messages may be sent again, and waiting ones are carried; altered ones stay so.
             matches!(difference.kind, Kind::Missing | Kind::Waiting)
         };
         let others = self.differences.iter().filter(|difference| !is_of_ledger(difference)).cloned();

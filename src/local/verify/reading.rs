@@ -31,7 +31,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    /// Its bytes, for whoever is told of a difference.
+    /// Its bytes, to report a difference.
     pub(super) fn bytes(&self) -> Value {
         Value::Bytes { size: self.size, exact: Some(self.exact) }
     }

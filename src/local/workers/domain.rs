@@ -73,7 +73,7 @@ impl Tools {
     /// at before.
     ///
     /// # Errors
-    /// [`crate::model::failure::Class::Configuration`] for a domain whose name is none.
+    /// [`crate::model::failure::Class::Configuration`] for a domain whose name is not valid.
     pub async fn discover(
         &self,
         at: usize,
@@ -134,7 +134,7 @@ impl Tools {
             look_ahead(self, &mailboxes, &mut discovery).await;
         }
         if mailboxes.is_empty() {
-            // Its servers are known now; still, a domain of which nothing would be carried is no success.
+            // Its servers are known now; still, a domain of which nothing would be carried is not a success.
             let failure = none_named().at(self.place_in(at, ".mailboxes"));
             discovery.findings.insert(0, Finding::of_domain(Code::MailboxListMissing, failure.sentence()));
             discovery.failure.get_or_insert(failure);
@@ -146,7 +146,7 @@ impl Tools {
 /// All that is known of a domain that could not even be asked about: its Secret, its authority or its list is missing.
 ///
 /// # Errors
-/// [`crate::model::failure::Class::Configuration`] for a domain whose name is none.
+/// [`crate::model::failure::Class::Configuration`] for a domain whose name is not valid.
 pub fn unreadable_domain(
     name: &str,
     listed: &Result<Arc<[PlannedMailbox]>>,

@@ -80,7 +80,8 @@ impl Tools {
         }
         let mut failures = Vec::new();
         if let Mailboxes::List(_) | Mailboxes::ConfigMapRef(_) = &domain.mailboxes {
-            // Where rows of the Secret's list cannot stand, its user tells them; the others are told of all the same.
+            // Where rows of the Secret's list are not valid, the code that uses it reports them; the others are
+            // reported all the same.
             let told = own.or_else(|| self.read_secret_list(at).err()?.rest);
             if let Some(placed) = &told {
                 left_out.extend(self.find_unlisted(at, placed, &mailboxes));
@@ -141,7 +142,8 @@ impl Tools {
         Ok((vec![MailboxEntry { address, destination: None, username: Some(username) }], None))
     }
 
-    /// The rows of a list that are of no domain of the migration, and those that repeat others. One domain tells of them.
+    /// The rows of a list that are of no domain of the migration, and those that repeat others. One domain reports
+    /// them.
     fn find_strays(&self, at: usize, placed: &PlacedList) -> Vec<Finding> {
         let spec = self.spec();
         let names: Vec<&str> = match &self.siblings {

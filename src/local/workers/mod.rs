@@ -63,7 +63,7 @@ pub struct Tools {
     pub network: Arc<Network>,
     /// PEM text of an authority given on the command line; empty when there is none.
     pub authority: Arc<str>,
-    /// Whose certificates are believed, by the authorities that are added to the system's.
+    /// The trust stores, by the authorities that are added to the system's.
     pub trusts: Arc<Trusts>,
     /// The tokens of those who log in without passwords.
     pub tokens: Arc<Tokens>,
@@ -85,7 +85,7 @@ pub enum Siblings {
     InSpec,
     /// They are these.
     Named(Arc<[String]>),
-    /// Another process tells of such rows.
+    /// Another process reports such rows.
     ToldElsewhere,
 }
 
@@ -131,7 +131,7 @@ impl Tools {
         self.secrets.credentials(self.namespace(), name, &access, &self.spec().heads(), Side::Source)
     }
 
-    /// Whose certificates are believed at a domain's servers.
+    /// The authorities trusted at a domain's servers.
     fn source_trust(&self, at: usize) -> Result<Trust> {
         let domain = format!("spec.domains[{}]", at + self.first_domain);
         let trust = self.trust(self.spec().domains[at].ca_ref.as_ref()).at(|| self.place_in(at, ".caRef"))?;
@@ -142,7 +142,7 @@ impl Tools {
         self.secrets.check_references(&self.migration, Part::Domain(at))
     }
 
-    /// How a mailbox logs in at the source, and whose certificates are believed there.
+    /// How a mailbox logs in at the source, and the authorities trusted there.
     fn source_access(&self, at: usize, planned: &PlannedMailbox) -> Result<(Login, Trust)> {
         let trust = self.source_trust(at)?;
         let credentials = self.credentials(at, &trust)?;
@@ -233,8 +233,8 @@ impl Tools {
             .at(|| self.place("spec.destination.imap.credentialsRef.name"))
     }
 
-    /// How a mailbox logs in at the destination, whose certificates are believed there, and whether the password opens
-    /// other mailboxes too.
+    /// How a mailbox logs in at the destination, the authorities trusted there, and whether the password opens other
+    /// mailboxes too.
     pub(super) fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
         let access = self.destination_login(&planned.destination, Some(&planned.source))?;
         let secret = &self.spec().destination.credentials().name;
@@ -468,8 +468,8 @@ fn check_name(login: &Login, planned: Option<&Option<String>>, secret: &str) -> 
 /// The remedy where an end is another than the plan says.
 const LOOK_AGAIN: &str = "nothing was written; look again (mailferry run --stage Plan), and review what changed with mailferry plan --diff";
 
-/// Refuses to believe other authorities than the plan says: with the DNS, they decide which server is taken for the right one.
-/// `planned` is what the plan says; nothing where nobody looked.
+/// Refuses to trust other authorities than the plan says: with the DNS, they decide which server is taken for the right
+/// one. `planned` is what the plan says; nothing where nobody looked.
 fn check_authorities(trust: &Trust, planned: Option<&Option<String>>) -> Result<()> {
     let Some(planned) = planned.map(Option::as_deref).filter(|planned| *planned != trust.digest()) else {
         return Ok(());

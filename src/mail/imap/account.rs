@@ -1,4 +1,4 @@
-//! What a server tells of itself and of the account once somebody is logged in: its name (RFC 2971), its namespaces
+//! The facts that a server reports about itself and the account after a login: its name (RFC 2971), its namespaces
 //! (RFC 2342), the quota (RFC 9208), and how many folders of others the mailbox sees. Nothing is opened.
 
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ const TEXT_MAX: usize = 100;
 /// The most folders of others that are counted.
 const FOREIGN_MAX: usize = 100_000;
 
-/// What a server told.
+/// The facts that a server reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// Of itself.
@@ -31,7 +31,7 @@ pub struct Account {
     pub foreign: u32,
 }
 
-/// Asks for all of it in two turns at most. What the server does not offer or refuses stays empty.
+/// Asks for all of it in two turns at most. A field that the server does not offer or refuses stays empty.
 ///
 /// # Errors
 /// Those of the connection.
@@ -74,7 +74,7 @@ pub async fn ask_account(session: &mut Session) -> Result<Account> {
     Ok(account)
 }
 
-/// Takes one untagged response in; what is none of those that were asked for is passed over.
+/// Takes one untagged response in; a response that was not asked for is passed over.
 fn take(account: &mut Account, spelling: &mut Spelling, line: &[u8]) {
     let (word, rest) = split_word(line);
     let Ok(values) = read_values(rest) else { return };

@@ -78,7 +78,7 @@ impl Batch {
     }
 }
 
-/// What the server says to a message that was announced.
+/// The server's answer to an announced message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reception {
     /// Its bytes may come.
@@ -115,7 +115,7 @@ struct Upload<'a> {
     rows: Vec<Row>,
     /// From which UID on the folder is listed.
     list_from: Option<u32>,
-    /// What was stored from that UID on, as far as the server said so.
+    /// The messages stored from that UID on, as far as the server said so.
     accounted: &'a mut Accounted,
     /// Whether a message was announced without waiting.
     at_once: bool,
@@ -253,7 +253,7 @@ impl Upload<'_> {
             && !failure.is(FailureCode::SourceBrokeOff)
         {
             let answers = async { while !self.in_flight.is_empty() && self.read_answer().await.is_ok() {} };
-            // Whatever was not answered until then is in doubt, and looked for later.
+            // Messages without an answer by then are in doubt, and are looked for later.
             let _ = timeout(LAST_WORDS, answers).await;
         }
     }
@@ -521,11 +521,11 @@ impl Upload<'_> {
         Ok(None)
     }
 
-    /// A command was refused. What was alone in it is refused for good; of several nobody knows which was meant, nor whether
-    /// the server kept some of them all the same.
+    /// A command was refused. A message that was alone in it is refused for good; of several it is unknown which was
+    /// meant, and whether the server kept some of them all the same.
     fn refuse(&mut self, batch: Batch, waiting: Option<&Message>, failure: &Failure) -> Option<Reception> {
         let alone = batch.messages.len() + usize::from(waiting.is_some()) <= 1;
-        // What concerns the session and not a message is not asked again.
+        // A refusal that concerns the session, and not a message, is not tried again.
         let final_word =
             alone || matches!(failure.class, Class::Throttled | Class::Unreachable | Class::Conflict);
         if failure.class == Class::Quota {

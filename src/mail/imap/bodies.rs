@@ -33,7 +33,7 @@ const SHORT_AGAIN: usize = 3;
 const SIZES_ARE_GUESSES: &str = "sizes are guesses";
 /// The code of an answer that a server cut short (RFC 9738).
 const MESSAGE_LIMIT: &str = "MESSAGELIMIT";
-/// What a message is taken to have where nobody asked for its size, in bytes.
+/// The assumed size of a message whose size nobody asked for, in bytes.
 const SIZE_ASSUMED: u64 = 64 * 1024;
 
 /// A message to fetch from the open folder.
@@ -87,7 +87,7 @@ struct Fetch<'a> {
     alone: bool,
     /// Messages that nothing was said of yet, by their UIDs.
     open: HashMap<u32, WantedUid>,
-    /// What is still to be asked for: the UIDs of each command, in ascending order.
+    /// The commands still to be sent: the UIDs of each, in ascending order.
     queue: VecDeque<Vec<u32>>,
     in_flight: InFlight,
     /// Whether several commands were given at once.
@@ -100,11 +100,11 @@ struct Fetch<'a> {
     short: usize,
     /// Those that came so again.
     short_again: usize,
-    /// What came in place of messages.
+    /// Descriptions of the data that came in place of messages.
     odd: HashMap<u32, &'static str>,
     /// Messages that came, by their UIDs: the caller's numbers for them.
     come: HashMap<u32, u64>,
-    /// Messages that were refused since the last one came, and not told of yet.
+    /// Messages that were refused since the last one came, and not reported yet.
     refused: Vec<(WantedUid, Failure)>,
     /// Bytes of bodies that passed, since the first of them: from then on the server is at work and the way is full.
     passed: u64,
@@ -167,8 +167,8 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Keeps as many commands in flight as may be. What is asked for alone has no other beside it, so that whatever comes
-    /// can only be about it.
+    /// Keeps as many commands in flight as may be. A command for a single message has no other beside it, so that every
+    /// response can only be about that message.
     async fn send(&mut self) -> Result<(), Stop> {
         let at_once = if self.session.takes_several() { COMMANDS_IN_FLIGHT } else { 1 };
         while self.in_flight.len() < at_once {
@@ -186,8 +186,8 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// The message with such a UID, if it is its turn. What comes out of turn may be another message under its UID, and is
-    /// asked for again like what did not come.
+    /// The message with such a UID, if it is its turn. A message that comes out of turn may be another one under its
+    /// UID, and is asked for again like a missing one.
     ///
     /// The turn is that of the command that asks for it: Dovecot begins with the next command while an answer waits until
     /// somebody reads, and sends a part of either in turn. Sequence numbers ascend with UIDs (RFC 3501 §2.3.1.2), so they tell
@@ -287,9 +287,9 @@ impl Fetch<'_> {
         self.tell_refused().await
     }
 
-    /// A body that came as a quoted string instead of a literal. NIL is no message.
+    /// A body that came as a quoted string instead of a literal. NIL is not a message.
     async fn read_inline(&mut self, line: &[u8]) -> Result<(), Stop> {
-        // `* BYE FETCH failed` is no FETCH response. Neither is what cannot be read: what was asked for and did not come is
+        // `* BYE FETCH failed` is not a FETCH response. Neither is an unreadable line: messages that did not come are
         // asked for again.
         let Some((sequence, word, rest)) = split_numbered(line) else { return Ok(()) };
         let Ok(attributes) = read_fetch(rest) else { return Ok(()) };
@@ -339,7 +339,7 @@ impl Fetch<'_> {
         let asked = uids.len();
         uids.retain(|uid| self.open.contains_key(uid));
         if status == Status::Ok {
-            // What was cut short is gone on with.
+            // A command that was cut short continues with the rest.
             if said.code == MESSAGE_LIMIT && uids.len() < asked && !uids.is_empty() {
                 self.queue.push_front(uids);
             } else {

@@ -20,7 +20,7 @@ use crate::model::secret::Secret;
 /// It takes a while to read the system's authorities.
 static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust::with_authorities(&[]).unwrap());
 
-/// What a server does with one message.
+/// The behaviour of a server for one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trick {
     Good,
@@ -171,7 +171,7 @@ async fn serve(stream: TcpStream, tricks: Arc<BTreeMap<u32, Trick>>) -> std::io:
     converse(stream, reply).await
 }
 
-/// What was told of a message.
+/// The outcome reported for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
     Came(String),
@@ -179,7 +179,8 @@ enum Told {
     Named(Option<FailureCode>),
 }
 
-/// Fetches messages with the UIDs 1, 2, 3, … of a server with these tricks: what was told of each, by its key, in order.
+/// Fetches messages with the UIDs 1, 2, 3, … of a server with these tricks: the outcome reported for each, by its key,
+/// in order.
 async fn fetched(tricks: &[Trick]) -> (Vec<(u64, Told)>, Result<()>) {
     let by_uid: BTreeMap<u32, Trick> = (1..).zip(tricks.iter().copied()).collect();
     let wanted: Vec<WantedUid> = by_uid
@@ -194,7 +195,7 @@ async fn fetched(tricks: &[Trick]) -> (Vec<(u64, Told)>, Result<()>) {
     fetched_from(&wanted, |stream| serve(stream, by_uid)).await
 }
 
-/// Fetches messages of a server: what was told of each, by its key, in order.
+/// Fetches messages of a server: the outcome reported for each, by its key, in order.
 async fn fetched_from<F>(
     wanted: &[WantedUid],
     serve: impl FnOnce(TcpStream) -> F + Send + 'static,
@@ -242,7 +243,7 @@ where
     (told, ended)
 }
 
-/// What must have been told of a message once the fetch ended well.
+/// The outcomes that must have been reported for a message once the fetch ended well.
 fn right(uid: u32, trick: Trick, tricks: &[Trick]) -> Vec<Told> {
     let come = Told::Came(message(uid));
     let nothing = Told::Named(Some(FailureCode::NothingCame));

@@ -1,6 +1,7 @@
-//! Receives one message of an answer to UID FETCH. What agrees with the listing is passed on as it comes; the rest is held
-//! back until its line has ended: a server that announces more or less than it sends is found out there, and so is one that
-//! hands out something else in a message's place. Nothing of what is held has gone to the destination then.
+//! Receives one message of an answer to UID FETCH. A body that agrees with the listing is passed on as it comes; any
+//! other is held back until its line has ended: a server that announces more or less than it sends is found out there,
+//! and so is one that hands out something else in a message's place. Nothing of what is held has gone to the
+//! destination then.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -59,7 +60,7 @@ impl From<Failure> for Stop {
     }
 }
 
-/// What a body turned out to be.
+/// The kind that a body turned out to be.
 #[derive(Debug)]
 pub(super) enum Given {
     /// The message; it was passed on.
@@ -176,7 +177,7 @@ struct Reading<'a> {
     uid: u32,
     size: u64,
     left: u64,
-    /// What came last.
+    /// The bytes that came last.
     tail: Vec<u8>,
     in_flight: &'a InFlight,
 }
@@ -251,7 +252,7 @@ pub(super) async fn skip(session: &mut Session, size: u64) -> Result<Digest> {
         left = left.saturating_sub(chunk.len() as u64);
         hasher.update(&chunk);
     }
-    // What follows the body belongs to the same response.
+    // The text after the body belongs to the same response.
     session.next_event().await?;
     Ok(hasher.finish().exact)
 }

@@ -34,8 +34,8 @@ impl Command {
         self
     }
 
-    /// Goes on with a folder's name as the server wrote it: in quotes, also with bytes that are no ASCII, since a server that
-    /// lists such names takes them so; a name with line breaks as a literal.
+    /// Goes on with a folder's name as the server wrote it: in quotes, also with bytes that are not ASCII, since a
+    /// server that lists such names takes them so; a name with line breaks as a literal.
     #[must_use]
     pub fn name(mut self, wire_name: &[u8]) -> Self {
         if wire_name.iter().any(u8::is_ascii_control) {
@@ -64,7 +64,7 @@ impl Command {
         self
     }
 
-    /// The same with a name that is no ASCII as a literal, where there is one.
+    /// The same with a name that is not ASCII as a literal, where there is one.
     pub fn with_literal(prefix: &str, wire_name: &[u8], rest: &str) -> Option<Self> {
         let command =
             Self { parts: vec![Part::Text(prefix.as_bytes().to_vec()), Part::Literal(wire_name.to_vec())] };
@@ -127,8 +127,8 @@ impl Command {
     }
 }
 
-/// What everything passes that is written to a server, literals excepted: one line stays one line, whatever a name or a flag
-/// in it came from.
+/// Checks a text before it is written to a server, literals excepted: one line stays one line, whatever a name or a
+/// flag in it came from.
 ///
 /// # Errors
 /// [`Class::Internal`] when it would be split.
@@ -179,9 +179,9 @@ fn quote_bytes(name: &[u8]) -> Vec<u8> {
 /// A command of a flight, and what is known of it.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// What is asked.
+    /// The command to send.
     pub command: Command,
-    /// What is asked instead, once, if that is refused.
+    /// The command to send instead, once, if that is refused.
     pub(super) plainly: Option<Plainly>,
     /// Whether it means something only when the command before it was carried out.
     pub(super) follows: bool,

@@ -32,12 +32,12 @@ const SUBSCRIBE: &str = "SUBSCRIBE";
 pub struct ImapDestination {
     session: Session,
     spelling: Spelling,
-    /// What the server said at the beginning, until somebody asks.
+    /// The survey made at the beginning, until a caller asks for it.
     surveyed: Option<Survey>,
     known: BTreeSet<FolderPath>,
     subscribed: BTreeSet<FolderPath>,
     childless: BTreeSet<FolderPath>,
-    /// What was stored in the folder that was filled last.
+    /// The messages stored in the folder that was filled last.
     accounted: Accounted,
 }
 

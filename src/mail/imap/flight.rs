@@ -1,11 +1,11 @@
-//! Commands of one flight: given without waiting for each other's answers, and answered in turn. What a server fails at is
-//! asked again, once, alone and plainly; if that works, the server is remembered ([`Session::forgo`]) and every session with
-//! it asks plainly from then on.
+//! Commands of one flight: given without waiting for each other's answers, and answered in turn. A command that a
+//! server fails at is asked again, once, alone and plainly; if that works, the server is remembered
+//! ([`Session::forgo`]) and every session with it asks plainly from then on.
 //!
 //! - A command with an extension that is refused is asked without it.
 //! - A command that is answered before its turn, or as out of place, is asked when nothing else is under way.
-//! - A command that means something only after the one before it (a list behind the opening of a folder) is not believed
-//!   when that one was refused, and is asked after that one was asked again.
+//! - A command that means something only after the one before it (a list behind the opening of a folder) has its answer
+//!   discarded when that one was refused, and is asked after that one was asked again.
 
 use std::collections::VecDeque;
 
@@ -201,7 +201,8 @@ impl Session {
         Ok(ended.remove(0).unwrap_or_else(|| Err(Failure::internal("a command has no end"))))
     }
 
-    /// Passes over what belongs to nothing that was asked. What it stood in the place of is missed where it is counted.
+    /// Passes over a line that belongs to no command. The response that it replaced is missed where responses are
+    /// counted.
     ///
     /// # Errors
     /// [`Class::Protocol`] for what a server greets with, which then speaks something else, and when there is no end to it.

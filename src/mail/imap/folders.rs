@@ -1,4 +1,5 @@
-//! What both sides of a migration ask of one folder: to open it, how it stands, and which messages are in it.
+//! Commands for one folder that both sides of a migration use: to open it, to ask for its state, and to list its
+//! messages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -116,7 +117,7 @@ pub async fn open_and_list_folders(
         })
         .await?;
     for (folder, rest) in parts.into_iter().enumerate() {
-        // News of a message that was listed is no message of its own; there is one for each that lacks in the count.
+        // News of a message that was listed is not another message; one is taken for each message missing in the count.
         let counted = states[folder].messages.map_or(usize::MAX, |messages| messages as usize);
         let (rows, expunged) = &mut counts[folder];
         let lacking = counted.saturating_sub(*expunged).saturating_sub(*rows);
@@ -302,7 +303,7 @@ pub struct Row {
     pub labels: Option<Spelled>,
 }
 
-/// The largest size that is believed, in bytes.
+/// The largest size that is accepted, in bytes.
 const SIZE_MAX: u64 = 1 << 38;
 /// The most messages that one folder may list.
 const MESSAGES_MAX: usize = 20_000_000;
@@ -428,7 +429,7 @@ pub fn select_rows(mut rows: Vec<Row>, from: u32) -> Vec<Row> {
     rows
 }
 
-/// What was said of a message so far.
+/// The attributes of a message that were reported so far.
 #[derive(Debug, Default)]
 struct Part {
     size: Option<u64>,
@@ -449,14 +450,14 @@ impl Part {
     }
 }
 
-/// Messages of which a list told a part. What has a UID is a message, whatever else is said of it: servers tell the rest in
-/// another response, as something that cannot be read, or not at all.
+/// Messages of which a list told a part. An entry with a UID is a message, whatever else is said of it: servers tell
+/// the rest in another response, as something that cannot be read, or not at all.
 #[derive(Debug, Default)]
 pub struct Parts(BTreeMap<u32, Part>);
 
 impl Parts {
-    /// Hears a response to a listing FETCH, and gives back the message once its size and its flags were told. What cannot be
-    /// read names no message, and is missed in the folder's count.
+    /// Hears a response to a listing FETCH, and gives back the message once its size and its flags were told. A
+    /// response that cannot be read names no message, and is missed in the folder's count.
     pub fn hear(&mut self, line: &[u8]) -> Option<Row> {
         let (_, word, rest) = split_numbered(line)?;
         if !word.eq_ignore_ascii_case(b"FETCH") {
@@ -502,7 +503,7 @@ impl Parts {
             size: size.unwrap_or(0),
             flags: flags.unwrap_or_default(),
             date,
-            // One that stands nowhere else as far as anybody knows.
+            // A message that is in no other folder, as far as is known.
             labels: Some(labels.unwrap_or_default()),
         })
     }
@@ -516,16 +517,16 @@ fn uid_at_the_head(rest: &[u8]) -> Option<u32> {
     std::str::from_utf8(uid).ok()?.parse().ok().filter(|uid| *uid > 0)
 }
 
-/// The UID of a message and what is said of it; what is no size, flags, date or labels lacks.
+/// The UID of a message and what is said of it; an attribute that is not a size, flags, date or labels is absent.
 fn read_part(attributes: Vec<(String, Value)>) -> Option<(u32, Part)> {
     let mut uid = None;
     let mut part = Part::default();
     for (name, value) in attributes {
         match name.as_str() {
             "UID" => uid = value.number(),
-            // More than any message has is no size; sizes are added up.
+            // A value larger than any message is not a size; sizes are added up.
             "RFC822.SIZE" => part.size = value.number().filter(|size| *size <= SIZE_MAX),
-            // What is no text is no flag, and is noticed as such.
+            // A value that is not text is not a flag, and is noticed as such.
             "FLAGS" => {
                 part.flags = value
                     .list()

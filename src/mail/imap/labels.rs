@@ -1,10 +1,11 @@
-//! Labels as Gmail shows them by IMAP (X-GM-EXT-1): each label is a folder, and a message stands in all of its folders and
+//! Labels as Gmail shows them by IMAP (X-GM-EXT-1): each label is a folder, and a message is in all of its folders and
 //! in All Mail. Here is decided, by a message's own labels alone, which of its folders is its *home*: no table of all
 //! messages is needed for carrying each of them once.
 //!
 //! The rule: the Inbox comes before the sent mail, this before the drafts, these before the user's own labels, of which
 //! the one with the fewest levels comes first, then the shortest, then the first by alphabet; All Mail comes last. A folder
-//! that is left out is no home while there is another. The spam and the trash are no labels: what is there is at home there.
+//! that is left out is not a home while there is another. The spam and the trash are not labels: messages in them are
+//! at home there.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -32,10 +33,10 @@ const KEYWORD_MAX: usize = 50;
 /// The keyword of what Gmail takes for important (IANA's registry of keywords, RFC 8457).
 const IMPORTANT: &str = "$Important";
 
-/// What the manifest says about labels, in terms of folders.
+/// The manifest's rules about labels, in terms of folders.
 #[derive(Debug, Clone, Default)]
 pub struct LabelRule {
-    /// What becomes of a message's further labels.
+    /// The handling of a message's further labels.
     pub labels: Labels,
     /// Folders that are left out, as patterns over `A/B/C`.
     pub exclude: GlobSet,
@@ -47,7 +48,7 @@ pub type Spelled = Box<[Vec<u8>]>;
 /// Takes the labels out of a FETCH attribute.
 ///
 /// # Errors
-/// [`crate::model::failure::Class::Protocol`] for what is no list, or for more than 10,000 labels.
+/// [`crate::model::failure::Class::Protocol`] for a value that is not a list, or for more than 10,000 labels.
 pub fn read_labels(value: &Value) -> Result<Spelled> {
     let list = match value {
         Value::List(list) => list.as_slice(),
@@ -65,7 +66,7 @@ pub fn read_labels(value: &Value) -> Result<Spelled> {
     Ok(labels.collect())
 }
 
-/// What kind of folder one is, in the order in which they are homes.
+/// The kind of a folder, in the order in which they are homes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Inbox,
@@ -78,7 +79,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What a system label with its backslash stands for; `None` for one that is no folder.
+    /// The kind of folder that a system label with its backslash names; `None` for one that is not a folder.
     fn of_system(label: &str) -> Option<Self> {
         Some(match label.to_ascii_lowercase().as_str() {
             "\\inbox" => Self::Inbox,
@@ -159,7 +160,7 @@ impl Homes {
         hasher.finalize().to_hex()[..16].to_owned()
     }
 
-    /// What picks the messages that are carried from one folder.
+    /// Returns the sieve that picks the messages to carry from one folder.
     pub fn sieve(self: &Arc<Self>, folder: &FolderPath) -> Sieve {
         let here = self.places.iter().position(|place| place.path == *folder);
         Sieve { homes: Arc::clone(self), here, tally: LabelTally::default() }
@@ -263,14 +264,15 @@ impl Sieve {
         Ok(Some(row))
     }
 
-    /// What the list told of labels.
+    /// The counts of labels in the list.
     pub fn into_tally(self) -> LabelTally {
         self.tally
     }
 }
 
 /// The keyword that a label becomes: as Thunderbird spells its tags, in lower case and modified UTF-7, with `_` for what
-/// a keyword cannot hold and for `/`; at most 50 bytes. What mail programs read as something else gets a `_` in front.
+/// a keyword cannot hold and for `/`; at most 50 bytes. A keyword that mail programs read as something else gets a `_`
+/// in front.
 fn spell_keyword(kind: Kind, path: &str) -> String {
     let name = match kind {
         Kind::Inbox => "inbox",
@@ -401,7 +403,7 @@ mod tests {
         ] {
             assert_eq!(carriers(&homes, &labels)[..], [(home.to_owned(), "\\Seen".to_owned())], "{labels:?}");
         }
-        // What has no home at all is counted where it would have been at home.
+        // A message without a home is counted where it would have been at home.
         let homes = mailbox(Labels::Home, &["Wood", "?Gmail?/All Mail"]);
         assert_eq!(carriers(&homes, &[WOOD])[0].0, "Wood");
         assert_eq!(carriers(&homes, &[])[0].0, "[Gmail]/All Mail");
@@ -435,7 +437,7 @@ mod tests {
         assert_eq!(tally(Labels::Copies, "INBOX", fetch), (0, "Hidden,Wood".to_owned()));
         assert_eq!(tally(Labels::Copies, "Work", "(X-GM-LABELS (\\Inbox Hidden))"), (0, String::new()));
         assert_eq!(tally(Labels::Home, "INBOX", "(X-GM-LABELS ())"), (0, String::new()));
-        // In the spam and the trash a message stands alone, whatever its labels are.
+        // In the spam and the trash a message is alone, whatever its labels are.
         assert_eq!(tally(Labels::Home, "[Gmail]/Trash", "(X-GM-LABELS (Work))"), (0, "Work".to_owned()));
     }
 

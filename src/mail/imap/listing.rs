@@ -233,7 +233,7 @@ pub fn lowest_processed(said: &StatusText) -> Option<u32> {
     said.arguments.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// What changed in a folder since a point.
+/// The changes in a folder since a point.
 #[derive(Debug)]
 pub struct Changed {
     /// Messages that came.

@@ -107,7 +107,7 @@ async fn greet_channel(channel: Channel, endpoint: &Endpoint, trust: &Trust) -> 
         let tls = channel.tls.clone();
         session = Session::new(channel, ServerFacts { tls, ..facts });
     }
-    // What was said before TLS is forgotten (RFC 9051 §6.2.1), so the greeting's own list counts without STARTTLS only.
+    // Data sent before TLS is forgotten (RFC 9051 §6.2.1), so the greeting's own list counts without STARTTLS only.
     let capabilities = if said.code == "CAPABILITY" && endpoint.tls != Tls::StartTLS {
         Capabilities::parse(&said.arguments)
     } else {
@@ -155,14 +155,14 @@ fn announced_by(line: &[u8]) -> Option<Capabilities> {
     word.eq_ignore_ascii_case(b"CAPABILITY").then(|| Capabilities::parse(&String::from_utf8_lossy(rest)))
 }
 
-/// What a login ended with.
+/// The outcome of a login.
 struct LetIn {
-    /// What the server can do now, where it said so on its own.
+    /// The server's capabilities after the login, where it sent them on its own.
     capabilities: Option<Capabilities>,
 }
 
 impl Greeted {
-    /// What the server said of itself.
+    /// The facts that the server reported about itself.
     pub fn facts(&self) -> &ServerFacts {
         self.session.facts()
     }
@@ -292,7 +292,7 @@ impl Greeted {
                     if let Some(reason) = read_reason(&question) {
                         hearing.reason = Some(self.session.clean(&reason));
                     }
-                    // Whatever is not in Base64 is no question but a word of welcome.
+                    // Text that is not in Base64 is a word of welcome, not a question.
                     let question = STANDARD.decode(question.trim_ascii()).unwrap_or_default();
                     let Some(answer) = conversation.answer(&question) else {
                         self.session.write(b"*\r\n").await?;
@@ -335,7 +335,7 @@ fn is_about_the_mechanism(failure: &Failure) -> bool {
         && matches!(failure.code, Some(FailureCode::MechanismRefused | FailureCode::NotUnderstood))
 }
 
-/// What is heard during a login.
+/// The state of the responses heard during a login.
 struct Hearing {
     command: &'static str,
     /// Whether the password may be given in another way, if this one is not taken.
@@ -414,8 +414,8 @@ impl Hearing {
         }
     }
 
-    /// What a refused login means. An AUTHENTICATE whose refusal says nothing about names and passwords may have been refused
-    /// for its mechanism: where there is another way, that one tells.
+    /// The failure that a refused login means. An AUTHENTICATE whose refusal says nothing about names and passwords may
+    /// have been refused for its mechanism: where there is another way, that one tells.
     fn refusal(&self, session: &Session, status: Status, said: &StatusText) -> Failure {
         let failure = session.refusal(self.command, status, said);
         let failure = match (failure.class, failure.code) {

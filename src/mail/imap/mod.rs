@@ -13,7 +13,7 @@
 //! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
 //! - [`listing`] lists the open folder, page by page or what changed in it.
 //! - [`literals`] tries literals that do not wait, before mail goes by them.
-//! - [`account`] asks what a server tells of itself and of the account.
+//! - [`account`] asks a server for facts about itself and the account.
 //! - [`labels`] decides which of its folders a message of Gmail is carried from.
 //! - [`names`] turns folder paths into wire names and back (modified UTF-7); [`paths`] keeps those apart that read alike.
 

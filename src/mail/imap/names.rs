@@ -16,9 +16,9 @@ use crate::model::folder::FolderPath;
 /// How one server spells folder names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Spelling {
-    /// What separates the names of a path; `None` on a server without hierarchy.
+    /// The separator between the names of a path; `None` on a server without hierarchy.
     pub delimiter: Option<char>,
-    /// What stands before every personal folder but the Inbox, such as `INBOX.` on Courier. May be empty.
+    /// The prefix of every personal folder but the Inbox, such as `INBOX.` on Courier. May be empty.
     pub prefix: String,
     /// All prefixes of personal folders; [`Self::prefix`] is the first of them.
     pub personal: Vec<String>,

@@ -1,5 +1,5 @@
-//! What discovery asks of an IMAP server: what it says without a login, and how large a mailbox is. Nothing is opened for
-//! writing and no body is read.
+//! Questions that discovery asks an IMAP server: its facts without a login, and how large a mailbox is. Nothing is
+//! opened for writing and no body is read.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub async fn probe(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Res
     Ok(facts)
 }
 
-/// What a mailbox tells whoever is to write to it.
+/// The limits and names of a mailbox, for a destination that writes to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Room {
     /// How much the account may hold, where the server tells (RFC 9208).
@@ -54,9 +54,9 @@ pub struct Room {
 /// How a server makes names of folders.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FolderNames {
-    /// What parts the levels; `None` on a server without levels.
+    /// The separator between the levels; `None` on a server without levels.
     pub delimiter: Option<char>,
-    /// What stands before every folder but the Inbox; may be empty.
+    /// The prefix of every folder but the Inbox; may be empty.
     pub prefix: String,
 }
 
@@ -124,7 +124,7 @@ impl FolderRules {
     }
 }
 
-/// What was measured of a mailbox so far; it is kept when a session ends, so that the next one goes on.
+/// The part of a mailbox that was measured so far; it is kept when a session ends, so that the next one goes on.
 #[derive(Debug, Default)]
 pub struct Measuring {
     size: MailboxSize,
@@ -135,7 +135,7 @@ pub struct Measuring {
 }
 
 impl Measuring {
-    /// What was measured.
+    /// The size that was measured.
     pub fn into_size(self) -> MailboxSize {
         self.size
     }

@@ -1,5 +1,5 @@
-//! What a server's NO, BAD or BYE means: its response code (RFC 5530, RFC 9051 §7.1, RFC 4469, RFC 7889 and the habits of
-//! known servers) or its words ([`words`]) become a failure's class and code, here and nowhere else.
+//! The meaning of a server's NO, BAD or BYE: its response code (RFC 5530, RFC 9051 §7.1, RFC 4469, RFC 7889 and the
+//! habits of known servers) or its words ([`words`]) become a failure's class and code, here and nowhere else.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::tokens::{Status, StatusText};
 use crate::mail::words::{self, Asked, Meaning};
 use crate::model::failure::{Class, Failure, FailureCode};
 
-/// What to do about a mailbox that Exchange Online opens for nobody.
+/// The remedy for a mailbox that Exchange Online opens for nobody.
 const NOT_CONNECTED_REMEDY: &str = "the mailbox is not there, not licensed, closed to IMAP, or not open to the application: in Exchange Online PowerShell see Get-CASMailbox and Get-MailboxPermission, then Set-CASMailbox -ImapEnabled $true and Add-MailboxPermission -AccessRights FullAccess";
 /// How long a mailbox is left alone whose day is spent. Gmail names no time; who asks on and on is locked out for longer.
 const DAY_SPENT_PAUSE: Duration = Duration::from_hours(1);
-/// What to do about it.
+/// The remedy for it.
 const DAY_SPENT_REMEDY: &str = "nothing: Gmail hands out so much of a mailbox in a day; it is tried again every hour and goes on where it was, and a run that is ended meanwhile goes on when it is begun anew";
 
 /// The failure that a status other than OK stands for.
@@ -68,7 +68,7 @@ fn no(command: &str, said: &StatusText, meaning: Option<Meaning>) -> (Class, Opt
         ("CONTACTADMIN" | "NOPERM", _) => Class::Refused,
         ("CANNOT" | "NOTSAVED", _) if command != "APPEND" => Class::Refused,
         (_, "LOGIN" | "AUTHENTICATE") => Class::Credentials,
-        // Whatever will never do is this one message's trouble.
+        // A permanent refusal concerns this one message.
         (_, "APPEND") => Class::Message,
         _ => Class::Refused,
     };
@@ -90,7 +90,8 @@ fn bye(meaning: Option<Meaning>) -> (Class, Option<FailureCode>) {
     (meaning.class, Some(meaning.code))
 }
 
-/// What a response code or words mean. Codes that say one thing come before words, words before codes that say many.
+/// The meaning of a response code or of words. Codes that say one thing come before words, words before codes that say
+/// many.
 fn meaning_of(asked: Asked, command: &str, said: &StatusText) -> Option<Meaning> {
     use FailureCode as F;
     let words = words::read(asked, &said.text);

@@ -1,7 +1,8 @@
 //! The command layer: a session, logged in or about to be, and commands whose status is always looked at.
 //!
-//! What a server offers is not always there: [`Session::offers`] is what it offers and was not seen to fail at, in this or in
-//! any other session with it. How commands of one flight are asked again plainly is in [`super::flight`].
+//! An offered extension does not always work: [`Session::offers`] knows those that are offered and were not seen to
+//! fail, in this or in any other session with it. How commands of one flight are asked again plainly is in
+//! [`super::flight`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -39,7 +40,7 @@ const UNHEARD_MAX: usize = 1000;
 const ALERT_MAX: usize = 300;
 /// The word under which a server is remembered that does not take several commands at once.
 pub const PIPELINING: &str = "pipelining";
-/// What is said of ourselves (RFC 2971): some servers open no folder before they have heard it.
+/// The client's own identification (RFC 2971): some servers open no folder before they have heard it.
 const ID: &str = concat!("ID (\"name\" \"mailferry\" \"version\" \"", env!("CARGO_PKG_VERSION"), "\")");
 
 /// A session. Commands may be pipelined: [`Self::send`] several, then match the tags that
@@ -49,7 +50,7 @@ pub struct Session {
     inner: Client<Wire<Channel>>,
     facts: ServerFacts,
     farewell: Option<StatusText>,
-    /// What came before it was asked for: while a write failed, or while a literal waited to be let go on.
+    /// Events that came before they were asked for: while a write failed, or while a literal waited to be let go on.
     unheard: VecDeque<Event>,
     /// Whether compression is offered and was not asked for yet.
     may_compress: bool,
@@ -61,13 +62,13 @@ pub struct Session {
     looking: VecDeque<(Tag, bool)>,
     /// The ID that is not answered yet.
     introduction: Option<Tag>,
-    /// What the server says it is, as the answer to ID had it.
+    /// The server's identification, as in its answer to ID.
     id: Option<Vec<u8>>,
-    /// What the server wants its users to see (RFC 9051 §7.1).
+    /// The alert that the server wants its users to see (RFC 9051 §7.1).
     alert: Option<String>,
     /// Whether nothing may be said any more, since a command is written in part.
     abandoned: bool,
-    /// What was said that belongs to nothing, and passed over.
+    /// The number of lines that belonged to nothing and were passed over.
     pub(super) passed_over: u32,
 }
 
@@ -76,7 +77,7 @@ pub struct Session {
 pub struct Tag(pub(super) Vec<u8>);
 
 impl Tag {
-    /// The tag as it stands on the wire.
+    /// The tag as it is on the wire.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -151,7 +152,7 @@ impl Session {
         if self.unheard.is_empty() { self.inner.into_inner().into_channel() } else { None }
     }
 
-    /// What the server said of itself; the capabilities are those after the login.
+    /// The facts that the server reported about itself; the capabilities are those after the login.
     pub fn facts(&self) -> &ServerFacts {
         &self.facts
     }
@@ -199,7 +200,7 @@ impl Session {
         self.inner.get_ref().channel().note_suspected(word);
     }
 
-    /// What the server said that it is, behind the word ID; waits for it if it is still to come.
+    /// The server's identification, after the word ID; waits for it if it is still to come.
     ///
     /// # Errors
     /// Those of the connection.
@@ -208,7 +209,7 @@ impl Session {
         Ok(self.id.as_deref())
     }
 
-    /// What the server wants its users to see, if anything.
+    /// The alert that the server wants its users to see, if any.
     pub fn alert(&self) -> Option<&str> {
         self.alert.as_deref()
     }
@@ -277,7 +278,7 @@ impl Session {
         command.literals().any(|literal| !self.takes_at_once(literal.len()))
     }
 
-    /// Waits until a literal may go on; not if the command was answered instead. What else comes is kept.
+    /// Waits until a literal may go on; not if the command was answered instead. Other events are kept.
     async fn may_go_on(&mut self, tag: &Tag) -> Result<bool> {
         loop {
             let event = self.listen().await?;
@@ -324,7 +325,7 @@ impl Session {
         }
     }
 
-    /// Why a server takes no more: as it said before it went, if it said anything. What it answered until then is kept.
+    /// Why a server takes no more: as it said before it went, if it said anything. Its answers until then are kept.
     async fn last_words(&mut self, error: &io::Error) -> Failure {
         let to_the_end = async {
             loop {
@@ -344,7 +345,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Class::Unreachable`] when the connection ended or was silent for a minute, with the server's own reason if it
-    /// gave one; [`Class::Protocol`] when it says what is no IMAP.
+    /// gave one; [`Class::Protocol`] when it says something that is not IMAP.
     pub async fn next_event(&mut self) -> Result<Event> {
         match self.unheard.pop_front() {
             Some(event) => Ok(event),
@@ -397,7 +398,7 @@ impl Session {
                     return Ok(None);
                 }
                 if let Some((_, begun)) = self.looking.front_mut() {
-                    // What is said before a folder is open may be followed by a long look into it.
+                    // Responses before a folder is open may be followed by a long look into it.
                     *begun |=
                         split_numbered(line).is_some_and(|(_, word, _)| word.eq_ignore_ascii_case(b"FETCH"));
                 }
@@ -469,7 +470,8 @@ impl Session {
         self.ask(Ask::new(command), untagged).await
     }
 
-    /// What a refusal means. A server that lets somebody in with an alert and then refuses everything has said why.
+    /// The failure that a refusal means. A server that lets somebody in with an alert and then refuses everything has
+    /// said why.
     pub(super) fn refusal(&self, verb: &str, status: Status, said: &StatusText) -> Failure {
         let failure = explain(verb, status, said);
         match &self.alert {
@@ -486,7 +488,8 @@ impl Session {
     /// slow. No command may be under way.
     ///
     /// # Errors
-    /// Those of the connection. A server that does not keep to its offer is no failure: all goes on as it is.
+    /// Those of the connection. A server that does not keep to its offer is not a failure: the session continues
+    /// uncompressed.
     pub async fn compress_if_slow(&mut self) -> Result<()> {
         if !self.may_compress || !self.inner.get_mut().channel().is_slow() {
             return Ok(());

@@ -35,10 +35,10 @@ const OPENED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How many other folders are opened to see whether it is one folder alone that is refused.
 const OTHERS_MAX: usize = 4;
 
-/// What further sessions of a mailbox need to know.
+/// The facts about a mailbox that its further sessions need.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// Where messages are at home; `None` where folders are no labels.
+    /// Where messages are at home; `None` where folders are not labels.
     homes: Option<Arc<Homes>>,
     /// How many messages each folder was said to hold when all were listed.
     sizes: Arc<HashMap<FolderPath, u32>>,
@@ -54,7 +54,7 @@ pub struct ImapSource {
     session: Session,
     rule: LabelRule,
     known: Known,
-    /// What the server said at the beginning, until somebody asks.
+    /// The survey made at the beginning, until a caller asks for it.
     surveyed: Option<Survey>,
     open: Option<Open>,
     tally: Option<LabelTally>,
@@ -94,7 +94,7 @@ impl ImapSource {
         Self { session, rule, known, surveyed: None, open: None, tally: None }
     }
 
-    /// What further sessions of the mailbox need to know.
+    /// The facts about the mailbox that its further sessions need.
     pub fn known(&self) -> &Known {
         &self.known
     }
@@ -110,7 +110,7 @@ impl ImapSource {
         });
     }
 
-    /// Keeps what a list told of labels, once it has come to its end.
+    /// Keeps a list's counts of labels, once it has come to its end.
     fn finish(&mut self, listing: &Listing) {
         if listing.next.is_none() {
             let sieve = self.open.as_mut().and_then(|open| open.sieve.take());
@@ -166,7 +166,7 @@ impl ImapSource {
     }
 
     /// Opens a folder again that was refused as if the server, the login or the whole mailbox had trouble: that passes, or it
-    /// is the folder's own if others can be opened, and is no reason to leave those.
+    /// is the folder's own if others can be opened, and is not a reason to leave those.
     async fn open_again(&mut self, folder: &Folder, refused: Failure) -> Result<FolderState> {
         use FailureCode as F;
         let concerns_all = refused.wait.is_some()
@@ -325,7 +325,7 @@ impl Source for ImapSource {
     }
 
     async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Listing)> {
-        // What may be large is not asked for before its size is known.
+        // The list of a folder that may be large is not requested before its size is known.
         if self.known.sizes.get(&folder.path).is_some_and(|messages| *messages > PAGE) {
             let state = self.open(folder).await?;
             return Ok((state, self.list(None).await?));

@@ -1,9 +1,9 @@
 //! The folders of a mailbox: how the server spells their names, which of them are this mailbox's own, whether they are
 //! subscribed to and, where the server offers it, how they stand, all in one turn.
 //!
-//! What servers offer for this does not always work. A list with options (RFC 5258) is laid beside the plain one in the same
-//! flight: some show subscribed folders alone, some nothing of their backends. Options that are refused are left out from then
-//! on. An odd line of a list leaves the others alone.
+//! The extensions that servers offer for this do not always work. A list with options (RFC 5258) is laid beside the
+//! plain one in the same flight: some show subscribed folders alone, some nothing of their backends. Options that are
+//! refused are left out from then on. An odd line of a list leaves the others alone.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -67,7 +67,7 @@ impl Way {
     }
 }
 
-/// What a server said of its folders.
+/// The state of the folders as a server reported it.
 #[derive(Debug, Default)]
 struct Told {
     spelling: Spelling,
@@ -76,7 +76,7 @@ struct Told {
     subscribed: BTreeSet<Vec<u8>>,
     states: HashMap<Vec<u8>, FolderState>,
     unreadable: Vec<String>,
-    /// What separates the names of listed folders, where the question for it brought nothing.
+    /// The separator in the names of listed folders, where the question for it brought nothing.
     delimiter: Option<char>,
 }
 
@@ -109,7 +109,7 @@ pub async fn survey_mailbox(session: &mut Session) -> Result<(Spelling, Survey)>
     loop {
         let way = Way::of(session);
         let told = ask(session, way).await?;
-        // What is refused once is left out; with options, subscriptions are asked for differently.
+        // An option that is refused once is left out; with options, subscriptions are asked for differently.
         if Way::of(session) == way {
             return finish(session, told).await;
         }
@@ -237,7 +237,7 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
     }
     let labelled = session.offers(EXTENSION);
     for view in folders.iter_mut().filter(|folder| labelled && is_view(folder)) {
-        // All that it shows stands elsewhere too.
+        // All the messages that it shows are in other folders too.
         view.selectable = false;
     }
     Ok((spelling, Survey { folders, states, unreadable, childless, homes: None }))
@@ -393,8 +393,8 @@ pub(super) fn read_list(line: &[u8]) -> Result<Option<Listing>> {
 }
 
 /// Reads the name that ends a line of a list; what an extension says may follow it in parentheses (RFC 5258). Some servers
-/// (`GreenMail`) escape no quote that stands within a name: where what is read does not end the line, and the line ends with a
-/// quote, all between the first and the last one is the name.
+/// (`GreenMail`) do not escape a quote within a name: where what is read does not end the line, and the line ends with
+/// a quote, all between the first and the last one is the name.
 fn read_name(rest: &[u8]) -> Result<Option<Value>> {
     let values = read_values(rest);
     let is_whole = matches!(values.as_deref(), Ok([_] | [_, Value::List(_)]));

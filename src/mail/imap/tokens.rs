@@ -211,7 +211,7 @@ impl Reader<'_> {
 /// The attributes of a FETCH response, by name.
 ///
 /// # Errors
-/// [`crate::model::failure::Class::Protocol`] when they are no list of pairs.
+/// [`crate::model::failure::Class::Protocol`] when they are not a list of pairs.
 pub fn read_fetch(rest: &[u8]) -> Result<Vec<(String, Value)>> {
     let mut values = read_values(rest)?;
     let Some(Value::List(attributes)) = values.pop() else {
@@ -265,7 +265,7 @@ impl Status {
     }
 }
 
-/// What follows a status: the response code in brackets, if any, and the text for people.
+/// The text that follows a status: the response code in brackets, if any, and the text for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StatusText {
     /// The code's name, upper case; empty when there is none.
@@ -302,7 +302,7 @@ impl StatusText {
     }
 }
 
-/// The number that a code's arguments begin with, whatever stands behind it.
+/// The number that a code's arguments begin with, whatever follows it.
 pub fn leading_number<N: std::str::FromStr>(text: &str) -> Option<N> {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     text[..end].parse().ok()

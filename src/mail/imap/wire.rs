@@ -6,7 +6,7 @@
 //! literal in place of the body. Writes are corked: they leave when we read, when the buffer is full, or at [`Wire::uncork`].
 //!
 //! Lines are read as servers write them: with any line end, with several blanks or tabs between words, in either case, and
-//! with empty lines between responses. What a server says passes the [`Cleaner`] of the login.
+//! with empty lines between responses. Lines of a server pass the [`Cleaner`] of the login.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -53,7 +53,7 @@ pub enum Event {
         tag: Vec<u8>,
         /// How it ended.
         status: Status,
-        /// What follows the status word.
+        /// The text after the status word.
         rest: Vec<u8>,
     },
     /// `+`: the server waits for us. Holds what follows.
@@ -67,7 +67,7 @@ pub enum Event {
     },
     /// Some bytes of the body, at most 64 KiB.
     BodyChunk(Bytes),
-    /// A line that is no response at all, made printable and short.
+    /// A line that is not a response at all, made printable and short.
     Noise(String),
 }
 
@@ -134,7 +134,7 @@ impl<S> Wire<S> {
         self.events.pop_front()
     }
 
-    /// What the bytes pass through.
+    /// The channel that the bytes pass through.
     pub fn channel(&self) -> &S {
         &self.inner
     }
@@ -322,7 +322,7 @@ fn may_hold_a_literal(response: &[u8]) -> bool {
     is(word, &["LIST", "LSUB", "XLIST", "STATUS", "ID", "NAMESPACE", "QUOTA", "QUOTAROOT", "METADATA", "ACL"])
 }
 
-/// What stands before the literal, if that is a whole message: `12 FETCH (UID 5 BODY[] `.
+/// The text before the literal, if that is a whole message: `12 FETCH (UID 5 BODY[] `.
 fn body_prefix(line: &[u8]) -> Option<&[u8]> {
     let prefix = after_star(line)?;
     let (number, rest) = split_blank(prefix);
@@ -335,7 +335,7 @@ fn body_prefix(line: &[u8]) -> Option<&[u8]> {
     (is_fetch && is_body).then_some(prefix)
 }
 
-/// What follows the star of an untagged response.
+/// The text after the star of an untagged response.
 fn after_star(line: &[u8]) -> Option<&[u8]> {
     line.trim_ascii_start().strip_prefix(b"*").map(<[u8]>::trim_ascii_start)
 }
@@ -374,7 +374,7 @@ fn is_alert(said: &[u8]) -> bool {
     said.get(..6).is_some_and(|head| head.eq_ignore_ascii_case(b"[ALERT"))
 }
 
-/// What async-imap reads in place of an event.
+/// The line that async-imap reads in place of an event.
 fn standin(event: &Event) -> Bytes {
     match event {
         Event::Untagged(_) | Event::BodyBegin { .. } | Event::BodyChunk(_) | Event::Noise(_) => {
@@ -409,9 +409,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
                 this.events.push_back(event);
                 continue;
             }
-            // Whoever reads waits for an answer, so what was asked has to leave. A write that cannot go on must not
-            // keep us from reading: the server may be waiting for just that.
-            // Nor must one that failed: what the server said before it went tells why.
+            // The reader waits for an answer, so pending commands have to be sent. A write that cannot go on must not
+            // keep us from reading: the server may be waiting for just that. Nor must one that failed: what the server
+            // said before it went tells why.
             let drained = this.poll_drain(cx);
             this.incoming.reserve(READ_SIZE);
             let read = poll_read_buf(Pin::new(&mut this.inner), cx, &mut this.incoming);

@@ -147,7 +147,7 @@ async fn last_words_are_heard_from_a_server_that_takes_no_more() {
     let mut wire = Wire::new(client);
     wire.write_all(b"A1 APPEND INBOX {100000+}\r\n").await.unwrap();
     wire.uncork().await.unwrap();
-    // What it has not read makes its end a reset.
+    // Bytes that it has not read make its end a reset.
     server.readable().await.unwrap();
     server.write_all(b"* BYE too much\r\n").await.unwrap();
     drop(server);

@@ -43,7 +43,7 @@ impl Algorithm {
 /// Signs claims. `header` holds what names the key, beside the algorithm.
 ///
 /// # Errors
-/// [`crate::model::failure::Class::Configuration`] when the key cannot be read or is no RSA key.
+/// [`crate::model::failure::Class::Configuration`] when the key cannot be read or is not an RSA key.
 pub(super) fn sign(key: &Secret, algorithm: Algorithm, header: Value, claims: &Value) -> Result<Secret> {
     let mut header = header;
     header["alg"] = json!(algorithm.name());
@@ -65,7 +65,7 @@ fn read_key(key: &Secret) -> Result<Arc<dyn SigningKey>> {
     any_supported_type(&key).map_err(|_| unreadable("is of a kind that is not supported"))
 }
 
-/// What names a certificate in a header: the SHA-256 of its bytes (`x5t#S256`, RFC 7515 §4.1.8).
+/// The name of a certificate in a header: the SHA-256 of its bytes (`x5t#S256`, RFC 7515 §4.1.8).
 ///
 /// # Errors
 /// [`crate::model::failure::Class::Configuration`] when the text holds no certificate.

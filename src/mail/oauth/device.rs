@@ -21,7 +21,7 @@ const WAIT_MAX: Duration = Duration::from_hours(1);
 /// How often is asked if nothing is said (RFC 8628 §3.2), and by how much more seldom when that was too often (§3.5).
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Who asks, and where.
+/// The application that asks, and its endpoints.
 #[derive(Debug, Clone)]
 pub struct DeviceLogin {
     /// Where the code is asked for.
@@ -34,12 +34,12 @@ pub struct DeviceLogin {
     pub scope: Option<String>,
 }
 
-/// What a person must do.
+/// The steps for a person to follow.
 #[derive(Debug)]
 pub struct Prompt {
     /// Where to go.
     pub address: String,
-    /// What to type there.
+    /// The code to type there.
     pub code: String,
     device_code: Secret,
     every: Duration,
@@ -50,7 +50,7 @@ impl DeviceLogin {
     /// Asks for a code.
     ///
     /// # Errors
-    /// What the server refuses, or that it cannot be reached.
+    /// The server's refusal, or a failure to reach it.
     pub async fn begin(&self, network: &Network, trust: &Trust) -> Result<Prompt> {
         let mut fields = vec![("client_id", Secret::new(self.client.as_str()))];
         fields.extend(self.scope.as_deref().map(|scope| ("scope", Secret::new(scope))));

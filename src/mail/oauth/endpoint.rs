@@ -21,14 +21,14 @@ const TOKEN_MAX: usize = 16 * 1024;
 const EXPLANATION_MAX: usize = 300;
 /// How long a token holds if nothing is said.
 const LIFETIME_UNSAID: u64 = 300;
-/// The longest life of a token that is believed, in seconds.
+/// The longest life of a token that is accepted, in seconds.
 const LIFETIME_MAX: u64 = 86_400;
 /// How long is waited when an endpoint asks for a pause and names no time.
 const PAUSE: Duration = Duration::from_secs(30);
 /// A field of a form.
 pub(super) type Field = (&'static str, Secret);
 
-/// What an endpoint gave.
+/// The tokens that an endpoint gave.
 #[derive(Debug)]
 pub(super) struct Given {
     /// The access token.
@@ -46,7 +46,7 @@ pub(super) struct Refusal {
     pub(super) failure: Failure,
     /// The error's name (RFC 6749 §5.2); empty where there was none.
     pub(super) error: String,
-    /// What time the endpoint has, where it said so.
+    /// The endpoint's own time, where it said so.
     pub(super) date: Option<Timestamp>,
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn post(
 /// Asks for a token.
 ///
 /// # Errors
-/// What the endpoint refuses, by class: see [`explain`].
+/// The endpoint's refusals, by class: see [`explain`].
 pub(super) async fn ask_token(
     network: &Network,
     trust: &Trust,
@@ -119,7 +119,7 @@ fn read(document: &Value) -> Option<Given> {
     Some(Given { token: secret("access_token")?, lifetime, refresh: secret("refresh_token") })
 }
 
-/// What a refusal means for a migration.
+/// The failure that a refusal means for a migration.
 fn explain(answer: &Answer, document: &Value, fields: &[Field], date: Option<Timestamp>) -> Failure {
     let error = document.get("error").and_then(Value::as_str).unwrap_or_default();
     let told = document.get("error_description").and_then(Value::as_str).unwrap_or_default();
@@ -163,7 +163,7 @@ fn is_secret(field: &str) -> bool {
 }
 
 fn read_date(text: &str) -> Option<Timestamp> {
-    // What HTTP writes is a date of mail with GMT for the zone (RFC 9110 §5.6.7).
+    // An HTTP date is a date of mail with GMT for the zone (RFC 9110 §5.6.7).
     rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 

@@ -30,16 +30,16 @@ const RENEW_BEFORE: Duration = Duration::from_mins(5);
 const YOUNG: Duration = Duration::from_secs(10);
 /// How long an endpoint that is away or busy for a moment is waited for before that is a failure.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// How long a refusal that a person must mend stands for all who share the grant.
+/// How long a refusal that a person must mend applies to all who share the grant.
 const REFUSAL_STANDS: Duration = Duration::from_mins(5);
-/// How long any other failure stands: those who waited for the same answer are not made to wait for it again.
+/// How long any other failure applies: those who waited for the same answer are not made to wait for it again.
 const FAILURE_STANDS: Duration = Duration::from_secs(5);
 /// How long an assertion holds. Microsoft and Google allow no more than ten minutes and an hour.
 const ASSERTION_HOLDS: SignedDuration = SignedDuration::from_mins(5);
 /// A clock that differs by less is right.
 const SKEW_MIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// What a token is asked for with.
+/// The data with which a token is requested.
 #[derive(Debug, Clone)]
 pub struct Grant {
     /// The token endpoint.
@@ -75,7 +75,7 @@ pub enum GrantProof {
     ServiceAccount {
         /// Its private key, PEM.
         key: Secret,
-        /// What the key is called.
+        /// The identifier of the key.
         key_id: Option<String>,
         /// The user it acts for; empty until a mailbox is known.
         subject: String,
@@ -99,7 +99,7 @@ impl Grant {
         Secret::new([kind, self.endpoint.as_str(), &self.client, scope, proof, other].join("\0"))
     }
 
-    /// What is sent. `refresh` is the newest refresh token, where one was rotated.
+    /// The form that is sent. `refresh` is the newest refresh token, where one was rotated.
     fn form(&self, now: Timestamp, refresh: Option<&Secret>) -> Result<Vec<Field>> {
         let plain = |text: &str| Secret::new(text);
         let mut fields = Vec::new();
@@ -218,7 +218,7 @@ impl Tokens {
     }
 }
 
-/// Who logs in with the tokens of a grant; cheap to clone.
+/// A holder of a grant that logs in with its tokens; cheap to clone.
 #[derive(Clone)]
 pub struct Bearer {
     tokens: Arc<Tokens>,
@@ -233,12 +233,12 @@ impl fmt::Debug for Bearer {
 }
 
 impl Bearer {
-    /// What the application is called.
+    /// The client ID of the application.
     pub fn client(&self) -> &str {
         &self.grant.client
     }
 
-    /// Who gives the tokens: the token endpoint, without what a query might hold.
+    /// The issuer of the tokens: the token endpoint, without its query.
     pub fn issuer(&self) -> String {
         let mut endpoint = self.grant.endpoint.clone();
         endpoint.set_query(None);
@@ -269,8 +269,8 @@ impl Bearer {
     /// A token that holds for a while. One that is held is given at once.
     ///
     /// # Errors
-    /// What the token endpoint refuses, or that it cannot be reached; such a failure stands for a while for all who share
-    /// the grant. A token that still holds is given all the same.
+    /// The token endpoint's refusal, or a failure to reach it; such a failure applies for a while to all who share the
+    /// grant. A token that still holds is given all the same.
     pub async fn token(&self) -> Result<Secret> {
         let key = self.key();
         let cell = self.tokens.cell(&key);

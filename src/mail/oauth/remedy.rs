@@ -1,4 +1,5 @@
-//! What to do when a mail server takes a token and still opens no mailbox: the very step, for those who are known by name.
+//! The remedy when a mail server takes a token and still opens no mailbox: the exact step, for those who are known by
+//! name.
 
 use crate::model::powershell;
 use crate::model::provider::{Kind, by_host};

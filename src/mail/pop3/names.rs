@@ -9,8 +9,8 @@ use crate::model::message::SHARED;
 /// The longest unique id that is kept as it is, in bytes; RFC 1939 says 70.
 const UIDL_MAX: usize = 255;
 
-/// The lasting name that a unique id stands for: the id, whatever letters it has. Of what is not text, is very long, or could be
-/// taken for a shared name, the digest is as good a name and can be kept everywhere.
+/// The lasting name that a unique id stands for: the id, whatever letters it has. For an id that is not text, is very
+/// long, or could be taken for a shared name, the digest is as good a name and can be kept everywhere.
 pub(super) fn lasting_name(id: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(id).ok();
     let text =
@@ -20,8 +20,8 @@ pub(super) fn lasting_name(id: &[u8]) -> Option<String> {
 }
 
 /// Joins UIDL and LIST. RFC 1939 §7 lets a server give identical messages the same id, and servers give it to others as well.
-/// Such an id names none of them: each gets a shared name, by its place among them, which is good for this session only.
-/// What only one of the two names, or one names twice, is counted and left out.
+/// Such an id names none of them: each gets a shared name, by its place among them, which is good for this session
+/// only. A message that only one of the two lists, or that one lists twice, is counted and left out.
 pub(super) fn join(mut ids: Vec<(u32, String)>, sizes: Vec<Entry>) -> (Vec<(String, Entry)>, u32) {
     // The first of several with one number counts.
     ids.sort_by_key(|(number, _)| *number);

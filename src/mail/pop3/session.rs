@@ -117,7 +117,7 @@ impl Session {
         Ok(secured)
     }
 
-    /// What the server said of itself.
+    /// The facts that the server reported about itself.
     pub fn facts(&self) -> &ServerFacts {
         &self.facts
     }
@@ -225,7 +225,7 @@ impl Session {
             let is_unusable = outcome.as_ref().is_err_and(|failure| {
                 failure.is(FailureCode::MechanismRefused) || failure.is(FailureCode::NotUnderstood)
             });
-            // What is offered may not work; the password was not looked at then.
+            // An offered mechanism may not work; the password was not checked then.
             if !is_unusable || login.authzid.is_some() {
                 return outcome;
             }
@@ -278,7 +278,7 @@ impl Session {
         }
     }
 
-    /// What the answer to a login means.
+    /// Reads the answer to a login.
     fn read_answer(&self, login: &Login, answer: Status, reason: Option<String>) -> Result<()> {
         let text = match answer {
             Status::Ok(_) => return Ok(()),
@@ -336,7 +336,7 @@ impl Session {
         }
     }
 
-    /// The sizes of LIST by number; lines that are none are left out.
+    /// The sizes of LIST by number; other lines are left out.
     async fn read_list(&mut self) -> Result<Vec<Entry>> {
         self.expect_ok("LIST").await?;
         let mut lines = Lines::default();
@@ -352,7 +352,7 @@ impl Session {
         lines.read_of("LIST")
     }
 
-    /// The lasting names of UIDL by number; lines that are none are left out.
+    /// The lasting names of UIDL by number; other lines are left out.
     async fn read_uidl(&mut self) -> Result<Vec<(u32, String)>> {
         match self.wire.status().await? {
             Status::Ok(_) => {}
@@ -430,7 +430,7 @@ impl Session {
         Ok(entries.into_iter().map(|(name, entry)| (name, entry.size)).collect())
     }
 
-    /// What the server says it can do now that somebody is logged in (RFC 2449 §5 lets it say more).
+    /// Asks for the server's capabilities after the login (RFC 2449 §5 lets it list more).
     ///
     /// # Errors
     /// Any failure of the session.
@@ -512,7 +512,7 @@ impl<T> Lines<T> {
         }
     }
 
-    /// What was read. An odd line is left out and stops no other, unless there is nothing else.
+    /// The entries that were read. An odd line is left out and stops no other, unless there is nothing else.
     fn read_of(self, command: &str) -> Result<Vec<T>> {
         match self.odd {
             Some(line) if self.read.is_empty() => Err(garbled(format!("listed \"{line}\" in {command}"))),

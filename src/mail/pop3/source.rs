@@ -2,9 +2,9 @@
 //!
 //! Messages are read with `TOP n 2147483647` where the server has TOP, because RETR marks them as seen on servers whose
 //! POP3 and IMAP share a store. RSET behind each RETR takes such marks back where they are kept until the session's end
-//! (not so at Courier and GNU Mailutils), and shows that the message ended where it should. What TOP gives is taken as whole
-//! where it is just as long as LIST says, and as far as that was seen ([`Proof`]); else RETR has the last word, and a server
-//! whose TOP gave less is asked by RETR alone from then on.
+//! (not so at Courier and GNU Mailutils), and shows that the message ended where it should. The answer to TOP is taken
+//! as whole where it is just as long as LIST says, and as far as that was seen ([`Proof`]); else RETR has the last
+//! word, and a server whose TOP gave less is asked by RETR alone from then on.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -33,9 +33,9 @@ const WINDOW_COMMANDS: usize = 32;
 const WINDOW_BYTES: u64 = 1024 * 1024;
 /// The most lines that TOP can be asked for: more than any message has, and fits the integers of old servers.
 const ALL_LINES: u32 = 2_147_483_647;
-/// What a message may always have, in bytes, whatever LIST announced for it.
+/// The size that every message may have, in bytes, whatever LIST announced for it.
 const MESSAGE_FREE: u64 = 64 * 1024 * 1024;
-/// What no message may exceed, in bytes.
+/// The size that no message may exceed, in bytes.
 const MESSAGE_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// The command that reads messages without marking them.
 const TOP: &str = "TOP";
@@ -334,7 +334,7 @@ impl Pop3Source {
             (_, None) => None,
             (Got::Body(top, body), Some(Got::Body(retr, other))) => {
                 let fits = |spool: &Spool| is_as_announced(asked.entry.size, spool.size());
-                // A shorter answer to RETR is believed too, such as that of a server whose TOP puts in an empty line.
+                // A shorter answer to RETR is accepted too, such as that of a server whose TOP puts in an empty line.
                 let top_is_more = top.size() > retr.size() && fits(&top) && !fits(&retr);
                 if top.size() == retr.size() {
                     self.proof.lines = self.proof.lines.max(body.lines);
@@ -454,7 +454,7 @@ fn lost_dots(got: &Got) -> bool {
     matches!(got, Got::Body(_, body) if body.single > 0 && body.doubled > 0 && !body.is_raw)
 }
 
-/// Nothing more can be asked in the session, which is no message's fault.
+/// Nothing more can be asked in the session, which is not the fault of a message.
 fn session_over() -> Failure {
     Failure::new(Class::Unreachable, "closed the connection").code(FailureCode::SessionOver)
 }

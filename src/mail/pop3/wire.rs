@@ -160,7 +160,7 @@ impl Wire {
             }
             self.buffer.reserve(READ_SIZE);
             match timeout(wait, self.channel.read_buf(&mut self.buffer)).await {
-                // What came of a line has an end.
+                // A line that has begun to arrive has an end.
                 Err(_) if !self.buffer.is_empty() => self.fill().await?,
                 // The end of the connection shows at the next command.
                 Err(_) | Ok(Ok(0) | Err(_)) => return Ok(came),
@@ -309,8 +309,8 @@ fn code_of(text: &str) -> String {
     code.unwrap_or_default().to_ascii_uppercase()
 }
 
-/// What an `-ERR` means, by its response code (RFC 2449 §8, RFC 3206) or else its words ([`words`]); `plain` is the class of
-/// one that says neither. `what` is what was asked, as in "refused the login".
+/// The failure that an `-ERR` means, by its response code (RFC 2449 §8, RFC 3206) or else its words ([`words`]);
+/// `plain` is the class of one that says neither. `what` is what was asked, as in "refused the login".
 pub(super) fn refusal(what: &str, asked: Asked, text: &str, plain: Class) -> Failure {
     let code = code_of(text);
     // RFC 2449 §8: codes are hierarchical, so a longer one counts as the part before its slash that is known.

@@ -41,7 +41,7 @@ const TRANSPORT_FIELDS: [&str; 19] = [
 /// Transfer encodings that say how a body travels; the body is decoded, so they are left out. Any other value stays.
 const TRANSFER_ENCODINGS: [&str; 5] = ["7bit", "8bit", "binary", "base64", "quoted-printable"];
 
-/// Where a header block stands.
+/// Where a header block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Level {
     /// The message's own header.
@@ -75,7 +75,7 @@ pub(super) enum Field {
     Canonical(String, Vec<u8>),
     /// A name and the digest of a field that is too long.
     Overlong(String, Digest),
-    /// A line in a header that is no field, as it was; one that is too long is `Overlong` with an empty name.
+    /// A line in a header that is not a field, as it was; one that is too long is `Overlong` with an empty name.
     Stray(Vec<u8>),
 }
 
@@ -148,7 +148,7 @@ fn split_name(raw: &[u8]) -> Option<(String, &[u8])> {
     Some((name.to_ascii_lowercase(), &raw[colon + 1..]))
 }
 
-/// Unfolds, decodes and collapses a value. Bytes that are no ASCII and no encoded word stay as they are.
+/// Unfolds, decodes and collapses a value. Bytes that are neither ASCII nor an encoded word stay as they are.
 pub(super) fn canonical_value(raw: &[u8]) -> Vec<u8> {
     // Hardly any value has one.
     let Some(first) = memmem::find(raw, WORD_BEGIN) else { return collapse(raw) };
@@ -158,7 +158,7 @@ pub(super) fn canonical_value(raw: &[u8]) -> Vec<u8> {
     while !rest.is_empty() {
         if let Some((decoded, after)) = decode_word(rest) {
             text.extend_from_slice(decoded.as_bytes());
-            // White space between two encoded words is no text (RFC 2047 §6.2).
+            // White space between two encoded words is not text (RFC 2047 §6.2).
             let next = after.trim_ascii_start();
             rest = if decode_word(next).is_some() { next } else { after };
         } else {
@@ -190,7 +190,7 @@ const WORD_TEXT_MAX: usize = 2048;
 const WORD_BEGIN: &[u8] = b"=?";
 
 /// Decodes an encoded word (RFC 2047) at the beginning of `bytes` and tells what follows it. A word that does not decode
-/// without loss is no word: two different broken words must not become one.
+/// without loss is not an encoded word: two different broken words must not become one.
 fn decode_word(bytes: &[u8]) -> Option<(String, &[u8])> {
     let question = |from: usize, max: usize| {
         let window = bytes.get(from..bytes.len().min(from + max + 1))?;

@@ -23,7 +23,7 @@ const GROUPS_AT_ONCE: usize = 32;
 
 /// The value of each byte of base64, as the first, second, third and last of a group of four.
 const DIGITS: [[u32; 256]; 4] = digits();
-/// Stands for a byte that is none of base64: no group has this bit.
+/// Stands for a byte that is not a digit of base64: no group has this bit.
 const NO_DIGIT: u32 = 1 << 24;
 
 const fn digits() -> [[u32; 256]; 4] {
@@ -197,7 +197,7 @@ impl Leaf {
     /// The digest of the content, and of what could not be decoded, if there was such.
     pub(super) fn finish(mut self) -> (Digest, Option<Digest>) {
         if self.base64.count == 1 {
-            // Six bits are no byte: they cannot be content, but they must not be forgotten either.
+            // Six bits are not a byte: they cannot be content, but they must not be forgotten either.
             self.content.keep_stray(b'6');
             self.content.keep_stray(self.base64.bits.to_le_bytes()[0]);
         }
@@ -384,7 +384,7 @@ impl Content {
         self.hasher.update(bytes);
     }
 
-    /// Keeps a byte that is no content together with its place, so that two broken messages do not become one.
+    /// Keeps a byte that is not content together with its place, so that two broken messages do not become one.
     fn keep_stray(&mut self, byte: u8) {
         let strays = self.strays.get_or_insert_default();
         strays.update(&self.pushed.to_le_bytes());

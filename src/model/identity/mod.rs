@@ -78,8 +78,8 @@ pub struct Identity {
     pub message_id: Option<String>,
     /// The Subject, decoded (RFC 2047) and printable, at most 200 bytes.
     pub subject: Option<String>,
-    /// The date of the topmost Received header that has one, which is the newest hop, else the Date header. It stands in
-    /// for the arrival date where a protocol tells none.
+    /// The date of the topmost Received header that has one, which is the newest hop, else the Date header. It replaces
+    /// the arrival date where a protocol tells none.
     pub first_received: Option<InternalDate>,
     /// Traits that some servers are known to alter.
     pub hazards: Hazards,

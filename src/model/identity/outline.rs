@@ -26,7 +26,7 @@ pub struct Outline {
     content: u64,
 }
 
-/// What differs between two messages.
+/// The differences between two messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Fields with another value, as the first one spells them.
@@ -88,7 +88,7 @@ impl Outline {
         self.names.split('\n').skip(1).zip(self.values.iter().copied())
     }
 
-    /// What another message has otherwise.
+    /// Returns how another message differs.
     pub fn changes_to(&self, other: &Self) -> Changes {
         let body = match (self.body == other.body, self.content == other.content) {
             (false, _) => BodyChange::Content,

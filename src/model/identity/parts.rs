@@ -5,13 +5,13 @@
 //!
 //! ```text
 //! message   := fields body
-//! fields    := (H name value | X name digest | J stray-line)* B       X: a field over 64 KiB; J: a line that is no field
+//! fields    := (H name value | X name digest | J stray-line)* B       X: a field over 64 KiB; J: a line, not a field
 //! body      := leaf | M preamble (N fields body)* (C epilogue | U)     U: the closing boundary is missing
 //! leaf, preamble, epilogue := L digest | G digest digest               G: some of it could not be decoded
 //! ```
 //!
-//! A second digest, of the letter, is of the body in that form and of what its sender wrote about it: From, Date and Subject.
-//! Whatever else stands in the header may have been added, left out or put into another order.
+//! A second digest, of the letter, is of the body in that form and of what its sender wrote about it: From, Date and
+//! Subject. Other fields of the header may have been added, left out or put into another order.
 //!
 //! A message inside a message (`message/rfc822`) is a leaf: whoever re-encodes mail does not touch it.
 

@@ -12,9 +12,9 @@ enum Replacement {
     ByteByX,
     /// Each byte by a question mark.
     ByteByMark,
-    /// Each letter of UTF-8, and each byte that is none, by a question mark.
+    /// Each letter of UTF-8, and each byte that is not part of one, by a question mark.
     LetterByMark,
-    /// What is no UTF-8 by the sign that stands for that (`GreenMail`).
+    /// Bytes that are not UTF-8 by the replacement character (`GreenMail`).
     NoLetter,
 }
 

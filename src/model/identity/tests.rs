@@ -289,7 +289,7 @@ fn what_reports_show_is_read_in_passing() {
     assert_eq!((empty.size, empty.subject, empty.hazards.iter().next()), (0, None, Some("empty")));
 }
 
-/// Nanoseconds for which this thread has had a processor. Time on the wall would tell of the machine's other work.
+/// Nanoseconds for which this thread has had a processor. Wall-clock time would include the machine's other work.
 fn processor_time() -> u64 {
     let counts = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     counts.split(' ').next().unwrap().parse().unwrap()

@@ -1,5 +1,6 @@
-//! The probable meaning of the columns of a foreign list, by their names in the languages that such lists are written in and by what
-//! stands below them. A guess is written into a manifest for a person to read; lists are never read by one.
+//! The probable meaning of the columns of a foreign list, by their names in the languages that such lists are written
+//! in and by the cells below them. A guess is written into a manifest for a person to read; lists are never read by
+//! one.
 
 use super::{Column, Sketch, fold};
 
@@ -161,7 +162,7 @@ const NAMES: [(Column, &[&str]); 7] = [
     ),
 ];
 
-/// The probable meaning of each column; a column that nobody knows is none.
+/// The probable meaning of each column; `None` for an unknown one.
 pub fn guess(sketch: &Sketch) -> Vec<Option<Column>> {
     let mut guessed: Vec<Option<Column>> = vec![None; sketch.head.len()];
     // Few may get a new address, and some be mistyped: of a column whose name is known its filled cells tell enough. One for new

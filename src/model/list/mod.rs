@@ -145,7 +145,7 @@ impl Refusal {
 /// One row.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// The line that it stands on, from 1.
+    /// The line that it is on, from 1.
     pub line: usize,
     /// The mailbox at the source.
     pub address: Address,
@@ -183,7 +183,8 @@ pub struct List {
 pub struct Refused {
     /// Every refusal, in the order of the lines.
     pub refusals: Vec<Refusal>,
-    /// The rows that could stand, where the columns are known: they are told of like those of any list, and none is carried.
+    /// The rows that are valid, where the columns are known: they are reported like those of any list, and none is
+    /// carried.
     pub rest: Option<Box<List>>,
 }
 
@@ -319,7 +320,7 @@ fn count_addresses(table: &table::Table) -> Vec<usize> {
     count(table, |cell| cell.trim().parse::<Address>().is_ok())
 }
 
-/// Where each column is, and a refusal for each that stands there twice.
+/// Where each column is, and a refusal for each that is there twice.
 fn find_places(table: &table::Table, heads: &Heads) -> (BTreeMap<Column, usize>, Vec<Refusal>) {
     let mut places = BTreeMap::new();
     let mut refusals = Vec::new();

@@ -1,6 +1,6 @@
-//! The cells of a list: what parts them, which line of the file each row stands on, and the rows that a quote or a delimiter
-//! too many has spoiled. A row that cannot be told for sure is refused by its line, so that nobody logs in with half a
-//! password.
+//! The cells of a list: what parts them, which line of the file each row is on, and the rows that a quote or a
+//! delimiter too many has spoiled. A row that cannot be told for sure is refused by its line, so that nobody logs in
+//! with half a password.
 
 use std::fmt;
 
@@ -83,7 +83,7 @@ pub(super) fn read(text: &str, known: impl Fn(&[String]) -> usize) -> Result<Tab
             "the first line names the columns: address,username,password",
         ));
     };
-    // The head's own line may turn out to be none, so nothing of it is shown.
+    // The head's own line may turn out not to be a head, so nothing of it is shown.
     let head = split(lines[head_at], delimiter)
         .map_err(|spoiled| spoiled.refuse(head_at + 1, &format!("cell {}", spoiled.cell + 1)))?;
     let head: Vec<String> = head.iter().map(|cell| cell.trim().to_owned()).collect();
@@ -292,8 +292,8 @@ impl Reader<'_> {
         Some(Refusal::new(line, what, format!("part its cells by {}", self.delimiter)))
     }
 
-    /// The line after the end of a cell that is open at the end of its line, if it goes on over lines that are no rows of
-    /// their own. A quote that was left behind must not silence the rows below it.
+    /// The line after the end of a cell that is open at the end of its line, if it goes on over lines that are not rows
+    /// of their own. A quote that was left behind must not silence the rows below it.
     fn find_end(&self, at: usize, spoiled: Spoiled) -> Option<usize> {
         if !spoiled.is_open {
             return None;

@@ -94,7 +94,7 @@ fn a_row_that_cannot_be_told_for_sure_is_refused_by_line_and_every_one_at_once()
                 "6: has 3 cells, and the first line names 2 columns".into(),
             ],
         ),
-        // A cell that goes on over lines that are no rows is told once.
+        // A cell that goes on over lines that are not rows is reported once.
         (
             "address,note,password\na@a.test,\"Room 1\nFloor 2\n\nHouse \"\"3\"\"\",x\nhans,,x\n",
             &[

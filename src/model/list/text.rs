@@ -11,7 +11,7 @@ pub enum Encoding {
     Utf8,
     /// UTF-16 in either order, with or without a byte order mark.
     Utf16,
-    /// The code page of Western Windows. Nothing in a file says so: it is what is left when it is no UTF.
+    /// The code page of Western Windows. Nothing in a file says so: it is assumed when the text is not UTF.
     Windows1252,
 }
 

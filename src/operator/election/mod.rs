@@ -78,7 +78,7 @@ impl Candidate {
     }
 
     /// The record to write in place of what was found. Its time of renewal differs from every one before, even when the
-    /// wall clock stands still or goes back: otherwise nobody could see the renewal.
+    /// wall clock stops or goes back: otherwise nobody could see the renewal.
     pub fn record(&self, found: Option<&Record>, wall: Timestamp) -> Record {
         let before = found.or_else(|| self.seen.as_ref().map(|(record, _)| record));
         let step = SignedDuration::from_micros(1);

@@ -1,4 +1,4 @@
-//! What follows for one domain and its mailboxes.
+//! Findings for one domain and its mailboxes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ const LARGE: u64 = 50 * GIGABYTE;
 /// More messages than some services carry in one mailbox.
 const MANY: u64 = 500_000;
 
-/// What follows for a domain.
+/// Returns the findings for a domain.
 pub(in crate::plan) fn of_domain(
     spec: &MailMigrationSpec,
     named: &DomainSpec,
@@ -124,7 +124,7 @@ fn servers(found: &mut Vec<Finding>, spec: &MailMigrationSpec, discovery: &Disco
             continue;
         }
         let address = facts.endpoint.address();
-        // What counts is what is said after the login; servers say less before it.
+        // The capabilities after the login count; servers list fewer before it.
         let said = discovery.sessions.iter().find(|said| said.endpoint == facts.endpoint);
         let says = |word: &str| said.is_some_and(|said| said.capabilities.has(word));
         if said.is_some_and(|said| !said.capabilities.is_empty()) && !says("CONDSTORE") && !says("QRESYNC") {
@@ -181,7 +181,7 @@ fn sizes(found: &mut Vec<Finding>, spec: &MailMigrationSpec, mailbox: &MailboxDi
     let Some(size) = &mailbox.size else { return };
     let mut add = |code, text: String| found.push(Finding::about(code, &mailbox.address, text));
     let gigabytes = size.bytes.div_ceil(GIGABYTE);
-    // What could not be read is not empty.
+    // A folder that could not be read is not empty.
     if size.messages + size.left_out.messages == 0 && size.unread_folders == 0 {
         add(Code::MailboxEmpty, "The mailbox holds no message.".to_owned());
     }

@@ -1,6 +1,7 @@
-//! What an experienced colleague would add on the telephone: findings that follow from the spec, the customer's answers and
-//! what was found together, which no single server could tell. Pure; days are counted from the moment handed in, and
-//! texts name the date and not how far it is: a status that changes every day would hide what has changed.
+//! Advice that an experienced colleague would add on the telephone: findings that follow from the spec, the customer's
+//! answers and what was found together, which no single server could tell. Pure; days are counted from the moment
+//! handed in, and texts name the date and not how far it is: a status that changes every day would hide what has
+//! changed.
 
 mod domain;
 mod project;
@@ -26,7 +27,7 @@ const EWS_ENDS: (i16, i8, i8) = (2027, 4, 1);
 /// After this day Exchange Online takes no passwords from programs that send, unless the tenant says otherwise.
 const SMTP_PASSWORDS_END: (i16, i8, i8) = (2026, 12, 31);
 
-/// What a host's owner is to a migration, as far as its name tells.
+/// The kind of provider that owns a host, as far as its name shows.
 fn provider(host: &str) -> Option<Kind> {
     by_host(host).map(|provider| provider.kind)
 }

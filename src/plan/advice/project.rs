@@ -1,4 +1,4 @@
-//! What follows for the migration as a whole.
+//! Findings for the migration as a whole.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::plan::unmatched;
 /// How many days before a deadline it is worth a word.
 const NOTICE_DAYS: i32 = 30;
 
-/// What follows for the migration as a whole.
+/// Returns the findings for the migration as a whole.
 pub(in crate::plan) fn of_migration(
     spec: &MailMigrationSpec,
     observed: &Observed,

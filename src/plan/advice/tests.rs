@@ -34,7 +34,7 @@ fn migration(domain: &str, extra: &str) -> MailMigration {
     manifest::read(&[("m.yaml", text)]).unwrap().migrations.remove(0)
 }
 
-/// What discovery sees of `a.test` with two mailboxes on an ordinary IMAP server.
+/// The discovery of `a.test` with two mailboxes on an ordinary IMAP server.
 fn world() -> DomainDiscovery {
     let endpoint = Endpoint::new(Protocol::Imap, "mail.a.test", 993, Tls::Implicit);
     let size = MailboxSize { folders: 1, messages: 10, bytes: 1_000, largest: 500, ..MailboxSize::default() };

@@ -1,4 +1,4 @@
-//! What a plan's digest is over, how two plans differ, and what an approval holds.
+//! The content of a plan's digest, how two plans differ, and what an approval holds.
 
 use super::*;
 
@@ -30,7 +30,7 @@ fn a_change_after_approval_holds_the_migration_and_says_what_changed() {
     let first = decide(&wanted, &observed, at(0));
     wanted.spec.approved_plan = first.status.plan.as_ref().map(|plan| plan.digest.clone());
     wanted.status = Some(first.status);
-    // The domains are looked at anew before the plan stands again; what was approved is not forgotten meanwhile.
+    // The domains are looked at anew before there is a plan again; the approved plan is not forgotten meanwhile.
     wanted.status = Some(decide(&wanted, &observe(&wanted, false), at(1)).status);
     assert!(wanted.status.as_ref().unwrap().plan.is_none());
     let found = [("one@a.test", Ok(Protocol::Pop3)), ("two@a.test", Ok(Protocol::Pop3))];
@@ -113,7 +113,7 @@ fn name_logins(observed: &mut Observed, (source, destination): (Option<&str>, Op
     seen.discovery = Some(discovery.into());
 }
 
-/// What a Secret logged in by when the mailbox was to be carried was not what the plan says.
+/// A Secret whose login, when the mailbox was to be carried, was not the one in the plan.
 fn renamed(ended: i64) -> MailboxRecord {
     let failure = Failure::configuration("logs in as bob now").code(FailureCode::LoginChanged);
     MailboxRecord {
@@ -197,7 +197,7 @@ fn two_plans_differ_line_by_line() {
     );
 }
 
-/// Has these authorities believed at the two ends of a domain, as somebody saw who looked at that second.
+/// Has these authorities trusted at the two ends of a domain, as discovery saw at that second.
 fn believe(observed: &mut Observed, domain: &str, seconds: i64, ends: [Option<&str>; 2]) {
     let seen = observed.domains.get_mut(domain).unwrap();
     let [source, destination] = ends.map(|end| end.map(str::to_owned));
@@ -227,7 +227,7 @@ fn which_authorities_are_believed_is_part_of_the_plan_whatever_names_them() {
         |changes: Vec<document::Change>| -> Vec<String> { changes.iter().map(ToString::to_string).collect() };
     assert_eq!(told(source.changes_since(&without)), [format!("a.test: authorities: new, {old}")]);
 
-    // Whoever looked last knows the destination, and a part in brief says which authorities they are.
+    // The latest discovery knows the destination, and a part in brief says which authorities they are.
     believe(&mut observed, "b.test", 3, [None, Some(&new)]);
     let changed = plan(&observed);
     let line = format!("spec.destination: authorities: was {old}, is {new}");

@@ -1,4 +1,4 @@
-//! What holds for every combination of facts, and for every world that they come from.
+//! Laws that hold for every combination of facts, and for every world that they come from.
 
 use proptest::prelude::*;
 
@@ -53,7 +53,7 @@ proptest! {
         let again = decide(&wanted, &observed, at(now));
         prop_assert_eq!(&decision.steps, &again.steps, "the same facts give the same decision");
 
-        // Whatever is not at its end has something to do or to wait for.
+        // A migration that is not at its end has something to do or to wait for.
         let waiting = decision.wake.is_some()
             || observed.domains.values().any(|d| d.discovering)
             || observed.mailboxes.values().any(|m| m.running);
@@ -97,7 +97,7 @@ proptest! {
                     Step::Sync { mailbox, .. } => {
                         let seen = observed.mailboxes.entry(mailbox.source).or_default();
                         let attempts = if seen.record.pass == 1 { seen.record.attempts + 1 } else { 1 };
-                        // A server that asks for a pause for ever is waited for for ever, which is no end.
+                        // A server that asks for a pause for ever is waited for for ever, which is not an end.
                         let class = outcomes.next().and_then(|n| CLASSES.get(n)).filter(|c| **c != Class::Throttled);
                         let failure = class.map(|class| Failure::new(*class, "went wrong"));
                         seen.record = MailboxRecord { pass: 1, attempts, ended: Some(now), failure, ..MailboxRecord::default() };

@@ -1,5 +1,6 @@
-//! Every field of a specification is changed once: another plan stands, unless the field is on the list of those that
-//! decide nothing. Which fields there are is read from the schema, so one that is added and not tried here fails the test.
+//! Every field of a specification is changed once: the plan becomes another one, unless the field is on the list of
+//! those that decide nothing. Which fields there are is read from the schema, so one that is added and not tried here
+//! fails the test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -135,7 +136,7 @@ fn every_field_of_the_spec_is_part_of_the_plan_unless_it_decides_nothing() {
             for other in others(value, known[&kind]) {
                 let mut changed = spec.clone();
                 *changed.pointer_mut(&pointer).unwrap() = other.clone();
-                // A list stands in the plan as the mailboxes that it names.
+                // A list is in the plan as the mailboxes that it names.
                 let same = decides_nothing(&kind) && !kind.starts_with("spec.domains[].mailboxes.list");
                 assert_eq!(digest(&changed) == plain, same, "{kind}: {value}, then {other}");
                 if same {

@@ -1,5 +1,5 @@
-//! What a status says is so: nothing is called verified that is not, every phase is reached by something, and a run that is over
-//! does not read as if it went on.
+//! A status tells the truth: nothing is called verified that is not, every phase is reached by something, and a run
+//! that is over does not read as if it went on.
 
 use std::collections::BTreeSet;
 

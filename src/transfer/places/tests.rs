@@ -16,7 +16,7 @@ use crate::transfer::Rules;
 use crate::transfer::atlas::Atlas;
 use crate::transfer::mapping::plan_folders;
 
-/// What a server takes, and what it says where it does not.
+/// The names that a server takes, and its answers where it does not.
 #[allow(clippy::struct_excessive_bools, reason = "each is a way of its own")]
 #[derive(Debug, Clone)]
 struct Ways {

@@ -17,7 +17,7 @@ pub struct Command {
     pub bytes: Vec<u8>,
     /// The number of its connection, from 0.
     pub connection: usize,
-    /// Who is logged in; empty before the login.
+    /// The user who is logged in; empty before the login.
     pub user: String,
     /// The name of the open folder, as it is on the wire.
     pub folder: Option<String>,
@@ -60,7 +60,7 @@ pub enum End {
     Flood(Vec<u8>),
 }
 
-/// What is said to a command. `{tag}` in it is replaced by the command's tag.
+/// The answer to a command. `{tag}` in it is replaced by the command's tag.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// How long nothing is said before.

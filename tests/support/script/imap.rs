@@ -109,7 +109,7 @@ impl Session {
         }
     }
 
-    /// What a plain server does and says.
+    /// The action and the answer of a plain server.
     fn perform(&mut self, command: &Command) -> Answer {
         let behind = |words: usize| {
             let mut rest = &command.bytes[..];
@@ -266,7 +266,7 @@ impl Session {
     }
 
     fn open(&mut self, verb: &str, arguments: &[Value]) -> Says {
-        // What a failed SELECT leaves is no open folder (RFC 3501 §6.3.1).
+        // A failed SELECT leaves no folder open (RFC 3501 §6.3.1).
         self.folder = None;
         let shared = Arc::clone(&self.shared);
         let mut store = shared.store();
@@ -345,10 +345,10 @@ impl Session {
     }
 }
 
-/// What is said of a command that was carried out, without line ends.
+/// The answer to a command that was carried out, without line ends.
 pub(super) struct Said {
     pub(super) untagged: Vec<Vec<u8>>,
-    /// What follows the OK.
+    /// The text after the OK.
     pub(super) ending: String,
 }
 

@@ -1,4 +1,4 @@
-//! What an IMAP server does with messages: FETCH, SEARCH, STORE, EXPUNGE and APPEND.
+//! The commands of an IMAP server for messages: FETCH, SEARCH, STORE, EXPUNGE and APPEND.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::store::{Folder, Letter};
 use super::values::{Value, in_set, set_of};
 
 impl Session {
-    /// What needs an open folder.
+    /// Carries out a command that needs an open folder.
     pub(super) fn perform_in_folder(&mut self, verb: &str, arguments: &[Value]) -> Says {
         let by_uid = verb.starts_with("UID ");
         if self.folder.is_none() {
@@ -38,8 +38,8 @@ impl Session {
         Some(work(folder, &self.known))
     }
 
-    /// What the client is told of changes in the open folder, ahead of a command's end: never of removals while it counts
-    /// messages by their numbers (RFC 3501 §7.4.1).
+    /// The responses that tell the client about changes in the open folder, ahead of a command's end: never about
+    /// removals while it counts messages by their numbers (RFC 3501 §7.4.1).
     pub(super) fn news(&mut self, verb: &str) -> Vec<Vec<u8>> {
         let (known, resyncs) = (self.known.clone(), self.resyncs);
         let now = self.inside(|folder, _| folder.letters.iter().map(|letter| letter.uid).collect::<Vec<_>>());
@@ -246,7 +246,7 @@ impl Folder {
         !closes("\\Noselect") && !closes("\\NonExistent")
     }
 
-    /// What was removed after a change, among these UIDs.
+    /// The messages removed after a change, among these UIDs.
     pub(super) fn vanished_since(&self, since: u64, among: Option<&str>) -> Option<Vec<u8>> {
         let is_asked = |uid: u32| among.is_none_or(|set| in_set(set, uid, u32::MAX));
         let gone = self.vanished.iter().filter(|(uid, modseq)| *modseq > since && is_asked(*uid));
@@ -268,7 +268,7 @@ impl Letter {
     }
 }
 
-/// What `*` means.
+/// The meaning of `*`.
 fn most_of(by_uid: bool, known: &[u32]) -> u32 {
     if by_uid { known.last().copied().unwrap_or(0) } else { u32::try_from(known.len()).expect("a number") }
 }

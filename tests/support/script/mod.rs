@@ -42,7 +42,7 @@ pub struct Script {
     shared: Arc<Shared>,
 }
 
-/// What all connections of a server share with its test.
+/// The state that all connections of a server share with its test.
 pub(super) struct Shared {
     store: Mutex<Store>,
     bends: Bends,
@@ -303,7 +303,7 @@ impl Line {
             End::GoOn => return Ok(true),
             End::Close => {
                 self.writer.shutdown(Shutdown::Write)?;
-                // What still comes is read, or the system would answer it with a reset.
+                // Data that still comes is read, or the system would answer it with a reset.
                 self.swallow();
             }
             End::Reset => reset(&self.writer)?,

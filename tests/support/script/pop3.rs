@@ -1,4 +1,5 @@
-//! POP3 as a plain server speaks it (RFC 1939, RFC 2449, RFC 5034). What the maildrop holds is fixed at the login.
+//! POP3 as a plain server speaks it (RFC 1939, RFC 2449, RFC 5034). The content of the maildrop is fixed at the
+//! login.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use super::{Line, Shared};
 
 struct Session {
     shared: Arc<Shared>,
-    /// Who wants in.
+    /// The name that wants to log in.
     name: String,
     user: Option<String>,
     is_asking: bool,
@@ -49,7 +50,7 @@ impl Session {
         Command { verb, text, bytes, connection: line.connection, user, ..Command::default() }
     }
 
-    /// What a plain server does and says.
+    /// The action and the answer of a plain server.
     fn perform(&mut self, command: &Command) -> Answer {
         let mut words = command.text.splitn(2, ' ').skip(1);
         let rest = words.next().unwrap_or_default().to_owned();

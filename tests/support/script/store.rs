@@ -1,4 +1,4 @@
-//! What lies in the mailbox of a scripted server. A test may look at it and change it at any time.
+//! The content of a scripted server's mailbox. A test may look at it and change it at any time.
 
 use super::super::imap::{decode_utf7, encode_utf7};
 
@@ -7,9 +7,9 @@ use super::super::imap::{decode_utf7, encode_utf7};
 pub struct Store {
     /// Its folders; INBOX is one of them.
     pub folders: Vec<Folder>,
-    /// What parts the levels of their names.
+    /// The separator between the levels of their names.
     pub separator: char,
-    /// What NAMESPACE answers, behind its own name.
+    /// The answer to NAMESPACE, behind its own name.
     pub namespace: String,
     /// The flags that a client may set, as PERMANENTFLAGS tells them.
     pub permanent_flags: String,
@@ -32,7 +32,7 @@ pub struct Folder {
     pub modseq: u64,
     /// In the order of their UIDs.
     pub letters: Vec<Letter>,
-    /// What was removed, each UID with the change that did it.
+    /// The removed messages, each UID with the change that removed it.
     pub vanished: Vec<(u32, u64)>,
 }
 
@@ -49,7 +49,7 @@ pub struct Letter {
     pub bytes: Vec<u8>,
     /// The change that touched it last.
     pub modseq: u64,
-    /// What UIDL says of it; by default UIDVALIDITY and UID.
+    /// Its UIDL; by default UIDVALIDITY and UID.
     pub uidl: Option<Vec<u8>>,
 }
 
@@ -90,7 +90,8 @@ impl Store {
         self
     }
 
-    /// The folder of this Unicode name (or, where it is none, this wire name), which is made unless it is there.
+    /// The folder of this Unicode name (or, where the name is not one, of this wire name), which is made unless
+    /// it is there.
     pub fn make(&mut self, name: &str) -> &mut Folder {
         let wire = encode_utf7(name).into_bytes();
         let at = self.folders.iter().position(|folder| folder.name == wire).unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! What an IMAP command is made of: words, strings and lists.
+//! The parts of an IMAP command: words, strings and lists.
 
 /// One argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Value {
         String::from_utf8_lossy(self.bytes()).into_owned()
     }
 
-    /// What it lists; anything but a list is a list of itself.
+    /// The items that it lists; anything but a list is a list of itself.
     pub(super) fn items(&self) -> Vec<Self> {
         match self {
             Self::List(items) => items.clone(),

@@ -10,7 +10,7 @@ use super::{MULTIAPPEND, Message, Upload};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::message::Arrival;
 
-/// What a host is remembered by that took a message whose literal did not wait.
+/// The name under which a host is remembered that took a message whose literal did not wait.
 const TAKES_MESSAGES_AT_ONCE: &str = "messages in literals that do not wait";
 
 /// A refused batch.
@@ -20,7 +20,7 @@ pub(super) struct Unclear {
     pub(super) failure: Option<Failure>,
 }
 
-/// What a server said to have stored in a folder from a UID on.
+/// The messages that a server reported as stored in a folder from a UID on.
 #[derive(Debug, Default)]
 pub(in super::super) struct Accounted {
     /// The folder, and the UID.
