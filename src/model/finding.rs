@@ -313,23 +313,32 @@ impl Finding {
     }
 }
 
-/// Sums up several findings of one code, each given with how many there are of it: the sentence of the first, and
-/// beside it, so that its numbers are not taken for those of all, what the others are; and how many things were found.
+/// Sentences about different things that are given one after the other.
+const TOGETHER: usize = 3;
+
+/// Sums up several findings of one code, each given with how many there are of it, and counts the things that were found.
+/// Of different things, such as servers, the first few sentences are given, because each has its own remedy. Of mailboxes
+/// and folders it is the first one, and beside it, so that its numbers are not taken for those of all, how many there are.
 pub fn tell_together<'a>(code: Code, said: impl IntoIterator<Item = (&'a str, u64)>) -> (String, u64) {
-    let (mut first, mut all, mut distinct) = (None, 0, BTreeSet::new());
+    let is_of_one = code.about() == About::One;
+    let (mut given, mut all, mut distinct): (Vec<&str>, _, _) = (Vec::new(), 0, BTreeSet::new());
     for (message, times) in said {
-        first.get_or_insert(message);
         let is_new = distinct.insert(message);
-        all += if code.about() == About::One { u64::from(is_new) } else { times };
+        if is_new && (given.is_empty() || is_of_one && given.len() < TOGETHER) {
+            given.push(message);
+        }
+        all += if is_of_one { u64::from(is_new) } else { times };
     }
-    let first = first.unwrap_or_default();
     let beside = match (distinct.len(), code.about()) {
-        (2.., _) => format!(" (one of {} such findings)", count(all)),
+        (different, _) if different > given.len() && given.len() > 1 => {
+            format!(" ({} of {} such findings)", given.len(), count(all))
+        }
+        (different, _) if different > given.len() => format!(" (one of {} such findings)", count(all)),
         (_, About::Mailbox) if all > 1 => format!(" (in each of {} mailboxes)", count(all)),
         (_, About::Folder) if all > 1 => format!(" (of each of {} folders)", count(all)),
         _ => String::new(),
     };
-    (format!("{first}{beside}"), all)
+    (format!("{}{beside}", given.join(" ")), all)
 }
 
 #[cfg(test)]
@@ -351,9 +360,11 @@ mod tests {
         );
         let ends = "The certificate of a.test ends on 2027-01-01.";
         assert_eq!(both(Code::CertificateExpires, &[(ends, 7), (ends, 1)]), (ends.to_owned(), 1));
+        let other = "The certificate of b.test ends.";
+        assert_eq!(both(Code::CertificateExpires, &[(ends, 7), (other, 1)]), (format!("{ends} {other}"), 2));
         assert_eq!(
-            both(Code::CertificateExpires, &[(ends, 7), ("The certificate of b.test ends.", 1)]),
-            (format!("{ends} (one of 2 such findings)"), 2)
+            both(Code::CertificateExpires, &[(ends, 1), (other, 1), ("C.", 1), ("D.", 1), ("C.", 1)]),
+            (format!("{ends} {other} C. (3 of 4 such findings)"), 4)
         );
     }
 
