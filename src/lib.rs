@@ -6,7 +6,7 @@
 //!        ▼
 //! reconcile: observe ──► plan::decide ──► perform ──► publish        one loop, two platforms
 //!                              │             ├─ discovery: DNS → published config → probes → logins
-//!                              │             └─ transfer: list → diff → copy → verify, over the traits of mail
+//!                              │             └─ transfer: list → diff → copy → verify, over the traits of drivers
 //!                              ▼                     │
 //!                    status, findings   ◄── ledger (each message: where from, what, where to, verdict)
 //!                                                    └─► report: rows → HTML, XLSX, CSV, JSON
@@ -20,8 +20,9 @@
 //! **The dependency rule**, kept by `tests/architecture.rs`:
 //! - [`model`] imports nothing of ours. Everyone may import it.
 //! - [`api`] and [`plan`] are pure: they never await and never read the clock.
-//! - [`transfer`] knows protocols only through the traits of [`mail`].
-//! - [`mail`], [`discovery`], [`transfer`] and [`ledger`] know neither `api` nor `plan` nor a platform.
+//! - [`net`] connects and knows no protocol of mail; [`auth`] logs in, over `net`; [`drivers`] speak the protocols, over both.
+//! - [`transfer`] knows protocols only through the traits of [`drivers`], and neither `auth` nor `net`.
+//! - [`drivers`], [`discovery`], [`transfer`] and [`ledger`] know neither `api` nor `plan` nor a platform.
 //! - [`local`] is the platform of this process, a laptop's or a pod's; [`operator`] is the other one and opens no mail
 //!   connection. [`worker`] is what the operator starts in pods.
 //! - [`cluster`] is what the operator, its workers and commands that look into a cluster share. Only these three rooms
@@ -31,14 +32,16 @@
 //! - Only [`api::manifest`] reads YAML, only [`local::clock`] reads the time, and only [`local::terminal`] writes to a terminal.
 
 pub mod api;
+pub mod auth;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod discovery;
+pub mod drivers;
 pub mod ledger;
 pub mod local;
-pub mod mail;
 pub mod model;
+pub mod net;
 pub mod operator;
 pub mod plan;
 pub mod reconcile;

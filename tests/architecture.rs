@@ -7,14 +7,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rooms, and the rooms that each may look into.
-const RULE: [(&str, &[&str]); 14] = [
+const RULE: [(&str, &[&str]); 16] = [
     ("model", &["model"]),
     ("api", &["api", "model"]),
     ("plan", &["plan", "api", "model"]),
-    ("mail", &["mail", "steps", "model"]),
-    ("discovery", &["discovery", "mail", "model"]),
+    ("net", &["net", "model"]),
+    ("auth", &["auth", "net", "model"]),
+    ("drivers", &["drivers", "auth", "net", "steps", "model"]),
+    ("discovery", &["discovery", "drivers", "auth", "net", "model"]),
     ("ledger", &["ledger", "steps", "model"]),
-    ("transfer", &["transfer", "ledger", "mail", "model"]),
+    ("transfer", &["transfer", "ledger", "drivers", "model"]),
     ("report", &["report", "model"]),
     ("reporting", &["report", "plan", "api", "model"]),
     (
@@ -25,7 +27,9 @@ const RULE: [(&str, &[&str]); 14] = [
             "plan",
             "reconcile",
             "discovery",
-            "mail",
+            "drivers",
+            "auth",
+            "net",
             "transfer",
             "ledger",
             "report",
@@ -44,7 +48,9 @@ const RULE: [(&str, &[&str]); 14] = [
             "plan",
             "reconcile",
             "discovery",
-            "mail",
+            "drivers",
+            "auth",
+            "net",
             "transfer",
             "ledger",
             "report",
@@ -143,7 +149,7 @@ fn the_engine_names_no_protocol_driver() {
     let product = room("transfer").into_iter().filter(|(path, _)| !path.ends_with("tests.rs"));
     for (path, text) in product {
         for (at, line) in code(text.split("#[cfg(test)]").next().unwrap()) {
-            for driver in ["mail::imap", "mail::pop3", "mail::network", "mail::tls"] {
+            for driver in ["drivers::imap", "drivers::pop3"] {
                 assert!(
                     !line.contains(driver),
                     "{}:{at}: the engine knows protocols only through the traits: {line}",
@@ -181,7 +187,7 @@ fn only_the_command_layer_sees_async_imap_and_only_the_manifest_reads_yaml() {
         let text = fs::read_to_string(&path).unwrap();
         let shown = path.strip_prefix(&source).unwrap().display().to_string();
         for (at, line) in code(&text) {
-            let command_layer = shown == "mail/imap/session.rs";
+            let command_layer = shown == "drivers/imap/session.rs";
             let imap = line.contains("async_imap::") && !command_layer;
             let yaml =
                 line.contains("serde_yaml::") && !shown.starts_with("api/manifest/") && shown != "api/crd.rs";
@@ -191,7 +197,7 @@ fn only_the_command_layer_sees_async_imap_and_only_the_manifest_reads_yaml() {
 }
 
 /// Nothing may be decided by the words of a sentence, ours or a server's: a failure has a class and a code for that, and
-/// `mail::words` is the one place that knows servers' words.
+/// `drivers::words` is the one place that knows servers' words.
 #[test]
 fn nobody_looks_into_the_words_of_a_failure() {
     let looks = [
@@ -208,8 +214,8 @@ fn nobody_looks_into_the_words_of_a_failure() {
     let mut found = Vec::new();
     for path in sources(&source) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        // `mail::tls` reads names of a certificate out of a sentence of its own, as evidence; nothing is decided by them.
-        let is_tls = path.ends_with("mail/tls.rs");
+        // `net::tls` reads names of a certificate out of a sentence of its own, as evidence; nothing is decided by them.
+        let is_tls = path.ends_with("net/tls.rs");
         if is_tls || name.ends_with("tests") || path.parent().unwrap().ends_with("tests") {
             continue;
         }

@@ -17,12 +17,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use ferry::{Ferry, Manifest, assert_equation, figure, files, server};
+use mailferry::auth::credentials::Login;
 use mailferry::discovery::LoginGuard;
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::sqlite::SqliteStore;
 use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled, Store};
 use mailferry::local::guard::DurableGuard;
-use mailferry::mail::credentials::Login;
 use mailferry::model::failure::{Class, Failure, FailureCode};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;

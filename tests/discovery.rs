@@ -653,7 +653,7 @@ async fn a_name_server_that_fails_is_asked_again_told_and_moves_nobody() {
     // The same world, whose name server fails at service records.
     let failing = support::dns::Failing::before(well.dns.addr(), 33);
     let network = |at| {
-        mailferry::mail::network::Network::new(Some(at), vec!["127.0.0.0/8".parse().unwrap()], 8).unwrap()
+        mailferry::net::network::Network::new(Some(at), vec!["127.0.0.0/8".parse().unwrap()], 8).unwrap()
     };
     let mut request = well.request("h.test", mailboxes());
     request.before = before.read_from();

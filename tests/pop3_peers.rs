@@ -4,15 +4,15 @@
 
 mod support;
 
-use mailferry::mail::credentials::Login;
-use mailferry::mail::network::Network;
-use mailferry::mail::pop3::{Pop3Source, probe};
-use mailferry::mail::tls::Trust;
-use mailferry::mail::{BODY_QUEUE, BodyEvent, Listed, Source, Wanted};
+use mailferry::auth::credentials::Login;
+use mailferry::drivers::pop3::{Pop3Source, probe};
+use mailferry::drivers::{BODY_QUEUE, BodyEvent, Listed, Source, Wanted};
 use mailferry::model::endpoint::Endpoint;
 use mailferry::model::failure::{Class, Failure};
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::secret::Secret;
+use mailferry::net::network::Network;
+use mailferry::net::tls::Trust;
 use support::script::{PASSWORD, Reaction, Script, Store};
 
 /// Where a scripted server is.

@@ -26,7 +26,7 @@ use support::dovecot::{Dovecot, LOOPBACK, User};
 const PASSWORD: &str = "alice-secret";
 /// Asked of the real server in place of a command that is to be refused, so that the refusal comes in its turn.
 const NOWHERE: &str = "throttled-by-the-front";
-/// For how long sessions that were given up stay away at least (`src/mail/allowance.rs`).
+/// For how long sessions that were given up stay away at least (`src/net/allowance.rs`).
 const QUIET: Duration = Duration::from_secs(30);
 /// Refusals that several sessions hear within this time halve once (as there).
 const ONE_EVENT: Duration = Duration::from_secs(1);

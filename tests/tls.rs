@@ -12,11 +12,11 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ferry::{Ferry, Manifest};
-use mailferry::mail::imap::login::greet;
-use mailferry::mail::network::{Network, Stream};
-use mailferry::mail::tls::Trusts;
+use mailferry::drivers::imap::login::greet;
 use mailferry::model::endpoint::Endpoint;
 use mailferry::model::protocol::{Protocol, Tls};
+use mailferry::net::network::{Network, Stream};
+use mailferry::net::tls::Trusts;
 use rustls::HandshakeKind;
 use support::ca::Ca;
 use support::corpus::Corpus;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mailferry::drivers::imap::session::split_numbered;
+use mailferry::drivers::imap::tokens::read_fetch;
 use mailferry::ledger::sqlite::SqliteLedger;
 use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled};
-use mailferry::mail::imap::session::split_numbered;
-use mailferry::mail::imap::tokens::read_fetch;
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::{Digest, IdentityHasher};
 use mailferry::model::message::{Arrival, Flags, Locator, Verdict};

@@ -5,10 +5,10 @@ use jiff::Timestamp;
 
 use super::probes::Probed;
 use super::signals::Heard;
-use crate::mail::tls::names_of_refused;
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::provider::{Provider, by_host};
 use crate::model::text::printable;
+use crate::net::tls::names_of_refused;
 
 /// Looks at the certificates that the probes have seen.
 pub(super) fn recognise(heard: &mut Heard, probed: &[Probed], at: Timestamp) {

@@ -9,9 +9,9 @@ use super::signals::{Asking, Heard, Named};
 use super::srv::explain;
 use super::trust::is_inside;
 use super::txt;
-use crate::mail::http::{Answer, Method, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::service::{Service, ServiceFacts};
+use crate::net::http::{Answer, Method, ask as ask_web, shown};
 
 /// One of the two services.
 #[derive(Clone, Copy)]

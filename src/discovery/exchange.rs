@@ -4,10 +4,10 @@
 use url::Url;
 
 use super::signals::{Asking, Heard, ask_hosts};
-use crate::mail::http::{Method, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, ServerFacts, Signal};
 use crate::model::service::{Service, ServiceFacts};
 use crate::model::text::cut;
+use crate::net::http::{Method, ask as ask_web, shown};
 
 const SIGNAL: Signal = Signal::Exchange;
 /// Headers that only Exchange sends.

@@ -9,11 +9,11 @@ use url::Url;
 
 use super::signals::{Asking, Heard, Named};
 use super::trust::is_inside;
-use crate::mail::http::{Answer, Method, NoAnswer, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::failure::Failure;
 use crate::model::service::{Service, ServiceFacts};
 use crate::model::text::{cut, printable};
+use crate::net::http::{Answer, Method, NoAnswer, ask as ask_web, shown};
 
 /// The most hosts that are asked.
 const HOSTS_MAX: usize = 3;

@@ -11,10 +11,9 @@ use tokio::time::sleep;
 use super::autoconfig::login_name;
 use super::collect::{Ranked, to_try};
 use super::{Chosen, LoginGuard, MailboxRequest, Request, Step, Watcher};
-use crate::mail::credentials::Login;
-use crate::mail::imap::probe::{Measuring, measure_mailbox};
-use crate::mail::network::Network;
-use crate::mail::{imap, pop3};
+use crate::auth::credentials::Login;
+use crate::drivers::imap::probe::{Measuring, measure_mailbox};
+use crate::drivers::{imap, pop3};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Attempt, MailboxSize};
@@ -22,6 +21,7 @@ use crate::model::failure::{Class, Failure, Spoils};
 use crate::model::fidelity::score;
 use crate::model::protocol::Protocol;
 use crate::model::service::SessionFacts;
+use crate::net::network::Network;
 
 /// Mailboxes that are logged in to at the same time.
 const PARALLEL: usize = 8;

@@ -57,10 +57,8 @@ use self::collect::Ranked;
 use self::logins::Tried;
 use self::signals::{Asking, Heard, Published, Walls};
 
-use crate::mail::credentials::Login;
-pub use crate::mail::imap::probe::FolderRules;
-use crate::mail::network::Network;
-use crate::mail::tls::Trust;
+use crate::auth::credentials::Login;
+pub use crate::drivers::imap::probe::FolderRules;
 use crate::model::address::{Address, Domain};
 pub use crate::model::clock::Clock;
 use crate::model::endpoint::Endpoint;
@@ -71,6 +69,8 @@ use crate::model::protocol::{Protocol, Tls};
 use crate::model::scope::Scope;
 use crate::model::service::SessionFacts;
 use crate::model::text::cut;
+use crate::net::network::Network;
+use crate::net::tls::Trust;
 
 /// How long signals and probes may take together unless the request says otherwise. Logins come after it.
 pub const DEADLINE: Duration = Duration::from_mins(1);

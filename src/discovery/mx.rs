@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use super::Clock;
 use super::signals::Heard;
 use super::srv::explain;
-use crate::mail::network::Network;
 use crate::model::address::Domain;
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::provider::by_host;
 use crate::model::text::printable;
+use crate::net::network::Network;
 
 /// The most records that are read.
 const RECORDS_MAX: usize = 20;

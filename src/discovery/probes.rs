@@ -8,13 +8,13 @@ use futures::stream::{self, StreamExt};
 
 use super::signals::{Heard, Published};
 use super::{Clock, Request};
-use crate::mail::network::Network;
-use crate::mail::{imap, pop3};
+use crate::drivers::{imap, pop3};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{EXCERPT_MAX, Evidence, Grade, Outcome, ServerFacts, Signal};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::protocol::Protocol;
 use crate::model::text::cut;
+use crate::net::network::Network;
 
 /// Probes that run at the same time.
 const PARALLEL: usize = 8;

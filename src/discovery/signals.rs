@@ -10,8 +10,6 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::{Clock, Request};
-use crate::mail::http::{Answer, Method, NoAnswer, ask as ask_web, shown};
-use crate::mail::network::Network;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{EXCERPT_MAX, Evidence, Grade, Outcome, Signal};
 use crate::model::failure::{Failure, FailureCode};
@@ -19,6 +17,8 @@ use crate::model::protocol::Protocol;
 use crate::model::provider::Provider;
 use crate::model::service::{Service, ServiceFacts};
 use crate::model::text::{cut, printable};
+use crate::net::http::{Answer, Method, NoAnswer, ask as ask_web, shown};
+use crate::net::network::Network;
 
 /// All that a signal needs to ask.
 #[derive(Clone, Copy)]

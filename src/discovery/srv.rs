@@ -8,7 +8,6 @@ use hickory_resolver::proto::rr::{RData, Record as DnsRecord, RecordType};
 
 use super::Clock;
 use super::signals::{Heard, Named, Published};
-use crate::mail::network::Network;
 use crate::model::address::Domain;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Grade, Outcome, Signal};
@@ -16,6 +15,7 @@ use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::service::Service;
 use crate::model::text::printable;
+use crate::net::network::Network;
 
 /// The services, what they speak, and how their channel is secured. The names without `s` mean STARTTLS: a password
 /// never goes out before TLS.

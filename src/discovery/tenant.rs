@@ -8,11 +8,11 @@ use serde::Deserialize;
 use url::Url;
 
 use super::signals::{Asking, Heard};
-use crate::mail::http::{Method, ask as ask_web, shown};
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::failure::Failure;
 use crate::model::provider::{Kind, Provider};
 use crate::model::text::{cut, printable};
+use crate::net::http::{Method, ask as ask_web, shown};
 
 const SIGNAL: Signal = Signal::Tenant;
 

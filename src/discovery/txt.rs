@@ -3,7 +3,7 @@
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::{RData, RecordType};
 
-use crate::mail::network::Network;
+use crate::net::network::Network;
 
 /// The most records of one name that are read.
 const RECORDS_MAX: usize = 50;

@@ -6,12 +6,12 @@ use futures::future::join_all;
 use super::Clock;
 use super::signals::{Heard, Published};
 use super::trust::is_inside;
-use crate::mail::network::Network;
 use crate::model::address::Domain;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Evidence, Grade, Outcome, Signal};
 use crate::model::failure::Class;
 use crate::model::protocol::{Protocol, Tls};
+use crate::net::network::Network;
 
 /// The most mail exchangers that are tried as mail stores.
 const EXCHANGERS_MAX: usize = 2;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 use url::Url;
 
-use crate::mail::oauth::{Bearer, Grant, GrantProof, Tokens};
-use crate::mail::tls::Trust;
+use crate::auth::oauth::{Bearer, Grant, GrantProof, Tokens};
 use crate::model::failure::{Failure, Result};
 use crate::model::preset::{self, Cloud, Preset};
 use crate::model::secret::Secret;
+use crate::net::tls::Trust;
 
 /// The keys to put into the Secret of a tenant.
 pub(super) const APPLICATION: &str = "give it clientId, tenantId, and clientSecret or clientCertificate and clientKey; docs/providers.md has the steps";

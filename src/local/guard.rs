@@ -13,9 +13,9 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::time::sleep;
 
 use super::clock::SystemClock;
+use crate::auth::credentials::Login;
 use crate::discovery::{Clock, LoginGuard};
 use crate::ledger::{LoginMark, Store};
-use crate::mail::credentials::Login;
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::random::random;
@@ -443,8 +443,8 @@ impl Turnstile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::credentials::Credentials;
     use crate::ledger::sqlite::SqliteStore;
-    use crate::mail::credentials::Credentials;
     use crate::model::protocol::{Protocol, Tls};
 
     /// A guard as a process of its own would have it.

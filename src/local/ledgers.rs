@@ -8,12 +8,12 @@ use crate::api::{LedgerSpec, MailMigration};
 use crate::ledger::Store;
 use crate::ledger::postgres::{Options, PostgresStore};
 use crate::ledger::sqlite::SqliteStore;
-use crate::mail::network::Network;
-use crate::mail::tls::Trust;
 use crate::model::endpoint::is_public;
 use crate::model::failure::{Failure, Result};
 use crate::model::secret::Secret;
 use crate::model::text::printable;
+use crate::net::network::Network;
+use crate::net::tls::Trust;
 
 /// The words of a Secret about a database.
 #[derive(Debug, Clone)]

@@ -10,11 +10,11 @@ use super::documents::{make_private, unusable};
 use super::files::replace;
 use super::grants::{endpoint_of, find_preset};
 use super::run::Reach;
-use crate::mail::network::Network;
-use crate::mail::oauth::device::{DeviceLogin, Prompt};
-use crate::mail::tls::Trust;
+use crate::auth::oauth::device::{DeviceLogin, Prompt};
 use crate::model::failure::{Failure, Result};
 use crate::model::secret::Secret;
+use crate::net::network::Network;
+use crate::net::tls::Trust;
 
 /// Where and as what somebody logs in.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use super::workers::Tools;
 use crate::api::Destination;
-use crate::mail::imap::probe::{FolderNames, Room, ask_room};
+use crate::drivers::imap::probe::{FolderNames, Room, ask_room};
 use crate::model::address::Address;
 use crate::model::evidence::{
     DestinationSeen, DomainDiscovery, Evidence, Grade, MailboxSize, Outcome, Signal,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::documents::unusable;
 use super::files::replace;
-use crate::mail::oauth::Keeper;
+use crate::auth::oauth::Keeper;
 use crate::model::failure::Result;
 use crate::model::secret::Secret;
 

@@ -15,7 +15,7 @@ use super::lists::{Kept, ListPlace, PlacedList, Unread, join};
 use crate::api::MailMigration;
 use crate::api::manifest::{Manifest, Part, SecretValue};
 use crate::api::reference::{CaKind, CaRef};
-use crate::mail::credentials::{Credentials, MailboxProof, MailboxProofs, Proof};
+use crate::auth::credentials::{Credentials, MailboxProof, MailboxProofs, Proof};
 use crate::model::address::Address;
 use crate::model::failure::{Failure, FailureCode, Place, Result, Side};
 use crate::model::list::{Column, Heads, List, Row};
@@ -568,11 +568,10 @@ mod tests {
     }
 
     fn access() -> TokenAccess {
-        let network =
-            crate::mail::network::Network::new(Some("127.0.0.1:53".parse().unwrap()), Vec::new(), 1);
+        let network = crate::net::network::Network::new(Some("127.0.0.1:53".parse().unwrap()), Vec::new(), 1);
         let clock = std::sync::Arc::new(crate::local::clock::SystemClock);
-        let tokens = crate::mail::oauth::Tokens::new(std::sync::Arc::new(network.unwrap()), clock, None);
-        let trust = crate::mail::tls::Trust::with_authorities(&[]).unwrap();
+        let tokens = crate::auth::oauth::Tokens::new(std::sync::Arc::new(network.unwrap()), clock, None);
+        let trust = crate::net::tls::Trust::with_authorities(&[]).unwrap();
         TokenAccess { tokens: std::sync::Arc::new(tokens), trust, tenant: None }
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::drivers::Listed;
 use crate::ledger::{Row, RowId};
-use crate::mail::Listed;
 use crate::model::folder::FolderPath;
 use crate::model::message::{Arrival, Flags, Locator, Verdict};
 

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::drivers::Destination;
 use crate::ledger::Ledger;
-use crate::mail::Destination;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;

@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::diff::{Diff, FlagChange, compare};
 use super::folder::{FolderPass, Reconciled, Told, new_row, settled};
 use super::verify::read_alone;
+use crate::drivers::{Changes, FolderState, Gone, Listed, Wanted};
 use crate::ledger::{Cursor, NewRow, Row, RowId, Settled, Space};
-use crate::mail::{Changes, FolderState, Gone, Listed, Wanted};
 use crate::model::failure::{Result, Side};
 use crate::model::identity::Digest;
 use crate::model::message::{Flags, Locator, Verdict};
@@ -173,7 +173,7 @@ impl FolderPass<'_> {
     async fn go_through(
         &mut self,
         space: &Space,
-        first: Option<crate::mail::Listing>,
+        first: Option<crate::drivers::Listing>,
         doubtful: &BTreeSet<RowId>,
     ) -> Result<Run> {
         let mut run = Run::default();
@@ -193,7 +193,7 @@ impl FolderPass<'_> {
         }
     }
 
-    async fn list(&mut self, after: Option<&Locator>) -> Result<crate::mail::Listing> {
+    async fn list(&mut self, after: Option<&Locator>) -> Result<crate::drivers::Listing> {
         self.source.list(after).await.map_err(|failure| failure.side(Side::Source))
     }
 

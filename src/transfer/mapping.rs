@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::Rules;
 use super::atlas::Atlas;
 use super::names::NameRules;
-use crate::mail::Folder;
+use crate::drivers::Folder;
 use crate::model::folder::{FolderPath, SpecialUse};
 
 /// The change that a user made to a folder at the destination since it was carried first.
@@ -315,7 +315,7 @@ mod tests {
                 depth_max,
                 folds,
                 reserved: reserved.into_iter().map(FolderPath::from_slashes).collect(),
-                ..NameRules::new(delimiter, |name| crate::mail::imap::names::encode_utf7(name).len())
+                ..NameRules::new(delimiter, |name| crate::drivers::imap::names::encode_utf7(name).len())
             },
         )
     }

@@ -44,8 +44,8 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
+use crate::drivers::{Destination, Folder, Source, Survey};
 use crate::ledger::{Cursor, Ledger, Tallies};
-use crate::mail::{Destination, Folder, Source, Survey};
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, Result, Side, Spoils};
 use crate::model::finding::{Code, Finding};

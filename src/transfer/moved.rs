@@ -9,8 +9,8 @@ use super::mapping::{FolderPlan, UserChange, plan_folders, rebase};
 use super::names::NameRules;
 use super::verify::read_identities;
 use super::{Rules, flags, late};
+use crate::drivers::{Destination, FolderState, Present, Survey};
 use crate::ledger::{Cursor, Ledger, Renaming, Row, RowId};
-use crate::mail::{Destination, FolderState, Present, Survey};
 use crate::model::failure::Result;
 use crate::model::folder::FolderPath;
 

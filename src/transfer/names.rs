@@ -256,7 +256,7 @@ fn digest(names: &[String], n: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::imap::names::encode_utf7;
+    use crate::drivers::imap::names::encode_utf7;
 
     fn utf7(name: &str) -> usize {
         encode_utf7(name).len()

@@ -13,13 +13,13 @@ use super::candidates::{Candidates, OtherHeader};
 use super::pace::Pace;
 use super::progress::MailboxProgress;
 use super::refusals::{self, Form, Left, Refusal};
-use crate::ledger::{Known, Refused, RowId, Settled};
-use crate::mail::sizes::{self, Sizes};
-use crate::mail::spool::Spool;
-use crate::mail::{
+use crate::drivers::sizes::{self, Sizes};
+use crate::drivers::spool::Spool;
+use crate::drivers::{
     Appended, BODY_QUEUE, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Listed, Present,
     Source, Wanted,
 };
+use crate::ledger::{Known, Refused, RowId, Settled};
 use crate::model::failure::{Failure, FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Digest, Hazards, Identity, IdentityHasher, Outline};

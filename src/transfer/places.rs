@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::forbearance::ENDED_AT;
 use super::mapping::{FolderPlan, rebase, renamed_to};
 use super::names::{NameRules, fold};
+use crate::drivers::{Destination, Folder};
 use crate::ledger::Ledger;
-use crate::mail::{Destination, Folder};
 use crate::model::failure::{Class, Failure, FailureCode, Result, Spoils};
 use crate::model::folder::FolderPath;
 

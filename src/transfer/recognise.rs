@@ -11,8 +11,8 @@ use super::unseen::NOT_SEEN;
 use super::verify::{
     Checked, check_arrivals, explain_difference, is_same_letter, read_alone, read_identities,
 };
+use crate::drivers::{FolderState, Listed, Present, Wanted};
 use crate::ledger::{Foreign, Refused, Row, RowId, Settled};
-use crate::mail::{FolderState, Listed, Present, Wanted};
 use crate::model::failure::{FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity};

@@ -233,7 +233,7 @@ fn quarantine(refusal: Refusal, copied: &mut Copied) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::Listed;
+    use crate::drivers::Listed;
     use crate::model::folder::FolderPath;
     use crate::model::message::Locator;
 

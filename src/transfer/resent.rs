@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::late::{Late, Stays};
 use super::neighbours::Neighbours;
 use super::verify::read_identities;
+use crate::drivers::{Destination, FolderState};
 use crate::ledger::{Ledger, Row, RowId};
-use crate::mail::{Destination, FolderState};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
 

@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::mapping::FolderPlan;
+use crate::drivers::{Source, Survey};
 use crate::ledger::{Cursor, Ledger, Row, RowId, Space};
-use crate::mail::{Source, Survey};
 use crate::model::failure::{Class, Failure, FailureCode, Result, Side};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;

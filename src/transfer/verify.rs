@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use tokio::sync::mpsc;
 
 use super::pipeline::{Copied, Passed};
+use crate::drivers::{BODY_QUEUE, BodyEvent, Destination, Present, Source, Wanted};
 use crate::ledger::RowId;
-use crate::mail::{BODY_QUEUE, BodyEvent, Destination, Present, Source, Wanted};
 use crate::model::failure::{Failure, Result};
 use crate::model::identity::{BodyChange, Changes, Hazard, Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};

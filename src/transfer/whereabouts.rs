@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Rules;
 use super::atlas::Atlas;
+use crate::drivers::{Folder, FolderState, Listing, Source, Survey};
 use crate::ledger::{Cursor, Ledger, Renaming, Row};
-use crate::mail::{Folder, FolderState, Listing, Source, Survey};
 use crate::model::failure::Result;
 use crate::model::folder::FolderPath;
 use crate::model::message::Locator;

@@ -13,8 +13,8 @@ use crate::ledger::store::ChangeMarks;
 use crate::ledger::{Ledger, Store};
 use crate::local::ledgers::open_store;
 use crate::local::secrets::Secrets;
-use crate::mail::network::Network;
 use crate::model::failure::Result;
+use crate::net::network::Network;
 
 /// A store that is opened on demand.
 pub(super) struct DeferredStore {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use kube::Client;
 
 use self::ledgers::DeferredStore;
+use crate::auth::oauth::Tokens;
 use crate::cluster::work::Work;
 use crate::ledger::sqlite::SqliteStore;
 use crate::local::clock::SystemClock;
@@ -28,10 +29,9 @@ use crate::local::run::allowed_networks;
 use crate::local::secrets::Secrets;
 use crate::local::stop::Stop;
 use crate::local::workers::{Siblings, Tools};
-use crate::mail::http::Proxy;
-use crate::mail::network::Network;
-use crate::mail::oauth::Tokens;
 use crate::model::failure::{Failure, Result};
+use crate::net::http::Proxy;
+use crate::net::network::Network;
 use crate::transfer::pace::Pace;
 
 pub use discover::discover;

@@ -8,10 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use mailferry::auth::credentials::Login;
 use mailferry::discovery::{Clock, LoginGuard, MailboxRequest, Request, Step, Watcher, discover};
-use mailferry::mail::credentials::Login;
-use mailferry::mail::network::Network;
-use mailferry::mail::tls::Trust;
 use mailferry::model::endpoint::Endpoint;
 use mailferry::model::evidence::DomainDiscovery;
 use mailferry::model::failure::Result;
@@ -19,6 +17,8 @@ use mailferry::model::fidelity::Weights;
 use mailferry::model::finding::Code;
 use mailferry::model::protocol::Protocol;
 use mailferry::model::secret::Secret;
+use mailferry::net::network::Network;
+use mailferry::net::tls::Trust;
 
 use super::support::ca::Ca;
 use super::support::dns::{Dns, Record};

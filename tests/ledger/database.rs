@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::{Cursor, NewRow, Store};
-use mailferry::mail::tls::Trust;
 use mailferry::model::failure::{Class, Failure, Result};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::message::{Flags, Locator, Verdict};
 use mailferry::model::secret::Secret;
+use mailferry::net::tls::Trust;
 
 use crate::support::postgres::{Postgres, USER};
 use crate::{ANNA, Place, folder, new_row, options};

@@ -33,7 +33,6 @@ use mailferry::ledger::{
     Cursor, Discrepancies, Foreign, Known, Ledger, LoginMark, NewRow, Refused, Renaming, Row, RowId, Settled,
     Space, Store,
 };
-use mailferry::mail::tls::Trust;
 use mailferry::model::failure::{Class, Failure, FailureCode};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
@@ -41,6 +40,7 @@ use mailferry::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
 use mailferry::model::progress::MessageCounts;
 use mailferry::model::protocol::Protocol;
 use mailferry::model::secret::Secret;
+use mailferry::net::tls::Trust;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use support::postgres::{PASSWORD, Postgres, USER};

@@ -5,12 +5,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mailferry::ledger::Ledger;
-use mailferry::mail::imap::destination::ImapDestination;
-use mailferry::mail::imap::source::ImapSource;
-use mailferry::mail::{
+use mailferry::drivers::imap::destination::ImapDestination;
+use mailferry::drivers::imap::source::ImapSource;
+use mailferry::drivers::{
     Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
 };
+use mailferry::ledger::Ledger;
 use mailferry::model::evidence::ServerFacts;
 use mailferry::model::failure::{Class, Result};
 use mailferry::model::finding::Code;

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mailferry::drivers::imap::source::ImapSource;
 use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::{Ledger, Store};
-use mailferry::mail::imap::source::ImapSource;
 use mailferry::model::failure::{Class, Result};
 use mailferry::model::secret::Secret;
 use mailferry::transfer::PassOutcome;

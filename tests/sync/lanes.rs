@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use mailferry::mail::imap::destination::ImapDestination;
-use mailferry::mail::imap::source::ImapSource;
-use mailferry::mail::{
+use mailferry::drivers::imap::destination::ImapDestination;
+use mailferry::drivers::imap::source::ImapSource;
+use mailferry::drivers::{
     Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Source,
 };
 use mailferry::model::evidence::ServerFacts;

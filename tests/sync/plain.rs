@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use mailferry::mail::imap::source::ImapSource;
+use mailferry::drivers::imap::source::ImapSource;
 use mailferry::transfer::PassOutcome;
 use mailferry::transfer::progress::MailboxProgress;
 

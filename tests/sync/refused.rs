@@ -7,9 +7,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
-use mailferry::mail::imap::destination::ImapDestination;
-use mailferry::mail::imap::names::Spelling;
-use mailferry::mail::{Appended, BODY_QUEUE, BodyEvent, Destination, Envelope, Present};
+use mailferry::drivers::imap::destination::ImapDestination;
+use mailferry::drivers::imap::names::Spelling;
+use mailferry::drivers::{Appended, BODY_QUEUE, BodyEvent, Destination, Envelope, Present};
 use mailferry::model::failure::{Class, Result};
 use mailferry::model::finding::Code;
 use mailferry::model::folder::FolderPath;

@@ -1,10 +1,10 @@
 //! A mailbox read by POP3 in one pass and by IMAP in the next: what was carried is recognised, and IMAP brings what POP3
 //! could not tell.
 
-use mailferry::mail::pop3::Pop3Source;
-use mailferry::mail::tls::Trust;
+use mailferry::drivers::pop3::Pop3Source;
 use mailferry::model::endpoint::Endpoint;
 use mailferry::model::protocol::{Protocol, Tls};
+use mailferry::net::tls::Trust;
 use mailferry::transfer::PassOutcome;
 use mailferry::transfer::progress::MailboxProgress;
 

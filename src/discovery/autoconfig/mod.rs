@@ -12,13 +12,13 @@ use self::document::{Document, Incoming, parse};
 use super::signals::{Asking, Heard, Published};
 use super::trust::is_inside;
 use super::{Clock, Request};
-use crate::mail::http::{NoAnswer, fetch, shown};
-use crate::mail::network::Network;
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::provider::{Kind, by_host};
 use crate::model::text::printable;
+use crate::net::http::{NoAnswer, fetch, shown};
+use crate::net::network::Network;
 
 /// Asks the places where a domain may publish the document: over HTTPS, and only if that brings none over HTTP.
 pub(super) async fn ask(network: &Network, request: &Request, clock: &dyn Clock) -> Heard {

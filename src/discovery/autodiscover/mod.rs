@@ -13,7 +13,6 @@ use url::Url;
 use self::document::{Document, parse, request};
 use super::signals::{Asking, Heard, Named, Published};
 use super::trust::is_inside;
-use crate::mail::http::{Answer, Method, ask as ask_web, shown};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Grade, Outcome, Signal};
@@ -21,6 +20,7 @@ use crate::model::failure::Failure;
 use crate::model::provider::by_host;
 use crate::model::service::{Service, ServiceFacts};
 use crate::model::text::{cut, printable};
+use crate::net::http::{Answer, Method, ask as ask_web, shown};
 
 const SIGNAL: Signal = Signal::Autodiscover;
 /// Where the old XML is below a host.

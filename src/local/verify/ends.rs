@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ROWS_AT_ONCE;
+use crate::drivers::imap::destination::ImapDestination;
+use crate::drivers::{Destination, Folder, Source};
 use crate::ledger::{Ledger, RowId};
 use crate::local::workers::Tools;
-use crate::mail::imap::destination::ImapDestination;
-use crate::mail::{Destination, Folder, Source};
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc;
 
-use crate::mail::{BODY_QUEUE, BodyEvent, BodyReceiver, Destination, Source, Wanted};
+use crate::drivers::{BODY_QUEUE, BodyEvent, BodyReceiver, Destination, Source, Wanted};
 use crate::model::difference::Value;
 use crate::model::failure::Result;
 use crate::model::identity::{Digest, Identity, IdentityHasher};

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::{Tools, check_one_login, source_login};
+use crate::auth::credentials::{Credentials, Login};
 use crate::discovery::{Chosen, Clock, DEADLINE, FolderRules, MailboxRequest, Request, Watcher, discover};
 use crate::local::clock::SystemClock;
 use crate::local::preflight::look_ahead;
-use crate::mail::credentials::{Credentials, Login};
-use crate::mail::tls::Trust;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Authorities, DomainDiscovery, LoginNames, MailboxDiscovery};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::text::counted;
+use crate::net::tls::Trust;
 use crate::plan::mailboxes::{Overrides, PlannedMailbox};
 
 impl Tools {

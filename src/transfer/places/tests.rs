@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::*;
-use crate::mail::imap::names::encode_utf7;
-use crate::mail::{Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
+use crate::drivers::imap::names::encode_utf7;
+use crate::drivers::{Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
 use crate::model::evidence::ServerFacts;
 use crate::model::message::Flags;
 use crate::transfer::Rules;

@@ -1,0 +1,11 @@
+//! Connections to servers: names and addresses, the bounds of a host, TLS, compression, HTTP. Nothing here knows a protocol
+//! of mail, nor who logs in.
+
+mod allowance;
+mod deflate;
+mod host;
+pub(crate) mod http;
+pub mod network;
+pub mod patience;
+mod speed;
+pub mod tls;
