@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use mailferry::auth::credentials::Login;
 use mailferry::drivers::imap::destination::ImapDestination;
 use mailferry::drivers::imap::login::greet;
-use mailferry::drivers::imap::names::Spelling;
 use mailferry::drivers::imap::session::Session;
-use mailferry::drivers::imap::source::{ImapSource, Known};
+use mailferry::drivers::imap::source::ImapSource;
 use mailferry::drivers::pop3::Pop3Source;
+use mailferry::drivers::registry::{KnownDestination, KnownSource, LoggedIn as _};
 use mailferry::drivers::{BODY_QUEUE, BodyEvent, Destination, Source, Wanted};
 use mailferry::ledger::Store;
 use mailferry::ledger::sqlite::SqliteStore;
@@ -56,8 +56,8 @@ impl Side {
 
 /// Further sessions, without a word from anybody's policy.
 struct Lanes {
-    source: (Side, Known),
-    destination: (Side, Spelling),
+    source: (Side, KnownSource),
+    destination: (Side, KnownDestination),
     left: tokio::sync::Semaphore,
 }
 
@@ -66,11 +66,10 @@ impl MoreLanes for Lanes {
     async fn open(&self) -> Result<Option<Lane>> {
         let Ok(permit) = self.left.try_acquire() else { return Ok(None) };
         permit.forget();
-        let ((source, source_known), (destination, destination_spelling)) = (&self.source, &self.destination);
+        let ((source, source_known), (destination, destination_known)) = (&self.source, &self.destination);
         let (from, to) = tokio::try_join!(source.log_in(), destination.log_in())?;
-        let from: Box<dyn Source> = Box::new(ImapSource::beside(from, source_known.clone()));
-        let to: Box<dyn Destination> = Box::new(ImapDestination::beside(to, destination_spelling.clone()));
-        Ok(Some((from, to)))
+        let from = Box::new(from).source_beside(source_known)?;
+        Ok(Some((from, Box::new(to).destination_beside(destination_known)?)))
     }
 }
 
@@ -93,8 +92,8 @@ pub async fn run(protocol: Protocol, job: &Job, state: &Path) -> Result<PassOutc
     let open = async { ImapSource::new(old.log_in().await?).await };
     let (mut source, mut destination) = tokio::try_join!(open, open_new)?;
     let lanes = Lanes {
-        source: (old, source.known().clone()),
-        destination: (new, destination.spelling().clone()),
+        source: (old, source.known().expect("IMAP takes several sessions")),
+        destination: (new, destination.known().expect("IMAP takes several sessions")),
         left: tokio::sync::Semaphore::new(job.sessions.saturating_sub(1)),
     };
     let outcome =

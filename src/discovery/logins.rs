@@ -12,8 +12,8 @@ use super::autoconfig::login_name;
 use super::collect::{Ranked, to_try};
 use super::{Chosen, LoginGuard, MailboxRequest, Request, Step, Watcher};
 use crate::auth::credentials::Login;
-use crate::drivers::imap::probe::{Measuring, measure_mailbox};
-use crate::drivers::{imap, pop3};
+use crate::drivers::measure::Measuring;
+use crate::drivers::registry::{Way, driver};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Attempt, MailboxSize};
@@ -296,24 +296,17 @@ impl Logins<'_> {
         something.await
     }
 
-    /// Measures a mailbox by IMAP. One folder may end a session: another session goes on without it.
-    async fn read_by_imap(
-        &self,
-        endpoint: &Endpoint,
-        login: &Login,
-        mailbox: &Address,
-    ) -> Result<MailboxSize, Unread> {
+    /// Logs in to a mailbox and measures it. Where one session does not bring that to its end, another one goes on.
+    async fn try_one(&self, endpoint: &Endpoint, login: &Login, mailbox: &Address) -> Result<Read, Unread> {
         let after = |failure| Unread { failure, accepted: true };
-        let connect = async || {
-            let greeted = imap::login::greet(self.network, endpoint, &self.request.trust).await?;
-            greeted.login(login).await
-        };
+        let driver = driver(endpoint.protocol);
+        let way = Way { network: self.network, endpoint, trust: &self.request.trust };
+        let connect = async || driver.greet(way).await?.login(login).await;
         let mut session = connect().await.map_err(|failure| Unread { failure, accepted: false })?;
         let mut measuring = Measuring::default();
-        let mut further = 0..SESSIONS_MAX;
+        let mut further = 0..if driver.measures_in_parts() { SESSIONS_MAX } else { 0 };
         loop {
-            let measured =
-                measure_mailbox(&mut session, &self.request.scope, &self.request.rules, &mut measuring);
+            let measured = session.measure(&self.request.scope, &self.request.rules, &mut measuring);
             match self.told_if_long(measured, endpoint, mailbox).await {
                 Ok(()) => break,
                 Err(failure) if ends_one_session(&failure) && further.next().is_some() => {
@@ -325,41 +318,14 @@ impl Logins<'_> {
                 }
             }
         }
-        let account = imap::account::ask_account(&mut session).await.ok();
+        let account = session.ask_account().await.ok();
         session.close().await;
+        let unique_ids = measuring.has_unique_ids();
         let mut size = measuring.into_size();
         if let Some(account) = account {
             (size.quota, size.foreign) = (account.quota, account.foreign);
             self.keep(account.session);
         }
-        Ok(size)
-    }
-
-    async fn try_one(&self, endpoint: &Endpoint, login: &Login, mailbox: &Address) -> Result<Read, Unread> {
-        let before = |failure| Unread { failure, accepted: false };
-        let after = |failure| Unread { failure, accepted: true };
-        let trust = &self.request.trust;
-        let (size, unique_ids) = match endpoint.protocol {
-            Protocol::Imap => (self.read_by_imap(endpoint, login, mailbox).await?, true),
-            Protocol::Pop3 => {
-                let mut session =
-                    pop3::Session::connect(self.network, trust, endpoint).await.map_err(before)?;
-                session.log_in(login).await.map_err(before)?;
-                let measured = async {
-                    let size = session.size_of_maildrop(&self.request.scope).await?;
-                    Ok((size, session.has_unique_ids().await?))
-                };
-                let measured = measured.await;
-                if let Ok((_, unique_ids)) = &measured
-                    && let Ok(facts) = session.ask_again().await
-                {
-                    let said = SessionFacts::of(endpoint, facts.capabilities.clone());
-                    self.keep(SessionFacts { unique_ids: *unique_ids, ..said });
-                }
-                session.quit().await;
-                measured.map_err(after)?
-            }
-        };
         Ok(Read { endpoint: endpoint.clone(), size, unique_ids, name: None })
     }
 }

@@ -58,7 +58,7 @@ use self::logins::Tried;
 use self::signals::{Asking, Heard, Published, Walls};
 
 use crate::auth::credentials::Login;
-pub use crate::drivers::imap::probe::FolderRules;
+pub use crate::drivers::measure::FolderRules;
 use crate::model::address::{Address, Domain};
 pub use crate::model::clock::Clock;
 use crate::model::endpoint::Endpoint;

@@ -8,7 +8,7 @@ use futures::stream::{self, StreamExt};
 
 use super::signals::{Heard, Published};
 use super::{Clock, Request};
-use crate::drivers::{imap, pop3};
+use crate::drivers::registry::{Way, driver};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{EXCERPT_MAX, Evidence, Grade, Outcome, ServerFacts, Signal};
 use crate::model::failure::{Class, Failure, Result};
@@ -68,10 +68,8 @@ async fn ask_one(network: &Network, request: &Request, endpoint: &Endpoint) -> P
     let (addresses, blocked, answer) = match network.resolve(&endpoint.host).await {
         Err(failure) => (Vec::new(), failure.class == Class::Refused, Err(failure.at(endpoint.address()))),
         Ok(addresses) => {
-            let answer = match endpoint.protocol {
-                Protocol::Imap => imap::probe::probe(network, endpoint, &request.trust).await,
-                Protocol::Pop3 => pop3::probe(network, &request.trust, endpoint).await,
-            };
+            let way = Way { network, endpoint, trust: &request.trust };
+            let answer = driver(endpoint.protocol).probe(way).await;
             (addresses, false, answer)
         }
     };

@@ -12,7 +12,7 @@ use super::logins::Tried;
 use super::signals::{Asking, Heard};
 use super::{Chosen, LoginGuard, MailboxRequest};
 use crate::auth::credentials::Login;
-use crate::drivers::{imap, pop3};
+use crate::drivers::registry::{Way, driver};
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Grade, Outcome, Signal};
 use crate::model::failure::{Class, Failure, Result};
@@ -39,19 +39,18 @@ pub(super) async fn ask(
         if guard.refused_by(&login, &[pop3]).await.contains(&true) {
             continue;
         }
-        let Some(Ok(Some(here))) = guarded(guard, imap, &login, list_by_imap(asking, imap, &login)).await
-        else {
+        let Some(Ok(Some(here))) = guarded(guard, imap, &login, list(asking, imap, &login)).await else {
             continue;
         };
         if here.is_empty() {
             continue;
         }
-        let Some(there) = guarded(guard, pop3, &login, list_by_pop3(asking, pop3, &login)).await else {
+        let Some(there) = guarded(guard, pop3, &login, list(asking, pop3, &login)).await else {
             continue;
         };
         let at = asking.clock.now();
         let places = format!("IMAP at {} and POP3 at {}", imap.address(), pop3.address());
-        match there {
+        match there.map(Option::unwrap_or_default) {
             Ok(there) => {
                 let statement = format!("{places} {}", compare(&here, &there));
                 heard.note(Signal::Pop3, Grade::A, at, Outcome::Offered, statement);
@@ -101,29 +100,17 @@ async fn guarded<T>(
     Some(answer)
 }
 
-/// UIDs and sizes of the Inbox; `None` when messages in it are `\Recent`.
-async fn list_by_imap(
-    asking: Asking<'_>,
-    endpoint: &Endpoint,
-    login: &Login,
-) -> Result<Option<Vec<(u32, u64)>>> {
-    let greeted = imap::login::greet(asking.network, endpoint, &asking.request.trust).await?;
-    let mut session = greeted.login(login).await?;
-    let listed = imap::probe::list_inbox(&mut session).await;
+/// Names and sizes of the messages in the Inbox; `None` when messages in it are `\Recent`.
+async fn list(asking: Asking<'_>, endpoint: &Endpoint, login: &Login) -> Result<Option<Vec<(String, u64)>>> {
+    let way = Way { network: asking.network, endpoint, trust: &asking.request.trust };
+    let mut session = driver(endpoint.protocol).greet(way).await?.login(login).await?;
+    let listed = session.list_inbox().await;
     session.close().await;
     listed
 }
 
-async fn list_by_pop3(asking: Asking<'_>, endpoint: &Endpoint, login: &Login) -> Result<Vec<(String, u64)>> {
-    let mut session = pop3::Session::connect(asking.network, &asking.request.trust, endpoint).await?;
-    session.log_in(login).await?;
-    let listed = session.list_maildrop().await;
-    session.quit().await;
-    listed
-}
-
 /// The relation of the two lists. Their orders may differ: not everybody lists a maildrop by UIDs.
-fn compare(imap: &[(u32, u64)], pop3: &[(String, u64)]) -> String {
+fn compare(imap: &[(String, u64)], pop3: &[(String, u64)]) -> String {
     let mut sizes: BTreeMap<u64, usize> = BTreeMap::new();
     for (_, size) in imap {
         *sizes.entry(*size).or_default() += 1;
@@ -137,7 +124,8 @@ fn compare(imap: &[(u32, u64)], pop3: &[(String, u64)]) -> String {
             pop3.len()
         );
     }
-    let known: BTreeSet<&(u32, u64)> = imap.iter().collect();
+    let uids = imap.iter().filter_map(|(uid, size)| Some((uid.parse().ok()?, *size)));
+    let known: BTreeSet<(u32, u64)> = uids.collect();
     let holds = |(name, size): &(String, u64)| numbers(name).any(|number| known.contains(&(number, *size)));
     let names = if pop3.iter().all(holds) { ", and the UIDLs hold the UIDs" } else { "" };
     format!("show one Inbox of one mailbox: all {alike} messages agree in size{names}")
@@ -174,36 +162,42 @@ mod tests {
 
     #[test]
     fn one_store_is_told_from_two() {
-        let imap = [(3, 100), (7, 250)];
-        let pop3 =
+        let listed =
             |list: &[(&str, u64)]| -> Vec<_> { list.iter().map(|(n, s)| ((*n).to_owned(), *s)).collect() };
+        let imap = listed(&[("3", 100), ("7", 250)]);
         for (there, expected) in [
             (
-                pop3(&[("1.3", 100), ("1.7", 250)]),
+                listed(&[("1.3", 100), ("1.7", 250)]),
                 "show one Inbox of one mailbox: all 2 messages agree in size, and the UIDLs hold the UIDs",
             ),
             (
-                pop3(&[("1.7", 250), ("1.3", 100)]),
+                listed(&[("1.7", 250), ("1.3", 100)]),
                 "show one Inbox of one mailbox: all 2 messages agree in size, and the UIDLs hold the UIDs",
             ),
             (
-                pop3(&[("1.3", 250), ("1.7", 100)]),
+                listed(&[("1.3", 250), ("1.7", 100)]),
                 "show one Inbox of one mailbox: all 2 messages agree in size",
             ),
             (
-                pop3(&[("1.3", 100), ("1.7", 100)]),
-                "show different Inboxes of one mailbox: 2 and 2 messages, of which 1 agree in size",
-            ),
-            (pop3(&[("x", 100), ("y", 250)]), "show one Inbox of one mailbox: all 2 messages agree in size"),
-            (
-                pop3(&[("1.3", 100), ("1.7", 251)]),
+                listed(&[("1.3", 100), ("1.7", 100)]),
                 "show different Inboxes of one mailbox: 2 and 2 messages, of which 1 agree in size",
             ),
             (
-                pop3(&[("1.3", 100)]),
+                listed(&[("x", 100), ("y", 250)]),
+                "show one Inbox of one mailbox: all 2 messages agree in size",
+            ),
+            (
+                listed(&[("1.3", 100), ("1.7", 251)]),
+                "show different Inboxes of one mailbox: 2 and 2 messages, of which 1 agree in size",
+            ),
+            (
+                listed(&[("1.3", 100)]),
                 "show different Inboxes of one mailbox: 2 and 1 messages, of which 1 agree in size",
             ),
-            (pop3(&[]), "show different Inboxes of one mailbox: 2 and 0 messages, of which 0 agree in size"),
+            (
+                listed(&[]),
+                "show different Inboxes of one mailbox: 2 and 0 messages, of which 0 agree in size",
+            ),
         ] {
             assert_eq!(compare(&imap, &there), expected);
         }

@@ -1,15 +1,21 @@
-//! Protocols. The traits say what the engine may ask of any mailbox; one file or folder below speaks each protocol.
+//! Protocols. The traits say what the engine may ask of any mailbox; one folder below speaks each protocol, and
+//! [`registry`] is where the house finds it.
 //!
 //! Bodies stream: a source hands over [`BodyEvent`]s, a destination takes them, and neither ever holds more than a few
 //! of them. Appends are asked for in batches, so that a driver may pipeline them as it sees fit.
 
 mod greeting;
 pub mod imap;
+pub mod measure;
 pub(crate) mod notice;
 pub mod pop3;
+pub mod registry;
 pub(crate) mod sizes;
 pub(crate) mod spool;
 pub mod words;
+
+pub use self::imap::labels::LabelRule;
+use self::registry::{KnownDestination, KnownSource};
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -261,6 +267,11 @@ pub trait Source: Send {
         0
     }
 
+    /// The facts that spare further sessions of the same mailbox a turn; `None` where a mailbox takes one session only.
+    fn known(&self) -> Option<KnownSource> {
+        None
+    }
+
     /// Ends the session politely.
     async fn close(&mut self);
 }
@@ -424,6 +435,11 @@ pub trait Destination: Send {
 
     /// Removes messages of the open folder for good, and no others. Refused where the server cannot (no UIDPLUS).
     async fn expunge(&mut self, uids: &[u32]) -> Result<()>;
+
+    /// The facts that spare further sessions of the same mailbox a turn; `None` where a mailbox takes one session only.
+    fn known(&self) -> Option<KnownDestination> {
+        None
+    }
 
     /// Ends the session politely.
     async fn close(&mut self);

@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use super::workers::Tools;
 use crate::api::Destination;
-use crate::drivers::imap::probe::{FolderNames, Room, ask_room};
+use crate::drivers::measure::{FolderNames, Room};
 use crate::model::address::Address;
 use crate::model::evidence::{
     DestinationSeen, DomainDiscovery, Evidence, Grade, MailboxSize, Outcome, Signal,
@@ -203,7 +203,7 @@ async fn ask<'a>(tools: &Tools, planned: &'a PlannedMailbox) -> Asked<'a> {
     };
     let session = Box::pin(tools.log_in_there(planned, &login, &trust, shared)).await;
     let said = match session {
-        Ok(session) => Box::pin(ask_room(session)).await,
+        Ok(session) => session.ask_room().await,
         Err(failure) => Err(failure),
     };
     Asked { planned, client: login.administrator, said, shared, spared: false }

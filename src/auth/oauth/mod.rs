@@ -257,7 +257,7 @@ impl Bearer {
     }
 
     /// Says what to do about a server that opens no mailbox for these tokens, in the place of what helps with passwords.
-    pub(super) fn name_remedy(&self, failure: Failure, host: &str, mailbox: &str) -> Failure {
+    pub(crate) fn name_remedy(&self, failure: Failure, host: &str, mailbox: &str) -> Failure {
         Failure { hint: Some(remedy::remedy(host, mailbox, &self.grant.client)), ..failure }
     }
 

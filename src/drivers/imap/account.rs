@@ -8,6 +8,7 @@ use super::names::Spelling;
 use super::session::{Session, split_word};
 use super::survey::{ask_for_names, is_selectable, read_list};
 use super::tokens::{Value, read_values};
+use crate::drivers::registry::Account;
 use crate::model::evidence::Quota;
 use crate::model::failure::Result;
 use crate::model::service::SessionFacts;
@@ -19,17 +20,6 @@ const KEPT_MAX: usize = 10;
 const TEXT_MAX: usize = 100;
 /// The most folders of others that are counted.
 const FOREIGN_MAX: usize = 100_000;
-
-/// The facts that a server reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
-    /// Of itself.
-    pub session: SessionFacts,
-    /// How much the account may hold.
-    pub quota: Option<Quota>,
-    /// Folders of other users or shared ones that the mailbox sees.
-    pub foreign: u32,
-}
 
 /// Asks for all of it in two turns at most. A field that the server does not offer or refuses stays empty.
 ///

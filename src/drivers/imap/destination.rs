@@ -14,6 +14,7 @@ use super::names::{Spelling, encode_utf7, quote};
 use super::session::Session;
 use super::survey::survey_mailbox;
 use super::tokens::write_number_set;
+use crate::drivers::registry::KnownDestination;
 use crate::drivers::{
     Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Survey,
 };
@@ -62,11 +63,6 @@ impl ImapDestination {
             childless: BTreeSet::new(),
             accounted: Accounted::default(),
         }
-    }
-
-    /// How the server spells folder names.
-    pub fn spelling(&self) -> &Spelling {
-        &self.spelling
     }
 
     fn wire(&self, path: &FolderPath) -> String {
@@ -317,6 +313,10 @@ impl Destination for ImapDestination {
             self.session.run(&format!("UID EXPUNGE {set}"), |_| Ok(())).await?;
         }
         Ok(())
+    }
+
+    fn known(&self) -> Option<KnownDestination> {
+        Some(KnownDestination::Imap(self.spelling.clone()))
     }
 
     async fn close(&mut self) {

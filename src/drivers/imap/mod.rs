@@ -13,7 +13,8 @@
 //! - [`source`] and [`destination`] are the two sides of a migration; [`append`] is the pipelined upload.
 //! - [`listing`] lists the open folder, page by page or what changed in it.
 //! - [`literals`] tries literals that do not wait, before mail goes by them.
-//! - [`account`] asks a server for facts about itself and the account.
+//! - [`account`] asks a server for facts about itself and the account, [`probe`] measures a mailbox.
+//! - [`Imap`] is all of it as the registry knows it.
 //! - [`labels`] decides which of its folders a message of Gmail is carried from.
 //! - [`names`] turns folder paths into wire names and back (modified UTF-7); [`paths`] keeps those apart that read alike.
 
@@ -23,6 +24,7 @@ pub mod bodies;
 mod body;
 pub mod command;
 pub mod destination;
+mod driver;
 pub mod flight;
 pub mod folders;
 pub mod labels;
@@ -38,3 +40,5 @@ pub mod source;
 pub mod survey;
 pub mod tokens;
 pub mod wire;
+
+pub use self::driver::Imap;

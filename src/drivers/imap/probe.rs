@@ -1,71 +1,30 @@
-//! Questions that discovery asks an IMAP server: its facts without a login, and how large a mailbox is. Nothing is
-//! opened for writing and no body is read.
+//! Questions that discovery and planning ask of an IMAP mailbox: how large it is, and how much room it has. Nothing is opened
+//! for writing and no body is read.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-
-use globset::GlobSet;
 
 use super::account::ask_account;
 use super::folders::{
     Access, count_messages, list_messages, open_and_list_folders, open_folder, status_folder,
 };
 use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
-use super::login::greet;
 use super::session::{Session, split_numbered};
 use super::survey::survey_mailbox;
+use crate::drivers::measure::{FolderNames, FolderRules, Measuring, Room};
 use crate::drivers::{Folder, FolderState};
-use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{MailboxSize, Quota, ServerFacts, exclude_rule, folder_rule};
 use crate::model::failure::{Failure, FailureCode, Place, Result, Spoils};
-use crate::model::folder::FolderPath;
 use crate::model::message::InternalDate;
 use crate::model::scope::{Counting, Scope};
-use crate::net::network::Network;
-use crate::net::tls::Trust;
 
 /// Folders that are asked for in one flight.
 const FOLDERS_AT_ONCE: usize = 20;
-
-/// Connects, reads greeting and capabilities, and leaves. Sends no credential.
-///
-/// # Errors
-/// Those of [`greet`].
-pub async fn probe(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Result<ServerFacts> {
-    let greeted = greet(network, endpoint, trust).await?;
-    let facts = greeted.facts().clone();
-    greeted.close().await;
-    Ok(facts)
-}
-
-/// The limits and names of a mailbox, for a destination that writes to it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Room {
-    /// How much the account may hold, where the server tells (RFC 9208).
-    pub quota: Option<Quota>,
-    /// The largest message that it takes, in bytes, where the server tells (RFC 7889).
-    pub append_limit: Option<u64>,
-    /// The make of the server, where it is one that replaces letters beyond ASCII in headers.
-    pub replaces_letters: Option<&'static str>,
-    /// How names of folders are made; `None` where the list of folders was refused.
-    pub names: Option<FolderNames>,
-}
-
-/// How a server makes names of folders.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FolderNames {
-    /// The separator between the levels; `None` on a server without levels.
-    pub delimiter: Option<char>,
-    /// The prefix of every folder but the Inbox; may be empty.
-    pub prefix: String,
-}
 
 /// Asks a mailbox that mail is to be written to after its Inbox, its quota, its limits and its names of folders, and leaves.
 /// Nothing is opened but an Inbox that STATUS does not find: some servers (GNU Mailutils) make it when somebody looks into it.
 ///
 /// # Errors
 /// Those of the session: some servers let a user in and open no mailbox.
-pub async fn ask_room(mut session: Session) -> Result<Room> {
+pub(super) async fn ask_room(mut session: Session) -> Result<Room> {
     let endpoint = session.facts().endpoint.clone();
     let asked = async {
         if let Err(refused) = status_folder(&mut session, "INBOX").await {
@@ -98,64 +57,13 @@ fn replacer_in(said: &str) -> Option<&'static str> {
     REPLACERS.into_iter().find(|make| said.contains(make))
 }
 
-/// The manifest's rules for folders, so that it can be told which of them no folder falls under.
-#[derive(Debug, Clone, Default)]
-pub struct FolderRules {
-    /// The patterns of `spec.mapping.exclude`, in the order in which the compiled ones stand.
-    pub exclude: Vec<String>,
-    /// The folders that `spec.mapping.folders` renames.
-    pub renamed: Vec<FolderPath>,
-}
-
-impl FolderRules {
-    /// Writes down which rules a folder falls under.
-    fn note(&self, exclude: &GlobSet, path: &FolderPath, size: &mut MailboxSize) {
-        if self.exclude.is_empty() && self.renamed.is_empty() {
-            return;
-        }
-        let patterns = exclude.matches(path.to_string());
-        let patterns = patterns.into_iter().filter_map(|at| self.exclude.get(at)).map(|p| exclude_rule(p));
-        let renamed = self
-            .renamed
-            .iter()
-            .filter(|from| path.names().starts_with(from.names()))
-            .map(|from| folder_rule(&from.to_string()));
-        size.rules.extend(patterns.chain(renamed));
-    }
-}
-
-/// The part of a mailbox that was measured so far; it is kept when a session ends, so that the next one goes on.
-#[derive(Debug, Default)]
-pub struct Measuring {
-    size: MailboxSize,
-    /// Folders that are through, by their names on the wire.
-    done: HashSet<Vec<u8>>,
-    /// Whether a session ended while several folders were asked for: one of them may be the reason.
-    one_by_one: bool,
-}
-
-impl Measuring {
-    /// The size that was measured.
-    pub fn into_size(self) -> MailboxSize {
-        self.size
-    }
-
-    fn take(&mut self, folder: &Folder, measured: Result<MailboxSize>) {
-        self.done.insert(folder.wire_name.clone());
-        match measured {
-            Ok(of_folder) => self.size.add(&MailboxSize { folders: 1, ..of_folder }),
-            Err(failure) => self.size.note_unread(failure.at(folder.path.to_string())),
-        }
-    }
-}
-
 /// Counts folders, messages and bytes of a logged-in mailbox, without what the scope leaves out; a message with several
 /// labels counts once. A folder that cannot be opened or listed is named in the result and stops no other.
 ///
 /// # Errors
 /// Those of the session. Another session goes on with the same `measuring`, and leaves the folder at which this one ended alone
 /// if it was alone.
-pub async fn measure_mailbox(
+pub(super) async fn measure_mailbox(
     session: &mut Session,
     scope: &Scope,
     rules: &FolderRules,
@@ -262,7 +170,7 @@ async fn hold_against_status(
 ///
 /// # Errors
 /// Those of the session; [`crate::model::failure::Class::Protocol`] when the Inbox is not listed whole.
-pub async fn list_inbox(session: &mut Session) -> Result<Option<Vec<(u32, u64)>>> {
+pub(super) async fn list_inbox(session: &mut Session) -> Result<Option<Vec<(u32, u64)>>> {
     let (mut state, mut recent) = (FolderState::default(), 0);
     let opened = session.run("EXAMINE INBOX", |line| {
         match split_numbered(line) {

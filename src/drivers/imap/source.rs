@@ -21,6 +21,7 @@ use super::listing::{
 use super::names::Spelling;
 use super::session::Session;
 use super::survey::survey_mailbox;
+use crate::drivers::registry::KnownSource;
 use crate::drivers::{
     BodySender, Changes, Folder, FolderState, Gone, Listed, Listing, Since, Source, Survey, Wanted,
 };
@@ -92,11 +93,6 @@ impl ImapSource {
     pub fn beside(session: Session, known: Known) -> Self {
         let rule = LabelRule::default();
         Self { session, rule, known, surveyed: None, open: None, tally: None }
-    }
-
-    /// The facts about the mailbox that its further sessions need.
-    pub fn known(&self) -> &Known {
-        &self.known
     }
 
     /// Notes that a folder is open and that its list begins.
@@ -380,6 +376,10 @@ impl Source for ImapSource {
         };
         let uids = wanted.iter().map(uid_of).collect::<Result<Vec<WantedUid>>>()?;
         fetch_bodies(&mut self.session, &uids, &bodies).await.at(|| path.to_string())
+    }
+
+    fn known(&self) -> Option<KnownSource> {
+        Some(KnownSource::Imap(self.known.clone()))
     }
 
     async fn close(&mut self) {

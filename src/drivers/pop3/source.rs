@@ -122,7 +122,12 @@ impl Pop3Source {
     ) -> Result<Self> {
         let mut session = Session::connect(network, trust, endpoint).await?;
         session.log_in(login).await?;
-        Ok(Self {
+        Ok(Self::of(session))
+    }
+
+    /// Takes over a session that has just logged in.
+    pub fn of(session: Session) -> Self {
+        Self {
             session,
             drop: None,
             counted: 0,
@@ -138,7 +143,7 @@ impl Pop3Source {
             owes_reset: false,
             resets_in_one: false,
             broken: false,
-        })
+        }
     }
 
     /// Messages that the server counts (STAT) or names (UIDL, LIST) and that the last list does not hold.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ROWS_AT_ONCE;
-use crate::drivers::imap::destination::ImapDestination;
 use crate::drivers::{Destination, Folder, Source};
 use crate::ledger::{Ledger, RowId};
 use crate::local::workers::Tools;
@@ -19,7 +18,7 @@ use crate::transfer::unlisted::add_unlisted;
 /// A session at either side.
 pub(super) struct Ends {
     pub(super) source: Box<dyn Source>,
-    pub(super) destination: ImapDestination,
+    pub(super) destination: Box<dyn Destination>,
 }
 
 impl Ends {
@@ -33,7 +32,7 @@ impl Ends {
         planned: &PlannedMailbox,
         endpoint: &Endpoint,
     ) -> Result<Self> {
-        let (source, _) = tools.open_source(domain, planned, endpoint).await.at(|| "source".to_owned())?;
+        let source = tools.open_source(domain, planned, endpoint).await.at(|| "source".to_owned())?;
         let destination = tools.open_destination(planned).await.at(|| "destination".to_owned())?;
         Ok(Self { source, destination })
     }

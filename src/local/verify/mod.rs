@@ -224,7 +224,7 @@ pub async fn verify_mailbox(
     let mut ends = opening.open(None).await?;
     let mut ladder = Ladder::new(&key);
     let (folders, unlisted) = loop {
-        match pair_folders(tools, &mut *ends.source, &mut ends.destination, &*ledger).await {
+        match pair_folders(tools, &mut *ends.source, &mut *ends.destination, &*ledger).await {
             Ok(paired) => break paired,
             Err(failure) => ladder.climb(failure).await?,
         }
@@ -246,7 +246,7 @@ pub async fn verify_mailbox(
             let mut check = Check {
                 mailbox: &key,
                 source: &mut *ends.source,
-                destination: &mut ends.destination,
+                destination: &mut *ends.destination,
                 ledger: &*ledger,
                 neighbours: &neighbours,
                 found: &mut found,
@@ -277,7 +277,8 @@ pub async fn verify_mailbox(
     let how = (endpoint.protocol, progress);
     let before = (found.mark(), found.lost.clone(), found.absent.clone(), found.spare.clone());
     let mut ladder = Ladder::new(&key);
-    while let Err(failure) = find_moved(&mut ends.destination, &*ledger, &neighbours, &mut found, how).await {
+    while let Err(failure) = find_moved(&mut *ends.destination, &*ledger, &neighbours, &mut found, how).await
+    {
         ladder.climb(failure).await?;
         ends = opening.open(Some(ends)).await?;
         found.go_back(before.0);

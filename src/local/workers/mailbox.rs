@@ -10,12 +10,8 @@ use super::{Tools, check_authorities};
 use crate::auth::credentials::Login;
 use crate::discovery::Clock;
 use crate::discovery::findings::of_channel;
-use crate::drivers::imap::destination::ImapDestination;
-use crate::drivers::imap::login::greet_if_free;
-use crate::drivers::imap::names::Spelling;
-use crate::drivers::imap::session::Session;
-use crate::drivers::imap::source::{ImapSource, Known};
-use crate::drivers::{Destination, Source};
+use crate::drivers::Destination;
+use crate::drivers::registry::{KnownDestination, KnownSource, LoggedIn, Way, driver};
 use crate::local::clock::SystemClock;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::TlsFacts;
@@ -150,19 +146,14 @@ impl Tools {
         progress.enter_phase("logging in");
         let (source, destination) =
             tokio::join!(self.open_source(at, planned, endpoint), self.open_destination(planned));
-        let (mut source, known) = source.at(|| "source".to_owned())?;
+        let mut source = source.at(|| "source".to_owned())?;
         let mut destination = destination.at(|| "destination".to_owned())?;
-        let lanes = Lanes {
-            tools: self,
-            at,
-            planned,
-            endpoint,
-            source: known,
-            destination: destination.spelling().clone(),
-        };
+        let lanes =
+            Lanes { tools: self, at, planned, endpoint, known: source.known().zip(destination.known()) };
         tls.clone_from(&destination.facts().tls);
         let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
-        let outcome = carry_mailbox(&mut *source, &mut destination, &lanes, &*ledger, &rules, progress).await;
+        let outcome =
+            carry_mailbox(&mut *source, &mut *destination, &lanes, &*ledger, &rules, progress).await;
         if let Some(failure) = outcome.as_ref().map_or_else(Some, |outcome| outcome.left.as_ref()) {
             self.note_end(endpoint, failure);
         }
@@ -193,15 +184,20 @@ struct Lanes<'a> {
     at: usize,
     planned: &'a PlannedMailbox,
     endpoint: &'a Endpoint,
-    /// All that is known of the source; `None` where a mailbox has one session only.
-    source: Option<Known>,
-    destination: Spelling,
+    /// The facts that spare further sessions a turn; `None` where a mailbox has one session only at either side.
+    known: Option<(KnownSource, KnownDestination)>,
 }
 
 impl Lanes<'_> {
-    async fn log_in(&self, endpoint: &Endpoint, login: &Login, trust: &Trust) -> Result<Option<Session>> {
+    async fn log_in(
+        &self,
+        endpoint: &Endpoint,
+        login: &Login,
+        trust: &Trust,
+    ) -> Result<Option<Box<dyn LoggedIn>>> {
+        let way = Way { network: &self.tools.network, endpoint, trust };
         let begun = async {
-            let Some(greeted) = greet_if_free(&self.tools.network, endpoint, trust).await? else {
+            let Some(greeted) = driver(endpoint.protocol).greet_if_free(way).await? else {
                 return Ok(None);
             };
             self.tools.guard.hold(login, greeted.login(login)).await.map(Some)
@@ -213,7 +209,7 @@ impl Lanes<'_> {
 #[async_trait]
 impl MoreLanes for Lanes<'_> {
     async fn open(&self) -> Result<Option<Lane>> {
-        let Some(known) = &self.source else { return Ok(None) };
+        let Some((known_source, known_destination)) = &self.known else { return Ok(None) };
         let (login, trust) = self.tools.source_access(self.at, self.planned)?;
         let (new_login, new_trust, _) = self.tools.destination_access(self.planned)?;
         let endpoint = self.tools.spec().destination.endpoint();
@@ -222,10 +218,8 @@ impl MoreLanes for Lanes<'_> {
             self.log_in(&endpoint, &new_login, &new_trust)
         );
         let (Some(source), Some(destination)) = (source?, destination?) else { return Ok(None) };
-        let source: Box<dyn Source> = Box::new(ImapSource::beside(source, known.clone()));
-        let destination: Box<dyn Destination> =
-            Box::new(ImapDestination::beside(destination, self.destination.clone()));
-        Ok(Some((source, destination)))
+        let source = source.source_beside(known_source)?;
+        Ok(Some((source, destination.destination_beside(known_destination)?)))
     }
 
     async fn open_other(&self, mailbox: &str) -> Result<Option<Box<dyn Destination>>> {
@@ -236,7 +230,7 @@ impl MoreLanes for Lanes<'_> {
         for _ in 0..OTHER_TRIES {
             // Never in line: were all connections held by those who wait for one more, nobody could go on.
             if let Some(session) = self.log_in(&endpoint, &login, &trust).await? {
-                return Ok(Some(Box::new(ImapDestination::new(session).await?)));
+                return session.destination().await.map(Some);
             }
             sleep(OTHER_PAUSE).await;
         }

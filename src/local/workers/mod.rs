@@ -24,20 +24,14 @@ use crate::api::manifest::Part;
 use crate::api::{MailMigration, MailMigrationSpec, names};
 use crate::auth::credentials::{Credentials, Login};
 use crate::auth::oauth::Tokens;
-use crate::drivers::Source;
-use crate::drivers::imap::destination::ImapDestination;
-use crate::drivers::imap::labels::LabelRule;
-use crate::drivers::imap::login::greet;
-use crate::drivers::imap::session::Session;
-use crate::drivers::imap::source::{ImapSource, Known};
-use crate::drivers::pop3::Pop3Source;
+use crate::drivers::registry::{LoggedIn, Way, driver};
+use crate::drivers::{Destination, LabelRule, Source};
 use crate::ledger::Store;
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Failure, FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::list::Row;
-use crate::model::protocol::Protocol;
 use crate::model::provider::{Kind, by_host};
 use crate::model::text::printable;
 use crate::net::network::Network;
@@ -159,27 +153,18 @@ impl Tools {
         Ok((login, trust))
     }
 
-    /// Logs in to a mailbox at the source. The facts that are known then are for further sessions, where the protocol lets there be any.
+    /// Logs in to a mailbox at the source.
     pub(super) async fn open_source(
         &self,
         at: usize,
         planned: &PlannedMailbox,
         endpoint: &Endpoint,
-    ) -> Result<(Box<dyn Source>, Option<Known>)> {
+    ) -> Result<Box<dyn Source>> {
         let (login, trust) = self.source_access(at, planned)?;
-        Ok(match endpoint.protocol {
-            Protocol::Imap => {
-                let greeted = greet(&self.network, endpoint, &trust).await?;
-                let session = self.guard.hold(&login, greeted.login(&login)).await?;
-                let source = ImapSource::with_labels(session, self.label_rule()?).await?;
-                let known = source.known().clone();
-                (Box::new(source), Some(known))
-            }
-            Protocol::Pop3 => {
-                let source = Pop3Source::log_in(&self.network, &trust, endpoint, &login);
-                (Box::new(self.guard.hold(&login, source).await?), None)
-            }
-        })
+        let way = Way { network: &self.network, endpoint, trust: &trust };
+        let greeted = driver(endpoint.protocol).greet(way).await?;
+        let session = self.guard.hold(&login, greeted.login(&login)).await?;
+        session.source(self.label_rule()?).await
     }
 
     /// The destination's credentials.
@@ -311,9 +296,9 @@ impl Tools {
     ///
     /// # Errors
     /// Those of the Secret, the connection and the login.
-    pub async fn open_destination(&self, planned: &PlannedMailbox) -> Result<ImapDestination> {
+    pub async fn open_destination(&self, planned: &PlannedMailbox) -> Result<Box<dyn Destination>> {
         let (login, trust, shared) = self.destination_access(planned)?;
-        ImapDestination::new(self.log_in_there(planned, &login, &trust, shared).await?).await
+        self.log_in_there(planned, &login, &trust, shared).await?.destination().await
     }
 
     /// A session with a mailbox at the destination, within the guard. Where one password opens many of them, they wait until
@@ -324,9 +309,11 @@ impl Tools {
         login: &Login,
         trust: &Trust,
         shared: bool,
-    ) -> Result<Session> {
+    ) -> Result<Box<dyn LoggedIn>> {
         let turn = if shared { self.turnstile.enter().await } else { None };
-        let greeted = greet(&self.network, &self.spec().destination.endpoint(), trust).await?;
+        let endpoint = self.spec().destination.endpoint();
+        let way = Way { network: &self.network, endpoint: &endpoint, trust };
+        let greeted = driver(endpoint.protocol).greet(way).await?;
         let session = self.guard.hold(login, greeted.login(login)).await;
         let session =
             session.map_err(|failure| self.explain_refusal(failure, &planned.destination, shared))?;

@@ -1,0 +1,91 @@
+//! The measurement of a mailbox before anything is carried: how much a source holds, and how much room a destination has.
+
+use std::collections::HashSet;
+
+use globset::GlobSet;
+
+use super::Folder;
+use crate::model::evidence::{MailboxSize, Quota, exclude_rule, folder_rule};
+use crate::model::failure::Result;
+use crate::model::folder::FolderPath;
+
+/// The limits and names of a mailbox, for a destination that writes to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Room {
+    /// How much the account may hold, where the server tells (RFC 9208).
+    pub quota: Option<Quota>,
+    /// The largest message that it takes, in bytes, where the server tells (RFC 7889).
+    pub append_limit: Option<u64>,
+    /// The make of the server, where it is one that replaces letters beyond ASCII in headers.
+    pub replaces_letters: Option<&'static str>,
+    /// How names of folders are made; `None` where the list of folders was refused.
+    pub names: Option<FolderNames>,
+}
+
+/// How a server makes names of folders.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FolderNames {
+    /// The separator between the levels; `None` on a server without levels.
+    pub delimiter: Option<char>,
+    /// The prefix of every folder but the Inbox; may be empty.
+    pub prefix: String,
+}
+
+/// The manifest's rules for folders, so that it can be told which of them no folder falls under.
+#[derive(Debug, Clone, Default)]
+pub struct FolderRules {
+    /// The patterns of `spec.mapping.exclude`, in the order in which the compiled ones stand.
+    pub exclude: Vec<String>,
+    /// The folders that `spec.mapping.folders` renames.
+    pub renamed: Vec<FolderPath>,
+}
+
+impl FolderRules {
+    /// Writes down which rules a folder falls under.
+    pub(super) fn note(&self, exclude: &GlobSet, path: &FolderPath, size: &mut MailboxSize) {
+        if self.exclude.is_empty() && self.renamed.is_empty() {
+            return;
+        }
+        let patterns = exclude.matches(path.to_string());
+        let patterns = patterns.into_iter().filter_map(|at| self.exclude.get(at)).map(|p| exclude_rule(p));
+        let renamed = self
+            .renamed
+            .iter()
+            .filter(|from| path.names().starts_with(from.names()))
+            .map(|from| folder_rule(&from.to_string()));
+        size.rules.extend(patterns.chain(renamed));
+    }
+}
+
+/// The part of a mailbox that was measured so far; it is kept when a session ends, so that the next one goes on.
+#[derive(Debug, Default)]
+pub struct Measuring {
+    /// What was counted.
+    pub(super) size: MailboxSize,
+    /// Folders that are through, by their names on the wire.
+    pub(super) done: HashSet<Vec<u8>>,
+    /// Whether a session ended while several folders were asked for: one of them may be the reason.
+    pub(super) one_by_one: bool,
+    /// Whether the server gives its messages no lasting names.
+    pub(super) is_nameless: bool,
+}
+
+impl Measuring {
+    /// Whether the messages have lasting names.
+    pub fn has_unique_ids(&self) -> bool {
+        !self.is_nameless
+    }
+
+    /// The size that was measured.
+    pub fn into_size(self) -> MailboxSize {
+        self.size
+    }
+
+    pub(super) fn take(&mut self, folder: &Folder, measured: Result<MailboxSize>) {
+        self.done.insert(folder.wire_name.clone());
+        match measured {
+            Ok(of_folder) => self.size.add(&MailboxSize { folders: 1, ..of_folder }),
+            Err(failure) => self.size.note_unread(failure.at(folder.path.to_string())),
+        }
+    }
+}
