@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mailferry::auth::credentials::Login;
-use mailferry::drivers::pop3::{Pop3Source, Session, probe};
+use mailferry::drivers::pop3::{Pop3Source, Session};
+use mailferry::drivers::registry::{Way, driver};
 use mailferry::drivers::{BODY_QUEUE, BodyEvent, Listed, Source, Wanted};
 use mailferry::model::endpoint::Endpoint;
-use mailferry::model::failure::Class;
+use mailferry::model::evidence::ServerFacts;
+use mailferry::model::failure::{Class, Result};
 use mailferry::model::message::Locator;
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::secret::Secret;
@@ -113,6 +115,11 @@ async fn fetch(source: &mut Pop3Source, wanted: &[Wanted]) -> (Vec<(u64, Vec<u8>
     collect.await.unwrap()
 }
 
+/// The facts that a server reports without a login.
+async fn probe(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Result<ServerFacts> {
+    driver(Protocol::Pop3).probe(Way { network, endpoint, trust }).await
+}
+
 #[tokio::test]
 async fn odd_messages_come_out_byte_for_byte_and_stay_unread() {
     let ca = Ca::new();
@@ -172,7 +179,7 @@ async fn every_way_of_securing_the_channel_works_and_is_told() {
         [(server.pop3(), Tls::None), (server.pop3(), Tls::StartTLS), (server.pop3s(), Tls::Implicit)]
     {
         let endpoint = endpoint(address, tls);
-        let facts = probe(&network(), &trust(&ca), &endpoint).await.unwrap();
+        let facts = probe(&network(), &endpoint, &trust(&ca)).await.unwrap();
         assert_eq!(facts.tls.is_some(), tls != Tls::None, "{tls}");
         assert!(
             facts.capabilities.has("UIDL") && facts.mechanisms.contains(&"PLAIN".to_owned()),
@@ -187,7 +194,7 @@ async fn every_way_of_securing_the_channel_works_and_is_told() {
     }
     let stranger = Trust::with_authorities(&[Ca::new().pem().to_owned()]).unwrap();
     for (address, tls) in [(server.pop3(), Tls::StartTLS), (server.pop3s(), Tls::Implicit)] {
-        let failure = probe(&network(), &stranger, &endpoint(address, tls)).await.unwrap_err();
+        let failure = probe(&network(), &endpoint(address, tls), &stranger).await.unwrap_err();
         assert_eq!(failure.class, Class::Tls, "{failure}");
     }
 }

@@ -5,10 +5,12 @@
 mod support;
 
 use mailferry::auth::credentials::Login;
-use mailferry::drivers::pop3::{Pop3Source, probe};
+use mailferry::drivers::pop3::Pop3Source;
+use mailferry::drivers::registry::{Way, driver};
 use mailferry::drivers::{BODY_QUEUE, BodyEvent, Listed, Source, Wanted};
 use mailferry::model::endpoint::Endpoint;
-use mailferry::model::failure::{Class, Failure};
+use mailferry::model::evidence::ServerFacts;
+use mailferry::model::failure::{Class, Failure, Result};
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::secret::Secret;
 use mailferry::net::network::Network;
@@ -61,6 +63,11 @@ async fn fetch(source: &mut Pop3Source, wanted: &[Wanted]) -> (Vec<String>, Resu
     (collect.await.unwrap(), outcome)
 }
 
+/// The facts that a server reports without a login.
+async fn probe(network: &Network, endpoint: &Endpoint, trust: &Trust) -> Result<ServerFacts> {
+    driver(Protocol::Pop3).probe(Way { network, endpoint, trust }).await
+}
+
 #[tokio::test]
 async fn peers_that_break_the_protocol_are_left_before_a_password_is_sent() {
     let endless = "x".repeat(10_000);
@@ -82,7 +89,7 @@ async fn peers_that_break_the_protocol_are_left_before_a_password_is_sent() {
         peer.on("GREETING", Reaction::say(greeting));
         peer.on("CAPA", Reaction::say(capa)).on("STLS", Reaction::say(stls));
         let endpoint = Endpoint { tls, ..at(&peer) };
-        let failure = probe(&network(), &trust(), &endpoint).await.unwrap_err();
+        let failure = probe(&network(), &endpoint, &trust()).await.unwrap_err();
         assert_eq!(failure.class, class, "{failure}");
         assert_eq!(failure.place, [endpoint.address()]);
         let heard = peer.heard();
