@@ -471,6 +471,32 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
 }
 
 #[test]
+fn a_message_that_was_stored_otherwise_and_changed_since_is_found() {
+    let (old, new) = (sources(), destination());
+    for subject in ["left alone", "changed since"] {
+        // Dovecot keeps no doubled carriage returns.
+        let odd = letter("INBOX", subject, &format!("the text of {subject}\r\r\nends so"));
+        old.deliver(WHO, subject.split(' ').next().unwrap(), &odd.bytes);
+    }
+    let ferry = Ferry::new(&manifest(&old, &new, &["alice"]).text());
+    ferry.run(&["--progress", "none"]).expect_code(0);
+    let full = ferry.call("verify", &["--depth", "Full", "--output", "json"]);
+    full.expect_code(0);
+    assert_eq!(named(&full, "Altered"), ["changed since", "left alone"]);
+    assert!(!findings(&ferry.status()).contains_key("ArrivalsChanged"), "both are as they were stored");
+
+    tamper(&new, THERE, "the text of changed", "THE TEXT OF CHANGED");
+    let full = ferry.call("verify", &["--depth", "Full", "--output", "json"]);
+    full.expect_code(22);
+    let told = findings(&ferry.status());
+    assert!(told["ArrivalsChanged"].starts_with("1 message was found changed"), "{told:#?}");
+    let rows = ferry.messages();
+    let changed =
+        rows.iter().find(|row| row["reason"].as_str().is_some_and(|r| r.starts_with("found changed")));
+    assert_eq!(changed.unwrap()["messageId"], "changed since@a.test", "{rows:#?}");
+}
+
+#[test]
 fn a_size_alone_is_never_called_identical_and_of_each_mailbox_some_are_read() {
     let (old, new) = (sources(), destination());
     for (user, there) in [(WHO, 20), (BOB, 5)] {

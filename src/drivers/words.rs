@@ -55,6 +55,7 @@ impl Meaning {
             | F::NotSeen
             | F::ArrivalMissing
             | F::ArrivalChanged
+            | F::StoredAlike
             | F::NotListed => Class::Message,
             F::Locked | F::TooManySessions | F::DaySpent | F::LimitSpent => Class::Throttled,
             F::NotUnderstood

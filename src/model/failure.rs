@@ -328,6 +328,9 @@ pub enum FailureCode {
     ArrivalMissing,
     /// A verification read other bytes at the destination than the source has, and nobody had said so when they arrived.
     ArrivalChanged,
+    /// The destination stored the message with other bytes that mean the same: other line ends, lines that transport adds,
+    /// another encoding, or other signs for letters beyond ASCII. A verification finds it so, or it was changed since.
+    StoredAlike,
     /// Sessions end at this message, each time.
     EndsSessions,
     /// A message cannot be kept for a moment on this machine: the temporary directory is full or missing.
@@ -359,7 +362,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 49] = [
+    const ALL: [Self; 50] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -394,6 +397,7 @@ impl FailureCode {
         Self::NotSeen,
         Self::ArrivalMissing,
         Self::ArrivalChanged,
+        Self::StoredAlike,
         Self::NoLastingNames,
         Self::EndsSessions,
         Self::NoSpool,

@@ -64,6 +64,8 @@ pub struct Passed {
     pub known: Known,
     /// Its letter digest.
     pub letter: Option<Digest>,
+    /// Its canonical digests where a destination replaces letters beyond ASCII.
+    pub rewritten: Vec<Digest>,
     /// Its exact size in bytes.
     pub size: u64,
     /// Its line feeds without a carriage return, which some servers list as two bytes.
@@ -413,6 +415,7 @@ impl Tap<'_> {
         let passed = Passed {
             known: known_from(identity),
             letter: identity.letter,
+            rewritten: identity.rewritten.clone(),
             size: identity.size,
             bare_ends: identity.bare_ends,
             date,
@@ -511,6 +514,7 @@ impl Tap<'_> {
                                 settled.size = candidate.size;
                             } else {
                                 settled.verdict = Verdict::DeliveredAltered(OTHER_BYTES.to_owned());
+                                settled.refused.code = Some(FailureCode::StoredAlike);
                             }
                         }
                         // Where they are unknown, flags that are gone from the source since an earlier attempt may be

@@ -8,9 +8,7 @@ use super::folder::{FolderPass, settled};
 use super::pipeline::{Copied, Passed, Work, known_from};
 use super::settle::Barrier;
 use super::unseen::NOT_SEEN;
-use super::verify::{
-    Checked, check_arrivals, explain_difference, is_same_letter, read_alone, read_identities,
-};
+use super::verify::{Checked, check_arrivals, is_same_letter, judge_arrival, read_alone, read_identities};
 use crate::drivers::{FolderState, Listed, Present, Wanted};
 use crate::ledger::{Foreign, Refused, Row, RowId, Settled};
 use crate::model::failure::{FailureCode, Place, Result, Side};
@@ -164,6 +162,7 @@ impl FolderPass<'_> {
                     let passed = Passed {
                         known,
                         letter: None,
+                        rewritten: Vec::new(),
                         size: row.size,
                         bare_ends: 0,
                         date: row.date,
@@ -389,8 +388,9 @@ impl FolderPass<'_> {
             let Some(found) = others.iter().position(like) else { continue };
             let (uid, identity) = others.remove(found);
             settled.destination = arrival(uid);
-            if let Some(reason) = explain_difference(passed, &identity) {
-                settled.verdict = Verdict::DeliveredAltered(reason);
+            if let Some((verdict, refused)) = judge_arrival(passed, &identity) {
+                settled.verdict = verdict;
+                settled.refused = refused;
             }
         }
         Ok(())

@@ -10,9 +10,9 @@ use tokio::time::sleep;
 
 use super::folder::{FolderPass, settled};
 use super::pipeline::Passed;
-use super::verify::{explain_difference, read_identities};
+use super::verify::{judge_arrival, read_identities};
 use crate::drivers::{FolderState, Present};
-use crate::ledger::{NAMED_FROM, Row, RowId, Settled, Space};
+use crate::ledger::{NAMED_FROM, Refused, Row, RowId, Settled, Space};
 use crate::model::failure::{FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Digest, Hazards, Identity};
@@ -102,9 +102,9 @@ impl FolderPass<'_> {
             self.destination.open(&folder).await.map_err(|failure| failure.side(Side::Destination))?;
         let found = self.find_in(&folder, state.uidvalidity, taken, unseen).await?;
         let settled_now = found.into_iter().map(|found| {
-            let verdict = explain_difference(&found.passed, &found.identity)
-                .map_or(Verdict::Delivered, Verdict::DeliveredAltered);
-            settled(found.row, Some((folder.clone(), found.arrival)), verdict)
+            let (verdict, refused) = judge_arrival(&found.passed, &found.identity)
+                .unwrap_or((Verdict::Delivered, Refused::default()));
+            Settled { refused, ..settled(found.row, Some((folder.clone(), found.arrival)), verdict) }
         });
         let settled_now: Vec<Settled> = settled_now.collect();
         self.count_found(&settled_now);
@@ -263,6 +263,7 @@ fn passed_of(row: Row) -> Option<Passed> {
     Some(Passed {
         known,
         letter: None,
+        rewritten: Vec::new(),
         size: row.size,
         bare_ends: 0,
         date: row.date,

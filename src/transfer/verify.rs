@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 
 use super::pipeline::{Copied, Passed};
 use crate::drivers::{BODY_QUEUE, BodyEvent, Destination, Present, Source, Wanted};
-use crate::ledger::RowId;
-use crate::model::failure::{Failure, Result};
+use crate::ledger::{Refused, RowId};
+use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::identity::{BodyChange, Changes, Hazard, Hazards, Identity, IdentityHasher};
 use crate::model::message::{Flags, InternalDate, Verdict};
 use crate::model::record::Depth;
@@ -93,8 +93,9 @@ pub async fn check_arrivals(
             && !is_same_letter(passed, &identity, dates.get(&uid).copied().flatten())
         {
             strangers.push(copied.settled[*at].id);
-        } else if let Some(reason) = explain_difference(passed, &identity) {
-            copied.settled[*at].verdict = Verdict::DeliveredAltered(reason);
+        } else if let Some((verdict, refused)) = judge_arrival(passed, &identity) {
+            copied.settled[*at].verdict = verdict;
+            copied.settled[*at].refused = refused;
         }
     }
     for at in kept_back.iter().filter_map(|uid| places.get(uid)) {
@@ -121,8 +122,16 @@ pub(super) fn is_same_letter(sent: &Passed, arrived: &Identity, date: Option<Int
     }
 }
 
+/// The verdict on a message that arrived with other bytes than it was sent with; `None` of one that arrived as it was.
+pub(super) fn judge_arrival(sent: &Passed, arrived: &Identity) -> Option<(Verdict, Refused)> {
+    let reason = explain_difference(sent, arrived)?;
+    let is_alike = sent.known.canonical == arrived.canonical || sent.rewritten.contains(&arrived.canonical);
+    let code = is_alike.then_some(FailureCode::StoredAlike);
+    Some((Verdict::DeliveredAltered(reason), Refused { code, limit: None }))
+}
+
 /// The changes that the destination made, if any.
-pub(super) fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<String> {
+fn explain_difference(sent: &Passed, arrived: &Identity) -> Option<String> {
     if sent.known.exact == arrived.exact && sent.size == arrived.size {
         return None;
     }

@@ -73,7 +73,10 @@ impl Check<'_> {
             });
             let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
             match (at_its_place, alike) {
-                (Some(uid), _) | (None, Some(uid)) if is_altered => {
+                (Some(uid), _) | (None, Some(uid))
+                    if is_altered
+                        && spare.get(&uid).is_none_or(|at| is_as_stored(expected, row, sides, *at)) =>
+                {
                     let like = spare.remove(&uid);
                     self.found.figures.checked += 1;
                     let found = like.and_then(|like| Some(sides.contents.get(&like)?.bytes()));
@@ -190,12 +193,13 @@ impl Check<'_> {
             if let Some((row, content)) = row.zip(content).filter(|_| is_it) {
                 let place = Some((sides.path.clone(), sides.arrival(like)));
                 let as_given = is_as_given(row, content);
-                let verdict = if as_given {
-                    Verdict::Delivered
+                let (verdict, code) = if as_given {
+                    (Verdict::Delivered, None)
                 } else {
-                    Verdict::DeliveredAltered(OTHER_BYTES.to_owned())
+                    let altered = Verdict::DeliveredAltered(OTHER_BYTES.to_owned());
+                    (altered, Some(FailureCode::StoredAlike))
                 };
-                changes.push(settled(row, verdict, place, None));
+                changes.push(settled(row, verdict, place, code));
                 arrived.insert(at);
                 let figures = &mut self.found.figures;
                 figures.checked += 1;
@@ -290,6 +294,21 @@ impl Check<'_> {
 /// Whether the destination holds the very bytes that it was given, but for how their lines end.
 pub(super) fn is_as_given(row: &Row, content: &Content) -> bool {
     row.known.as_ref().is_some_and(|known| known.exact == content.exact)
+}
+
+/// Whether a message that the destination stored with other bytes is as it was then, as far as that was noted: the same message
+/// but for what servers change while they store.
+fn is_as_stored(expected: &Expected, row: &Row, sides: &Sides, like: usize) -> bool {
+    let (true, Some(there)) = (row.refused.code == Some(FailureCode::StoredAlike), sides.contents.get(&like))
+    else {
+        return true;
+    };
+    let sent = expected.content.as_ref();
+    let is_it = row.known.as_ref().is_some_and(|known| known.canonical == there.canonical);
+    is_it
+        || sent.is_some_and(|sent| {
+            sent.canonical == there.canonical || sent.rewritten.contains(&there.canonical)
+        })
 }
 
 /// Whether what lies at a message's place may be the message, changed: it has the same Message-ID, or none and the same date, as

@@ -24,6 +24,8 @@ pub(super) struct Content {
     pub(super) size: u64,
     /// The digest without what transport changes.
     pub(super) canonical: Digest,
+    /// As `canonical`, of what destinations make of it that replace letters beyond ASCII.
+    pub(super) rewritten: Vec<Digest>,
     /// The subject, printable.
     pub(super) subject: Option<String>,
     /// The Message-ID, printable.
@@ -87,8 +89,9 @@ async fn take_in(mut bodies: BodyReceiver, progress: &MailboxProgress) -> HashMa
             BodyEvent::End { .. } => {
                 if let Some((key, hasher, identity)) = current.take() {
                     let (digest, identity) = (*hasher.finalize().as_bytes(), identity.finish());
-                    let Identity { exact, size, canonical, subject, message_id, .. } = identity;
-                    contents.insert(key, Content { digest, exact, size, canonical, subject, message_id });
+                    let Identity { exact, size, canonical, rewritten, subject, message_id, .. } = identity;
+                    let content = Content { digest, exact, size, canonical, rewritten, subject, message_id };
+                    contents.insert(key, content);
                 }
             }
             BodyEvent::Missing { .. } | BodyEvent::Held { .. } | BodyEvent::Again { .. } => {}
