@@ -370,14 +370,15 @@ pub struct ReachArgs {
     /// The name server to ask instead of the system's
     #[arg(long, value_name = "IP:PORT")]
     pub resolver: Option<SocketAddr>,
-    /// A file with certificate authorities (PEM) to trust beside the system's
+    /// A file with certificate authorities (PEM) to trust beside the system's; may be given several times, for servers of
+    /// different authorities
     #[arg(long = "ca", value_name = "FILE")]
-    pub authority: Option<PathBuf>,
+    pub authorities: Vec<PathBuf>,
 }
 
 impl From<ReachArgs> for Reach {
     fn from(args: ReachArgs) -> Self {
-        Self { resolver: args.resolver, authority: args.authority }
+        Self { resolver: args.resolver, authorities: args.authorities }
     }
 }
 

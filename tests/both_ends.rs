@@ -260,6 +260,25 @@ fn a_port_that_is_secured_otherwise_is_recognised_in_seconds() {
 }
 
 #[test]
+fn servers_of_two_authorities_are_trusted_by_two_files() {
+    let (one, other) = (Ca::new(), Ca::new());
+    let dovecot = |user: &str, ca: &Ca| {
+        let builder = Dovecot::builder().imap(LOOPBACK).imaps(LOOPBACK).tls(&ca.issue(&["127.0.0.1"]));
+        builder.user(User::new(user, "secret")).start()
+    };
+    let (old, new) = (dovecot("anna@old.test", &one), dovecot("anna@new.test", &other));
+    let ferry = Ferry::new(&secured(old.imaps(), new.imaps(), ["Implicit", "Implicit"], "IMAP").text());
+    for (name, text) in [("one.pem", one.pem()), ("other.pem", other.pem()), ("none.pem", "")] {
+        std::fs::write(ferry.path(name), text).unwrap();
+    }
+    ferry.run(&["--stage", "Plan", "--ca", "one.pem"]).expect_code(20);
+    ferry.run(&["--stage", "Plan", "--ca", "one.pem", "--ca", "other.pem"]).expect_code(0);
+    let ended = ferry.run(&["--stage", "Plan", "--ca", "one.pem", "--ca", "none.pem"]);
+    ended.expect_code(23);
+    assert!(ended.error().0.contains("none.pem: it holds no certificate"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_port_that_speaks_another_protocol_is_recognised_by_its_greeting() {
     let ca = Ca::new();
     let certificate = ca.issue(&["127.0.0.1"]);

@@ -561,6 +561,11 @@ fn rows_and_rules_that_match_nothing_are_told_and_the_rest_is_carried() {
     ] {
         assert!(report.contains(part), "{part}: {report}");
     }
+    // A rule that nobody asked about yet may fit a folder.
+    ferry.write(&text.replace("No such folder", "Not asked about yet"));
+    let status = ferry.status();
+    let told = status["status"]["findings"].to_string() + &status["status"]["domains"].to_string();
+    assert!(told.contains("Nowhere") && !told.contains("Not asked about yet"), "{told}");
     // Another case of the same list is the same mailbox: nothing is sent again.
     ferry.write(
         &text.replace(

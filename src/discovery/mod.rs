@@ -290,6 +290,7 @@ pub async fn discover(
         mailboxes,
         destination: None,
         authorities: None,
+        rules: request.rules.names(),
         findings,
         failure,
     }

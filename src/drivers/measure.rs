@@ -41,6 +41,12 @@ pub struct FolderRules {
 }
 
 impl FolderRules {
+    /// All of them, as [`MailboxSize::rules`] names them.
+    pub fn names(&self) -> Vec<String> {
+        let excluded = self.exclude.iter().map(|pattern| exclude_rule(pattern));
+        excluded.chain(self.renamed.iter().map(|from| folder_rule(&from.to_string()))).collect()
+    }
+
     /// Writes down which rules a folder falls under.
     pub(super) fn note(&self, exclude: &GlobSet, path: &FolderPath, size: &mut MailboxSize) {
         if self.exclude.is_empty() && self.renamed.is_empty() {

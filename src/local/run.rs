@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,30 +48,39 @@ pub struct Inputs {
 pub struct Reach {
     /// The name server; the system's when there is none.
     pub resolver: Option<SocketAddr>,
-    /// A file with more certificate authorities.
-    pub authority: Option<PathBuf>,
+    /// Files with more certificate authorities.
+    pub authorities: Vec<PathBuf>,
 }
 
 impl Reach {
-    /// The authorities of the file, PEM; empty when there is none.
+    /// The authorities of all files, PEM; empty when there are none.
     ///
     /// # Errors
     /// A failure that names the file that cannot be read.
     pub fn authority_text(&self) -> Result<String> {
-        let Some(path) = &self.authority else { return Ok(String::new()) };
-        let shown = path.display();
-        let bytes = std::fs::read(path).map_err(|e| {
-            Failure::configuration(format!("{shown}: cannot be read: {e}"))
-                .hint("check the path given with --ca")
-                .caused_by(&e)
-        })?;
-        // A .cer or .der file, as systems hand them out, is the same certificate as bytes.
-        String::from_utf8(bytes).map_err(|_| {
-            Failure::configuration(format!("{shown}: it is no PEM text")).hint(format!(
-                "convert it: openssl x509 -inform der -in {shown} -out ca.pem; then --ca ca.pem"
-            ))
-        })
+        let texts: Vec<String> =
+            self.authorities.iter().map(|path| read_authority(path)).collect::<Result<_>>()?;
+        Ok(texts.join("\n"))
     }
+}
+
+fn read_authority(path: &Path) -> Result<String> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|e| {
+        Failure::configuration(format!("{shown}: cannot be read: {e}"))
+            .hint("check the path given with --ca")
+            .caused_by(&e)
+    })?;
+    // A .cer or .der file, as systems hand them out, is the same certificate as bytes.
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Failure::configuration(format!("{shown}: it is no PEM text"))
+            .hint(format!("convert it: openssl x509 -inform der -in {shown} -out ca.pem; then --ca ca.pem"))
+    })?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        return Err(Failure::configuration(format!("{shown}: it holds no certificate in PEM form"))
+            .hint("give the file with the certificate of the authority"));
+    }
+    Ok(text)
 }
 
 impl Inputs {

@@ -444,6 +444,10 @@ pub struct DomainDiscovery {
     /// The authorities that were trusted beside the system's; `None` where that was not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<Authorities>,
+    /// The manifest's rules for folders that were asked about, as [`MailboxSize::rules`] names them: a rule that came later
+    /// may well fit a folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
     /// Findings that a person should know.
     pub findings: Vec<Finding>,
     /// Why nothing could be found out at all.
@@ -478,6 +482,7 @@ impl DomainDiscovery {
             mailboxes: Vec::new(),
             destination: None,
             authorities: None,
+            rules: Vec::new(),
             findings: Vec::new(),
             failure: None,
         }

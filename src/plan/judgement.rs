@@ -78,6 +78,8 @@ pub(super) fn judge(
         (Reason::FindingsOpen.as_str(), message.to_owned())
     } else if all_synced && !losses.is_none() {
         (losses.reason(), sentence_of(losses))
+    } else if spec.stage == Stage::Plan {
+        (Reason::StageNotReached.as_str(), AT_PLAN.to_owned())
     } else {
         (Reason::Waiting.as_str(), "The mail is not in step yet.".to_owned())
     };
@@ -96,6 +98,9 @@ fn sentence_of(open: &Open) -> String {
 }
 
 fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
+    if facts.migration.spec.stage == Stage::Plan {
+        return Fact::new(Type::Verified, false, Reason::StageNotReached, AT_PLAN);
+    }
     if !all_synced {
         let message = if facts.is_interrupted() {
             "Arrivals are checked as they come; it was stopped before all mailboxes were through."
@@ -135,6 +140,9 @@ fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
     let message = format!("Arrivals were checked as they came, as deep as policy.verify asks{how}.{note}");
     Fact::new(Type::Verified, true, Reason::Succeeded, message)
 }
+
+/// The message of what the stage does not reach; mail that arrived earlier is judged again at the stage Sync.
+const AT_PLAN: &str = "spec.stage is Plan, which copies nothing.";
 
 /// The message when the pilot is through.
 const PILOTED: &str = "The pilot is through; take spec.policy.pilot out to carry the rest.";
@@ -269,12 +277,7 @@ fn judge_synced(
     discovered: bool,
 ) -> Fact {
     if facts.migration.spec.stage == Stage::Plan {
-        return Fact::new(
-            Type::Synced,
-            false,
-            Reason::StageNotReached,
-            "spec.stage is Plan, which copies nothing.",
-        );
+        return Fact::new(Type::Synced, false, Reason::StageNotReached, AT_PLAN);
     }
     if !discovered {
         return Fact::new(Type::Synced, false, Reason::Waiting, "Discovery comes first.");

@@ -56,10 +56,15 @@ pub fn folders(spec: &MailMigrationSpec, observed: &Observed) -> Vec<Finding> {
     else {
         return Vec::new();
     };
-    let mut met: HashSet<&str> = HashSet::new();
+    let (mut met, mut asked): (HashSet<&str>, Option<HashSet<&str>>) = (HashSet::new(), None);
     for domain in &spec.domains {
         let Some(seen) = observed.domains.get(&domain.name) else { return Vec::new() };
         let (Some(planned), Some(discovery)) = (seen.listed(), &seen.discovery) else { return Vec::new() };
+        let of_domain: HashSet<&str> = discovery.rules.iter().map(String::as_str).collect();
+        asked = Some(match asked {
+            Some(asked) => asked.intersection(&of_domain).copied().collect(),
+            None => of_domain,
+        });
         for planned in planned {
             let size = discovery.find(&planned.source).and_then(|mailbox| mailbox.size.as_ref());
             // A mailbox that could not be read may have the folder.
@@ -67,15 +72,17 @@ pub fn folders(spec: &MailMigrationSpec, observed: &Observed) -> Vec<Finding> {
             met.extend(size.rules.iter().map(String::as_str));
         }
     }
+    // A rule that nobody asked about when the mailboxes were looked at is as new as the manifest.
+    let asked = asked.unwrap_or_default();
+    let is_unmet = |rule: &str| asked.contains(rule) && !met.contains(rule);
     let rule = |at: usize, field: &str, shown: &str| {
         let place = format!("spec.mapping.{field}[{at}]");
         let text = format!("{place} ({}) fits no folder of any mailbox.", printable(shown));
         Finding::about(Code::RuleMatchesNothing, place, text)
     };
-    let excluded =
-        mapping.exclude.iter().enumerate().filter(|(_, p)| !met.contains(exclude_rule(p).as_str()));
+    let excluded = mapping.exclude.iter().enumerate().filter(|(_, pattern)| is_unmet(&exclude_rule(pattern)));
     let from = |rule: &FolderRule| folder_rule(&FolderPath::from_slashes(&rule.from).to_string());
-    let renamed = mapping.folders.iter().enumerate().filter(|(_, rule)| !met.contains(from(rule).as_str()));
+    let renamed = mapping.folders.iter().enumerate().filter(|(_, rule)| is_unmet(&from(rule)));
     let excluded = excluded.map(|(at, pattern)| rule(at, "exclude", pattern));
     excluded.chain(renamed.map(|(at, one)| rule(at, "folders", &one.from))).collect()
 }

@@ -74,6 +74,7 @@ fn world() -> DomainDiscovery {
         mailboxes: vec![mailbox("one@a.test"), mailbox("two@a.test")],
         destination: None,
         authorities: None,
+        rules: Vec::new(),
         findings: Vec::new(),
         failure: None,
     }
