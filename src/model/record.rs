@@ -148,9 +148,9 @@ pub struct MailboxRecord {
     pub digests_checked: u64,
     /// Findings that a person should know, as of the last pass that came to its end.
     pub findings: Vec<Finding>,
-    /// The result of the deepest verification, and of those that went as deep the last.
+    /// The result of the deepest verification, and of those that went as deep and looked at as much the last.
     pub verification: Option<Verification>,
-    /// The result of a verification that was made after that one and went less deep.
+    /// The result of a verification that was made after that one and went less deep, or looked at less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rechecked: Option<Verification>,
     /// Flags, dates, folders and extra copies that the last verification found otherwise than they should be. Which messages
@@ -180,10 +180,13 @@ impl MailboxRecord {
         self.rechecked.as_ref().or(self.verification.as_ref())
     }
 
-    /// Keeps what a verification showed. One that went less deep than an earlier one is kept beside that one.
+    /// Keeps what a verification showed. One that went less deep than an earlier one, or that could not look for messages
+    /// which that one saw, is kept beside it: it takes nothing back that was proved.
     pub fn keep_verification(&mut self, shown: Verification, differences: Vec<Difference>) {
         self.differences = differences;
-        if self.verification.as_ref().is_some_and(|before| before.depth > shown.depth) {
+        let is_less =
+            |before: &Verification| before.depth > shown.depth || before.unchecked < shown.unchecked;
+        if self.verification.as_ref().is_some_and(is_less) {
             self.rechecked = Some(shown);
         } else {
             (self.verification, self.rechecked) = (Some(shown), None);
@@ -220,5 +223,26 @@ mod tests {
         let stopped = record.messages(1, Some(&seen));
         assert_eq!((stopped.source, stopped.excluded, stopped.pending), (20, 5, 6));
         assert!(stopped.balances());
+    }
+
+    #[test]
+    fn a_verification_that_looks_at_less_takes_no_proof_back() {
+        let at = |depth, checked, unchecked| Verification {
+            depth,
+            checked,
+            unchecked,
+            ..Verification::begun(Timestamp::UNIX_EPOCH)
+        };
+        let kept = |first, second| {
+            let mut record = MailboxRecord::default();
+            record.keep_verification(first, Vec::new());
+            record.keep_verification(second, Vec::new());
+            let checked = record.verification.as_ref().map(|shown| shown.checked);
+            (checked, record.last_verification().map(|shown| shown.checked))
+        };
+        assert_eq!(kept(at(Depth::Full, 9, 0), at(Depth::Full, 8, 0)), (Some(8), Some(8)));
+        assert_eq!(kept(at(Depth::Full, 9, 0), at(Depth::Sizes, 8, 0)), (Some(9), Some(8)));
+        assert_eq!(kept(at(Depth::Full, 9, 0), at(Depth::Full, 0, 9)), (Some(9), Some(0)));
+        assert_eq!(kept(at(Depth::Full, 0, 9), at(Depth::Full, 9, 0)), (Some(9), Some(9)));
     }
 }
