@@ -21,7 +21,7 @@
 //! - [`model`] imports nothing of ours. Everyone may import it.
 //! - [`api`] and [`plan`] are pure: they never await and never read the clock.
 //! - [`net`] connects and knows no protocol of mail; [`auth`] logs in, over `net`; [`drivers`] speak the protocols, over both.
-//!   Who connects by a protocol asks [`drivers::registry`]; no other room names the module of one.
+//!   A room that connects by a protocol asks [`drivers::registry`]; no other room names the module of one.
 //! - [`transfer`] knows protocols only through the traits of [`drivers`], and neither `auth` nor `net`.
 //! - [`drivers`], [`discovery`], [`transfer`] and [`ledger`] know neither `api` nor `plan` nor a platform.
 //! - [`local`] is the platform of this process, a laptop's or a pod's; [`operator`] is the other one and opens no mail

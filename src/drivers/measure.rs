@@ -66,7 +66,7 @@ impl FolderRules {
 /// The part of a mailbox that was measured so far; it is kept when a session ends, so that the next one goes on.
 #[derive(Debug, Default)]
 pub struct Measuring {
-    /// What was counted.
+    /// The counts so far.
     pub(super) size: MailboxSize,
     /// Folders that are through, by their names on the wire.
     pub(super) done: HashSet<Vec<u8>>,

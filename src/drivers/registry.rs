@@ -1,5 +1,5 @@
-//! The registry of drivers: what the house may ask of any protocol, from the greeting to the mailbox that is open. Whoever
-//! connects by a protocol asks [`driver`] and names no other module of [`crate::drivers`].
+//! The registry of drivers: what the house may ask of any protocol, from the greeting to the mailbox that is open. A room
+//! that connects by a protocol asks [`driver`] and names no other module of [`crate::drivers`].
 //!
 //! A connection goes through three states, each a type of its own, so that nobody sends a password before the channel is
 //! secured or reads mail before the login: [`Greeted`], [`LoggedIn`], and then [`Source`] or [`Destination`].

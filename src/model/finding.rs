@@ -180,7 +180,7 @@ codes! {
     ReadReceiptsAsked: Warning, Nothing, Mailbox, "Have the tenant's users send none (Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend), or tell them before they open old mail.";
     /// The destination changed some messages while storing them.
     MessagesAltered: Warning, Nothing, Mailbox, "See the reasons in the report; the originals are at the source.";
-    /// What was carried of a mailbox was written down in a ledger that is not there any more.
+    /// The ledger in which the carried messages of a mailbox were written down is not there any more.
     LedgerLost: Warning, Nothing, Mailbox, "Bring the ledger back from a copy, or run again: what is at the destination is recognised by its content and not sent again.";
     /// The destination stored some messages a second time, late, and they could not be removed, or not safely.
     LateCopies: Warning, Nothing, Mailbox, "Remove the copies that the finding names in a mail program, unless another mailbox may own them, or leave them; nothing is missing.";
@@ -194,7 +194,7 @@ codes! {
     ArrivalsDiffer: Warning, Nothing, Mailbox, "Nothing if users changed them: acknowledge it, or mend them at the destination and verify again.";
     /// A day by which something must be done is within thirty days.
     DeadlineNear: Warning, Nothing, One, "Make sure that it can be kept.";
-    /// What is to be carried takes longer than there is time before the cutover.
+    /// The mail that is to be carried takes longer than there is time before the cutover.
     TimeTooShort: Warning, Nothing, One, "Begin earlier, move the cutover, or raise spec.policy.limits and the line's bandwidth.";
     /// Exchange Web Services in Exchange Online end on 1 April 2027; servers of one's own are not concerned.
     EwsEnds: Warning, Nothing, One, "Finish what needs EWS before that day, and plan nothing new on it.";
