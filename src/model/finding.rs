@@ -321,14 +321,13 @@ const TOGETHER: usize = 3;
 /// and folders it is the first one, and beside it, so that its numbers are not taken for those of all, how many there are.
 pub fn tell_together<'a>(code: Code, said: impl IntoIterator<Item = (&'a str, u64)>) -> (String, u64) {
     let is_of_one = code.about() == About::One;
-    let (mut given, mut all, mut distinct): (Vec<&str>, _, _) = (Vec::new(), 0, BTreeSet::new());
+    let (mut all, mut distinct) = (0, BTreeSet::new());
     for (message, times) in said {
         let is_new = distinct.insert(message);
-        if is_new && (given.is_empty() || is_of_one && given.len() < TOGETHER) {
-            given.push(message);
-        }
         all += if is_of_one { u64::from(is_new) } else { times };
     }
+    // In an order of their own, so that every output gives the same ones.
+    let given: Vec<&str> = distinct.iter().copied().take(if is_of_one { TOGETHER } else { 1 }).collect();
     let beside = match (distinct.len(), code.about()) {
         (different, _) if different > given.len() && given.len() > 1 => {
             format!(" ({} of {} such findings)", given.len(), count(all))
@@ -364,7 +363,7 @@ mod tests {
         assert_eq!(both(Code::CertificateExpires, &[(ends, 7), (other, 1)]), (format!("{ends} {other}"), 2));
         assert_eq!(
             both(Code::CertificateExpires, &[(ends, 1), (other, 1), ("C.", 1), ("D.", 1), ("C.", 1)]),
-            (format!("{ends} {other} C. (3 of 4 such findings)"), 4)
+            (format!("C. D. {ends} (3 of 4 such findings)"), 4)
         );
     }
 
