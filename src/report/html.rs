@@ -252,9 +252,8 @@ struct Page<'a> {
 impl<'a> Page<'a> {
     fn new(report: &'a Report, kind: super::Kind) -> Self {
         let totals = report.totals();
-        let count = |severity| report.findings.iter().filter(|f| f.severity == severity).count() as u64;
         let severities = [Severity::Critical, Severity::Warning, Severity::Advisory]
-            .map(|severity| (severity, count(severity), report.open_findings(severity)));
+            .map(|severity| (severity, report.count_findings(severity), report.open_findings(severity)));
         let (differences, more_differences) = differences(report);
         let pop = report.domains.iter().flat_map(|d| &d.protocols).any(|s| !s.losses.is_empty());
         let limits = words::LIMITS.into_iter().chain(pop.then_some(words::LIMITS_POP3));

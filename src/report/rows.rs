@@ -1,7 +1,7 @@
 //! The knowledge of a report, as pure data: the project, its mailboxes, its findings; and the builders that make these rows
 //! out of what discovery saw. `Totals` is the one place that adds mailboxes up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -109,9 +109,20 @@ impl Report {
         Totals::of(self.mailboxes.iter().filter(|row| row.domain == *domain))
     }
 
-    /// How many findings of a severity are neither gone nor acknowledged.
+    /// How many findings there are of a severity. As in the status, those of one kind about one domain are one.
+    pub fn count_findings(&self, severity: Severity) -> u64 {
+        self.count_kinds(|finding| finding.severity == severity)
+    }
+
+    /// As [`Self::count_findings`], of those that are not acknowledged.
     pub fn open_findings(&self, severity: Severity) -> u64 {
-        self.findings.iter().filter(|f| f.severity == severity && f.acknowledged.is_none()).count() as u64
+        self.count_kinds(|finding| finding.severity == severity && finding.acknowledged.is_none())
+    }
+
+    fn count_kinds(&self, counts: impl Fn(&FindingRow) -> bool) -> u64 {
+        let counted = self.findings.iter().filter(|finding| counts(finding));
+        let kinds: BTreeSet<_> = counted.map(|finding| (finding.code, &finding.domain)).collect();
+        kinds.len() as u64
     }
 }
 
