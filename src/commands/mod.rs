@@ -75,10 +75,17 @@ fn end(done: Result<ExitCode>, verbose: u8) -> ExitCode {
     }
 }
 
+/// The setting that servers need whose certificates no public authority signs.
+const AUTHORITY: &str =
+    "if an authority of your own signs the servers' certificates give it with --ca FILE or in caRef";
+
 /// The settings that servers inside a private network need beside their names. They are named before anything is asked:
-/// each of the two shows only where the other one is given.
-const PRIVATE: &str = "for servers with private addresses list their network in spec.policy.allowedNetworks, and if an authority of \
-                       your own signs their certificates give it with --ca FILE or in caRef";
+/// each of the two shows only where the other one is given. `which` tells the servers from those that are listed already.
+fn private(which: &str) -> String {
+    format!(
+        "for {which}servers with private addresses list their network in spec.policy.allowedNetworks, and {AUTHORITY}"
+    )
+}
 
 fn tell_failure(failure: &Failure, verbose: u8) {
     let causes = failure.causes.iter().filter(|_| verbose > 0);
