@@ -21,6 +21,7 @@ mod worker;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
+use crate::local::run::Inputs;
 use crate::local::terminal::{print, tell};
 use crate::model::failure::{Failure, Result};
 
@@ -43,13 +44,19 @@ pub fn execute(cli: Cli) -> ExitCode {
         match cli.command {
             Command::Init(args) => init::init(&args),
             Command::Validate(args) => validate::validate(&args),
-            Command::Run(args) => run::run(args).await,
+            Command::Run(args) => {
+                let inputs = Inputs::from(args.inputs.clone());
+                run::run(args).await.map_err(|failure| inputs.spell_out(&failure))
+            }
             Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,
             Command::Plan(args) => plan::plan(args).await,
             Command::Checklist(args) => checklist::checklist(args).await,
             Command::SupportBundle(args) => support_bundle::support_bundle(args).await,
-            Command::Verify(args) => verify::verify(args).await,
+            Command::Verify(args) => {
+                let inputs = Inputs::from(args.inputs.clone());
+                verify::verify(args).await.map_err(|failure| inputs.spell_out(&failure))
+            }
             Command::Login(args) => login::login(args).await,
             Command::Providers(args) => providers::providers(&args),
             Command::Operator(args) => operator::operator(*args, log).await,
