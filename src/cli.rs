@@ -262,7 +262,7 @@ pub struct SyncArgs {
 }
 
 /// Manifests and state.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct InputArgs {
     /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]

@@ -14,7 +14,7 @@ use crate::model::evidence::TlsFacts;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::Finding;
 use crate::model::record::MailboxRecord;
-use crate::model::text::counted;
+use crate::model::text::{bytes, counted};
 use crate::plan::findings::{of_domain, of_migration};
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::proof::Open;
@@ -225,7 +225,7 @@ fn exclusions(spec: &MailMigrationSpec) -> Vec<String> {
         rules.push(text.to_owned());
     }
     if let Some(limit) = spec.policy.max_message_bytes {
-        rules.push(format!("Messages larger than {limit} bytes are left out."));
+        rules.push(format!("Messages larger than {} are left out.", bytes(limit)));
     }
     if let Some(since) = spec.policy.since {
         rules.push(format!("Messages that arrived before {since} are left out."));

@@ -264,7 +264,13 @@ fn init_wants_what_opens_the_mailboxes_and_overwrites_nothing() {
     let (line, hint) = mailferry(home, &with_admin).expect_code(23).error();
     assert!(line.contains("migration.yaml: is there already") && hint.contains("--out"), "{line} {hint}");
     assert_eq!(fs::read(home.join("migration.yaml")).unwrap(), before);
-    mailferry(home, &["validate", "-f", "migration.yaml"]).expect_code(0);
+    for (path, mode) in [("", 0o755), ("migration.yaml", 0o644), ("liste.csv", 0o644)] {
+        fs::set_permissions(home.join(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let ended = mailferry(home, &["validate", "-f", "migration.yaml"]);
+    // Names and references are no passwords; the list has some.
+    assert_eq!(ended.expect_code(0).stderr.matches("holds passwords").count(), 1, "{}", ended.stderr);
+    assert!(!ended.stderr.contains("migration.yaml"), "{}", ended.stderr);
     let one = ["init", "--mailbox", "anna@alt.test", "--destination", "imap.neu.test", "--out", "-"];
     let text = &mailferry(home, &one).expect_code(0).stdout.clone();
     assert!(
@@ -471,6 +477,34 @@ fn two_lists_that_send_a_mailbox_to_two_places_are_refused_with_both_lines() {
         "{}",
         ended.stderr
     );
+}
+
+#[test]
+fn a_misspelt_field_hides_no_missing_secret_and_nothing_is_left_behind() {
+    let ferry = Ferry::new("");
+    let path = ferry.path("m.yaml");
+    let home = path.parent().unwrap();
+    let text = "apiVersion: mailferry.dev/v1alpha1\nkind: MailMigration\nmetadata: {name: m}\nspec:\n  stage: Sync\n  \
+                destination: {imap: {host: imap.new.test, credentialsRef: {name: new}}}\n  \
+                policy: {maxMesageBytes: 5}\n  domains: [{name: a.test, credentialsRef: {name: old}}]\n";
+    fs::write(&path, text).unwrap();
+    let ended = mailferry(home, &["validate", "-f", "m.yaml"]);
+    ended.expect_code(23);
+    let told = errors(&ended);
+    for (at, part) in ["maxMesageBytes", "\"new\"", "\"old\""].into_iter().enumerate() {
+        assert!(told[at].0.contains(part), "{told:?}");
+    }
+    assert!(ended.stdout.contains("m  1 domain, mailboxes not known"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("3 errors"), "{}", ended.stdout);
+    let run = ["run", "-f", "m.yaml", "--state", "here"];
+    let (line, hint) = mailferry(home, &run).expect_code(23).error();
+    assert!(line.contains("maxMesageBytes"), "{line}");
+    assert!(hint.ends_with("told by mailferry validate -f m.yaml"), "{hint}");
+    // A Secret that is missing is found before anything is made.
+    fs::write(&path, text.replace("maxMesageBytes", "maxMessageBytes")).unwrap();
+    let (line, hint) = mailferry(home, &run).expect_code(23).error();
+    assert!(line.contains("\"new\"") && hint.contains("1 more error is told by"), "{line} {hint}");
+    assert!(!home.join("here").exists());
 }
 
 #[test]

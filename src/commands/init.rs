@@ -4,12 +4,13 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{PRIVATE, print, tell_note, to_json};
+use super::{AUTHORITY, print, private, tell_note, to_json};
 use crate::api::first::{First, Opened, Place, VARIABLES};
 use crate::api::manifest;
 use crate::cli::{InitArgs, Output};
@@ -101,9 +102,19 @@ fn tell(made: &Made, path: &str) -> Result<()> {
         text,
         "  mailferry validate -f {path}\n  mailferry run -f {path} --state ./state --stage Plan    look and report, write nothing\n  \
          mailferry run -f {path} --state ./state --stage Sync    copy\n\
-         Before that: {PRIVATE}.\n"
+         Before that: {}.\n",
+        before(&made.first)
     );
     print(&text)
+}
+
+/// The settings that servers inside a private network need beside their names, but for those that the manifest has already.
+fn before(first: &First) -> String {
+    let is_named = |place: &Place| place.host.parse::<IpAddr>().is_ok();
+    if first.server.iter().chain([&first.goes_to]).all(is_named) && first.server.is_some() {
+        return AUTHORITY.to_owned();
+    }
+    private(if first.allowed_networks.is_empty() { "" } else { "other " })
 }
 
 /// The meaning that a column is read with, for people.
@@ -140,6 +151,7 @@ fn make(args: &InitArgs, person: &mut Person<'_>) -> Result<Made> {
     };
     let has = |column: Column| read.as_ref().is_some_and(|read| read.list.has(column));
     let own = mailbox.as_ref().map(ToString::to_string);
+    let unread: Vec<&str> = read.iter().flat_map(ReadList::unread).collect();
     let source = opened(
         End {
             admin: args.source_admin.as_ref(),
@@ -149,6 +161,7 @@ fn make(args: &InitArgs, person: &mut Person<'_>) -> Result<Made> {
         },
         has(Column::Password) || has(Column::RefreshToken),
         own.as_ref(),
+        &unread,
         person,
     )?;
     let destination = opened(
@@ -160,6 +173,7 @@ fn make(args: &InitArgs, person: &mut Person<'_>) -> Result<Made> {
         },
         has(Column::DestinationPassword),
         own.as_ref(),
+        &unread,
         person,
     )?;
     let domains = match (&read, &mailbox) {
@@ -248,7 +262,14 @@ struct End<'a> {
 }
 
 /// How mailboxes are opened at an end.
-fn opened(end: End<'_>, by_list: bool, own: Option<&String>, person: &mut Person<'_>) -> Result<Opened> {
+/// `unread` are the columns of the list that nothing is read from: the password may stand in one of them.
+fn opened(
+    end: End<'_>,
+    by_list: bool,
+    own: Option<&String>,
+    unread: &[&str],
+    person: &mut Person<'_>,
+) -> Result<Opened> {
     let End { variable, option, side, .. } = end;
     if let Some(user) = end.admin {
         return Ok(Opened::ByAdmin { user: user.clone(), variable });
@@ -261,10 +282,21 @@ fn opened(end: End<'_>, by_list: bool, own: Option<&String>, person: &mut Person
     }
     if person.0.is_none() {
         let column = if side == "old" { "password" } else { "destinationPassword" };
-        return Err(Failure::configuration(format!(
-            "the list has no column {column}, so nothing opens the {side} mailboxes"
-        ))
-        .hint(format!("add the column, or name who may open every mailbox there: {option} USER")));
+        let lacks = format!("the list has no column {column}, so nothing opens the {side} mailboxes");
+        let names: Vec<String> = unread.iter().map(|name| format!("\"{}\"", printable(name))).collect();
+        let (what, remedy) = match &names[..] {
+            [] => (lacks, "add the column".to_owned()),
+            [first, others @ ..] => (
+                format!("{lacks}; nothing is read from {}", names.join(", ")),
+                format!(
+                    "if {first}{} holds them, call it {column} in line 1 of the list, or in a manifest of your own: spec.columns: \
+                     {{{column}: [{first}]}}; else add the column",
+                    if others.is_empty() { "" } else { " or another" }
+                ),
+            ),
+        };
+        return Err(Failure::configuration(what)
+            .hint(format!("{remedy}, or name who may open every mailbox there: {option} USER")));
     }
     let question = format!("User who may open every mailbox at the {side} server");
     Ok(Opened::ByAdmin { user: person.wanted(&question, option)?, variable })
@@ -281,6 +313,11 @@ impl ReadList {
     fn given(&self) -> impl Iterator<Item = (Column, String)> + '_ {
         let meant = self.columns.iter().filter_map(|(name, column)| Some(((*column)?, name.clone())));
         meant.filter(|(column, name)| !Heads::is_known(*column, name))
+    }
+
+    /// The names of columns that nothing is read from.
+    fn unread(&self) -> impl Iterator<Item = &str> + '_ {
+        self.columns.iter().filter(|(_, column)| column.is_none()).map(|(name, _)| name.as_str())
     }
 
     /// The domains of the addresses, in their order.
@@ -402,5 +439,28 @@ mod tests {
             failure.what.contains("destinationPassword")
                 && failure.hint.unwrap().contains("--destination-admin")
         );
+        // A column that nothing is read from may hold what is missing.
+        fs::write(&list, "Name;Mailadresse;Losung;neues Postfach\r\nJ;j@a.test;x;k@b.test\r\n").unwrap();
+        let failure = make(&admin, &mut Person(None)).map(|_| ()).unwrap_err();
+        assert_eq!(
+            failure.what,
+            "the list has no column password, so nothing opens the old mailboxes; nothing is read from \"Name\", \"Losung\""
+        );
+        assert_eq!(
+            failure.hint.unwrap(),
+            "if \"Name\" or another holds them, call it password in line 1 of the list, or in a manifest of your own: spec.columns: \
+             {password: [\"Name\"]}; else add the column, or name who may open every mailbox there: --source-admin USER"
+        );
+        fs::write(&list, "Name;Mailadresse;PW;neues Postfach\r\nJ;j@a.test;x;k@b.test\r\n").unwrap();
+        let admin = InitArgs { destination_admin: Some("boss".to_owned()), ..admin };
+        let made = make(&admin, &mut Person(None)).unwrap();
+        assert_eq!(made.columns[2], ("PW".to_owned(), Some(Column::Password)));
+        assert!(before(&made.first).starts_with("for servers with private addresses list their network"));
+        let here = |text: &str| Some(text.parse().unwrap());
+        let inside = InitArgs { destination: here("10.0.0.5"), ..admin };
+        let made = make(&inside, &mut Person(None)).unwrap();
+        assert!(before(&made.first).starts_with("for other servers"), "it may be that discovery finds some");
+        let inside = InitArgs { source: here("10.0.0.6"), ..inside };
+        assert_eq!(before(&make(&inside, &mut Person(None)).unwrap().first), AUTHORITY);
     }
 }

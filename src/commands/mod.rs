@@ -21,6 +21,7 @@ mod worker;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
+use crate::local::run::Inputs;
 use crate::local::terminal::{print, tell};
 use crate::model::failure::{Failure, Result};
 
@@ -43,13 +44,19 @@ pub fn execute(cli: Cli) -> ExitCode {
         match cli.command {
             Command::Init(args) => init::init(&args),
             Command::Validate(args) => validate::validate(&args),
-            Command::Run(args) => run::run(args).await,
+            Command::Run(args) => {
+                let inputs = Inputs::from(args.inputs.clone());
+                run::run(args).await.map_err(|failure| inputs.spell_out(&failure))
+            }
             Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,
             Command::Plan(args) => plan::plan(args).await,
             Command::Checklist(args) => checklist::checklist(args).await,
             Command::SupportBundle(args) => support_bundle::support_bundle(args).await,
-            Command::Verify(args) => verify::verify(args).await,
+            Command::Verify(args) => {
+                let inputs = Inputs::from(args.inputs.clone());
+                verify::verify(args).await.map_err(|failure| inputs.spell_out(&failure))
+            }
             Command::Login(args) => login::login(args).await,
             Command::Providers(args) => providers::providers(&args),
             Command::Operator(args) => operator::operator(*args, log).await,
@@ -75,10 +82,17 @@ fn end(done: Result<ExitCode>, verbose: u8) -> ExitCode {
     }
 }
 
+/// The setting that servers need whose certificates no public authority signs.
+const AUTHORITY: &str =
+    "if an authority of your own signs the servers' certificates give it with --ca FILE or in caRef";
+
 /// The settings that servers inside a private network need beside their names. They are named before anything is asked:
-/// each of the two shows only where the other one is given.
-const PRIVATE: &str = "for servers with private addresses list their network in spec.policy.allowedNetworks, and if an authority of \
-                       your own signs their certificates give it with --ca FILE or in caRef";
+/// each of the two shows only where the other one is given. `which` tells the servers from those that are listed already.
+fn private(which: &str) -> String {
+    format!(
+        "for {which}servers with private addresses list their network in spec.policy.allowedNetworks, and {AUTHORITY}"
+    )
+}
 
 fn tell_failure(failure: &Failure, verbose: u8) {
     let causes = failure.causes.iter().filter(|_| verbose > 0);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::looking::{Looked, look};
-use super::{PRIVATE, print, to_json};
+use super::{print, private, to_json};
 use crate::api::status::PlanStatus;
 use crate::cli::{Output, PlanArgs};
 use crate::model::failure::{Failure, Result};
@@ -31,7 +31,10 @@ pub(super) async fn plan(args: PlanArgs) -> Result<ExitCode> {
         .find(|d| looked.observed.domains.get(&d.name).is_none_or(|seen| seen.discovery.is_none()));
     if let Some(domain) = missing {
         return Err(Failure::configuration("it was not looked at yet, so there is no plan")
-            .hint(format!("look first: mailferry run -f … --state … --stage Plan; before that, {PRIVATE}"))
+            .hint(format!(
+                "look first: mailferry run -f … --state … --stage Plan; before that, {}",
+                private("")
+            ))
             .at(domain.name.clone()));
     }
     let plan = Plan::of(&looked.migration.spec, &looked.observed);

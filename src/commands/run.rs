@@ -37,6 +37,7 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
     let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
     let (secrets, migrations) = open(&inputs)?;
+    inputs.check_references(&secrets, &migrations)?;
     let state = StateDir::open(&inputs.state)?;
     let several = migrations.len() > 1;
     let wanted = Wanted { stage: args.stage, only: Only::these(&args.only.addresses) };
@@ -90,10 +91,10 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
         match args.output {
             Output::Text => {
                 if let Some(reported) = &reported {
-                    printed = printed.and(print(&told(reported, &ran)));
+                    printed = printed.and(print(&told(reported, &ran, &inputs.given())));
                 }
                 if let Ending::Stopped(failure) = &ran.ending {
-                    tell_failure(failure, 0);
+                    tell_failure(&inputs.spell_out(failure), 0);
                 }
             }
             Output::Json => results.push(result(&ran)),
@@ -132,8 +133,8 @@ fn result(ran: &Ran) -> serde_json::Value {
 }
 
 /// The text that a person reads at the end of a run.
-fn told(reported: &Reported, ran: &Ran) -> String {
-    let style = Style { columns: output_columns(), colour: shows_output() && wants_colour() };
+fn told(reported: &Reported, ran: &Ran, inputs: &str) -> String {
+    let style = Style { columns: output_columns(), colour: shows_output() && wants_colour(), inputs };
     let mut text = summary(&reported.report, style);
     if ran.migration.spec.stage > Stage::Plan {
         let Brought { new, recognised, changed } = ran.brought;

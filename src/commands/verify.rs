@@ -27,7 +27,7 @@ use crate::model::address::Address;
 use crate::model::difference::{Difference, named};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::{Depth, Verification};
-use crate::model::text::{count, printable};
+use crate::model::text::{count, counted, printable};
 use crate::plan::Ending;
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::proof::Open;
@@ -106,7 +106,7 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
         rows.append(&mut verifying.rows);
         for failure in done?.into_iter().chain(told?) {
             worst = Some(worst.map_or(failure.class, |w| w.worse(failure.class)));
-            tell_failure(&failure, 0);
+            tell_failure(&inputs.spell_out(&failure), 0);
         }
     }
     if args.output == Output::Json {
@@ -353,12 +353,15 @@ fn tell(row: &Row) -> Result<()> {
     let also = [
         (figures.moved, "in another folder"),
         (figures.differing_messages(), "with other flags or dates"),
-        (figures.absent_folders, "of the folders not at the destination"),
         (figures.extra, "there once more than at the source"),
         (figures.waiting, "still to be carried"),
         (figures.failed, "could not be carried"),
         (figures.unchecked, "could not be checked"),
     ];
+    let absent = match figures.absent_folders {
+        0 => String::new(),
+        n => format!("; {} not at the destination", counted(n, "folder is", "folders are")),
+    };
     let also = also.map(|(n, words)| if n > 0 { format!("; {} {words}", count(n)) } else { String::new() });
     let same_size = match figures.same_size {
         0 => String::new(),
@@ -376,7 +379,7 @@ fn tell(row: &Row) -> Result<()> {
         count(figures.altered),
         count(figures.missing),
         count(figures.read_back),
-        also.concat()
+        also.concat() + &absent
     ))?;
     for unread in &row.unchecked {
         print(&format!("  {}\n", printable(&unread.sentence())))?;

@@ -108,6 +108,8 @@ pub struct Known {
     pub inputs: BTreeMap<String, String>,
     /// Where the mailboxes of each domain were read when it was looked at before.
     pub before: BTreeMap<String, Vec<Endpoint>>,
+    /// The approved plan, where it is kept.
+    pub approved: Option<Arc<Plan>>,
 }
 
 /// The messages that a run brought to the destination.
@@ -133,6 +135,7 @@ pub struct LocalPlatform {
     mailboxes: BTreeMap<Address, MailboxRecord>,
     inputs: BTreeMap<String, String>,
     before: BTreeMap<String, Vec<Endpoint>>,
+    approved: Option<Arc<Plan>>,
     running: BTreeMap<Address, UnderWay>,
     only: Option<BTreeSet<Address>>,
     brought: Brought,
@@ -242,7 +245,8 @@ impl LocalPlatform {
             mailboxes.insert(mailbox, broken);
         }
         record.only.clone_from(&only);
-        let known = Known { record, domains, mailboxes, inputs, before };
+        let approved = state.find_approved(tools.spec().approved_plan.as_deref());
+        let known = Known { record, domains, mailboxes, inputs, before, approved };
         Ok(Self {
             unkept: Some(Instant::now() + KEEP_WITHIN),
             count_at: Some(Instant::now() + COUNT_EVERY),
@@ -253,7 +257,7 @@ impl LocalPlatform {
 
     /// Takes up a pass of which everything is known.
     pub fn resume(tools: Tools, known: Known, memory: Arc<dyn Memory>, display: Arc<dyn Display>) -> Self {
-        let Known { record, domains, mailboxes, inputs, before } = known;
+        let Known { record, domains, mailboxes, inputs, before, approved } = known;
         Self {
             tools,
             memory,
@@ -264,6 +268,7 @@ impl LocalPlatform {
             mailboxes,
             inputs,
             before,
+            approved,
             running: BTreeMap::new(),
             only: None,
             brought: Brought::default(),
@@ -482,6 +487,7 @@ impl Platform for LocalPlatform {
             mailboxes: self.mailboxes.iter().map(mailbox).collect(),
             stopped: self.stopped,
             only: self.only.clone(),
+            approved: self.approved.clone(),
             ..Observed::default()
         }))
     }

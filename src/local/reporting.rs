@@ -55,6 +55,7 @@ impl Remembered {
             pass: record.pass,
             stopped: !at_work,
             only: record.only.clone(),
+            approved: state.find_approved(migration.spec.approved_plan.as_deref()),
             ..Observed::default()
         };
         for (at, domain) in migration.spec.domains.iter().enumerate() {

@@ -27,9 +27,11 @@ use crate::api::{LedgerSpec, MailMigration, Stage};
 use crate::auth::oauth::Tokens;
 use crate::discovery::Clock;
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::text::counted;
 use crate::net::network::Network;
 use crate::plan::Ending;
 use crate::reconcile::reconcile;
+use crate::report::text::UNTOLD_INPUTS;
 use crate::transfer::pace::Pace;
 
 /// Options of a command about manifests and state.
@@ -42,6 +44,9 @@ pub struct Inputs {
     /// Directories with Secrets: name and directory.
     pub secrets: Vec<(String, PathBuf)>,
 }
+
+/// Commands that a remedy may name and that want the options of [`Inputs::given`].
+const COMMANDS: [&str; 5] = ["run", "plan", "verify", "report", "status"];
 
 /// Options of a command about the way to servers.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +94,64 @@ impl Inputs {
     /// # Errors
     /// A failure that names file, line and field.
     pub fn read(&self) -> Result<Manifest> {
-        manifest::read(&self.texts()?)
+        let (manifest, failures) = manifest::read_all(&self.texts()?);
+        self.first_of(failures).map_or(Ok(manifest), Err)
+    }
+
+    /// The first of several failures, with the command that tells all of them.
+    pub fn first_of(&self, failures: Vec<Failure>) -> Option<Failure> {
+        let mut failures = failures.into_iter();
+        let first = failures.next()?;
+        let others: Vec<String> = failures.map(|failure| failure.sentence()).collect();
+        if others.is_empty() {
+            return Some(first);
+        }
+        let more = counted(others.len() as u64, "more error is", "more errors are");
+        let mended = first.hint.as_ref().map(|hint| format!("{hint}; ")).unwrap_or_default();
+        let hint = format!("{mended}{more} told by mailferry validate {}", self.given_files());
+        // One run shows them with -v.
+        let causes = others.into_iter().take(50).collect();
+        Some(Failure { hint: Some(hint), causes, ..first })
+    }
+
+    /// The options that name the manifests and their Secrets, as the user gave them and a shell takes them.
+    fn given_files(&self) -> String {
+        let files = self.files.iter().map(|file| format!("-f {}", quoted(&file.display().to_string())));
+        let secret = |(name, place): &(String, PathBuf)| quoted(&format!("{name}={}", place.display()));
+        let secrets = self.secrets.iter().map(|given| format!("--secret {}", secret(given)));
+        files.chain(secrets).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The options by which another command finds the same: `-f contoso.yaml --state ./state`.
+    pub fn given(&self) -> String {
+        format!("{} --state {}", self.given_files(), quoted(&self.state.display().to_string()))
+    }
+
+    /// A failure whose remedy is a command that works as it is typed: whoever wrote the remedy knew no files.
+    #[must_use]
+    pub fn spell_out(&self, failure: &Failure) -> Failure {
+        let given = self.given();
+        let hint = failure.hint.as_ref().map(|hint| {
+            COMMANDS.into_iter().fold(hint.replace(UNTOLD_INPUTS, &given), |hint, command| {
+                hint.replace(&format!("mailferry {command} --"), &format!("mailferry {command} {given} --"))
+            })
+        });
+        Failure { hint, ..failure.clone() }
+    }
+
+    /// Refuses migrations none of which has the Secrets that all its domains need, before a state directory is made for them.
+    ///
+    /// # Errors
+    /// A failure that names the field, and how many more there are.
+    pub fn check_references(&self, secrets: &Secrets, migrations: &[MailMigration]) -> Result<()> {
+        let mut found = Vec::new();
+        for migration in migrations {
+            if secrets.find_missing(migration, Part::Common).is_empty() {
+                return Ok(());
+            }
+            found.extend(find_missing(secrets, migration));
+        }
+        self.first_of(found).map_or(Ok(()), Err)
     }
 
     /// The names and the texts of the files.
@@ -134,9 +196,29 @@ impl Inputs {
     /// # Errors
     /// As [`Self::read`].
     pub fn open(&self) -> Result<(Arc<Secrets>, Vec<MailMigration>)> {
-        let manifest = self.read()?;
-        let migrations = manifest.migrations.clone();
-        Ok((Arc::new(self.with_secrets(manifest)), migrations))
+        let (secrets, migrations, mut failures) = self.open_all()?;
+        if !failures.is_empty() {
+            failures.extend(migrations.iter().flat_map(|migration| find_missing(&secrets, migration)));
+        }
+        self.first_of(failures).map_or(Ok((secrets, migrations)), Err)
+    }
+}
+
+/// Everything that a migration refers to and that is not there, for all its domains.
+fn find_missing(secrets: &Secrets, migration: &MailMigration) -> Vec<Failure> {
+    let domains = (0..migration.spec.domains.len()).map(Part::Domain);
+    let parts = std::iter::once(Part::Common).chain(domains);
+    parts.flat_map(|part| secrets.find_missing(migration, part)).collect()
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain =
+        |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '=' | '@' | '+' | ':' | ',');
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }
 
@@ -335,5 +417,40 @@ pub async fn drive(
         if counts {
             platform.count_running().await?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_is_a_command_that_works_as_it_is_typed() {
+        let inputs = Inputs {
+            files: vec!["a.yaml".into(), "my files/b.yaml".into()],
+            state: "./state".into(),
+            secrets: vec![("s".to_owned(), "it's".into())],
+        };
+        let given = r"-f a.yaml -f 'my files/b.yaml' --secret 's=it'\''s' --state ./state";
+        assert_eq!(inputs.given(), given);
+        let failure = Failure::internal("gone").hint("`mailferry verify -f … --state … --repair`");
+        let spelt = inputs.spell_out(&failure).hint.unwrap();
+        assert_eq!(spelt, format!("`mailferry verify {given} --repair`"));
+        let review = inputs.spell_out(&Failure::internal("other").hint("review `mailferry plan --diff`"));
+        assert_eq!(review.hint.unwrap(), format!("review `mailferry plan {given} --diff`"));
+    }
+
+    #[test]
+    fn the_first_failure_tells_of_the_others_and_where_they_are_told() {
+        let inputs = Inputs { files: vec!["m.yaml".into()], state: "s".into(), secrets: Vec::new() };
+        let failure = |what: &str| Failure::configuration(what).hint("mend it");
+        assert!(inputs.first_of(Vec::new()).is_none());
+        let alone = inputs.first_of(vec![failure("a")]).unwrap();
+        assert_eq!(alone.hint.unwrap(), "mend it");
+        let first = inputs.first_of(vec![failure("a"), failure("b"), failure("c")]).unwrap();
+        assert_eq!(
+            (first.what.as_str(), first.causes.len(), first.hint.unwrap().as_str()),
+            ("a", 2, "mend it; 2 more errors are told by mailferry validate -f m.yaml")
+        );
     }
 }

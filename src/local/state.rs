@@ -15,6 +15,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -278,6 +279,11 @@ impl MigrationState {
     /// Those of [`documents::read`].
     pub fn load_plan(&self, digest: &str) -> Result<Option<Plan>> {
         documents::read(&self.plan_path(digest))
+    }
+
+    /// The approved plan, where it stood once and its document can be read: without it, what changed is told in brief.
+    pub fn find_approved(&self, digest: Option<&str>) -> Option<Arc<Plan>> {
+        self.load_plan(digest?).ok()?.map(Arc::new)
     }
 
     /// Keeps a plan under its digest.

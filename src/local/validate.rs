@@ -53,6 +53,7 @@ pub fn validate(migration: &MailMigration, secrets: &Arc<Secrets>) -> Result<Val
         let missing = secrets.find_missing(migration, Part::Domain(at));
         if !missing.is_empty() {
             errors.extend(missing);
+            found.mailboxes.push((migration.spec.domains[at].name.clone(), None));
             continue;
         }
         let checked = tools.check_domain(at, whole);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::Digest;
 use super::message::{Flags, InternalDate};
 use super::place::{MessageDestination, MessageSource};
+use super::text::counted;
 
 /// The most differences of one mailbox that are named; the others are counted.
 pub const NAMED_MAX: usize = 1_000;
@@ -79,6 +80,15 @@ impl Value {
     pub fn date(date: InternalDate) -> Self {
         Self::Text(date.rfc3339())
     }
+
+    /// The value for a reader who knows no protocol: without digests, and flags in words.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Bytes { size, .. } => counted(*size, "byte", "bytes"),
+            Self::Flags(flags) => flags.in_words(),
+            Self::Text(text) => text.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Value {
@@ -121,6 +131,15 @@ pub fn named(source: &MessageSource, subject: Option<&str>) -> String {
 }
 
 impl Difference {
+    /// The values at the source and at the destination, as [`Value::in_words`]. Bytes that are as many are told to be others.
+    pub fn in_words(&self) -> (String, String) {
+        let words = |value: &Option<Value>| value.as_ref().map(Value::in_words).unwrap_or_default();
+        let (expected, found) = (words(&self.expected), words(&self.found));
+        let is_bytes = matches!(self.found, Some(Value::Bytes { .. }));
+        let found = if is_bytes && expected == found { format!("{found}, not the same") } else { found };
+        (expected, found)
+    }
+
     /// One line for a person.
     pub fn sentence(&self) -> String {
         // One that was never read has a subject that nobody knows, so that none is told.
@@ -169,6 +188,21 @@ mod tests {
             message_id: None,
             expected,
             found,
+        }
+    }
+
+    #[test]
+    fn a_reader_who_knows_no_protocol_is_told_words_and_no_digests() {
+        let flags = |text| Some(Value::Flags(Flags::parse(text)));
+        let bytes = |size, n| Some(Value::Bytes { size, exact: Some(Digest([n; 32])) });
+        for (expected, found, words) in [
+            (flags("\\Seen"), flags("\\Flagged mine"), ("read", "unread, flagged, mine")),
+            (flags("\\Deleted \\Seen"), flags(""), ("read, marked for removal", "unread")),
+            (bytes(5_000, 1), bytes(4_000, 2), ("5,000 bytes", "4,000 bytes")),
+            (bytes(1, 1), bytes(1, 2), ("1 byte", "1 byte, not the same")),
+        ] {
+            let told = difference(Kind::Altered, expected, found).in_words();
+            assert_eq!((told.0.as_str(), told.1.as_str()), words);
         }
     }
 

@@ -123,9 +123,9 @@ codes! {
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, Mailbox, "See the report's list of what did not arrive, and acknowledge what is agreed.";
     /// A verification did not find messages at the destination that had arrived there.
-    ArrivalsMissing: Critical, Cutover, Mailbox, "Send them again with `mailferry verify --repair`, or acknowledge it if users removed them.";
+    ArrivalsMissing: Critical, Cutover, Mailbox, "Send them again with `mailferry verify -f … --state … --repair`, or acknowledge it if users removed them.";
     /// A verification found messages at the destination with other bytes than the source has.
-    ArrivalsChanged: Critical, Cutover, Mailbox, "Compare them with the originals at the source; acknowledge it, or remove the copies at the destination and send them again with `mailferry verify --repair`.";
+    ArrivalsChanged: Critical, Cutover, Mailbox, "Compare them with the originals at the source; acknowledge it, or remove the copies at the destination and send them again with `mailferry verify -f … --state … --repair`.";
     /// The checklist says that a domain does not speak a protocol that some of its mailboxes are read by.
     ProtocolContradicted: Critical, Cutover, One, "Clear it up with the customer, then correct spec.checklist.domains[].protocols.";
     /// The checklist names another host than the one that the mail is on.
@@ -173,7 +173,7 @@ codes! {
     /// The destination cannot hold a folder's name, so the folder got another.
     FolderRenamed: Warning, Nothing, Folder, "Choose a name in spec.mapping.folders if the new one does not please.";
     /// A user renamed or removed a folder at the destination that had been carried.
-    FolderGoneAtDestination: Warning, Nothing, Folder, "Nothing if it was on purpose: what was carried is not sent again, and new mail follows a renamed folder or makes a removed one anew; `mailferry verify --repair` sends what is missing.";
+    FolderGoneAtDestination: Warning, Nothing, Folder, "Nothing if it was on purpose: what was carried is not sent again, and new mail follows a renamed folder or makes a removed one anew; `mailferry verify -f … --state … --repair` sends what is missing.";
     /// The destination does not keep some keywords.
     KeywordsNotKept: Warning, Nothing, One, "Nothing; the report lists them.";
     /// Messages ask for a read receipt, and the destination may still send one when they are opened.
@@ -189,7 +189,7 @@ codes! {
     /// An authorization server replaced a refresh token, and nothing here may keep the new one beyond the process.
     RefreshTokenReplaced: Warning, Nothing, One, "Use an application or a service account, or put a fresh refresh token into the Secret when a login is refused.";
     /// Messages of an earlier run are no longer at the destination.
-    ArrivalsRemoved: Warning, Nothing, Mailbox, "Nothing if users removed them; `mailferry verify --repair` sends them again.";
+    ArrivalsRemoved: Warning, Nothing, Mailbox, "Nothing if users removed them; `mailferry verify -f … --state … --repair` sends them again.";
     /// A verification found messages at the destination with other flags or dates than at the source, or folders gone.
     ArrivalsDiffer: Warning, Nothing, Mailbox, "Nothing if users changed them: acknowledge it, or mend them at the destination and verify again.";
     /// A day by which something must be done is within thirty days.

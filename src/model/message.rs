@@ -85,6 +85,23 @@ impl Flags {
         self.filter(|flag| flag.starts_with('\\'))
     }
 
+    /// The flags as a mail program shows them: `read, flagged`. Keywords have no other name.
+    pub fn in_words(&self) -> String {
+        let word = |flag: &str| match flag {
+            "\\Seen" => None,
+            "\\Answered" => Some("answered".to_owned()),
+            "\\Draft" => Some("draft".to_owned()),
+            "\\Flagged" => Some("flagged".to_owned()),
+            Self::DELETED => Some("marked for removal".to_owned()),
+            Self::UNREADABLE => Some("marks that cannot be read".to_owned()),
+            other => Some(other.trim_start_matches('\\').to_owned()),
+        };
+        let read = if self.has("\\Seen") { "read" } else { "unread" };
+        let words: Vec<String> =
+            std::iter::once(read.to_owned()).chain(self.iter().filter_map(word)).collect();
+        words.join(", ")
+    }
+
     /// Parses what [`fmt::Display`] wrote.
     pub fn parse(text: &str) -> Self {
         text.split(' ').filter(|t| !t.is_empty()).collect()

@@ -7,6 +7,7 @@ use globset::GlobSet;
 use jiff::Timestamp;
 
 use super::evidence::{Amount, MailboxSize};
+use super::text::bytes;
 
 /// The rules of a manifest that leave mail out.
 #[derive(Debug, Clone, Default)]
@@ -29,10 +30,13 @@ pub fn leaves_out(
     date: Option<Timestamp>,
 ) -> Option<String> {
     if let Some(limit) = max_message_bytes.filter(|limit| size > *limit) {
-        return Some(format!("larger than policy.maxMessageBytes ({limit} bytes)"));
+        return Some(format!("larger than the limit of {} that the project set", bytes(limit)));
     }
     match (since, date) {
-        (Some(since), Some(date)) if date < since => Some("arrived before policy.since".to_owned()),
+        (Some(since), Some(date)) if date < since => Some(format!(
+            "arrived before {}, the first day that the project carries",
+            since.strftime("%Y-%m-%d")
+        )),
         _ => None,
     }
 }

@@ -81,6 +81,23 @@ pub fn counted(n: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(n), if n == 1 { one } else { many })
 }
 
+/// Bytes in decimal units, as disks and providers count: `1.5 GB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    for (unit, name) in UNITS {
+        if n >= unit {
+            let tenths = n / (unit / 10);
+            return if tenths >= 1_000 {
+                format!("{} {name}", count(tenths / 10))
+            } else {
+                format!("{}.{} {name}", tenths / 10, tenths % 10)
+            };
+        }
+    }
+    counted(n, "byte", "bytes")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::backoff::{again_after, jitter, wait_after};
-use super::document::{Plan, changes_in_brief};
+use super::document::{Change, Plan, changes_in_brief};
 use super::mailboxes::PlannedMailbox;
 use super::observed::{DomainObserved, MailboxObserved, Observed, Patience};
 use super::proof::Open;
@@ -121,7 +121,13 @@ pub enum Approval {
 }
 
 impl Approval {
-    fn of(migration: &MailMigration, plan: Option<&PlanStatus>) -> Self {
+    /// `whole` is the plan that `plan` is the brief of; with the approved one as a whole, each line that differs is named.
+    fn of(
+        migration: &MailMigration,
+        plan: Option<&PlanStatus>,
+        whole: Option<&Plan>,
+        approved: Option<&Plan>,
+    ) -> Self {
         let Some(wanted) = &migration.spec.approved_plan else { return Self::NotWanted };
         let before = migration.status.iter().flat_map(|status| [&status.approved, &status.plan]).flatten();
         let known = before.filter(|plan| plan.digest == *wanted).max_by_key(|plan| plan.parts.len()).cloned();
@@ -129,8 +135,11 @@ impl Approval {
             None => Self::Open(known),
             Some(plan) if plan.digest == *wanted => Self::Given(plan.clone()),
             Some(plan) => {
-                let changes = known.iter().flat_map(|known| changes_in_brief(known, plan));
-                let changes = changes.map(|change| change.to_string()).collect();
+                let changes = match (whole, approved.filter(|approved| approved.digest() == *wanted)) {
+                    (Some(whole), Some(approved)) => whole.changes_since(approved),
+                    _ => known.iter().flat_map(|known| changes_in_brief(known, plan)).collect(),
+                };
+                let changes = changes.iter().map(Change::to_string).collect();
                 Self::Changed(known, changes)
             }
         }
@@ -198,7 +207,7 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
 
     let plan = discovered.then(|| Plan::of(spec, observed));
     let brief = plan.as_ref().map(Plan::brief);
-    let approval = Approval::of(migration, brief.as_ref());
+    let approval = Approval::of(migration, brief.as_ref(), plan.as_ref(), observed.approved.as_deref());
     let standings = stand(migration, observed, now);
     let wanted: Vec<&Stood> =
         standings.iter().filter(|stood| observed.wants(&stood.mailbox.source)).collect();

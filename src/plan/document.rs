@@ -290,7 +290,7 @@ pub fn changes_in_brief(earlier: &PlanStatus, later: &PlanStatus) -> Vec<Change>
         .map(|name| {
             let (was, is) = (before.get(name).map(|p| p.0.clone()), after.get(name).map(|p| p.0.clone()));
             let is =
-                if was == is { is.map(|is| format!("{is}, but not the same in every line")) } else { is };
+                if was == is { is.map(|_| "the same in sum, and not line by line".to_owned()) } else { is };
             Change { place: name.clone(), before: was, after: is }
         })
         .collect()

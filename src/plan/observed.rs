@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::document::Plan;
 use super::mailboxes::PlannedMailbox;
 use crate::api::condition::Reason;
 use crate::model::address::Address;
@@ -33,6 +34,8 @@ pub struct Observed {
     pub only: Option<BTreeSet<Address>>,
     /// Other migrations of the same namespace that carry mailboxes of this one to the same places, each with their number.
     pub rivals: Vec<(String, usize)>,
+    /// The approved plan as a whole, where it is kept; a cluster keeps it in brief, in the status.
+    pub approved: Option<Arc<Plan>>,
 }
 
 impl Observed {

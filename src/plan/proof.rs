@@ -99,23 +99,37 @@ impl Open {
         clauses.into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect::<Vec<_>>().join(", ")
     }
 
-    /// The remedy for it.
-    pub fn remedy(&self) -> &'static str {
-        if self.missing > 0 {
-            "if nobody removed them on purpose, send them again with `mailferry verify --repair`; else acknowledge \
-             ArrivalsMissing in spec.acknowledge"
-        } else if self.failed > 0 {
-            "the report has the reason of each, and the next run tries them again; acknowledge MessagesQuarantined in \
-             spec.acknowledge if they may stay behind"
-        } else if self.changed > 0 {
-            "the report names them; the originals are at the source. Acknowledge ArrivalsChanged in spec.acknowledge if that is right"
-        } else if self.waiting > 0 {
+    /// The remedy for it. Each says what it is about, since the next is about something else.
+    pub fn remedy(&self) -> String {
+        let losses = [
+            (
+                self.missing,
+                "if nobody removed those that are no longer at the destination on purpose, send them again with \
+                 `mailferry verify -f … --state … --repair`; else acknowledge ArrivalsMissing in spec.acknowledge",
+            ),
+            (
+                self.failed,
+                "the report has the reason of each that could not be carried, and the next run tries them again; acknowledge \
+                 MessagesQuarantined in spec.acknowledge if they may stay behind",
+            ),
+            (
+                self.changed,
+                "the report names those that were found changed, and the originals are at the source; acknowledge ArrivalsChanged in \
+                 spec.acknowledge if that is right",
+            ),
+        ];
+        let losses: Vec<&str> = losses.into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect();
+        if !losses.is_empty() {
+            return losses.join(". ");
+        }
+        let other = if self.waiting > 0 {
             "run the migration again to carry them"
         } else if self.differing + self.absent == 0 {
             "verify again once the folders that are named can be opened"
         } else {
             "users may have changed them since; acknowledge ArrivalsDiffer in spec.acknowledge if that is right"
-        }
+        };
+        other.to_owned()
     }
 }
 
@@ -189,6 +203,15 @@ mod tests {
             "2 messages could not be carried, 3 messages are no longer at the destination, 1 message was found changed after arrival, \
              1 message is still to be carried"
         );
+        let remedy = open.remedy();
+        for about in [
+            "those that are no longer at the destination",
+            "each that could not be carried",
+            "those that were found changed",
+        ] {
+            assert!(remedy.contains(about), "{about}: {remedy}");
+        }
+        assert!(remedy.contains("`mailferry verify -f … --state … --repair`"), "{remedy}");
         let agreed = spec(&serde_json::json!({"acknowledge": [
             {"finding": "MessagesQuarantined", "domain": "a.test", "reason": "agreed"},
             {"finding": "ArrivalsMissing", "reason": "agreed"},

@@ -15,13 +15,13 @@ const CAUSES_MAX: usize = 10;
 const NAMED_MAX: usize = 3;
 
 /// Writes both parts; nothing where everything is as it should be.
-pub(super) fn causes(text: &mut String, report: &Report, style: Style) {
+pub(super) fn causes(text: &mut String, report: &Report, style: Style<'_>) {
     stopped(text, &report.mailboxes, style);
     not_arrived(text, &report.exceptions.quarantined, style);
 }
 
 /// The mailboxes that something stopped.
-fn stopped(text: &mut String, mailboxes: &[MailboxRow], style: Style) {
+fn stopped(text: &mut String, mailboxes: &[MailboxRow], style: Style<'_>) {
     let mut groups: Vec<(Cause, Vec<(&MailboxRow, &FailureRow)>)> = Vec::new();
     for (row, failure) in mailboxes.iter().filter_map(|row| Some((row, row.failure.as_ref()?))) {
         let cause = failure.cause.without(&[&row.source, &row.destination]);
@@ -57,7 +57,7 @@ fn stopped(text: &mut String, mailboxes: &[MailboxRow], style: Style) {
             wrap(text, "    ", "    ", &words::some_of(&names, NAMED_MAX), style.columns);
         }
         if let Some(hint) = &failure.hint {
-            wrap(text, "    → ", "      ", &printable(hint), style.columns);
+            wrap(text, "    → ", "      ", &printable(&style.spell_out(hint)), style.columns);
         }
     }
     let others = groups.iter().skip(CAUSES_MAX).map(|(_, group)| group.len()).sum::<usize>() as u64;
@@ -68,7 +68,7 @@ fn stopped(text: &mut String, mailboxes: &[MailboxRow], style: Style) {
 }
 
 /// The messages that could not be carried.
-fn not_arrived(text: &mut String, list: &ExceptionList, style: Style) {
+fn not_arrived(text: &mut String, list: &ExceptionList, style: Style<'_>) {
     if list.total == 0 {
         return;
     }
@@ -95,8 +95,11 @@ fn not_arrived(text: &mut String, list: &ExceptionList, style: Style) {
             words::counted(list.total - told, "message for another reason", "messages for other reasons");
         wrap(text, "  ", "    ", &format!("and {more}"), style.columns);
     }
-    let remedy = "each of them, with the reason: mailferry report --kind messages --verdict Quarantined";
-    wrap(text, "    → ", "      ", remedy, style.columns);
+    let remedy = format!(
+        "each of them, with the reason: mailferry report {} --kind messages --format csv --verdict Quarantined",
+        style.inputs
+    );
+    wrap(text, "    → ", "      ", &remedy, style.columns);
 }
 
 #[cfg(test)]
@@ -109,7 +112,7 @@ mod tests {
 
     fn told(report: &Report) -> String {
         let mut text = String::new();
-        causes(&mut text, report, Style { columns: 60, colour: false });
+        causes(&mut text, report, Style { columns: 60, colour: false, inputs: "-f m.yaml --state s" });
         for line in text.lines() {
             assert!(line.chars().count() <= 60, "{line}");
         }
@@ -195,6 +198,9 @@ mod tests {
         let flat = told(&report).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(flat.starts_with("50 messages could not be carried ! 40 in m0@contoso.example, m1@contoso.example, m2@contoso.example and 1 more: refused APPEND:"), "{flat}");
         assert!(flat.contains("! 5 in m4@contoso.example: nothing came"), "{flat}");
+        let command =
+            "mailferry report -f m.yaml --state s --kind messages --format csv --verdict Quarantined";
+        assert!(flat.contains(command), "it works as it is typed: {flat}");
         assert!(flat.contains("and 5 messages for other reasons → each of them"), "{flat}");
     }
 }

@@ -13,7 +13,7 @@ use super::message::{MessageRow, MessageSink};
 use super::rows::{FindingRow, MailboxRow, Report, Totals};
 use super::standing::{Standing, standing};
 use super::{chart, unwritten, words};
-use crate::model::difference::{Kind, Value};
+use crate::model::difference::Kind;
 use crate::model::evidence::{Grade, ServerFacts};
 use crate::model::failure::Result;
 use crate::model::finding::{Code, Severity};
@@ -379,15 +379,17 @@ struct DifferenceView<'a> {
 
 fn differences(report: &Report) -> (Vec<DifferenceView<'_>>, u64) {
     let all = || report.mailboxes.iter().flat_map(|m| m.differences.iter().map(move |d| (m, d)));
-    let value = |value: &Option<Value>| value.as_ref().map(ToString::to_string).unwrap_or_default();
-    let shown = all().take(DIFFERENCES).map(|(mailbox, difference)| DifferenceView {
-        mailbox,
-        kind: difference.kind,
-        subject: difference.subject.as_deref(),
-        folder: &difference.source.folder,
-        is_folder: difference.source.is_folder(),
-        expected: value(&difference.expected),
-        found: value(&difference.found),
+    let shown = all().take(DIFFERENCES).map(|(mailbox, difference)| {
+        let (expected, found) = difference.in_words();
+        DifferenceView {
+            mailbox,
+            kind: difference.kind,
+            subject: difference.subject.as_deref(),
+            folder: &difference.source.folder,
+            is_folder: difference.source.is_folder(),
+            expected,
+            found,
+        }
     });
     (shown.collect(), all().count().saturating_sub(DIFFERENCES) as u64)
 }

@@ -73,15 +73,28 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
             vec![format!("It was stopped before it was through; {}.", of_all())],
         );
     }
-    if totals.stopped > 0 {
+    if report.phase == "ReviewRequired" {
+        let words = format!(
+            "The plan that stands is not the approved one, and nothing is carried until it is approved; before that, {}.",
+            of_all()
+        );
+        return (Tone::Stopped, "Not approved", vec![words]);
+    }
+    // A mailbox that nothing reads may be read yet while somebody is at work; a run that is over has left it.
+    let is_stalled = report.phase == "Stalled";
+    let stopped = totals.stopped + if is_stalled { totals.unreadable } else { 0 };
+    if stopped > 0 {
         let stopped = format!(
             "{} of {} stopped before {} through; {}.",
-            count(totals.stopped),
+            count(stopped),
             counted(totals.mailboxes, "mailbox", "mailboxes"),
-            if totals.stopped == 1 { "it was" } else { "they were" },
+            if stopped == 1 { "it was" } else { "they were" },
             of_all()
         );
         return (Tone::Stopped, "Stopped", vec![stopped]);
+    }
+    if is_stalled {
+        return (Tone::Stopped, "Stopped", vec![format!("It ended before it was through; {}.", of_all())]);
     }
     let is_begun = messages.copied + messages.excluded + messages.failed > 0
         || report.mailboxes.iter().any(|mailbox| mailbox.passes > 0);
@@ -100,7 +113,11 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
         }
         let tone = if said.is_empty() { Tone::Usual } else { Tone::Exceptions };
         // Nobody is at work on what a run that came to its end has left.
-        let word = if report.phase == "Partial" { "Partly copied" } else { "In progress" };
+        let word = match report.phase.as_str() {
+            "Pending" | "Discovering" | "Syncing" => "In progress",
+            "Suspended" => "Suspended",
+            _ => "Partly copied",
+        };
         return (tone, word, words);
     }
     if messages.source == 0 {
@@ -200,6 +217,7 @@ mod tests {
 
         let mut unseen = through(copied);
         unseen.unseen.push("late.example".to_owned());
+        "Syncing".clone_into(&mut unseen.phase);
         assert_eq!(
             head(&unseen),
             told(
@@ -218,6 +236,28 @@ mod tests {
         );
 
         assert_eq!(tone(&failed), Tone::Stopped);
+
+        // Nobody reads a mailbox whose password is wrong once the run is over, and nobody is at work.
+        let mut locked = through(copied);
+        locked.mailboxes.truncate(2);
+        (locked.mailboxes[1].endpoint, locked.phase) = (None, "Stalled".to_owned());
+        let words = "1 of 2 mailboxes stopped before it was through; 6 of 6 messages arrived. 1 mailbox cannot be read \
+                     yet.";
+        assert_eq!(head(&locked), told("Stopped", words));
+        "Syncing".clone_into(&mut locked.phase);
+        assert_eq!(head(&locked).0, "In progress");
+        "Suspended".clone_into(&mut locked.phase);
+        assert_eq!(head(&locked).0, "Suspended");
+        let mut nowhere = through(copied);
+        "Stalled".clone_into(&mut nowhere.phase);
+        let words = "It ended before it was through; 6 of 6 messages arrived.";
+        assert_eq!(head(&nowhere), told("Stopped", words));
+
+        let mut changed = through(copied);
+        "ReviewRequired".clone_into(&mut changed.phase);
+        let words = "The plan that stands is not the approved one, and nothing is carried until it is approved; before that, 6 \
+                     of 6 messages arrived.";
+        assert_eq!((head(&changed), tone(&changed)), (told("Not approved", words), Tone::Stopped));
 
         let excluded = through(MessageCounts { source: 5, excluded: 5, ..MessageCounts::default() });
         let words = "Of 5 messages at the source none was copied: all are left out by a rule of the project.";

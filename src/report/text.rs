@@ -10,16 +10,26 @@ use crate::model::finding::{Severity, tell_together};
 use crate::model::progress::MessageCounts;
 use crate::model::text::printable;
 
-/// The abilities of the terminal.
+/// Stands in a remedy for [`Style::inputs`], where whoever wrote it knew no files.
+pub const UNTOLD_INPUTS: &str = "-f … --state …";
+
+/// The abilities of the terminal, and the words of its user.
 #[derive(Debug, Clone, Copy)]
-pub struct Style {
+pub struct Style<'a> {
     /// Its width in characters; from 40 on the table fits.
     pub columns: usize,
     /// Whether it shows colours.
     pub colour: bool,
+    /// The options by which a further command finds the same migration, as in `-f contoso.yaml --state ./state`.
+    pub inputs: &'a str,
 }
 
-impl Style {
+impl Style<'_> {
+    /// A remedy whose commands work as they are typed.
+    pub(super) fn spell_out(self, remedy: &str) -> String {
+        remedy.replace(UNTOLD_INPUTS, self.inputs)
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
@@ -37,7 +47,7 @@ struct Line {
 }
 
 /// The summary of a report as text, ending with a line feed.
-pub fn summary(report: &Report, style: Style) -> String {
+pub fn summary(report: &Report, style: Style<'_>) -> String {
     let totals = report.totals();
     let mut text = String::new();
     let title = format!(
@@ -95,7 +105,7 @@ fn width(text: &str) -> usize {
 }
 
 /// One line a domain where it fits; otherwise its counts stand in a line of their own, named.
-fn table(text: &mut String, lines: &[Line], style: Style) {
+fn table(text: &mut String, lines: &[Line], style: Style<'_>) {
     const HEADS: [&str; 9] =
         ["domain", "protocol", "mailboxes", "source", "copied", "excluded", "failed", "pending", "size"];
     let rows: Vec<[String; 9]> = lines
@@ -144,7 +154,7 @@ fn table(text: &mut String, lines: &[Line], style: Style) {
 }
 
 /// Findings that are open, those of one code together; what was acknowledged is counted.
-fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
+fn findings(text: &mut String, rows: &[FindingRow], style: Style<'_>) {
     let open: Vec<&FindingRow> = rows.iter().filter(|row| row.acknowledged.is_none()).collect();
     let accepted = rows.len() - open.len();
     if rows.is_empty() {
@@ -169,7 +179,7 @@ fn findings(text: &mut String, rows: &[FindingRow], style: Style) {
         let from = text.len() + 2;
         wrap(text, &label, "            ", &said, style.columns);
         text.replace_range(from..from + word.len(), &style.paint(code, word));
-        wrap(text, "            → ", "              ", first.remedy, style.columns);
+        wrap(text, "            → ", "              ", &style.spell_out(first.remedy), style.columns);
     }
     if accepted > 0 {
         let _ = writeln!(
@@ -209,7 +219,7 @@ mod tests {
     fn the_summary_fits_the_terminal_and_says_everything() {
         let report = fixture::report();
         for columns in [40, 60, 80, 100, 120, 200] {
-            let text = summary(&report, Style { columns, colour: false });
+            let text = summary(&report, Style { columns, colour: false, inputs: "-f m.yaml" });
             for line in text.lines() {
                 let single = !line.trim().contains(' ');
                 assert!(width(line) <= columns || single, "{columns}: {line}");
@@ -231,8 +241,8 @@ mod tests {
     #[test]
     fn colour_changes_nothing_but_colour() {
         let report = fixture::report();
-        let plain = summary(&report, Style { columns: 120, colour: false });
-        let painted = summary(&report, Style { columns: 120, colour: true });
+        let plain = summary(&report, Style { columns: 120, colour: false, inputs: "-f m.yaml" });
+        let painted = summary(&report, Style { columns: 120, colour: true, inputs: "-f m.yaml" });
         assert!(painted.contains("\u{1b}[1;31mCRITICAL\u{1b}[0m"));
         let mut bare = String::new();
         let mut escape = false;

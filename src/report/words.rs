@@ -4,25 +4,8 @@ use jiff::Timestamp;
 
 use super::domains::DomainRow;
 use crate::model::record::Depth;
-pub(super) use crate::model::text::{count, counted};
+pub(super) use crate::model::text::{bytes, count, counted};
 use crate::model::text::{cut, printable};
-
-/// Bytes in decimal units, as disks and providers count: `1.5 GB`.
-pub(super) fn bytes(n: u64) -> String {
-    const UNITS: [(u64, &str); 4] =
-        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    for (unit, name) in UNITS {
-        if n >= unit {
-            let tenths = n / (unit / 10);
-            return if tenths >= 1_000 {
-                format!("{} {name}", count(tenths / 10))
-            } else {
-                format!("{}.{} {name}", tenths / 10, tenths % 10)
-            };
-        }
-    }
-    counted(n, "byte", "bytes")
-}
 
 /// `23 November 2026`.
 pub(super) fn date(at: Timestamp) -> String {

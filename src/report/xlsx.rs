@@ -252,7 +252,7 @@ fn fill(book: &mut Workbook, report: &Report, kind: Kind) -> Result<(), XlsxErro
         let all = if report.exceptions.only_in_ledger {
             "see the ledger"
         } else {
-            "mailferry report --kind messages"
+            "mailferry report -f … --state … --kind messages --format csv"
         };
         let more = format!("and {} more: {all}", words::count(unnamed));
         sheet.inner.write_string_with_format(sheet.next, 0, more, &formats.label)?;

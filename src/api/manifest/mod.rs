@@ -32,6 +32,10 @@ pub const FILE_MAX: usize = 16 * 1024 * 1024;
 /// The namespace of objects that name none, as in kubectl.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
+/// The keys of Secrets that say who logs in and where, and open nothing by themselves.
+const TOLD_OPENLY: [&str; 8] =
+    ["username", "masterUser", "masterSeparator", "tenantId", "clientId", "cloud", "tokenUrl", "scope"];
+
 /// The kinds that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -176,12 +180,14 @@ impl Manifest {
         Some(self.origins.get(&key_of(migration))?.place(&Path::parse(path)))
     }
 
-    /// The files that values of Secrets stand in: those that were read, by their names, and those that a value refers to.
+    /// The files that values of Secrets stand in which nobody else may know: those that were read, by their names, and those that a
+    /// value refers to. A name to log in with is no password, and neither is a reference to where one is.
     pub fn secret_files(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {
         let (mut read, mut referred) = (BTreeSet::new(), BTreeSet::new());
         for (key, values) in &self.secrets {
-            for value in values.values() {
+            for (name, value) in values {
                 match value {
+                    _ if TOLD_OPENLY.contains(&name.as_str()) => {}
                     SecretValue::Literal(_) => {
                         read.extend(self.origins.get(key).map(|origin| origin.file.as_str()));
                     }
@@ -280,7 +286,10 @@ impl Manifest {
         }
         match kind {
             Kind::MailMigration => {
-                self.migrations.push(migration(&origin, &value, metadata, &key.namespace)?);
+                let (read, found) = migration(&origin, &value, metadata, &key.namespace);
+                self.migrations.extend(read);
+                self.origins.insert(key, origin);
+                return if found.is_empty() { Ok(()) } else { Err(found) };
             }
             Kind::Secret => {
                 let values = objects::secret(&value).map_err(fail)?;
@@ -305,29 +314,40 @@ fn key_of(migration: &MailMigration) -> Key {
     }
 }
 
+/// The migration of a document, and everything that is wrong with it. One with faults that leave it readable, as a misspelt
+/// field does, is returned as well: what it refers to and its lists can be looked at nevertheless, so that all is told at once.
 fn migration(
     origin: &Origin,
     value: &Value,
     metadata: ObjectMeta,
     namespace: &str,
-) -> std::result::Result<MailMigration, Vec<Failure>> {
-    let schema = super::crd::schema_of_migrations().map_err(|failure| vec![failure])?;
+) -> (Option<MailMigration>, Vec<Failure>) {
+    let schema = match super::crd::schema_of_migrations() {
+        Ok(schema) => schema,
+        Err(failure) => return (None, vec![failure]),
+    };
     let value = schema::with_defaults(schema, value);
     let mut found = schema::check(schema, &value);
     if !value["spec"].is_object() {
         let missing = Violation::new(Path::default(), "spec is missing");
         found = vec![missing.hint("say under spec: what is to be migrated: destination and domains")];
     }
-    origin.fail_all(found)?;
-    // Only a schema that is laxer than its type gets here with an error, which a test looks for.
-    let mut migration: MailMigration = serde_json::from_value(value).map_err(|error| {
-        let what = format!("it cannot be read: {}", printable(&error.to_string()));
-        vec![origin.fail(Violation::new(Path::default(), what))]
-    })?;
-    origin.fail_all(rules::check(&migration.spec))?;
+    let mut failures = origin.fail_all(found).err().unwrap_or_default();
+    let mut migration: MailMigration = match serde_json::from_value(value) {
+        Ok(migration) => migration,
+        // Only a schema that is laxer than its type gets here with nothing found before, which a test looks for.
+        Err(error) => {
+            if failures.is_empty() {
+                let what = format!("it cannot be read: {}", printable(&error.to_string()));
+                failures.push(origin.fail(Violation::new(Path::default(), what)));
+            }
+            return (None, failures);
+        }
+    };
+    failures.extend(origin.fail_all(rules::check(&migration.spec)).err().unwrap_or_default());
     migration.metadata = metadata;
     migration.metadata.namespace = Some(namespace.to_owned());
-    Ok(migration)
+    (Some(migration), failures)
 }
 
 /// Which of our kinds a document is.

@@ -14,6 +14,9 @@ const DAY_SPENT_PAUSE: Duration = Duration::from_hours(1);
 /// The remedy for it.
 const DAY_SPENT_REMEDY: &str = "nothing: Gmail hands out so much of a mailbox in a day; it is tried again every hour and goes on where it was, and a run that is ended meanwhile goes on when it is begun anew";
 
+/// Stands in the place of a command where a server speaks of the whole session and answers none.
+pub const THE_SESSION: &str = "the session";
+
 /// The failure that a status other than OK stands for.
 pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
     let text = if said.text.is_empty() { said.code.as_str() } else { said.text.as_str() };
@@ -32,13 +35,15 @@ pub fn explain(command: &str, status: Status, said: &StatusText) -> Failure {
         Status::Bye => bye(meaning),
         Status::Ok | Status::No | Status::PreAuth => no(command, said, meaning),
     };
-    let verb = match status {
-        Status::Bad => "did not understand",
-        Status::Bye => "ended the session at",
-        Status::Ok | Status::No | Status::PreAuth => "refused",
+    let did = match status {
+        Status::Bad => format!("did not understand {command}"),
+        // It answered no command: there is nothing that it was at.
+        Status::Bye if command == THE_SESSION => format!("ended {THE_SESSION}"),
+        Status::Bye => format!("ended the session at {command}"),
+        Status::Ok | Status::No | Status::PreAuth => format!("refused {command}"),
     };
     let quoted = if said.code.is_empty() { String::new() } else { format!("[{}] ", said.code) };
-    let failure = Failure { code, ..Failure::new(class, format!("{verb} {command}: {quoted}{text}")) };
+    let failure = Failure { code, ..Failure::new(class, format!("{did}: {quoted}{text}")) };
     match hint_of(class, code) {
         Some(hint) => failure.hint(hint),
         None => failure,
@@ -266,11 +271,22 @@ mod tests {
     fn a_day_that_is_spent_is_a_pause_and_neither_a_full_mailbox_nor_a_wrong_password() {
         for (command, status, line) in [
             ("UID FETCH", Status::No, "[OVERQUOTA] Account exceeded command or bandwidth limits. a1b2"),
-            ("the session", Status::Bye, "[OVERQUOTA] Account exceeded command or bandwidth limits."),
+            (THE_SESSION, Status::Bye, "[OVERQUOTA] Account exceeded command or bandwidth limits."),
             ("LOGIN", Status::No, "[ALERT] Account exceeded command or bandwidth limits. (Failure)"),
         ] {
             let failure = explain(command, status, &StatusText::parse(line.as_bytes()));
             assert_eq!((failure.class, failure.wait), (Class::Throttled, Some(DAY_SPENT_PAUSE)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_ended_at_a_command_or_just_ended() {
+        let said = StatusText::parse(b"[UNAVAILABLE] going down");
+        for (command, told) in [
+            (THE_SESSION, "ended the session: [UNAVAILABLE] going down"),
+            ("UID FETCH", "ended the session at UID FETCH: [UNAVAILABLE] going down"),
+        ] {
+            assert_eq!(explain(command, Status::Bye, &said).what, told);
         }
     }
 

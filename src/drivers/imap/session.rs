@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{Ask, Command, Part};
-use super::refusal::explain;
+use super::refusal::{THE_SESSION, explain};
 use super::tokens::{Status, StatusText, split_blank};
 use super::wire::{Event, Wire};
 use crate::auth::cleaning::Cleaner;
@@ -376,9 +376,7 @@ impl Session {
                 self.forgo("COMPRESS=DEFLATE");
             }
             match self.farewell.take() {
-                Some(said) if failure.class == Class::Unreachable => {
-                    explain("the session", Status::Bye, &said)
-                }
+                Some(said) if failure.class == Class::Unreachable => explain(THE_SESSION, Status::Bye, &said),
                 _ => failure,
             }
         })?;

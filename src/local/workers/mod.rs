@@ -455,6 +455,10 @@ fn check_name(login: &Login, planned: Option<&Option<String>>, secret: &str) -> 
 /// The remedy where an end is another than the plan says.
 const LOOK_AGAIN: &str = "nothing was written; look again (mailferry run --stage Plan), and review what changed with mailferry plan --diff";
 
+/// The remedy where other authorities are trusted than the plan says: most often the command line lacks what the run was given, and
+/// looking again without it would make a plan that trusts none.
+const GIVE_THE_SAME: &str = "give the same as before: --ca FILE, or caRef in the manifest. Only if the authorities really changed, look again (mailferry run --stage Plan), and review what changed with mailferry plan --diff";
+
 /// Refuses to trust other authorities than the plan says: with the DNS, they decide which server is taken for the right
 /// one. `planned` is what the plan says; nothing where nobody looked.
 fn check_authorities(trust: &Trust, planned: Option<&Option<String>>) -> Result<()> {
@@ -467,7 +471,7 @@ fn check_authorities(trust: &Trust, planned: Option<&Option<String>>) -> Result<
         named(trust.digest()),
         named(planned)
     );
-    Err(Failure::configuration(what).code(FailureCode::AuthoritiesChanged).hint(LOOK_AGAIN))
+    Err(Failure::configuration(what).code(FailureCode::AuthoritiesChanged).hint(GIVE_THE_SAME))
 }
 
 fn source_login(credentials: &Credentials, planned: &PlannedMailbox) -> Option<Login> {

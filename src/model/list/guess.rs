@@ -82,6 +82,7 @@ const NAMES: [(Column, &[&str]); 7] = [
             "oldpassword",
             "sourcepassword",
             "pass",
+            "pw",
             "pwd",
             "kennwort",
             "passwort",

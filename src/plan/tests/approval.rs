@@ -46,6 +46,13 @@ fn a_change_after_approval_holds_the_migration_and_says_what_changed() {
         assert!(failure.what.contains(change) && failure.class == Class::Configuration, "{failure}");
         wanted.status = Some(decision.status);
     }
+    // Where the approved plan is kept as a whole, the mailbox is named.
+    observed.approved = Some(document::Plan::of(&wanted.spec, &observe(&wanted, true)).into());
+    let decision = decide(&wanted, &observed, at(2));
+    let review = decision.status.conditions.of(Type::ReviewRequired).unwrap();
+    let change = "since then one@a.test: was from IMAP mail.a.test:993 (TLS) as one@a.test to one@a.test as one@a.test, is from \
+                  POP3 mail.a.test:993";
+    assert!(review.message.contains(change), "{}", review.message);
     observed = observe(&wanted, true);
     assert_eq!(syncs(&decide(&wanted, &observed, at(3))).len(), 3, "the approved plan stands again");
 }

@@ -27,7 +27,8 @@ use super::rows::{DestinationRow, FindingRow, MailboxRow, PilotRow, Report};
 use super::{Format, unwritten, words};
 use crate::model::checklist::{Item, ItemState};
 use crate::model::evidence::Amount;
-use crate::model::failure::{Failure, Result};
+use crate::model::failure::{Failure, FailureCode, Result};
+use crate::model::finding::Code;
 use crate::model::protocol::Protocol;
 
 /// The work that would be done.
@@ -339,7 +340,13 @@ fn scope(report: &Report, ordered: &[Ordered<'_>]) -> Vec<ScopeRow> {
 fn assumptions(report: &Report) -> Vec<String> {
     let mut sentences: Vec<String> = ASSUMPTIONS.map(str::to_owned).into();
     let largest = report.totals().largest;
-    if largest > 0 {
+    // A run, or the destination itself, may have said otherwise since.
+    let is_refuted =
+        report.findings.iter().any(|finding| finding.code == Code::MessageOverLimit)
+            || report.exceptions.quarantined.named.iter().any(|named| {
+                named.message.code == Some(FailureCode::TooLarge) || named.message.size >= largest
+            });
+    if largest > 0 && !is_refuted {
         sentences.push(format!(
             "The destination takes messages of {}, the largest that was found.",
             words::bytes(largest)

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::Statement;
 use crate::model::checklist::{Item, ItemState};
+use crate::model::failure::FailureCode;
+use crate::model::message::Verdict;
 use crate::report::rows::Report;
 use crate::report::{Format, Kind, fixture, write};
 
@@ -47,6 +49,26 @@ fn written(report: &Report, format: Format) -> String {
     let mut out = Vec::new();
     write(report, Kind::Sow, format, &mut out, |_| unreachable!("a statement names no message")).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn the_destination_is_said_to_take_the_largest_message_until_it_has_refused_one() {
+    let says = |report: &Report| {
+        let of = "The destination takes messages of";
+        Statement::of(report).assumptions.iter().any(|sentence| sentence.starts_with(of))
+    };
+    let plain = report();
+    assert!(says(&plain));
+    let mut refused = report();
+    let mut row = fixture::message(40, Verdict::Quarantined("Message too large".into()));
+    row.code = Some(FailureCode::TooLarge);
+    refused.exceptions.push(&row);
+    assert!(!says(&refused), "a smaller one was too large");
+    let mut lost = report();
+    row = fixture::message(41, Verdict::Quarantined("no".into()));
+    row.size = plain.totals().largest;
+    lost.exceptions.push(&row);
+    assert!(!says(&lost), "the largest was not carried");
 }
 
 #[test]
