@@ -17,7 +17,7 @@ use crate::model::evidence::ServerFacts;
 use crate::model::failure::Result;
 use crate::model::scope::Scope;
 
-/// IMAP4rev1 (RFC 3501).
+/// IMAP, version 4 revision 1 (RFC 3501).
 pub struct Imap;
 
 #[async_trait]
