@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use super::Chosen;
-use super::logins::Tried;
 use super::probes::Probed;
 use super::signals::Published;
+use super::tried::Tried;
 use super::trust::{Approval, judge};
 use crate::model::address::Domain;
 use crate::model::endpoint::Endpoint;
@@ -230,7 +230,7 @@ pub(super) fn count(n: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discovery::logins::Read;
+    use crate::discovery::tried::Read;
     use crate::model::capability::Capabilities;
     use crate::model::evidence::{Attempt, MailboxSize};
     use crate::model::failure::Class;

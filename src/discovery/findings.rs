@@ -9,9 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Request;
 use super::collect::{Ranked, count};
-use super::logins::{End, Tried, is_refused};
+use super::logins::is_refused;
 use super::lookalike::looks_like;
 use super::signals::Heard;
+use super::tried::{End, Tried};
 use super::trust::Approval;
 use super::verdict::{is_unknown, nothing_found, relevant};
 use crate::model::evidence::{Grade, ServerFacts, Signal};

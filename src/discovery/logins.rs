@@ -10,13 +10,14 @@ use tokio::time::sleep;
 
 use super::autoconfig::login_name;
 use super::collect::{Ranked, to_try};
+use super::tried::{End, Read, Tried};
 use super::{Chosen, LoginGuard, MailboxRequest, Request, Step, Watcher};
 use crate::auth::credentials::Login;
 use crate::drivers::measure::Measuring;
 use crate::drivers::registry::{Way, driver};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
-use crate::model::evidence::{Attempt, MailboxSize};
+use crate::model::evidence::Attempt;
 use crate::model::failure::{Class, Failure, Spoils};
 use crate::model::fidelity::score;
 use crate::model::protocol::Protocol;
@@ -32,46 +33,6 @@ const SHARED_REFUSALS_MAX: usize = 3;
 const WORTH_A_WORD: Duration = Duration::from_secs(10);
 /// Further sessions that the measuring of one mailbox may take where sessions end.
 const SESSIONS_MAX: usize = 6;
-
-/// The outcome of one mailbox.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tried {
-    /// Every login, in order.
-    pub(super) attempts: Vec<Attempt>,
-    /// Where and how it could be read.
-    pub(super) read: Option<Read>,
-    /// How it ended.
-    pub(super) end: End,
-}
-
-/// A login that worked.
-#[derive(Debug, Clone)]
-pub(super) struct Read {
-    /// Where.
-    pub(super) endpoint: Endpoint,
-    /// The content of the mailbox.
-    pub(super) size: MailboxSize,
-    /// Whether its messages have lasting names.
-    pub(super) unique_ids: bool,
-    /// The login name, where a published one was taken in the place of the mailbox's.
-    pub(super) name: Option<String>,
-}
-
-/// How the logins of one mailbox ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum End {
-    /// It was read, or every server had its say.
-    #[default]
-    Done,
-    /// No server may be tried.
-    NoServer,
-    /// The Secret knows no password for it.
-    NoLogin,
-    /// The guard allows no more.
-    Spent,
-    /// The password that all mailboxes share was refused often enough.
-    Stopped,
-}
 
 /// All that the logins of one domain need.
 pub(super) struct Logins<'a> {

@@ -34,6 +34,7 @@ mod signals;
 mod spf;
 mod srv;
 mod tenant;
+mod tried;
 mod trust;
 mod twin;
 mod txt;
@@ -54,8 +55,8 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use self::collect::Ranked;
-use self::logins::Tried;
 use self::signals::{Asking, Heard, Published, Walls};
+use self::tried::Tried;
 
 use crate::auth::credentials::Login;
 pub use crate::drivers::measure::FolderRules;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use super::collect::{Ranked, to_try};
-use super::logins::Tried;
 use super::signals::{Asking, Heard};
+use super::tried::Tried;
 use super::{Chosen, LoginGuard, MailboxRequest};
 use crate::auth::credentials::Login;
 use crate::drivers::registry::{Way, driver};

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::collect::{Ranked, count};
-use super::logins::{End, Tried, is_refused};
+use super::logins::is_refused;
 use super::signals::Heard;
+use super::tried::{End, Tried};
 use super::trust::Approval;
 use super::{MailboxRequest, Request};
 use crate::model::address::Domain;

@@ -2,6 +2,7 @@
 //! pods, and a terminal for events.
 
 pub mod clock;
+mod database;
 pub mod documents;
 pub mod files;
 mod fresh;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use secrecy::zeroize::Zeroizing;
 
+use super::database::Database;
 use super::files::can_be_read_by_others;
 use super::grants::{self, Granted, TokenAccess};
-use super::ledgers::Database;
 use super::lists::{Kept, ListPlace, PlacedList, Unread, join};
 use crate::api::MailMigration;
 use crate::api::manifest::{Manifest, Part, SecretValue};

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Address, Domain};
@@ -14,27 +13,9 @@ use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::fidelity::DomainFidelity;
 use super::finding::Finding;
+pub use super::grade::Grade;
 use super::protocol::Protocol;
 use super::service::{ServiceFacts, SessionFacts};
-
-/// How much a signal proves; `A` is the best. A protocol is selectable at A, recommended at B, suspected below.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Grade {
-    /// An authenticated session listed data.
-    A,
-    /// A protocol greeting, capability or challenge answered.
-    B,
-    /// Published configuration says so: SRV, autoconfig, the manifest.
-    C,
-    /// A hint: MX, SPF, a usual name, the names on a certificate.
-    D,
-}
-
-impl fmt::Display for Grade {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
 
 /// Where a piece of evidence comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::Grade;
+use super::grade::Grade;
 use super::protocol::Protocol;
 use super::service::{Service, ServiceFacts};
 

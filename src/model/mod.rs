@@ -14,6 +14,7 @@ pub mod failure;
 pub mod fidelity;
 pub mod finding;
 pub mod folder;
+pub mod grade;
 pub mod identity;
 pub mod label;
 pub mod list;

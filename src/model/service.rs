@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capability::Capabilities;
 use super::endpoint::Endpoint;
-use super::evidence::Grade;
+use super::grade::Grade;
 
 /// A service that holds data of mailboxes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
