@@ -142,14 +142,16 @@ fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
 }
 
 /// The message of what the stage does not reach; mail that arrived earlier is judged again at the stage Sync.
-const AT_PLAN: &str = "spec.stage is Plan, which copies nothing.";
+const AT_PLAN: &str = "The stage is Plan, which copies nothing.";
 
 /// The message when the pilot is through.
 const PILOTED: &str = "The pilot is through; take spec.policy.pilot out to carry the rest.";
 
 fn reached(spec: &MailMigrationSpec, messages: &MessageCounts) -> String {
     match spec.stage {
-        Stage::Plan => "The plan stands; set spec.stage to Sync to carry it out.".to_owned(),
+        Stage::Plan => {
+            "The plan is made; the stage Sync carries it out (spec.stage, or --stage of a run).".to_owned()
+        }
         Stage::Sync | Stage::Cutover if spec.policy.pilot.is_some() => {
             format!("{PILOTED} {messages}.")
         }

@@ -9,7 +9,7 @@ use crate::api::condition::Reason;
 use crate::model::failure::Class;
 use crate::model::finding::Code;
 use crate::model::record::MailboxRecord;
-use crate::model::text::counted;
+use crate::model::text::{counted, whole_sentence};
 
 /// Messages that speak against it, and that nobody acknowledged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -120,7 +120,11 @@ impl Open {
         ];
         let losses: Vec<&str> = losses.into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect();
         if !losses.is_empty() {
-            return losses.join(". ");
+            let whole = |(at, words): (usize, &&str)| match at {
+                0 => (*words).to_owned(),
+                _ => whole_sentence(words),
+            };
+            return losses.iter().enumerate().map(whole).collect::<Vec<_>>().join(". ");
         }
         let other = if self.waiting > 0 {
             "run the migration again to carry them"

@@ -112,7 +112,8 @@ pub(super) mod show {
         let Some(tls) = &server.tls else {
             return "no TLS: passwords and mail pass in the clear".to_owned();
         };
-        let (names, issuer, end) = (words::some_of(&tls.names, 3), &tls.issuer, words::date(tls.not_after));
+        let names = if tls.names.is_empty() { "no name".to_owned() } else { words::some_of(&tls.names, 3) };
+        let (issuer, end) = (&tls.issuer, words::date(tls.not_after));
         peer(&format!("{}, certificate for {names}, issued by {issuer}, ends on {end}", tls.version))
     }
 

@@ -96,8 +96,9 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
     if is_stalled {
         return (Tone::Stopped, "Stopped", vec![format!("It ended before it was through; {}.", of_all())]);
     }
-    let is_begun = messages.copied + messages.excluded + messages.failed > 0
-        || report.mailboxes.iter().any(|mailbox| mailbox.passes > 0);
+    // Messages that a rule leaves out are counted before anything begins.
+    let is_begun =
+        messages.copied + messages.failed > 0 || report.mailboxes.iter().any(|mailbox| mailbox.passes > 0);
     if !is_begun {
         let found = counted(messages.source, "message was", "messages were");
         return (Tone::Usual, "Planned", vec![format!("Nothing has been copied yet; {found} found.")]);

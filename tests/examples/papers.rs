@@ -105,7 +105,7 @@ fn the_plan_is_shown_and_compared(played: &Played, digest: &str) {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(23), "{said}");
     assert!(
-        said.contains("is not the approved one; since then rules: was") && said.contains("2019-01-01"),
+        said.contains("is not the approved one; since then spec.policy.since: new, 2019-01-01"),
         "{said}"
     );
     let compared = played.succeeds("plan", &["--diff"]);
