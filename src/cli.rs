@@ -277,7 +277,7 @@ pub struct InputArgs {
 
 impl From<InputArgs> for Inputs {
     fn from(args: InputArgs) -> Self {
-        Self { files: args.files, state: args.state, secrets: args.secrets }
+        Self { files: args.files, state: args.state, secrets: args.secrets, reach: Reach::default() }
     }
 }
 
@@ -340,7 +340,12 @@ impl From<MigrationArgs> for Whereabouts {
     fn from(args: MigrationArgs) -> Self {
         let MigrationArgs { cluster, files, state, secrets } = args;
         let state = state.unwrap_or_default();
-        cluster.whereabouts().unwrap_or(Self::Machine(Inputs { files, state, secrets }))
+        cluster.whereabouts().unwrap_or(Self::Machine(Inputs {
+            files,
+            state,
+            secrets,
+            reach: Reach::default(),
+        }))
     }
 }
 
@@ -365,7 +370,7 @@ fn parse_secret(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// The way to servers.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ReachArgs {
     /// The name server to ask instead of the system's
     #[arg(long, value_name = "IP:PORT")]

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::looking::{look, only};
 use super::{print, to_json};
 use crate::cli::{ChecklistArgs, ChecklistOutput, Whereabouts};
-use crate::local::run::Inputs;
+use crate::local::run::{Inputs, Reach};
 use crate::model::checklist::ItemState;
 use crate::model::failure::Result;
 use crate::plan::{Observed, checklist};
@@ -22,7 +22,12 @@ pub(super) async fn checklist(args: ChecklistArgs) -> Result<ExitCode> {
         }
         // Before anything was run there is nothing to fill in.
         Err(files) => {
-            let inputs = Inputs { files, state: std::path::PathBuf::new(), secrets: Vec::new() };
+            let inputs = Inputs {
+                files,
+                state: std::path::PathBuf::new(),
+                secrets: Vec::new(),
+                reach: Reach::default(),
+            };
             (only(inputs.read()?.migrations)?, Observed::default())
         }
     };
@@ -52,7 +57,9 @@ impl ChecklistArgs {
         let Self { cluster, files, state, secrets, .. } = self;
         match (cluster.whereabouts(), state) {
             (Some(cluster), _) => Ok(cluster),
-            (None, Some(state)) => Ok(Whereabouts::Machine(Inputs { files, state, secrets })),
+            (None, Some(state)) => {
+                Ok(Whereabouts::Machine(Inputs { files, state, secrets, reach: Reach::default() }))
+            }
             (None, None) => Err(files),
         }
     }

@@ -21,7 +21,7 @@ mod worker;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
-use crate::local::run::Inputs;
+use crate::local::run::{Inputs, Reach};
 use crate::local::terminal::{print, tell};
 use crate::model::failure::{Failure, Result};
 
@@ -45,7 +45,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Init(args) => init::init(&args),
             Command::Validate(args) => validate::validate(&args),
             Command::Run(args) => {
-                let inputs = Inputs::from(args.inputs.clone());
+                let reach = Reach::from(args.reach.clone());
+                let inputs = Inputs { reach, ..Inputs::from(args.inputs.clone()) };
                 run::run(args).await.map_err(|failure| inputs.spell_out(&failure))
             }
             Command::Status(args) => status::status(args).await,
@@ -54,7 +55,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Checklist(args) => checklist::checklist(args).await,
             Command::SupportBundle(args) => support_bundle::support_bundle(args).await,
             Command::Verify(args) => {
-                let inputs = Inputs::from(args.inputs.clone());
+                let reach = Reach::from(args.reach.clone());
+                let inputs = Inputs { reach, ..Inputs::from(args.inputs.clone()) };
                 verify::verify(args).await.map_err(|failure| inputs.spell_out(&failure))
             }
             Command::Login(args) => login::login(args).await,

@@ -27,15 +27,15 @@ use crate::local::workers::Tools;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::text::count;
 use crate::plan::Ending;
-use crate::report::text::{Style, summary};
+use crate::report::text::{Given, Style, summary};
 use crate::report::{Format, Kind, Report, write};
 
 /// How long a run that was stopped may take for its report.
 const LAST_REPORT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
-    let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
+    let inputs = Inputs { reach: reach.clone(), ..Inputs::from(args.inputs) };
     let (secrets, migrations) = open(&inputs)?;
     inputs.check_references(&secrets, &migrations)?;
     let state = StateDir::open(&inputs.state)?;
@@ -133,8 +133,8 @@ fn result(ran: &Ran) -> serde_json::Value {
 }
 
 /// The text that a person reads at the end of a run.
-fn told(reported: &Reported, ran: &Ran, inputs: &str) -> String {
-    let style = Style { columns: output_columns(), colour: shows_output() && wants_colour(), inputs };
+fn told(reported: &Reported, ran: &Ran, given: &Given) -> String {
+    let style = Style { columns: output_columns(), colour: shows_output() && wants_colour(), given };
     let mut text = summary(&reported.report, style);
     if ran.migration.spec.stage > Stage::Plan {
         let Brought { new, recognised, changed } = ran.brought;

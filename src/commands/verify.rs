@@ -80,8 +80,8 @@ impl Row {
 }
 
 pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
-    let inputs = Inputs::from(args.inputs);
     let reach = Reach::from(args.reach);
+    let inputs = Inputs { reach: reach.clone(), ..Inputs::from(args.inputs) };
     let (secrets, migrations) = open(&inputs)?;
     if args.repair {
         migrations.iter().try_for_each(|migration| check_may_repair(&secrets, migration))?;

@@ -31,7 +31,7 @@ use crate::model::text::counted;
 use crate::net::network::Network;
 use crate::plan::Ending;
 use crate::reconcile::reconcile;
-use crate::report::text::UNTOLD_INPUTS;
+use crate::report::text::{Given, UNTOLD_INPUTS};
 use crate::transfer::pace::Pace;
 
 /// Options of a command about manifests and state.
@@ -43,6 +43,8 @@ pub struct Inputs {
     pub state: PathBuf,
     /// Directories with Secrets: name and directory.
     pub secrets: Vec<(String, PathBuf)>,
+    /// The way to servers, of a command that connects.
+    pub reach: Reach,
 }
 
 /// Commands that a remedy may name and that want the options of [`Inputs::given`].
@@ -122,9 +124,13 @@ impl Inputs {
         files.chain(secrets).collect::<Vec<_>>().join(" ")
     }
 
-    /// The options by which another command finds the same: `-f contoso.yaml --state ./state`.
-    pub fn given(&self) -> String {
-        format!("{} --state {}", self.given_files(), quoted(&self.state.display().to_string()))
+    /// The options by which another command finds the same: `-f contoso.yaml --state ./state`, and `--ca own.pem`.
+    pub fn given(&self) -> Given {
+        let inputs = format!("{} --state {}", self.given_files(), quoted(&self.state.display().to_string()));
+        let resolver = self.reach.resolver.map(|resolver| format!(" --resolver {resolver}"));
+        let authorities = self.reach.authorities.iter();
+        let authorities = authorities.map(|file| format!(" --ca {}", quoted(&file.display().to_string())));
+        Given { inputs, reach: authorities.chain(resolver).collect() }
     }
 
     /// A failure whose remedy is a command that works as it is typed: whoever wrote the remedy knew no files.
@@ -132,9 +138,11 @@ impl Inputs {
     pub fn spell_out(&self, failure: &Failure) -> Failure {
         let given = self.given();
         let hint = failure.hint.as_ref().map(|hint| {
-            COMMANDS.into_iter().fold(hint.replace(UNTOLD_INPUTS, &given), |hint, command| {
-                hint.replace(&format!("mailferry {command} --"), &format!("mailferry {command} {given} --"))
-            })
+            let named = COMMANDS.into_iter().fold(hint.clone(), |hint, command| {
+                let whole = format!("mailferry {command} {UNTOLD_INPUTS} --");
+                hint.replace(&format!("mailferry {command} --"), &whole)
+            });
+            given.spell_out(&named)
         });
         Failure { hint, ..failure.clone() }
     }
@@ -430,19 +438,25 @@ mod tests {
             files: vec!["a.yaml".into(), "my files/b.yaml".into()],
             state: "./state".into(),
             secrets: vec![("s".to_owned(), "it's".into())],
+            reach: Reach { resolver: None, authorities: vec!["own.pem".into(), "of them.pem".into()] },
         };
         let given = r"-f a.yaml -f 'my files/b.yaml' --secret 's=it'\''s' --state ./state";
-        assert_eq!(inputs.given(), given);
+        assert_eq!(inputs.given().inputs, given);
         let failure = Failure::internal("gone").hint("`mailferry verify -f … --state … --repair`");
         let spelt = inputs.spell_out(&failure).hint.unwrap();
-        assert_eq!(spelt, format!("`mailferry verify {given} --repair`"));
+        assert_eq!(spelt, format!("`mailferry verify {given} --ca own.pem --ca 'of them.pem' --repair`"));
         let review = inputs.spell_out(&Failure::internal("other").hint("review `mailferry plan --diff`"));
         assert_eq!(review.hint.unwrap(), format!("review `mailferry plan {given} --diff`"));
     }
 
     #[test]
     fn the_first_failure_tells_of_the_others_and_where_they_are_told() {
-        let inputs = Inputs { files: vec!["m.yaml".into()], state: "s".into(), secrets: Vec::new() };
+        let inputs = Inputs {
+            files: vec!["m.yaml".into()],
+            state: "s".into(),
+            secrets: Vec::new(),
+            reach: Reach::default(),
+        };
         let failure = |what: &str| Failure::configuration(what).hint("mend it");
         assert!(inputs.first_of(Vec::new()).is_none());
         let alone = inputs.first_of(vec![failure("a")]).unwrap();

@@ -97,7 +97,7 @@ fn not_arrived(text: &mut String, list: &ExceptionList, style: Style<'_>) {
     }
     let remedy = format!(
         "each of them, with the reason: mailferry report {} --kind messages --format csv --verdict Quarantined",
-        style.inputs
+        style.given.inputs
     );
     wrap(text, "    → ", "      ", &remedy, style.columns);
 }
@@ -109,10 +109,12 @@ mod tests {
     use super::*;
     use crate::model::failure::{Class, Failure, FailureCode, Side};
     use crate::model::message::Verdict;
+    use crate::report::text::Given;
 
     fn told(report: &Report) -> String {
         let mut text = String::new();
-        causes(&mut text, report, Style { columns: 60, colour: false, inputs: "-f m.yaml --state s" });
+        let given = Given { inputs: "-f m.yaml --state s".to_owned(), reach: String::new() };
+        causes(&mut text, report, Style { columns: 60, colour: false, given: &given });
         for line in text.lines() {
             assert!(line.chars().count() <= 60, "{line}");
         }

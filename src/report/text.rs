@@ -20,14 +20,34 @@ pub struct Style<'a> {
     pub columns: usize,
     /// Whether it shows colours.
     pub colour: bool,
-    /// The options by which a further command finds the same migration, as in `-f contoso.yaml --state ./state`.
-    pub inputs: &'a str,
+    /// The options by which a further command finds the same migration.
+    pub given: &'a Given,
+}
+
+/// The options of the user's command, for the commands that remedies name.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// The manifests and the state, as in `-f contoso.yaml --state ./state`.
+    pub inputs: String,
+    /// The way to servers, for commands that connect: as in ` --ca own.pem`, else nothing.
+    pub reach: String,
+}
+
+impl Given {
+    /// A remedy whose commands work as they are typed.
+    pub fn spell_out(&self, remedy: &str) -> String {
+        let connecting = ["run", "verify"].into_iter().fold(remedy.to_owned(), |text, command| {
+            let (untold, Self { inputs, reach }) = (format!("mailferry {command} {UNTOLD_INPUTS}"), self);
+            text.replace(&untold, &format!("mailferry {command} {inputs}{reach}"))
+        });
+        connecting.replace(UNTOLD_INPUTS, &self.inputs)
+    }
 }
 
 impl Style<'_> {
     /// A remedy whose commands work as they are typed.
     pub(super) fn spell_out(self, remedy: &str) -> String {
-        remedy.replace(UNTOLD_INPUTS, self.inputs)
+        self.given.spell_out(remedy)
     }
 
     fn paint(self, code: &str, text: &str) -> String {
@@ -219,7 +239,7 @@ mod tests {
     fn the_summary_fits_the_terminal_and_says_everything() {
         let report = fixture::report();
         for columns in [40, 60, 80, 100, 120, 200] {
-            let text = summary(&report, Style { columns, colour: false, inputs: "-f m.yaml" });
+            let text = summary(&report, Style { columns, colour: false, given: &Given::default() });
             for line in text.lines() {
                 let single = !line.trim().contains(' ');
                 assert!(width(line) <= columns || single, "{columns}: {line}");
@@ -241,8 +261,8 @@ mod tests {
     #[test]
     fn colour_changes_nothing_but_colour() {
         let report = fixture::report();
-        let plain = summary(&report, Style { columns: 120, colour: false, inputs: "-f m.yaml" });
-        let painted = summary(&report, Style { columns: 120, colour: true, inputs: "-f m.yaml" });
+        let plain = summary(&report, Style { columns: 120, colour: false, given: &Given::default() });
+        let painted = summary(&report, Style { columns: 120, colour: true, given: &Given::default() });
         assert!(painted.contains("\u{1b}[1;31mCRITICAL\u{1b}[0m"));
         let mut bare = String::new();
         let mut escape = false;
