@@ -268,7 +268,8 @@ fn only_the_terminal_writes_to_the_terminal() {
 fn neighbours(room: &str, text: &str, names: &BTreeSet<String>) -> BTreeSet<String> {
     let product = text.split("#[cfg(test)]").next().unwrap();
     let path = regex::Regex::new(&format!(r"(?:\bsuper::|\bcrate::{room}::)([a-z_0-9]+)")).unwrap();
-    let lines: String = code(product).map(|(_, line)| format!("{line}\n")).collect();
+    let lines: Vec<&str> = code(product).map(|(_, line)| line).collect();
+    let lines = lines.join("\n");
     path.captures_iter(&lines).map(|found| found[1].to_owned()).filter(|name| names.contains(name)).collect()
 }
 

@@ -11,7 +11,7 @@ pub struct Database {
     /// TCP port.
     pub port: u16,
     /// Name of the database.
-    pub database: String,
+    pub name: String,
     /// The user that logs in.
     pub username: String,
     /// The password.
@@ -58,7 +58,7 @@ impl Database {
         Ok(Self {
             host: needed("host")?,
             port,
-            database: text("database")?.unwrap_or_else(|| DATABASE.to_owned()),
+            name: text("database")?.unwrap_or_else(|| DATABASE.to_owned()),
             username: needed("username")?,
             password: value("password")?
                 .ok_or_else(|| Failure::configuration("has no key password").hint("add the key password"))?,
@@ -83,13 +83,13 @@ mod tests {
     #[test]
     fn a_secret_says_where_and_how() {
         let least = read(&LEAST).unwrap();
-        assert_eq!((least.port, least.database.as_str(), least.encrypted), (5432, "mailferry", true));
+        assert_eq!((least.port, least.name.as_str(), least.encrypted), (5432, "mailferry", true));
         let all = [
             &LEAST[..],
             &[("port", "6432\n"), ("database", "moves"), ("sslmode", "disable"), ("ca.crt", "PEM")],
         ];
         let all = read(&all.concat()).unwrap();
-        assert_eq!((all.port, all.database.as_str(), all.encrypted), (6432, "moves", false));
+        assert_eq!((all.port, all.name.as_str(), all.encrypted), (6432, "moves", false));
         assert_eq!((all.authority.as_str(), all.password.expose()), ("PEM", "hunter2"));
     }
 

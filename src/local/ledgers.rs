@@ -38,7 +38,7 @@ pub async fn open_store(
 
 /// How to connect: like every connection that a manifest asks for, to networks that the policy allows.
 fn options(database: Database, network: &Arc<Network>, authority: &str) -> Result<Options> {
-    let Database { host, port, database, username, password, encrypted, authority: own } = database;
+    let Database { host, port, name: database, username, password, encrypted, authority: own } = database;
     let tls = if encrypted {
         // Alone first, so that the failure names it.
         Trust::with_authorities(std::slice::from_ref(&own))
