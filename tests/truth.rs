@@ -471,6 +471,29 @@ fn assert_the_same_everywhere(ferry: &Ferry) {
 }
 
 #[test]
+fn mail_that_no_rule_leaves_out_any_more_waits() {
+    let (old, new) = (sources(), destination());
+    old.mailbox(WHO).seed([letter("INBOX", "one", "text"), letter("Work", "two", "text")]);
+    let text = manifest(&old, &new, &["alice"]).text();
+    let ferry = Ferry::new(&text.replace("  stage: Sync\n", "  stage: Sync\n  mapping: {exclude: [Work]}\n"));
+    ferry.run(&["--progress", "none"]).expect_code(0);
+    assert_eq!(figure(&ferry.status(), "excluded"), 1);
+    ferry.write(&text);
+    let verified = ferry.call("verify", &["--output", "json"]);
+    verified.expect_code(22);
+    assert_eq!(named(&verified, "Waiting").len(), 1, "{}", verified.stdout);
+    assert!(named(&verified, "Folder").is_empty(), "{}", verified.stdout);
+    let status = ferry.status();
+    assert_eq!((figure(&status, "excluded"), figure(&status, "pending")), (0, 1));
+    for kind in ["Synced", "Verified", "CutoverSafe"] {
+        assert_eq!(condition(&status, kind).0, "False", "{kind}: {status:#}");
+    }
+    ferry.run(&["--progress", "none"]).expect_code(0);
+    assert_eq!(new.mailbox(THERE).read_all().messages(), 2);
+    assert_eq!(ferry.status()["status"]["phase"], "Verified");
+}
+
+#[test]
 fn a_message_that_was_stored_otherwise_and_changed_since_is_found() {
     let (old, new) = (sources(), destination());
     for subject in ["left alone", "changed since"] {
