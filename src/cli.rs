@@ -262,7 +262,7 @@ pub struct SyncArgs {
 }
 
 /// Manifests and state.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Args)]
 pub struct InputArgs {
     /// A manifest: MailMigration, Secret and ConfigMap documents; - reads standard input. May be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true, num_args = 1..)]
@@ -275,9 +275,12 @@ pub struct InputArgs {
     pub secrets: Vec<(String, PathBuf)>,
 }
 
-impl From<InputArgs> for Inputs {
-    fn from(args: InputArgs) -> Self {
-        Self { files: args.files, state: args.state, secrets: args.secrets, reach: Reach::default() }
+impl InputArgs {
+    /// The manifests and the state of a command that connects to servers.
+    pub fn reaching(&self, reach: &ReachArgs) -> Inputs {
+        let Self { files, state, secrets } = self;
+        let (files, state, secrets) = (files.clone(), state.clone(), secrets.clone());
+        Inputs { files, state, secrets, reach: reach.into() }
     }
 }
 
@@ -340,12 +343,7 @@ impl From<MigrationArgs> for Whereabouts {
     fn from(args: MigrationArgs) -> Self {
         let MigrationArgs { cluster, files, state, secrets } = args;
         let state = state.unwrap_or_default();
-        cluster.whereabouts().unwrap_or(Self::Machine(Inputs {
-            files,
-            state,
-            secrets,
-            reach: Reach::default(),
-        }))
+        cluster.whereabouts().unwrap_or(Self::Machine(Inputs { files, state, secrets, ..Inputs::default() }))
     }
 }
 
@@ -370,7 +368,7 @@ fn parse_secret(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 /// The way to servers.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Args)]
 pub struct ReachArgs {
     /// The name server to ask instead of the system's
     #[arg(long, value_name = "IP:PORT")]
@@ -381,9 +379,9 @@ pub struct ReachArgs {
     pub authorities: Vec<PathBuf>,
 }
 
-impl From<ReachArgs> for Reach {
-    fn from(args: ReachArgs) -> Self {
-        Self { resolver: args.resolver, authorities: args.authorities }
+impl From<&ReachArgs> for Reach {
+    fn from(args: &ReachArgs) -> Self {
+        Self { resolver: args.resolver, authorities: args.authorities.clone() }
     }
 }
 

@@ -101,9 +101,9 @@ fn run_peer(peer: &str, job: &Job, state: &Path) -> ExitCode {
             let source = if peer == "pop3" { Protocol::Pop3 } else { Protocol::Imap };
             // As in the product, where each mailbox is a task of its own.
             let (job, state) = (job.clone(), state.to_owned());
-            let engine =
-                async move { tokio::spawn(async move { engine::run(source, &job, &state).await }).await };
-            runtime()
+            let runtime = runtime();
+            let engine = runtime.spawn(async move { engine::run(source, &job, &state).await });
+            runtime
                 .block_on(engine)
                 .unwrap()
                 .map(|outcome| outcome.sent as usize)

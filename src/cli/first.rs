@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Output, parse_secret};
 use crate::api::first::Place;
-use crate::local::run::{Inputs, Reach};
+use crate::local::run::Inputs;
 use crate::model::address::Address;
 
 /// `mailferry validate`.
@@ -26,12 +26,7 @@ pub struct ValidateArgs {
 impl ValidateArgs {
     /// The manifests; nothing is kept anywhere.
     pub fn inputs(&self) -> Inputs {
-        Inputs {
-            files: self.files.clone(),
-            state: PathBuf::new(),
-            secrets: self.secrets.clone(),
-            reach: Reach::default(),
-        }
+        Inputs { files: self.files.clone(), secrets: self.secrets.clone(), ..Inputs::default() }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::looking::{look, only};
 use super::{print, to_json};
 use crate::cli::{ChecklistArgs, ChecklistOutput, Whereabouts};
-use crate::local::run::{Inputs, Reach};
+use crate::local::run::Inputs;
 use crate::model::checklist::ItemState;
 use crate::model::failure::Result;
 use crate::plan::{Observed, checklist};
@@ -22,12 +22,7 @@ pub(super) async fn checklist(args: ChecklistArgs) -> Result<ExitCode> {
         }
         // Before anything was run there is nothing to fill in.
         Err(files) => {
-            let inputs = Inputs {
-                files,
-                state: std::path::PathBuf::new(),
-                secrets: Vec::new(),
-                reach: Reach::default(),
-            };
+            let inputs = Inputs { files, ..Inputs::default() };
             (only(inputs.read()?.migrations)?, Observed::default())
         }
     };
@@ -58,7 +53,7 @@ impl ChecklistArgs {
         match (cluster.whereabouts(), state) {
             (Some(cluster), _) => Ok(cluster),
             (None, Some(state)) => {
-                Ok(Whereabouts::Machine(Inputs { files, state, secrets, reach: Reach::default() }))
+                Ok(Whereabouts::Machine(Inputs { files, state, secrets, ..Inputs::default() }))
             }
             (None, None) => Err(files),
         }

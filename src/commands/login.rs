@@ -13,7 +13,7 @@ pub(super) async fn login(args: LoginArgs) -> Result<ExitCode> {
     let request = args.request()?;
     let output = args.output;
     let line = |value: serde_json::Value| print(&format!("{value}\n"));
-    let keys = log_in(&request, &args.reach.into(), args.allowed_networks, |prompt| match output {
+    let keys = log_in(&request, &(&args.reach).into(), args.allowed_networks, |prompt| match output {
         Output::Text => print(&format!(
             "Open {} and type the code {}\nLog in there as {}. Waiting …\n",
             prompt.address, prompt.code, request.username

@@ -21,7 +21,6 @@ mod worker;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
-use crate::local::run::{Inputs, Reach};
 use crate::local::terminal::{print, tell};
 use crate::model::failure::{Failure, Result};
 
@@ -45,9 +44,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Init(args) => init::init(&args),
             Command::Validate(args) => validate::validate(&args),
             Command::Run(args) => {
-                let reach = Reach::from(args.reach.clone());
-                let inputs = Inputs { reach, ..Inputs::from(args.inputs.clone()) };
-                run::run(args).await.map_err(|failure| inputs.spell_out(&failure))
+                let inputs = args.inputs.reaching(&args.reach);
+                run::run(&args, &inputs).await.map_err(|failure| inputs.spell_out(&failure))
             }
             Command::Status(args) => status::status(args).await,
             Command::Report(args) => report::report(args).await,
@@ -55,9 +53,8 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Checklist(args) => checklist::checklist(args).await,
             Command::SupportBundle(args) => support_bundle::support_bundle(args).await,
             Command::Verify(args) => {
-                let reach = Reach::from(args.reach.clone());
-                let inputs = Inputs { reach, ..Inputs::from(args.inputs.clone()) };
-                verify::verify(args).await.map_err(|failure| inputs.spell_out(&failure))
+                let inputs = args.inputs.reaching(&args.reach);
+                verify::verify(&args, &inputs).await.map_err(|failure| inputs.spell_out(&failure))
             }
             Command::Login(args) => login::login(args).await,
             Command::Providers(args) => providers::providers(&args),

@@ -20,7 +20,7 @@ use crate::local::only::Only;
 use crate::local::platform::Brought;
 use crate::local::progress::display;
 use crate::local::reporting::Remembered;
-use crate::local::run::{Inputs, Ran, Reach, Wanted, run_migration, tools_for};
+use crate::local::run::{Inputs, Ran, Wanted, run_migration, tools_for};
 use crate::local::state::StateDir;
 use crate::local::terminal::{output_columns, shows_output, wants_colour};
 use crate::local::workers::Tools;
@@ -33,22 +33,26 @@ use crate::report::{Format, Kind, Report, write};
 /// How long a run that was stopped may take for its report.
 const LAST_REPORT: Duration = Duration::from_secs(5);
 
-pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
-    let reach = Reach::from(args.reach);
-    let inputs = Inputs { reach: reach.clone(), ..Inputs::from(args.inputs) };
-    let (secrets, migrations) = open(&inputs)?;
+pub(super) async fn run(args: &RunArgs, inputs: &Inputs) -> Result<ExitCode> {
+    let (secrets, migrations) = open(inputs)?;
     inputs.check_references(&secrets, &migrations)?;
     let state = StateDir::open(&inputs.state)?;
     let several = migrations.len() > 1;
     let wanted = Wanted { stage: args.stage, only: Only::these(&args.only.addresses) };
-    let migrations = wanted.only.choose(migrations, &secrets, &state, &reach).await?;
+    let migrations = wanted.only.choose(migrations, &secrets, &state, &inputs.reach).await?;
     let mut worst: Option<Class> = None;
     let mut results = Vec::new();
     let mut printed = Ok(());
     for migration in migrations {
         let shown = display(args.progress);
-        let running =
-            run_migration(migration.clone(), wanted.clone(), &secrets, &state, &reach, Arc::clone(&shown));
+        let running = run_migration(
+            migration.clone(),
+            wanted.clone(),
+            &secrets,
+            &state,
+            &inputs.reach,
+            Arc::clone(&shown),
+        );
         let ran = Box::pin(running).await;
         shown.finish();
         let ran = match ran {
@@ -62,7 +66,7 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode> {
             Ending::Stopped(failure) if failure.class == Class::Interrupted => Some(failure.clone()),
             _ => None,
         };
-        let reported = match tools_for(&ran.migration, &secrets, &state, &reach).await {
+        let reported = match tools_for(&ran.migration, &secrets, &state, &inputs.reach).await {
             Ok(tools) => {
                 let report = report_anew(&tools, &ran.migration, &state, several);
                 if interrupted.is_some() {

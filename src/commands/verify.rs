@@ -79,10 +79,8 @@ impl Row {
     }
 }
 
-pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
-    let reach = Reach::from(args.reach);
-    let inputs = Inputs { reach: reach.clone(), ..Inputs::from(args.inputs) };
-    let (secrets, migrations) = open(&inputs)?;
+pub(super) async fn verify(args: &VerifyArgs, inputs: &Inputs) -> Result<ExitCode> {
+    let (secrets, migrations) = open(inputs)?;
     if args.repair {
         migrations.iter().try_for_each(|migration| check_may_repair(&secrets, migration))?;
     }
@@ -91,12 +89,12 @@ pub(super) async fn verify(args: VerifyArgs) -> Result<ExitCode> {
     let state = StateDir::open_made(&inputs.state)?;
     let several = migrations.len() > 1;
     let only = Only::these(&args.only.addresses);
-    let migrations = only.choose(migrations, &secrets, &state, &reach).await?;
+    let migrations = only.choose(migrations, &secrets, &state, &inputs.reach).await?;
     let stop = Stop::listen();
     let mut worst: Option<Class> = None;
     let mut rows = Vec::new();
     for migration in migrations {
-        let mut verifying = Migration::open(&migration, &secrets, &state, &reach, several).await?;
+        let mut verifying = Migration::open(&migration, &secrets, &state, &inputs.reach, several).await?;
         verifying.depth = args.depth.unwrap_or(verifying.depth);
         (verifying.repair, verifying.progress) = (args.repair, args.progress);
         verifying.only = only.clone();

@@ -285,7 +285,7 @@ impl Logins<'_> {
         let mut size = measuring.into_size();
         if let Some(account) = account {
             (size.quota, size.foreign) = (account.quota, account.foreign);
-            self.keep(account.session);
+            self.keep(SessionFacts { unique_ids, ..account.session });
         }
         Ok(Read { endpoint: endpoint.clone(), size, unique_ids, name: None })
     }

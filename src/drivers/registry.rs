@@ -6,12 +6,11 @@
 
 use async_trait::async_trait;
 
+use super::imap::names::Spelling;
 use super::imap::source::Known;
 use super::measure::{FolderRules, Measuring, Room};
-use super::{Destination, Source, imap, pop3};
+use super::{Destination, LabelRule, Source, imap, pop3};
 use crate::auth::credentials::Login;
-use crate::drivers::imap::labels::LabelRule;
-use crate::drivers::imap::names::Spelling;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{Quota, ServerFacts};
 use crate::model::failure::{Class, Failure, Result};

@@ -35,7 +35,7 @@ use crate::report::text::{Given, UNTOLD_INPUTS};
 use crate::transfer::pace::Pace;
 
 /// Options of a command about manifests and state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// Manifests, in order; `-` is standard input.
     pub files: Vec<PathBuf>,
@@ -451,12 +451,7 @@ mod tests {
 
     #[test]
     fn the_first_failure_tells_of_the_others_and_where_they_are_told() {
-        let inputs = Inputs {
-            files: vec!["m.yaml".into()],
-            state: "s".into(),
-            secrets: Vec::new(),
-            reach: Reach::default(),
-        };
+        let inputs = Inputs { files: vec!["m.yaml".into()], state: "s".into(), ..Inputs::default() };
         let failure = |what: &str| Failure::configuration(what).hint("mend it");
         assert!(inputs.first_of(Vec::new()).is_none());
         let alone = inputs.first_of(vec![failure("a")]).unwrap();

@@ -4,12 +4,11 @@ use async_trait::async_trait;
 
 use super::{Pop3Source, Session};
 use crate::auth::credentials::Login;
-use crate::drivers::imap::labels::LabelRule;
 use crate::drivers::measure::{FolderRules, Measuring, Room};
 use crate::drivers::registry::{
     Account, Driver, Greeted, KnownDestination, KnownSource, LoggedIn, Way, of_another_protocol, only_reads,
 };
-use crate::drivers::{Destination, Source};
+use crate::drivers::{Destination, LabelRule, Source};
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::Result;
 use crate::model::protocol::Protocol;
@@ -20,11 +19,7 @@ use crate::model::service::SessionFacts;
 pub struct Pop3;
 
 /// A session that is logged in.
-struct Opened {
-    session: Session,
-    /// Whether the messages were seen to have no lasting names.
-    is_nameless: bool,
-}
+struct Opened(Session);
 
 #[async_trait]
 impl Driver for Pop3 {
@@ -49,7 +44,7 @@ impl Greeted for Session {
 
     async fn login(mut self: Box<Self>, login: &Login) -> Result<Box<dyn LoggedIn>> {
         self.log_in(login).await?;
-        Ok(Box::new(Opened { session: *self, is_nameless: false }))
+        Ok(Box::new(Opened(*self)))
     }
 
     async fn close(mut self: Box<Self>) {
@@ -65,21 +60,19 @@ impl LoggedIn for Opened {
         _rules: &FolderRules,
         measuring: &mut Measuring,
     ) -> Result<()> {
-        measuring.size = self.session.size_of_maildrop(scope).await?;
-        self.is_nameless = !self.session.has_unique_ids().await?;
-        measuring.is_nameless = self.is_nameless;
+        measuring.size = self.0.size_of_maildrop(scope).await?;
+        measuring.is_nameless = !self.0.has_unique_ids().await?;
         Ok(())
     }
 
     async fn ask_account(&mut self) -> Result<Account> {
-        let facts = self.session.ask_again().await?;
-        let said = SessionFacts::of(&facts.endpoint, facts.capabilities.clone());
-        let session = SessionFacts { unique_ids: !self.is_nameless, ..said };
+        let facts = self.0.ask_again().await?;
+        let session = SessionFacts::of(&facts.endpoint, facts.capabilities.clone());
         Ok(Account { session, quota: None, foreign: 0 })
     }
 
     async fn list_inbox(&mut self) -> Result<Option<Vec<(String, u64)>>> {
-        self.session.list_maildrop().await.map(Some)
+        self.0.list_maildrop().await.map(Some)
     }
 
     async fn ask_room(self: Box<Self>) -> Result<Room> {
@@ -88,7 +81,7 @@ impl LoggedIn for Opened {
     }
 
     async fn source(self: Box<Self>, _labels: LabelRule) -> Result<Box<dyn Source>> {
-        Ok(Box::new(Pop3Source::of(self.session)))
+        Ok(Box::new(Pop3Source::of(self.0)))
     }
 
     fn source_beside(self: Box<Self>, _known: &KnownSource) -> Result<Box<dyn Source>> {
@@ -105,6 +98,6 @@ impl LoggedIn for Opened {
     }
 
     async fn close(mut self: Box<Self>) {
-        self.session.quit().await;
+        self.0.quit().await;
     }
 }

@@ -109,6 +109,11 @@ impl PostgresLedger {
         Ok(())
     }
 
+    /// Writes to some rows by a statement that takes the ledger and their numbers; where there are none, nobody is asked.
+    async fn write_rows(&self, sql: &str, rows: &[RowId]) -> Result<()> {
+        if rows.is_empty() { Ok(()) } else { self.write(sql, &[&self.id, &rows]).await }
+    }
+
     async fn read(
         &self,
         sql: &str,
@@ -519,47 +524,32 @@ impl Ledger for PostgresLedger {
     }
 
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
         let sql = "WITH forgotten AS (DELETE FROM mailferry.message \
              WHERE ledger = $1 AND id = ANY($2) AND verdict = 'Pending') \
              UPDATE mailferry.message SET gone = true WHERE ledger = $1 AND id = ANY($2) AND verdict <> 'Pending'";
-        self.write(sql, &[&self.id, &rows]).await
+        self.write_rows(sql, rows).await
     }
 
     async fn mark_listed(&self, rows: &[RowId]) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
         let sql = "UPDATE mailferry.message SET gone = false WHERE ledger = $1 AND id = ANY($2)";
-        self.write(sql, &[&self.id, &rows]).await
+        self.write_rows(sql, rows).await
     }
 
     async fn forget(&self, rows: &[RowId]) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
         let sql = "DELETE FROM mailferry.message WHERE ledger = $1 AND id = ANY($2)";
-        self.write(sql, &[&self.id, &rows]).await
+        self.write_rows(sql, rows).await
     }
 
     async fn detach(&self, rows: &[RowId]) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
         let sql = "UPDATE mailferry.message SET protocol = 'IMAP', uidvalidity = 0, uid = id, \
              uidl = '' WHERE ledger = $1 AND id = ANY($2)";
-        self.write(sql, &[&self.id, &rows]).await
+        self.write_rows(sql, rows).await
     }
 
     async fn reopen(&self, rows: &[RowId]) -> Result<()> {
-        if rows.is_empty() {
-            return Ok(());
-        }
         let sql = "UPDATE mailferry.message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, dst_folder = NULL, \
              dst_uidvalidity = NULL, dst_uid = NULL WHERE ledger = $1 AND id = ANY($2) AND NOT gone";
-        self.write(sql, &[&self.id, &rows]).await
+        self.write_rows(sql, rows).await
     }
 
     async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()> {
