@@ -54,7 +54,7 @@ test: setup ## all checks: format, lints, tests; in a cluster of their own, or i
 faults: setup ## what may go wrong, at length: each step's kill, 5,000 faults at random, tokens of a minute, parsers fuzzed; 1½ hours
 	MAILFERRY_FAULTS=all $(CARGO) test --test faults -- --nocapture
 	MAILFERRY_FAULTS=all $(CARGO) test --test oauth tokens_that_end -- --nocapture
-	PROPTEST_CASES=100000 $(CARGO) test --lib -- mail:: discovery::autoconfig model::identity
+	PROPTEST_CASES=100000 $(CARGO) test --lib -- drivers:: net:: auth:: discovery::autoconfig model::identity
 
 scale: setup ## measure the operator with 10,000 mailboxes; takes a quarter of an hour beyond the release build
 	$(CARGO) build --release --bin mailferry

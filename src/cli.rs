@@ -241,12 +241,15 @@ pub struct MountArgs {
     /// The directory of the ledgers
     #[arg(long, value_name = "DIR", default_value = objects::LEDGER_DIR, hide = true)]
     pub ledgers: PathBuf,
+    /// The directory of the volumes with mail
+    #[arg(long, value_name = "DIR", default_value = objects::VOLUMES_DIR, hide = true)]
+    pub volumes: PathBuf,
 }
 
 impl From<MountArgs> for Mounts {
     fn from(args: MountArgs) -> Self {
-        let MountArgs { work, secrets, config_maps, ledgers } = args;
-        Self { work, secrets, config_maps, ledgers }
+        let MountArgs { work, secrets, config_maps, ledgers, volumes } = args;
+        Self { work, secrets, config_maps, ledgers, volumes }
     }
 }
 
@@ -528,7 +531,7 @@ pub struct VerifyArgs {
     /// How close: Sizes, Sampled or Full; spec.policy.verify when it is not given
     #[arg(long, value_name = "DEPTH", value_parser = parse_depth)]
     pub depth: Option<Depth>,
-    /// Sends again what is no longer at the destination, then verifies once more
+    /// Sends again what is no longer at the destination, carries what is still to come, then verifies once more
     #[arg(long)]
     pub repair: bool,
     /// How progress is shown, on standard error

@@ -15,10 +15,11 @@ use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::Finding;
 use crate::model::record::MailboxRecord;
 use crate::model::text::{bytes, counted};
+use crate::plan::document::Plan;
 use crate::plan::findings::{of_domain, of_migration};
 use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::proof::Open;
-use crate::plan::{Discovered, DomainObserved, Observed, checklist, decide};
+use crate::plan::{Discovered, DomainObserved, Observed, checklist, decide, pass};
 use crate::report::rows::{AcknowledgementRow, Agreed, DestinationRow, FindingRow, PilotRow};
 use crate::report::{DomainRow, Exceptions, MailboxRow, Report};
 
@@ -56,7 +57,7 @@ impl Known {
     ///
     /// # Errors
     /// When the questions of the checklist cannot be read from the schema, which is a mistake of ours.
-    pub fn report(&self, exceptions: Exceptions, now: Timestamp) -> Result<Report> {
+    pub fn report(&self, mut exceptions: Exceptions, now: Timestamp) -> Result<Report> {
         let spec = &self.migration.spec;
         let acknowledged: Vec<AcknowledgementRow> = spec
             .acknowledge
@@ -79,13 +80,13 @@ impl Known {
             findings.extend(found.map(|finding| (Some(discovery.domain.clone()), finding)));
         }
         let status = self.migration.status.clone().unwrap_or_default();
-        let phases = self.phases(now);
+        let (shown, digest, phases) = self.phases(now);
         let mut mailboxes = Vec::new();
         for named in &spec.domains {
             let Some(seen) = self.observed.domains.get(&named.name) else { continue };
             for planned in seen.planned() {
                 let mut row = match seen.discovery.as_deref() {
-                    Some(discovery) => self.mailbox_row(named, discovery, planned),
+                    Some(discovery) => self.mailbox_row(named, discovery, planned, shown),
                     None => unseen_row(named, planned, now),
                 };
                 if let Some((row, phase)) = row.as_mut().zip(phases.get(&planned.source)) {
@@ -93,6 +94,10 @@ impl Known {
                 }
                 mailboxes.extend(row);
             }
+        }
+        for row in &mailboxes {
+            let listed = self.record_of(&row.source).map_or(0, |record| record.counts.excluded);
+            exceptions.excluded.foresee(row.messages.excluded.saturating_sub(listed));
         }
         let agreed = Agreed {
             checklist: checklist::items(spec, &self.observed)?,
@@ -113,7 +118,7 @@ impl Known {
             phase: status.phase.map(|p| p.to_string()).unwrap_or_default(),
             generated: now,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            plan_digest: status.plan.map(|p| p.digest),
+            plan_digest: digest.or_else(|| status.plan.map(|p| p.digest)),
             destination: self.destination_row(),
             findings: FindingRow::collect(findings.iter().map(|(d, f)| (d.as_ref(), f)), &acknowledged),
             acknowledged,
@@ -122,6 +127,7 @@ impl Known {
             mailboxes,
             exceptions,
             exclusions: exclusions(spec),
+            outdated: pass::is_outdated(spec, status.pass.as_ref()),
             limits: spec.policy.pilot.iter().map(pilot).collect(),
             agreed,
         })
@@ -134,15 +140,16 @@ impl Known {
         })
     }
 
-    /// The phase of each mailbox, in the words of its status.
-    fn phases(&self, now: Timestamp) -> BTreeMap<Address, MailboxPhase> {
+    /// The pass that the statuses are about, the digest of the plan, and the phase of each mailbox in the words of its status.
+    fn phases(&self, now: Timestamp) -> (u32, Option<String>, BTreeMap<Address, MailboxPhase>) {
         // Those that the last run was not asked for stand somewhere too.
         let all = self.observed.only.is_some().then(|| Observed { only: None, ..self.observed.clone() });
         let decision = decide(&self.migration, all.as_ref().unwrap_or(&self.observed), now);
         let phase = |(mailbox, _, status): (PlannedMailbox, String, MailboxMigrationStatus)| {
             Some((mailbox.source, status.phase?))
         };
-        decision.mailboxes.into_iter().filter_map(phase).collect()
+        let digest = decision.plan.as_ref().map(Plan::digest);
+        (decision.pass, digest, decision.mailboxes.into_iter().filter_map(phase).collect())
     }
 
     fn destination_row(&self) -> DestinationRow {
@@ -162,6 +169,7 @@ impl Known {
         named: &DomainSpec,
         discovery: &Discovered,
         planned: &PlannedMailbox,
+        pass: u32,
     ) -> Option<MailboxRow> {
         let Some(seen) = discovery.find(&planned.source) else {
             let row = unseen_row(named, planned, discovery.finished)?;
@@ -169,8 +177,13 @@ impl Known {
         };
         let mut row = MailboxRow::new(discovery, seen, planned.destination.clone());
         let Some(record) = self.record_of(&planned.source) else { return Some(row) };
-        let pass = self.observed.pass;
         row.messages = record.messages(pass, seen.size.as_ref());
+        let amount = record.amount(pass, seen.size.as_ref());
+        (row.items, row.bytes) = (amount.messages, amount.bytes);
+        row.left_out.messages = row.messages.excluded;
+        if seen.size.is_none() {
+            row.folders = record.folders.into();
+        }
         // A failure that stopped an earlier pass says nothing about this one.
         let stopped = record.failure.as_ref().filter(|_| record.pass == pass);
         row.failure = stopped.map(Into::into).or(row.failure);
@@ -178,6 +191,11 @@ impl Known {
         if record.finished(pass) && !open.is_none() {
             let failure = Failure::new(Class::Message, open.clauses()).hint(open.remedy());
             row.open = Some((&failure.at(planned.source.to_string())).into());
+        }
+        if let Some(unverified) = record.unverified.as_ref().filter(|_| row.failure.is_none()) {
+            let what = format!("it could not be verified: {}", unverified.what);
+            let failure = Failure { what, ..unverified.clone() };
+            row.open.get_or_insert_with(|| (&failure).into());
         }
         row.altered = record.altered;
         row.changed = record.changed;

@@ -132,9 +132,7 @@ fn whoever_logs_in_at_either_end_is_part_of_what_was_approved() {
         let is_named = ended.stderr.contains("boss@") || ended.stderr.contains("is other");
         assert!(is_named, "{what}: the line that differs is named: {}", ended.stderr);
         assert!(
-            ended
-                .stdout
-                .contains("Not approved. The plan that stands is not the approved one, and nothing is"),
+            ended.stdout.contains("Not approved. The current plan is not the approved one, and nothing is"),
             "{what}: {}",
             ended.stdout
         );
@@ -308,7 +306,7 @@ fn pod(directory: &Path, manifest: &str) -> Tools {
     Tools {
         first_domain: 0,
         siblings: Siblings::default(),
-        secrets: Arc::new(Secrets::mounted(directory, directory)),
+        secrets: Arc::new(Secrets::mounted(directory, directory, directory)),
         authority: "".into(),
         trusts: Arc::default(),
         tokens: Arc::new(Tokens::new(Arc::clone(&network), Arc::new(SystemClock), None)),

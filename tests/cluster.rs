@@ -137,7 +137,7 @@ fn the_api_server_refuses_what_is_wrong_in_our_words() {
         (
             "imap: {host: new.test, credentialsRef: {name: new}}",
             "",
-            "spec.destination: Invalid value: name the destination, imap {host, credentialsRef} or microsoft365 {credentialsRef}",
+            "spec.destination: Invalid value: name the destination, imap {host, credentialsRef}, microsoft365 {credentialsRef} or files {format, path or claimRef}",
         ),
         (
             "discover: {}",

@@ -10,6 +10,9 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
 
 use mailferry::auth::credentials::Login;
 use mailferry::drivers::measure::{FolderRules, Measuring};
@@ -22,6 +25,7 @@ use mailferry::model::scope::Scope;
 use mailferry::model::secret::Secret;
 use mailferry::net::network::Network;
 use mailferry::net::tls::Trust;
+use tempfile::TempDir;
 
 use support::script::{PASSWORD, Reaction, Script, Store};
 
@@ -37,6 +41,79 @@ fn serve(protocol: Protocol) -> Script {
     match protocol {
         Protocol::Imap => Script::imap(store),
         Protocol::Pop3 => Script::pop3(store),
+        Protocol::Maildir | Protocol::Mbox | Protocol::Eml => panic!("files have no server"),
+    }
+}
+
+/// The forms of files.
+const FILES: [Protocol; 3] = [Protocol::Maildir, Protocol::Mbox, Protocol::Eml];
+
+/// The same five messages in files.
+fn write_files(protocol: Protocol) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let put = |path: String, text: String| {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let texts = (1..=MESSAGES).map(|at| (at, bytes(at).replace("\r\n", "\n")));
+    match protocol {
+        Protocol::Maildir => {
+            texts.for_each(|(at, text)| put(format!("cur/170000000{at}.a:2,"), text));
+            fs::create_dir(home.path().join("new")).unwrap();
+        }
+        Protocol::Mbox => {
+            let all = texts.map(|(at, text)| format!("From a Thu Feb  1 03:04:0{at} 2024\n{text}\n"));
+            put("Inbox".into(), all.collect());
+        }
+        Protocol::Eml => texts.for_each(|(at, text)| put(format!("{at}.eml"), text)),
+        Protocol::Imap | Protocol::Pop3 => panic!("a server has no files"),
+    }
+    home
+}
+
+/// Files, and all that leads there.
+struct Shelf {
+    home: TempDir,
+    endpoint: Endpoint,
+    network: Network,
+    trust: Trust,
+}
+
+impl Shelf {
+    fn new(protocol: Protocol) -> Self {
+        let home = write_files(protocol);
+        let endpoint = Endpoint::files(protocol, home.path().to_str().unwrap());
+        let network = Network::new(Some("127.0.0.1:53".parse().unwrap()), Vec::new(), 8).unwrap();
+        Self { home, endpoint, network, trust: Trust::with_authorities(&[]).unwrap() }
+    }
+
+    async fn enter(&self) -> Box<dyn LoggedIn> {
+        let way = Way { network: &self.network, endpoint: &self.endpoint, trust: &self.trust };
+        let login = Login::own("anna@a.test".into(), Secret::new(""));
+        driver(self.endpoint.protocol).greet(way).await.unwrap().login(&login).await.unwrap()
+    }
+
+    async fn source(&self) -> Box<dyn Source> {
+        self.enter().await.source(LabelRule::default()).await.unwrap()
+    }
+
+    /// Every file with its bytes and its time.
+    fn photograph(&self) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+        let mut seen = BTreeMap::new();
+        let mut open = vec![self.home.path().to_owned()];
+        while let Some(dir) = open.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    let time = path.metadata().unwrap().modified().unwrap();
+                    seen.insert(path.clone(), (fs::read(&path).unwrap(), time));
+                }
+            }
+        }
+        seen
     }
 }
 
@@ -95,6 +172,7 @@ fn bend(script: &Script, protocol: Protocol, bent: &Bent) {
             script.on("TOP 3", Reaction::edit(|answer| answer.cut(30)).and_close());
             script.on("RETR 3", Reaction::edit(|answer| answer.cut(30)).and_close());
         }
+        (Protocol::Maildir | Protocol::Mbox | Protocol::Eml, _) => panic!("files have no server"),
     }
 }
 
@@ -181,7 +259,7 @@ async fn fetch(
 
 #[tokio::test]
 async fn a_server_is_asked_for_its_facts_without_a_login() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let stand = Stand::new(protocol);
         let facts = driver(protocol).probe(stand.way()).await.unwrap();
         assert_eq!(facts.endpoint, stand.endpoint);
@@ -196,7 +274,7 @@ async fn a_server_is_asked_for_its_facts_without_a_login() {
 
 #[tokio::test]
 async fn a_mailbox_is_listed_whole_measured_alike_and_handed_out_to_the_byte() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let stand = Stand::new(protocol);
         let mut source = stand.source().await;
         let (_, listed) = list(&mut *source).await;
@@ -223,7 +301,7 @@ async fn a_mailbox_is_listed_whole_measured_alike_and_handed_out_to_the_byte() {
 
 #[tokio::test]
 async fn nothing_changes_at_a_source() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let stand = Stand::new(protocol);
         let before = stand.script.store().clone();
         let mut source = stand.source().await;
@@ -240,7 +318,7 @@ async fn nothing_changes_at_a_source() {
 
 #[tokio::test]
 async fn a_message_that_is_refused_is_named_and_its_neighbours_come() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let stand = Stand::new(protocol);
         bend(&stand.script, protocol, &Bent::Third);
         let mut source = stand.source().await;
@@ -256,7 +334,7 @@ async fn a_message_that_is_refused_is_named_and_its_neighbours_come() {
 
 #[tokio::test]
 async fn a_cut_in_mid_message_ends_no_message() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let stand = Stand::new(protocol);
         bend(&stand.script, protocol, &Bent::CutInThird);
         let mut source = stand.source().await;
@@ -273,7 +351,7 @@ async fn a_cut_in_mid_message_ends_no_message() {
 
 #[tokio::test]
 async fn a_refused_password_is_told_from_a_busy_server() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let refused = |bent: Bent| async move {
             let stand = Stand::new(protocol);
             bend(&stand.script, protocol, &bent);
@@ -289,7 +367,7 @@ async fn a_refused_password_is_told_from_a_busy_server() {
 
 #[tokio::test]
 async fn a_further_session_costs_no_turn_where_there_may_be_one_and_never_waits() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let stand = Stand::bounded(protocol, 2);
         let mut source = stand.source().await;
         let (inbox, listed) = list(&mut *source).await;
@@ -313,7 +391,7 @@ async fn a_further_session_costs_no_turn_where_there_may_be_one_and_never_waits(
 
 #[tokio::test]
 async fn a_protocol_that_only_reads_says_so_and_writes_nothing() {
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let stand = Stand::new(protocol);
         let opened = stand.log_in().await.unwrap().destination().await;
         let room = stand.log_in().await.unwrap().ask_room().await;
@@ -322,10 +400,79 @@ async fn a_protocol_that_only_reads_says_so_and_writes_nothing() {
                 assert_eq!(opened.unwrap().list_folders().await.unwrap().len(), 1);
                 assert!(room.unwrap().names.is_some());
             }
+            Protocol::Maildir | Protocol::Mbox | Protocol::Eml => panic!("files have no server"),
             Protocol::Pop3 => {
                 assert_eq!(opened.err().unwrap().class, Class::Refused);
                 assert_eq!(room.unwrap_err().class, Class::Refused);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn files_are_listed_whole_measured_alike_and_handed_out_to_the_byte_and_stay_as_they_are() {
+    for protocol in FILES {
+        let shelf = Shelf::new(protocol);
+        let before = shelf.photograph();
+        let mut source = shelf.source().await;
+        let (_, mut listed) = list(&mut *source).await;
+        assert_eq!(listed.len(), MESSAGES, "{protocol}");
+        assert!(listed.is_sorted_by(|a, b| a.locator < b.locator), "{protocol}: {listed:?}");
+        let dates = listed.iter().filter(|listed| listed.date.is_some()).count();
+        assert_eq!(dates, if protocol == Protocol::Eml { 0 } else { MESSAGES }, "{protocol}");
+        listed.sort_by_key(|listed| listed.place);
+        let (came, ended) = fetch(&mut *source, &listed).await;
+        ended.unwrap();
+        let texts = came.into_values().collect::<Vec<_>>();
+        let mut expected: Vec<_> = (1..=MESSAGES).map(|at| Ok(bytes(at))).collect();
+        if protocol == Protocol::Maildir {
+            // They were written within a second.
+            expected.sort_by_key(|text: &Result<String, Option<Class>>| texts.iter().position(|t| t == text));
+        }
+        assert_eq!(texts, expected, "{protocol}");
+        source.close().await;
+
+        let mut session = shelf.enter().await;
+        let mut measuring = Measuring::default();
+        session.measure(&Scope::default(), &FolderRules::default(), &mut measuring).await.unwrap();
+        assert!(measuring.has_unique_ids() && measuring.take_damage().is_empty(), "{protocol}");
+        let size = measuring.into_size();
+        let bytes: u64 = listed.iter().map(|listed| listed.size).sum();
+        assert_eq!((size.messages, size.bytes), (MESSAGES as u64, bytes), "{protocol}");
+        let inbox = session.list_inbox().await.unwrap().unwrap();
+        assert_eq!(inbox.iter().map(|(_, size)| size).sum::<u64>(), bytes, "{protocol}");
+        session.close().await;
+        assert_eq!(shelf.photograph(), before, "{protocol}: nothing changes at a source");
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_files_that_cannot_be_read_is_named_and_its_neighbours_come() {
+    for (protocol, third) in [(Protocol::Maildir, "cur/1700000003.a:2,"), (Protocol::Eml, "3.eml")] {
+        let shelf = Shelf::new(protocol);
+        // It says that it is compressed, and is not.
+        fs::write(shelf.home.path().join(third), b"\x1f\x8bnothing").unwrap();
+        let mut source = shelf.source().await;
+        let (_, listed) = list(&mut *source).await;
+        let (came, ended) = fetch(&mut *source, &listed).await;
+        ended.unwrap();
+        let named: Vec<u64> = came.iter().filter(|(_, came)| came.is_err()).map(|(key, _)| *key).collect();
+        assert_eq!((named, &came[&3]), (vec![3], &Err(Some(Class::Message))), "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_not_there_are_told_and_made_where_mail_goes() {
+    for protocol in FILES {
+        let mut shelf = Shelf::new(protocol);
+        let there = shelf.home.path().join("none/x");
+        shelf.endpoint = Endpoint::files(protocol, there.to_str().unwrap());
+        let failure = shelf.enter().await.source(LabelRule::default()).await.err().unwrap();
+        assert_eq!(failure.class, Class::Configuration, "{protocol}: {failure}");
+        assert!(shelf.enter().await.ask_room().await.unwrap().names.is_some(), "{protocol}");
+        assert!(!there.exists(), "{protocol}: a question makes nothing");
+        let mut destination = shelf.enter().await.destination().await.unwrap();
+        assert_eq!(destination.list_folders().await.unwrap().len(), 1, "{protocol}: the Inbox");
+        assert!(there.is_dir(), "{protocol}");
     }
 }

@@ -26,7 +26,8 @@ use mailferry::local::guard::DurableGuard;
 use mailferry::model::failure::{Class, Failure, FailureCode};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
-use mailferry::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use mailferry::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Locator, Verdict};
+use mailferry::model::protocol::Protocol;
 use mailferry::model::secret::Secret;
 use support::compare::differences;
 use support::corpus::Corpus;
@@ -61,7 +62,12 @@ fn options(postgres: &Postgres, database: &str) -> Options {
 async fn fill(ledger: &dyn Ledger) {
     let folder = FolderPath::from_slashes("Projects/2019");
     let row = |uid| NewRow {
-        locator: Locator::Imap { folder: folder.clone(), uidvalidity: 7, uid },
+        locator: Locator {
+            protocol: Protocol::Imap,
+            folder: folder.clone(),
+            epoch: Epoch::from(7),
+            id: ItemId::Uid(uid),
+        },
         size: 32_000,
         date: InternalDate::parse("07-Mar-2019 08:15:42 +0100"),
         flags: Flags::parse("\\Seen"),
@@ -86,12 +92,14 @@ async fn fill(ledger: &dyn Ledger) {
         size: None,
         date: None,
         flags: None,
-        destination: verdict
-            .is_delivered()
-            .then(|| (folder.clone(), Arrival { uidvalidity: 9, uid: 1 + u32::try_from(at).unwrap() })),
+        destination: verdict.is_delivered().then(|| {
+            let id = ItemId::Uid(1 + u32::try_from(at).unwrap());
+            (folder.clone(), Arrival { epoch: Epoch::from(9), id })
+        }),
         // A verification found it so.
         refused: if matches!(verdict, Verdict::DeliveredAltered(_)) { found } else { Refused::default() },
         verdict,
+        stored: None,
         replaces: None,
     };
     let settled: Vec<_> = fates.into_iter().enumerate().map(settled).collect();
@@ -296,7 +304,19 @@ async fn the_questions_of_the_page_have_answers() {
         let begin = format!("```sql {mark}\n");
         page.split(&begin[..]).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
     };
-    let (for_sqlite, for_postgres) = (blocks("sqlite"), blocks("postgres"));
+    let (mut for_sqlite, mut for_postgres) = (blocks("sqlite"), blocks("postgres"));
+    // Those that the page had up to format 2, with all columns that there were.
+    let columns = "protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, message_id, \
+        subject, dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone, code, bound, attempts, announced";
+    for_sqlite.extend([
+        format!("SELECT {columns} FROM message WHERE verdict IN ('Quarantined', 'Pending') AND uid > 0 AND uidvalidity = 7"),
+        "SELECT folder, uid, uidl, subject, code FROM message WHERE dst_uidvalidity = 9 AND gone = 0".to_owned(),
+        "SELECT verdict, count(*), sum(size) FROM message GROUP BY verdict".to_owned(),
+    ]);
+    for_postgres.push(format!(
+        "SELECT mailbox, {columns} FROM mailferry.message JOIN mailferry.ledger ON ledger.id = message.ledger \
+         WHERE uidvalidity = 7 AND dst_uidvalidity = 9 AND dst_uid = uid AND NOT gone"
+    ));
     assert!(for_sqlite.len() >= 2 && for_postgres.len() >= 3, "{} {}", for_sqlite.len(), for_postgres.len());
 
     let postgres = Postgres::shared();
@@ -327,13 +347,13 @@ async fn the_questions_of_the_page_have_answers() {
 async fn the_columns_of_the_page_are_those_of_the_tables() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ledger.md")).unwrap();
     let section = page.split("\n## Tables and columns\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    // The table of messages names its columns in the first cell of each row, the other one tables there and columns in the second.
+    // The table of items names its columns in the first cell of each row, the other one tables there and columns in the second.
     let words =
         |cell: &str| -> Vec<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
-    let (message, others) = section.split_once("**The others:**").unwrap();
+    let (item, others) = section.split_once("**The others:**").unwrap();
     let mut named = BTreeSet::new();
-    for row in message.lines().filter(|line| line.starts_with("| `")) {
-        named.extend(words(row.split('|').nth(1).unwrap()).iter().map(|column| format!("message.{column}")));
+    for row in item.lines().filter(|line| line.starts_with("| `")) {
+        named.extend(words(row.split('|').nth(1).unwrap()).iter().map(|column| format!("item.{column}")));
     }
     for row in others.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.split('|').collect();
@@ -348,7 +368,7 @@ async fn the_columns_of_the_page_are_those_of_the_tables() {
     let store = PostgresStore::open(options(&postgres, &database), "contoso-mail/contoso").await.unwrap();
     drop(store);
     let sql = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'mailferry' \
-               AND (column_name <> 'ledger' OR table_name = 'ledger')";
+               AND (column_name <> 'ledger' OR table_name = 'ledger') AND table_name <> 'message'";
     let there: BTreeSet<String> = postgres.sql(&database, sql).lines().map(str::to_owned).collect();
     assert_eq!(named, there);
 

@@ -207,7 +207,7 @@ fn the_readme_lists_the_exit_codes() {
         Some(vec![exit.to_string(), row.class.to_string(), row.meaning.into(), next(row.verdict).into()])
     });
     let all = [reached, misread].into_iter().chain(rows);
-    page_has("README.md", "exit codes", &table(&["Exit", "Class", "Meaning", "What Mailferry does"], all));
+    page_has("README.md", "exit codes", &table(&["Exit", "Class", "Meaning", "Mailferry's reaction"], all));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn the_page_of_findings_lists_every_code() {
         let (meaning, remedy) = (code.meaning().to_owned(), code.remedy().to_owned());
         vec![format!("`{code}`"), code.severity().to_string(), holds.to_owned(), meaning, remedy]
     });
-    let head = ["Code", "Severity", "Holds", "What it means", "What to do"];
+    let head = ["Code", "Severity", "Holds", "Meaning", "Remedy"];
     page_has("docs/findings.md", "findings", &table(&head, rows));
 }
 
@@ -279,7 +279,7 @@ fn the_page_of_the_manifest_lists_fields_conditions_and_reasons() {
         fields(&schema["properties"][part], part, &mut rows);
         rows.retain(|row| !row[0].starts_with("`status.conditions[]."));
         let head = if part == "spec" { "Needed" } else { "Always" };
-        page_has("docs/manifest.md", part, &table(&["Field", head, "What it says"], rows));
+        page_has("docs/manifest.md", part, &table(&["Field", head, "Meaning"], rows));
     }
 }
 
@@ -364,7 +364,7 @@ fn the_page_of_kubernetes_lists_the_values_of_the_chart() {
         let value = value.unwrap_or_else(|| panic!("{path} is described and not there"));
         (!section).then(|| vec![format!("`{path}`"), format!("`{value}`"), about.clone()])
     });
-    page_has("docs/kubernetes.md", "values", &table(&["Value", "Default", "What it says"], rows));
+    page_has("docs/kubernetes.md", "values", &table(&["Value", "Default", "Meaning"], rows));
 }
 
 /// The labels of a metric with their values, as its series have them.
@@ -400,7 +400,7 @@ fn the_page_of_metrics_lists_every_metric() {
             let labels = labels(&text, &shown);
             vec![format!("`{shown}`"), kinds[name].to_owned(), help.to_owned(), labels]
         });
-    page_has("docs/metrics.md", "metrics", &table(&["Metric", "Type", "What it shows", "Labels"], rows));
+    page_has("docs/metrics.md", "metrics", &table(&["Metric", "Type", "Meaning", "Labels"], rows));
 }
 
 #[test]

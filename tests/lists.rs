@@ -407,7 +407,7 @@ fn every_row_is_told_at_once_within_bounds_and_so_is_what_the_manifest_lacks() {
     ended.expect_code(23);
     for part in [
         "allowedNetworks: [\"10.0.0.5/32\"]",
-        "allowedNetworks: [\"10.0.0.7/32\"]",
+        "allowedNetworks: [\"10.0.0.5/32\", \"10.0.0.7/32\"]",
         "--ca",
         "spec.domains[0].servers[0].host",
     ] {

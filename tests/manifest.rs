@@ -188,7 +188,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "    imap:\n      host: new.test\n      credentialsRef: {name: new}",
         "    {}",
-        "m.yaml:6: spec.destination: name the destination, imap {host, credentialsRef} or microsoft365 {credentialsRef}",
+        "m.yaml:6: spec.destination: name the destination, imap {host, credentialsRef}, microsoft365 {credentialsRef} or files {format, path or claimRef}",
     ),
     (
         "      list:",
@@ -287,10 +287,9 @@ fn what_cannot_stand_is_refused_with_its_line_and_path() {
 
 #[test]
 fn other_violations_are_kept_for_those_who_ask() {
-    let failure =
-        read(&GOOD.replace("credentialsRef: {name: old}", "credentalsRef: {name: old}")).unwrap_err();
+    let failure = read(&GOOD.replace("- name: a.test", "- nme: a.test")).unwrap_err();
     // A misspelt field is a missing one as well; the spelling is said first.
-    assert_eq!(failure.causes, ["m.yaml:11: spec.domains[0]: credentialsRef is missing"]);
+    assert_eq!(failure.causes, ["m.yaml:11: spec.domains[0]: name is missing"]);
 }
 
 #[test]

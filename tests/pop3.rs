@@ -14,8 +14,9 @@ use mailferry::drivers::registry::{Way, driver};
 use mailferry::drivers::{BODY_QUEUE, BodyEvent, Listed, Source, Wanted};
 use mailferry::model::endpoint::Endpoint;
 use mailferry::model::evidence::ServerFacts;
-use mailferry::model::failure::{Class, Result};
-use mailferry::model::message::Locator;
+use mailferry::model::failure::{Class, Result, Side};
+use mailferry::model::folder::FolderPath;
+use mailferry::model::message::{Epoch, ItemId, Locator};
 use mailferry::model::protocol::{Protocol, Tls};
 use mailferry::model::secret::Secret;
 use mailferry::net::network::Network;
@@ -151,7 +152,13 @@ async fn odd_messages_come_out_byte_for_byte_and_stay_unread() {
 
     // In any order, with one that is not there, in the same session.
     let mut some: Vec<_> = wanted(&listed).into_iter().rev().step_by(3).collect();
-    some.insert(1, Wanted { key: 99, locator: Locator::Pop3 { uidl: "gone".into() }, size: 1 });
+    let gone = Locator {
+        protocol: Protocol::Pop3,
+        folder: FolderPath::inbox(),
+        epoch: Epoch::default(),
+        id: ItemId::from("gone"),
+    };
+    some.insert(1, Wanted { key: 99, locator: gone, size: 1 });
     let (bodies, missing) = fetch(&mut source, &some).await;
     assert_eq!(missing, [99]);
     let keys: Vec<_> = some.iter().map(|w| w.key).filter(|k| *k != 99).collect();
@@ -209,6 +216,7 @@ async fn logins_are_refused_and_masters_admitted() {
         authzid: authzid.map(str::to_owned),
         proof: Secret::new("master-secret").into(),
         administrator: None,
+        side: Side::Source,
     };
     for (login, class) in [
         (login(PASSWORD), None),

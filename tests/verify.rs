@@ -9,6 +9,8 @@
 mod ferry;
 mod support;
 
+use std::fs;
+
 use serde_json::Value;
 
 use ferry::{Ended, Ferry, Manifest, figure, server};
@@ -218,4 +220,87 @@ fn a_maildrop_is_held_against_what_came_of_it() {
     }
     ferry.call("verify", &["--repair"]).expect_code(0);
     ferry.call("verify", &["--depth", "Full"]).expect_code(0);
+}
+
+/// Changes a message where it lies, without a word to the server: its length stays.
+fn tamper(server: &Dovecot, user: &str, subject: &str) {
+    let wanted = format!("The text of {subject}.");
+    let holds = |path: &std::path::PathBuf| {
+        fs::read(path).is_ok_and(|bytes| bytes.windows(wanted.len()).any(|part| part == wanted.as_bytes()))
+    };
+    let found: Vec<_> = ferry::files(&server.home(user)).into_iter().filter(holds).collect();
+    let [path] = &found[..] else { panic!("not one file with {wanted} but {found:?}") };
+    let text = String::from_utf8(fs::read(path).unwrap()).unwrap();
+    fs::write(path, text.replace(&wanted, &wanted.to_uppercase())).unwrap();
+}
+
+fn expunge(server: &Dovecot, user: &str, subject: &str) {
+    let mut client = server.mailbox(user);
+    client.select("INBOX").unwrap();
+    let found = client.command(&format!("UID SEARCH SUBJECT \"{subject}\"")).unwrap();
+    let lines: Vec<String> =
+        found.iter().map(|response| String::from_utf8_lossy(&response.text).into_owned()).collect();
+    let uid =
+        lines.iter().find_map(|line| line.strip_prefix("* SEARCH ")).unwrap_or_else(|| panic!("{lines:?}"));
+    client.command(&format!("UID STORE {uid} +FLAGS.SILENT (\\Deleted)")).unwrap();
+    client.command("EXPUNGE").unwrap();
+}
+
+#[test]
+fn a_run_verifies_after_its_pass_where_the_manifest_asks_for_it_and_once_for_each_value() {
+    let (old, new) = pair();
+    old.mailbox(WHO).seed((1..=12).map(|n| letter(n, "INBOX")));
+    let text =
+        manifest(&new, &server("IMAP", old.imap())).replace("  policy:\n", "  policy:\n    verify: Full\n");
+    let asking =
+        |value: &str| text.replace("spec:\n", &format!("spec:\n  trigger: {{verify: \"{value}\"}}\n"));
+    let ferry = Ferry::new(&asking("1"));
+    let run = |code: i32| {
+        let ran = ferry.run(&["--progress", "json"]);
+        ran.expect_code(code);
+        let events = ran.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|event| event["event"] == "verified").count()
+    };
+    let wish = |status: &Value| {
+        let (pass, trigger) = (&status["status"]["pass"], &status["status"]["trigger"]);
+        (
+            pass["verification"].as_u64().unwrap_or_default(),
+            trigger["verify"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
+    assert_eq!(run(0), 0, "the value that was there from the beginning asks for nothing");
+    assert_eq!(wish(&ferry.status()), (0, "1".to_owned()));
+    assert_eq!(run(0), 0);
+
+    expunge(&new, THERE, "letter 003");
+    tamper(&new, THERE, "letter 007");
+    assert_eq!(run(0), 0, "a pass looks at what is new at the source");
+    ferry.write(&asking("2"));
+    assert_eq!(run(25), 1);
+    let status = ferry.status();
+    assert_eq!(wish(&status), (1, "2".to_owned()));
+    assert_eq!((&status["status"]["phase"], figure(&status, "copied")), (&Value::from("Synced"), 12));
+    let verified =
+        status["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Verified").unwrap();
+    assert_eq!(
+        (&verified["status"], &verified["reason"]),
+        (&Value::from("False"), &Value::from("Differences"))
+    );
+    let report: Value = serde_json::from_str(&ferry.report("json")).unwrap();
+    let figures = &report["mailboxes"][0]["verification"];
+    assert_eq!(
+        ["depth", "checked", "identical", "missing", "altered"].map(|name| figures[name].clone()),
+        [Value::from("Full"), 12.into(), 10.into(), 1.into(), 1.into()]
+    );
+    assert_eq!((&report["totals"]["missing"], &report["totals"]["changed"]), (&1.into(), &1.into()));
+
+    // The same value asks for nothing more, and what was found stays.
+    assert_eq!(run(25), 0);
+    assert_eq!(wish(&ferry.status()), (1, "2".to_owned()));
+    // Taken out it asks for nothing either; put back it is another wish.
+    ferry.write(&text);
+    assert_eq!(run(25), 0);
+    ferry.write(&asking("2"));
+    assert_eq!(run(25), 1);
+    assert_eq!(wish(&ferry.status()), (2, "2".to_owned()));
 }

@@ -14,7 +14,8 @@ use mailferry::ledger::sqlite::SqliteLedger;
 use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::{Digest, IdentityHasher};
-use mailferry::model::message::{Arrival, Flags, Locator, Verdict};
+use mailferry::model::message::{Arrival, Epoch, Flags, ItemId, Locator, Verdict};
+use mailferry::model::protocol::Protocol;
 
 use crate::support::corpus::Corpus;
 
@@ -87,12 +88,17 @@ fn ledgers() {
     let place = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     let ledger = SqliteLedger::open(&place.path().join("ledger.sqlite")).unwrap();
-    let folder = FolderPath::inbox();
+    let (folder, there) = (FolderPath::inbox(), Epoch::from(9));
     let mut last = 0;
     let window = |first: u32| -> Vec<NewRow> {
         (first..first + WINDOW)
             .map(|uid| NewRow {
-                locator: Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 7, uid },
+                locator: Locator {
+                    protocol: Protocol::Imap,
+                    folder: folder.clone(),
+                    epoch: there.clone(),
+                    id: ItemId::Uid(uid),
+                },
                 size: 23_456,
                 date: None,
                 flags: Flags::parse("\\Seen $Forwarded"),
@@ -111,7 +117,7 @@ fn ledgers() {
         last += WINDOW;
         runtime.block_on(async {
             let rows = ledger.insert(&window(first)).await.unwrap();
-            let intent = ledger.begin_intent(&folder, &folder, 9, first, &rows).await.unwrap();
+            let intent = ledger.begin_intent(&folder, &folder, &there, first, &rows).await.unwrap();
             let settled: Vec<Settled> = (first..)
                 .zip(rows)
                 .map(|(uid, id)| Settled {
@@ -120,8 +126,12 @@ fn ledgers() {
                     size: Some(23_456),
                     date: None,
                     flags: Some(Flags::parse("\\Seen $Forwarded")),
-                    destination: Some((folder.clone(), Arrival { uidvalidity: 9, uid })),
+                    destination: Some((
+                        folder.clone(),
+                        Arrival { epoch: there.clone(), id: ItemId::Uid(uid) },
+                    )),
                     verdict: Verdict::Delivered,
+                    stored: None,
                     replaces: None,
                     refused: Refused::default(),
                 })

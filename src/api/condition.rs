@@ -84,7 +84,7 @@ words! {
         FindingsOpen,
         /// No critical finding is open.
         NothingToReview,
-        /// The approved plan is not the plan that stands.
+        /// The approved plan is not the current plan.
         PlanNotApproved,
         /// Some mailboxes stopped; the others went on.
         MailboxesFailed,

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::Files;
 use super::reference::{CaRef, SecretRef};
 use crate::model::endpoint::Endpoint;
 use crate::model::preset::Cloud;
@@ -17,15 +18,23 @@ pub enum Destination {
     Imap(ImapDestination),
     /// Mailboxes of a Microsoft 365 tenant.
     Microsoft365(Microsoft365Destination),
+    /// Files, with a directory for each mailbox that is called as its address.
+    Files(Files),
 }
 
 impl Destination {
-    /// The Secret with the credentials of the destination.
-    pub fn credentials(&self) -> &SecretRef {
+    /// The Secret with the credentials of the destination; files need none.
+    pub fn credentials(&self) -> Option<&SecretRef> {
         match self {
-            Self::Imap(imap) => &imap.credentials_ref,
-            Self::Microsoft365(tenant) => &tenant.credentials_ref,
+            Self::Imap(imap) => Some(&imap.credentials_ref),
+            Self::Microsoft365(tenant) => Some(&tenant.credentials_ref),
+            Self::Files(_) => None,
         }
+    }
+
+    /// The name of that Secret.
+    pub fn secret(&self) -> Option<&str> {
+        self.credentials().map(|wanted| wanted.name.as_str())
     }
 
     /// Where to connect.
@@ -33,6 +42,7 @@ impl Destination {
         match self {
             Self::Imap(imap) => imap.endpoint(),
             Self::Microsoft365(tenant) => tenant.endpoint(),
+            Self::Files(files) => files.endpoint(),
         }
     }
 
@@ -41,6 +51,7 @@ impl Destination {
         match self {
             Self::Imap(imap) => imap.ca_ref.as_ref(),
             Self::Microsoft365(tenant) => tenant.ca_ref.as_ref(),
+            Self::Files(_) => None,
         }
     }
 
@@ -49,6 +60,7 @@ impl Destination {
         match self {
             Self::Imap(_) => "IMAP",
             Self::Microsoft365(_) => "Microsoft 365",
+            Self::Files(_) => "files",
         }
     }
 
@@ -57,14 +69,23 @@ impl Destination {
         match self {
             Self::Imap(_) => "imap",
             Self::Microsoft365(_) => "microsoft365",
+            Self::Files(_) => "files",
         }
     }
 
     /// The tenant, where the mail goes to Microsoft 365.
     pub fn microsoft365(&self) -> Option<&Microsoft365Destination> {
         match self {
-            Self::Imap(_) => None,
+            Self::Imap(_) | Self::Files(_) => None,
             Self::Microsoft365(tenant) => Some(tenant),
+        }
+    }
+
+    /// The files, where the mail goes into some.
+    pub fn files(&self) -> Option<&Files> {
+        match self {
+            Self::Imap(_) | Self::Microsoft365(_) => None,
+            Self::Files(files) => Some(files),
         }
     }
 }

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::files::Files;
 use super::reference::{CaRef, ConfigMapKeyRef, SecretRef};
 use crate::model::endpoint::Endpoint;
 use crate::model::protocol::{Protocol, Tls};
@@ -11,12 +12,18 @@ use crate::model::protocol::{Protocol, Tls};
 /// One domain whose mailboxes are migrated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.files) != has(self.credentialsRef)").message("give credentialsRef where the mailboxes are on servers, or files where they are in files, and not both"))]
+#[x_kube(validation = Rule::new("!has(self.files) || ((!has(self.servers) || size(self.servers) == 0) && !has(self.caRef) && (!has(self.overrides) || size(self.overrides) == 0))").message("servers, caRef and overrides are for mailboxes on servers: take them out where files is given"))]
 pub struct DomainSpec {
     /// The mail domain, the part of an address after the @. Each domain stands once.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[^\s@/:*]+$"))]
     pub name: String,
-    /// The one Secret with the credentials of this domain's mailboxes.
-    pub credentials_ref: SecretRef,
+    /// The one Secret with the credentials of this domain's mailboxes. Mailboxes in files have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_ref: Option<SecretRef>,
+    /// Files that hold the mailboxes, in the place of servers. They are only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Files>,
     /// Servers to try as well as those that the domain publishes; credentials may be sent to them. At most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -28,7 +35,8 @@ pub struct DomainSpec {
     /// LocalPart (the part before the @).
     #[serde(default)]
     pub usernames: Usernames,
-    /// Which mailboxes are migrated: exactly one of discover, list and configMapRef. Default: discover.
+    /// Which mailboxes are migrated: exactly one of discover, list and configMapRef. Default: discover; of files it finds the
+    /// directories that are called as an address of the domain.
     #[serde(default)]
     #[x_kube(validation = Rule::new("[has(self.discover), has(self.list), has(self.configMapRef)].filter(given, given).size() == 1").message("give exactly one of discover, list and configMapRef"))]
     pub mailboxes: Mailboxes,
@@ -36,6 +44,13 @@ pub struct DomainSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub overrides: Vec<Override>,
+}
+
+impl DomainSpec {
+    /// The name of the Secret with the credentials; `None` where the mailboxes are in files.
+    pub fn secret(&self) -> Option<&str> {
+        self.credentials_ref.as_ref().map(|wanted| wanted.name.as_str())
+    }
 }
 
 /// The name with which mailboxes log in.
@@ -48,11 +63,22 @@ pub enum Usernames {
     LocalPart,
 }
 
+/// The protocols that a server may be named with, for the schema.
+#[derive(JsonSchema)]
+#[allow(dead_code, reason = "only its schema is used")]
+enum OfServers {
+    #[serde(rename = "IMAP")]
+    Imap,
+    #[serde(rename = "POP3")]
+    Pop3,
+}
+
 /// A server of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Server {
     /// The protocol of the server: IMAP or POP3.
+    #[schemars(with = "OfServers")]
     pub protocol: Protocol,
     /// Host name or IP address of the server, without a port.
     #[schemars(
@@ -127,6 +153,7 @@ pub struct Override {
     #[x_kube(validation = Rule::new("has(self.pattern) != has(self.addresses)").message("give exactly one of pattern and addresses"))]
     pub matches: Match,
     /// The protocol by which these mailboxes are read: IMAP or POP3.
+    #[schemars(with = "OfServers")]
     pub protocol: Protocol,
     /// The server they are read from. Default: the best one of that protocol that discovery finds.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::verification::VerificationStatus;
 use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::finding::{Code, Finding};
 use crate::model::progress::MessageCounts;
@@ -123,7 +124,7 @@ pub struct MailboxMigrationStatus {
     /// Of the copied messages, those that the destination changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub altered: Option<u64>,
-    /// Of the altered messages, those that had passed the check of their arrival and that a verification found changed.
+    /// Of the altered messages, those that a verification found with other bytes than they had when they arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<u64>,
     /// Of the copied messages, those that a verification no longer found at the destination.
@@ -144,6 +145,9 @@ pub struct MailboxMigrationStatus {
     /// The last pass over the mailbox.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_pass: Option<Pass>,
+    /// The last verification of the mailbox, as spec.trigger.verify asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
     /// The failure that stopped the last pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<MailboxFailure>,
@@ -170,6 +174,8 @@ pub enum MailboxPhase {
     Ready,
     /// Its messages are being copied.
     Syncing,
+    /// Its pass is through, and messages that came since are still to be carried.
+    Partial,
     /// Its pass is through, and something speaks against calling it verified.
     Synced,
     /// Its arrivals were checked and are right.
@@ -180,11 +186,12 @@ pub enum MailboxPhase {
 
 impl MailboxPhase {
     /// All there are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Pending,
         Self::Blocked,
         Self::Ready,
         Self::Syncing,
+        Self::Partial,
         Self::Synced,
         Self::Verified,
         Self::Failed,
@@ -297,6 +304,7 @@ impl MailboxMigrationStatus {
                 .take(FINDINGS_MAX)
                 .map(|f| MailboxFinding { code: f.code, message: cut(&f.message, 256) })
                 .collect(),
+            verification: VerificationStatus::of(record),
             failure: record.failure.as_ref().map(MailboxFailure::from),
             ..Self::default()
         }
@@ -306,7 +314,7 @@ impl MailboxMigrationStatus {
     /// The words of a worker about the mailbox, as they are remembered.
     pub fn record(&self) -> MailboxRecord {
         let pass = self.last_pass.clone().unwrap_or_default();
-        MailboxRecord {
+        let mut record = MailboxRecord {
             pass: pass.number,
             attempts: pass.attempts,
             by: pass.job,
@@ -323,7 +331,16 @@ impl MailboxMigrationStatus {
             findings: self.findings.iter().map(|f| Finding::of_domain(f.code, f.message.clone())).collect(),
             failure: self.failure.as_ref().map(MailboxFailure::failure),
             ..MailboxRecord::default()
+        };
+        if let Some(told) = &self.verification {
+            told.tell(&mut record);
         }
+        record
+    }
+
+    /// The failures that it tells.
+    fn failures(&self) -> impl Iterator<Item = &MailboxFailure> {
+        self.failure.iter().chain(self.verification.iter().filter_map(|told| told.failure.as_ref()))
     }
 
     /// Whether it is within all limits without having to be written for it: there are tens of thousands, and most are small.
@@ -344,7 +361,10 @@ impl MailboxMigrationStatus {
             fits &= finding.message.len() <= 256;
             size += 80 + written(&finding.message);
         }
-        if let Some(failure) = &self.failure {
+        if self.verification.is_some() {
+            size += 460;
+        }
+        for failure in self.failures() {
             let hint = failure.hint.as_deref().unwrap_or_default();
             fits &= failure.message.len() <= 512 && hint.len() <= 256;
             let code = failure.code.as_deref().unwrap_or_default();
@@ -364,7 +384,8 @@ impl MailboxMigrationStatus {
         kept.findings.truncate(FINDINGS_MAX);
         for text in [512, 256, 128, 64, 24, 0] {
             kept.server = kept.server.map(|server| cut(&server, 262));
-            if let Some(failure) = &mut kept.failure {
+            let unverified = kept.verification.as_mut().and_then(|told| told.failure.as_mut());
+            for failure in kept.failure.iter_mut().chain(unverified) {
                 failure.message = cut(&failure.message, text);
                 failure.hint = failure.hint.take().map(|hint| cut(&hint, text.min(256)));
             }
@@ -386,6 +407,28 @@ impl MailboxMigrationStatus {
 mod tests {
     use super::*;
     use crate::api::condition::{self, Fact, Type};
+    use crate::api::policy::Verify;
+    use crate::api::verification::VerificationFigures;
+
+    fn worst_verification(failure: &Failure) -> VerificationStatus {
+        VerificationStatus {
+            number: u32::MAX,
+            found: Some(VerificationFigures {
+                finished: Timestamp::MAX,
+                depth: Verify::Sampled,
+                checked: u64::MAX,
+                identical: u64::MAX,
+                same_size: u64::MAX,
+                alike: u64::MAX,
+                altered: u64::MAX,
+                missing: u64::MAX,
+                differing: u64::MAX,
+                absent_folders: u64::MAX,
+                unchecked: u64::MAX,
+            }),
+            failure: Some(MailboxFailure::from(failure)),
+        }
+    }
 
     #[test]
     fn the_worst_mailbox_stays_under_two_kibibytes() {
@@ -398,6 +441,7 @@ mod tests {
             failure: Some(MailboxFailure::from(&failure)),
             conditions: condition::set(&[], &facts, Some(i64::MAX), Timestamp::MAX),
             bytes: Some(u64::MAX),
+            verification: Some(worst_verification(&failure)),
             messages: Some(MessageCounts { source: u64::MAX, failed: u64::MAX, ..MessageCounts::default() }),
             last_pass: Some(Pass {
                 number: 1,
@@ -418,7 +462,8 @@ mod tests {
     fn what_is_said_to_be_small_without_being_written_is() {
         let mut small = 0;
         for length in (0..600).step_by(20) {
-            for text in ["a".repeat(length), "\"".repeat(length / 2), "ö".repeat(length / 2)] {
+            let texts = ["a".repeat(length), "\"".repeat(length / 2), "ö".repeat(length / 2)];
+            for (text, verified) in texts.iter().flat_map(|text| [(text, false), (text, true)]) {
                 let kinds = [Type::Ready, Type::Synced, Type::Verified];
                 let failure = Failure::new(Class::Protocol, text.clone()).hint(text.clone());
                 let facts: Vec<_> =
@@ -426,6 +471,7 @@ mod tests {
                 let status = MailboxMigrationStatus {
                     server: Some(text.clone()),
                     failure: Some(MailboxFailure::from(&failure)),
+                    verification: verified.then(|| worst_verification(&failure)),
                     conditions: condition::set(&[], &facts, Some(i64::MAX), Timestamp::MAX),
                     folders: Some(u32::MAX),
                     bytes: Some(u64::MAX),

@@ -96,8 +96,8 @@ pub struct MailMigrationSpec {
     /// Stops all work while it is true; nothing is lost, and what is in flight is finished. Default: false.
     #[serde(default)]
     pub suspend: bool,
-    /// Where the mail goes: exactly one key, imap or microsoft365.
-    #[x_kube(validation = Rule::new("has(self.imap) != has(self.microsoft365)").message("name the destination, imap {host, credentialsRef} or microsoft365 {credentialsRef}"))]
+    /// Where the mail goes: exactly one key, imap, microsoft365 or files.
+    #[x_kube(validation = Rule::new("[has(self.imap), has(self.microsoft365), has(self.files)].filter(given, given).size() == 1").message("name the destination, imap {host, credentialsRef}, microsoft365 {credentialsRef} or files {format, path or claimRef}"))]
     pub destination: Destination,
     /// The domains that are migrated, 1 to 1,000; each name once.
     #[schemars(length(min = 1, max = 1000))]
@@ -220,8 +220,9 @@ pub struct Trigger {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub sync: Option<String>,
-    /// Reserved: a changed value will verify again. Until then it changes nothing; `mailferry verify` does it on a laptop.
-    /// At most 64 characters.
+    /// A changed value verifies every mailbox whose pass is through once more, as deep as policy.verify says; after the pass,
+    /// where both are asked for. A value that is there from the beginning, or taken out, asks for nothing. At most 64
+    /// characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub verify: Option<String>,

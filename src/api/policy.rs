@@ -103,6 +103,16 @@ impl From<Verify> for Depth {
     }
 }
 
+impl From<Depth> for Verify {
+    fn from(depth: Depth) -> Self {
+        match depth {
+            Depth::Sizes => Self::Sizes,
+            Depth::Sampled => Self::Sampled,
+            Depth::Full => Self::Full,
+        }
+    }
+}
+
 /// A first try with a part of the mail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -7,10 +7,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use globset::GlobBuilder;
 
 use super::domain::{DomainSpec, Mailboxes, Match};
+use super::files::Files;
 use super::mailmigration::MailMigrationSpec;
 use super::schema::{Path, Violation};
 use crate::model::address::{Address, Domain};
 use crate::model::text::printable;
+
+/// The parts of a spec that stand on a laptop and cannot in a cluster.
+pub fn check_in_cluster(spec: &MailMigrationSpec) -> Vec<Violation> {
+    let named = files_of(spec, &Path::default().key("spec")).into_iter();
+    let by_path = named.filter(|(files, _)| files.path.is_some());
+    let tell = |(_, path): (&Files, Path)| {
+        Violation::new(path.key("path"), "a path is for a laptop alone")
+            .hint("give claimRef: {name: NAME} in its place, a PersistentVolumeClaim of the namespace")
+    };
+    by_path.map(tell).collect()
+}
+
+/// All files that a spec names, and where.
+fn files_of<'a>(spec: &'a MailMigrationSpec, root: &Path) -> Vec<(&'a Files, Path)> {
+    let to = spec.destination.files().map(|files| (files, root.key("destination").key("files")));
+    let from =
+        spec.domains.iter().enumerate().filter_map(|(at, domain)| {
+            Some((domain.files.as_ref()?, root.key("domains").item(at).key("files")))
+        });
+    to.into_iter().chain(from).collect()
+}
 
 /// Everything in a spec that the schema allows and that still cannot stand.
 pub fn check(spec: &MailMigrationSpec) -> Vec<Violation> {
@@ -30,6 +52,10 @@ pub fn check(spec: &MailMigrationSpec) -> Vec<Violation> {
             Err(why) => found.push(Violation::new(path.key("name"), why)),
         }
         check_overrides(domain, &path, &mut found);
+    }
+    for (files, path) in files_of(spec, &root).into_iter().filter(|(files, _)| files.leads_out()) {
+        let what = format!("{} leads out of the volume", printable(&files.endpoint().host));
+        found.push(Violation::new(path.key("claimRef").key("path"), what).hint("name a directory in it"));
     }
     check_mapping(spec, &root, &mut found);
     for (at, network) in spec.policy.allowed_networks.iter().enumerate() {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::oauth::Bearer;
 use crate::model::address::Address;
+use crate::model::failure::Side;
 use crate::model::secret::Secret;
 
 /// The proof of identity for a login.
@@ -48,12 +49,20 @@ pub struct Login {
     pub proof: Proof,
     /// The administrator whose password this is, when one password opens many mailboxes.
     pub administrator: Option<String>,
+    /// The side of the migration that it logs in at: a password that one side refuses may be right at the other.
+    pub side: Side,
 }
 
 impl Login {
-    /// A mailbox that logs in as itself.
+    /// A mailbox that logs in as itself, at the source.
     pub fn own(user: String, proof: impl Into<Proof>) -> Self {
-        Self { user, authzid: None, proof: proof.into(), administrator: None }
+        Self { user, authzid: None, proof: proof.into(), administrator: None, side: Side::Source }
+    }
+
+    /// The same at the destination.
+    #[must_use]
+    pub fn at_destination(self) -> Self {
+        Self { side: Side::Destination, ..self }
     }
 
     /// All that tells who logs in, as it is sent: the user, whose mailbox it opens, and for tokens the application and who
@@ -113,6 +122,8 @@ pub enum Credentials {
     PerMailbox(MailboxProofs),
     /// An application or a service account that may open every mailbox.
     Application(Bearer),
+    /// Nobody logs in: whoever may read the files may read the mail.
+    NotNeeded,
 }
 
 /// The rows of `mailboxes.csv` that prove something, each found by its mailbox.
@@ -168,12 +179,14 @@ impl Credentials {
                 authzid: None,
                 proof: password.clone().into(),
                 administrator: Some(user.clone()),
+                side: Side::Source,
             }),
             Self::Master { user, password, separator: None } => Some(Login {
                 user: user.clone(),
                 authzid: Some(name.to_owned()),
                 proof: password.clone().into(),
                 administrator: Some(user.clone()),
+                side: Side::Source,
             }),
             Self::PerMailbox(rows) => {
                 let row = rows.find(mailbox)?;
@@ -188,7 +201,9 @@ impl Credentials {
                 authzid: None,
                 proof: Proof::Token(bearer.on_behalf_of(name)),
                 administrator: Some(bearer.client().to_owned()),
+                side: Side::Source,
             }),
+            Self::NotNeeded => Some(Login::own(mailbox.to_string(), Secret::new(String::new()))),
         }
     }
 

@@ -3,14 +3,15 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::api::names::{LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY};
+use crate::model::purpose::Purpose;
 
 /// Label: the digest of what an object was made for; when the spec asks for something else, the object is outdated.
 pub const LABEL_INPUTS: &str = "mailferry.dev/inputs";
-/// Label: what an object is for, `discover`, `sync` or `results`.
+/// Label: what an object is for, `discover`, `sync`, `verify` or `results`.
 pub const LABEL_TASK: &str = "mailferry.dev/task";
 /// Label: a digest of the domain's name.
 pub const LABEL_DOMAIN_DIGEST: &str = "mailferry.dev/domain-digest";
-/// Label: the number of the pass, or of the round of discovery.
+/// Label: the number of the pass, of the verification, or of the round of discovery.
 pub const LABEL_NUMBER: &str = "mailferry.dev/number";
 /// Label of a `MailboxMigration`: the ConfigMap that takes its results.
 pub const LABEL_RESULTS: &str = "mailferry.dev/results";
@@ -33,6 +34,8 @@ pub const SECRETS_DIR: &str = "/var/run/mailferry/secrets";
 pub const CONFIG_MAPS_DIR: &str = "/var/run/mailferry/configmaps";
 /// Where a pod finds the volume of the ledgers.
 pub const LEDGER_DIR: &str = "/var/lib/mailferry";
+/// Where a pod finds the volumes with mail: one for each end that is in files, called as the end.
+pub const VOLUMES_DIR: &str = "/var/run/mailferry/volumes";
 
 /// The purpose of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,15 +44,43 @@ pub enum Kind {
     Discover,
     /// To carry mailboxes of a domain.
     Sync,
+    /// To verify mailboxes of a domain once more.
+    Verify,
+}
+
+impl From<Purpose> for Kind {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Delta => Self::Sync,
+            Purpose::Verify => Self::Verify,
+        }
+    }
 }
 
 impl Kind {
-    /// The word in labels, names and on the command line.
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Discover, Self::Sync, Self::Verify];
+
+    /// The word in labels and names.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Discover => "discover",
             Self::Sync => "sync",
+            Self::Verify => "verify",
         }
+    }
+
+    /// The command of its pods. One goes through mailboxes, whatever for; its work list says that.
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Discover => "discover",
+            Self::Sync | Self::Verify => "sync",
+        }
+    }
+
+    /// Whether its pods go through mailboxes.
+    pub const fn has_mailboxes(self) -> bool {
+        matches!(self, Self::Sync | Self::Verify)
     }
 }
 

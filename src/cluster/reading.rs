@@ -293,7 +293,10 @@ async fn list_mailboxes(place: &Place, migration: &str) -> Result<Vec<MailboxMig
 fn latest(status: MailboxRecord, result: Option<MailboxRecord>) -> MailboxRecord {
     let Some(result) = result else { return status };
     let progress = |record: &MailboxRecord| (record.pass, record.attempts, record.ended);
-    match progress(&status).cmp(&progress(&result)) {
+    // The operator speaks for a worker that died while it verified; nobody wrote a result then.
+    let tried = (status.verification_number > result.verification_number)
+        .then(|| (status.verification_number, status.unverified.clone()));
+    let mut latest = match progress(&status).cmp(&progress(&result)) {
         // Written after the status was read.
         Ordering::Less => result,
         // The operator may hold a mailbox for a reason that no worker met.
@@ -308,7 +311,11 @@ fn latest(status: MailboxRecord, result: Option<MailboxRecord>) -> MailboxRecord
             differences: result.differences,
             ..status
         },
+    };
+    if let Some(tried) = tried {
+        (latest.verification_number, latest.unverified) = tried;
     }
+    latest
 }
 
 #[cfg(test)]
@@ -316,6 +323,7 @@ mod tests {
     use super::*;
     use crate::model::failure::Class;
     use crate::model::finding::{Code, Finding};
+    use crate::model::record::Verification;
 
     fn at(second: i64) -> Option<Timestamp> {
         Timestamp::from_second(1_700_000_000 + second).ok()
@@ -345,6 +353,19 @@ mod tests {
         }
         let ended = told(3, 1, at(30));
         assert_eq!(found(ended.clone()).findings, ended.findings);
+    }
+
+    #[test]
+    fn a_verification_whose_worker_died_is_told_beside_the_result_of_the_one_before() {
+        let shown = Verification { checked: 7, ..Verification::begun(at(5).unwrap()) };
+        let result =
+            MailboxRecord { verification_number: 1, verification: Some(shown), ..record(1, 1, at(9), 5) };
+        let mut status = result.clone();
+        assert_eq!(latest(status.clone(), Some(result.clone())), result);
+        status.give_up_verification(2, Failure::new(Class::Internal, "the worker was killed"));
+        let seen = latest(MailboxRecord { folders: 0, ..status }, Some(result));
+        assert_eq!((seen.verification_number, seen.folders, seen.verification), (2, 5, Some(shown)));
+        assert_eq!(seen.unverified.unwrap().what, "the worker was killed");
     }
 
     #[test]

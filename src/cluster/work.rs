@@ -13,6 +13,7 @@ use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::MailboxSize;
 use crate::model::failure::{Failure, Result};
+use crate::model::purpose::Purpose;
 use crate::plan::mailboxes::PlannedMailbox;
 
 /// The order of a Job.
@@ -57,17 +58,30 @@ pub enum Task {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         before: Vec<Endpoint>,
     },
-    /// Carry mailboxes.
+    /// Go through mailboxes.
     #[serde(rename_all = "camelCase")]
     Sync {
-        /// The pass.
+        /// The pass: that which carries them, or that which did.
         pass: u32,
+        /// The purpose. A Job has one for all its mailboxes.
+        #[serde(default)]
+        purpose: Purpose,
+        /// The number of the verification, where that is the purpose.
+        #[serde(default)]
+        verification: u32,
         /// One slice for each index of the Job.
         slices: Vec<Vec<Item>>,
     },
 }
 
-/// One mailbox to carry.
+impl Task {
+    /// A pass over mailboxes, one slice for each index of the Job.
+    pub fn carrying(pass: u32, slices: Vec<Vec<Item>>) -> Self {
+        Self::Sync { pass, purpose: Purpose::Delta, verification: 0, slices }
+    }
+}
+
+/// One mailbox to go through.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
@@ -171,6 +185,11 @@ mod tests {
         let (anna, to): (Address, Address) = ("anna@a.test".parse().unwrap(), "anna@b.test".parse().unwrap());
         assert_eq!(found[&anna], route(&to, "anna"));
         assert_ne!(found[&anna], route(&to, "another"));
+        // A list of a version that knew one purpose alone.
+        let task: Task = serde_json::from_value(json!({"sync": {"pass": 4, "slices": []}})).unwrap();
+        let Task::Sync { pass: 4, purpose: Purpose::Delta, verification: 0, .. } = task else {
+            panic!("{task:?}")
+        };
         let looks = json!({"task": {"discover": {"inputs": "i"}}});
         assert!(read_routes("it", &pack(&looks).unwrap()).unwrap().is_empty());
         assert!(read_routes("it", b"nothing").is_err());

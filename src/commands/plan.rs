@@ -122,8 +122,7 @@ fn tell_changes(brief: &PlanStatus, comparison: Option<&Comparison>) -> String {
     let Some(found) = comparison else {
         return format!("{}\nThere is no other plan to compare it with.\n", brief.digest);
     };
-    let mut text =
-        format!("--- {}  {}\n+++ {}  the plan that stands\n", found.digest, found.what, brief.digest);
+    let mut text = format!("--- {}  {}\n+++ {}  the current plan\n", found.digest, found.what, brief.digest);
     if found.changes.is_empty() {
         text.push_str("Nothing differs.\n");
     }

@@ -16,6 +16,7 @@ use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::state::StateDir;
 use crate::model::failure::Result;
 use crate::model::text::printable;
+use crate::plan::pass::fingerprint;
 
 pub(super) async fn status(args: StatusArgs) -> Result<ExitCode> {
     let mut migrations = match args.migration.into() {
@@ -45,7 +46,8 @@ async fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
     let at_work = state.is_used();
     let mut migrations = Vec::new();
     for mut migration in manifest.migrations {
-        let status = state.migration(&migration)?.load()?.status;
+        let record = state.migration(&migration)?.load()?;
+        let (status, declared) = (record.status, fingerprint(&migration.spec));
         let killed = !at_work && is_unsettled(&status);
         migration.status = Some(status);
         if killed {
@@ -58,6 +60,12 @@ async fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
                     ));
                 }
             }
+        }
+        if record.spec.is_some_and(|spec| spec != declared) {
+            let name = migration.metadata.name.as_deref().unwrap_or_default();
+            super::tell_note(&format!(
+                "{name}: the manifest was changed since this status was written; the next run follows it"
+            ));
         }
         migrations.push(migration);
     }

@@ -26,7 +26,7 @@ use crate::local::workers::Tools;
 use crate::model::address::Address;
 use crate::model::difference::{Difference, named};
 use crate::model::failure::{Class, Failure, Result};
-use crate::model::record::{Depth, Verification};
+use crate::model::record::{Depth, MailboxRecord, Verification};
 use crate::model::text::{count, counted, printable};
 use crate::plan::Ending;
 use crate::plan::mailboxes::PlannedMailbox;
@@ -49,6 +49,9 @@ struct Row {
     /// The result before it was repaired.
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<Box<Self>>,
+    /// Whether it is still to be carried, because a pilot or other mailboxes were asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    not_carried: bool,
     /// Why it could not be verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
@@ -57,11 +60,19 @@ struct Row {
 impl Row {
     fn found(mailbox: &Address, found: Found) -> Self {
         let Found { figures, differences, failed, unchecked, .. } = found;
-        let (mailbox, verification) = (mailbox.clone(), Some(figures));
-        Self { mailbox, verification, differences, failed, unchecked, repaired: None, failure: None }
+        let verification = Some(figures);
+        Self { verification, differences, failed, unchecked, ..Self::without(mailbox) }
     }
 
     fn failed(mailbox: &Address, failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::without(mailbox) }
+    }
+
+    fn not_carried(mailbox: &Address) -> Self {
+        Self { not_carried: true, ..Self::without(mailbox) }
+    }
+
+    fn without(mailbox: &Address) -> Self {
         Self {
             mailbox: mailbox.clone(),
             verification: None,
@@ -69,7 +80,8 @@ impl Row {
             failed: Vec::new(),
             unchecked: Vec::new(),
             repaired: None,
-            failure: Some(failure),
+            not_carried: false,
+            failure: None,
         }
     }
 
@@ -131,6 +143,7 @@ fn check_may_repair(secrets: &Secrets, migration: &MailMigration) -> Result<()> 
 }
 
 /// One migration that is being verified.
+#[allow(clippy::struct_excessive_bools, reason = "each is a wish or a fact of its own")]
 struct Migration<'a> {
     declared: &'a MailMigration,
     secrets: &'a Arc<Secrets>,
@@ -140,6 +153,10 @@ struct Migration<'a> {
     only: Only,
     kept: MigrationState,
     tools: Tools,
+    /// The verification that `spec.trigger.verify` asked a run for.
+    wanted: u32,
+    /// Whether a run leaves mailboxes for later on purpose.
+    leaves_some: bool,
     depth: Depth,
     repair: bool,
     progress: Style,
@@ -163,6 +180,9 @@ impl<'a> Migration<'a> {
         let tools = tools_for(migration, secrets, state, reach).await?;
         tools.guard.check().await?;
         let kept = state.migration(migration)?;
+        let known = kept.load()?;
+        let wanted = known.status.pass.map_or(0, |pass| pass.verification);
+        let leaves_some = migration.spec.policy.pilot.is_some() || known.only.is_some();
         let depth = migration.spec.policy.verify.into();
         let (rows, open) = (Vec::new(), Open::default());
         let (repair, progress, text) = (false, Style::None, false);
@@ -175,6 +195,8 @@ impl<'a> Migration<'a> {
             only: Only::default(),
             kept,
             tools,
+            wanted,
+            leaves_some,
             depth,
             repair,
             progress,
@@ -245,6 +267,9 @@ impl<'a> Migration<'a> {
             Ending::Stopped(_) | Ending::Reached => {}
         }
         // Sent again is not there again before somebody looked.
+        if self.text {
+            print("after the repair:\n")?;
+        }
         let again: Vec<(usize, PlannedMailbox)> =
             mailboxes.into_iter().filter(|(_, planned)| wanted.contains(&planned.source)).collect();
         let (repair, known) = (std::mem::take(&mut self.repair), std::mem::take(&mut self.rows));
@@ -307,15 +332,44 @@ impl<'a> Migration<'a> {
         let planned = &PlannedMailbox { logins, authorities, ..planned.clone() };
         let endpoint = mailbox.and_then(|mailbox| mailbox.endpoint.as_ref());
         let mut record = self.kept.load_mailbox(&planned.source)?.unwrap_or_default();
+        if self.leaves_some && record.pass == 0 {
+            return Ok(Row::not_carried(&planned.source));
+        }
+        // Where it could not be looked at, that is the reason.
+        if let (None, Some(failure)) = (endpoint, mailbox.and_then(|mailbox| mailbox.failure.clone())) {
+            return self.leave_unverified(record, planned, failure);
+        }
         progress.forecast(record.counts.source, 0);
         let how = (self.depth, self.repair);
         // Both sides' sessions are in it.
         let verifying = Box::pin(verify_mailbox(&self.tools, at, planned, endpoint, how, progress));
-        let (found, ledger) = verifying.await?;
+        let (found, ledger) = match verifying.await {
+            Ok(verified) => verified,
+            Err(failure) => return self.leave_unverified(record, planned, failure),
+        };
         found.write_into(&mut record, &*ledger).await?;
+        if self.depth >= self.declared.spec.policy.verify.into() {
+            // The wish of a manifest whose run was stopped is fulfilled by this command as well.
+            record.verification_number = record.verification_number.max(self.wanted);
+        }
         drop(ledger);
         self.kept.save_mailbox(&planned.source, &record)?;
         Ok(Row::found(&planned.source, found))
+    }
+
+    /// Writes down why a mailbox could not be verified, and fails with it.
+    fn leave_unverified(
+        &self,
+        mut record: MailboxRecord,
+        planned: &PlannedMailbox,
+        failure: Failure,
+    ) -> Result<Row> {
+        // Of one that was never carried there is nothing to prove, and another worker that has it says what it finds itself.
+        if record.counts.copied > 0 && failure.class != Class::Conflict {
+            record.unverified = Some(failure.clone());
+            self.kept.save_mailbox(&planned.source, &record)?;
+        }
+        Err(failure)
     }
 
     /// Makes status and reports say what was found; brings what the command ends with: folders that could not be looked into,
@@ -345,6 +399,9 @@ impl<'a> Migration<'a> {
 
 /// Tells a person the result for a mailbox.
 fn tell(row: &Row) -> Result<()> {
+    if row.not_carried {
+        return print(&format!("{:32} is still to be carried\n", row.mailbox.to_string()));
+    }
     let Some(figures) = &row.verification else {
         return print(&format!("{:32} could not be verified\n", row.mailbox.to_string()));
     };

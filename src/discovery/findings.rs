@@ -170,7 +170,7 @@ fn published(findings: &mut Vec<Finding>, heard: &Heard) {
         let text = format!("The domain's service records say that {protocol} is not offered.");
         findings.push(Finding::about(Code::ProtocolNotOffered, protocol, text));
     }
-    for protocol in Protocol::ALL {
+    for protocol in Protocol::OF_SERVERS {
         let hosts = |signal: Signal| -> BTreeSet<&str> {
             (heard.published.iter())
                 .filter(|p| p.signal == signal && p.endpoint.protocol == protocol)
@@ -325,10 +325,11 @@ fn mailboxes(findings: &mut Vec<Finding>, request: &Request, tried: &[Tried]) {
             (None, End::NoLogin) => {
                 add(Code::CredentialsMissing, "The credentials hold no password for this mailbox.".to_owned());
             }
-            (None, End::Spent) => add(
-                Code::LoginAttemptsSpent,
-                "The password was refused twice within a day, so it is not tried again.".to_owned(),
-            ),
+            (None, End::Spent) => {
+                let text = "The password was refused twice within a day, so it is not tried again.";
+                add(Code::CredentialsRejected, text.to_owned());
+                add(Code::LoginAttemptsSpent, text.to_owned());
+            }
             (None, End::Stopped) => add(
                 Code::CredentialsRejected,
                 "Not tried: the password that all mailboxes share was refused for the first of them.".to_owned(),

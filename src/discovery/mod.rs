@@ -20,6 +20,7 @@ mod certificate;
 mod collect;
 mod dav;
 mod exchange;
+mod files;
 pub mod findings;
 mod ispdb;
 mod jmap;
@@ -58,6 +59,7 @@ use self::collect::Ranked;
 use self::signals::{Asking, Heard, Published, Walls};
 use self::tried::Tried;
 
+pub use self::files::look_into_files;
 use crate::auth::credentials::Login;
 pub use crate::drivers::measure::FolderRules;
 use crate::model::address::{Address, Domain};
@@ -349,7 +351,7 @@ async fn ask_signals(asking: Asking<'_>, manifest: Heard) -> Heard {
     heard.add(by_name);
     heard.add(by_place);
     remember(&mut heard, request, clock);
-    let open: Vec<Protocol> = Protocol::ALL
+    let open: Vec<Protocol> = Protocol::OF_SERVERS
         .into_iter()
         .filter(|protocol| !heard.names(*protocol) && !heard.denied.contains(protocol))
         .collect();

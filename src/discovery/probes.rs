@@ -122,5 +122,6 @@ pub(super) fn signal_of(protocol: Protocol) -> Signal {
     match protocol {
         Protocol::Imap => Signal::Imap,
         Protocol::Pop3 => Signal::Pop3,
+        Protocol::Maildir | Protocol::Mbox | Protocol::Eml => Signal::Files,
     }
 }

@@ -34,7 +34,7 @@ fn domain() -> Domain {
 
 fn endpoints() -> Vec<Endpoint> {
     let tls = [Tls::Implicit, Tls::StartTLS, Tls::None];
-    let all = HOSTS.iter().flat_map(|host| Protocol::ALL.map(|protocol| (*host, protocol)));
+    let all = HOSTS.iter().flat_map(|host| Protocol::OF_SERVERS.map(|protocol| (*host, protocol)));
     all.flat_map(|(host, protocol)| {
         tls.map(|tls| Endpoint::new(protocol, host, protocol.default_port(tls), tls))
     })

@@ -59,7 +59,8 @@ pub(super) async fn ask(network: &Network, domain: &Domain, clock: &dyn Clock) -
     }
     // "_imap: ." beside a real "_imaps" means: no STARTTLS port. The protocol itself is offered.
     let published = std::mem::take(&mut heard.denied);
-    heard.denied = Protocol::ALL.into_iter().filter(|p| published.contains(p) && !heard.names(*p)).collect();
+    heard.denied =
+        Protocol::OF_SERVERS.into_iter().filter(|p| published.contains(p) && !heard.names(*p)).collect();
     heard
 }
 

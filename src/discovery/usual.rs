@@ -23,6 +23,7 @@ pub(super) fn guess(domain: &Domain, protocol: Protocol, exchangers: &[String]) 
     let prefixes: &[&str] = match protocol {
         Protocol::Imap => &["imap.", "mail.", ""],
         Protocol::Pop3 => &["pop.", "pop3.", "mail.", ""],
+        Protocol::Maildir | Protocol::Mbox | Protocol::Eml => &[],
     };
     // An exchanger that is the domain's own name is no more than that.
     let own = exchangers.iter().filter(|host| is_inside(host, domain) && *host != domain.as_str());
@@ -102,7 +103,7 @@ mod tests {
     fn guesses_stay_inside_the_domain_and_never_without_tls() {
         let domain: Domain = "contoso.example".parse().unwrap();
         let exchangers = ["mx1.contoso.example".to_owned(), "mx.filter.example".to_owned()];
-        for protocol in Protocol::ALL {
+        for protocol in Protocol::OF_SERVERS {
             let guesses = guess(&domain, protocol, &exchangers);
             assert!(guesses.iter().all(|g| is_inside(&g.host, &domain) && g.tls != Tls::None), "{guesses:?}");
             assert!(guesses.iter().any(|g| g.host == "mx1.contoso.example"));

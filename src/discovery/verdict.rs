@@ -137,7 +137,7 @@ pub(super) fn no_server(
 pub(super) fn nothing_found(domain: &Domain, heard: &Heard) -> String {
     let mut text =
         format!("no mail server of {domain} was found by service records, autoconfig or the usual names");
-    for protocol in Protocol::ALL.iter().filter(|protocol| heard.denied.contains(protocol)) {
+    for protocol in Protocol::OF_SERVERS.iter().filter(|protocol| heard.denied.contains(protocol)) {
         let _ = write!(text, "; {protocol} is said not to be offered");
     }
     if let Some(host) = heard.exchangers.first() {

@@ -26,6 +26,8 @@ pub(super) fn of_another(line: &[u8], wanted: Protocol) -> Option<Failure> {
     let (name, remedy) = match wanted {
         Protocol::Imap => ("IMAP", "give the port that speaks IMAP (993 with TLS, 143 with StartTLS)"),
         Protocol::Pop3 => ("POP3", "give the port that speaks POP3 (995 with TLS, 110 with StartTLS)"),
+        // Files greet nobody.
+        Protocol::Maildir | Protocol::Mbox | Protocol::Eml => return None,
     };
     // A source may be read by either.
     let other = match *spoken {

@@ -6,8 +6,11 @@ use globset::GlobSet;
 
 use super::Folder;
 use crate::model::evidence::{MailboxSize, Quota, exclude_rule, folder_rule};
-use crate::model::failure::Result;
+use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
+
+/// The most damaged files of a mailbox that are named.
+const DAMAGE_MAX: usize = 20;
 
 /// The limits and names of a mailbox, for a destination that writes to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,12 +77,26 @@ pub struct Measuring {
     pub(super) one_by_one: bool,
     /// Whether the server gives its messages no lasting names.
     pub(super) is_nameless: bool,
+    /// Files that are damaged or were passed over, by name; at most 20.
+    pub(super) damage: Vec<Failure>,
 }
 
 impl Measuring {
     /// Whether the messages have lasting names.
     pub fn has_unique_ids(&self) -> bool {
         !self.is_nameless
+    }
+
+    /// Files that are damaged or were passed over, by name.
+    pub fn take_damage(&mut self) -> Vec<Failure> {
+        std::mem::take(&mut self.damage)
+    }
+
+    /// Notes what is damaged or was passed over.
+    pub(super) fn note_damage(&mut self, failure: Failure) {
+        if self.damage.len() < DAMAGE_MAX {
+            self.damage.push(failure);
+        }
     }
 
     /// The size that was measured.

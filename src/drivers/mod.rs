@@ -4,6 +4,7 @@
 //! Bodies stream: a source hands over [`BodyEvent`]s, a destination takes them, and neither ever holds more than a few
 //! of them. Appends are asked for in batches, so that a driver may pipeline them as it sees fit.
 
+pub mod files;
 mod greeting;
 pub mod imap;
 pub mod measure;
@@ -28,7 +29,7 @@ use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::identity::Digest;
 use crate::model::label::LabelTally;
-use crate::model::message::{Arrival, Flags, InternalDate, Locator};
+use crate::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Locator};
 
 /// A folder as a server lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +48,11 @@ pub struct Folder {
     pub subscribed: bool,
 }
 
-/// The state of a folder as reported when it is opened. A change of `uidvalidity` voids everything that was known of
-/// its UIDs.
+/// The state of a folder as reported when it is opened. Another `epoch` voids everything that was known of its ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FolderState {
-    /// UIDVALIDITY; 0 for a protocol that has none.
-    pub uidvalidity: u32,
+    /// The name space of its ids; for IMAP, UIDVALIDITY.
+    pub epoch: Epoch,
     /// The next UID; `None` when the server does not tell.
     pub uidnext: Option<u32>,
     /// Messages in the folder; `None` when the server does not tell, which is never the same as none.
@@ -109,16 +109,16 @@ pub struct Listing {
 /// A point from which on changes of a folder may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Since {
-    /// The folder's UIDVALIDITY at that point.
-    pub uidvalidity: u32,
+    /// The folder's epoch at that point.
+    pub epoch: Epoch,
     /// Its UIDNEXT.
     pub uidnext: u32,
     /// Its HIGHESTMODSEQ (RFC 7162).
     pub modseq: u64,
     /// How many messages of it are known since then.
     pub known: u64,
-    /// UIDs of some of them: whether these name the same messages shows whether the folder is the same.
-    pub sample: Vec<u32>,
+    /// Ids of some of them, in ascending order: whether these name the same messages shows whether the folder is the same.
+    pub sample: Vec<ItemId>,
 }
 
 /// Which of the known messages of a folder are no longer there.
@@ -126,8 +126,8 @@ pub struct Since {
 pub enum Gone {
     /// None of them went.
     None,
-    /// All that are known went but these, in the order of their locators.
-    AllBut(Vec<Locator>),
+    /// All that are known went but these, in their order.
+    AllBut(Vec<ItemId>),
 }
 
 /// How a folder changed.
@@ -136,7 +136,7 @@ pub struct Changes {
     /// Messages that came, in the order of their locators.
     pub fresh: Vec<Listed>,
     /// Known messages whose flags may be others now.
-    pub flags: Vec<(Locator, Flags)>,
+    pub flags: Vec<(ItemId, Flags)>,
     /// Those of them that were told with their dates and sizes, which tell whether they are still the same messages.
     pub listed: Vec<Listed>,
     /// Messages that went.
@@ -292,7 +292,7 @@ pub enum Appended {
     Stored {
         /// The caller's number for the message.
         key: u64,
-        /// Where it is, if the server said so (UIDPLUS, RFC 4315).
+        /// Where it is, if the server said so.
         arrival: Option<Arrival>,
     },
     /// The server refused this message and keeps nothing of it.
@@ -309,8 +309,8 @@ pub enum Appended {
 /// A message at the destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Present {
-    /// Its UID.
-    pub uid: u32,
+    /// Its name.
+    pub id: ItemId,
     /// Its size in bytes, as the server announces it.
     pub size: u64,
     /// Its flags.
@@ -377,7 +377,7 @@ pub trait Destination: Send {
     /// Opens a folder for reading and writing.
     async fn open(&mut self, path: &FolderPath) -> Result<FolderState>;
 
-    /// MESSAGES, UIDNEXT and UIDVALIDITY of a folder that need not be open.
+    /// The state of a folder that need not be open.
     async fn status(&mut self, path: &FolderPath) -> Result<FolderState>;
 
     /// As [`Self::status`] for many folders, all in one turn, as far as the server says it.
@@ -385,19 +385,19 @@ pub trait Destination: Send {
         Ok(HashMap::new())
     }
 
-    /// Lists the messages of the open folder with UIDs of `from` and above.
-    async fn list_from(&mut self, from: u32) -> Result<Vec<Present>>;
+    /// Lists the messages of the open folder with the id `from` and behind it, in the order of their ids.
+    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>>;
 
-    /// Lists those of some messages that are in the open folder.
-    async fn list_these(&mut self, uids: &[u32]) -> Result<Vec<Present>> {
-        let Some(first) = uids.iter().min() else { return Ok(Vec::new()) };
-        let mut listed = self.list_from(*first).await?;
-        listed.retain(|present| uids.contains(&present.uid));
+    /// Lists those of some messages that are in the open folder. The ids come in ascending order.
+    async fn list_these(&mut self, ids: &[ItemId]) -> Result<Vec<Present>> {
+        let Some(first) = ids.first() else { return Ok(Vec::new()) };
+        let mut listed = self.list_from(first).await?;
+        listed.retain(|present| ids.binary_search(&present.id).is_ok());
         Ok(listed)
     }
 
-    /// Streams messages of the open folder back, keyed by their UIDs.
-    async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()>;
+    /// Streams messages of the open folder back, keyed by their places among `ids`.
+    async fn fetch(&mut self, ids: &[ItemId], bodies: BodySender) -> Result<()>;
 
     /// Appends the messages that come out of `bodies` to a folder. `envelope` is asked once for each message when it
     /// begins; `outcomes` hears of each message once the server has answered.
@@ -412,8 +412,8 @@ pub trait Destination: Send {
         outcomes: &mpsc::UnboundedSender<Appended>,
     ) -> Result<()>;
 
-    /// As [`Self::append`] to the open folder, and lists it from a UID upwards once everything is answered for: in the
-    /// same turn where the protocol lets that be.
+    /// As [`Self::append`] to the open folder, and lists it from an id on once everything is answered for: in the same turn
+    /// where the protocol lets that be.
     ///
     /// # Errors
     /// As [`Self::append`], also when only the list failed. No folder is open then.
@@ -423,7 +423,7 @@ pub trait Destination: Send {
         bodies: &mut BodyReceiver,
         envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
         outcomes: &mpsc::UnboundedSender<Appended>,
-        from: u32,
+        from: &ItemId,
     ) -> Result<Vec<Present>> {
         self.append(path, bodies, envelope, outcomes).await?;
         self.list_from(from).await
@@ -431,10 +431,10 @@ pub trait Destination: Send {
 
     /// Adds and removes flags of messages in the open folder. Flags that the server does not take come back; the others are
     /// kept.
-    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<Flags>;
+    async fn store_flags(&mut self, ids: &[ItemId], add: &Flags, remove: &Flags) -> Result<Flags>;
 
-    /// Removes messages of the open folder for good, and no others. Refused where the server cannot (no UIDPLUS).
-    async fn expunge(&mut self, uids: &[u32]) -> Result<()>;
+    /// Removes messages of the open folder for good, and no others. Refused where the server cannot.
+    async fn expunge(&mut self, ids: &[ItemId]) -> Result<()>;
 
     /// The facts that spare further sessions of the same mailbox a turn; `None` where a mailbox takes one session only.
     fn known(&self) -> Option<KnownDestination> {

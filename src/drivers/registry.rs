@@ -6,6 +6,8 @@
 
 use async_trait::async_trait;
 
+use super::files::{Files, Format};
+pub use super::files::{directory_of_mailbox, names_of_directories};
 use super::imap::names::Spelling;
 use super::imap::source::Known;
 use super::measure::{FolderRules, Measuring, Room};
@@ -36,6 +38,9 @@ pub fn driver(protocol: Protocol) -> &'static dyn Driver {
     match protocol {
         Protocol::Imap => &imap::Imap,
         Protocol::Pop3 => &pop3::Pop3,
+        Protocol::Maildir => &Files(Format::Maildir),
+        Protocol::Mbox => &Files(Format::Mbox),
+        Protocol::Eml => &Files(Format::Eml),
     }
 }
 

@@ -51,6 +51,7 @@ impl Meaning {
             | F::DateRefused
             | F::FlagRefused
             | F::NothingCame
+            | F::CameShort
             | F::NoticeCame
             | F::NotSeen
             | F::ArrivalMissing
@@ -197,6 +198,8 @@ const ROWS: &[Row] = {
                 "quota*reached",
                 "quota*full",
                 "storage limit*exceeded",
+                "over*storage limit",
+                "5.2.2",
                 "exceed*storage limit",
                 "storage quota",
                 "not enough disk",
@@ -232,6 +235,7 @@ const ROWS: &[Row] = {
                 "message size limit",
             ],
         ),
+        row(OnlyAt(Storing), F::Full, "servers that word it in their own way", &["quota"]),
         row(
             OnlyAt(Storing),
             F::DateRefused,
@@ -424,6 +428,25 @@ const ROWS: &[Row] = {
                 "unsupported auth",
                 "auth*not supported",
                 "auth*unsupported",
+            ],
+        ),
+        row(
+            OnlyAt(Login),
+            F::TryLater,
+            "Dovecot (unable to open mailbox after a crash), qpopper and Courier (unable to open maildrop), directories that are away",
+            &[
+                "unable to open*mailbox",
+                "unable to open*maildrop",
+                "cannot open*mailbox",
+                "cannot open*maildrop",
+                "can't open*mailbox",
+                "can't open*maildrop",
+                "server down",
+                "server is down",
+                "ldap*unreachable",
+                "maintenance",
+                "please retry",
+                "being moved",
             ],
         ),
         row(

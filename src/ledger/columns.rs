@@ -1,26 +1,15 @@
 //! How locators and folders lie in columns: the same in every kind of store.
 
 use crate::model::folder::FolderPath;
-use crate::model::message::Locator;
+use crate::model::message::{Arrival, Epoch, ItemId, Locator};
 use crate::model::protocol::Protocol;
 
-/// The columns of a row that every format has.
-macro_rules! columns_of_all {
-    () => {
-        "id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, exact, canonical, message_id, subject, \
-         dst_folder, dst_uidvalidity, dst_uid, verdict, reason, gone"
-    };
-}
-
 /// The columns of a row, in the order that both readers take them.
-pub(super) const COLUMNS: &str = concat!(columns_of_all!(), ", code, bound, attempts, announced");
-
-/// As [`COLUMNS`] for a file of format 1, which nobody has carried with this version yet.
-pub(super) const COLUMNS_1: &str = concat!(columns_of_all!(), ", NULL, NULL, 0, NULL");
+pub(super) const COLUMNS: &str = "id, protocol, folder, epoch, place, size, date, date_offset, flags, exact, canonical, \
+     message_id, subject, dst_folder, dst_epoch, dst_place, verdict, reason, gone, code, bound, attempts, announced, stored";
 
 /// The columns of a cursor, in the order that both readers take them.
-pub(super) const CURSOR: &str =
-    "uidvalidity, uidnext, messages, modseq, dst_uidvalidity, dst_scanned, dst_folder";
+pub(super) const CURSOR: &str = "epoch, mark, items, proves, dst_epoch, dst_mark, dst_folder";
 
 /// The protocol column of a message that its server counts and does not list.
 pub(super) const UNLISTED: &str = "UNLISTED";
@@ -38,57 +27,174 @@ pub(super) fn read_path(text: &str) -> FolderPath {
     FolderPath::new(serde_json::from_str::<Vec<String>>(text).unwrap_or_default())
 }
 
-pub(super) struct Parts {
-    pub(super) protocol: &'static str,
-    pub(super) folder: String,
-    pub(super) uidvalidity: u32,
-    pub(super) uid: u32,
-    pub(super) uidl: String,
-}
+/// The protocol columns of files.
+const MAILDIR: &str = "Maildir";
+const MBOX: &str = "Mbox";
+const EML: &str = "Eml";
 
-pub(super) fn write_locator(locator: &Locator) -> Parts {
-    let folder = write_path(&locator.folder());
-    match locator {
-        Locator::Imap { uidvalidity, uid, .. } => {
-            Parts { protocol: "IMAP", folder, uidvalidity: *uidvalidity, uid: *uid, uidl: String::new() }
-        }
-        Locator::Pop3 { uidl } => {
-            Parts { protocol: "POP3", folder, uidvalidity: 0, uid: 0, uidl: uidl.clone() }
-        }
-        Locator::Unlisted { number, .. } => {
-            Parts { protocol: UNLISTED, folder, uidvalidity: 0, uid: *number, uidl: String::new() }
-        }
-    }
-}
-
-/// The column of a [`Space`]'s protocol.
+/// The column of a protocol.
 pub(super) fn write_protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Imap => "IMAP",
         Protocol::Pop3 => "POP3",
+        Protocol::Maildir => MAILDIR,
+        Protocol::Mbox => MBOX,
+        Protocol::Eml => EML,
     }
 }
 
-/// The two columns by which messages of a folder are ordered.
-pub(super) fn write_place(locator: &Locator) -> (u32, &str) {
-    match locator {
-        Locator::Imap { uid, .. } => (*uid, ""),
-        Locator::Pop3 { uidl } => (0, uidl),
-        Locator::Unlisted { number, .. } => (*number, ""),
+/// The protocol column of a row.
+pub(super) fn protocol_of(locator: &Locator) -> &'static str {
+    if locator.is_unlisted() { UNLISTED } else { write_protocol(locator.protocol) }
+}
+
+/// The column of a mark of IMAP: UIDNEXT, and behind a blank the modseq; a hyphen where the server told no UIDNEXT.
+pub(super) fn write_mark(uidnext: Option<u32>, modseq: Option<u64>) -> Option<String> {
+    let uidnext = uidnext.map(|uidnext| uidnext.to_string());
+    match modseq {
+        Some(modseq) => Some(format!("{} {modseq}", uidnext.as_deref().unwrap_or("-"))),
+        None => uidnext,
     }
 }
 
-/// Reads the locator of a row.
-pub(super) fn read_locator(
-    protocol: &str,
-    folder: &str,
-    uidvalidity: u32,
-    uid: u32,
-    uidl: String,
-) -> Locator {
-    match protocol {
-        "POP3" => Locator::Pop3 { uidl },
-        UNLISTED => Locator::Unlisted { folder: read_path(folder), number: uid },
-        _ => Locator::Imap { folder: read_path(folder), uidvalidity, uid },
+/// UIDNEXT and modseq of a mark of IMAP.
+pub(super) fn read_mark(mark: Option<&str>) -> (Option<u32>, Option<u64>) {
+    let mark = mark.unwrap_or_default();
+    let (uidnext, modseq) = mark.split_once(' ').unwrap_or((mark, ""));
+    (uidnext.parse().ok(), modseq.parse().ok())
+}
+
+/// The column of a UID from which on something is looked for; none where that is the first.
+pub(super) fn write_from(uid: u32) -> Option<String> {
+    (uid > 1).then(|| uid.to_string())
+}
+
+/// Reads it.
+pub(super) fn read_from(column: Option<&str>) -> u32 {
+    column.and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// An epoch or a place in a column that holds numbers as numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'a> {
+    Number(u32),
+    Text(&'a str),
+}
+
+impl<'a> Value<'a> {
+    pub(super) fn of_epoch(epoch: &'a Epoch) -> Self {
+        epoch.number().map_or(Self::Text(epoch.as_str()), Self::Number)
+    }
+
+    pub(super) fn of_id(id: &'a ItemId) -> Self {
+        match id {
+            ItemId::Uid(uid) => Self::Number(*uid),
+            ItemId::Text(text) => Self::Text(text),
+        }
+    }
+
+    pub(super) fn to_epoch(self) -> Epoch {
+        match self {
+            Self::Number(number) => Epoch::from(number),
+            Self::Text(text) => Epoch::from(text),
+        }
+    }
+
+    pub(super) fn to_id(self) -> ItemId {
+        match self {
+            Self::Number(number) => ItemId::Uid(number),
+            Self::Text(text) => ItemId::from(text),
+        }
+    }
+}
+
+/// A folder that is made of a column, and made anew only where the column holds another one than in the row before.
+#[derive(Default)]
+struct KeptFolder(Option<(String, FolderPath)>);
+
+impl KeptFolder {
+    fn get(&mut self, column: &str) -> FolderPath {
+        if let Some((before, folder)) = &self.0
+            && before == column
+        {
+            return folder.clone();
+        }
+        let folder = read_path(column);
+        self.0 = Some((column.to_owned(), folder.clone()));
+        folder
+    }
+}
+
+/// As [`KeptFolder`], for an epoch.
+#[derive(Default)]
+struct KeptEpoch(Option<(Option<u32>, Epoch)>);
+
+impl KeptEpoch {
+    fn get(&mut self, column: Value<'_>) -> Epoch {
+        if let Some((number, epoch)) = &self.0 {
+            let is_same = match column {
+                Value::Number(now) => *number == Some(now),
+                Value::Text(now) => number.is_none() && epoch.as_str() == now,
+            };
+            if is_same {
+                return epoch.clone();
+            }
+        }
+        let epoch = column.to_epoch();
+        let number = if let Value::Number(number) = column { Some(number) } else { None };
+        self.0 = Some((number, epoch.clone()));
+        epoch
+    }
+}
+
+/// Reads places: the rows of an answer are mostly of one folder and epoch at either side, and share both.
+#[derive(Default)]
+pub(super) struct Places {
+    folder: KeptFolder,
+    epoch: KeptEpoch,
+    destination: KeptFolder,
+    destination_epoch: KeptEpoch,
+}
+
+impl Places {
+    /// Reads the locator of a row.
+    pub(super) fn locator(&mut self, protocol: &str, folder: &str, epoch: Value<'_>, id: ItemId) -> Locator {
+        let protocol = match protocol {
+            "POP3" => Protocol::Pop3,
+            MAILDIR => Protocol::Maildir,
+            MBOX => Protocol::Mbox,
+            EML => Protocol::Eml,
+            _ => Protocol::Imap,
+        };
+        Locator { protocol, folder: self.folder.get(folder), epoch: self.epoch.get(epoch), id }
+    }
+
+    /// Reads where a row's message is at the destination.
+    pub(super) fn destination(
+        &mut self,
+        folder: &str,
+        epoch: Value<'_>,
+        id: ItemId,
+    ) -> (FolderPath, Arrival) {
+        (self.destination.get(folder), Arrival { epoch: self.destination_epoch.get(epoch), id })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_read_themselves_back() {
+        for (uidnext, modseq, text) in [
+            (Some(7), None, Some("7")),
+            (Some(7), Some(u64::MAX), Some("7 18446744073709551615")),
+            (None, Some(3), Some("- 3")),
+            (None, None, None),
+        ] {
+            assert_eq!(write_mark(uidnext, modseq).as_deref(), text);
+            assert_eq!(read_mark(text), (uidnext, modseq));
+        }
+        assert_eq!([1, 2].map(|uid| read_from(write_from(uid).as_deref())), [1, 2]);
     }
 }

@@ -17,11 +17,12 @@ use async_trait::async_trait;
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use crate::model::locator::ItemIds;
+use crate::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
 
-pub use store::{LoginMark, Store};
+pub use store::{LoginMark, LoginMarks, Store};
 pub use tallies::Tallies;
 
 /// A row's number within its ledger.
@@ -54,17 +55,21 @@ pub struct Refused {
 pub struct Discrepancies {
     /// Those that the destination changed, whenever it was seen.
     pub altered: u64,
-    /// Of these, those that a verification found so, and that had passed the check of their arrival.
+    /// Of these, those that a verification found with other bytes than they had when they arrived.
     pub changed: u64,
     /// Those that the source still lists and a verification no longer found.
     pub missing: u64,
+    /// Those of which the source handed out less than it lists; they are not among the altered.
+    pub short: u64,
 }
 
 impl Discrepancies {
     /// Counts `n` delivered messages with a verdict and a code.
     fn add(&mut self, verdict: &str, code: Option<&str>, n: u64) {
         let code = code.and_then(FailureCode::from_word);
-        if verdict == "DeliveredAltered" {
+        if verdict == "DeliveredAltered" && code == Some(FailureCode::CameShort) {
+            self.short += n;
+        } else if verdict == "DeliveredAltered" {
             self.altered += n;
             self.changed += if code == Some(FailureCode::ArrivalChanged) { n } else { 0 };
         }
@@ -73,32 +78,27 @@ impl Discrepancies {
 
     /// How many there are; one that was changed and is missing counts twice.
     pub fn total(&self) -> u64 {
-        self.altered + self.missing
+        self.altered + self.missing + self.short
     }
 }
 
 /// The places of a folder that its source can list now. Other places that the ledger knows of the folder were seen by
-/// another protocol or under another UIDVALIDITY, and can never be listed again.
+/// another protocol or in another epoch, and can never be listed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Space {
     /// The folder.
     pub folder: FolderPath,
     /// How it is read.
     pub protocol: Protocol,
-    /// Its UIDVALIDITY; 0 for POP3, which has none.
-    pub uidvalidity: u32,
+    /// Its epoch.
+    pub epoch: Epoch,
 }
 
 impl Space {
     /// Whether a message could be listed at this place.
     pub fn holds(&self, locator: &Locator) -> bool {
-        match locator {
-            Locator::Imap { folder, uidvalidity, .. } => {
-                self.protocol == Protocol::Imap && *uidvalidity == self.uidvalidity && *folder == self.folder
-            }
-            Locator::Pop3 { .. } => self.protocol == Protocol::Pop3 && self.folder.is_inbox(),
-            Locator::Unlisted { .. } => false,
-        }
+        let Locator { protocol, folder, epoch, .. } = locator;
+        *protocol == self.protocol && *epoch == self.epoch && *folder == self.folder
     }
 }
 
@@ -147,6 +147,8 @@ pub struct Row {
     pub attempts: u32,
     /// The size that the source announced when it listed the message last, in bytes; `None` where nobody kept it.
     pub announced: Option<u64>,
+    /// The exact digest of what the destination stored, as it gave it back, where that is not what it was given.
+    pub stored: Option<Digest>,
     /// Whether the source no longer lists it.
     pub gone: bool,
 }
@@ -170,6 +172,8 @@ pub struct Settled {
     pub verdict: Verdict,
     /// Why it was refused, where it was.
     pub refused: Refused,
+    /// The exact digest of what the destination stored, of a message that it changed. `None` leaves what is known of it.
+    pub stored: Option<Digest>,
     /// The row under a void locator that this one takes the place of; it is forgotten in the same step.
     pub replaces: Option<RowId>,
 }
@@ -183,8 +187,8 @@ pub struct Intent {
     pub source: FolderPath,
     /// The destination folder.
     pub folder: FolderPath,
-    /// Its UIDVALIDITY before the first byte.
-    pub uidvalidity: u32,
+    /// Its epoch before the first byte.
+    pub epoch: Epoch,
     /// Its UIDNEXT before the first byte; 1 when the server does not tell.
     pub uidnext: u32,
     /// The messages.
@@ -194,8 +198,8 @@ pub struct Intent {
 /// How far a source folder has been carried to its destination folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// The source's UIDVALIDITY.
-    pub uidvalidity: u32,
+    /// The source's epoch.
+    pub epoch: Epoch,
     /// The source's UIDNEXT.
     pub uidnext: Option<u32>,
     /// Messages at the source, where it told.
@@ -204,8 +208,8 @@ pub struct Cursor {
     pub highest_modseq: Option<u64>,
     /// The destination folder.
     pub destination: FolderPath,
-    /// UIDVALIDITY of the destination folder.
-    pub destination_uidvalidity: u32,
+    /// Epoch of the destination folder.
+    pub destination_epoch: Epoch,
     /// UIDs of the destination below this one are known: ours, or seen as present.
     pub destination_scanned: u32,
 }
@@ -213,8 +217,8 @@ pub struct Cursor {
 /// A message at the destination that this ledger did not send.
 #[derive(Debug, Clone)]
 pub struct Foreign {
-    /// Its UID.
-    pub uid: u32,
+    /// Its name there.
+    pub id: ItemId,
     /// Its identity.
     pub known: Known,
 }
@@ -237,7 +241,7 @@ pub trait Ledger: Send + Sync {
     async fn cursors(&self) -> Result<HashMap<FolderPath, Cursor>>;
     /// Keeps how far a source folder has come.
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()>;
-    /// All messages of a source folder, whatever protocol or UIDVALIDITY they were seen by. Their number bounds the memory
+    /// All messages of a source folder, whatever protocol or epoch they were seen by. Their number bounds the memory
     /// that this takes: a pass asks for pages.
     async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>>;
     /// Messages of a folder in the order of their locators: those behind `after` and not behind `upto`, at most `limit`.
@@ -248,11 +252,16 @@ pub trait Ledger: Send + Sync {
         upto: Option<&Locator>,
         limit: usize,
     ) -> Result<Vec<Row>>;
-    /// UIDs and numbers of an IMAP folder's messages, those that are gone included: by UID, those above `after`, at most
-    /// `limit`. It costs much less than the rows.
-    async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>>;
-    /// The messages of a folder with these UIDs, as far as they are known, in ascending order.
-    async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>>;
+    /// Ids and numbers of a folder's messages, those that are gone included: in the order of their ids, those behind `after`,
+    /// at most `limit`. It costs much less than the rows.
+    async fn ids_in(
+        &self,
+        space: &Space,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<(ItemId, RowId)>>;
+    /// The messages of a folder with these ids, as far as they are known, in ascending order.
+    async fn rows_at(&self, space: &Space, ids: &[ItemId]) -> Result<Vec<Row>>;
     /// The rows with these numbers, as far as they are there, in ascending order.
     async fn rows_of(&self, ids: &[RowId]) -> Result<Vec<Row>>;
     /// How many messages of a folder were listed when it was listed last.
@@ -273,8 +282,8 @@ pub trait Ledger: Send + Sync {
     async fn unbound(&self, folder: &FolderPath) -> Result<Vec<Row>>;
     /// How many messages of the mailbox were delivered and are no longer where they were, as far as passes noticed.
     async fn count_unbound(&self) -> Result<u64>;
-    /// Whether messages of a source folder were seen in a destination folder under another UIDVALIDITY than this one.
-    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool>;
+    /// Whether messages of a source folder were seen in a destination folder in another epoch than this one.
+    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, epoch: &Epoch) -> Result<bool>;
     /// Source folders with messages that wait or were refused.
     async fn unfinished(&self) -> Result<BTreeSet<FolderPath>>;
     /// The canonical digests of all messages that are not of these folders, each with how many have it.
@@ -286,7 +295,7 @@ pub trait Ledger: Send + Sync {
         &self,
         source: &FolderPath,
         folder: &FolderPath,
-        uidvalidity: u32,
+        epoch: &Epoch,
         uidnext: u32,
         rows: &[RowId],
     ) -> Result<i64>;
@@ -299,14 +308,14 @@ pub trait Ledger: Send + Sync {
     async fn settle_counting(&self, settled: &[Settled], ended: Option<i64>, more: &Tallies) -> Result<()>;
     /// Intents whose end is unknown.
     async fn open_intents(&self) -> Result<Vec<Intent>>;
-    /// The destination UIDs of a folder that belong to rows of this ledger.
-    async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>>;
+    /// The ids of a destination folder that belong to rows of this ledger.
+    async fn claimed(&self, folder: &FolderPath, epoch: &Epoch) -> Result<ItemIds>;
     /// Keeps messages that were found at the destination and are not ours.
-    async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()>;
+    async fn keep_foreign(&self, folder: &FolderPath, epoch: &Epoch, found: &[Foreign]) -> Result<()>;
     /// Messages at the destination that are not ours and that no row has taken over yet.
-    async fn foreign(&self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>>;
+    async fn foreign(&self, folder: &FolderPath, epoch: &Epoch) -> Result<Vec<Foreign>>;
     /// Forgets messages of that kind that are no longer at the destination.
-    async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()>;
+    async fn forget_foreign(&self, folder: &FolderPath, epoch: &Epoch, ids: &[ItemId]) -> Result<()>;
     /// Keeps the flags that were carried over.
     async fn save_flags(&self, rows: &[(RowId, Flags)]) -> Result<()> {
         self.save_flags_counting(rows, &Tallies::default()).await
@@ -331,13 +340,13 @@ pub trait Ledger: Send + Sync {
     async fn mark_listed(&self, rows: &[RowId]) -> Result<()>;
     /// Forgets rows whose locators are void because another row took over what they stood for.
     async fn forget(&self, rows: &[RowId]) -> Result<()>;
-    /// Voids the locators of rows: their UIDs or unique-ids name other messages now. They become UIDs under UIDVALIDITY
-    /// 0, which no server has.
+    /// Voids the locators of rows: their ids name other messages now. They get the epoch that no server has
+    /// ([`Epoch::void`]).
     async fn detach(&self, rows: &[RowId]) -> Result<()>;
     /// Puts rows back to `Pending`: delivered ones that are no longer at the destination, and refused ones.
     async fn reopen(&self, rows: &[RowId]) -> Result<()>;
-    /// Forgets where everything of a destination folder is that was seen under another UIDVALIDITY than this one.
-    async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()>;
+    /// Forgets where everything of a destination folder is that was seen in another epoch than this one.
+    async fn forget_arrivals(&self, folder: &FolderPath, epoch: &Epoch) -> Result<()>;
     /// Forgets how far folders have come, so that the next pass looks into each.
     async fn forget_cursors(&self) -> Result<()>;
     /// A folder of the source, of the destination or one of each is called differently, and is the same folder: all that is
@@ -354,6 +363,8 @@ pub trait Ledger: Send + Sync {
     async fn counts(&self) -> Result<MessageCounts>;
     /// The bytes of all messages that were dealt with, whatever became of them.
     async fn bytes_through(&self) -> Result<u64>;
+    /// The bytes of all messages but those that a rule of the manifest leaves out.
+    async fn bytes_wanted(&self) -> Result<u64>;
     /// Counts the delivered messages that are not at the destination as they were at the source.
     async fn count_discrepancies(&self) -> Result<Discrepancies>;
     /// A page of all rows in a stable order: those after `after`, at most `limit`.

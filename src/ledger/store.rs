@@ -1,5 +1,5 @@
-//! Where ledgers are kept: a directory of SQLite files, or a PostgreSQL database for many migrations. Beside the ledgers a
-//! store keeps the marks of logins, since all workers of a migration must share one count of refusals.
+//! Where ledgers are kept: a directory of SQLite files, or a PostgreSQL database for many migrations. Beside the ledgers the
+//! same place keeps the marks of logins, since all workers of a migration must share one count of refusals.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::model::random::random;
 
 /// Where the ledgers of a migration are kept.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: LoginMarks {
     /// Opens a mailbox's ledger to carry it, makes it when there is none, and keeps other workers out while the value
     /// lives. `mailbox` is a name that a file may have.
     ///
@@ -31,9 +31,13 @@ pub trait Store: Send + Sync {
     async fn names(&self) -> Result<BTreeSet<String>> {
         Ok(self.facts("").await?.into_iter().map(|(name, _)| name).collect())
     }
+}
 
+/// Where the marks of logins are kept.
+#[async_trait]
+pub trait LoginMarks: Send + Sync {
     /// The salt that makes the keys of [`LoginMark`]s useless elsewhere: 32 random bytes, the same for all who use the
-    /// store.
+    /// place.
     async fn salt(&self) -> Result<[u8; 32]>;
 
     /// Lets `change` see the marks under some keys, and keeps what it makes of them. Nobody comes in between, and it is
@@ -42,7 +46,7 @@ pub trait Store: Send + Sync {
     async fn change_marks(&self, keys: &[String], oldest: Timestamp, change: ChangeMarks) -> Result<()>;
 }
 
-/// Sees marks and changes them; see [`Store::change_marks`].
+/// Sees marks and changes them; see [`LoginMarks::change_marks`].
 pub type ChangeMarks = Box<dyn FnOnce(&mut Vec<LoginMark>) + Send>;
 
 /// A login that is under way, or that was refused.

@@ -55,9 +55,11 @@ impl Tools {
         let domain = &spec.domains[at];
         let namespace = self.migration.metadata.namespace.as_deref().unwrap_or("default");
         let salt = self.guard.salt().await?;
-        let version = |name: &str| self.secrets.version(namespace, name, salt);
-        let secrets = [&domain.credentials_ref.name, &spec.destination.credentials().name];
-        let credentials = [version(secrets[0])?, version(secrets[1])?];
+        // Files have no Secret.
+        let version = |name: Option<&str>| {
+            name.map_or_else(|| Ok(String::new()), |name| self.secrets.version(namespace, name, salt))
+        };
+        let credentials = [version(domain.secret())?, version(spec.destination.secret())?];
         let trigger = spec.trigger.as_ref().and_then(|trigger| trigger.discover.as_deref());
         Ok(fingerprint(&Inputs {
             version: env!("CARGO_PKG_VERSION"),

@@ -1,5 +1,5 @@
-//! Counts refused logins over all runs and workers that share a store: at most two for each credential version in 24
-//! hours, so that no account is ever locked by us. The digest that is kept tells a credential apart from its successor and nothing
+//! Counts refused logins over all runs and workers that share a store: at most two for each credential version at each side
+//! of the migration in 24 hours, so that no account is ever locked by us. The digest that is kept tells a credential apart from its successor and nothing
 //! else. A login under way is marked too, so that two workers cannot both take the last try.
 
 use std::collections::BTreeSet;
@@ -15,9 +15,9 @@ use tokio::time::sleep;
 use super::clock::SystemClock;
 use crate::auth::credentials::Login;
 use crate::discovery::{Clock, LoginGuard};
-use crate::ledger::{LoginMark, Store};
+use crate::ledger::{LoginMark, LoginMarks};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::failure::{Class, Failure, FailureCode, Result, Side};
 use crate::model::random::random;
 use crate::model::secret::Secret;
 use crate::model::text::printable;
@@ -36,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The count of refused logins of a store.
 pub struct DurableGuard {
-    store: Arc<dyn Store>,
+    marks: Arc<dyn LoginMarks>,
     salt: OnceCell<[u8; 32]>,
     /// Tells the marks of this process from others.
     holder: OnceCell<String>,
@@ -186,14 +186,14 @@ impl Tally<'_> {
 
 impl DurableGuard {
     /// The count that a store keeps, of which no other process knows while this one has it.
-    pub fn alone(store: Arc<dyn Store>) -> Self {
-        Self { under_way: Some(Arc::default()), ..Self::new(store) }
+    pub fn alone(marks: Arc<dyn LoginMarks>) -> Self {
+        Self { under_way: Some(Arc::default()), ..Self::new(marks) }
     }
 
     /// The count that a store keeps for all who use it.
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub fn new(marks: Arc<dyn LoginMarks>) -> Self {
         Self {
-            store,
+            marks,
             salt: OnceCell::new(),
             holder: OnceCell::new(),
             proven: Mutex::default(),
@@ -216,7 +216,7 @@ impl DurableGuard {
     /// # Errors
     /// Those of the store.
     pub async fn salt(&self) -> Result<&[u8; 32]> {
-        self.salt.get_or_try_init(|| self.store.salt()).await
+        self.salt.get_or_try_init(|| self.marks.salt()).await
     }
 
     async fn holder(&self) -> Result<String> {
@@ -230,10 +230,12 @@ impl DurableGuard {
         let Some(password) = login.proof.password() else { return Ok(None) };
         let salt = self.salt().await?;
         let password = password.expose();
-        let own = Secret::new(format!("{}\0{password}", login.who())).version(salt);
+        // A password that one side refuses may be right at the other, and what one accepts says nothing of the other.
+        let side = if login.side == Side::Destination { "destination\0" } else { "" };
+        let own = Secret::new(format!("{side}{}\0{password}", login.who())).version(salt);
         let administrator = login.administrator.as_ref().map(|name| Shared {
-            any: Secret::new(format!("administrator\0{name}\0{password}")).version(salt),
-            opened: Secret::new(format!("opened\0{}\0{password}", login.who())).version(salt),
+            any: Secret::new(format!("{side}administrator\0{name}\0{password}")).version(salt),
+            opened: Secret::new(format!("{side}opened\0{}\0{password}", login.who())).version(salt),
         });
         Ok(Some(Keys { own, administrator }))
     }
@@ -262,7 +264,7 @@ impl DurableGuard {
                 marks.iter().filter(|mark| mark.at > oldest).map(|mark| mark.key.clone()).collect();
             let _ = told.send(known);
         };
-        self.store.change_marks(&keys, oldest, Box::new(work)).await?;
+        self.marks.change_marks(&keys, oldest, Box::new(work)).await?;
         let known =
             answer.await.map_err(|e| Failure::internal("the store did not show the marks").caused_by(&e))?;
         let refused = keys.iter().map(|key| known.contains(key)).collect();
@@ -284,7 +286,7 @@ impl DurableGuard {
             marks.clear();
             marks.extend(mark);
         };
-        self.store.change_marks(&[key], at - PERIOD, Box::new(work)).await
+        self.marks.change_marks(&[key], at - PERIOD, Box::new(work)).await
     }
 
     fn proven(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -313,7 +315,7 @@ impl DurableGuard {
             }
             let _ = told.send(answer);
         };
-        self.store.change_marks(&keys.all(), now - PERIOD, Box::new(work)).await?;
+        self.marks.change_marks(&keys.all(), now - PERIOD, Box::new(work)).await?;
         answer.await.map_err(|e| Failure::internal("the store did not change the marks").caused_by(&e))
     }
 
@@ -499,6 +501,11 @@ mod tests {
         guard.unanswered(&login("wrong")).await;
         refuse(&guard, &login("wrong")).await;
         assert!(!may(&guard, &login("wrong")).await && may(&guard, &login("right")).await);
+        // At the other side it may be right, and what that side says of it counts there alone.
+        let there = login("wrong").at_destination();
+        assert!(may(&guard, &there).await);
+        guard.accepted(&there, &server(Protocol::Imap)).await;
+        assert!(!may(&guard, &login("wrong")).await);
         let bytes = std::fs::read(directory.path().join("logins.sqlite")).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         assert!(!text.contains("anna") && !text.contains("wrong"));

@@ -24,10 +24,11 @@ use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{DomainDiscovery, MailboxSize, TlsFacts};
 use crate::model::failure::{Failure, Result};
+use crate::model::purpose::Purpose;
 use crate::model::record::MailboxRecord;
 use crate::plan::document::Plan;
 use crate::plan::mailboxes::PlannedMailbox;
-use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step, decide};
+use crate::plan::{Decision, DomainObserved, MailboxObserved, Observed, Step, decide, pass};
 use crate::reconcile::Platform;
 use crate::transfer::books::tell_found;
 use crate::transfer::progress::MailboxProgress;
@@ -41,6 +42,7 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 enum Done {
     Discovered { domain: usize, discovery: Result<Box<DomainDiscovery>> },
     Synced { mailbox: Address, record: Box<MailboxRecord>, tls: Option<TlsFacts> },
+    Verified { mailbox: Address, record: Box<MailboxRecord> },
 }
 
 /// A keeper of what must outlive the process.
@@ -137,6 +139,9 @@ pub struct LocalPlatform {
     before: BTreeMap<String, Vec<Endpoint>>,
     approved: Option<Arc<Plan>>,
     running: BTreeMap<Address, UnderWay>,
+    /// The verification that is wanted.
+    verification: u32,
+    verifying: BTreeSet<Address>,
     only: Option<BTreeSet<Address>>,
     brought: Brought,
     tasks: JoinSet<Done>,
@@ -157,7 +162,8 @@ struct UnderWay {
 impl LocalPlatform {
     /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain. The view that discovery had of a domain and
     /// still holds is not asked again, unless asking is all that is wanted. Where some mailboxes alone are wanted it is
-    /// not a new pass: they go through the last one again, and the others stay as they are.
+    /// not a new pass: they go through the last one again, and the others stay as they are. `declared` is a digest of the
+    /// specification as the manifest has it.
     ///
     /// # Errors
     /// Those of the state directory. A domain or a mailbox whose own documents are damaged stops nothing else.
@@ -166,9 +172,12 @@ impl LocalPlatform {
         state: MigrationState,
         display: Arc<dyn Display>,
         only: &Only,
+        declared: String,
     ) -> Result<Self> {
         let mut wanted = BTreeSet::new();
         let mut record = state.load()?;
+        let published = record.status.pass.clone();
+        let mut verification = pass::next(tools.spec(), published.as_ref()).verification;
         let mut domains = BTreeMap::new();
         let mut mailboxes = BTreeMap::new();
         let mut inputs = BTreeMap::new();
@@ -186,6 +195,9 @@ impl LocalPlatform {
                         // Where migration.json was moved away, its count begins anew; the mailboxes know better, and
                         // one that has ended this very pass already would be left out.
                         record.pass = record.pass.max(remembered.pass);
+                        if published.is_none() {
+                            verification = verification.max(remembered.verification_number);
+                        }
                         mailboxes.insert(planned.source.clone(), remembered);
                     }
                     Err(failure) => unreadable.push((planned.source.clone(), failure)),
@@ -195,7 +207,10 @@ impl LocalPlatform {
                 Ok(listed) => tools.discovery_inputs(at, listed).await.ok(),
                 Err(_) => None,
             };
-            let known =
+            let known = if tools.spec().suspend {
+                // Nothing is asked, so what was seen last is what is known.
+                state.load_domain(&domain.name).ok().flatten()
+            } else {
                 asked_by.as_ref().filter(|_| tools.spec().stage != Stage::Plan).and_then(|asked_by| {
                     // A document that is damaged is written anew.
                     let discovery = state.load_domain_by(&domain.name, asked_by).ok()??;
@@ -203,7 +218,8 @@ impl LocalPlatform {
                         listed.iter().flatten().filter_map(|planned| mailboxes.get(&planned.source));
                     let named = !domain.servers.is_empty();
                     still_holds(&discovery, records, named, SystemClock.now()).then_some(discovery)
-                });
+                })
+            };
             // A document that is damaged is written anew, and tells nothing.
             if let (None, Ok(Some(seen))) = (&known, state.load_domain(&domain.name)) {
                 before.insert(domain.name.clone(), seen.read_from());
@@ -221,10 +237,14 @@ impl LocalPlatform {
             };
             domains.insert(domain.name.clone(), seen);
         }
-        record.stage = Some(tools.spec().stage);
+        (record.stage, record.spec) = (Some(tools.spec().stage), Some(declared));
         let only = (!only.is_all()).then_some(wanted);
         match &only {
-            None => record.pass += 1,
+            // A pass that no mailbox has begun is taken up.
+            None if record.pass == 0 || mailboxes.values().any(|known| known.pass >= record.pass) => {
+                record.pass += 1;
+            }
+            None => {}
             Some(wanted) => {
                 record.pass = record.pass.max(1);
                 for mailbox in wanted {
@@ -250,6 +270,7 @@ impl LocalPlatform {
         Ok(Self {
             unkept: Some(Instant::now() + KEEP_WITHIN),
             count_at: Some(Instant::now() + COUNT_EVERY),
+            verification,
             only,
             ..Self::resume(tools, known, Arc::new(state), display)
         })
@@ -270,6 +291,8 @@ impl LocalPlatform {
             before,
             approved,
             running: BTreeMap::new(),
+            verification: 0,
+            verifying: BTreeSet::new(),
             only: None,
             brought: Brought::default(),
             tasks: JoinSet::new(),
@@ -309,6 +332,13 @@ impl LocalPlatform {
                 if tls.is_some() {
                     self.record.destination_tls = tls;
                 }
+                self.mailboxes.insert(mailbox, *record);
+                Ok(())
+            }
+            Done::Verified { mailbox, record } => {
+                self.verifying.remove(&mailbox);
+                self.display.verification_ended(&mailbox, &record);
+                self.memory.keep_mailbox(&mailbox, &record, None)?;
                 self.mailboxes.insert(mailbox, *record);
                 Ok(())
             }
@@ -391,6 +421,7 @@ impl LocalPlatform {
     pub async fn tell_stopped(&mut self, migration: &mut MailMigration) -> Result<()> {
         self.count_running().await?;
         self.running.clear();
+        self.verifying.clear();
         self.stopped = true;
         let observed = self.observe(migration).await?;
         let decision = decide(migration, &observed, self.now());
@@ -459,6 +490,22 @@ impl LocalPlatform {
             Done::Synced { mailbox, record: Box::new(record), tls }
         });
     }
+
+    fn begin_verification(&mut self, domain: usize, planned: PlannedMailbox, endpoint: Endpoint) {
+        let mailbox = planned.source.clone();
+        let before = self.mailboxes.get(&mailbox).cloned().unwrap_or_default();
+        let progress = Arc::new(MailboxProgress::default());
+        progress.forecast(before.counts.source, 0);
+        self.display.verification_begins(&mailbox, Arc::clone(&progress));
+        self.verifying.insert(mailbox.clone());
+        let (tools, number) = (self.tools.clone(), self.verification);
+        self.tasks.spawn(async move {
+            // Both sides' sessions are in it.
+            let verifying = tools.verify(domain, &planned, &endpoint, number, before, &progress);
+            let record = Box::pin(verifying).await;
+            Done::Verified { mailbox, record: Box::new(record) }
+        });
+    }
 }
 
 /// The part of some bytes that belongs to a part of the messages.
@@ -478,11 +525,17 @@ impl Platform for LocalPlatform {
             let running = self.running.contains_key(address);
             (
                 address.clone(),
-                MailboxObserved { running, record: record.clone(), ..MailboxObserved::default() },
+                MailboxObserved {
+                    running,
+                    verifying: self.verifying.contains(address),
+                    record: record.clone(),
+                    ..MailboxObserved::default()
+                },
             )
         };
         Ok(Arc::new(Observed {
             pass: self.record.pass,
+            verification: self.verification,
             domains: self.domains.clone(),
             mailboxes: self.mailboxes.iter().map(mailbox).collect(),
             stopped: self.stopped,
@@ -496,8 +549,12 @@ impl Platform for LocalPlatform {
         for step in &decision.steps {
             match step {
                 Step::Discover { domain } => self.begin_discovery(*domain),
-                Step::Sync { domain, mailbox, endpoint } => {
-                    self.begin_sync(*domain, mailbox.clone(), endpoint.clone());
+                Step::Sync { domain, mailbox, endpoint, purpose } => {
+                    let (mailbox, endpoint) = (mailbox.clone(), endpoint.clone());
+                    match purpose {
+                        Purpose::Delta => self.begin_sync(*domain, mailbox, endpoint),
+                        Purpose::Verify => self.begin_verification(*domain, mailbox, endpoint),
+                    }
                 }
             }
         }

@@ -18,7 +18,8 @@ use crate::model::evidence::{
 use crate::model::failure::{Class, Failure, FailureCode, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::powershell;
-use crate::model::text::{counted, printable};
+use crate::model::protocol::Protocol;
+use crate::model::text::{bytes, counted, printable};
 use crate::plan::mailboxes::PlannedMailbox;
 
 /// Mailboxes that are asked at the same time.
@@ -57,7 +58,7 @@ pub(super) async fn look_ahead(tools: &Tools, mailboxes: &[PlannedMailbox], disc
         None => Outcome::Offered,
     };
     discovery.evidence.push(Evidence {
-        signal: Signal::Imap,
+        signal: if destination.files().is_some() { Signal::Files } else { Signal::Imap },
         grade: if seen.open > 0 { Grade::A } else { Grade::C },
         at: discovery.finished,
         endpoint: Some(destination.endpoint()),
@@ -212,7 +213,11 @@ async fn ask<'a>(tools: &Tools, planned: &'a PlannedMailbox) -> Asked<'a> {
 /// The sight of a domain's mailboxes at the destination, in one line.
 fn state(destination: &Destination, asked: &[Asked<'_>]) -> String {
     let rooms = || asked.iter().filter_map(|asked| asked.said.as_ref().ok());
-    let whom = if destination.microsoft365().is_some() { "let the application in" } else { "let us in" };
+    let whom = match destination {
+        Destination::Microsoft365(_) => "let the application in",
+        Destination::Imap(_) => "let us in",
+        Destination::Files(_) => "can be written",
+    };
     let mut text = format!(
         "destination: {} of {} at {} {whom}",
         rooms().count(),
@@ -220,7 +225,11 @@ fn state(destination: &Destination, asked: &[Asked<'_>]) -> String {
         destination.endpoint().address()
     );
     let names: BTreeSet<&FolderNames> = rooms().filter_map(|room| room.names.as_ref()).collect();
-    for names in names {
+    if destination.endpoint().protocol == Protocol::Maildir {
+        text.push_str("; of more than 26 keywords in a folder, the rest is kept beside it, where only Mailferry reads it");
+    }
+    // Files have levels, whatever parts them.
+    for names in names.into_iter().filter(|_| destination.files().is_none()) {
         let _ = match names.delimiter {
             Some(delimiter) => {
                 let shown = printable(&delimiter.to_string());
@@ -253,7 +262,7 @@ fn draw(
             Err(failure) if failure.is(FailureCode::AddressNotAllowed) => barred = Some(failure),
             // Nobody knows whether a mailbox is there as long as the password is refused that opens all of them.
             Err(failure) if *shared && !is_taken && failure.class == Class::Credentials => {
-                let name = printable(&destination.credentials().name);
+                let name = printable(destination.secret().unwrap_or_default());
                 let text = format!(
                     "The password in Secret {name}, which opens the mailboxes at {}, is refused: {}.",
                     endpoint.address(),
@@ -261,7 +270,7 @@ fn draw(
                 );
                 found.push(Finding::about(Code::CredentialsRejected, &planned.source, text));
             }
-            Err(failure) if !spared && is_closed(failure) => {
+            Err(failure) if !spared && is_closed(failure, *shared) => {
                 found.push(closed(destination, planned, client.as_deref(), failure));
             }
             Err(failure) => {
@@ -299,9 +308,9 @@ fn draw(
     found
 }
 
-/// Whether it is the mailbox that is closed, and not the way to it, the token's giver or our own guard.
-fn is_closed(failure: &Failure) -> bool {
-    let is_of_all = failure.is(FailureCode::NoToken) || failure.is(FailureCode::TriesSpent);
+/// Whether it is the mailbox that is closed, and not the way to it, the token's giver or our own guard. The guard speaks of the mailbox where its password opens no other.
+fn is_closed(failure: &Failure, shared: bool) -> bool {
+    let is_of_all = failure.is(FailureCode::NoToken) || shared && failure.is(FailureCode::TriesSpent);
     matches!(failure.class, Class::Credentials | Class::Refused) && !is_of_all
 }
 
@@ -328,6 +337,7 @@ fn closed(
                 printable(&imap.credentials_ref.name)
             ),
         ),
+        Destination::Files(_) => ("us", "Give the user who runs this the right to write there.".to_owned()),
     };
     let mailbox = printable(&mailbox);
     let text = format!("{mailbox} is not open to {whom} ({}). {remedy}", failure.what);
@@ -351,12 +361,15 @@ fn fits(
         let remedy = if is_tenant {
             powershell::raise_quota(&address, wanted)
         } else {
-            format!("A quota of {wanted} GB is enough.")
+            format!(
+                "A quota of {} is enough.",
+                bytes(quota.used + size.bytes.saturating_add(size.bytes / 10))
+            )
         };
         let text = format!(
-            "{} MB are to go to {mailbox}, which has room for {} MB. {remedy}",
-            size.bytes.div_ceil(MEGABYTE),
-            quota.limit.saturating_sub(quota.used) / MEGABYTE,
+            "{} are to go to {mailbox}, which has room for {}. {remedy}",
+            bytes(size.bytes),
+            bytes(quota.limit.saturating_sub(quota.used)),
         );
         found.push(Finding::about(Code::DestinationRoomShort, &planned.source, text));
     }
@@ -367,9 +380,9 @@ fn fits(
             "The server says so itself (APPENDLIMIT).".to_owned()
         };
         let text = format!(
-            "The largest message has {} MB, and {mailbox} takes {} MB. {remedy}",
-            size.largest.div_ceil(MEGABYTE),
-            limit / MEGABYTE,
+            "The largest message has {}, and {mailbox} takes {}. {remedy}",
+            bytes(size.largest),
+            bytes(limit),
         );
         found.push(Finding::about(Code::MessageOverLimit, &planned.source, text));
     }
@@ -491,12 +504,12 @@ mod tests {
             (
                 Ok(Room { quota, ..Room::default() }),
                 Code::DestinationRoomShort,
-                "5000 MB are to go to anna@new.test, which has room for 1000 MB. A quota of 7 GB is enough.",
+                "5.0 GB are to go to anna@new.test, which has room for 1.0 GB. A quota of 6.5 GB is enough.",
             ),
             (
                 Ok(Room { append_limit: Some(37_000_000), ..Room::default() }),
                 Code::MessageOverLimit,
-                "The largest message has 40 MB, and anna@new.test takes 37 MB.",
+                "The largest message has 40.0 MB, and anna@new.test takes 37.0 MB.",
             ),
         ];
         for (said, code, told) in table {

@@ -18,6 +18,7 @@ use crate::model::finding::Code;
 use crate::model::message::Locator;
 use crate::model::record::MailboxRecord;
 use crate::plan::mailboxes::PlannedMailbox;
+use crate::plan::pass::fingerprint;
 use crate::plan::{DomainObserved, MailboxObserved, Observed, REVIEW, decide};
 use crate::report::message::{Found, MessageDestination, MessageSink};
 use crate::report::{Exceptions, MessageRow, Report};
@@ -49,10 +50,14 @@ impl Remembered {
         at_work: bool,
         listed: impl Fn(usize) -> Result<Vec<PlannedMailbox>>,
     ) -> Result<Self> {
-        let record = state.load()?;
+        let mut record = state.load()?;
+        let declared = fingerprint(&migration.spec);
         migration.status = Some(record.status.clone());
+        // The status is about the stage of the last run, which --stage may have named.
+        migration.spec.stage = record.stage.unwrap_or(migration.spec.stage);
         let mut observed = Observed {
             pass: record.pass,
+            verification: record.status.pass.as_ref().map_or(0, |pass| pass.verification),
             stopped: !at_work,
             only: record.only.clone(),
             approved: state.find_approved(migration.spec.approved_plan.as_deref()),
@@ -90,6 +95,7 @@ impl Remembered {
             observed.domains.insert(domain.name.clone(), seen);
         }
         let known = Known { migration, observed, destination_tls: record.destination_tls.clone() };
+        record.spec = Some(declared);
         let mut remembered = Self { known, record, state, store };
         remembered.count_unfinished(at_work).await;
         let lost = !at_work && remembered.find_lost_ledgers().await;
@@ -134,9 +140,7 @@ impl Remembered {
 
     /// Makes the status anew from what is known now.
     pub fn restate(&mut self, now: Timestamp) {
-        let mut migration = self.known.migration.clone();
-        migration.spec.stage = self.record.stage.unwrap_or(migration.spec.stage);
-        let status = decide(&migration, &self.known.observed, now).status;
+        let status = decide(&self.known.migration, &self.known.observed, now).status;
         self.record.status = status.clone();
         self.known.migration.status = Some(status);
     }
@@ -149,7 +153,7 @@ impl Remembered {
         let stands = self.record.status.plan.as_ref().map(|plan| plan.digest.as_str());
         match (&self.known.migration.spec.approved_plan, stands) {
             (Some(approved), Some(stands)) if approved != stands => {
-                let what = format!("the plan that stands, {stands}, is not the approved one");
+                let what = format!("the current plan, {stands}, is not the approved one");
                 Err(Failure::configuration(what).hint(REVIEW))
             }
             _ => Ok(()),

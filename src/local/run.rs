@@ -30,6 +30,7 @@ use crate::model::failure::{Class, Failure, Result};
 use crate::model::text::counted;
 use crate::net::network::Network;
 use crate::plan::Ending;
+use crate::plan::pass::fingerprint;
 use crate::reconcile::reconcile;
 use crate::report::text::{Given, UNTOLD_INPUTS};
 use crate::transfer::pace::Pace;
@@ -140,7 +141,9 @@ impl Inputs {
         let hint = failure.hint.as_ref().map(|hint| {
             let named = COMMANDS.into_iter().fold(hint.clone(), |hint, command| {
                 let whole = format!("mailferry {command} {UNTOLD_INPUTS} --");
+                let alone = format!("mailferry {command} {UNTOLD_INPUTS}`");
                 hint.replace(&format!("mailferry {command} --"), &whole)
+                    .replace(&format!("mailferry {command}`"), &alone)
             });
             given.spell_out(&named)
         });
@@ -293,8 +296,8 @@ pub async fn tools_for(
     let store = open_store(migration, secrets, files, &network, &authority).await?;
     // A state directory is one process's; a database is everybody's.
     let guard = match &spec.ledger {
-        LedgerSpec::Sqlite(_) if state.is_locked() => DurableGuard::alone(Arc::clone(&store)),
-        _ => DurableGuard::new(Arc::clone(&store)),
+        LedgerSpec::Sqlite(_) if state.is_locked() => DurableGuard::alone(store.clone()),
+        _ => DurableGuard::new(store.clone()),
     };
     Ok(Tools {
         migration: Arc::new(migration.clone()),
@@ -344,6 +347,7 @@ pub async fn run_migration(
     display: Arc<dyn Display>,
 ) -> Result<Ran> {
     let wanted = wanted.into();
+    let declared = fingerprint(&migration.spec);
     if let Some(stage) = wanted.stage {
         migration.spec.stage = stage;
     }
@@ -354,7 +358,7 @@ pub async fn run_migration(
     tools.guard.check().await?;
     let kept = state.migration(&migration)?;
     migration.status = Some(kept.load()?.status);
-    let mut platform = LocalPlatform::begin(tools, kept, display, &wanted.only).await?;
+    let mut platform = LocalPlatform::begin(tools, kept, display, &wanted.only, declared).await?;
     let ending = match drive(&mut platform, &mut migration, &Stop::listen()).await {
         Ok(ending) => ending,
         Err(failure) if failure.class == Class::Interrupted => {
@@ -447,6 +451,8 @@ mod tests {
         assert_eq!(spelt, format!("`mailferry verify {given} --ca own.pem --ca 'of them.pem' --repair`"));
         let review = inputs.spell_out(&Failure::internal("other").hint("review `mailferry plan --diff`"));
         assert_eq!(review.hint.unwrap(), format!("review `mailferry plan {given} --diff`"));
+        let alone = inputs.spell_out(&Failure::internal("other").hint("review `mailferry plan`"));
+        assert_eq!(alone.hint.unwrap(), format!("review `mailferry plan {given}`"));
     }
 
     #[test]

@@ -12,9 +12,9 @@ use super::database::Database;
 use super::files::can_be_read_by_others;
 use super::grants::{self, Granted, TokenAccess};
 use super::lists::{Kept, ListPlace, PlacedList, Unread, join};
-use crate::api::MailMigration;
 use crate::api::manifest::{Manifest, Part, SecretValue};
 use crate::api::reference::{CaKind, CaRef};
+use crate::api::{Files, MailMigration};
 use crate::auth::credentials::{Credentials, MailboxProof, MailboxProofs, Proof};
 use crate::model::address::Address;
 use crate::model::failure::{Failure, FailureCode, Place, Result, Side};
@@ -42,8 +42,9 @@ enum Source {
         /// Directory that relative `file:` references start from: that of the manifest's first file.
         base: PathBuf,
     },
-    /// A directory for each object, with a file for each key. An object that does not exist has an empty one.
-    Mounted { secrets: PathBuf, config_maps: PathBuf },
+    /// A directory for each object, with a file for each key. An object that does not exist has an empty one. Volumes with mail
+    /// are below `volumes`, called as the end that they are of.
+    Mounted { secrets: PathBuf, config_maps: PathBuf, volumes: PathBuf },
 }
 
 impl Secrets {
@@ -52,10 +53,43 @@ impl Secrets {
         Self { source: Source::Manifest { manifest, directories, base }, lists: Kept::default() }
     }
 
-    /// Values that Kubernetes mounts, `<directory>/<name>/<key>`. They may appear or change at any time.
-    pub fn mounted(secrets: impl Into<PathBuf>, config_maps: impl Into<PathBuf>) -> Self {
-        let source = Source::Mounted { secrets: secrets.into(), config_maps: config_maps.into() };
+    /// Values that Kubernetes mounts, `<directory>/<name>/<key>`. They may appear or change at any time. Volumes with mail are
+    /// mounted at `<volumes>/source` and `<volumes>/destination`.
+    pub fn mounted(
+        secrets: impl Into<PathBuf>,
+        config_maps: impl Into<PathBuf>,
+        volumes: impl Into<PathBuf>,
+    ) -> Self {
+        let source = Source::Mounted {
+            secrets: secrets.into(),
+            config_maps: config_maps.into(),
+            volumes: volumes.into(),
+        };
         Self { source, lists: Kept::default() }
+    }
+
+    /// The directory of files with mail: on a laptop as it is seen from the manifest that names it, in a pod where its volume is
+    /// mounted.
+    ///
+    /// # Errors
+    /// [`crate::model::failure::Class::Configuration`] for files that are named in the way of the other platform.
+    pub fn directory(&self, migration: &MailMigration, files: &Files, end: Side) -> Result<PathBuf> {
+        match (&self.source, &files.path, &files.claim_ref) {
+            (Source::Manifest { manifest, base, .. }, Some(path), _) => {
+                let beside = manifest.file_of(migration).and_then(|file| Path::new(file).parent());
+                Ok(beside.unwrap_or(base).join(path))
+            }
+            (Source::Mounted { volumes, .. }, _, Some(claim)) => {
+                let volume = volumes.join(end.to_string());
+                Ok(claim.path.as_ref().map_or(volume.clone(), |path| volume.join(path)))
+            }
+            (Source::Manifest { .. }, None, _) => {
+                Err(Failure::configuration("a volume claim (claimRef) is there in a cluster alone")
+                    .hint("give path: DIRECTORY in its place, or apply this manifest to a cluster"))
+            }
+            (Source::Mounted { .. }, _, None) => Err(Failure::configuration("a path is for a laptop alone")
+                .hint("give claimRef: {name: NAME} in its place, a PersistentVolumeClaim of the namespace")),
+        }
     }
 
     /// Refuses references to what is not in the manifest, with file and line. In a pod whoever needs a value is told.
@@ -537,7 +571,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let secret = directory.path().join("s");
         fs::create_dir(&secret).unwrap();
-        let secrets = Secrets::mounted(directory.path(), directory.path());
+        let secrets = Secrets::mounted(directory.path(), directory.path(), directory.path());
         let version = || secrets.version("n", "s", &[7; 32]).unwrap();
         let mut seen = vec![version()];
         let mut differs = |key: &str, value: &str| {

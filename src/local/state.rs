@@ -55,6 +55,9 @@ pub struct MigrationRecord {
     /// The mailboxes that the last run was asked for alone; all where nobody was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only: Option<BTreeSet<Address>>,
+    /// A digest of the specification that the status is about, as the manifest had it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spec: Option<String>,
     /// The status as it was published last.
     pub status: MailMigrationStatus,
     /// The facts of TLS at the destination.

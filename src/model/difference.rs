@@ -176,10 +176,12 @@ impl Difference {
 mod tests {
     use super::*;
     use crate::model::folder::FolderPath;
-    use crate::model::message::Locator;
+    use crate::model::message::{Epoch, ItemId, Locator};
+    use crate::model::protocol::Protocol;
 
     fn difference(kind: Kind, expected: Option<Value>, found: Option<Value>) -> Difference {
-        let locator = Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 7, uid: 5 };
+        let (folder, epoch) = (FolderPath::inbox(), Epoch::from(7));
+        let locator = Locator { protocol: Protocol::Imap, folder, epoch, id: ItemId::Uid(5) };
         Difference {
             kind,
             source: (&locator).into(),

@@ -1,4 +1,4 @@
-//! Where a server is: protocol, host, port, and how the channel is secured.
+//! Where mail is: at a server (protocol, host, port, and how the channel is secured), or in a directory of files.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::protocol::{Protocol, Tls};
 
-/// One place to connect to.
+/// One place to connect to, or one directory to read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// The protocol that is spoken there.
     pub protocol: Protocol,
-    /// A host name, lower case and without a final dot, or an IP address.
+    /// A host name, lower case and without a final dot, or an IP address; of files the directory, as the manifest names it.
     pub host: String,
-    /// The TCP port.
+    /// The TCP port; 0 for files.
     pub port: u16,
     /// How the channel is secured.
     pub tls: Tls,
@@ -27,9 +27,16 @@ impl Endpoint {
         Self { protocol, host: host.trim_end_matches('.').to_ascii_lowercase(), port, tls }
     }
 
-    /// `host:port`, with IPv6 addresses in brackets.
+    /// A directory of files. Nothing is sent anywhere, so that nothing has to be secured.
+    pub fn files(protocol: Protocol, directory: &str) -> Self {
+        Self { protocol, host: directory.to_owned(), port: 0, tls: Tls::Implicit }
+    }
+
+    /// `host:port`, with IPv6 addresses in brackets; of files the directory.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
+        if self.protocol.is_files() {
+            self.host.clone()
+        } else if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
             format!("{}:{}", self.host, self.port)
@@ -39,6 +46,9 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.protocol.is_files() {
+            return write!(f, "{} in {}", self.protocol, self.host);
+        }
         write!(f, "{} {} ({})", self.protocol, self.address(), self.tls)
     }
 }

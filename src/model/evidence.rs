@@ -59,6 +59,8 @@ pub enum Signal {
     Imap,
     /// A POP3 server's own words.
     Pop3,
+    /// The files that hold the mail.
+    Files,
 }
 
 impl fmt::Display for Signal {
@@ -83,6 +85,7 @@ impl fmt::Display for Signal {
             Self::Certificate => "certificate",
             Self::Imap => "IMAP",
             Self::Pop3 => "POP3",
+            Self::Files => "files",
         })
     }
 }

@@ -316,6 +316,8 @@ pub enum FailureCode {
     SourceBrokeOff,
     /// The server lists the message and hands out nothing for it.
     NothingCame,
+    /// The source handed out less of the message than it lists.
+    CameShort,
     /// The server handed out a notice of its own in place of the message.
     NoticeCame,
     /// The server gives the folder no UIDVALIDITY, so its messages have no lasting names.
@@ -362,7 +364,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 50] = [
+    const ALL: [Self; 51] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -392,6 +394,7 @@ impl FailureCode {
         Self::Garbled,
         Self::SourceBrokeOff,
         Self::NothingCame,
+        Self::CameShort,
         Self::NoticeCame,
         Self::NotListed,
         Self::NotSeen,

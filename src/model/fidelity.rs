@@ -17,7 +17,7 @@ use super::service::{Service, ServiceFacts};
 struct Kind {
     /// Weight in the score.
     weight: u32,
-    /// Tenths that IMAP carries.
+    /// Tenths that IMAP carries, and files do.
     imap: u32,
     /// Tenths that POP3 carries.
     pop3: u32,
@@ -41,7 +41,7 @@ const MAIL_KINDS: [Kind; 8] = [
 impl Kind {
     fn tenths(self, protocol: Protocol) -> u32 {
         match protocol {
-            Protocol::Imap => self.imap,
+            Protocol::Imap | Protocol::Maildir | Protocol::Mbox | Protocol::Eml => self.imap,
             Protocol::Pop3 => self.pop3,
         }
     }

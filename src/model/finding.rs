@@ -115,7 +115,7 @@ codes! {
     /// Some mailboxes speak POP3 only: what their mail programs hold is on no server.
     PopMailboxesPresent: Critical, Cutover, One, "Collect the mail that the programs hold, or acknowledge the loss.";
     /// The destination mailbox is full.
-    DestinationFull: Critical, Cutover, Mailbox, "Raise the quota; the mailbox goes on by itself.";
+    DestinationFull: Critical, Cutover, Mailbox, "Raise the quota; the next attempt goes on where this one stopped.";
     /// Nothing can be written at the destination: it cannot be reached, is secured otherwise than was written, or lets nobody in.
     DestinationUnusable: Critical, Sync, One, "Mend what the message names; the next plan asks again, and nothing is carried until then.";
     /// A mailbox at the destination is not there, or does not let us in.
@@ -170,6 +170,8 @@ codes! {
     LoginAttemptsSpent: Warning, Nothing, Mailbox, "Change the Secret, or wait a day.";
     /// The server does not let folders of a mailbox be opened or listed; the others are carried.
     FoldersUnreadable: Warning, Nothing, Mailbox, "Have the server's operator mend them, or leave them out with spec.mapping.exclude.";
+    /// Files of a mailbox are not mail that is carried: links, other files, messages that are cut off or that only a server has.
+    FilesPassedOver: Warning, Nothing, Mailbox, "Look at the files that it names: mend or move what should be carried, and leave the others.";
     /// The destination cannot hold a folder's name, so the folder got another.
     FolderRenamed: Warning, Nothing, Folder, "Choose a name in spec.mapping.folders if the new one does not please.";
     /// A user renamed or removed a folder at the destination that had been carried.
@@ -178,6 +180,8 @@ codes! {
     KeywordsNotKept: Warning, Nothing, One, "Nothing; the report lists them.";
     /// Messages ask for a read receipt, and the destination may still send one when they are opened.
     ReadReceiptsAsked: Warning, Nothing, Mailbox, "Have the tenant's users send none (Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend), or tell them before they open old mail.";
+    /// The source handed out less of some messages than it lists.
+    MessagesCutShort: Critical, Cutover, Mailbox, "Look at them at the source: a part may be lost there; acknowledge what is agreed.";
     /// The destination changed some messages while storing them.
     MessagesAltered: Warning, Nothing, Mailbox, "See the reasons in the report; the originals are at the source.";
     /// The ledger in which the carried messages of a mailbox were written down is not there any more.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
-use super::folder::FolderPath;
+pub use super::locator::{Arrival, Epoch, ItemId, Locator, SHARED};
 
 /// Flags and keywords of a message (RFC 9051 §2.3.2). System flags are kept in their registered spelling; `\Recent` is a
 /// session's own and is never kept.
@@ -193,78 +193,6 @@ impl fmt::Display for InternalDate {
         let offset = Offset::from_seconds(self.offset_minutes * 60).unwrap_or(Offset::UTC);
         write!(f, "{}", self.timestamp().to_zoned(TimeZone::fixed(offset)).strftime(INTERNALDATE))
     }
-}
-
-/// The sign within the name of a message whose unique id others of the maildrop have as well.
-pub const SHARED: char = '\u{fffd}';
-
-/// Where a message is at the source. Stable as long as the server keeps its promises.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Locator {
-    /// UID within a folder's UIDVALIDITY (RFC 9051 §2.3.1.1).
-    Imap {
-        /// The folder.
-        folder: FolderPath,
-        /// The folder's UIDVALIDITY when the UID was seen.
-        uidvalidity: u32,
-        /// The UID.
-        uid: u32,
-    },
-    /// The unique id of a POP3 maildrop (RFC 1939 §7); POP3 has one folder, the Inbox.
-    Pop3 {
-        /// The name that UIDL gave: 1 to 70 printable ASCII characters. With [`SHARED`] in it where others have the same.
-        uidl: String,
-    },
-    /// A message that the server counts and does not list: nobody can name it, so it has a number of ours.
-    Unlisted {
-        /// The folder.
-        folder: FolderPath,
-        /// Its number among those of the folder.
-        number: u32,
-    },
-}
-
-impl Locator {
-    /// The UIDVALIDITY under which it was seen; 0 where there is none.
-    pub fn uidvalidity(&self) -> u32 {
-        match self {
-            Self::Imap { uidvalidity, .. } => *uidvalidity,
-            Self::Pop3 { .. } | Self::Unlisted { .. } => 0,
-        }
-    }
-
-    /// Whether the name is good for one session only: another message may have it in the next.
-    pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Pop3 { uidl } if uidl.chars().skip(1).any(|c| c == SHARED))
-    }
-
-    /// The folder the message is in.
-    pub fn folder(&self) -> FolderPath {
-        match self {
-            Self::Imap { folder, .. } | Self::Unlisted { folder, .. } => folder.clone(),
-            Self::Pop3 { .. } => FolderPath::inbox(),
-        }
-    }
-}
-
-impl fmt::Display for Locator {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Imap { folder, uid, .. } => write!(f, "{folder}: UID {uid}"),
-            Self::Pop3 { uidl } => write!(f, "INBOX: UIDL {uidl}"),
-            Self::Unlisted { folder, number } => write!(f, "{folder}: unlisted message {number}"),
-        }
-    }
-}
-
-/// Where a message is at the destination.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Arrival {
-    /// UIDVALIDITY of the destination folder.
-    pub uidvalidity: u32,
-    /// UID in the destination folder.
-    pub uid: u32,
 }
 
 /// The fate of a message.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::difference::Difference;
-use super::evidence::MailboxSize;
+use super::evidence::{Amount, MailboxSize};
 use super::failure::Failure;
 use super::finding::Finding;
 use super::message::Verdict;
@@ -103,8 +103,8 @@ impl Verification {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }
 
 /// The memory of a mailbox.
@@ -124,9 +124,12 @@ pub struct MailboxRecord {
     pub ended: Option<Timestamp>,
     /// The ledger's counts.
     pub counts: MessageCounts,
+    /// The bytes of the counted messages, without those that the manifest leaves out; 0 where the ledger was not asked.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes: u64,
     /// Of the copied messages, those that the destination changed.
     pub altered: u64,
-    /// Of these, those that passed the check of their arrival and were found changed by a verification.
+    /// Of these, those that a verification found with other bytes than they had when they arrived.
     #[serde(skip_serializing_if = "is_zero")]
     pub changed: u64,
     /// Of the copied messages, those that a verification no longer found at the destination.
@@ -153,6 +156,12 @@ pub struct MailboxRecord {
     /// The result of a verification that was made after that one and went less deep, or looked at less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rechecked: Option<Verification>,
+    /// The number of the verification that was tried last, of those that `spec.trigger.verify` asks for; the first is 1.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub verification_number: u32,
+    /// Why the last verification could not be made; `None` once one was made, or a pass was let in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<Failure>,
     /// Flags, dates, folders and extra copies that the last verification found otherwise than they should be. Which messages
     /// are missing or altered is in the ledger.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -175,6 +184,24 @@ impl MailboxRecord {
         counts
     }
 
+    /// Messages that the manifest does not leave out, and their bytes: the ledger's where a pass came to its end, for mail came
+    /// and went since discovery counted, or where discovery could not count.
+    pub fn amount(&self, pass: u32, seen: Option<&MailboxSize>) -> Amount {
+        let known = Amount { messages: self.counts.source - self.counts.excluded, bytes: self.bytes };
+        match seen {
+            Some(seen) if !self.finished(pass) || self.bytes == 0 => {
+                Amount { messages: seen.messages, bytes: seen.bytes }
+            }
+            _ => known,
+        }
+    }
+
+    /// Writes down that a verification was tried and could not be made. All that was proved before stays so.
+    pub fn give_up_verification(&mut self, number: u32, failure: Failure) {
+        self.verification_number = number;
+        self.unverified = Some(failure);
+    }
+
     /// The verification that was made last.
     pub fn last_verification(&self) -> Option<&Verification> {
         self.rechecked.as_ref().or(self.verification.as_ref())
@@ -184,6 +211,7 @@ impl MailboxRecord {
     /// which that one saw, is kept beside it: it takes nothing back that was proved.
     pub fn keep_verification(&mut self, shown: Verification, differences: Vec<Difference>) {
         self.differences = differences;
+        self.unverified = None;
         let is_less =
             |before: &Verification| before.depth > shown.depth || before.unchecked < shown.unchecked;
         if self.verification.as_ref().is_some_and(is_less) {
@@ -191,6 +219,12 @@ impl MailboxRecord {
         } else {
             (self.verification, self.rechecked) = (Some(shown), None);
         }
+    }
+
+    /// Forgets what verifications found: the destination is another mailbox.
+    pub fn forget_verifications(&mut self) {
+        (self.verification, self.rechecked, self.unverified) = (None, None, None);
+        self.differences.clear();
     }
 
     /// Whether a pass came to its end.
@@ -202,7 +236,6 @@ impl MailboxRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::evidence::Amount;
 
     #[test]
     fn a_stopped_pass_does_not_make_a_mailbox_smaller() {
@@ -223,6 +256,25 @@ mod tests {
         let stopped = record.messages(1, Some(&seen));
         assert_eq!((stopped.source, stopped.excluded, stopped.pending), (20, 5, 6));
         assert!(stopped.balances());
+    }
+
+    #[test]
+    fn the_ledger_knows_better_than_discovery_once_a_pass_is_through() {
+        let counts = MessageCounts { source: 12, copied: 10, excluded: 2, ..MessageCounts::default() };
+        let mut record = MailboxRecord {
+            pass: 1,
+            counts,
+            bytes: 900,
+            ended: Some(Timestamp::UNIX_EPOCH),
+            ..MailboxRecord::default()
+        };
+        let seen = MailboxSize { messages: 9, bytes: 800, ..MailboxSize::default() };
+        let amount = |messages, bytes| Amount { messages, bytes };
+        assert_eq!(record.amount(1, Some(&seen)), amount(10, 900));
+        assert_eq!(record.amount(2, Some(&seen)), amount(9, 800), "the second pass is not through");
+        assert_eq!(record.amount(2, None), amount(10, 900), "a login that was refused counts nothing");
+        record.bytes = 0;
+        assert_eq!(record.amount(1, Some(&seen)), amount(9, 800), "an earlier version kept no bytes");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The way to a server: names are looked up, addresses are held against the policy, and the address that was vetted is
 //! the one that is connected to. Connections to one host are counted over all mailboxes of the process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +55,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 pub const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
+/// Most addresses that the remedy for refused ones names.
+const REFUSED_NAMED: usize = 8;
 
 /// How long the name server is waited for by those who can do without its answer.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub struct Network {
     proxy: Option<Proxy>,
     /// Networks that the migration lists and whoever installed the operator does not allow; `None` where nobody bounds it.
     barred: Option<Vec<IpNet>>,
+    /// Addresses that were refused, for one remedy that is about all of them; at most [`REFUSED_NAMED`].
+    refused: Arc<Mutex<BTreeSet<IpNet>>>,
 }
 
 impl Network {
@@ -117,6 +121,7 @@ impl Network {
             hurry: None,
             proxy: None,
             barred: None,
+            refused: Arc::default(),
         })
     }
 
@@ -154,6 +159,7 @@ impl Network {
             hosts: Arc::clone(&self.hosts),
             proxy: self.proxy.clone(),
             barred: self.barred.clone(),
+            refused: Arc::clone(&self.refused),
             hurry: Some(Arc::new(Hurry { patience, had_none: AtomicBool::new(false) })),
         }
     }
@@ -222,7 +228,7 @@ impl Network {
                 .is_ok_and(|address| barred.iter().any(|network| network.contains(&address)))
         };
         let list = match address.parse::<IpAddr>() {
-            Ok(address) => format!("spec.policy.allowedNetworks: [\"{}\"]", IpNet::from(address)),
+            Ok(address) => format!("spec.policy.allowedNetworks: [{}]", self.list_with(address)),
             Err(_) => "spec.policy.allowedNetworks".to_owned(),
         };
         // A second command should not fail for a missing authority, which a private network needs almost as surely.
@@ -241,6 +247,22 @@ impl Network {
             ),
         };
         Failure::new(Class::Refused, what).code(FailureCode::AddressNotAllowed).hint(hint)
+    }
+
+    /// The list that would let all of them be: what it holds already, and every address that was refused until now.
+    fn list_with(&self, address: IpAddr) -> String {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() < REFUSED_NAMED {
+            refused.insert(IpNet::from(address.to_canonical()));
+        }
+        let wanted: BTreeSet<IpNet> = self
+            .allowed
+            .iter()
+            .chain(&*refused)
+            .copied()
+            .chain([IpNet::from(address.to_canonical())])
+            .collect();
+        wanted.iter().map(|network| format!("\"{network}\"")).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether the policy lets us connect to an address: public ones always, others when their network is listed.
@@ -696,7 +718,7 @@ mod tests {
             ("127.0.0.1", "list it in discovery.allowedNetworks of the operator's chart"),
             (
                 "10.0.0.1",
-                "spec.policy.allowedNetworks: [\"10.0.0.1/32\"]; the installation must allow it too",
+                "spec.policy.allowedNetworks: [\"10.0.0.1/32\", \"127.0.0.1/32\"]; the installation must allow it too",
             ),
         ] {
             let hint = bounded.resolve(host).await.unwrap_err().hint.unwrap();

@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 
 use super::settings::Settings;
 use super::watched::WORKER;
-use crate::api::MailMigration;
 use crate::api::domain::{DomainSpec, Mailboxes};
 use crate::api::ledger::LedgerSpec;
 use crate::api::names::{LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY};
 use crate::api::reference::CaKind;
+use crate::api::{Files, MailMigration};
 use crate::cluster::objects::{
     ANNOTATION_CONNECTIONS, ANNOTATION_SETTINGS, CONFIG_MAPS_DIR, Kind, LABEL_COMPONENT, LABEL_DOMAIN_DIGEST,
-    LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK, LEDGER_DIR, SECRETS_DIR, WORK_DIR, WORK_KEY, digest,
+    LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK, LEDGER_DIR, SECRETS_DIR, VOLUMES_DIR, WORK_DIR, WORK_KEY, digest,
     ledger_claim,
 };
 use crate::cluster::pack::pack;
 use crate::cluster::work::Work;
-use crate::model::failure::{Class, Failure, JobPolicy, Result};
+use crate::model::failure::{Class, Failure, JobPolicy, Result, Side};
 
 /// The user that workers run as.
 const USER: i64 = 65_532;
@@ -46,7 +46,7 @@ pub struct Order<'a> {
     pub kind: Kind,
     /// Digest of what it depends on.
     pub inputs: &'a str,
-    /// The number of the pass, or of the round of discovery.
+    /// The number of the pass, of the verification, or of the round of discovery.
     pub number: u32,
     /// The work list.
     pub work: &'a Work,
@@ -101,14 +101,14 @@ impl Order<'_> {
     fn mounts(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {
         let (mut secrets, mut config_maps) = (BTreeSet::new(), BTreeSet::new());
         let domain = self.domain();
-        secrets.insert(domain.credentials_ref.name.as_str());
+        secrets.extend(domain.secret());
         if let Mailboxes::ConfigMapRef(wanted) = &domain.mailboxes {
             config_maps.insert(wanted.name.as_str());
         }
         let mut authorities = vec![domain.ca_ref.as_ref()];
         // The destination is logged in to before anything is copied.
         let destination = &self.migration.spec.destination;
-        secrets.insert(destination.credentials().name.as_str());
+        secrets.extend(destination.secret());
         authorities.push(destination.ca());
         if let LedgerSpec::Postgres(postgres) = &self.migration.spec.ledger {
             secrets.insert(postgres.credentials_ref.name.as_str());
@@ -120,6 +120,18 @@ impl Order<'_> {
             };
         }
         (secrets, config_maps)
+    }
+
+    /// The volume claims with mail, and the end that each is of.
+    fn claims(&self) -> Vec<(&str, Side)> {
+        fn claim(files: &Files) -> Option<&str> {
+            files.claim_ref.as_ref().map(|claim| claim.name.as_str())
+        }
+        let source = self.domain().files.as_ref().and_then(claim);
+        let destination = self.migration.spec.destination.files().and_then(claim);
+        let source = source.map(|name| (name, Side::Source));
+        let destination = destination.map(|name| (name, Side::Destination));
+        source.into_iter().chain(destination).collect()
     }
 
     /// The Job, not yet begun: its satellites come first.
@@ -192,6 +204,16 @@ impl Order<'_> {
                     LABEL_COMPONENT: "worker", LABEL_MIGRATION: self.migration.name_any()}},
             }]}});
         }
+        for (claim, end) in self.claims() {
+            // A volume as a whole is mounted read-only, or Kubernetes would give its files another group (fsGroup).
+            let (name, is_read) = (format!("mail-{end}"), end == Side::Source);
+            volumes.push(
+                json!({"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": is_read}}),
+            );
+            mounts.push(
+                json!({"name": name, "mountPath": format!("{VOLUMES_DIR}/{end}"), "readOnly": is_read}),
+            );
+        }
         let pod = &settings.worker_pod;
         let mut env = vec![
             json!({"name": "MAILFERRY_LOG_FORMAT", "value": "json"}),
@@ -225,7 +247,7 @@ impl Order<'_> {
                 "name": WORKER,
                 "image": settings.image,
                 "imagePullPolicy": settings.image_pull_policy,
-                "args": [self.kind.as_str()],
+                "args": [self.kind.command()],
                 "env": env,
                 "resources": settings.worker_resources,
                 "securityContext": {
@@ -377,6 +399,10 @@ mod tests {
             "destination": {"imap": {"host": "imap.new.test", "credentialsRef": {"name": "new"}}},
             "domains": [{"name": "a.test", "credentialsRef": {"name": "a"}}],
         });
+        job_of(spec, settings)
+    }
+
+    fn job_of(spec: Value, settings: &Settings) -> Job {
         let migration = MailMigration::new("m", serde_json::from_value(spec).unwrap());
         let work = Work {
             job: "j".to_owned(),
@@ -386,7 +412,7 @@ mod tests {
             resolver: None,
             barred_networks: Vec::new(),
             per_host_connections: 4,
-            task: Task::Sync { pass: 1, slices: Vec::new() },
+            task: Task::carrying(1, Vec::new()),
         };
         let order = Order {
             migration: &migration,
@@ -450,5 +476,29 @@ mod tests {
         let spec = &job["spec"]["template"]["spec"];
         assert_eq!(spec["securityContext"]["runAsUser"], USER);
         assert!(spec["priorityClassName"].is_null() && !spec.to_string().contains("HTTPS_PROXY"), "{spec}");
+    }
+
+    #[test]
+    fn volumes_with_mail_are_mounted_and_a_source_is_only_read() {
+        let spec = json!({
+            "destination": {"files": {"format": "Maildir", "claimRef": {"name": "kept"}}},
+            "domains": [{"name": "a.test", "files": {"format": "Mbox", "claimRef": {"name": "old", "path": "a"}}}],
+        });
+        let job = serde_json::to_value(job_of(spec, &Settings::default())).unwrap();
+        let spec = &job["spec"]["template"]["spec"];
+        let named = |list: &Value, name: &str| {
+            list.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap().clone()
+        };
+        let mounts = &spec["containers"][0]["volumeMounts"];
+        for (end, claim, is_read) in [("source", "old", true), ("destination", "kept", false)] {
+            let volume = named(&spec["volumes"], &format!("mail-{end}"));
+            assert_eq!(volume["persistentVolumeClaim"]["claimName"], claim);
+            assert_eq!(volume["persistentVolumeClaim"]["readOnly"].as_bool().unwrap_or_default(), is_read);
+            let mount = named(mounts, &format!("mail-{end}"));
+            assert_eq!(mount["mountPath"], format!("{VOLUMES_DIR}/{end}"));
+            assert_eq!(mount["readOnly"].as_bool().unwrap_or_default(), is_read);
+        }
+        let secrets = spec["volumes"].as_array().unwrap().iter().filter(|v| v.get("secret").is_some());
+        assert_eq!(secrets.count(), 0, "files need no credentials");
     }
 }

@@ -38,11 +38,11 @@ pub struct KnownJob {
     pub kind: Kind,
     /// Digest of what it depends on.
     pub inputs: String,
-    /// The number of the pass, or of the round of discovery.
+    /// The number of the pass, of the verification, or of the round of discovery.
     pub number: u32,
     /// Digest of its domain's name.
     pub domain: String,
-    /// The mailboxes that a sync Job carries.
+    /// The mailboxes that a Job goes through; none for one of discovery.
     pub mailboxes: Carried,
 }
 
@@ -65,11 +65,8 @@ impl KnownJob {
     /// Reads the labels; `None` for a Job that has none of ours.
     pub fn read(job: Arc<Job>) -> Option<Self> {
         let label = |key: &str| job.labels().get(key).cloned();
-        let kind = match label(LABEL_TASK)?.as_str() {
-            "discover" => Kind::Discover,
-            "sync" => Kind::Sync,
-            _ => return None,
-        };
+        let task = label(LABEL_TASK)?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == task)?;
         Some(Self {
             kind,
             inputs: label(LABEL_INPUTS)?,

@@ -51,6 +51,8 @@ closed! {
         Discovery: "discovery",
         /// It makes a pass over the mailboxes of a domain.
         Sync: "sync",
+        /// It verifies the mailboxes of a domain once more.
+        Verify: "verify",
     }
 }
 

@@ -21,6 +21,7 @@ pub mod readiness;
 pub mod requests;
 pub mod serve;
 pub mod settings;
+mod shape;
 pub mod shares;
 pub mod stores;
 pub mod unreadable;
@@ -274,9 +275,11 @@ async fn attempt(wanted: &Wanted, context: &Arc<Context>) -> Result<Action> {
     if platform.end_with_namespace(&migration).await? {
         return Ok(Action::await_change());
     }
-    let broken = rules::check(&migration.spec);
+    let mut broken = rules::check(&migration.spec);
+    broken.extend(rules::check_in_cluster(&migration.spec));
     if let Some(first) = broken.first() {
-        let failure = Failure::configuration(format!("{}: {}", first.path, first.what));
+        let remedy = first.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        let failure = Failure::configuration(format!("{}: {}{remedy}", first.path, first.what));
         platform.end_if_suspended(&migration, migration.spec.suspend).await?;
         platform.tell_stalled(&migration, &failure).await?;
         return Ok(Action::await_change());

@@ -68,17 +68,27 @@ impl ClusterPlatform {
     pub(super) async fn gather(&mut self, migration: &MailMigration) -> Result<Observed> {
         let spec = &migration.spec;
         let before = migration.status.as_ref().and_then(|status| status.pass.as_ref());
-        let pass = pass::next(spec, before).number;
+        let wanted = pass::next(spec, before);
+        let (pass, mut verification) = (wanted.number, wanted.verification);
         self.observed = Arc::new(Observed { pass, ..Observed::default() });
         for at in 0..self.jobs.len() {
             self.read_work(at).await?;
         }
-        let mut observed = Observed { pass, patience: Patience::Resident, ..Observed::default() };
+        let mut observed =
+            Observed { pass, verification, patience: Patience::Resident, ..Observed::default() };
         for domain in &spec.domains {
             let seen = self.look_at_domain(migration, domain).await?;
             observed.domains.insert(domain.name.clone(), seen);
         }
         self.know_mailboxes(migration);
+        if before.is_none() {
+            // The status is lost, as after a restore without it, and its count begins anew; the mailboxes know better.
+            let told =
+                self.objects.values().filter_map(|object| object.status.as_ref()?.verification.as_ref());
+            verification = told.map(|told| told.number).max().unwrap_or_default().max(verification);
+            observed.verification = verification;
+        }
+        self.observed = Arc::new(Observed { pass, verification, ..Observed::default() });
         let carriers = self.carriers();
         let routes = observed.domains.values().flat_map(DomainObserved::planned);
         let routes: HashMap<Address, String> =
@@ -93,13 +103,16 @@ impl ClusterPlatform {
                 continue;
             }
             let status = object.status.clone().unwrap_or_default();
-            let carriers = carriers.get(&address).map_or(&[][..], Vec::as_slice);
-            let record = self.spoken_for(carriers, &object, status.record()).await?;
-            let record = self.encouraged(carriers, record);
-            let running = carriers.iter().any(|at| is_at(&self.jobs[*at], &record));
-            observed
-                .mailboxes
-                .insert(address, MailboxObserved { running, record, conditions: status.conditions });
+            let of_kind = |kind| carriers.get(&(kind, address.clone())).map_or(&[][..], Vec::as_slice);
+            let mut record = status.record();
+            for kind in [Kind::Sync, Kind::Verify] {
+                record = self.spoken_for(of_kind(kind), &object, record).await?;
+            }
+            let record = self.encouraged(of_kind(Kind::Sync), record);
+            let is_at_work = |kind| of_kind(kind).iter().any(|at| is_at(&self.jobs[*at], &record));
+            let (running, verifying) = (is_at_work(Kind::Sync), is_at_work(Kind::Verify));
+            let conditions = status.conditions;
+            observed.mailboxes.insert(address, MailboxObserved { running, verifying, record, conditions });
         }
         self.find_obstacles(migration, &mut observed);
         observed.rivals = self.rivals(migration, &observed);
@@ -179,10 +192,10 @@ impl ClusterPlatform {
         self.context.memory.rivals(&uid, &place, pairs).into_iter().collect()
     }
 
-    /// Reads which mailboxes a sync Job carries. A work list that cannot be read is that of nobody: somebody else wrote it.
+    /// Reads which mailboxes a Job goes through. A work list that cannot be read is that of nobody: somebody else wrote it.
     async fn read_work(&mut self, at: usize) -> Result<()> {
         let job = &self.jobs[at];
-        if job.kind != Kind::Sync {
+        if !job.kind.has_mailboxes() {
             return Ok(());
         }
         let uid = job.job.uid().unwrap_or_default();
@@ -230,12 +243,12 @@ impl ClusterPlatform {
         }
     }
 
-    /// The sync Jobs that carry each mailbox, by their place in our list.
-    fn carriers(&self) -> HashMap<Address, Vec<usize>> {
-        let mut carriers: HashMap<Address, Vec<usize>> = HashMap::new();
-        for (at, job) in self.jobs.iter().enumerate().filter(|(_, job)| job.kind == Kind::Sync) {
+    /// The Jobs of each kind that go through each mailbox, by their place in our list.
+    fn carriers(&self) -> HashMap<(Kind, Address), Vec<usize>> {
+        let mut carriers: HashMap<(Kind, Address), Vec<usize>> = HashMap::new();
+        for (at, job) in self.jobs.iter().enumerate().filter(|(_, job)| job.kind.has_mailboxes()) {
             for mailbox in job.mailboxes.keys() {
-                carriers.entry(mailbox.clone()).or_default().push(at);
+                carriers.entry((job.kind, mailbox.clone())).or_default().push(at);
             }
         }
         carriers
@@ -334,8 +347,11 @@ impl ClusterPlatform {
         let Some(last) = carriers.iter().map(|at| &self.jobs[*at]).max_by_key(|job| job.made()) else {
             return Ok(record);
         };
-        let silent = |record: &MailboxRecord| record.pass <= last.number && !has_told(last, record);
-        if !last.is_finished() || last.number != self.observed.pass || !silent(&record) {
+        let wanted = match last.kind {
+            Kind::Verify => self.observed.verification,
+            _ => self.observed.pass,
+        };
+        if !last.is_finished() || last.number != wanted || !is_silent_about(last, &record) {
             return Ok(record);
         }
         // Our copy may be older than what the worker wrote at its very end.
@@ -347,22 +363,13 @@ impl ClusterPlatform {
             Err(error) => return Err(refused(&format!("MailboxMigration {name} cannot be read"), &error)),
         };
         let told = now.status.unwrap_or_default().record();
-        if !silent(&told) {
+        if !is_silent_about(last, &told) {
             return Ok(told);
         }
         self.check_term()?;
         let pods =
             self.context.stores.pods.state_filter(|pod| pod.namespace().as_ref() == Some(&self.namespace));
-        let attempts = if told.pass == last.number { told.attempts + 1 } else { 1 };
-        let dead = MailboxRecord {
-            pass: last.number,
-            attempts,
-            by: Some(last.job.name_any()),
-            started: Some(last.made()),
-            ended: Some(last.ended().max(last.made())),
-            failure: Some(last.last_words(pods.iter().map(|pod| &**pod))),
-            ..told
-        };
+        let dead = spoken_for(last, told, last.last_words(pods.iter().map(|pod| &**pod)));
         let status = MailboxMigrationStatus::told_by_worker(&dead);
         let patch = json!({"apiVersion": API_VERSION, "kind": "MailboxMigration", "metadata": {"name": name}, "status": status});
         api.patch_status(&name, &PatchParams::apply(MANAGER_PROGRESS).force(), &Patch::Apply(&patch))
@@ -392,8 +399,35 @@ fn is_at(job: &KnownJob, record: &MailboxRecord) -> bool {
     job.course() == Course::Active && !has_told(job, record)
 }
 
-/// Whether a Job's worker has told how its last attempt ended.
+/// Whether the worker of a Job has not said how its attempt at a mailbox ended, and none of a later one has.
+fn is_silent_about(job: &KnownJob, record: &MailboxRecord) -> bool {
+    (job.kind == Kind::Verify || record.pass <= job.number) && !has_told(job, record)
+}
+
+/// The record of a mailbox whose worker died without a word. That of a verification spoils nothing of what a pass came to.
+fn spoken_for(job: &KnownJob, told: MailboxRecord, failure: Failure) -> MailboxRecord {
+    if job.kind == Kind::Verify {
+        let mut told = told;
+        told.give_up_verification(job.number, failure);
+        return told;
+    }
+    let attempts = if told.pass == job.number { told.attempts + 1 } else { 1 };
+    MailboxRecord {
+        pass: job.number,
+        attempts,
+        by: Some(job.job.name_any()),
+        started: Some(job.made()),
+        ended: Some(job.ended().max(job.made())),
+        failure: Some(failure),
+        ..told
+    }
+}
+
+/// Whether a Job's worker has told how its last attempt ended. A verification is tried once.
 fn has_told(job: &KnownJob, record: &MailboxRecord) -> bool {
+    if job.kind == Kind::Verify {
+        return record.verification_number >= job.number;
+    }
     record.pass >= job.number
         && record.ended.is_some()
         && record.by.as_deref() == job.job.metadata.name.as_deref()
@@ -416,5 +450,48 @@ pub(super) fn metric_kind(kind: Kind) -> JobKind {
     match kind {
         Kind::Discover => JobKind::Discovery,
         Kind::Sync => JobKind::Sync,
+        Kind::Verify => JobKind::Verify,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::objects::{LABEL_DOMAIN_DIGEST, LABEL_INPUTS, LABEL_NUMBER, LABEL_TASK};
+
+    fn job(kind: Kind, number: u32) -> KnownJob {
+        let labels = json!({LABEL_TASK: kind.as_str(), LABEL_INPUTS: "i", LABEL_NUMBER: number.to_string(),
+            LABEL_DOMAIN_DIGEST: "d"});
+        let job = json!({"metadata": {"name": "j", "labels": labels}, "spec": {"template": {}}});
+        KnownJob::read(Arc::new(serde_json::from_value(job).unwrap())).unwrap()
+    }
+
+    #[test]
+    fn a_worker_that_dies_while_it_verifies_spoils_nothing_of_what_the_pass_came_to() {
+        let through = MailboxRecord {
+            pass: 4,
+            attempts: 2,
+            by: Some("another".to_owned()),
+            ended: Some(Timestamp::UNIX_EPOCH),
+            verification_number: 1,
+            ..MailboxRecord::default()
+        };
+        let verify = job(Kind::Verify, 2);
+        assert!(is_silent_about(&verify, &through) && is_at(&verify, &through));
+        let dead = spoken_for(&verify, through.clone(), Failure::internal("the worker was killed"));
+        assert!(dead.finished(4), "the pass stays as it was");
+        let unverified = dead.unverified.clone().unwrap();
+        assert_eq!((dead.verification_number, unverified.what.as_str()), (2, "the worker was killed"));
+        let without = MailboxRecord { verification_number: 1, unverified: None, ..dead.clone() };
+        assert_eq!(without, through);
+        assert!(!is_silent_about(&verify, &dead) && !is_at(&verify, &dead), "it is said once");
+        // The same end of a pass is one of the pass, and of no verification.
+        let sync = job(Kind::Sync, 5);
+        let dead = spoken_for(&sync, through.clone(), Failure::internal("the worker was killed"));
+        assert_eq!((dead.pass, dead.attempts, dead.finished(5), dead.unverified), (5, 1, false, None));
+        assert!(!is_silent_about(&job(Kind::Sync, 3), &through), "a later pass has told");
     }
 }

@@ -23,6 +23,7 @@ pub struct Wish {
     suspend: bool,
     stage: Stage,
     pass: u32,
+    verification: u32,
     /// The inputs on which each kind of Job of each domain depends, by the digest of its name.
     inputs: BTreeMap<(Kind, String), String>,
 }
@@ -36,13 +37,17 @@ impl Wish {
             let key = digest(&[&domain.name]);
             [
                 ((Kind::Discover, key.clone()), of.of_discovery(domain)),
-                ((Kind::Sync, key), of.of_sync(domain)),
+                ((Kind::Sync, key.clone()), of.of_sync(domain)),
+                // A verification is of a pass: where another one is asked for, that comes first.
+                ((Kind::Verify, key), of.of_sync(domain)),
             ]
         });
+        let wanted = pass::next(spec, before);
         Self {
             suspend: spec.suspend,
             stage: spec.stage,
-            pass: pass::next(spec, before).number,
+            pass: wanted.number,
+            verification: wanted.verification,
             inputs: inputs.collect(),
         }
     }
@@ -50,16 +55,22 @@ impl Wish {
     /// Whether the spec does not want what a Job does: it is suspended, writes nothing, goes elsewhere, or has no such domain.
     pub fn forbids(&self, job: &KnownJob) -> bool {
         let wanted = self.inputs.get(&(job.kind, job.domain.clone()));
+        let number = match job.kind {
+            Kind::Discover => job.number,
+            Kind::Sync => self.pass,
+            Kind::Verify => self.verification,
+        };
         self.suspend
             || wanted != Some(&job.inputs)
-            || job.kind == Kind::Sync && (self.stage == Stage::Plan || job.number != self.pass)
+            || job.number != number
+            || job.kind.has_mailboxes() && self.stage == Stage::Plan
     }
 }
 
 /// Whether a Job carries a mailbox that is not on the list of its domain any more, or goes elsewhere by now. `planned` has the
 /// route of each mailbox; until discovery has told the list, nobody knows who is on it.
 pub fn carries_what_is_gone<S: BuildHasher>(job: &KnownJob, planned: &HashMap<&Address, u64, S>) -> bool {
-    job.kind == Kind::Sync
+    job.kind.has_mailboxes()
         && !planned.is_empty()
         && job.mailboxes.iter().any(|(mailbox, route)| planned.get(mailbox) != Some(route))
 }
@@ -125,6 +136,7 @@ mod tests {
         let domain = &before.spec.domains[0];
         let sync = job(Kind::Sync, &settings.sync_inputs(&before.spec, domain), 1);
         let look = job(Kind::Discover, &settings.discovery_inputs(&before.spec, domain), 1);
+        let verify = job(Kind::Verify, &settings.sync_inputs(&before.spec, domain), 0);
         let other = json!({"imap": {"host": "imap.other.test", "credentialsRef": {"name": "new"}}});
         let table = [
             (json!({}), false, false),
@@ -146,7 +158,16 @@ mod tests {
             now.status = Some(crate::api::MailMigrationStatus { pass: Some(pass), ..Default::default() });
             let wish = Wish::of(&now, &Inputs::of(&settings, &now.spec));
             assert_eq!((wish.forbids(&sync), wish.forbids(&look)), (ends_sync, ends_look), "{change}");
+            assert_eq!(wish.forbids(&verify), ends_sync, "a verification is of its pass: {change}");
         }
+        let mut again = migration(&json!({"trigger": {"verify": "again"}}));
+        let pass = Some(pass::next(&before.spec, None));
+        again.status = Some(crate::api::MailMigrationStatus { pass, ..Default::default() });
+        let wish = Wish::of(&again, &Inputs::of(&settings, &again.spec));
+        assert!(
+            wish.forbids(&verify) && !wish.forbids(&sync),
+            "the next verification takes its place, and no pass ends"
+        );
     }
 
     #[test]

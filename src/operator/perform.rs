@@ -18,6 +18,7 @@ use super::obstacles;
 use super::outdated::{Wish, carries_what_is_gone, is_kept_by_others};
 use super::places::{Budget, PLACES, at_work, holds_place};
 use super::platform::{ClusterPlatform, Context};
+use super::shape::{Shape, Share};
 use super::stores::job_of;
 use crate::api::MailMigration;
 use crate::cluster::objects::{
@@ -28,10 +29,12 @@ use crate::cluster::work::{Item, Task, Work, route};
 use crate::model::address::Address;
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::purpose::Purpose;
 use crate::plan::mailboxes::{PlannedMailbox, tells_of_strays};
 use crate::plan::{Decision, Step};
 
-/// Sync Jobs of one domain: one for the many, one for those that come later or are tried again.
+/// Jobs of one domain and purpose that go through mailboxes: one for the many, one for those that come later or are tried
+/// again.
 const SYNCS_MAX: usize = 2;
 /// Mailboxes of one Job; its work list must fit a ConfigMap.
 const MAILBOXES_MAX: usize = 5_000;
@@ -50,7 +53,7 @@ impl ClusterPlatform {
         if stood.is_some_and(|plan| plan.digest == *wanted) {
             return Ok(());
         }
-        self.end_jobs(|job| job.kind == Kind::Sync).await
+        self.end_jobs(|job| job.kind.has_mailboxes()).await
     }
 
     /// Ends Jobs that do what the decision does not want any more, and those that would never come to their end.
@@ -81,7 +84,7 @@ impl ClusterPlatform {
                     && !job.is_made_by(&context.settings)
                     && !obstacles::find(std::iter::once(&*job.job), pods(), now).is_empty()
             };
-            job.kind == Kind::Sync && (decision.halt || gone)
+            job.kind.has_mailboxes() && (decision.halt || gone)
                 || starts_otherwise()
                 || is_kept_by_others(job, pods(), now)
         })
@@ -204,14 +207,15 @@ impl ClusterPlatform {
             return Ok(());
         }
         let mut looks = Vec::new();
-        let mut syncs: BTreeMap<usize, Vec<(PlannedMailbox, Endpoint)>> = BTreeMap::new();
+        let mut syncs: BTreeMap<(Purpose, usize), Vec<(PlannedMailbox, Endpoint)>> = BTreeMap::new();
         for step in &decision.steps {
             match step {
                 Step::Discover { domain } => looks.push(*domain),
                 // A worker can tell only of mailboxes that have an object.
                 Step::Sync { mailbox, .. } if self.unmade || self.untold.contains(&mailbox.source) => {}
-                Step::Sync { domain, mailbox, endpoint } => {
-                    syncs.entry(*domain).or_default().push((mailbox.clone(), endpoint.clone()));
+                Step::Sync { domain, mailbox, endpoint, purpose } => {
+                    let of_job = syncs.entry((*purpose, *domain)).or_default();
+                    of_job.push((mailbox.clone(), endpoint.clone()));
                 }
             }
         }
@@ -242,8 +246,9 @@ impl ClusterPlatform {
             }
         }
         let mut waiting = syncs.len();
-        for (domain, mailboxes) in syncs {
-            match Box::pin(self.begin_sync(migration, domain, mailboxes, &mut budget, waiting)).await {
+        for ((purpose, domain), mailboxes) in syncs {
+            let what = (purpose, domain);
+            match Box::pin(self.begin_sync(migration, what, mailboxes, &mut budget, waiting)).await {
                 Ok(()) => {}
                 Err(failure) => self.troubles.push(failure),
             }
@@ -315,10 +320,11 @@ impl ClusterPlatform {
         self.begin(&order).await
     }
 
+    /// Begins to go through mailboxes of a domain.
     async fn begin_sync(
         &mut self,
         migration: &MailMigration,
-        at: usize,
+        (purpose, at): (Purpose, usize),
         mut mailboxes: Vec<(PlannedMailbox, Endpoint)>,
         budget: &mut Budget,
         waiting: usize,
@@ -326,9 +332,10 @@ impl ClusterPlatform {
         let spec = &migration.spec;
         let domain = &spec.domains[at];
         let key = digest(&[&domain.name]);
-        let of_domain = || self.jobs_of(&key).filter(|job| job.kind == Kind::Sync);
-        let active = of_domain().filter(|job| job.course() == Course::Active).count();
-        // Pods of a Job that is being taken away may still be sending.
+        let kind = Kind::from(purpose);
+        let of_domain = || self.jobs_of(&key).filter(|job| job.kind.has_mailboxes());
+        let active = of_domain().filter(|job| job.kind == kind && job.course() == Course::Active).count();
+        // Pods of a Job that is being taken away may still be sending, or hold ledgers.
         if of_domain().any(|job| job.course() == Course::Ending) || active >= SYNCS_MAX {
             return Ok(());
         }
@@ -343,7 +350,11 @@ impl ClusterPlatform {
         };
         mailboxes.truncate(MAILBOXES_MAX);
         let inputs = self.inputs.of_sync(domain);
-        let pass = self.observed.pass;
+        let (pass, verification) = (self.observed.pass, self.observed.verification);
+        let number = match purpose {
+            Purpose::Delta => pass,
+            Purpose::Verify => verification,
+        };
         let seen = self.observed.domains.get(&domain.name);
         let places: BTreeMap<&Address, usize> = seen
             .iter()
@@ -358,7 +369,7 @@ impl ClusterPlatform {
                 Item { object, results, mailbox, endpoint, size }
             })
             .collect();
-        // Two orders are the same when they are the same attempts at the same mailboxes.
+        // Two orders are the same when they are the same attempts at the same mailboxes. A verification is tried once.
         let attempts: Vec<String> = items
             .iter()
             .map(|item| {
@@ -370,12 +381,12 @@ impl ClusterPlatform {
         let uid = migration.uid().unwrap_or_default();
         let name = job_name(
             &self.name,
-            Kind::Sync,
+            kind,
             &[
                 &uid,
                 &domain.name,
                 &inputs,
-                &pass.to_string(),
+                &number.to_string(),
                 &attempts.join("\n"),
                 &self.context.settings.of_pods(),
             ],
@@ -390,13 +401,14 @@ impl ClusterPlatform {
         // Domains are carried side by side; what one of them leaves of the pace when it is through is left.
         let domains = u32::try_from(spec.domains.len()).unwrap_or(u32::MAX).max(1);
         let each = Share { pods: shape.pods.saturating_mul(domains), per_host: shape.per_host };
-        let work = self.work(migration, name.clone(), at, each, Task::Sync { pass, slices });
+        let task = Task::Sync { pass, purpose, verification, slices };
+        let work = self.work(migration, name.clone(), at, each, task);
         let order = Order {
             migration,
             name,
-            kind: Kind::Sync,
+            kind,
             inputs: &inputs,
-            number: pass,
+            number,
             work: &work,
             slices: count,
             parallelism: shape.pods,
@@ -413,14 +425,17 @@ impl ClusterPlatform {
     /// Whether a pod may still be sending another mailbox to the same destination: one that failed may be tried again by
     /// the pod itself, and pods of a Job that is being taken away live on for a while. A Job's end calls for another turn.
     fn is_beside(&self, mailbox: &PlannedMailbox) -> bool {
-        let through = |other: &Address| {
-            self.observed.mailboxes.get(other).is_some_and(|known| known.record.finished(self.observed.pass))
+        let through = |job: &KnownJob, other: &Address| {
+            self.observed.mailboxes.get(other).is_some_and(|known| match job.kind {
+                Kind::Verify => known.record.verification_number >= job.number,
+                _ => known.record.finished(self.observed.pass),
+            })
         };
         mailbox.beside.iter().any(|other| {
             self.jobs.iter().any(|job| {
                 job.mailboxes.contains_key(other)
                     && match job.course() {
-                        Course::Active => !through(other),
+                        Course::Active => !through(job, other),
                         course => course == Course::Ending,
                     }
             })
@@ -499,73 +514,5 @@ impl ClusterPlatform {
             }
         }
         Ok(())
-    }
-}
-
-/// The share of one pod in what the migration may take.
-#[derive(Debug, Clone, Copy)]
-struct Share {
-    /// Pods that may send at the same time.
-    pods: u32,
-    /// Connections to one host that one pod may hold.
-    per_host: u32,
-}
-
-/// How mailboxes are parted among pods.
-#[derive(Debug, PartialEq, Eq)]
-struct Shape {
-    /// Mailboxes of one pod.
-    slice: usize,
-    /// Pods at a time.
-    pods: u32,
-    /// Connections to one host that one pod may hold.
-    per_host: u32,
-}
-
-impl Shape {
-    /// As many pods as the connections to a host, of which there are `limit`, leave something to do: a mailbox holds two, since
-    /// its source and its destination may be the same host.
-    fn of(migration: &MailMigration, mailboxes: usize, limit: u32) -> Self {
-        let spec = &migration.spec;
-        let limit = limit.max(2);
-        let at_once = limit / 2;
-        let pods = spec.workers.parallelism.min(at_once.div_ceil(spec.workers.concurrency.max(1))).max(1);
-        let each = mailboxes.div_ceil(pods as usize).max(1);
-        let slice = each.min(spec.workers.mailboxes_per_worker as usize).max(1);
-        let pods = pods.min(u32::try_from(mailboxes.div_ceil(slice)).unwrap_or(u32::MAX)).max(1);
-        Self { slice, pods, per_host: (limit / pods).max(2) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pods_of_a_job_keep_its_part_of_the_limit_of_a_host() {
-        let table = [
-            // mailboxes, connections to a host, parallelism, concurrency: slice, pods, connections of a pod
-            ((6, 8, 4, 4), (6, 1, 8)),
-            ((6, 32, 4, 4), (2, 3, 10)),
-            ((5_000, 64, 8, 4), (50, 8, 8)),
-            ((1, 64, 64, 1), (1, 1, 64)),
-            ((100, 1, 4, 4), (50, 1, 2)),
-        ];
-        for ((mailboxes, limit, parallelism, concurrency), (slice, pods, per_host)) in table {
-            let mut migration = MailMigration::new(
-                "m",
-                serde_json::from_value(serde_json::json!({
-                    "destination": {"imap": {"host": "imap.new.test", "credentialsRef": {"name": "new"}}},
-                    "domains": [],
-                    "policy": {"limits": {"perHostConnections": limit}},
-                    "workers": {"parallelism": parallelism, "concurrency": concurrency},
-                }))
-                .unwrap(),
-            );
-            migration.spec.workers.mailboxes_per_worker = 50;
-            let shape = Shape::of(&migration, mailboxes, limit);
-            assert!(shape.pods * shape.per_host <= u32::max(limit, 2), "{shape:?}");
-            assert_eq!(shape, Shape { slice, pods, per_host }, "{mailboxes} mailboxes, {limit} connections");
-        }
     }
 }

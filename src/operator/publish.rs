@@ -24,7 +24,7 @@ use crate::api::names::{
     API_VERSION, LABEL_MANAGED_BY, LABEL_MIGRATION, MANAGED_BY, MANAGER_STATUS, mailbox_migration,
 };
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigration, MailboxMigrationStatus};
-use crate::cluster::objects::{Kind, LABEL_RESULTS, digest, ledger_claim, mailbox_results};
+use crate::cluster::objects::{LABEL_RESULTS, digest, ledger_claim, mailbox_results};
 use crate::cluster::results::GROUP_MAX;
 use crate::cluster::{is_missing, refused};
 use crate::model::address::Address;
@@ -138,7 +138,7 @@ impl ClusterPlatform {
     /// Whether a pod may still carry a mailbox.
     fn is_carried(&self, domain: &str, mailbox: &Address) -> bool {
         let key = digest(&[domain]);
-        self.jobs.iter().filter(|job| job.kind == Kind::Sync && job.domain == key).any(|job| {
+        self.jobs.iter().filter(|job| job.kind.has_mailboxes() && job.domain == key).any(|job| {
             match job.course() {
                 Course::Active => job.mailboxes.contains_key(mailbox),
                 // Its work list may be gone already.

@@ -1,7 +1,7 @@
 //! The decision: given what is wanted and what is known, what is to be done now, what the status says, and whether there
 //! is anything left to wait for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -10,16 +10,22 @@ use super::document::{Change, Plan, changes_in_brief};
 use super::mailboxes::PlannedMailbox;
 use super::observed::{DomainObserved, MailboxObserved, Observed, Patience};
 use super::proof::Open;
+use super::room::Room;
 use super::status;
+use super::verification::{Verification, tell_unverified};
 use crate::api::status::PlanStatus;
 use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
-use crate::model::address::{Address, Domain};
+use crate::model::address::Domain;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::DestinationSeen;
 use crate::model::failure::{Class, Failure};
+use crate::model::purpose::Purpose;
 
 /// The remedy where the plan is another one than was approved.
 pub const REVIEW: &str = "review `mailferry plan --diff`, then set spec.approvedPlan to it";
+/// The remedy where nothing is known of the plan that was approved.
+pub const REVIEW_ALONE: &str =
+    "review `mailferry plan`, then set spec.approvedPlan to the digest that it prints";
 /// Attempts of a mailbox after which one whose login was looked at since is waited for like any other.
 const RENAMED_MAX: u32 = 3;
 
@@ -32,7 +38,7 @@ pub enum Step {
         /// Its place in `spec.domains`.
         domain: usize,
     },
-    /// Carry a mailbox.
+    /// Go through a mailbox.
     Sync {
         /// The place of its domain in `spec.domains`.
         domain: usize,
@@ -40,6 +46,8 @@ pub enum Step {
         mailbox: PlannedMailbox,
         /// Where it is read from.
         endpoint: Endpoint,
+        /// The purpose.
+        purpose: Purpose,
     },
 }
 
@@ -63,6 +71,8 @@ pub struct Decision {
     pub plan: Option<Plan>,
     /// The status of each mailbox that is wanted, in the order of the manifest.
     pub mailboxes: Vec<(PlannedMailbox, String, MailboxMigrationStatus)>,
+    /// The pass that the statuses are about: the one that is wanted, or the one before where it may not begin.
+    pub pass: u32,
     /// Whether nothing may be written at the destination now, so that workers which do are to be stopped.
     pub halt: bool,
     /// When to look again although nothing happened.
@@ -165,6 +175,11 @@ impl Approval {
         }
     }
 
+    /// Whether the current plan can be held against the approved one.
+    fn is_comparable(&self) -> bool {
+        !matches!(self, Self::Changed(_, changes) if changes.is_empty())
+    }
+
     /// The changes since, in words, when they hold the migration.
     pub fn told(&self) -> Option<String> {
         let Self::Changed(_, changes) = self else { return None };
@@ -185,44 +200,23 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
 
     let discovered =
         spec.domains.iter().all(|d| observed.domains.get(&d.name).is_some_and(|o| o.discovery.is_some()));
-    let astray = find_off_the_plan(observed);
-    let mut busy = false;
-    if !spec.suspend {
-        for (at, domain) in spec.domains.iter().enumerate() {
-            let seen = observed.domains.get(&domain.name);
-            if seen.is_some_and(|seen| seen.discovering) {
-                busy |= seen.is_some_and(|seen| seen.discovery.is_none());
-            } else if seen.is_none_or(|seen| seen.discovery.is_none()) {
-                busy = true;
-                steps.push(Step::Discover { domain: at });
-            } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience, &astray)) {
-                if due <= now {
-                    steps.push(Step::Discover { domain: at });
-                } else {
-                    again = Some(earlier(again, due));
-                }
-            }
-        }
-    }
+    let mut busy = !spec.suspend && look_at_domains(spec, observed, now, &mut steps, &mut again);
 
     let plan = discovered.then(|| Plan::of(spec, observed));
     let brief = plan.as_ref().map(Plan::brief);
     let approval = Approval::of(migration, brief.as_ref(), plan.as_ref(), observed.approved.as_deref());
-    let standings = stand(migration, observed, now);
+    let halt = spec.suspend || spec.stage == Stage::Plan || !approval.lets_go_on();
+    let pass = pass_under_way(observed, halt);
+    let standings = stand(migration, observed, pass, now);
     let wanted: Vec<&Stood> =
         standings.iter().filter(|stood| observed.wants(&stood.mailbox.source)).collect();
-    let halt = spec.suspend || spec.stage == Stage::Plan || !approval.lets_go_on();
+    let mut room = Room::of(spec, observed, &standings);
+    let verifies = standings.iter().any(|stood| stood.verifying);
     if discovered && !halt {
-        let running = standings.iter().filter(|s| s.standing == Standing::Running).count();
-        let mut free = match observed.patience {
-            Patience::Command => (spec.workers.concurrency as usize).saturating_sub(running),
-            Patience::Resident => usize::MAX,
-        };
-        let mut together = Together::of(&standings);
         for stood in &wanted {
             let begin = match &stood.standing {
                 Standing::Ready => {
-                    busy |= free > 0;
+                    busy |= room.is_free() || verifies;
                     true
                 }
                 Standing::Paused(until) => {
@@ -236,33 +230,36 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
                 Standing::Failed { again, .. } => again.is_some(),
                 _ => false,
             };
-            if let (true, Some(endpoint)) = (begin && free > 0 && together.lets_in(stood), &stood.endpoint) {
-                free -= 1;
-                let (domain, mut mailbox) = (stood.domain, together.begin(stood));
-                // A pod, which looks at nothing itself, was told before.
-                let name = &spec.domains[domain].name;
-                mailbox.authorities = observed.authorities_of(name).or(mailbox.authorities);
-                let seen = observed.domains.get(name);
-                let found = seen.and_then(|seen| seen.find(&mailbox.source));
-                mailbox.logins = found.and_then(|found| found.logins.clone()).or(mailbox.logins);
-                steps.push(Step::Sync { domain, mailbox, endpoint: endpoint.clone() });
+            if begin {
+                steps.extend(room.begin(stood, Purpose::Delta));
             }
         }
     }
     busy |= wake.is_some() || standings.iter().any(|s| s.standing == Standing::Running);
     let ending = if busy && observed.stopped {
-        steps.clear();
         Some(Ending::Stopped(interrupted()))
     } else {
         (!busy).then(|| end(migration, &wanted, observed, &approval, brief.as_ref()))
     };
+    // The pass comes first, and what it came to stays while its mail is verified.
+    let verification = Verification::of(&wanted).filter(|_| discovered && !halt && !busy);
+    if verification.is_some() {
+        steps.extend(wanted.iter().filter_map(|stood| room.begin_verification(stood)));
+    }
+    let outcome = conclude(ending.as_ref(), verification, &wanted, observed);
+    if observed.stopped && (busy || verification.is_some()) {
+        steps.clear();
+    }
     let facts = status::Facts {
         migration,
         observed,
+        pass,
         standings: &standings,
         plan: brief.as_ref(),
         approval: &approval,
         ending: ending.as_ref(),
+        verification,
+        outcome: outcome.as_ref(),
         now,
     };
     let mailboxes = wanted
@@ -270,7 +267,71 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         .map(|s| (s.mailbox.clone(), spec.domains[s.domain].name.clone(), status::of_mailbox(&facts, s)))
         .collect();
     let wake = again.map(|again| earlier(wake, again)).or(wake);
-    Decision { status: status::of_migration(&facts), plan, mailboxes, steps, halt, wake, ending }
+    Decision {
+        status: status::of_migration(&facts),
+        plan,
+        mailboxes,
+        steps,
+        pass,
+        halt,
+        wake,
+        ending: outcome,
+    }
+}
+
+/// Adds a step for each domain that is to be looked at, and the moment at which the next one is; whether any must be looked at
+/// before there is a plan.
+fn look_at_domains(
+    spec: &MailMigrationSpec,
+    observed: &Observed,
+    now: Timestamp,
+    steps: &mut Vec<Step>,
+    again: &mut Option<Timestamp>,
+) -> bool {
+    let astray = find_off_the_plan(observed);
+    let mut busy = false;
+    for (at, domain) in spec.domains.iter().enumerate() {
+        let seen = observed.domains.get(&domain.name);
+        if seen.is_some_and(|seen| seen.discovering) {
+            busy |= seen.is_some_and(|seen| seen.discovery.is_none());
+        } else if seen.is_none_or(|seen| seen.discovery.is_none()) {
+            busy = true;
+            steps.push(Step::Discover { domain: at });
+        } else if let Some(due) = seen.and_then(|seen| discover_again(seen, observed.patience, &astray)) {
+            if due <= now {
+                steps.push(Step::Discover { domain: at });
+            } else {
+                *again = Some(earlier(*again, due));
+            }
+        }
+    }
+    busy
+}
+
+/// How all of it ended, given how the pass did; `None` while something goes on.
+fn conclude(
+    ending: Option<&Ending>,
+    verification: Option<Verification>,
+    wanted: &[&Stood],
+    observed: &Observed,
+) -> Option<Ending> {
+    match (ending?, verification) {
+        (_, Some(_)) if observed.stopped => Some(Ending::Stopped(interrupted())),
+        (_, Some(_)) => None,
+        (Ending::Reached, None) => {
+            Some(tell_unverified(wanted, observed).map_or(Ending::Reached, Ending::Stopped))
+        }
+        (ending, None) => Some(ending.clone()),
+    }
+}
+
+/// The pass that statuses are about. One that may not begin has not begun: what the one before came to still holds.
+fn pass_under_way(observed: &Observed, halt: bool) -> u32 {
+    if !halt {
+        return observed.pass;
+    }
+    let begun = observed.mailboxes.values().map(|seen| seen.record.pass).filter(|pass| *pass > 0);
+    begun.max().map_or(observed.pass, |last| last.min(observed.pass))
 }
 
 /// How a run ended that was stopped from outside, or killed.
@@ -337,11 +398,15 @@ pub struct Stood {
     pub mailbox: PlannedMailbox,
     /// Where it is read from.
     pub endpoint: Option<Endpoint>,
-    /// Its standing.
+    /// Its standing in the pass.
     pub standing: Standing,
+    /// Whether a worker verifies it, whatever became of its pass since.
+    pub verifying: bool,
+    /// Whether the wanted verification of it is still to begin. One that was never carried, or stopped, is carried first.
+    pub is_to_be_verified: bool,
 }
 
-fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<Stood> {
+fn stand(migration: &MailMigration, observed: &Observed, pass: u32, now: Timestamp) -> Vec<Stood> {
     let mut standings = Vec::new();
     let nothing = MailboxObserved::default();
     let pilot = migration.spec.policy.pilot.as_ref().and_then(|pilot| pilot.mailboxes);
@@ -366,6 +431,7 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                     readable += 1;
                     let looked = discovered.map(|discovery| discovery.finished);
                     match stand_by_record(mailbox, known, observed, looked, now) {
+                        Standing::Ready if known.record.finished(pass) => Standing::Finished,
                         // A pass that is running is left to its end.
                         standing @ (Standing::Running | Standing::Finished) => standing,
                         _ if pilot.is_some_and(|most| readable > most) => Standing::Spared,
@@ -374,7 +440,10 @@ fn stand(migration: &MailMigration, observed: &Observed, now: Timestamp) -> Vec<
                 }
             };
             let mailbox = mailbox.clone().logged_in_as(found.and_then(|m| m.login_name.as_ref()));
-            standings.push(Stood { domain: at, mailbox, endpoint, standing });
+            let verifying = known.verifying;
+            let is_behind = known.record.verification_number < observed.verification;
+            let is_to_be_verified = standing == Standing::Finished && !verifying && is_behind;
+            standings.push(Stood { domain: at, mailbox, endpoint, standing, verifying, is_to_be_verified });
         }
     }
     standings
@@ -426,47 +495,6 @@ fn stand_by_record(
     if until <= now { Standing::Ready } else { Standing::Paused(until) }
 }
 
-/// Mailboxes that arrive in the same one: one of them at a time is carried, so that none takes what another is just
-/// sending for its own.
-struct Together<'a> {
-    /// By their destination, those of which there are several.
-    sources: BTreeMap<String, Vec<&'a Address>>,
-    /// Destinations that somebody is sending to.
-    taken: BTreeSet<String>,
-}
-
-impl<'a> Together<'a> {
-    fn of(standings: &'a [Stood]) -> Self {
-        let mut sources: BTreeMap<String, Vec<&Address>> = BTreeMap::new();
-        for stood in standings {
-            sources.entry(destination_of(stood)).or_default().push(&stood.mailbox.source);
-        }
-        sources.retain(|_, sources| sources.len() > 1);
-        let running = standings.iter().filter(|stood| stood.standing == Standing::Running);
-        Self { sources, taken: running.map(destination_of).collect() }
-    }
-
-    fn lets_in(&self, stood: &Stood) -> bool {
-        !self.taken.contains(&destination_of(stood))
-    }
-
-    /// The mailbox, told which others arrive in the same one. A pod, which knows its own share only, was told before.
-    fn begin(&mut self, stood: &Stood) -> PlannedMailbox {
-        let destination = destination_of(stood);
-        let mut mailbox = stood.mailbox.clone();
-        let others = self.sources.get(&destination).into_iter().flatten().copied();
-        mailbox.beside.extend(others.filter(|other| **other != mailbox.source).cloned());
-        mailbox.beside.sort_unstable();
-        mailbox.beside.dedup();
-        self.taken.insert(destination);
-        mailbox
-    }
-}
-
-fn destination_of(stood: &Stood) -> String {
-    stood.mailbox.destination.to_string().to_lowercase()
-}
-
 /// Why nothing more happens.
 fn end(
     migration: &MailMigration,
@@ -508,9 +536,10 @@ fn end(
         }
     }
     if let Some(changed) = approval.told() {
+        let remedy = if approval.is_comparable() { REVIEW } else { REVIEW_ALONE };
         let digest = plan.map(|plan| plan.digest.as_str()).unwrap_or_default();
-        let what = format!("the plan that stands, {digest}, is not the approved one; {changed}");
-        reasons.push(Failure::configuration(what).hint(REVIEW));
+        let what = format!("the current plan, {digest}, is not the approved one; {changed}");
+        reasons.push(Failure::configuration(what).hint(remedy));
     }
     if spec.stage > Stage::Plan && approval.holds() {
         reasons.extend(tell_losses(spec, standings, observed));
@@ -565,7 +594,7 @@ fn tell_losses(spec: &MailMigrationSpec, standings: &[&Stood], observed: &Observ
 }
 
 /// Names the mailbox in front of its failure, unless the failure does so already.
-fn place_mailbox(failure: &Failure, stood: &Stood) -> Failure {
+pub(super) fn place_mailbox(failure: &Failure, stood: &Stood) -> Failure {
     let address = stood.mailbox.source.to_string();
     let is_named = failure.place.first().is_some_and(|place| place.starts_with(&address));
     if is_named { failure.clone() } else { failure.clone().at(address) }

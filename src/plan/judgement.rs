@@ -7,12 +7,14 @@ use super::decide::{Ending, Stood};
 use super::findings::holds_cutover;
 use super::proof::Open;
 use super::status::Facts;
+use super::verification::Verification;
 use crate::api::condition::{Fact, Reason, State, Type};
 use crate::api::status::{DomainStatus, FindingStatus, MailboxCounts};
 use crate::api::{MailMigrationSpec, Stage};
 use crate::model::evidence::DestinationSeen;
 use crate::model::failure::{Class, Failure};
 use crate::model::progress::MessageCounts;
+use crate::model::record;
 use crate::model::text::{count, counted};
 
 /// The conditions, recomputed whole.
@@ -26,9 +28,14 @@ pub(super) fn judge(
     let spec = &facts.migration.spec;
     let mut found = Vec::new();
     let discovered = facts.plan.is_some();
-    let (ready, working) = match facts.ending {
+    let (ready, working) = match facts.outcome {
         Some(Ending::Reached) if facts.left_out() > 0 => {
             (Fact::new(Type::Ready, false, Reason::Waiting, left_out(facts, counts, messages)), false)
+        }
+        Some(Ending::Reached)
+            if spec.stage > Stage::Plan && spec.policy.pilot.is_none() && messages.pending > 0 =>
+        {
+            (Fact::new(Type::Ready, false, Reason::Waiting, run_again(facts, messages)), false)
         }
         Some(Ending::Reached) => {
             (Fact::new(Type::Ready, true, Reason::Succeeded, reached(spec, messages)), false)
@@ -42,6 +49,10 @@ pub(super) fn judge(
         None if let Some(obstacle) = facts.observed.obstacles.first() => {
             (Fact::new(Type::Ready, false, obstacle.reason, obstacle.message.clone()), true)
         }
+        None if let Some(verification) = facts.verification => {
+            let message = verifying(verification, messages);
+            (Fact::new(Type::Ready, false, Reason::InProgress, message), true)
+        }
         None if discovered => {
             (Fact::new(Type::Ready, false, Reason::InProgress, going_on(counts, messages)), true)
         }
@@ -54,18 +65,42 @@ pub(super) fn judge(
     }
     found.insert(0, ready);
     found.push(judge_discovered(facts, domains.len(), counts.mailboxes));
-    found.push(judge_credentials(facts, discovered));
+    let credentials = judge_credentials(facts, discovered);
+    let lets_in = credentials.state != State::False;
+    found.push(credentials);
     found.push(judge_review(facts, domains, findings));
     found.push(judge_synced(facts, counts, messages, discovered));
-    let all_synced = spec.stage > Stage::Plan && spec.policy.pilot.is_none() && facts.all_synced(counts);
-    let verified = judge_verified(facts, all_synced, losses);
+    let all_through = spec.stage > Stage::Plan && spec.policy.pilot.is_none() && facts.all_through(counts);
+    let verified = judge_verified(facts, all_through, losses);
     let is_verified = verified.state == State::True;
     found.push(verified);
+    found.push(judge_cutover(
+        facts,
+        (domains, findings),
+        messages,
+        losses,
+        (is_verified, all_through, lets_in),
+    ));
+    found
+}
+
+/// Whether the domains may be moved over. It needs what arrived to be verified, and that a last pass could be made.
+fn judge_cutover(
+    facts: &Facts<'_>,
+    (domains, findings): (&[DomainStatus], &[FindingStatus]),
+    messages: &MessageCounts,
+    losses: &Open,
+    (is_verified, all_through, lets_in): (bool, bool, bool),
+) -> Fact {
     let open = domains.iter().filter(|d| holds_cutover(&d.findings)).count();
     let whole = holds_cutover(findings);
-    let safe = is_verified && open == 0 && !whole && messages.pending == 0;
+    let approved = facts.approval.holds();
+    let safe = is_verified && open == 0 && !whole && messages.pending == 0 && approved && lets_in;
     let (reason, message) = if safe {
         (Reason::Succeeded.as_str(), "Nothing speaks against moving the domains over.".to_owned())
+    } else if !approved {
+        let message = "The current plan is not the approved one, so nothing more is carried.";
+        (Reason::PlanNotApproved.as_str(), message.to_owned())
     } else if open > 0 {
         let message = format!(
             "Critical findings are open in {}; mend them or acknowledge them in spec.acknowledge.",
@@ -76,15 +111,17 @@ pub(super) fn judge(
         let message = "Critical findings are open for the migration as a whole; mend them or acknowledge them in \
                        spec.acknowledge.";
         (Reason::FindingsOpen.as_str(), message.to_owned())
-    } else if all_synced && !losses.is_none() {
+    } else if !lets_in {
+        let message = "Not every mailbox lets us in, so a last pass could not be made.";
+        (Class::Credentials.reason(), message.to_owned())
+    } else if all_through && !losses.is_none() {
         (losses.reason(), sentence_of(losses))
-    } else if spec.stage == Stage::Plan {
+    } else if facts.migration.spec.stage == Stage::Plan {
         (Reason::StageNotReached.as_str(), AT_PLAN.to_owned())
     } else {
         (Reason::Waiting.as_str(), "The mail is not in step yet.".to_owned())
     };
-    found.push(Fact { kind: Type::CutoverSafe, state: safe.into(), reason, message });
-    found
+    Fact { kind: Type::CutoverSafe, state: safe.into(), reason, message }
 }
 
 /// A condition that does not hold because of what is open.
@@ -97,11 +134,11 @@ fn sentence_of(open: &Open) -> String {
     Failure::new(Class::Message, open.clauses()).hint(open.remedy()).in_full()
 }
 
-fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
+fn judge_verified(facts: &Facts<'_>, all_through: bool, open: &Open) -> Fact {
     if facts.migration.spec.stage == Stage::Plan {
         return Fact::new(Type::Verified, false, Reason::StageNotReached, AT_PLAN);
     }
-    if !all_synced {
+    if !all_through {
         let message = if facts.is_interrupted() {
             "Arrivals are checked as they come; it was stopped before all mailboxes were through."
         } else {
@@ -127,7 +164,8 @@ fn judge_verified(facts: &Facts<'_>, all_synced: bool, open: &Open) -> Fact {
         agreed.failed += record.counts.failed;
         agreed.missing += record.missing;
         agreed.changed += record.changed;
-        agreed.differing += record.last_verification().map_or(0, |shown| shown.differing);
+        agreed.differing += record.last_verification().map_or(0, record::Verification::differing_messages);
+        agreed.absent += record.last_verification().map_or(0, |shown| shown.absent_folders);
         stored += record.altered.saturating_sub(record.changed);
     }
     let words = counted(stored, "message was changed while it was", "messages were changed while they were");
@@ -159,11 +197,28 @@ fn reached(spec: &MailMigrationSpec, messages: &MessageCounts) -> String {
     }
 }
 
+/// Mail came since the pass: what carries it.
+pub(super) fn run_again(facts: &Facts<'_>, messages: &MessageCounts) -> String {
+    let remedy = if facts.approval.holds() {
+        "Run it again to carry what is still to come."
+    } else {
+        "The mail that is still to come is carried once the current plan is approved."
+    };
+    format!("{messages}. {remedy}")
+}
+
 fn left_out(facts: &Facts<'_>, counts: &MailboxCounts, messages: &MessageCounts) -> String {
     format!(
         "Some mailboxes alone were asked for (--only); {} of {} are still to come. {messages}.",
         facts.left_out(),
         counted(counts.mailboxes.into(), "mailbox", "mailboxes")
+    )
+}
+
+fn verifying(verification: Verification, messages: &MessageCounts) -> String {
+    let Verification { tried, mailboxes } = verification;
+    format!(
+        "Both sides are held against each other once more: {tried} of {mailboxes} mailboxes were verified. {messages}."
     )
 }
 
@@ -198,8 +253,12 @@ fn judge_discovered(facts: &Facts<'_>, domains: usize, mailboxes: u32) -> Fact {
 }
 
 /// The mailboxes that could not log in, and the first of their failures.
-fn refused_mailboxes<'a>(facts: &Facts<'a>) -> (u64, Option<(&'a Stood, &'a Failure)>) {
-    let refused = facts.standings.iter().filter_map(|stood| Some((stood, stood.standing.failure()?)));
+fn refused_mailboxes<'a>(facts: &'a Facts<'_>) -> (u64, Option<(&'a Stood, &'a Failure)>) {
+    let refused = facts.standings.iter().filter_map(|stood| {
+        // A verification is a login like any other, and later than the pass.
+        let unverified = || facts.record(stood).and_then(|record| record.unverified.as_ref());
+        Some((stood, stood.standing.failure().or_else(unverified)?))
+    });
     let refused = refused.filter(|(_, failure)| failure.class == Class::Credentials);
     (refused.clone().count() as u64, refused.clone().next())
 }
@@ -256,7 +315,7 @@ fn judge_credentials(facts: &Facts<'_>, discovered: bool) -> Fact {
 fn judge_review(facts: &Facts<'_>, domains: &[DomainStatus], findings: &[FindingStatus]) -> Fact {
     if let Some(changed) = facts.approval.told() {
         let message = format!(
-            "The plan that stands is not the approved one; {changed}. Review it and set spec.approvedPlan to status.plan.digest."
+            "The current plan is not the approved one; {changed}. Review it and set spec.approvedPlan to status.plan.digest."
         );
         return Fact::new(Type::ReviewRequired, true, Reason::PlanNotApproved, message);
     }
@@ -289,10 +348,9 @@ fn judge_synced(
         Fact::new(Type::Synced, false, Reason::PilotOnly, format!("{PILOTED} {messages}."))
     } else if facts.is_through() && facts.left_out() > 0 {
         Fact::new(Type::Synced, false, Reason::Waiting, left_out(facts, counts, messages))
-    } else if facts.all_synced(counts) && messages.pending > 0 {
-        let message = format!("{messages}. Run it again to carry what is still to come.");
-        Fact::new(Type::Synced, false, Reason::Waiting, message)
-    } else if facts.all_synced(counts) {
+    } else if facts.all_through(counts) && messages.pending > 0 {
+        Fact::new(Type::Synced, false, Reason::Waiting, run_again(facts, messages))
+    } else if facts.all_through(counts) {
         Fact::new(Type::Synced, true, Reason::Succeeded, format!("{messages}."))
     } else if stopped > 0 && counts.syncing == 0 && counts.ready == 0 {
         let others = if stopped < counts.mailboxes { "; the others went on" } else { "" };

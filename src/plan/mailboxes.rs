@@ -136,7 +136,7 @@ pub fn tells_of_strays(spec: &MailMigrationSpec, at: usize) -> bool {
     let list = |domain: &DomainSpec| match &domain.mailboxes {
         Mailboxes::List(_) => None,
         Mailboxes::ConfigMapRef(wanted) => Some((true, wanted.name.clone(), wanted.key.clone())),
-        Mailboxes::Discover(_) => Some((false, domain.credentials_ref.name.clone(), String::new())),
+        Mailboxes::Discover(_) => Some((false, domain.secret()?.to_owned(), String::new())),
     };
     let ours = spec.domains.get(at).and_then(list);
     ours.is_some() && spec.domains.iter().position(|domain| list(domain) == ours) == Some(at)

@@ -12,10 +12,12 @@ pub mod mailboxes;
 pub mod observed;
 pub mod pass;
 pub mod proof;
+mod room;
 pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod unmatched;
+pub mod verification;
 
 pub use decide::{Decision, Ending, REVIEW, Step, decide, interrupted};
 pub use observed::{Discovered, DomainObserved, MailboxObserved, Observed, Obstacle, Patience};

@@ -19,6 +19,8 @@ use crate::model::record::MailboxRecord;
 pub struct Observed {
     /// The pass that is wanted now; the first is 1.
     pub pass: u32,
+    /// The verification that is wanted now, of those that `spec.trigger.verify` asks for; 0 while none was asked for.
+    pub verification: u32,
     /// Each domain of the spec, by its name there.
     pub domains: BTreeMap<String, DomainObserved>,
     /// Each mailbox that was ever looked at, by its address at the source.
@@ -171,6 +173,8 @@ impl From<DomainDiscovery> for Arc<Discovered> {
 pub struct MailboxObserved {
     /// Whether a worker is at work on it.
     pub running: bool,
+    /// Whether a worker verifies it.
+    pub verifying: bool,
     /// Its record.
     pub record: MailboxRecord,
     /// The conditions that were said of it last.

@@ -1,4 +1,5 @@
-//! Which pass over the mailboxes is wanted: a new one begins when somebody asks for it, or asks for something else.
+//! Which pass over the mailboxes is wanted: a new one begins when somebody asks for it, or asks for something else. And which
+//! verification: it is counted beside the pass, since it takes nothing back of what the pass came to.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -32,11 +33,28 @@ pub fn next(spec: &MailMigrationSpec, before: Option<&PassStatus>) -> PassStatus
         since: spec.policy.since.as_ref().map(ToString::to_string),
         pilot: spec.policy.pilot.as_ref(),
     });
-    match before {
-        Some(before) if before.inputs == inputs => before.clone(),
-        Some(before) => PassStatus { number: before.number + 1, inputs },
-        None => PassStatus { number: 1, inputs },
-    }
+    let number = match before {
+        Some(before) if before.inputs == inputs => before.number,
+        Some(before) => before.number + 1,
+        None => 1,
+    };
+    let (verification, verify) = next_verification(spec, before);
+    PassStatus { number, inputs, verification, verify: Some(verify) }
+}
+
+/// The verification that is wanted, and the value that asks for it. A value that was there when the migration was first seen, or
+/// when a version that knew nothing of it wrote the status, is no wish; neither is one that was taken out.
+fn next_verification(spec: &MailMigrationSpec, before: Option<&PassStatus>) -> (u32, String) {
+    let value = spec.trigger.as_ref().and_then(|trigger| trigger.verify.clone()).unwrap_or_default();
+    let number = before.map_or(0, |before| before.verification);
+    let seen = before.and_then(|before| before.verify.as_ref());
+    let is_wish = !value.is_empty() && seen.is_some_and(|seen| *seen != value);
+    (if is_wish { number + 1 } else { number }, value)
+}
+
+/// Whether a specification asks for another pass than the one that was published, so that what is known is of the rules before.
+pub fn is_outdated(spec: &MailMigrationSpec, published: Option<&PassStatus>) -> bool {
+    published.is_some_and(|last| next(spec, Some(last)).number != last.number)
 }
 
 /// The fields that decide how much of a mailbox is counted when it is looked at.
@@ -94,5 +112,35 @@ mod tests {
             assert_eq!(second.number, 2, "{extra}");
             assert_eq!(next(&spec(&extra), Some(&second)), second);
         }
+    }
+
+    #[test]
+    fn a_changed_value_asks_for_a_verification_and_for_no_pass() {
+        let asked = |verify: &str, sync: &str| {
+            spec(&serde_json::json!({"trigger": {"verify": verify, "sync": sync}}))
+        };
+        let numbers = |status: &PassStatus| (status.number, status.verification);
+        let first = next(&asked("1", "1"), None);
+        assert_eq!(numbers(&first), (1, 0), "what was there from the beginning asks for nothing");
+        let mut status = first.clone();
+        for (verify, sync, pass, verification) in [
+            ("1", "1", 1, 0),
+            ("2", "1", 1, 1),
+            ("2", "1", 1, 1),
+            ("", "1", 1, 1),
+            ("2", "1", 1, 2),
+            ("3", "2", 2, 3),
+            ("3", "3", 3, 3),
+        ] {
+            let wanted = asked(verify, sync);
+            assert_eq!(is_outdated(&wanted, Some(&status)), status.number != pass, "{verify} {sync}");
+            status = next(&wanted, Some(&status));
+            assert_eq!(numbers(&status), (pass, verification), "{verify} {sync}");
+        }
+        // A status of a version that knew no verification says nothing about the value that stands beside it.
+        let old = PassStatus { verify: None, ..first };
+        assert_eq!(numbers(&next(&asked("7", "1"), Some(&old))), (1, 0));
+        let old: PassStatus = serde_json::from_str(r#"{"number": 4, "inputs": "x"}"#).unwrap();
+        assert_eq!((old.verification, old.verify), (0, None));
     }
 }

@@ -18,7 +18,7 @@ pub struct Open {
     pub failed: u64,
     /// Those that a verification no longer found at the destination.
     pub missing: u64,
-    /// Those that a verification found with other bytes, although they had passed the check of their arrival.
+    /// Those that a verification found with other bytes than they had when they arrived.
     pub changed: u64,
     /// Those that a verification found with other flags or dates.
     pub differing: u64,

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 
 use super::decide::{Approval, Ending, Standing, Stood};
 use super::findings::{summarise, summarise_migration};
-use super::judgement::{judge, open_fact};
+use super::judgement::{judge, open_fact, run_again};
 use super::observed::Observed;
 use super::pass;
 use super::proof::Open;
+use super::verification::Verification;
 use crate::api::condition::{Fact, Reason, Type, set};
 use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase};
 use crate::api::mailmigration::Trigger;
@@ -31,14 +32,20 @@ pub struct Facts<'a> {
     pub migration: &'a MailMigration,
     /// The observed facts.
     pub observed: &'a Observed,
+    /// The pass that the standings are of.
+    pub pass: u32,
     /// The standing of each mailbox.
     pub standings: &'a [Stood],
     /// The plan in brief, once every domain was looked at.
     pub plan: Option<&'a PlanStatus>,
     /// Whether the plan is the approved one, if one is wanted.
     pub approval: &'a Approval,
-    /// How it ended, if nothing more happens.
+    /// How the pass ended, if nothing more happens in it.
     pub ending: Option<&'a Ending>,
+    /// The verification that follows it, while that goes on. It takes nothing back of what the pass came to.
+    pub verification: Option<Verification>,
+    /// How all of it ended, if nothing more happens.
+    pub outcome: Option<&'a Ending>,
     /// The moment.
     pub now: Timestamp,
 }
@@ -50,12 +57,19 @@ impl Facts<'_> {
 
     pub(super) fn counts(&self, stood: &Stood) -> MessageCounts {
         let nothing = MailboxRecord::default();
-        self.record(stood).unwrap_or(&nothing).messages(self.observed.pass, self.size(stood))
+        self.record(stood).unwrap_or(&nothing).messages(self.pass, self.size(stood))
     }
 
     pub(super) fn size(&self, stood: &Stood) -> Option<&crate::model::evidence::MailboxSize> {
         let domain = &self.migration.spec.domains[stood.domain].name;
         self.observed.domains.get(domain)?.find(&stood.mailbox.source)?.size.as_ref()
+    }
+
+    /// The bytes at the source, where somebody counted them.
+    fn bytes(&self, stood: &Stood) -> Option<u64> {
+        let (record, size) = (self.record(stood), self.size(stood));
+        let counted = record.is_some_and(|record| record.bytes > 0) || size.is_some();
+        counted.then(|| record.unwrap_or(&MailboxRecord::default()).amount(self.pass, size).bytes)
     }
 
     pub(super) fn count(&self, test: impl Fn(&Standing) -> bool) -> u32 {
@@ -94,9 +108,11 @@ impl Facts<'_> {
         })
     }
 
-    /// Whether the pass over every mailbox is through.
-    pub(super) fn all_synced(&self, counts: &MailboxCounts) -> bool {
-        counts.mailboxes > 0 && counts.synced == counts.mailboxes && self.is_whole()
+    /// Whether the pass over every mailbox is through; mail may have come since.
+    pub(super) fn all_through(&self, counts: &MailboxCounts) -> bool {
+        counts.mailboxes > 0
+            && counts.mailboxes == self.count(|s| *s == Standing::Finished)
+            && self.is_whole()
     }
 
     /// Whether everything was gone through: messages may have failed, and no mailbox did.
@@ -113,7 +129,7 @@ impl Facts<'_> {
 
     /// Whether the run was stopped from outside, or killed.
     pub(super) fn is_interrupted(&self) -> bool {
-        matches!(self.ending, Some(Ending::Stopped(failure)) if failure.class == Class::Interrupted)
+        is_interruption(self.ending)
     }
 
     /// How many mailboxes are still to come because others alone were asked for.
@@ -143,17 +159,19 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         messages += facts.counts(stood);
     }
     let through = facts.standings.iter().filter(|stood| stood.standing == Standing::Finished);
-    let (mut open, mut verified) = (Open::default(), 0);
+    let (mut open, mut verified, mut partial) = (Open::default(), 0, 0);
     for stood in through {
         let of_mailbox = facts.open(stood);
-        verified += u32::from(of_mailbox.is_none());
+        let is_partial = facts.counts(stood).pending > 0;
+        partial += u32::from(is_partial);
+        verified += u32::from(of_mailbox.is_none() && !is_partial);
         open += of_mailbox;
     }
     let counts = MailboxCounts {
         mailboxes: facts.count(|_| true),
         ready: facts.count(|s| matches!(s, Standing::Ready | Standing::Paused(_))),
         syncing: facts.count(|s| *s == Standing::Running),
-        synced: facts.count(|s| *s == Standing::Finished),
+        synced: facts.count(|s| *s == Standing::Finished) - partial,
         verified,
         failed: facts.count(|s| matches!(s, Standing::Failed { .. })),
         blocked: facts.count(|s| matches!(s, Standing::Blocked(_))),
@@ -169,7 +187,7 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         phase: Some(phase(facts, &counts, messages.pending)),
         plan: facts.plan.cloned(),
         approved: facts.approval.approved().cloned(),
-        pass: Some(PassStatus { number: facts.observed.pass, ..pass::next(spec, before.pass.as_ref()) }),
+        pass: Some(pass_of(facts, before.pass.as_ref())),
         domains,
         findings,
         domains_omitted: 0,
@@ -177,7 +195,7 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         messages: Some(messages),
         report: Some(brief(facts)),
         trigger: if facts.ending.is_some() && !facts.is_interrupted() {
-            carried_out(spec.trigger.as_ref())
+            carried_out(facts, before.trigger.as_ref())
         } else {
             before.trigger
         },
@@ -188,9 +206,33 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
     status.bounded()
 }
 
-/// The wishes that are fulfilled when everything is done. Verifying once more is not a wish that this loop knows.
-fn carried_out(trigger: Option<&Trigger>) -> Option<Trigger> {
-    trigger.map(|trigger| Trigger { verify: None, ..trigger.clone() })
+/// The pass and the verification that the statuses are about.
+fn pass_of(facts: &Facts<'_>, before: Option<&PassStatus>) -> PassStatus {
+    let (number, verification) = (facts.observed.pass, facts.observed.verification);
+    let wanted = pass::next(&facts.migration.spec, before);
+    // A value that nobody has begun to work for, since only a look is taken, is a wish of the next run.
+    let is_begun = wanted.verification <= verification;
+    let verify = if is_begun { wanted.verify } else { before.and_then(|before| before.verify.clone()) };
+    PassStatus { number, inputs: wanted.inputs, verification, verify }
+}
+
+/// The wishes that are fulfilled when the pass is done; that for a verification once every mailbox that can be was verified, or
+/// was tried.
+fn carried_out(facts: &Facts<'_>, before: Option<&Trigger>) -> Option<Trigger> {
+    let trigger = facts.migration.spec.trigger.as_ref()?;
+    let is_open = |stood: &Stood| stood.is_to_be_verified || stood.verifying;
+    let published = facts.migration.status.as_ref().and_then(|status| status.pass.as_ref());
+    let is_begun = pass::next(&facts.migration.spec, published).verification <= facts.observed.verification;
+    let verify = if !is_begun || facts.standings.iter().any(is_open) {
+        before.and_then(|before| before.verify.clone())
+    } else {
+        trigger.verify.clone()
+    };
+    Some(Trigger { verify, ..trigger.clone() })
+}
+
+fn is_interruption(ending: Option<&Ending>) -> bool {
+    matches!(ending, Some(Ending::Stopped(failure)) if failure.class == Class::Interrupted)
 }
 
 fn of_domain(facts: &Facts<'_>, at: usize) -> DomainStatus {
@@ -244,8 +286,11 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts, pending: u64) -> Phase {
     if facts.migration.spec.suspend {
         return Phase::Suspended;
     }
-    if facts.is_interrupted() {
+    if is_interruption(facts.outcome) {
         return Phase::Interrupted;
+    }
+    if facts.verification.is_some() {
+        return Phase::Verifying;
     }
     if facts.plan.is_none() {
         return if facts.observed.domains.is_empty() { Phase::Pending } else { Phase::Discovering };
@@ -267,7 +312,7 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts, pending: u64) -> Phase {
                 Phase::Synced
             }
         }
-        Some(_) if facts.all_synced(counts) => Phase::Synced,
+        Some(_) if facts.all_through(counts) => Phase::Synced,
         Some(_) => Phase::Stalled,
     }
 }
@@ -277,7 +322,7 @@ fn brief(facts: &Facts<'_>) -> ReportBrief {
     let mut domains: BTreeMap<String, ReportRow> = BTreeMap::new();
     for stood in facts.standings {
         let counts = facts.counts(stood);
-        let bytes = facts.size(stood).map_or(0, |s| s.bytes);
+        let bytes = facts.bytes(stood).unwrap_or_default();
         let add = |row: &mut ReportRow| {
             row.mailboxes += 1;
             row.source += counts.source;
@@ -303,7 +348,7 @@ fn brief(facts: &Facts<'_>) -> ReportBrief {
 pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
     let nothing = MailboxRecord::default();
     let record = facts.record(stood).unwrap_or(&nothing);
-    let open = facts.open(stood);
+    let (open, counts) = (facts.open(stood), facts.counts(stood));
     let (phase, failure) = match &stood.standing {
         Standing::Unknown => (MailboxPhase::Pending, None),
         Standing::Blocked(failure) => (MailboxPhase::Blocked, Some(failure)),
@@ -311,27 +356,26 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         Standing::Paused(_) => (MailboxPhase::Ready, record.failure.as_ref()),
         // A worker that waits because the server asked for it says so.
         Standing::Running => (MailboxPhase::Syncing, record.failure.as_ref()),
+        Standing::Finished if counts.pending > 0 => (MailboxPhase::Partial, None),
         Standing::Finished if open.is_none() => (MailboxPhase::Verified, None),
         Standing::Finished => (MailboxPhase::Synced, None),
         Standing::Failed { failure, .. } => (MailboxPhase::Failed, Some(failure)),
     };
-    let counts = facts.counts(stood);
     // Counts change all the time; conditions are written when something happened.
     let fact = |kind| match (failure, phase) {
         (Some(failure), _) => Fact::failed(kind, false, failure.class, failure.sentence()),
-        (None, MailboxPhase::Verified)
-            if counts.pending > 0 && facts.migration.spec.policy.pilot.is_some() =>
-        {
+        (None, MailboxPhase::Partial) if facts.migration.spec.policy.pilot.is_some() => {
             Fact::new(kind, false, Reason::PilotOnly, format!("The pilot's part of it is through. {counts}."))
         }
-        (None, MailboxPhase::Synced) if kind == Type::Verified || kind == Type::Ready && open.is_loss() => {
+        (None, MailboxPhase::Synced | MailboxPhase::Partial)
+            if kind == Type::Verified || kind == Type::Ready && open.is_loss() =>
+        {
             open_fact(kind, &open)
         }
-        (None, MailboxPhase::Synced) if kind == Type::Synced && counts.pending > 0 => {
-            let message = format!("{counts}. Run it again to carry what is still to come.");
-            Fact::new(kind, false, Reason::Waiting, message)
+        (None, MailboxPhase::Partial) if kind == Type::Synced => {
+            Fact::new(kind, false, Reason::Waiting, run_again(facts, &counts))
         }
-        (None, MailboxPhase::Verified | MailboxPhase::Synced) => {
+        (None, MailboxPhase::Verified | MailboxPhase::Synced | MailboxPhase::Partial) => {
             Fact::new(kind, true, Reason::Succeeded, format!("{counts}."))
         }
         (None, MailboxPhase::Syncing) => {
@@ -350,7 +394,7 @@ pub fn of_mailbox(facts: &Facts<'_>, stood: &Stood) -> MailboxMigrationStatus {
         phase: Some(phase),
         messages: Some(counts),
         folders: facts.size(stood).map(|s| s.folders),
-        bytes: facts.size(stood).map(|s| s.bytes),
+        bytes: facts.bytes(stood),
         failure: failure.map(MailboxFailure::from),
         conditions: set(
             before,

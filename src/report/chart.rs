@@ -61,8 +61,8 @@ fn stacked(title: String, height: u8, full: f64, parts: &[(&'static str, String,
 /// How many mailboxes of a domain speak which protocol.
 pub(super) fn protocols(domain: &DomainRow) -> String {
     let class = |protocol| match protocol {
-        Protocol::Imap => "imap",
         Protocol::Pop3 => "pop3",
+        Protocol::Imap | Protocol::Maildir | Protocol::Mbox | Protocol::Eml => "imap",
     };
     let mut parts: Vec<_> = domain
         .protocols

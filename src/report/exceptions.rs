@@ -27,9 +27,17 @@ pub struct ExceptionList {
     pub named: Vec<NamedMessage>,
     /// How many there are for each reason, in the words of the first.
     pub reasons: BTreeMap<String, u64>,
+    /// Of the total, those that discovery counted and no pass has listed yet.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub foreseen: u64,
     /// The words for each reason.
     #[serde(skip)]
     words: BTreeMap<Reason, String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The key by which the reasons of two messages are the same: a server words the same refusal anew for each.
@@ -104,9 +112,15 @@ impl ExceptionList {
         }
     }
 
-    /// How many are counted and not named.
+    /// Counts messages that discovery has counted and no pass has listed yet.
+    pub fn foresee(&mut self, messages: u64) {
+        self.foreseen += messages;
+        self.total += messages;
+    }
+
+    /// How many were listed, and are counted and not named.
     pub fn unnamed(&self) -> u64 {
-        self.total.saturating_sub(self.named.len() as u64)
+        self.total.saturating_sub(self.named.len() as u64 + self.foreseen)
     }
 }
 
@@ -120,8 +134,10 @@ pub struct Exceptions {
     pub missing: ExceptionList,
     /// Messages that the destination changed while it stored them.
     pub altered: ExceptionList,
-    /// Messages that passed the check of their arrival, and were found changed by a verification.
+    /// Messages that a verification found with other bytes than they had when they arrived.
     pub changed: ExceptionList,
+    /// Messages of which the source handed out less than it lists.
+    pub cut_short: ExceptionList,
     /// Messages that a rule of the manifest leaves out.
     pub excluded: ExceptionList,
     /// Whether the ledger alone names those beyond, and no report does.
@@ -133,19 +149,24 @@ impl Exceptions {
     /// Takes a message into account; those that arrived unchanged or are still to come are not exceptions.
     pub fn push(&mut self, row: &MessageRow) {
         if row.found == Some(Found::Missing) {
+            // However it was stored, it is not there any more.
             self.missing.push(row);
+            return;
         }
         match (&row.verdict, row.found) {
             (Verdict::Quarantined(_), _) => self.quarantined.push(row),
             (Verdict::DeliveredAltered(_), Some(Found::Changed)) => self.changed.push(row),
+            (Verdict::DeliveredAltered(_), _) if row.code == Some(FailureCode::CameShort) => {
+                self.cut_short.push(row);
+            }
             (Verdict::DeliveredAltered(_), _) => self.altered.push(row),
             (Verdict::Excluded(_), _) => self.excluded.push(row),
             (Verdict::Delivered | Verdict::Shown | Verdict::Pending, _) => {}
         }
     }
 
-    fn lists(&self) -> [&ExceptionList; 5] {
-        [&self.quarantined, &self.missing, &self.changed, &self.altered, &self.excluded]
+    fn lists(&self) -> [&ExceptionList; 6] {
+        [&self.quarantined, &self.missing, &self.cut_short, &self.changed, &self.altered, &self.excluded]
     }
 
     /// All that are named, the gravest first.

@@ -18,7 +18,7 @@ use crate::model::fidelity;
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use crate::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::{Protocol, Tls};
 use crate::model::record::{Depth, Verification};
@@ -44,8 +44,13 @@ fn domain(name: &str) -> Domain {
 
 pub(super) fn message(n: u32, verdict: Verdict) -> MessageRow {
     let folder = FolderPath::new(["Archiv", "2021"]);
-    let locator = Locator::Imap { folder: folder.clone(), uidvalidity: 1_600_000_000, uid: n };
-    let arrival = Arrival { uidvalidity: 7, uid: n + 1 };
+    let locator = Locator {
+        protocol: Protocol::Imap,
+        folder: folder.clone(),
+        epoch: Epoch::from(1_600_000_000),
+        id: ItemId::Uid(n),
+    };
+    let arrival = Arrival { epoch: Epoch::from(7), id: ItemId::Uid(n + 1) };
     MessageRow {
         mailbox: "anna@contoso.example".parse().unwrap(),
         source: MessageSource::from(&locator),
@@ -86,7 +91,12 @@ pub(super) fn messages() -> Vec<MessageRow> {
     let mut pop =
         message(31, Verdict::Quarantined("a line has 120,000 bytes and the destination takes 10,000".into()));
     pop.mailbox = "carol@lab.example".parse().unwrap();
-    pop.source = MessageSource::from(&Locator::Pop3 { uidl: "=0001".into() });
+    pop.source = MessageSource::from(&Locator {
+        protocol: Protocol::Pop3,
+        folder: FolderPath::inbox(),
+        epoch: Epoch::default(),
+        id: ItemId::from("=0001"),
+    });
     (pop.message_id, pop.exact, pop.internal_date, pop.flags) = (None, None, None, Flags::default());
     rows.push(pop);
     rows
@@ -370,6 +380,7 @@ pub(super) fn report() -> Report {
         findings,
         exceptions,
         exclusions: vec!["Messages that arrived before 1 January 2015.".into()],
+        outdated: false,
         limits: Vec::new(),
         agreed: Agreed::default(),
     }

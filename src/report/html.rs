@@ -11,7 +11,7 @@ use super::domains::{CandidateRow, DomainRow, EvidenceRow};
 use super::exceptions::ExceptionList;
 use super::message::{MessageRow, MessageSink};
 use super::rows::{FindingRow, MailboxRow, Report, Totals};
-use super::standing::{Standing, standing};
+use super::standing::{OUTDATED, Standing, standing};
 use super::{chart, unwritten, words};
 use crate::model::difference::Kind;
 use crate::model::evidence::{Grade, ServerFacts};
@@ -248,6 +248,7 @@ struct Page<'a> {
     differences: Vec<DifferenceView<'a>>,
     more_differences: u64,
     limits: Vec<&'a str>,
+    outdated: &'static str,
 }
 
 impl<'a> Page<'a> {
@@ -277,6 +278,7 @@ impl<'a> Page<'a> {
             differences,
             more_differences,
             limits: limits.chain(report.limits.iter().map(String::as_str)).collect(),
+            outdated: OUTDATED,
             totals,
             report,
         }
@@ -402,7 +404,7 @@ fn largest(report: &Report) -> Vec<(&MailboxRow, String)> {
     rows.into_iter().take(LARGEST).map(|m| (m, chart::size(m, most))).collect()
 }
 
-fn exceptions(report: &Report) -> [ExceptionView<'_>; 5] {
+fn exceptions(report: &Report) -> [ExceptionView<'_>; 6] {
     let lists = &report.exceptions;
     [
         ExceptionView {
@@ -424,11 +426,20 @@ fn exceptions(report: &Report) -> [ExceptionView<'_>; 5] {
             list: &lists.missing,
         },
         ExceptionView {
+            id: "short",
+            title: "Came short from the source",
+            none: "Every message came as large as the source lists it.",
+            meaning: "The source handed out less of these messages than it lists. What came is at the destination; whether a \
+                      part is missing shows a look at the source.",
+            verdict: "DeliveredAltered",
+            list: &lists.cut_short,
+        },
+        ExceptionView {
             id: "changed",
             title: "Found changed after they had arrived",
             none: "No verification found a message changed that had arrived as it was.",
-            meaning: "These messages passed the check of their arrival, and a verification read other bytes at the \
-                      destination since; the originals are at the source.",
+            meaning: "A verification read other bytes of these messages at the destination than they had when they \
+                      arrived; the originals are at the source.",
             verdict: "DeliveredAltered",
             list: &lists.changed,
         },

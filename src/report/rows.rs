@@ -58,6 +58,8 @@ pub struct Report {
     pub exceptions: Exceptions,
     /// Rules of the manifest that leave messages out, in plain words.
     pub exclusions: Vec<String>,
+    /// Whether the manifest was changed since the numbers were counted, so that they are those of the rules before.
+    pub outdated: bool,
     /// All else that the reader must know about the limits of this project, one sentence each.
     pub limits: Vec<String>,
     /// The terms that were agreed before the order. Only the statement of work tells it.
@@ -216,6 +218,14 @@ impl Cause {
     }
 }
 
+impl FailureRow {
+    /// The failure in one sentence, for a place that names the mailbox already.
+    pub(super) fn about(&self, mailbox: &Address) -> &str {
+        let named = format!("{mailbox}: ");
+        self.sentence.strip_prefix(named.as_str()).unwrap_or(&self.sentence)
+    }
+}
+
 impl From<&Failure> for FailureRow {
     fn from(failure: &Failure) -> Self {
         let cause = Cause {
@@ -282,7 +292,7 @@ pub struct MailboxRow {
     pub messages: MessageCounts,
     /// Of the copied, those that the destination changed.
     pub altered: u64,
-    /// Of these, those that had passed the check of their arrival and that a verification found changed.
+    /// Of these, those that a verification found with other bytes than they had when they arrived.
     pub changed: u64,
     /// Of the copied, those that a verification no longer found at the destination.
     pub missing: u64,
@@ -310,7 +320,8 @@ pub struct MailboxRow {
     pub differences: Vec<Difference>,
     /// Why it does not go on.
     pub failure: Option<FailureRow>,
-    /// The reason against calling it verified although its pass is through, and what to do about it.
+    /// The reason against calling it verified although its pass is through, or why it could not be verified again, and what to do
+    /// about it.
     pub open: Option<FailureRow>,
     /// Findings about it.
     pub findings: Vec<Code>,

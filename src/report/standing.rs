@@ -37,10 +37,16 @@ pub(super) struct Standing {
     pub(super) tone: Tone,
 }
 
+/// The sentence of a report whose manifest was changed since.
+pub(super) const OUTDATED: &str = "The manifest was changed since, and the numbers are those of the rules before; the next run counts anew.";
+
 /// The head of the report.
 pub(super) fn standing(report: &Report, totals: &Totals) -> Standing {
     let (tone, word, mut sentences) = judge(report, totals);
     let judged = sentences.len();
+    if report.outdated {
+        sentences.push(OUTDATED.to_owned());
+    }
     let unseen = report.unseen.len() as u64;
     if unseen > 0 {
         sentences.push(format!("{} not been looked at yet.", counted(unseen, "domain has", "domains have")));
@@ -66,16 +72,22 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
     let of_all = || {
         format!("{} of {} arrived", count(messages.copied), counted(messages.source, "message", "messages"))
     };
+    let of_known =
+        || format!("{} of {}", count(messages.copied), counted(messages.source, "message", "messages"));
     if report.phase == "Interrupted" {
         return (
             Tone::Stopped,
             "Stopped",
-            vec![format!("It was stopped before it was through; {}.", of_all())],
+            vec![format!(
+                "It was stopped before it was through; {} are known to have arrived, and the next run finds out about those that \
+                 were on their way.",
+                of_known()
+            )],
         );
     }
     if report.phase == "ReviewRequired" {
         let words = format!(
-            "The plan that stands is not the approved one, and nothing is carried until it is approved; before that, {}.",
+            "The current plan is not the approved one, and nothing is carried until it is approved; before that, {}.",
             of_all()
         );
         return (Tone::Stopped, "Not approved", vec![words]);
@@ -256,7 +268,7 @@ mod tests {
 
         let mut changed = through(copied);
         "ReviewRequired".clone_into(&mut changed.phase);
-        let words = "The plan that stands is not the approved one, and nothing is carried until it is approved; before that, 6 \
+        let words = "The current plan is not the approved one, and nothing is carried until it is approved; before that, 6 \
                      of 6 messages arrived.";
         assert_eq!((head(&changed), tone(&changed)), (told("Not approved", words), Tone::Stopped));
 
@@ -275,7 +287,8 @@ mod tests {
         let mut killed =
             through(MessageCounts { source: 5, copied: 2, pending: 3, ..MessageCounts::default() });
         killed.phase = "Interrupted".to_owned();
-        let words = "It was stopped before it was through; 2 of 5 messages arrived.";
+        let words = "It was stopped before it was through; 2 of 5 messages are known to have arrived, and the next run finds \
+                     out about those that were on their way.";
         assert_eq!(head(&killed), told("Stopped", words));
 
         let mut losses =

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::domains::{CandidateRow, DomainRow, EvidenceRow};
-use super::message::MessageRow;
+use super::message::{MessageDestination, MessageRow};
 use super::rows::{FindingRow, MailboxRow, Totals};
 use super::words;
 use crate::model::difference::Difference;
@@ -191,8 +191,16 @@ pub(super) fn differences<'r>() -> Vec<Column<(&'r MailboxRow, &'r Difference)>>
         column("Destination folder", 26, |(_, d)| {
             Cell::peer(d.destination.as_ref().map(|to| to.folder.as_str()))
         }),
-        column("Destination UID", 13, |(_, d)| Cell::maybe(d.destination.as_ref().map(|to| to.uid))),
+        column("Destination UID", 13, |(_, d)| name_there(d.destination.as_ref())),
     ]
+}
+
+/// The name of a message at the destination.
+fn name_there(there: Option<&MessageDestination>) -> Cell<'_> {
+    match there {
+        Some(MessageDestination { uid: Some(uid), .. }) => Cell::show(uid),
+        there => Cell::peer(there.and_then(|there| there.id.as_deref())),
+    }
 }
 
 /// One row a domain, with the sums over its mailboxes.
@@ -221,7 +229,7 @@ pub(super) fn domains() -> Vec<Column<(DomainRow, Totals)>> {
             .sum(|t| Cell::Count(t.messages.failed)),
         column("Pending", 10, |(_, t): &Row| Cell::Count(t.messages.pending))
             .sum(|t| Cell::Count(t.messages.pending)),
-        column("What is lost", 70, |(d, _)| {
+        column("Lost", 70, |(d, _)| {
             let losses = d.protocols.iter().filter(|s| !s.losses.is_empty());
             Cell::text(
                 losses
@@ -245,7 +253,7 @@ pub(super) fn messages() -> Vec<Column<MessageRow>> {
         column("UIDVALIDITY", 13, |m| Cell::maybe(m.source.uidvalidity)),
         column("UID or UIDL", 20, |m| match (&m.source.uid, &m.source.uidl) {
             (Some(uid), _) => Cell::show(uid),
-            (None, uidl) => Cell::peer(uidl.as_deref()),
+            (None, uidl) => Cell::peer(uidl.as_deref().or(m.source.id.as_deref())),
         }),
         column("Date", 27, |m| Cell::maybe(m.internal_date.map(InternalDate::rfc3339))),
         column("Subject", 50, |m| Cell::peer(m.subject.as_deref())),
@@ -254,8 +262,10 @@ pub(super) fn messages() -> Vec<Column<MessageRow>> {
         column("Message-ID", 36, |m| Cell::peer(m.message_id.as_deref())),
         column("Digest", 20, |m| Cell::maybe(m.exact)),
         column("Destination folder", 26, |m| Cell::peer(m.destination.as_ref().map(|d| d.folder.as_str()))),
-        column("Destination UIDVALIDITY", 13, |m| Cell::maybe(m.destination.as_ref().map(|d| d.uidvalidity))),
-        column("Destination UID", 13, |m| Cell::maybe(m.destination.as_ref().map(|d| d.uid))),
+        column("Destination UIDVALIDITY", 13, |m| {
+            Cell::maybe(m.destination.as_ref().and_then(|d| d.uidvalidity))
+        }),
+        column("Destination UID", 13, |m| name_there(m.destination.as_ref())),
     ]
 }
 
@@ -267,8 +277,8 @@ pub(super) fn findings() -> Vec<Column<FindingRow>> {
         column("Domain", 24, |f| Cell::maybe(f.domain.as_ref())),
         column("About", 40, |f| Cell::peer(Some(&words::some_of(&f.subjects, 20)))),
         column("Times", 8, |f| Cell::Count(f.count)),
-        column("What was found", 60, |f| Cell::peer(Some(&f.message))),
-        column("What to do", 60, |f| Cell::text(f.remedy)),
+        column("Finding", 60, |f| Cell::peer(Some(&f.message))),
+        column("Remedy", 60, |f| Cell::text(f.remedy)),
         column("Acknowledged because", 40, |f| Cell::peer(f.acknowledged.as_deref())),
     ]
 }

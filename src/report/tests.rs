@@ -160,7 +160,7 @@ fn every_table_of_a_page_has_heads_and_every_anchor_a_target() {
 #[test]
 fn a_domains_other_data_and_who_has_it_is_told() {
     let page = text(Kind::Migration, Format::Html);
-    for part in ["calendars: all of them; CalDAV at", "What else the domain offers", "calendar-access"] {
+    for part in ["calendars: all of them; CalDAV at", "Other services of the domain", "calendar-access"] {
         assert!(page.contains(part), "{part}");
     }
 }

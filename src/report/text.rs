@@ -109,6 +109,10 @@ pub fn summary(report: &Report, style: Style<'_>) -> String {
     let Standing { word, sentence, .. } = standing(report, &totals);
     wrap(&mut text, "", "  ", &format!("{word}. {sentence}"), style.columns);
     wrap(&mut text, "", "  ", &equation, style.columns);
+    if report.stage == "Plan" {
+        let next = style.spell_out(&format!("next: `mailferry run {UNTOLD_INPUTS} --stage Sync` copies"));
+        wrap(&mut text, "", "  ", &next, style.columns);
+    }
     if totals.sizes_checked > 0 {
         let checked = format!(
             "compared as they arrived, in all passes: {} by size, {} of them byte by byte",

@@ -30,7 +30,7 @@ use crate::ledger::{Ledger, Row, RowId, Store};
 use crate::model::failure::{Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
-use crate::model::message::Verdict;
+use crate::model::message::{Epoch, ItemId, Verdict};
 use crate::model::text::counted;
 
 /// The ledger's fact that tells where the Inbox is that its mailbox arrives in: the server, and the Inbox's UIDVALIDITY.
@@ -47,17 +47,18 @@ const ALIKE_MAX: usize = 200;
 /// Messages that are read at either side to prove it.
 const PROOFS: usize = 3;
 
-/// A folder at the destination, and its UIDVALIDITY.
-type Spot = (FolderPath, u32);
+/// A folder at the destination, and its epoch.
+type Spot = (FolderPath, Epoch);
 
-/// The messages that a folder shows: size and time of arrival by UID; `None` where it is not that folder.
-type Shown = Option<HashMap<u32, (u64, Option<i64>)>>;
+/// The messages that a folder shows: size and time of arrival by id; `None` where it is not that folder.
+type Shown = Option<HashMap<ItemId, (u64, Option<i64>)>>;
 
 /// Rows that were sent to one folder; the latest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Sent {
-    /// Where, by UIDVALIDITY.
-    uidvalidity: u32,
+    /// Where, by epoch; versions before this one knew it as UIDVALIDITY.
+    #[serde(alias = "uidvalidity")]
+    epoch: Epoch,
     rows: VecDeque<RowId>,
 }
 
@@ -69,11 +70,12 @@ struct Alias {
     /// Its address at the destination.
     mailbox: String,
     folder: FolderPath,
-    uidvalidity: u32,
-    /// The number of messages that the other one has sent and that were seen here.
-    theirs: u32,
-    /// The number of messages that were sent here and seen at the other one; `None` while nobody could look.
-    ours: Option<u32>,
+    #[serde(alias = "uidvalidity")]
+    epoch: Epoch,
+    /// A message that the other one has sent and that was seen here.
+    theirs: ItemId,
+    /// A message that was sent here and seen at the other one; `None` while nobody could look.
+    ours: Option<ItemId>,
 }
 
 /// Keeps in the ledger which messages of a window were sent. Those that were found at the destination are left out, for others
@@ -93,17 +95,16 @@ pub(super) async fn note_sent(
         if settled.verdict == Verdict::Delivered
             && (!found.contains(&settled.id) || doubtful.contains(&settled.id))
         {
-            fresh.entry((folder.clone(), arrival.uidvalidity)).or_default().push_back(settled.id);
+            fresh.entry((folder.clone(), arrival.epoch.clone())).or_default().push_back(settled.id);
         }
     }
-    for ((folder, uidvalidity), rows) in fresh {
+    for ((folder, epoch), rows) in fresh {
         let name = name_sent(&folder);
-        let before =
-            read::<Option<Sent>>(ledger, &name).await?.filter(|sent| sent.uidvalidity == uidvalidity);
+        let before = read::<Option<Sent>>(ledger, &name).await?.filter(|sent| sent.epoch == epoch);
         let mut all = before.map(|sent| sent.rows).unwrap_or_default();
         all.extend(rows);
         all.drain(..all.len().saturating_sub(SENT_MAX));
-        write(ledger, &name, &Sent { uidvalidity, rows: all }).await?;
+        write(ledger, &name, &Sent { epoch, rows: all }).await?;
     }
     Ok(())
 }
@@ -187,10 +188,10 @@ impl Look<'_> {
     /// Says in the ledger where the Inbox is that the mailbox arrives in.
     async fn note_inbox(&self, own: &Own) -> Result<()> {
         let spots = self.spots().await?;
-        let Some((_, uidvalidity)) = spots.iter().find(|(folder, _)| folder.is_inbox()) else {
+        let Some((_, epoch)) = spots.iter().find(|(folder, _)| folder.is_inbox()) else {
             return Ok(());
         };
-        let now = format!("{} {uidvalidity}", own.server);
+        let now = format!("{} {epoch}", own.server);
         if self.ledger.fact(INBOX).await?.as_ref() == Some(&now) {
             return Ok(());
         }
@@ -229,12 +230,13 @@ impl Look<'_> {
         key: &str,
         suspicion: Suspicion,
         destination: &mut dyn Destination,
-        lists: &mut BTreeMap<Spot, (u32, Shown)>,
+        lists: &mut BTreeMap<Spot, (ItemId, Shown)>,
     ) -> Result<Option<Alias>> {
         let Suspicion { mailbox, spot, theirs, ours } = suspicion;
-        let from = theirs.iter().filter_map(uid_of).min().unwrap_or(1);
+        let from = theirs.iter().filter_map(id_of).min().unwrap_or(ItemId::Uid(1));
         if lists.get(&spot).is_none_or(|(listed_from, _)| *listed_from > from) {
-            lists.insert(spot.clone(), (from, list(destination, &spot, from).await?));
+            let listed = list(destination, &spot, &from).await?;
+            lists.insert(spot.clone(), (from, listed));
         }
         let listed = lists.get(&spot).and_then(|(_, listed)| listed.as_ref());
         let Some(theirs) = listed.and_then(|listed| find_listed(listed, theirs)) else { return Ok(None) };
@@ -244,7 +246,7 @@ impl Look<'_> {
             key: key.to_owned(),
             mailbox,
             folder: spot.0.clone(),
-            uidvalidity: spot.1,
+            epoch: spot.1.clone(),
             theirs: seen,
             ours: None,
         };
@@ -259,7 +261,7 @@ impl Look<'_> {
                 return Ok(Some(None));
             }
             let still = spare(&*ledger, &spot, ours).await?;
-            let is_ours = still.iter().any(|row| uid_of(row) == Some(shown));
+            let is_ours = still.iter().any(|row| id_of(row).as_ref() == Some(&shown));
             Ok::<_, Failure>(is_ours.then_some(Some(shown)))
         };
         match looked.await {
@@ -274,15 +276,15 @@ impl Look<'_> {
     /// The folders that the mailbox is carried to.
     async fn spots(&self) -> Result<BTreeSet<Spot>> {
         let cursors = self.ledger.cursors().await?.into_values();
-        Ok(cursors.map(|cursor| (cursor.destination, cursor.destination_uidvalidity)).collect())
+        Ok(cursors.map(|cursor| (cursor.destination, cursor.destination_epoch)).collect())
     }
 
     /// How many messages at the destination stand for one of each.
     async fn count_shared(&self, theirs: &dyn Ledger) -> Result<u64> {
         let mut shared = 0;
-        for (folder, uidvalidity) in self.spots().await? {
-            let ours = self.ledger.claimed(&folder, uidvalidity).await?;
-            shared += theirs.claimed(&folder, uidvalidity).await?.intersection(&ours).count() as u64;
+        for (folder, epoch) in self.spots().await? {
+            let ours = self.ledger.claimed(&folder, &epoch).await?;
+            shared += theirs.claimed(&folder, &epoch).await?.count_shared(&ours) as u64;
         }
         Ok(shared)
     }
@@ -290,8 +292,8 @@ impl Look<'_> {
 
 /// Leaves out of rows that were sent to a folder those that another ledger may have sent there as well.
 async fn spare(other: &dyn Ledger, spot: &Spot, mut rows: Vec<Row>) -> Result<Vec<Row>> {
-    let claimed = other.claimed(&spot.0, spot.1).await?;
-    rows.retain(|row| uid_of(row).is_some_and(|uid| !claimed.contains(&uid)));
+    let claimed = other.claimed(&spot.0, &spot.1).await?;
+    rows.retain(|row| id_of(row).is_some_and(|id| !claimed.contains(&id)));
     if rows.is_empty() {
         return Ok(rows);
     }
@@ -311,7 +313,7 @@ async fn mailbox_of(ledger: &dyn Ledger, own: &Own) -> Result<Option<String>> {
 /// The rows that a ledger has sent to a folder, as far as it remembers them, and that are there as they were sent.
 async fn sent_rows(ledger: &dyn Ledger, spot: &Spot) -> Result<Vec<Row>> {
     let Some(sent) = read::<Option<Sent>>(ledger, &name_sent(&spot.0)).await? else { return Ok(Vec::new()) };
-    if sent.uidvalidity != spot.1 {
+    if sent.epoch != spot.1 {
         return Ok(Vec::new());
     }
     let rows: Vec<RowId> = sent.rows.into_iter().collect();
@@ -319,40 +321,40 @@ async fn sent_rows(ledger: &dyn Ledger, spot: &Spot) -> Result<Vec<Row>> {
     rows.retain(|row| {
         let at = row.destination.as_ref();
         row.verdict == Verdict::Delivered
-            && at.is_some_and(|(folder, arrival)| *folder == spot.0 && arrival.uidvalidity == spot.1)
+            && at.is_some_and(|(folder, arrival)| *folder == spot.0 && arrival.epoch == spot.1)
     });
     Ok(rows)
 }
 
-fn uid_of(row: &Row) -> Option<u32> {
-    row.destination.as_ref().map(|(_, arrival)| arrival.uid)
+fn id_of(row: &Row) -> Option<ItemId> {
+    row.destination.as_ref().map(|(_, arrival)| arrival.id.clone())
 }
 
 fn latest(mut rows: Vec<Row>) -> Vec<Row> {
-    rows.sort_unstable_by_key(uid_of);
+    rows.sort_unstable_by_key(id_of);
     rows.split_off(rows.len().saturating_sub(PROOFS))
 }
 
-/// Opens a folder and lists it from a UID on.
-async fn list(destination: &mut dyn Destination, spot: &Spot, from: u32) -> Result<Shown> {
+/// Opens a folder and lists it from an id on.
+async fn list(destination: &mut dyn Destination, spot: &Spot, from: &ItemId) -> Result<Shown> {
     let state = match destination.open(&spot.0).await {
         Ok(state) => state,
         Err(failure) if failure.leaves_the_session() => return Ok(None),
         Err(failure) => return Err(failure),
     };
-    if state.uidvalidity != spot.1 {
+    if state.epoch != spot.1 {
         return Ok(None);
     }
     let shown = destination.list_from(from).await?.into_iter();
-    Ok(Some(shown.map(|it| (it.uid, (it.size, it.date.map(|date| date.unix)))).collect()))
+    Ok(Some(shown.map(|it| (it.id, (it.size, it.date.map(|date| date.unix)))).collect()))
 }
 
-/// The last of some rows that a folder lists at their UIDs, with their sizes and dates. One that is another message there
+/// The last of some rows that a folder lists at their places, with their sizes and dates. One that is another message there
 /// speaks against all.
-fn find_listed(listed: &HashMap<u32, (u64, Option<i64>)>, rows: Vec<Row>) -> Option<Vec<Row>> {
+fn find_listed(listed: &HashMap<ItemId, (u64, Option<i64>)>, rows: Vec<Row>) -> Option<Vec<Row>> {
     let mut found = Vec::new();
     for row in rows {
-        let Some((size, date)) = uid_of(&row).and_then(|uid| listed.get(&uid)) else { continue };
+        let Some((size, date)) = id_of(&row).and_then(|id| listed.get(&id)) else { continue };
         if *size != row.size || row.date.map(|date| date.unix).zip(*date).is_some_and(|(a, b)| a != b) {
             return None;
         }
@@ -361,26 +363,26 @@ fn find_listed(listed: &HashMap<u32, (u64, Option<i64>)>, rows: Vec<Row>) -> Opt
     (!found.is_empty()).then(|| latest(found))
 }
 
-/// Reads rows in the open folder at their UIDs: the UID of one whose bytes are those that were sent. One with others speaks
+/// Reads rows in the open folder at their places: the id of one whose bytes are those that were sent. One with others speaks
 /// against all.
-async fn find_shown(destination: &mut dyn Destination, rows: &[Row]) -> Result<Option<u32>> {
-    let wanted: BTreeMap<u32, &Row> = rows.iter().filter_map(|row| Some((uid_of(row)?, row))).collect();
-    let uids: Vec<u32> = wanted.keys().copied().collect();
+async fn find_shown(destination: &mut dyn Destination, rows: &[Row]) -> Result<Option<ItemId>> {
+    let wanted: BTreeMap<ItemId, &Row> = rows.iter().filter_map(|row| Some((id_of(row)?, row))).collect();
+    let ids: Vec<ItemId> = wanted.keys().cloned().collect();
     let mut shown = None;
-    for (uid, identity) in read_identities(destination, &uids).await? {
-        let known = wanted.get(&uid).and_then(|row| row.known.as_ref());
+    for (id, identity) in read_identities(destination, &ids).await? {
+        let known = wanted.get(&id).and_then(|row| row.known.as_ref());
         if known.is_none_or(|known| known.exact != identity.exact) {
             return Ok(None);
         }
-        shown = Some(uid);
+        shown = Some(id);
     }
     Ok(shown)
 }
 
 /// Looks for rows in another mailbox.
-async fn look_for(other: &mut dyn Destination, spot: &Spot, rows: Vec<Row>) -> Result<Option<u32>> {
-    let from = rows.iter().filter_map(uid_of).min().unwrap_or(1);
-    let listed = list(other, spot, from).await?;
+async fn look_for(other: &mut dyn Destination, spot: &Spot, rows: Vec<Row>) -> Result<Option<ItemId>> {
+    let from = rows.iter().filter_map(id_of).min().unwrap_or(ItemId::Uid(1));
+    let listed = list(other, spot, &from).await?;
     let Some(rows) = listed.and_then(|listed| find_listed(&listed, rows)) else { return Ok(None) };
     find_shown(other, &rows).await
 }
@@ -423,11 +425,17 @@ mod tests {
     use super::*;
     use crate::model::identity::Digest;
     use crate::model::message::{Arrival, Flags, InternalDate, Locator};
+    use crate::model::protocol::Protocol;
 
     fn row(uid: u32, size: u64, date: Option<i64>) -> Row {
         Row {
             id: uid.into(),
-            locator: Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 1, uid },
+            locator: Locator {
+                protocol: Protocol::Imap,
+                folder: FolderPath::inbox(),
+                epoch: Epoch::from(1),
+                id: ItemId::Uid(uid),
+            },
             size,
             date: date.map(|unix| InternalDate { unix, offset_minutes: 0 }),
             flags: Flags::default(),
@@ -437,24 +445,36 @@ mod tests {
                 message_id: None,
                 subject: None,
             }),
-            destination: Some((FolderPath::inbox(), Arrival { uidvalidity: 7, uid })),
+            destination: Some((FolderPath::inbox(), Arrival { epoch: Epoch::from(7), id: ItemId::Uid(uid) })),
             verdict: Verdict::Delivered,
             refused: crate::ledger::Refused::default(),
             attempts: 0,
             announced: None,
+            stored: None,
             gone: false,
         }
     }
 
     #[test]
     fn one_other_message_at_a_uid_speaks_against_all() {
-        let listed = HashMap::from([(4, (100, Some(5))), (5, (200, Some(6))), (6, (300, None))]);
-        let found = |rows: Vec<Row>| find_listed(&listed, rows).map(|rows| rows.iter().map(uid_of).collect());
-        let both: Option<Vec<_>> = Some(vec![Some(4), Some(6)]);
+        let listed = [(4, (100, Some(5))), (5, (200, Some(6))), (6, (300, None))];
+        let listed = listed.map(|(uid, shown)| (ItemId::Uid(uid), shown)).into();
+        let found = |rows: Vec<Row>| find_listed(&listed, rows).map(|rows| rows.iter().map(id_of).collect());
+        let both: Option<Vec<_>> = Some(vec![Some(ItemId::Uid(4)), Some(ItemId::Uid(6))]);
         assert_eq!(found(vec![row(6, 300, Some(9)), row(4, 100, Some(5)), row(9, 1, None)]), both);
         assert_eq!(found(vec![row(4, 100, Some(5)), row(5, 201, Some(6))]), None, "another size");
         assert_eq!(found(vec![row(4, 100, Some(5)), row(5, 200, Some(7))]), None, "another date");
         assert_eq!(found(vec![row(9, 1, None)]), None, "none of them is there");
+    }
+
+    #[test]
+    fn what_was_noted_as_numbers_is_read() {
+        let sent: Sent = serde_json::from_str(r#"{"uidvalidity":7,"rows":[1,2]}"#).unwrap();
+        assert_eq!(sent, Sent { epoch: Epoch::from(7), rows: [1, 2].into() });
+        let written = r#"{"key":"k","mailbox":"a@b","folder":["A"],"uidvalidity":7,"theirs":5,"ours":null}"#;
+        let alias: Alias = serde_json::from_str(written).unwrap();
+        assert_eq!((&alias.epoch, &alias.theirs, &alias.ours), (&Epoch::from(7), &ItemId::Uid(5), &None));
+        assert_eq!(serde_json::from_str::<Alias>(&serde_json::to_string(&alias).unwrap()).unwrap(), alias);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use crate::model::record::MailboxRecord;
 use crate::model::text::counted;
 
 /// The findings that are made here, so that newer ones take their place.
-const CODES: [Code; 6] = [
+const CODES: [Code; 7] = [
     Code::MessagesQuarantined,
     Code::ArrivalsMissing,
     Code::ArrivalsChanged,
     Code::MessagesAltered,
+    Code::MessagesCutShort,
     Code::ArrivalsRemoved,
     Code::ArrivalsDiffer,
 ];
@@ -36,6 +37,8 @@ const KEYWORDS_NAMED: usize = 20;
 pub struct Books {
     /// Messages by what became of them.
     pub counts: MessageCounts,
+    /// The bytes of those that no rule leaves out.
+    pub bytes: u64,
     /// Those of the copied that are not at the destination as they were at the source.
     pub discrepancies: Discrepancies,
     /// Copied ones whose place at the destination nobody knows, the missing among them.
@@ -52,6 +55,7 @@ impl Books {
     pub async fn read(ledger: &dyn Ledger) -> Result<Self> {
         Ok(Self {
             counts: ledger.counts().await?,
+            bytes: ledger.bytes_wanted().await?,
             discrepancies: ledger.count_discrepancies().await?,
             unbound: ledger.count_unbound().await?,
             tallies: ledger.tallies().await?,
@@ -60,7 +64,7 @@ impl Books {
 
     /// The findings that they give a person.
     pub fn findings(&self) -> Vec<Finding> {
-        let Discrepancies { altered, changed, missing } = self.discrepancies;
+        let Discrepancies { altered, changed, missing, short } = self.discrepancies;
         let mut findings = Vec::new();
         let mut tell = |code, n: u64, words: &dyn Fn(u64) -> String| {
             if n > 0 {
@@ -74,10 +78,7 @@ impl Books {
             format!("{} could not be carried; the report names them.", messages(n))
         });
         tell(Code::ArrivalsMissing, missing, &|n| {
-            format!(
-                "{} no longer at the destination, as a verification found; the report names them.",
-                are(n)
-            )
+            format!("{} no longer at the destination; the report names them.", are(n))
         });
         tell(Code::ArrivalsChanged, changed, &|n| {
             let words = were(n);
@@ -85,6 +86,12 @@ impl Books {
         });
         tell(Code::MessagesAltered, altered.saturating_sub(changed), &|n| {
             format!("The destination changed {} while storing; the report names them.", messages(n))
+        });
+        tell(Code::MessagesCutShort, short, &|n| {
+            format!(
+                "{} shorter from the source than it lists them; the report names them.",
+                counted(n, "message came", "messages came")
+            )
         });
         tell(Code::ArrivalsRemoved, self.unbound.saturating_sub(missing), &|n| {
             let words = were(n);
@@ -108,8 +115,8 @@ impl Books {
 /// Those of the ledger.
 pub async fn tell_found(record: &mut MailboxRecord, ledger: &dyn Ledger) -> Result<()> {
     let books = Books::read(ledger).await?;
-    record.counts = books.counts;
-    let Discrepancies { altered, changed, missing } = books.discrepancies;
+    (record.counts, record.bytes) = (books.counts, books.bytes);
+    let Discrepancies { altered, changed, missing, .. } = books.discrepancies;
     (record.altered, record.changed, record.missing) = (altered, changed, missing);
     let mut replaced = CODES.to_vec();
     if let Some(tallies) = &books.tallies {
@@ -234,8 +241,9 @@ mod tests {
     fn each_message_is_told_by_one_finding() {
         assert_eq!(told(&Books::default()), [""; 0]);
         let books = Books {
+            bytes: 0,
             counts: MessageCounts { source: 9, copied: 8, failed: 1, ..MessageCounts::default() },
-            discrepancies: Discrepancies { altered: 3, changed: 1, missing: 2 },
+            discrepancies: Discrepancies { altered: 3, changed: 1, missing: 2, short: 1 },
             unbound: 3,
             tallies: Some(Tallies {
                 marked: 2,
@@ -247,9 +255,10 @@ mod tests {
             told(&books),
             [
                 "MessagesQuarantined: 1 message could not be carried; the report names them.",
-                "ArrivalsMissing: 2 messages are no longer at the destination, as a verification found; the report names them.",
+                "ArrivalsMissing: 2 messages are no longer at the destination; the report names them.",
                 "ArrivalsChanged: 1 message was found changed at the destination afterwards; the report names them.",
                 "MessagesAltered: The destination changed 2 messages while storing; the report names them.",
+                "MessagesCutShort: 1 message came shorter from the source than it lists them; the report names them.",
                 "ArrivalsRemoved: 1 message was carried and removed at the destination since; nothing of it is sent again.",
                 "MarkedForRemoval: 2 messages are marked as deleted at the source and arrived without the mark.",
                 "KeywordsNotKept: The destination does not keep 1 keyword: Later.",

@@ -31,6 +31,8 @@ pub struct Candidate {
     pub exact: Digest,
     /// Their number, where this ledger sent it.
     pub size: Option<u64>,
+    /// The exact digest of what the destination stored, where it is known to be another one.
+    pub stored: Option<Digest>,
     /// Its letter digest, where it is known, of a message that this ledger did not send.
     pub letter: Option<Digest>,
     /// Its Message-ID.
@@ -173,6 +175,7 @@ mod tests {
                 has: None,
                 exact: Digest([exact; 32]),
                 size: None,
+                stored: None,
                 letter: None,
                 message_id: None,
             };
@@ -200,6 +203,7 @@ mod tests {
             has: None,
             exact: identity.exact,
             size: None,
+            stored: None,
             letter: identity.letter,
             message_id: identity.message_id,
         };

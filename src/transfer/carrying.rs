@@ -17,7 +17,7 @@ use super::unseen::{self, Unseen, is_given_up};
 use crate::drivers::{FolderState, Listed};
 use crate::ledger::{ALONE_FROM, NAMED_FROM, Refused, Row, RowId, Settled, Space};
 use crate::model::failure::{Class, Failure, FailureCode, Result, Side, Spoils};
-use crate::model::message::{Flags, Verdict};
+use crate::model::message::{Flags, ItemId, Verdict};
 use crate::model::protocol::Protocol;
 
 /// Messages of one intent: what may be in doubt after a crash is looked for among at most so many.
@@ -165,7 +165,12 @@ impl FolderPass<'_> {
             let rows = self.ledger.refused(carrying.space, after, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.id;
-            for row in rows.into_iter().filter(|row| !still_holds(row, limit) && !is_given_up(row)) {
+            let judged = rows.iter().map(|row| (row.id, self.rules.judge(row.size, row.date))).collect();
+            let is_out = self.leave_out(judged).await?;
+            for row in rows
+                .into_iter()
+                .filter(|row| !is_out.contains(&row.id) && !still_holds(row, limit) && !is_given_up(row))
+            {
                 if carrying.ended {
                     return Ok(());
                 }
@@ -210,9 +215,9 @@ impl FolderPass<'_> {
         let source = &self.plan.source.path;
         // Of several sessions the one that carries is shown, and not the one that opened its folder last.
         self.progress.enter_folder(source);
-        let intent = self.ledger.begin_intent(source, folder, arrived.uidvalidity, uidnext, &rows).await?;
+        let intent = self.ledger.begin_intent(source, folder, &arrived.epoch, uidnext, &rows).await?;
         let sending = Sending {
-            list_from: arrived.uidnext.map(|_| uidnext),
+            list_from: arrived.uidnext.map(|_| ItemId::Uid(uidnext)),
             keep_flags: &keep_flags,
             judge: &judge,
             pace: &rules.pace,
@@ -225,6 +230,7 @@ impl FolderPass<'_> {
             lost = self.ledger.lost() => return Err(lost),
         };
         self.outcome.sent += copied.sent;
+        self.written.note(folder, arrived, copied.sent);
         self.outcome.bytes += copied.bytes;
         self.progress.send(copied.sent);
         self.outcome.recognised += copied.recognised.len() as u64;
@@ -280,7 +286,7 @@ impl FolderPass<'_> {
             self.count_attempts(window, &copied, &failure).await?;
             return Err(failure.at(self.plan.destination.to_string()));
         }
-        let highest = copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid).max();
+        let highest = copied.settled.iter().filter_map(|s| s.destination.as_ref()?.1.id.uid()).max();
         carrying.uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid.saturating_add(1)));
         if copied.sent > 0 {
             carrying.in_a_row = 0;
@@ -409,7 +415,7 @@ impl FolderPass<'_> {
         // STATUS alone may speak of what the session still holds open.
         let still_there = match self.destination.list_folders().await {
             Ok(listed) if listed.iter().any(|other| other.path == *folder) => {
-                self.destination.status(folder).await.map(|now| now.uidvalidity == arrived.uidvalidity)
+                self.destination.status(folder).await.map(|now| now.epoch == arrived.epoch)
             }
             Ok(_) => Ok(false),
             Err(failure) => Err(failure),

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use crate::drivers::Listed;
 use crate::ledger::{Row, RowId};
 use crate::model::folder::FolderPath;
-use crate::model::message::{Arrival, Flags, Locator, Verdict};
+use crate::model::message::{Arrival, Flags, ItemId, Verdict};
+use crate::model::protocol::Protocol;
 
 /// A message whose flags at the source are not those that were carried over.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,23 +62,23 @@ pub struct Diff {
     pub renumbered: bool,
 }
 
-/// Compares a part of a list with the ledger's rows of that part, both in the order of locators.
+/// Compares a part of a list with the ledger's rows of that part, both of one folder and epoch and in the order of their ids.
 pub fn compare(rows: Vec<Row>, listing: Vec<Listed>) -> Diff {
     let mut diff = Diff::default();
-    let mut known: HashMap<Locator, Row> = HashMap::with_capacity(rows.len());
+    let mut known: HashMap<ItemId, Row> = HashMap::with_capacity(rows.len());
     for row in rows {
-        known.insert(row.locator.clone(), row);
+        known.insert(row.locator.id.clone(), row);
     }
     let (mut sizes_left, mut sizes_now) = (BTreeSet::new(), Vec::new());
     for listed in listing {
-        let Some(row) = known.remove(&listed.locator) else {
+        let Some(row) = known.remove(&listed.locator.id) else {
             diff.fresh.push(listed);
             continue;
         };
         if row.date.zip(listed.date).is_some_and(|(before, now)| before.unix != now.unix) {
             diff.renumbered = true;
         }
-        if listed.locator.is_shared() {
+        if listed.locator.id.is_shared() {
             diff.replaced.push(row.id);
             diff.fresh.push(listed);
             continue;
@@ -85,7 +86,7 @@ pub fn compare(rows: Vec<Row>, listing: Vec<Listed>) -> Diff {
         diff.any_listed = true;
         match row.announced {
             Some(before) if before != listed.size => {
-                if matches!(row.locator, Locator::Pop3 { .. }) {
+                if row.locator.protocol == Protocol::Pop3 {
                     sizes_left.insert(before);
                     sizes_now.push(listed.size);
                 }
@@ -129,10 +130,11 @@ mod tests {
     use super::*;
     use crate::ledger::Refused;
     use crate::model::folder::FolderPath;
-    use crate::model::message::InternalDate;
+    use crate::model::message::{Epoch, InternalDate, Locator};
 
     fn at(uid: u32) -> Locator {
-        Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 5, uid }
+        let (folder, epoch) = (FolderPath::inbox(), Epoch::from(5));
+        Locator { protocol: Protocol::Imap, folder, epoch, id: ItemId::Uid(uid) }
     }
 
     fn row(id: RowId, uid: u32, flags: &str, verdict: Verdict) -> Row {
@@ -148,6 +150,7 @@ mod tests {
             refused: Refused::default(),
             attempts: 0,
             announced: Some(1),
+            stored: None,
             gone: false,
         }
     }
@@ -177,7 +180,10 @@ mod tests {
 
     #[test]
     fn unique_ids_that_moved_on_are_noticed() {
-        let at = |id: &str| Locator::Pop3 { uidl: id.to_owned() };
+        let at = |id: &str| {
+            let (folder, epoch) = (FolderPath::inbox(), Epoch::default());
+            Locator { protocol: Protocol::Pop3, folder, epoch, id: ItemId::from(id) }
+        };
         let renumbered = |before: &[(&str, u64)], now: &[(&str, u64)]| {
             let rows = (1..).zip(before).map(|(id, (name, size))| Row {
                 locator: at(name),

@@ -13,7 +13,7 @@ use crate::drivers::FolderState;
 use crate::ledger::{Ledger, RowId};
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
-use crate::model::message::{Flags, Verdict};
+use crate::model::message::{Flags, ItemId, Verdict};
 
 /// The keyword of a message whose request for a receipt was answered (RFC 3503).
 pub const RECEIPT_ANSWERED: &str = "$MDNSent";
@@ -80,7 +80,7 @@ pub(super) async fn follow(
 
 /// A message at the destination, and the flags that it shall have and that it has.
 struct Case {
-    uid: u32,
+    id: ItemId,
     wanted: Flags,
     has: Flags,
 }
@@ -123,12 +123,12 @@ impl FolderPass<'_> {
         for settled in copied.settled.iter().filter(|settled| settled.verdict.is_delivered()) {
             let Some((_, arrival)) = &settled.destination else { continue };
             // Those that were recognised have no flags here: they are brought into step with the changes.
-            let Some(has) = checked.flags.get(&arrival.uid) else { continue };
+            let Some(has) = checked.flags.get(&arrival.id) else { continue };
             let asks = copied.passed.get(&settled.id).is_some_and(|passed| passed.asks_receipt);
             let flags = listed.get(&settled.id).copied().unwrap_or(&none);
             let (wanted, unanswered) = self.wanted_flags(flags, asks, arrived);
             open += u64::from(unanswered);
-            cases.push(Case { uid: arrival.uid, wanted, has: has.clone() });
+            cases.push(Case { id: arrival.id.clone(), wanted, has: has.clone() });
         }
         self.mend(cases).await?;
         // Where that fails, the next pass proves and reports them.
@@ -138,19 +138,19 @@ impl FolderPass<'_> {
 
     async fn mend(&mut self, mut cases: Vec<Case>) -> Result<()> {
         cases.retain(|case| !case.wanted.minus(&case.has).is_empty());
-        let Some(first) = cases.iter().map(|case| case.uid).min() else { return Ok(()) };
-        let mut groups: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        let Some(first) = cases.iter().map(|case| &case.id).min() else { return Ok(()) };
+        let mut groups: BTreeMap<String, Vec<ItemId>> = BTreeMap::new();
         for case in &cases {
-            groups.entry(case.wanted.minus(&case.has).to_string()).or_default().push(case.uid);
+            groups.entry(case.wanted.minus(&case.has).to_string()).or_default().push(case.id.clone());
         }
-        for (missing, mut uids) in groups {
-            uids.sort_unstable();
+        for (missing, mut ids) in groups {
+            ids.sort_unstable();
             // The list shows what was refused, or only said to be kept.
-            self.destination.store_flags(&uids, &Flags::parse(&missing), &Flags::default()).await?;
+            self.destination.store_flags(&ids, &Flags::parse(&missing), &Flags::default()).await?;
         }
-        let wanted: HashMap<u32, &Flags> = cases.iter().map(|case| (case.uid, &case.wanted)).collect();
+        let wanted: HashMap<&ItemId, &Flags> = cases.iter().map(|case| (&case.id, &case.wanted)).collect();
         for present in self.destination.list_from(first).await? {
-            let Some(wanted) = wanted.get(&present.uid) else { continue };
+            let Some(wanted) = wanted.get(&present.id) else { continue };
             let refused = wanted.minus(&present.flags);
             if refused.is_empty() {
                 self.outcome.flags_mended += 1;
@@ -202,20 +202,20 @@ impl FolderPass<'_> {
         }
         let ids: Vec<RowId> = unproven.rows.iter().copied().collect();
         let rows = self.ledger.rows_of(&ids).await?;
-        let mut open: HashMap<u32, (Flags, bool)> = HashMap::new();
+        let mut open: HashMap<ItemId, (Flags, bool)> = HashMap::new();
         for row in rows.iter().filter(|row| row.verdict.is_delivered()) {
             let Some((folder, arrival)) = &row.destination else { continue };
-            if *folder == self.plan.destination && arrival.uidvalidity == arrived.uidvalidity {
+            if *folder == self.plan.destination && arrival.epoch == arrived.epoch {
                 let asks = unproven.receipts.contains(&row.id);
-                open.insert(arrival.uid, self.wanted_flags(&row.flags, asks, arrived));
+                open.insert(arrival.id.clone(), self.wanted_flags(&row.flags, asks, arrived));
             }
         }
-        if let Some(first) = open.keys().min().copied() {
+        if let Some(first) = open.keys().min().cloned() {
             let (mut cases, mut receipts) = (Vec::new(), 0);
-            for present in self.destination.list_from(first).await? {
-                let Some((wanted, unanswered)) = open.remove(&present.uid) else { continue };
+            for present in self.destination.list_from(&first).await? {
+                let Some((wanted, unanswered)) = open.remove(&present.id) else { continue };
                 receipts += u64::from(unanswered);
-                cases.push(Case { uid: present.uid, wanted, has: present.flags });
+                cases.push(Case { id: present.id, wanted, has: present.flags });
             }
             self.mend(cases).await?;
             self.uncounted.receipts_open += receipts;

@@ -10,14 +10,15 @@ use super::forbearance::Stage;
 use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
 use super::settle::Barrier;
+use super::written::Written;
 use super::{PassOutcome, Rules};
 use crate::drivers::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
-use crate::ledger::{Cursor, Ledger, NewRow, Refused, Row, RowId, Settled, Space, Tallies};
+use crate::ledger::{Cursor, Ledger, NewRow, Refused, RowId, Settled, Space, Tallies};
 use crate::model::failure::{Failure, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::label::LabelTally;
-use crate::model::message::{Arrival, Flags, Locator, Verdict};
+use crate::model::message::{Arrival, Flags, ItemId, Locator, Verdict};
 
 /// Known messages whose dates and sizes are looked at together with what changed: so many of the first.
 const SAMPLE_FIRST: usize = 3;
@@ -47,6 +48,8 @@ pub struct FolderPass<'a> {
     pub labelled: bool,
     /// Whether the destination folder is there already.
     pub made: bool,
+    /// The destination folders that were written to.
+    pub(super) written: &'a Written,
     /// Whether messages of the folder wait or were refused.
     pub unfinished: bool,
     /// Set when the pass shall end at the next good place.
@@ -55,9 +58,9 @@ pub struct FolderPass<'a> {
     pub outcome: &'a mut PassOutcome,
     /// Counts that are not in the ledger yet; they go there with the rows that they are about.
     pub uncounted: Tallies,
-    /// The letter digests of messages, which remain under another header, by their folder and UID at the destination:
+    /// The letter digests of messages, which remain under another header, by their folder and id at the destination:
     /// of those that this pass read there.
-    pub letters: HashMap<FolderPath, HashMap<u32, Digest>>,
+    pub letters: HashMap<FolderPath, HashMap<ItemId, Digest>>,
     /// The counts of labels in the list of each folder, added to.
     pub tallies: &'a mut BTreeMap<FolderPath, LabelTally>,
     /// How far it came.
@@ -142,16 +145,16 @@ impl FolderPass<'_> {
         let space = self.space(&state);
         let known = cursor.as_ref().filter(|cursor| cursor.destination == plan.destination);
         let mut scanned = known
-            .filter(|cursor| cursor.destination_uidvalidity == arrived.uidvalidity)
+            .filter(|cursor| cursor.destination_epoch == arrived.epoch)
             .map_or(1, |cursor| cursor.destination_scanned.max(1));
         if in_doubt {
             self.look_into_doubts(barrier, &arrived).await?;
             scanned = scanned.min(barrier.scan_from(plan, &arrived).unwrap_or(scanned));
         }
-        let rebuilt = known.is_some_and(|cursor| cursor.destination_uidvalidity != arrived.uidvalidity)
-            || self.ledger.is_elsewhere(&plan.source.path, &plan.destination, arrived.uidvalidity).await?;
+        let rebuilt = known.is_some_and(|cursor| cursor.destination_epoch != arrived.epoch)
+            || self.ledger.is_elsewhere(&plan.source.path, &plan.destination, &arrived.epoch).await?;
         if rebuilt {
-            self.ledger.forget_arrivals(&plan.destination, arrived.uidvalidity).await?;
+            self.ledger.forget_arrivals(&plan.destination, &arrived.epoch).await?;
         }
         if rebuilt || !self.ledger.unbound(&plan.source.path).await?.is_empty() {
             self.scan_destination(scanned, &arrived).await?;
@@ -189,7 +192,7 @@ impl FolderPass<'_> {
         self.carry_flags(changes, &arrived).await?;
         self.prove_flags(&arrived).await?;
         if space.protocol == crate::model::protocol::Protocol::Pop3 {
-            let detached = void.iter().filter(|row| row.locator.uidvalidity() == 0 && !row.gone);
+            let detached = void.iter().filter(|row| row.locator.epoch.is_void() && !row.gone);
             let old: Vec<RowId> = detached.map(|row| row.id).chain(absent.iter().copied()).collect();
             // Another row has taken the place of those that are not there any more.
             let left = self.ledger.rows_of(&old).await?.len();
@@ -201,13 +204,13 @@ impl FolderPass<'_> {
         let unmatched: Vec<RowId> = candidates.into_rows().filter(|row| !absent.contains(row)).collect();
         self.ledger.mark_gone(&unmatched).await?;
         let cursor = Cursor {
-            uidvalidity: state.uidvalidity,
+            epoch: state.epoch.clone(),
             uidnext: state.uidnext,
             messages: state.messages,
             // Without it, the next pass lists the folder whole.
             highest_modseq: state.highest_modseq.filter(|_| !is_part),
             destination: plan.destination.clone(),
-            destination_uidvalidity: arrived.uidvalidity,
+            destination_epoch: arrived.epoch.clone(),
             destination_scanned: scanned,
         };
         self.ledger.save_cursor(&plan.source.path, &cursor).await?;
@@ -217,7 +220,7 @@ impl FolderPass<'_> {
     /// The places that the source can list now.
     pub(super) fn space(&self, state: &FolderState) -> Space {
         let protocol = self.source.facts().endpoint.protocol;
-        Space { folder: self.plan.source.path.clone(), protocol, uidvalidity: state.uidvalidity }
+        Space { folder: self.plan.source.path.clone(), protocol, epoch: state.epoch.clone() }
     }
 
     /// The point from which on changes may be asked for; `None` where the whole folder must be looked through.
@@ -225,21 +228,24 @@ impl FolderPass<'_> {
         let Some(cursor) = cursor.filter(|_| self.same_rules && !self.labelled) else { return Ok(None) };
         let Some((uidnext, modseq)) = cursor.uidnext.zip(cursor.highest_modseq) else { return Ok(None) };
         let protocol = self.source.facts().endpoint.protocol;
-        let space =
-            Space { folder: self.plan.source.path.clone(), protocol, uidvalidity: cursor.uidvalidity };
+        let space = Space { folder: self.plan.source.path.clone(), protocol, epoch: cursor.epoch.clone() };
         let known = self.ledger.count_in(&space).await?;
         let sample = self.sample(&space, uidnext).await?;
-        Ok(Some(Since { uidvalidity: cursor.uidvalidity, uidnext, modseq, known, sample }))
+        Ok(Some(Since { epoch: space.epoch, uidnext, modseq, known, sample }))
     }
 
     /// UIDs of known messages, the first and the last: where UIDs were given anew, or another folder has this one's name, the
     /// last ones name other messages or none.
-    async fn sample(&mut self, space: &Space, uidnext: u32) -> Result<Vec<u32>> {
+    async fn sample(&mut self, space: &Space, uidnext: u32) -> Result<Vec<ItemId>> {
         let mut rows = self.ledger.rows_in(space, None, None, SAMPLE_FIRST).await?;
         for back in SAMPLE_BACK {
             let from = uidnext.saturating_sub(back);
-            let after =
-                Locator::Imap { folder: space.folder.clone(), uidvalidity: space.uidvalidity, uid: from };
+            let after = Locator {
+                protocol: space.protocol,
+                folder: space.folder.clone(),
+                epoch: space.epoch.clone(),
+                id: ItemId::Uid(from),
+            };
             let last = self.ledger.rows_in(space, Some(&after), None, back as usize).await?;
             let enough = last.len() >= SAMPLE_LAST || from == 0;
             rows.extend(last.into_iter().rev().filter(|row| !row.gone).take(SAMPLE_LAST));
@@ -247,11 +253,8 @@ impl FolderPass<'_> {
                 break;
             }
         }
-        let uid = |row: &Row| match row.locator {
-            Locator::Imap { uid, .. } if !row.gone => Some(uid),
-            _ => None,
-        };
-        let sample: BTreeSet<u32> = rows.iter().filter_map(uid).collect();
+        let there = rows.into_iter().filter(|row| !row.gone);
+        let sample: BTreeSet<ItemId> = there.map(|row| row.locator.id).collect();
         Ok(sample.into_iter().collect())
     }
 
@@ -330,24 +333,24 @@ impl FolderPass<'_> {
         Ok(())
     }
 
-    /// Those of some messages, by their UIDs, that somebody removed at the destination. Nothing can be changed in them, and the
+    /// Those of some messages, by their ids, that somebody removed at the destination. Nothing can be changed in them, and the
     /// ledger no longer says that they are there.
-    async fn find_removed(&mut self, wanted: BTreeMap<u32, RowId>) -> Result<BTreeSet<RowId>> {
-        let uids: Vec<u32> = wanted.keys().copied().collect();
-        let listed = match self.destination.list_these(&uids).await {
+    async fn find_removed(&mut self, wanted: BTreeMap<ItemId, RowId>) -> Result<BTreeSet<RowId>> {
+        let ids: Vec<ItemId> = wanted.keys().cloned().collect();
+        let listed = match self.destination.list_these(&ids).await {
             // A missing answer is not a sign that anything is gone.
             Err(failure) if failure.leaves_the_session() => return Ok(BTreeSet::new()),
             listed => listed.map_err(|failure| failure.side(Side::Destination))?,
         };
-        let there: BTreeSet<u32> = listed.into_iter().map(|present| present.uid).collect();
-        let Some(first) = uids.iter().find(|uid| !there.contains(uid)) else { return Ok(BTreeSet::new()) };
+        let there: BTreeSet<ItemId> = listed.into_iter().map(|present| present.id).collect();
+        let Some(first) = ids.iter().find(|id| !there.contains(id)) else { return Ok(BTreeSet::new()) };
         // A message that one answer lacks may be there all the same.
-        let listed = self.destination.list_from(*first).await;
+        let listed = self.destination.list_from(first).await;
         let listed = listed.map_err(|failure| failure.side(Side::Destination))?;
-        let shown: BTreeSet<u32> = listed.into_iter().map(|present| present.uid).collect();
-        let is_gone = |uid: &u32| !there.contains(uid) && !shown.contains(uid);
+        let shown: BTreeSet<ItemId> = listed.into_iter().map(|present| present.id).collect();
+        let is_gone = |id: &ItemId| !there.contains(id) && !shown.contains(id);
         let gone: BTreeSet<RowId> =
-            wanted.iter().filter(|(uid, _)| is_gone(uid)).map(|(_, row)| *row).collect();
+            wanted.iter().filter(|(id, _)| is_gone(id)).map(|(_, row)| *row).collect();
         let rows = self.ledger.rows_of(&gone.iter().copied().collect::<Vec<_>>()).await?;
         let removed: Vec<Settled> = rows
             .into_iter()
@@ -366,27 +369,27 @@ impl FolderPass<'_> {
         // Where a message is may have been learned since its change was noticed.
         let here = |change: &FlagChange| {
             let (folder, at) = change.at.as_ref()?;
-            let is_here = *folder == self.plan.destination && at.uidvalidity == arrived.uidvalidity;
-            is_here.then_some(at.uid)
+            let is_here = *folder == self.plan.destination && at.epoch == arrived.epoch;
+            is_here.then(|| at.id.clone())
         };
         let unplaced: Vec<RowId> =
             changes.iter().filter(|change| here(change).is_none()).map(|change| change.row).collect();
-        let mut places: HashMap<RowId, u32> = HashMap::new();
+        let mut places: HashMap<RowId, ItemId> = HashMap::new();
         for row in self.ledger.rows_of(&unplaced).await? {
             if let Some((folder, arrival)) = row.destination
                 && folder == self.plan.destination
-                && arrival.uidvalidity == arrived.uidvalidity
+                && arrival.epoch == arrived.epoch
             {
-                places.insert(row.id, arrival.uid);
+                places.insert(row.id, arrival.id);
             }
         }
-        let uid_of = |change: &FlagChange| here(change).or_else(|| places.get(&change.row).copied());
+        let id_of = |change: &FlagChange| here(change).or_else(|| places.get(&change.row).cloned());
         let gone =
-            self.find_removed(changes.iter().filter_map(|c| Some((uid_of(c)?, c.row))).collect()).await?;
-        let mut groups: BTreeMap<(String, String), Vec<u32>> = BTreeMap::new();
+            self.find_removed(changes.iter().filter_map(|c| Some((id_of(c)?, c.row))).collect()).await?;
+        let mut groups: BTreeMap<(String, String), Vec<ItemId>> = BTreeMap::new();
         let (mut saved, mut stored) = (Vec::new(), 0);
         for change in changes {
-            let Some(uid) = uid_of(change) else { continue };
+            let Some(id) = id_of(change) else { continue };
             if gone.contains(&change.row) {
                 saved.push((change.row, change.all.clone()));
                 continue;
@@ -396,14 +399,14 @@ impl FolderPass<'_> {
             saved.push((change.row, change.all.clone()));
             // Where it keeps nothing of what changed, nothing changes there.
             if !add.is_empty() || !change.remove.is_empty() {
-                groups.entry((add.to_string(), change.remove.to_string())).or_default().push(uid);
+                groups.entry((add.to_string(), change.remove.to_string())).or_default().push(id);
                 stored += 1;
             }
         }
-        for ((add, remove), mut uids) in groups {
-            uids.sort_unstable();
+        for ((add, remove), mut ids) in groups {
+            ids.sort_unstable();
             let (add, remove) = (Flags::parse(&add), Flags::parse(&remove));
-            let answer = self.destination.store_flags(&uids, &add, &remove).await;
+            let answer = self.destination.store_flags(&ids, &add, &remove).await;
             let refused = answer.map_err(|failure| failure.side(Side::Destination))?;
             self.uncounted.keywords_lost.extend(refused.iter().map(str::to_owned));
         }
@@ -453,7 +456,7 @@ async fn open_source(
     }
 }
 
-/// Nothing happened since: same UIDs, same count, and a HIGHESTMODSEQ (RFC 7162) that proves that no flag changed either.
+/// Nothing happened since: same ids, same count, and a HIGHESTMODSEQ (RFC 7162) that proves that no flag changed either.
 ///
 /// How many messages the destination holds is left out on purpose. It belongs to its users from the first pass on: what
 /// they removed or moved there is not brought back by a pass that does look into the folder either, so a smaller number
@@ -466,7 +469,7 @@ pub(super) fn is_unchanged(
 ) -> bool {
     is_as_listed(cursor, state)
         && cursor.destination == plan.destination
-        && cursor.destination_uidvalidity == arrived.uidvalidity
+        && cursor.destination_epoch == arrived.epoch
         // UIDs never go back while the UIDVALIDITY stays; where they do, the folder is looked into.
         && arrived.uidnext.is_none_or(|next| next >= cursor.destination_scanned)
 }
@@ -475,7 +478,7 @@ pub(super) fn is_unchanged(
 pub(super) fn is_as_listed(cursor: &Cursor, state: &FolderState) -> bool {
     state.highest_modseq.is_some()
         && cursor.highest_modseq == state.highest_modseq
-        && cursor.uidvalidity == state.uidvalidity
+        && cursor.epoch == state.epoch
         && cursor.uidnext == state.uidnext
         && cursor.messages == state.messages
 }
@@ -501,6 +504,7 @@ pub(super) fn settled(id: RowId, destination: Option<(FolderPath, Arrival)>, ver
         verdict,
         replaces: None,
         refused: Refused::default(),
+        stored: None,
     }
 }
 

@@ -21,6 +21,7 @@ use super::late::Late;
 use super::mapping::FolderPlan;
 use super::progress::MailboxProgress;
 use super::settle::Barrier;
+use super::written::Written;
 use super::{PassOutcome, Rules};
 use crate::drivers::{Destination, Source};
 use crate::ledger::{Ledger, Tallies};
@@ -138,6 +139,8 @@ pub(super) struct Pass<'a> {
     pub(super) unfinished: &'a BTreeSet<FolderPath>,
     /// Late copies that stay.
     pub(super) late: &'a Late<'a>,
+    /// The destination folders that were written to.
+    pub(super) written: &'a Written,
 }
 
 /// The result of the lanes.
@@ -374,6 +377,7 @@ impl Pass<'_> {
                 same_rules: self.same_rules,
                 labelled: self.labelled,
                 made: self.made.contains(&plan.destination),
+                written: self.written,
                 unfinished: self.unfinished.contains(&plan.source.path),
                 halt,
                 outcome: &mut carried.outcome,

@@ -12,6 +12,8 @@ use crate::ledger::Ledger;
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
+use crate::model::locator::ItemIds;
+use crate::model::message::{Epoch, ItemId};
 use crate::model::text::counted;
 
 /// The ledger's fact that lists them, as JSON.
@@ -36,8 +38,11 @@ pub(super) enum Stays {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct LateCopies {
     folder: FolderPath,
-    uidvalidity: u32,
-    uids: BTreeSet<u32>,
+    /// Versions before this one knew it as UIDVALIDITY.
+    #[serde(alias = "uidvalidity")]
+    epoch: Epoch,
+    #[serde(alias = "uids")]
+    ids: BTreeSet<ItemId>,
     #[serde(default)]
     why: Stays,
 }
@@ -69,19 +74,18 @@ impl<'a> Late<'a> {
     pub(super) async fn note(
         &self,
         folder: &FolderPath,
-        uidvalidity: u32,
-        uids: &[u32],
+        epoch: &Epoch,
+        ids: &[ItemId],
         why: Stays,
     ) -> Result<()> {
         let mut known = self.known.lock().await;
-        let same = |late: &&mut LateCopies| {
-            late.folder == *folder && late.uidvalidity == uidvalidity && late.why == why
-        };
+        let same = |late: &&mut LateCopies| late.folder == *folder && late.epoch == *epoch && late.why == why;
+        let ids = ids.iter().cloned();
         if let Some(late) = known.iter_mut().find(same) {
-            late.uids.extend(uids);
+            late.ids.extend(ids);
         } else {
-            let uids = uids.iter().copied().collect();
-            known.push(LateCopies { folder: folder.clone(), uidvalidity, uids, why });
+            let (folder, epoch, ids) = (folder.clone(), epoch.clone(), ids.collect());
+            known.push(LateCopies { folder, epoch, ids, why });
         }
         self.save(&known).await
     }
@@ -104,14 +108,14 @@ impl<'a> Late<'a> {
         let before = self.known.lock().await.clone();
         let mut still = Vec::new();
         for mut late in before.iter().cloned() {
-            let present: BTreeSet<u32> = match destination.open(&late.folder).await {
-                Ok(state) if state.uidvalidity == late.uidvalidity => {
-                    let from = late.uids.first().copied().unwrap_or(1);
-                    destination.list_from(from).await?.iter().map(|message| message.uid).collect()
+            let present: ItemIds = match destination.open(&late.folder).await {
+                Ok(state) if state.epoch == late.epoch => {
+                    let from = late.ids.first().cloned().unwrap_or(ItemId::Uid(1));
+                    destination.list_from(&from).await?.into_iter().map(|message| message.id).collect()
                 }
                 // Another folder under the same name, or none.
-                Ok(_) => BTreeSet::new(),
-                Err(failure) if failure.class == Class::Refused => BTreeSet::new(),
+                Ok(_) => ItemIds::default(),
+                Err(failure) if failure.class == Class::Refused => ItemIds::default(),
                 // Nothing is known of it now.
                 Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => {
                     still.push(late);
@@ -120,9 +124,9 @@ impl<'a> Late<'a> {
                 Err(failure) => return Err(failure),
             };
             // One that was taken over since stands for a message of its own.
-            let claimed = self.ledger.claimed(&late.folder, late.uidvalidity).await?;
-            late.uids.retain(|uid| present.contains(uid) && !claimed.contains(uid));
-            if !late.uids.is_empty() {
+            let claimed = self.ledger.claimed(&late.folder, &late.epoch).await?;
+            late.ids.retain(|id| present.contains(id) && !claimed.contains(id));
+            if !late.ids.is_empty() {
                 still.push(late);
             }
         }
@@ -182,16 +186,34 @@ fn find(late: &[LateCopies]) -> Finding {
 }
 
 fn count(late: &[&LateCopies]) -> String {
-    let copies: usize = late.iter().map(|late| late.uids.len()).sum();
+    let copies: usize = late.iter().map(|late| late.ids.len()).sum();
     format!("{} a second time", counted(copies as u64, "message", "messages"))
 }
 
 fn name(late: &[&LateCopies]) -> String {
     let named = late.iter().take(NAMED).map(|late| {
-        let uids: Vec<String> = late.uids.iter().take(NAMED).map(ToString::to_string).collect();
-        let more = if late.uids.len() > NAMED { " and more" } else { "" };
-        format!("{} (UID {}{more})", late.folder, uids.join(", "))
+        let ids: Vec<String> = late.ids.iter().take(NAMED).map(ItemId::in_figures).collect();
+        let kind = if late.ids.iter().all(|id| id.uid().is_some()) { "UID " } else { "" };
+        let more = if late.ids.len() > NAMED { " and more" } else { "" };
+        format!("{} ({kind}{}{more})", late.folder, ids.join(", "))
     });
     let more = if late.len() > NAMED { "; and more folders" } else { "" };
     format!("{}{more}", named.collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_as_numbers_is_read() {
+        let written = r#"[{"folder":["A"],"uidvalidity":7,"uids":[3,5],"why":"MayBeAnothers"}]"#;
+        let (folder, epoch) = (FolderPath::new(["A"]), Epoch::from(7));
+        let ids = [3, 5].map(ItemId::Uid).into();
+        let read: Vec<LateCopies> = serde_json::from_str(written).unwrap();
+        assert_eq!(read, [LateCopies { folder, epoch, ids, why: Stays::MayBeAnothers }]);
+        let now = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<LateCopies>>(&now).unwrap(), read);
+        assert_eq!(name(&read.iter().collect::<Vec<_>>()), "A (UID 3, 5)");
+    }
 }

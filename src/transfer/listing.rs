@@ -11,19 +11,22 @@ use crate::drivers::{Changes, FolderState, Gone, Listed, Wanted};
 use crate::ledger::{Cursor, NewRow, Row, RowId, Settled, Space};
 use crate::model::failure::{Result, Side};
 use crate::model::identity::Digest;
-use crate::model::message::{Flags, Locator, Verdict};
+use crate::model::message::{Flags, ItemId, Locator, Verdict};
 use crate::model::protocol::Protocol;
 
 /// Rows of the ledger that are looked at and written in one transaction: this keeps what a crash repeats, and what is in
 /// memory twice, small.
 pub(super) const ROWS_AT_ONCE: usize = 1000;
-/// UIDs that are looked at in one transaction.
-const UIDS_AT_ONCE: usize = 20_000;
+/// Ids that are looked at in one transaction.
+const IDS_AT_ONCE: usize = 20_000;
 /// Changed flags that are kept until the list has come to its end. Beyond that they are carried before: a list that turns out
 /// to be of other messages then has changed the flags of some.
 const CHANGES_MAX: usize = 50_000;
 /// The reason of messages that are counted and not listed.
 const UNLISTED: &str = "the server counts this message in the folder and does not list it";
+/// The reason of a message at the end of a file that is not whole.
+const TORN: &str =
+    "the file of the folder ends in the midst of this message: it is being written, or was cut off";
 
 /// One run through a list.
 #[derive(Default)]
@@ -68,8 +71,8 @@ impl Run {
 
 /// Whether the unique id of a message says no more than its place in the maildrop.
 fn is_place(listed: &Listed) -> bool {
-    let Locator::Pop3 { uidl } = &listed.locator else { return false };
-    let number = uidl.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let Some(id) = listed.locator.id.text() else { return false };
+    let number = id.trim_start_matches(|c: char| !c.is_ascii_digit());
     number.parse() == Ok(listed.place)
 }
 
@@ -112,7 +115,8 @@ impl FolderPass<'_> {
             run.reconciled.gone.clear();
             run.reconciled.is_part = true;
         }
-        self.ledger.keep_unlisted(&self.plan.source.path, unlisted, UNLISTED).await?;
+        let why = if space.protocol.is_files() { TORN } else { UNLISTED };
+        self.ledger.keep_unlisted(&self.plan.source.path, unlisted, why).await?;
         if let Some(tally) = self.source.take_tally() {
             self.tallies.insert(self.plan.source.path.clone(), tally);
         }
@@ -301,13 +305,18 @@ impl FolderPass<'_> {
         if !wanted.is_empty() {
             self.ledger.reopen(&wanted).await?;
         }
-        let left_out: Vec<Settled> = pending
-            .iter()
-            .map(|(row, listed, _)| (row, judge(listed)))
-            .filter(|(_, verdict)| *verdict != Verdict::Pending)
-            .map(|(row, verdict)| settled(*row, None, verdict))
-            .collect();
-        if left_out.is_empty() { Ok(()) } else { self.settle(&left_out, None).await }
+        let judged = pending.iter().map(|(row, listed, _)| (*row, judge(listed))).collect();
+        self.leave_out(judged).await.map(drop)
+    }
+
+    /// Settles the rows that the rules leave out by now, as they are judged; which these are.
+    pub(super) async fn leave_out(&mut self, judged: Vec<(RowId, Verdict)>) -> Result<BTreeSet<RowId>> {
+        let out = judged.into_iter().filter(|(_, verdict)| *verdict != Verdict::Pending);
+        let out: Vec<Settled> = out.map(|(row, verdict)| settled(row, None, verdict)).collect();
+        if !out.is_empty() {
+            self.settle(&out, None).await?;
+        }
+        Ok(out.iter().map(|settled| settled.id).collect())
     }
 
     /// Carries flags over before the list has come to its end, where they are too many to be kept.
@@ -330,20 +339,17 @@ impl FolderPass<'_> {
         doubtful: &BTreeSet<RowId>,
     ) -> Result<Option<Reconciled>> {
         let mut reconciled = Reconciled::default();
-        let uids = |locators: &mut dyn Iterator<Item = &Locator>| -> Vec<u32> {
-            let uid = |locator: &Locator| match locator {
-                Locator::Imap { uid, .. } => Some(*uid),
-                Locator::Pop3 { .. } | Locator::Unlisted { .. } => None,
-            };
-            let mut uids: Vec<u32> = locators.filter_map(uid).collect();
+        let distinct = |ids: &mut dyn Iterator<Item = &ItemId>| -> Vec<ItemId> {
+            let mut ids: Vec<ItemId> = ids.cloned().collect();
             // A server may report one message twice.
-            uids.sort_unstable();
-            uids.dedup();
-            uids
+            ids.sort_unstable();
+            ids.dedup();
+            ids
         };
         let fresh = changes.fresh.len() as u64;
-        if let Gone::AllBut(present) = &changes.gone {
-            reconciled.gone = self.find_gone(space, &uids(&mut present.iter())).await?;
+        if let Gone::AllBut(mut present) = changes.gone {
+            present.sort_unstable();
+            reconciled.gone = self.find_gone(space, &present).await?;
         }
         let known = self.ledger.count_in(space).await?;
         let left = (known + fresh).checked_sub(reconciled.gone.len() as u64);
@@ -351,7 +357,7 @@ impl FolderPass<'_> {
             return Ok(None);
         }
         for part in changes.listed.chunks(ROWS_AT_ONCE) {
-            let rows = self.ledger.rows_at(space, &uids(&mut part.iter().map(|l| &l.locator))).await?;
+            let rows = self.ledger.rows_at(space, &distinct(&mut part.iter().map(|l| &l.locator.id))).await?;
             let seen = compare(rows, part.to_vec());
             if seen.renumbered || !seen.replaced.is_empty() {
                 // The UIDs name other messages: only the whole list tells which.
@@ -359,9 +365,11 @@ impl FolderPass<'_> {
             }
         }
         for part in changes.flags.chunks(ROWS_AT_ONCE) {
-            let rows = self.ledger.rows_at(space, &uids(&mut part.iter().map(|(at, _)| at))).await?;
+            let rows = self.ledger.rows_at(space, &distinct(&mut part.iter().map(|(id, _)| id))).await?;
             for row in rows {
-                let Some((_, now)) = part.iter().rev().find(|(at, _)| *at == row.locator) else { continue };
+                let Some((_, now)) = part.iter().rev().find(|(id, _)| *id == row.locator.id) else {
+                    continue;
+                };
                 match row.verdict {
                     Verdict::Delivered | Verdict::DeliveredAltered(_) => {
                         reconciled.flags.extend(FlagChange::of(&row, now.clone()));
@@ -379,25 +387,25 @@ impl FolderPass<'_> {
             }
         }
         let fresh = compare(
-            self.ledger.rows_at(space, &uids(&mut changes.fresh.iter().map(|l| &l.locator))).await?,
+            self.ledger.rows_at(space, &distinct(&mut changes.fresh.iter().map(|l| &l.locator.id))).await?,
             changes.fresh,
         );
         self.keep(Diff { gone: Vec::new(), ..fresh }, doubtful, &mut reconciled).await?;
         Ok(Some(reconciled))
     }
 
-    /// The rows of a folder whose messages are not among those that are there, by UID.
-    async fn find_gone(&mut self, space: &Space, present: &[u32]) -> Result<Vec<RowId>> {
+    /// The rows of a folder whose messages are not among those that are there, by their ids.
+    async fn find_gone(&mut self, space: &Space, present: &[ItemId]) -> Result<Vec<RowId>> {
         let mut absent = Vec::new();
-        let mut after = 0;
+        let mut after = None;
         let mut present = present.iter().peekable();
         loop {
-            let known = self.ledger.uids_in(space, after, UIDS_AT_ONCE).await?;
+            let known = self.ledger.ids_in(space, after.as_ref(), IDS_AT_ONCE).await?;
             let Some((last, _)) = known.last() else { break };
-            after = *last;
-            for (uid, row) in known {
-                while present.next_if(|at| **at < uid).is_some() {}
-                if present.peek().is_none_or(|at| **at != uid) {
+            after = Some(last.clone());
+            for (id, row) in known {
+                while present.next_if(|at| **at < id).is_some() {}
+                if present.peek().is_none_or(|at| **at != id) {
                     absent.push(row);
                 }
             }
@@ -415,18 +423,23 @@ impl FolderPass<'_> {
 /// Whether a server's UIDNEXT went back under the same UIDVALIDITY, which it must never do (RFC 9051 §2.3.1.1): then its UIDs
 /// name other messages.
 fn has_gone_back(cursor: Option<&Cursor>, state: &FolderState) -> bool {
-    let before = cursor.filter(|cursor| cursor.uidvalidity == state.uidvalidity).and_then(|c| c.uidnext);
-    state.uidvalidity != 0 && before.zip(state.uidnext).is_some_and(|(before, now)| now < before)
+    let before = cursor.filter(|cursor| cursor.epoch == state.epoch).and_then(|cursor| cursor.uidnext);
+    before.zip(state.uidnext).is_some_and(|(before, now)| now < before)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::message::Epoch;
 
     #[test]
     fn a_uidnext_that_went_back_voids_the_uids() {
-        let cursor = |uidvalidity, uidnext| Cursor { uidvalidity, uidnext, ..Cursor::default() };
-        let state = |uidvalidity, uidnext| FolderState { uidvalidity, uidnext, ..FolderState::default() };
+        let cursor = |epoch: u32, uidnext| Cursor { epoch: Epoch::from(epoch), uidnext, ..Cursor::default() };
+        let state = |epoch: u32, uidnext| FolderState {
+            epoch: Epoch::from(epoch),
+            uidnext,
+            ..FolderState::default()
+        };
         for (before, now, expected) in [
             (cursor(5, Some(4)), state(5, Some(4)), false),
             (cursor(5, Some(4)), state(5, Some(9)), false),
@@ -434,7 +447,6 @@ mod tests {
             (cursor(4, Some(4)), state(5, Some(3)), false),
             (cursor(5, None), state(5, Some(3)), false),
             (cursor(5, Some(4)), state(5, None), false),
-            (cursor(0, Some(4)), state(0, Some(3)), false),
         ] {
             assert_eq!(has_gone_back(Some(&before), &now), expected, "{before:?} {now:?}");
         }

@@ -4,7 +4,7 @@
 //! the ledger ([`diff`], pure), make the intent durable, copy ([`pipeline`]), check what arrived ([`verify`]), carry flags
 //! over, move the cursor. Messages whose fate is unknown after a cut or a crash are never sent again on sight: [`settle`]
 //! waits until the destination no longer changes, and messages that arrived are recognised by their content. The engine
-//! knows protocols only through the traits of `mail`.
+//! knows protocols only through the traits of `drivers`.
 
 mod alias;
 pub mod atlas;
@@ -36,6 +36,7 @@ pub(crate) mod unlisted;
 mod unseen;
 pub mod verify;
 mod whereabouts;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -53,6 +54,7 @@ use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::label::LabelTally;
 use crate::model::message::{InternalDate, Verdict};
 use crate::model::progress::MessageCounts;
+use crate::model::protocol::Protocol;
 use crate::model::record::Depth;
 use crate::model::scope::{Scope, leaves_out};
 use crate::model::text::counted;
@@ -66,6 +68,7 @@ use neighbours::Neighbours;
 use pace::Pace;
 use progress::MailboxProgress;
 use settle::Barrier;
+use written::Written;
 
 /// The manifest's rules for carrying messages, in the engine's own terms.
 #[derive(Debug, Clone)]
@@ -331,7 +334,7 @@ pub async fn carry_mailbox(
         // Until this pass is through, some folders are judged by these rules and some by those before.
         ledger.save_fact(JUDGED_BY, "").await?;
     }
-    let late = Late::load(ledger).await?;
+    let (late, written) = (Late::load(ledger).await?, Written::default());
     let labelled = sources.homes.is_some();
     let pass = lanes::Pass {
         ledger,
@@ -342,6 +345,7 @@ pub async fn carry_mailbox(
         plans,
         made: &made,
         late: &late,
+        written: &written,
         unfinished: &unfinished,
     };
     let mut carried = lanes::Carried::default();
@@ -360,15 +364,15 @@ pub async fn carry_mailbox(
 
     let tally = remember_labels(ledger, listed_whole.then_some(carried.tallies)).await?;
     outcome.findings.extend(find_labels(&sources, &tally));
-    outcome.counts = ledger.counts().await?;
     let carried_some = outcome.sent + outcome.recognised > 0;
     let look = alias::Look { ledger, neighbours: &rules.neighbours, more };
     let is_whole = carried.failed.is_none();
     outcome
         .findings
-        .extend(Box::pin(look_afterwards(late, look, carried_some, is_whole, destination)).await?);
+        .extend(Box::pin(look_afterwards((late, written), look, carried_some, is_whole, destination)).await?);
+    outcome.counts = ledger.counts().await?;
     outcome.findings.extend(books::Books::read(ledger).await?.findings());
-    outcome.left = carried.failed.or(waits).or_else(|| find_unread_folders(&sources));
+    outcome.left = carried.failed.or(waits).or_else(|| find_unread_folders(&sources, protocol));
     if outcome.left.is_some() {
         return Ok(outcome);
     }
@@ -379,15 +383,17 @@ pub async fn carry_mailbox(
     Ok(outcome)
 }
 
-/// Looks at the destination once everything is carried, for copies beyond those that count and for mail of other mailboxes.
+/// Looks at the destination once everything is carried: whether all is still there, for copies beyond those that count and for
+/// mail of other mailboxes.
 async fn look_afterwards(
-    late: Late<'_>,
+    (late, written): (Late<'_>, Written),
     look: alias::Look<'_>,
     carried_some: bool,
     is_whole: bool,
     destination: &mut dyn Destination,
 ) -> Result<Vec<Finding>> {
     let looked = async {
+        written.look(look.ledger, destination).await?;
         resent::find_copies(look.ledger, destination, look.neighbours, &late).await?;
         let mut findings: Vec<Finding> = late.tell(destination).await?.into_iter().collect();
         findings.extend(look.run(carried_some, destination).await?);
@@ -403,16 +409,30 @@ async fn look_afterwards(
     }
 }
 
-/// Lines of the source's list of folders that cannot be read: each may be a folder, so the mailbox is not through.
-fn find_unread_folders(sources: &Survey) -> Option<Failure> {
+/// Lines of the source's list of folders that cannot be read, or directories: each may be a folder, so the mailbox is not
+/// through.
+fn find_unread_folders(sources: &Survey, protocol: Protocol) -> Option<Failure> {
     let first = sources.unreadable.first()?;
     let more = match sources.unreadable.len() - 1 {
         0 => String::new(),
         more => format!(", and {more} more"),
     };
+    if protocol.is_files() {
+        let hint = "give the user who runs this the right to read it; the other folders were carried";
+        return Some(Failure::new(Class::Refused, format!("{first}{more}")).side(Side::Source).hint(hint));
+    }
     let what = format!("sent a line of its list of folders that cannot be read: {first}{more}");
     let hint = "have the server's operator mend the folder that it stands for; the others were carried";
     Some(Failure::new(Class::Refused, what).side(Side::Source).hint(hint))
+}
+
+/// Whether a ledger's mail went to another mailbox than this pass is to write to.
+///
+/// # Errors
+/// Those of the ledger.
+pub async fn goes_elsewhere(ends: &Ends, ledger: &dyn Ledger) -> Result<bool> {
+    let before = ledger.fact(DESTINATION).await?.filter(|before| !before.is_empty());
+    Ok(!ends.destination.is_empty() && before.is_some_and(|before| before != ends.destination))
 }
 
 /// Holds the ledger's two mailboxes against those of this pass. Another destination voids every place there and every cursor,

@@ -13,13 +13,14 @@ use crate::drivers::{Destination, FolderState, Present, Survey};
 use crate::ledger::{Cursor, Ledger, Renaming, Row, RowId};
 use crate::model::failure::Result;
 use crate::model::folder::FolderPath;
+use crate::model::message::{Epoch, ItemId};
 
 /// Messages by which a folder at the destination is recognised.
 const SAMPLE: usize = 20;
 /// Messages by which a folder that was numbered anew is recognised, and how many of them are read to prove it.
 const COMPARED_MAX: usize = 1000;
 const PROOFS: usize = 3;
-/// The most folders at the destination that are asked for their UIDVALIDITY in one pass.
+/// The most folders at the destination that are asked for their epoch in one pass.
 const ASKED_MAX: usize = 500;
 
 /// One folder on its way to its new name.
@@ -46,13 +47,13 @@ impl Following<'_> {
         self.destinations.folders.iter().any(|folder| folder.selectable && folder.path == *path)
     }
 
-    /// The UIDVALIDITY of a folder at the destination; `None` where there is no such folder.
-    async fn uidvalidity(&mut self, path: &FolderPath) -> Result<Option<u32>> {
+    /// The epoch of a folder at the destination; `None` where there is no such folder.
+    async fn epoch(&mut self, path: &FolderPath) -> Result<Option<Epoch>> {
         if let Some(state) = self.destinations.states.get(path) {
-            return Ok(Some(state.uidvalidity));
+            return Ok(Some(state.epoch.clone()));
         }
         match self.destination.status(path).await {
-            Ok(state) => Ok(Some(state.uidvalidity)),
+            Ok(state) => Ok(Some(state.epoch)),
             Err(failure) if failure.leaves_the_session() => Ok(None),
             Err(failure) => Err(failure),
         }
@@ -156,8 +157,8 @@ impl Following<'_> {
         let keeps = *goes_round || cursors.contains_key(&renaming.to) && plan.renamed.is_some();
         let target = if keeps { &before } else { &plan.destination };
         let cursor = cursors.get(was);
-        let known = cursor.map(|cursor| cursor.destination_uidvalidity);
-        let now = self.rename_one(&before, target, made, known, renamed).await?;
+        let known = cursor.map(|cursor| cursor.destination_epoch.clone());
+        let now = self.rename_one(&before, target, made, known.as_ref(), renamed).await?;
         let moved = (now != before).then(|| Renaming { from: before.clone(), to: now.clone() });
         self.ledger.rename_folder(Some(renaming), moved.as_ref()).await?;
         if let Some(cursor) = cursor.filter(|_| cursors.contains_key(&renaming.to)) {
@@ -197,7 +198,7 @@ impl Following<'_> {
         before: &FolderPath,
         target: &FolderPath,
         made: bool,
-        known: Option<u32>,
+        known: Option<&Epoch>,
         renamed: &[Renaming],
     ) -> Result<FolderPath> {
         if before == target {
@@ -205,7 +206,7 @@ impl Following<'_> {
         }
         let (is_there, is_taken) = (self.lists(before), self.lists(target));
         // It went along with the folder above it, or a kill came between.
-        if !is_there && is_taken && self.uidvalidity(target).await? == known && known.is_some() {
+        if !is_there && is_taken && known.is_some() && self.epoch(target).await?.as_ref() == known {
             return Ok(target.clone());
         }
         let moves = |place: &Place| renamed.iter().any(|renaming| renaming.from == place.source);
@@ -213,7 +214,8 @@ impl Following<'_> {
         let is_inside = |place: &&Place| rebase(&place.destination, before, before).is_some();
         let all_move = self.atlas.places().filter(is_inside).all(moves);
         let ours = made && alone && all_move && !before.is_inbox();
-        if !ours || !is_there || is_taken || (known.is_some() && self.uidvalidity(before).await? != known) {
+        if !ours || !is_there || is_taken || (known.is_some() && self.epoch(before).await?.as_ref() != known)
+        {
             return Ok(before.clone());
         }
         match self.destination.rename_folder(before, target).await {
@@ -243,7 +245,7 @@ impl Following<'_> {
         let listed: BTreeSet<FolderPath> =
             self.destinations.folders.iter().filter(|f| f.selectable).map(|f| f.path.clone()).collect();
         self.ask_states(plans, &listed, cursors).await?;
-        let mut asked: Option<Vec<(FolderPath, u32)>> = None;
+        let mut asked: Option<Vec<(FolderPath, Epoch)>> = None;
         for at in 0..plans.len() {
             let plan = &plans[at];
             let (source, before) = (plan.source.path.clone(), plan.destination.clone());
@@ -262,8 +264,8 @@ impl Following<'_> {
                 }
             // Some servers do not list all that there is.
             } else {
-                match self.uidvalidity(&before).await {
-                    Ok(now) if now == Some(cursor.destination_uidvalidity) => continue,
+                match self.epoch(&before).await {
+                    Ok(now) if now.as_ref() == Some(&cursor.destination_epoch) => continue,
                     Ok(_) => {}
                     // Nothing says that it is gone.
                     Err(failure) if failure.asks_to_come_later() => continue,
@@ -274,10 +276,10 @@ impl Following<'_> {
                 asked = Some(self.list_unplanned(plans, &listed).await?);
             }
             let mut found = None;
-            for (path, uidvalidity) in asked.iter().flatten() {
-                if *uidvalidity == cursor.destination_uidvalidity
+            for (path, epoch) in asked.iter().flatten() {
+                if *epoch == cursor.destination_epoch
                     && plans.iter().all(|plan| plan.destination != *path)
-                    && self.holds(path, &source, &before, *uidvalidity).await?
+                    && self.holds(path, &source, &before, epoch).await?
                 {
                     found = Some(path.clone());
                     break;
@@ -326,9 +328,9 @@ impl Following<'_> {
         if others.is_empty() {
             return Ok(());
         }
-        let filled: BTreeMap<&FolderPath, u32> =
-            cursors.values().map(|cursor| (&cursor.destination, cursor.destination_uidvalidity)).collect();
-        let distinct: BTreeSet<&u32> = filled.values().collect();
+        let filled: BTreeMap<&FolderPath, &Epoch> =
+            cursors.values().map(|cursor| (&cursor.destination, &cursor.destination_epoch)).collect();
+        let distinct: BTreeSet<&Epoch> = filled.values().copied().collect();
         let others = if distinct.len() < filled.len() { &others[..others.len().min(ASKED_MAX)] } else { &[] };
         let is_lacking =
             |path: &&FolderPath| !path.is_inbox() && !self.destinations.states.contains_key(path);
@@ -346,30 +348,30 @@ impl Following<'_> {
     /// UIDVALIDITY, or another folder has the same one, and this one never had the UIDs that were given there.
     async fn is_another(&mut self, path: &FolderPath, cursor: &Cursor, plans: &[FolderPlan]) -> Result<bool> {
         let Some(state) = self.destinations.states.get(path) else { return Ok(false) };
-        if state.uidvalidity != cursor.destination_uidvalidity {
+        if state.epoch != cursor.destination_epoch {
             return Ok(true);
         }
         let is_twin = |(other, twin): (&FolderPath, &FolderState)| {
-            twin.uidvalidity == state.uidvalidity && plans.iter().all(|plan| plan.destination != *other)
+            twin.epoch == state.epoch && plans.iter().all(|plan| plan.destination != *other)
         };
         let Some(next) = state.uidnext.filter(|_| self.destinations.states.iter().any(is_twin)) else {
             return Ok(false);
         };
-        let given = self.ledger.claimed(path, state.uidvalidity).await?;
-        Ok(given.last().is_some_and(|last| *last >= next))
+        let given = self.ledger.claimed(path, &state.epoch).await?;
+        Ok(given.last().is_some_and(|last| last >= ItemId::Uid(next)))
     }
 
-    /// Folders of the destination that no plan goes to, with their UIDVALIDITY.
+    /// Folders of the destination that no plan goes to, with their epochs.
     async fn list_unplanned(
         &mut self,
         plans: &[FolderPlan],
         listed: &BTreeSet<FolderPath>,
-    ) -> Result<Vec<(FolderPath, u32)>> {
+    ) -> Result<Vec<(FolderPath, Epoch)>> {
         let planned: BTreeSet<&FolderPath> = plans.iter().map(|plan| &plan.destination).collect();
         let mut unplanned = Vec::new();
         for path in listed.iter().filter(|path| !planned.contains(path)).take(ASKED_MAX) {
-            match self.uidvalidity(path).await {
-                Ok(uidvalidity) => unplanned.extend(uidvalidity.map(|it| (path.clone(), it))),
+            match self.epoch(path).await {
+                Ok(epoch) => unplanned.extend(epoch.map(|it| (path.clone(), it))),
                 Err(failure) if failure.asks_to_come_later() => {}
                 Err(failure) => return Err(failure),
             }
@@ -377,8 +379,8 @@ impl Following<'_> {
         Ok(unplanned)
     }
 
-    /// Opens a folder of the destination and lists it from a UID on; `None` where it does not let itself be looked into.
-    async fn list(&mut self, path: &FolderPath, from: u32) -> Result<Option<Vec<Present>>> {
+    /// Opens a folder of the destination and lists it from an id on; `None` where it does not let itself be looked into.
+    async fn list(&mut self, path: &FolderPath, from: &ItemId) -> Result<Option<Vec<Present>>> {
         let listing = async {
             self.destination.open(path).await?;
             self.destination.list_from(from).await
@@ -397,7 +399,7 @@ impl Following<'_> {
         &mut self,
         (source, before): (&FolderPath, &FolderPath),
         another: bool,
-        asked: &[(FolderPath, u32)],
+        asked: &[(FolderPath, Epoch)],
         plans: &[FolderPlan],
     ) -> Result<Option<FolderPath>> {
         let free = asked.iter().map(|(path, _)| path);
@@ -435,24 +437,22 @@ impl Following<'_> {
     /// How many of some messages a folder of the destination holds, by dates and sizes, if these are most of them and some that
     /// are read are just these; `None` otherwise.
     async fn count_alike(&mut self, path: &FolderPath, arrived: &[Row]) -> Result<Option<usize>> {
-        let Some(present) = self.list(path, 1).await? else { return Ok(None) };
-        let mut there: HashMap<(i64, u64), Vec<u32>> = HashMap::new();
-        for message in present.iter().rev() {
+        let Some(present) = self.list(path, &ItemId::Uid(1)).await? else { return Ok(None) };
+        let mut there: HashMap<(i64, u64), Vec<ItemId>> = HashMap::new();
+        for message in present.into_iter().rev() {
             if let Some(date) = message.date {
-                there.entry((date.unix, message.size)).or_default().push(message.uid);
+                there.entry((date.unix, message.size)).or_default().push(message.id);
             }
         }
-        let mut alike: Vec<(u32, &Row)> = Vec::new();
+        let mut alike: Vec<ItemId> = Vec::new();
         for row in arrived {
             let date = row.date.map(|date| (date.unix, row.size));
-            if let Some(uid) = date.and_then(|date| there.get_mut(&date)?.pop()) {
-                alike.push((uid, row));
-            }
+            alike.extend(date.and_then(|date| there.get_mut(&date)?.pop()));
         }
         if alike.is_empty() || 2 * alike.len() < arrived.len() {
             return Ok(None);
         }
-        let proofs: Vec<u32> = alike.iter().rev().take(PROOFS).map(|(uid, _)| *uid).collect();
+        let proofs: Vec<ItemId> = alike.iter().rev().take(PROOFS).cloned().collect();
         let read = read_identities(self.destination, &proofs).await?;
         let of_them = |canonical| {
             arrived.iter().any(|row| row.known.as_ref().is_some_and(|it| it.canonical == canonical))
@@ -461,26 +461,26 @@ impl Following<'_> {
         Ok(proved.then_some(alike.len()))
     }
 
-    /// Whether a folder of the destination holds, under the same UIDs, what was carried to another one.
+    /// Whether a folder of the destination holds, under the same ids, what was carried to another one.
     async fn holds(
         &mut self,
         path: &FolderPath,
         source: &FolderPath,
         before: &FolderPath,
-        uidvalidity: u32,
+        epoch: &Epoch,
     ) -> Result<bool> {
-        let mut arrived: BTreeMap<u32, Row> = BTreeMap::new();
+        let mut arrived: BTreeMap<ItemId, Row> = BTreeMap::new();
         for row in self.ledger.rows(source).await? {
             let Some((folder, arrival)) = &row.destination else { continue };
-            if folder == before && arrival.uidvalidity == uidvalidity {
-                arrived.insert(arrival.uid, row);
+            if folder == before && arrival.epoch == *epoch {
+                arrived.insert(arrival.id.clone(), row);
             }
         }
-        let Some(from) = arrived.keys().nth(arrived.len().saturating_sub(SAMPLE)).copied() else {
+        let Some(from) = arrived.keys().nth(arrived.len().saturating_sub(SAMPLE)).cloned() else {
             return Ok(false);
         };
-        let Some(present) = self.list(path, from).await? else { return Ok(false) };
-        let known = present.iter().filter_map(|message| Some((message, arrived.get(&message.uid)?)));
+        let Some(present) = self.list(path, &from).await? else { return Ok(false) };
+        let known = present.iter().filter_map(|message| Some((message, arrived.get(&message.id)?)));
         let (mut same, mut other) = (0, 0);
         for (message, row) in known {
             let is_same = message.size == row.size || (row.date.is_some() && message.date == row.date);

@@ -6,13 +6,14 @@
 //! A mailbox of the migration with another address at the destination may still arrive in the same mailbox, by an alias that
 //! nobody declared. So all ledgers of the migration are asked before anything is removed, and only then: it is rare.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{DESTINATION, Ends};
 use crate::ledger::{Intent, Store};
 use crate::model::failure::{Place, Result};
 use crate::model::folder::FolderPath;
+use crate::model::locator::ItemIds;
+use crate::model::message::{Epoch, ItemId};
 
 /// The ledgers of the neighbours; the default is that there are none.
 #[derive(Clone, Default)]
@@ -63,46 +64,45 @@ impl Neighbours {
     pub(super) async fn owned_elsewhere(
         &self,
         folder: &FolderPath,
-        uidvalidity: u32,
-        uids: &[u32],
-    ) -> BTreeSet<u32> {
-        let all = || uids.iter().copied().collect();
-        let (false, Some(store), Some(own)) = (uids.is_empty(), &self.store, &self.own) else {
-            return BTreeSet::new();
+        epoch: &Epoch,
+        ids: &[ItemId],
+    ) -> ItemIds {
+        let all = || ids.iter().cloned().collect();
+        let (false, Some(store), Some(own)) = (ids.is_empty(), &self.store, &self.own) else {
+            return ItemIds::default();
         };
         let Ok(others) = store.facts(DESTINATION).await else { return all() };
-        let mut owned = BTreeSet::new();
+        let mut owned = ItemIds::default();
         for (key, end) in others {
             let elsewhere =
                 end.as_deref().and_then(Ends::parts).is_some_and(|(server, _)| server != own.server);
             if key == own.key || self.keys.contains(&key) || elsewhere {
                 continue;
             }
-            match known_at(&**store, &key, folder, uidvalidity).await {
-                Ok(Some(theirs)) => owned.extend(uids.iter().filter(|uid| theirs.contains(uid))),
+            match known_at(&**store, &key, folder, epoch).await {
+                Ok(Some(theirs)) => owned.extend(ids.iter().filter(|id| theirs.contains(id)).cloned()),
                 Ok(None) | Err(_) => return all(),
             }
         }
         owned
     }
 
-    /// The UIDs of a destination folder that belong to neighbours.
+    /// The ids of a destination folder that belong to neighbours.
     ///
     /// # Errors
     /// Those of a ledger: who cannot be asked may own anything.
-    pub(super) async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>> {
-        let mut claimed = BTreeSet::new();
+    pub(super) async fn claimed(&self, folder: &FolderPath, epoch: &Epoch) -> Result<ItemIds> {
+        let mut claimed = ItemIds::default();
         let Some(store) = &self.store else { return Ok(claimed) };
         for key in &self.keys {
             let asked = async {
                 match store.find(key).await? {
-                    Some(ledger) => ledger.claimed(folder, uidvalidity).await,
-                    None => Ok(BTreeSet::new()),
+                    Some(ledger) => ledger.claimed(folder, epoch).await,
+                    None => Ok(ItemIds::default()),
                 }
             };
-            claimed.extend(
-                asked.await.at(|| format!("the ledger of {key}, which arrives in the same mailbox"))?,
-            );
+            claimed
+                .merge(asked.await.at(|| format!("the ledger of {key}, which arrives in the same mailbox"))?);
         }
         Ok(claimed)
     }
@@ -114,13 +114,13 @@ impl Neighbours {
     pub async fn spare<T>(
         &self,
         folder: &FolderPath,
-        uidvalidity: u32,
+        epoch: &Epoch,
         mut messages: Vec<T>,
-        uid_of: impl Fn(&T) -> u32,
+        id_of: impl Fn(&T) -> &ItemId,
     ) -> Result<Vec<T>> {
         if !messages.is_empty() && !self.keys.is_empty() {
-            let theirs = self.claimed(folder, uidvalidity).await?;
-            messages.retain(|message| !theirs.contains(&uid_of(message)));
+            let theirs = self.claimed(folder, epoch).await?;
+            messages.retain(|message| !theirs.contains(id_of(message)));
         }
         Ok(messages)
     }
@@ -131,17 +131,17 @@ async fn known_at(
     store: &dyn Store,
     key: &str,
     folder: &FolderPath,
-    uidvalidity: u32,
-) -> Result<Option<BTreeSet<u32>>> {
-    let Some(ledger) = store.find(key).await? else { return Ok(Some(BTreeSet::new())) };
+    epoch: &Epoch,
+) -> Result<Option<ItemIds>> {
+    let Some(ledger) = store.find(key).await? else { return Ok(Some(ItemIds::default())) };
     // Before the claims: what is settled between the two questions is in one of the answers.
-    let here = |intent: &Intent| intent.folder == *folder && intent.uidvalidity == uidvalidity;
+    let here = |intent: &Intent| intent.folder == *folder && intent.epoch == *epoch;
     if ledger.open_intents().await?.iter().any(here) {
         return Ok(None);
     }
     // Also before them, for what is taken over moves from the one to the other.
-    let mut known: BTreeSet<u32> =
-        ledger.foreign(folder, uidvalidity).await?.iter().map(|message| message.uid).collect();
-    known.extend(ledger.claimed(folder, uidvalidity).await?);
+    let mut known: ItemIds =
+        ledger.foreign(folder, epoch).await?.into_iter().map(|message| message.id).collect();
+    known.merge(ledger.claimed(folder, epoch).await?);
     Ok(Some(known))
 }

@@ -23,7 +23,7 @@ use crate::ledger::{Known, Refused, RowId, Settled};
 use crate::model::failure::{Failure, FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Digest, Hazards, Identity, IdentityHasher, Outline};
-use crate::model::message::{Flags, InternalDate, Verdict};
+use crate::model::message::{Flags, InternalDate, ItemId, Verdict};
 
 /// The reason of messages that were found at the destination with another header than they have.
 const OTHER_HEADER: &str =
@@ -108,8 +108,8 @@ pub struct Copied {
     pub sent: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// The destination folder from a UID upwards, if it was listed behind the last message.
-    pub present: Option<(u32, Vec<Present>)>,
+    /// The destination folder from an id on, if it was listed behind the last message.
+    pub present: Option<(ItemId, Vec<Present>)>,
     /// Whether the destination answered for every message that was sent to it, so that none is in doubt.
     pub all_answered: bool,
     /// The message that was coming from the source last and did not come to its end: where the session ended, it ended there.
@@ -131,10 +131,10 @@ impl Copied {
 }
 
 /// How the messages of a window are sent.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Sending<'a> {
-    /// From which UID on the destination folder is listed behind the last message; `None` when no UID bounds the list.
-    pub list_from: Option<u32>,
+    /// From which id on the destination folder is listed behind the last message; `None` when no id bounds the list.
+    pub list_from: Option<ItemId>,
     /// The flags that go with a message of those that it has.
     pub keep_flags: &'a (dyn Fn(&Flags) -> Flags + Send + Sync),
     /// Whether a message is to be carried, once its date is learned from its own header.
@@ -161,7 +161,7 @@ pub async fn copy_window(
     let mut again: Option<Vec<Work>> = None;
     loop {
         let works = again.as_deref().unwrap_or(window);
-        let attempt = Attempt { folder, works, forms: &forms, sending };
+        let attempt = Attempt { folder, works, forms: &forms, sending: &sending };
         refused.extend(attempt.run(source, destination, candidates, &mut copied).await);
         if copied.failure.is_some() || !copied.all_answered || copied.holds_unsaid() {
             break;
@@ -199,7 +199,7 @@ struct Attempt<'a> {
     folder: &'a FolderPath,
     works: &'a [Work],
     forms: &'a HashMap<RowId, Form>,
-    sending: Sending<'a>,
+    sending: &'a Sending<'a>,
 }
 
 impl Attempt<'_> {
@@ -239,7 +239,7 @@ impl Attempt<'_> {
                 Some(from) => {
                     let listed =
                         destination.append_and_list(self.folder, &mut from_tap, &envelope, &report, from);
-                    listed.await.map(|present| Some((from, present)))
+                    listed.await.map(|present| Some((from.clone(), present)))
                 }
                 None => {
                     destination.append(self.folder, &mut from_tap, &envelope, &report).await.map(|()| None)
@@ -269,6 +269,11 @@ impl Attempt<'_> {
                     let verdict = verdict_of(form(key), listed(key), passed, sizes);
                     let mut settled = settle(row, passed, destination, verdict);
                     settled.flags = listed(key).and_then(|l| l.flags.clone());
+                    if is_cut(listed(key), passed, sizes)
+                        && matches!(settled.verdict, Verdict::DeliveredAltered(_))
+                    {
+                        settled.refused.code = Some(FailureCode::CameShort);
+                    }
                     copied.settled.push(settled);
                     for refusal in &mut refusals {
                         refusal.passed_by = true;
@@ -304,13 +309,18 @@ impl Passed {
     }
 }
 
+/// Whether the source handed out less of a message than it lists.
+fn is_cut(listed: Option<&Listed>, passed: Option<&Passed>, sizes: Sizes) -> bool {
+    let Some((listed, passed)) = listed.zip(passed) else { return false };
+    passed.is_short(listed) && sizes.condemn(listed.size, passed.size)
+}
+
 /// The verdict on a copy that the destination took. One that came shorter than it is listed was asked for once more already.
 fn verdict_of(form: Form, listed: Option<&Listed>, passed: Option<&Passed>, sizes: Sizes) -> Verdict {
     let verdict =
         form.verdict(listed.and_then(|listed| listed.date).or(passed.and_then(|passed| passed.date)));
     if let (Verdict::Delivered, Some(listed), Some(passed)) = (&verdict, listed, passed)
-        && passed.is_short(listed)
-        && sizes.condemn(listed.size, passed.size)
+        && is_cut(Some(listed), Some(passed), sizes)
     {
         return Verdict::DeliveredAltered(format!(
             "the source lists it with {} bytes and handed out {}",
@@ -335,6 +345,7 @@ pub(super) fn settle(
         destination,
         verdict,
         refused: Refused::default(),
+        stored: None,
         replaces: None,
     }
 }
@@ -496,6 +507,7 @@ impl Tap<'_> {
                             OtherHeader::Lines => OTHER_HEADER,
                         };
                         candidate.verdict = Verdict::DeliveredAltered(why.to_owned());
+                        candidate.stored = Some(candidate.exact);
                         Some(candidate)
                     });
                     if found.is_none() && self.candidates.may_come_late(&identity) {
@@ -506,6 +518,7 @@ impl Tap<'_> {
                         let mut settled =
                             settle(work.row, Some(&passed), candidate.destination, candidate.verdict);
                         settled.replaces = candidate.row;
+                        settled.stored = candidate.stored;
                         if candidate.exact != passed.known.exact && settled.verdict == Verdict::Delivered {
                             if candidate.row.is_some() {
                                 // The bytes that it was given count, and the source shows other ones now.
@@ -515,6 +528,7 @@ impl Tap<'_> {
                             } else {
                                 settled.verdict = Verdict::DeliveredAltered(OTHER_BYTES.to_owned());
                                 settled.refused.code = Some(FailureCode::StoredAlike);
+                                settled.stored = Some(candidate.exact);
                             }
                         }
                         // Where they are unknown, flags that are gone from the source since an earlier attempt may be

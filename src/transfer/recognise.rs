@@ -14,7 +14,8 @@ use crate::ledger::{Foreign, Refused, Row, RowId, Settled};
 use crate::model::failure::{FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity};
-use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
+use crate::model::locator::ItemIds;
+use crate::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Verdict};
 use crate::model::record::Depth;
 
 /// The reason of a message under whose name several came.
@@ -33,68 +34,67 @@ impl FolderPass<'_> {
         arrived: &FolderState,
     ) -> Result<Vec<Present>> {
         let folder = self.plan.destination.clone();
-        let foreign = self.ledger.foreign(&folder, arrived.uidvalidity).await?;
+        let foreign = self.ledger.foreign(&folder, &arrived.epoch).await?;
         if arrived.messages == Some(0) {
-            let gone: Vec<u32> = foreign.iter().map(|message| message.uid).collect();
-            self.ledger.forget_foreign(&folder, arrived.uidvalidity, &gone).await?;
+            let gone: Vec<ItemId> = foreign.into_iter().map(|message| message.id).collect();
+            self.ledger.forget_foreign(&folder, &arrived.epoch, &gone).await?;
             return Ok(Vec::new());
         }
-        let from = foreign.iter().map(|message| message.uid).min().map_or(from, |uid| uid.min(from));
-        let listed = self.learn_foreign(&folder, arrived.uidvalidity, from, &foreign).await?;
+        let from = foreign.iter().map(|message| &message.id).chain([&ItemId::Uid(from)]).min().cloned();
+        let from = from.unwrap_or(ItemId::Uid(1));
+        let listed = self.learn_foreign(&folder, &arrived.epoch, &from, foreign).await?;
         self.progress.enter_folder(&self.plan.source.path);
         Ok(listed)
     }
 
-    /// Looks through the open destination folder from a UID on, and tells what was listed.
+    /// Looks through the open destination folder from an id on, and tells what was listed.
     async fn learn_foreign(
         &mut self,
         folder: &FolderPath,
-        uidvalidity: u32,
-        from: u32,
-        foreign: &[Foreign],
+        epoch: &Epoch,
+        from: &ItemId,
+        foreign: Vec<Foreign>,
     ) -> Result<Vec<Present>> {
         let listed = self.destination.list_from(from).await.at(|| folder.to_string())?;
-        let present: BTreeSet<u32> = listed.iter().map(|message| message.uid).collect();
-        let gone = foreign.iter().map(|message| message.uid).filter(|uid| !present.contains(uid));
-        let gone: Vec<u32> = gone.filter(|uid| *uid >= from).collect();
+        let present: ItemIds = listed.iter().map(|message| message.id.clone()).collect();
+        let foreign: ItemIds = foreign.into_iter().map(|message| message.id).collect();
+        let gone: Vec<ItemId> = foreign.iter().filter(|id| *id >= *from && !present.contains(id)).collect();
         if !gone.is_empty() {
-            self.ledger.forget_foreign(folder, uidvalidity, &gone).await?;
+            self.ledger.forget_foreign(folder, epoch, &gone).await?;
         }
-        let mut known = self.ledger.claimed(folder, uidvalidity).await?;
-        known.extend(foreign.iter().map(|message| message.uid));
-        let unknown: Vec<u32> = present.difference(&known).copied().collect();
-        let unknown = self.rules.neighbours.spare(folder, uidvalidity, unknown, |uid| *uid).await?;
+        let mut known = self.ledger.claimed(folder, epoch).await?;
+        known.merge(foreign);
+        let unknown: Vec<ItemId> = present.iter().filter(|id| !known.contains(id)).collect();
+        let unknown = self.rules.neighbours.spare(folder, epoch, unknown, |id| id).await?;
         for part in unknown.chunks(READ_BACK) {
             self.progress.enter_phase(&format!("looking at what {folder} holds already"));
             let read = read_identities(self.destination, part).await?;
             self.keep_letters(folder, &read);
-            let found: Vec<Foreign> = read
-                .into_iter()
-                .map(|(uid, identity)| Foreign { uid, known: known_from(&identity) })
-                .collect();
-            self.ledger.keep_foreign(folder, uidvalidity, &found).await?;
+            let found: Vec<Foreign> =
+                read.into_iter().map(|(id, identity)| Foreign { id, known: known_from(&identity) }).collect();
+            self.ledger.keep_foreign(folder, epoch, &found).await?;
         }
         Ok(listed)
     }
 
     /// The messages in a destination folder that are neither this mailbox's nor a neighbour's.
-    async fn foreign(&mut self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>> {
-        let foreign = self.ledger.foreign(folder, uidvalidity).await?;
-        self.rules.neighbours.spare(folder, uidvalidity, foreign, |message| message.uid).await
+    async fn foreign(&mut self, folder: &FolderPath, epoch: &Epoch) -> Result<Vec<Foreign>> {
+        let foreign = self.ledger.foreign(folder, epoch).await?;
+        self.rules.neighbours.spare(folder, epoch, foreign, |message| &message.id).await
     }
 
     /// Finds delivered messages again whose place at the destination is not known, because the folder got another
-    /// UIDVALIDITY. Those that are not there were removed by somebody, and are left alone.
+    /// epoch. Those that are not there were removed by somebody, and are left alone.
     pub(super) async fn rebind(&mut self, arrived: &FolderState) -> Result<()> {
         let folder = self.plan.destination.clone();
-        let mut present: HashMap<_, Vec<u32>> = HashMap::new();
-        for foreign in self.foreign(&folder, arrived.uidvalidity).await?.into_iter().rev() {
-            present.entry(foreign.known.canonical).or_default().push(foreign.uid);
+        let mut present: HashMap<_, Vec<ItemId>> = HashMap::new();
+        for foreign in self.foreign(&folder, &arrived.epoch).await?.into_iter().rev() {
+            present.entry(foreign.known.canonical).or_default().push(foreign.id);
         }
         let mut found = Vec::new();
         for row in self.ledger.unbound(&self.plan.source.path).await? {
-            if let Some(uid) = row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop()) {
-                let arrival = Arrival { uidvalidity: arrived.uidvalidity, uid };
+            if let Some(id) = row.known.as_ref().and_then(|known| present.get_mut(&known.canonical)?.pop()) {
+                let arrival = Arrival { epoch: arrived.epoch.clone(), id };
                 found.push(settled(row.id, Some((folder.clone(), arrival)), row.verdict));
             }
         }
@@ -109,16 +109,15 @@ impl FolderPass<'_> {
         let mut away = false;
         for folder in barrier.folders(&source) {
             let here = folder == self.plan.destination;
+            // `None` where there is no such folder.
             let state = if here {
-                arrived.clone()
+                Some(arrived.clone())
             } else {
                 away = true;
                 match self.destination.open(&folder).await {
-                    Ok(state) => state,
+                    Ok(state) => Some(state),
                     // A folder that is there and cannot be opened may hold what is in doubt: nothing of it is sent again.
-                    Err(failure) if failure.leaves_the_session() && !self.is_listed(&folder).await? => {
-                        FolderState::default()
-                    }
+                    Err(failure) if failure.leaves_the_session() && !self.is_listed(&folder).await? => None,
                     Err(failure) => return Err(failure.side(Side::Destination)),
                 }
             };
@@ -127,12 +126,12 @@ impl FolderPass<'_> {
                 .filter(|row| row.verdict == Verdict::Pending)
                 .filter(|row| row.destination.as_ref().is_some_and(|(at, _)| *at == folder))
                 .collect();
-            self.confirm(told, &state).await?;
-            let from = barrier.scan_in(&source, &folder, &state).unwrap_or(1);
-            if !here && state.messages.is_some_and(|messages| messages > 0) {
-                let foreign = self.ledger.foreign(&folder, state.uidvalidity).await?;
-                let foreign: Vec<Foreign> = foreign.into_iter().filter(|f| f.uid >= from).collect();
-                self.learn_foreign(&folder, state.uidvalidity, from, &foreign).await?;
+            self.confirm(told, state.as_ref()).await?;
+            if let Some(state) = state.filter(|state| !here && state.messages.is_some_and(|n| n > 0)) {
+                let from = ItemId::Uid(barrier.scan_in(&source, &folder, &state).unwrap_or(1));
+                let foreign = self.ledger.foreign(&folder, &state.epoch).await?;
+                let foreign: Vec<Foreign> = foreign.into_iter().filter(|f| f.id >= from).collect();
+                self.learn_foreign(&folder, &state.epoch, &from, foreign).await?;
             }
         }
         if away {
@@ -147,8 +146,8 @@ impl FolderPass<'_> {
         Ok(listed?.iter().any(|other| other.selectable && other.path == *folder))
     }
 
-    /// Looks whether messages are where the destination said that they are. The folder is open.
-    async fn confirm(&mut self, told: Vec<Row>, state: &FolderState) -> Result<()> {
+    /// Looks whether messages are where the destination said that they are. The folder is open, if there is one.
+    async fn confirm(&mut self, told: Vec<Row>, state: Option<&FolderState>) -> Result<()> {
         if told.is_empty() {
             return Ok(());
         }
@@ -156,7 +155,8 @@ impl FolderPass<'_> {
         let mut settled_now: Vec<Settled> = Vec::new();
         let mut marked = BTreeSet::new();
         for row in told {
-            let at = row.destination.filter(|(_, arrival)| arrival.uidvalidity == state.uidvalidity);
+            let is_in = |epoch: &Epoch| state.is_some_and(|state| state.epoch == *epoch);
+            let at = row.destination.filter(|(_, arrival)| is_in(&arrival.epoch));
             match (row.known, at) {
                 (Some(known), Some(at)) => {
                     let passed = Passed {
@@ -202,7 +202,8 @@ impl FolderPass<'_> {
         barrier: &Barrier,
         (arrived, listed): (&FolderState, &[Present]),
     ) -> Result<Candidates> {
-        let has: HashMap<u32, &Flags> = listed.iter().map(|present| (present.uid, &present.flags)).collect();
+        let has: HashMap<&ItemId, &Flags> =
+            listed.iter().map(|present| (&present.id, &present.flags)).collect();
         let mut candidates = Candidates::default();
         let ids: Vec<RowId> = void.iter().map(|row| row.id).collect();
         // Read again, for they may have been found at another place since.
@@ -219,37 +220,39 @@ impl FolderPass<'_> {
                     has: None,
                     exact: known.exact,
                     size: Some(row.size),
+                    stored: row.stored,
                     letter: None,
                     message_id: None,
                 };
                 candidates.add(known.canonical, candidate);
             }
         }
-        let mut places = vec![(self.plan.destination.clone(), arrived.uidvalidity, 1)];
+        let mut places = vec![(self.plan.destination.clone(), arrived.epoch.clone(), 1)];
         for folder in barrier.folders(&self.plan.source.path) {
             if folder != self.plan.destination
-                && let Some((uidvalidity, from)) = barrier.place_of(&self.plan.source.path, &folder)
+                && let Some((epoch, from)) = barrier.place_of(&self.plan.source.path, &folder)
             {
-                places.push((folder, uidvalidity, from));
+                places.push((folder, epoch, from));
             }
         }
-        for (folder, uidvalidity, from) in places {
-            let foreigners = self.foreign(&folder, uidvalidity).await?;
+        for (folder, epoch, from) in places {
+            let foreigners = self.foreign(&folder, &epoch).await?;
             let letters = self.letters.get(&folder);
-            let here = folder == self.plan.destination && uidvalidity == arrived.uidvalidity;
+            let here = folder == self.plan.destination && epoch == arrived.epoch;
             for foreign in foreigners {
-                if foreign.uid < from {
+                if foreign.id < ItemId::Uid(from) {
                     continue;
                 }
                 let candidate = Candidate {
                     row: None,
-                    destination: Some((folder.clone(), Arrival { uidvalidity, uid: foreign.uid })),
                     verdict: Verdict::Delivered,
                     flags: None,
-                    has: has.get(&foreign.uid).filter(|_| here).map(|flags| (*flags).clone()),
+                    has: has.get(&foreign.id).filter(|_| here).map(|flags| (*flags).clone()),
                     exact: foreign.known.exact,
                     size: None,
-                    letter: letters.and_then(|letters| letters.get(&foreign.uid).copied()),
+                    stored: None,
+                    letter: letters.and_then(|letters| letters.get(&foreign.id).copied()),
+                    destination: Some((folder.clone(), Arrival { epoch: epoch.clone(), id: foreign.id })),
                     message_id: foreign.known.message_id,
                 };
                 candidates.add(foreign.known.canonical, candidate);
@@ -304,8 +307,8 @@ impl FolderPass<'_> {
         uidnext: u32,
     ) -> Result<Checked> {
         let could_be = |arrival: &Arrival| {
-            arrival.uidvalidity == arrived.uidvalidity
-                && arrival.uid >= arrived.uidnext.map_or(1, |_| uidnext)
+            arrival.epoch == arrived.epoch
+                && arrival.id >= ItemId::Uid(arrived.uidnext.map_or(1, |_| uidnext))
         };
         let mut told = Vec::new();
         for (at, settled) in copied.settled.iter().enumerate() {
@@ -327,8 +330,9 @@ impl FolderPass<'_> {
         }
         // The messages found at those places say nothing about these.
         for (at, _, verdict) in told {
-            copied.settled[at].verdict = verdict;
-            copied.settled[at].destination = None;
+            let settled = &mut copied.settled[at];
+            (settled.verdict, settled.refused, settled.stored) = (verdict, Refused::default(), None);
+            settled.destination = None;
         }
         self.locate(copied, arrived, uidnext).await?;
         let again = check_arrivals(self.destination, copied, self.rules.depth).await?;
@@ -358,21 +362,22 @@ impl FolderPass<'_> {
         if unknown.is_empty() {
             return Ok(());
         }
-        let mut taken = self.ledger.claimed(&folder, arrived.uidvalidity).await?;
-        taken.extend(self.ledger.foreign(&folder, arrived.uidvalidity).await?.iter().map(|f| f.uid));
-        taken.extend(copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.uid));
-        let present = self.destination.list_from(uidnext).await.at(|| folder.to_string())?;
-        let dates: HashMap<u32, Option<InternalDate>> =
-            present.iter().map(|present| (present.uid, present.date)).collect();
-        let fresh: Vec<u32> = present.iter().map(|p| p.uid).filter(|uid| !taken.contains(uid)).collect();
-        let fresh = self.rules.neighbours.spare(&folder, arrived.uidvalidity, fresh, |uid| *uid).await?;
-        let arrival = |uid| Some((folder.clone(), Arrival { uidvalidity: arrived.uidvalidity, uid }));
-        let mut others: Vec<(u32, Identity)> = Vec::new();
+        let mut taken = self.ledger.claimed(&folder, &arrived.epoch).await?;
+        taken.extend(self.ledger.foreign(&folder, &arrived.epoch).await?.into_iter().map(|f| f.id));
+        taken.extend(copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.id.clone()));
+        let from = ItemId::Uid(uidnext);
+        let present = self.destination.list_from(&from).await.at(|| folder.to_string())?;
+        let dates: HashMap<ItemId, Option<InternalDate>> =
+            present.iter().map(|present| (present.id.clone(), present.date)).collect();
+        let fresh = present.into_iter().map(|present| present.id).filter(|id| !taken.contains(id)).collect();
+        let fresh = self.rules.neighbours.spare(&folder, &arrived.epoch, fresh, |id| id).await?;
+        let arrival = |id| Some((folder.clone(), Arrival { epoch: arrived.epoch.clone(), id }));
+        let mut others: Vec<(ItemId, Identity)> = Vec::new();
         for part in fresh.chunks(READ_BACK) {
-            for (uid, identity) in read_identities(self.destination, part).await? {
+            for (id, identity) in read_identities(self.destination, part).await? {
                 match unknown.get_mut(&identity.canonical).and_then(Vec::pop) {
-                    Some(at) => copied.settled[at].destination = arrival(uid),
-                    None => others.push((uid, identity)),
+                    Some(at) => copied.settled[at].destination = arrival(id),
+                    None => others.push((id, identity)),
                 }
             }
         }
@@ -382,16 +387,13 @@ impl FolderPass<'_> {
         for at in missing {
             let settled = &mut copied.settled[at];
             let Some(passed) = copied.passed.get(&settled.id) else { continue };
-            let like = |(uid, identity): &(u32, Identity)| {
-                is_same_letter(passed, identity, dates.get(uid).copied().flatten())
+            let like = |(id, identity): &(ItemId, Identity)| {
+                is_same_letter(passed, identity, dates.get(id).copied().flatten())
             };
             let Some(found) = others.iter().position(like) else { continue };
-            let (uid, identity) = others.remove(found);
-            settled.destination = arrival(uid);
-            if let Some((verdict, refused)) = judge_arrival(passed, &identity) {
-                settled.verdict = verdict;
-                settled.refused = refused;
-            }
+            let (id, identity) = others.remove(found);
+            settled.destination = arrival(id);
+            judge_arrival(settled, passed, &identity);
         }
         Ok(())
     }

@@ -235,7 +235,8 @@ mod tests {
     use super::*;
     use crate::drivers::Listed;
     use crate::model::folder::FolderPath;
-    use crate::model::message::Locator;
+    use crate::model::message::{Epoch, ItemId, Locator};
+    use crate::model::protocol::Protocol;
 
     fn refusal(row: RowId, class: Class, code: Option<FailureCode>, passed_by: bool) -> Refusal {
         let failure = Failure { code, ..Failure::new(class, "refused APPEND: no") };
@@ -353,7 +354,10 @@ mod tests {
 
     #[test]
     fn only_what_has_another_form_is_taken_out() {
-        let locator = |uid| Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 1, uid };
+        let locator = |uid| {
+            let (folder, epoch) = (FolderPath::inbox(), Epoch::from(1));
+            Locator { protocol: Protocol::Imap, folder, epoch, id: ItemId::Uid(uid) }
+        };
         let work = |row: RowId, flags: &str| Work {
             row,
             listed: Listed {

@@ -13,6 +13,7 @@ use crate::drivers::{Destination, FolderState};
 use crate::ledger::{Ledger, Row, RowId};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
+use crate::model::message::{Epoch, ItemId};
 
 /// The ledger's fact that lists them, as JSON.
 pub(super) const RESENT: &str = "resent";
@@ -26,7 +27,9 @@ const KEPT: usize = 200;
 struct Resent {
     row: RowId,
     folder: FolderPath,
-    uidvalidity: u32,
+    /// Versions before this one knew it as UIDVALIDITY.
+    #[serde(alias = "uidvalidity")]
+    epoch: Epoch,
     /// From which UID on its first copy would lie.
     from: u32,
     /// How many passes have looked.
@@ -72,12 +75,12 @@ pub(super) async fn note(
     let first = intents
         .iter()
         .filter(|intent| intent.rows.contains(&row.id) && intent.folder == *folder)
-        .filter(|intent| intent.uidvalidity == arrived.uidvalidity)
+        .filter(|intent| intent.epoch == arrived.epoch)
         .map(|intent| intent.uidnext)
         .min();
     let from = first.or(arrived.uidnext).unwrap_or(1);
-    let (folder, uidvalidity) = (folder.clone(), arrived.uidvalidity);
-    known.push(Resent { row: row.id, folder, uidvalidity, from, passes: 0 });
+    let (folder, epoch) = (folder.clone(), arrived.epoch.clone());
+    known.push(Resent { row: row.id, folder, epoch, from, passes: 0 });
     save(ledger, &known).await
 }
 
@@ -111,34 +114,49 @@ pub(super) async fn find_copies(
         if found.is_empty() {
             left.extend((resent.passes < PASSES).then_some(resent));
         } else {
-            late.note(&resent.folder, resent.uidvalidity, &found, Stays::ListedLate).await?;
+            late.note(&resent.folder, &resent.epoch, &found, Stays::ListedLate).await?;
         }
     }
     save(ledger, &left).await
 }
 
-/// The UIDs of copies of a message that belong to no row.
+/// The ids of copies of a message that belong to no row.
 async fn look_for(
     resent: &Resent,
     row: &Row,
     ledger: &dyn Ledger,
     destination: &mut dyn Destination,
     neighbours: &Neighbours,
-) -> Result<Vec<u32>> {
+) -> Result<Vec<ItemId>> {
     let Some(known) = &row.known else { return Ok(Vec::new()) };
-    let (folder, uidvalidity) = (&resent.folder, resent.uidvalidity);
+    let (folder, epoch) = (&resent.folder, &resent.epoch);
     match destination.open(folder).await {
-        Ok(state) if state.uidvalidity == uidvalidity => {}
+        Ok(state) if state.epoch == *epoch => {}
         Ok(_) => return Ok(Vec::new()),
         Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => return Ok(Vec::new()),
         Err(failure) => return Err(failure),
     }
-    let claimed = ledger.claimed(folder, uidvalidity).await?;
-    let present = destination.list_from(resent.from).await?;
+    let claimed = ledger.claimed(folder, epoch).await?;
+    let present = destination.list_from(&ItemId::Uid(resent.from)).await?;
     let may_be = |size: u64, date| size == row.size || row.date.is_some() && date == row.date;
-    let free = present.iter().filter(|message| may_be(message.size, message.date)).map(|message| message.uid);
-    let free: Vec<u32> = free.filter(|uid| !claimed.contains(uid)).collect();
-    let free = neighbours.spare(folder, uidvalidity, free, |uid| *uid).await?;
+    let free = present.into_iter().filter(|message| may_be(message.size, message.date));
+    let free: Vec<ItemId> = free.map(|message| message.id).filter(|id| !claimed.contains(id)).collect();
+    let free = neighbours.spare(folder, epoch, free, |id| id).await?;
     let read = read_identities(destination, &free).await?;
-    Ok(read.into_iter().filter(|(_, it)| it.canonical == known.canonical).map(|(uid, _)| uid).collect())
+    Ok(read.into_iter().filter(|(_, it)| it.canonical == known.canonical).map(|(id, _)| id).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_as_numbers_is_read() {
+        let written = r#"[{"row":5,"folder":["A"],"uidvalidity":7,"from":9,"passes":2}]"#;
+        let read: Vec<Resent> = serde_json::from_str(written).unwrap();
+        let (folder, epoch) = (FolderPath::new(["A"]), Epoch::from(7));
+        assert_eq!(read, [Resent { row: 5, folder, epoch, from: 9, passes: 2 }]);
+        let now = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Resent>>(&now).unwrap(), read);
+    }
 }

@@ -16,6 +16,8 @@ use crate::ledger::{Intent, Ledger, Row, RowId};
 use crate::model::failure::{Class, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
+use crate::model::locator::ItemIds;
+use crate::model::message::{Epoch, ItemId};
 
 /// How often a folder is looked at while it must stand still.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -95,17 +97,16 @@ impl Barrier {
         self.scan_in(&plan.source.path, &plan.destination, arrived)
     }
 
-    /// UIDVALIDITY of a folder that messages of a source folder are in doubt in, and the first UID that they may have.
-    pub fn place_of(&self, source: &FolderPath, folder: &FolderPath) -> Option<(u32, u32)> {
+    /// Epoch of a folder that messages of a source folder are in doubt in, and the first UID that they may have.
+    pub fn place_of(&self, source: &FolderPath, folder: &FolderPath) -> Option<(Epoch, u32)> {
         let here = self.intents(source).filter(|intent| intent.folder == *folder);
-        here.map(|intent| (intent.uidvalidity, intent.uidnext.max(1))).min_by_key(|(_, from)| *from)
+        here.map(|intent| (intent.epoch.clone(), intent.uidnext.max(1))).min_by_key(|(_, from)| *from)
     }
 
     /// As [`Self::scan_from`], for any folder that messages of the source folder are in doubt in.
     pub fn scan_in(&self, source: &FolderPath, folder: &FolderPath, arrived: &FolderState) -> Option<u32> {
         let here = self.intents(source).filter(|intent| intent.folder == *folder);
-        here.map(|intent| if intent.uidvalidity == arrived.uidvalidity { intent.uidnext.max(1) } else { 1 })
-            .min()
+        here.map(|intent| if intent.epoch == arrived.epoch { intent.uidnext.max(1) } else { 1 }).min()
     }
 
     /// Waits until the folders that messages of a source folder are in doubt in have not changed for the settle time; every
@@ -195,30 +196,26 @@ async fn remove_late_commits(
     late: &Late<'_>,
 ) -> Result<()> {
     let state = match destination.open(&intent.folder).await {
-        Ok(state) if state.uidvalidity == intent.uidvalidity => state,
+        Ok(state) if state.epoch == intent.epoch => state,
         // Another folder under the same name, or none.
         Ok(_) => return Ok(()),
         Err(failure) if failure.leaves_the_session() => return Ok(()),
         Err(failure) => return Err(failure),
     };
-    let claimed = ledger.claimed(&intent.folder, state.uidvalidity).await?;
-    let foreign = ledger.foreign(&intent.folder, state.uidvalidity).await?;
-    let present = destination.list_from(intent.uidnext.max(1)).await?;
-    let unknown: Vec<u32> = present
-        .iter()
-        .map(|message| message.uid)
-        .filter(|uid| !claimed.contains(uid) && !foreign.iter().any(|message| message.uid == *uid))
-        .collect();
-    let unknown = neighbours.spare(&intent.folder, state.uidvalidity, unknown, |uid| *uid).await?;
+    let claimed = ledger.claimed(&intent.folder, &state.epoch).await?;
+    let foreign = ledger.foreign(&intent.folder, &state.epoch).await?;
+    let foreign: ItemIds = foreign.into_iter().map(|message| message.id).collect();
+    let present = destination.list_from(&ItemId::Uid(intent.uidnext.max(1))).await?;
+    let there: ItemIds = present.into_iter().map(|message| message.id).collect();
+    let unknown: Vec<ItemId> =
+        there.iter().filter(|id| !claimed.contains(id) && !foreign.contains(id)).collect();
+    let unknown = neighbours.spare(&intent.folder, &state.epoch, unknown, |id| id).await?;
     if unknown.is_empty() {
         return Ok(());
     }
-    let there: BTreeSet<u32> = present.iter().map(|message| message.uid).collect();
     let is_there = |row: &Row| {
         row.destination.as_ref().is_some_and(|(folder, arrival)| {
-            *folder == intent.folder
-                && arrival.uidvalidity == state.uidvalidity
-                && there.contains(&arrival.uid)
+            *folder == intent.folder && arrival.epoch == state.epoch && there.contains(&arrival.id)
         })
     };
     let mut ours: HashMap<Digest, usize> = HashMap::new();
@@ -228,18 +225,18 @@ async fn remove_late_commits(
         }
     }
     let mut copies = Vec::new();
-    for (uid, identity) in read_identities(destination, &unknown).await? {
+    for (id, identity) in read_identities(destination, &unknown).await? {
         if let Some(left) = ours.get_mut(&identity.exact).filter(|left| **left > 0) {
             *left -= 1;
-            copies.push(uid);
+            copies.push(id);
         }
     }
     // Asked last: whoever put a message there or saw it before it was listed has written that down by now.
-    let (folder, uidvalidity) = (&intent.folder, state.uidvalidity);
-    let owned = neighbours.owned_elsewhere(folder, uidvalidity, &copies).await;
-    let (kept, copies): (Vec<u32>, Vec<u32>) = copies.into_iter().partition(|uid| owned.contains(uid));
+    let (folder, epoch) = (&intent.folder, &state.epoch);
+    let owned = neighbours.owned_elsewhere(folder, epoch, &copies).await;
+    let (kept, copies): (Vec<ItemId>, Vec<ItemId>) = copies.into_iter().partition(|id| owned.contains(id));
     if !kept.is_empty() {
-        late.note(folder, uidvalidity, &kept, Stays::MayBeAnothers).await?;
+        late.note(folder, epoch, &kept, Stays::MayBeAnothers).await?;
     }
     if copies.is_empty() {
         return Ok(());
@@ -248,7 +245,7 @@ async fn remove_late_commits(
         // A server without UIDPLUS cannot remove single messages. A late copy that stays is better than a mailbox that
         // never gets on.
         Err(failure) if failure.class == Class::Refused => {
-            late.note(folder, uidvalidity, &copies, Stays::CannotBeRemoved).await
+            late.note(folder, epoch, &copies, Stays::CannotBeRemoved).await
         }
         done => done,
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::mapping::FolderPlan;
 use crate::drivers::{Source, Survey};
-use crate::ledger::{Cursor, Ledger, Row, RowId, Space};
+use crate::ledger::{Cursor, Ledger, Row, RowId};
 use crate::model::failure::{Class, Failure, FailureCode, Result, Side};
 use crate::model::finding::{Code, Finding};
 use crate::model::folder::FolderPath;
@@ -114,11 +114,8 @@ impl Unlisted {
             if listed.contains(&folder) {
                 continue;
             }
-            let is_vanished = |row: &&Row| {
-                let space =
-                    Space { folder: folder.clone(), protocol, uidvalidity: row.locator.uidvalidity() };
-                row.verdict == Verdict::Pending && space.holds(&row.locator)
-            };
+            let is_vanished =
+                |row: &&Row| row.verdict == Verdict::Pending && row.locator.protocol == protocol;
             let rows = ledger.rows(&folder).await?;
             let vanished: Vec<RowId> = rows.iter().filter(is_vanished).map(|row| row.id).collect();
             let hidden = self.hidden.iter().find(|(path, _)| *path == folder);

@@ -3,7 +3,7 @@
 //! without a look would double them, in each pass once more. So they are looked for by what they are; and what was sent so
 //! often and never seen is left, and named.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -12,11 +12,12 @@ use super::folder::{FolderPass, settled};
 use super::pipeline::Passed;
 use super::verify::{judge_arrival, read_identities};
 use crate::drivers::{FolderState, Present};
-use crate::ledger::{NAMED_FROM, Refused, Row, RowId, Settled, Space};
+use crate::ledger::{NAMED_FROM, Row, RowId, Settled, Space};
 use crate::model::failure::{FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Digest, Hazards, Identity};
-use crate::model::message::{Arrival, InternalDate, Verdict};
+use crate::model::locator::ItemIds;
+use crate::model::message::{Arrival, Epoch, InternalDate, ItemId, Verdict};
 
 /// So often a message is sent that is never seen: with others, and twice alone, from a session that has just opened the
 /// folder (GNU Mailutils keeps but the first message that comes into an open folder).
@@ -93,18 +94,18 @@ impl FolderPass<'_> {
             return Ok(());
         }
         let folder = self.plan.destination.clone();
-        let mut taken = BTreeSet::new();
+        let mut taken = ItemIds::default();
         if !foreign {
-            let foreign = self.ledger.foreign(&folder, arrived.uidvalidity).await?;
-            taken.extend(foreign.iter().map(|message| message.uid));
+            let foreign = self.ledger.foreign(&folder, &arrived.epoch).await?;
+            taken.extend(foreign.into_iter().map(|message| message.id));
         }
         let state =
             self.destination.open(&folder).await.map_err(|failure| failure.side(Side::Destination))?;
-        let found = self.find_in(&folder, state.uidvalidity, taken, unseen).await?;
+        let found = self.find_in(&folder, &state.epoch, taken, unseen).await?;
         let settled_now = found.into_iter().map(|found| {
-            let (verdict, refused) = judge_arrival(&found.passed, &found.identity)
-                .unwrap_or((Verdict::Delivered, Refused::default()));
-            Settled { refused, ..settled(found.row, Some((folder.clone(), found.arrival)), verdict) }
+            let mut settled = settled(found.row, Some((folder.clone(), found.arrival)), Verdict::Delivered);
+            judge_arrival(&mut settled, &found.passed, &found.identity);
+            settled
         });
         let settled_now: Vec<Settled> = settled_now.collect();
         self.count_found(&settled_now);
@@ -128,13 +129,14 @@ impl FolderPass<'_> {
                 Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => continue,
                 Err(failure) => return Err(failure.side(Side::Destination)),
             };
-            let found = self.find_in(&other.path, state.uidvalidity, BTreeSet::new(), unseen).await?;
+            let found = self.find_in(&other.path, &state.epoch, ItemIds::default(), unseen).await?;
             let settled_now: Vec<Settled> = found
                 .into_iter()
                 .map(|found| {
                     let reason = format!("the destination put it into the folder {}", other.path);
                     let at = Some((other.path.clone(), found.arrival));
-                    settled(found.row, at, Verdict::DeliveredAltered(reason))
+                    let stored = Some(found.identity.exact);
+                    Settled { stored, ..settled(found.row, at, Verdict::DeliveredAltered(reason)) }
                 })
                 .collect();
             self.count_found(&settled_now);
@@ -153,28 +155,28 @@ impl FolderPass<'_> {
     async fn find_in(
         &mut self,
         folder: &FolderPath,
-        uidvalidity: u32,
-        mut taken: BTreeSet<u32>,
+        epoch: &Epoch,
+        mut taken: ItemIds,
         unseen: &mut Unseen,
     ) -> Result<Vec<Found>> {
-        taken.extend(self.ledger.claimed(folder, uidvalidity).await?);
+        taken.merge(self.ledger.claimed(folder, epoch).await?);
         let sizes: HashSet<u64> = unseen.values().map(|passed| passed.size).collect();
         let dates: HashSet<i64> = unseen.values().filter_map(|p| p.date).map(|date| date.unix).collect();
         let may_be = |present: &Present| {
-            !taken.contains(&present.uid)
+            !taken.contains(&present.id)
                 && (sizes.contains(&present.size)
                     || present.date.is_some_and(|date| dates.contains(&date.unix)))
         };
-        let listed =
-            self.destination.list_from(1).await.map_err(|failure| failure.side(Side::Destination))?;
+        let listed = self.destination.list_from(&ItemId::Uid(1)).await;
+        let listed = listed.map_err(|failure| failure.side(Side::Destination))?;
         let mut listed: Vec<Present> = listed.into_iter().filter(may_be).collect();
         listed.drain(..listed.len().saturating_sub(READ_MOST));
-        let dates: HashMap<u32, Option<InternalDate>> =
-            listed.iter().map(|present| (present.uid, present.date)).collect();
-        let uids: Vec<u32> = listed.iter().map(|present| present.uid).collect();
-        let uids = self.rules.neighbours.spare(folder, uidvalidity, uids, |uid| *uid).await?;
+        let dates: HashMap<ItemId, Option<InternalDate>> =
+            listed.iter().map(|present| (present.id.clone(), present.date)).collect();
+        let ids: Vec<ItemId> = listed.into_iter().map(|present| present.id).collect();
+        let ids = self.rules.neighbours.spare(folder, epoch, ids, |id| id).await?;
         let mut there = Vec::new();
-        for part in uids.chunks(READ_BACK) {
+        for part in ids.chunks(READ_BACK) {
             there.extend(read_identities(self.destination, part).await?);
         }
         let mut found = Vec::new();
@@ -184,18 +186,18 @@ impl FolderPass<'_> {
         };
         let rounds: [Likeness<'_>; 2] = [&as_sent, &is_altered];
         for is_like in rounds {
-            // In the order in which they were sent, which is that of their UIDs.
+            // In the order in which they were sent, which is that of their ids.
             let mut rows: Vec<RowId> = unseen.keys().copied().collect();
             rows.sort_unstable();
             for row in rows {
                 let Some(passed) = unseen.get(&row) else { continue };
-                let like = |(uid, identity): &(u32, Identity)| {
-                    is_like(passed, identity, dates.get(uid).copied().flatten())
+                let like = |(id, identity): &(ItemId, Identity)| {
+                    is_like(passed, identity, dates.get(id).copied().flatten())
                 };
                 let Some(at) = there.iter().position(like) else { continue };
-                let (uid, identity) = there.remove(at);
+                let (id, identity) = there.remove(at);
                 let Some(passed) = unseen.remove(&row) else { continue };
-                found.push(Found { row, passed, identity, arrival: Arrival { uidvalidity, uid } });
+                found.push(Found { row, passed, identity, arrival: Arrival { epoch: epoch.clone(), id } });
             }
         }
         Ok(found)
@@ -210,11 +212,10 @@ impl FolderPass<'_> {
         arrived: &FolderState,
     ) -> Result<()> {
         let folder = self.plan.destination.clone();
-        let foreign = self.ledger.foreign(&folder, arrived.uidvalidity).await?;
+        let foreign = self.ledger.foreign(&folder, &arrived.epoch).await?;
         let read = self.letters.get(&folder);
-        let unread = foreign.iter().map(|message| message.uid);
-        let unread: BTreeSet<u32> =
-            unread.filter(|uid| !read.is_some_and(|read| read.contains_key(uid))).collect();
+        let unread = foreign.into_iter().map(|message| message.id);
+        let unread: ItemIds = unread.filter(|id| !read.is_some_and(|read| read.contains_key(id))).collect();
         if unread.is_empty() {
             return Ok(());
         }
@@ -233,9 +234,9 @@ impl FolderPass<'_> {
             }
         }
         let is_of = |present: &&Present| present.date.is_some_and(|date| dates.contains(&date.unix));
-        let uids: Vec<u32> =
-            listed.iter().filter(is_of).map(|p| p.uid).filter(|uid| unread.contains(uid)).collect();
-        for part in uids.chunks(READ_BACK) {
+        let ids = listed.iter().filter(is_of).map(|present| &present.id);
+        let ids: Vec<ItemId> = ids.filter(|id| unread.contains(id)).cloned().collect();
+        for part in ids.chunks(READ_BACK) {
             let read = read_identities(self.destination, part).await?;
             self.keep_letters(&folder, &read);
         }
@@ -243,9 +244,9 @@ impl FolderPass<'_> {
     }
 
     /// Remembers for this pass what is left of messages at the destination under another header.
-    pub(super) fn keep_letters(&mut self, folder: &FolderPath, read: &[(u32, Identity)]) {
-        let letters: &mut HashMap<u32, Digest> = self.letters.entry(folder.clone()).or_default();
-        letters.extend(read.iter().filter_map(|(uid, identity)| Some((*uid, identity.letter?))));
+    pub(super) fn keep_letters(&mut self, folder: &FolderPath, read: &[(ItemId, Identity)]) {
+        let letters: &mut HashMap<ItemId, Digest> = self.letters.entry(folder.clone()).or_default();
+        letters.extend(read.iter().filter_map(|(id, identity)| Some((id.clone(), identity.letter?))));
     }
 }
 

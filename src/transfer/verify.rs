@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 
 use super::pipeline::{Copied, Passed};
 use crate::drivers::{BODY_QUEUE, BodyEvent, Destination, Present, Source, Wanted};
-use crate::ledger::{Refused, RowId};
+use crate::ledger::{Refused, RowId, Settled};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::identity::{BodyChange, Changes, Hazard, Hazards, Identity, IdentityHasher};
-use crate::model::message::{Flags, InternalDate, Verdict};
+use crate::model::message::{Flags, InternalDate, ItemId, Verdict};
 use crate::model::record::Depth;
 
 /// One arrival in this many is read back at [`Depth::Sampled`].
@@ -27,8 +27,8 @@ pub struct Checked {
     pub misplaced: bool,
     /// Messages that the list does not show at the place where they should be.
     pub unseen: Vec<RowId>,
-    /// The flags of what was sent, by UID.
-    pub flags: HashMap<u32, Flags>,
+    /// The flags of what was sent, by id.
+    pub flags: HashMap<ItemId, Flags>,
 }
 
 /// Checks the arrivals of a window in the open folder and corrects their verdicts.
@@ -40,7 +40,7 @@ pub async fn check_arrivals(
     copied: &mut Copied,
     depth: Depth,
 ) -> Result<Checked> {
-    let mut sent: HashMap<u32, (usize, Passed)> = HashMap::new();
+    let mut sent: HashMap<ItemId, (usize, Passed)> = HashMap::new();
     let mut twice = false;
     for (at, settled) in copied.settled.iter().enumerate() {
         let recognised = copied.recognised.iter().any(|r| r.row == settled.id);
@@ -48,63 +48,61 @@ pub async fn check_arrivals(
             (settled.verdict.is_delivered(), &settled.destination, recognised)
             && let Some(passed) = copied.passed.get(&settled.id)
         {
-            twice |= sent.insert(arrival.uid, (at, passed.clone())).is_some();
+            twice |= sent.insert(arrival.id.clone(), (at, passed.clone())).is_some();
         }
     }
-    let Some(first) = sent.keys().min().copied() else { return Ok(Checked::default()) };
+    let Some(first) = sent.keys().min().cloned() else { return Ok(Checked::default()) };
     let mut checked = Checked::default();
     let mut read_back = Vec::new();
-    let mut unseen: HashSet<u32> = sent.keys().copied().collect();
+    let mut unseen: HashSet<ItemId> = sent.keys().cloned().collect();
     // A server may show in mid-flight what was there before the flight began (Dovecot does at times).
-    let whole = |(from, listed): &(u32, Vec<Present>)| {
-        *from <= first
-            && listed.iter().filter(|present| sent.contains_key(&present.uid)).count() == sent.len()
+    let whole = |(from, listed): &(ItemId, Vec<Present>)| {
+        *from <= first && listed.iter().filter(|present| sent.contains_key(&present.id)).count() == sent.len()
     };
     let listed = match copied.present.take().filter(whole) {
         Some((_, listed)) => listed,
-        None => destination.list_from(first).await?,
+        None => destination.list_from(&first).await?,
     };
-    let mut dates: HashMap<u32, Option<InternalDate>> = HashMap::new();
+    let mut dates: HashMap<ItemId, Option<InternalDate>> = HashMap::new();
     for present in listed {
-        let Some((at, passed)) = sent.get(&present.uid) else { continue };
-        unseen.remove(&present.uid);
-        dates.insert(present.uid, present.date);
-        checked.flags.insert(present.uid, present.flags.clone());
+        let Some((at, passed)) = sent.get(&present.id) else { continue };
+        unseen.remove(&present.id);
+        dates.insert(present.id.clone(), present.date);
+        checked.flags.insert(present.id.clone(), present.flags);
         checked.sizes += 1;
         let suspicious = present.size != passed.size
             || passed.hazards.iter().next().is_some()
             || depth == Depth::Full
             || (depth == Depth::Sampled && passed.known.exact.0[0].is_multiple_of(SAMPLE));
         if suspicious {
-            read_back.push((present.uid, *at));
+            read_back.push((present.id, *at));
         }
     }
     let mut others = false;
     let mut strangers = Vec::new();
-    let places: HashMap<u32, usize> = read_back.iter().copied().collect();
-    let uids: Vec<u32> = read_back.iter().map(|(uid, _)| *uid).collect();
-    let (identities, kept_back) = read_back_all(destination, &uids).await?;
-    for (uid, identity) in identities {
+    let ids: Vec<ItemId> = read_back.iter().map(|(id, _)| id.clone()).collect();
+    let places: HashMap<ItemId, usize> = read_back.into_iter().collect();
+    let (identities, kept_back) = read_back_all(destination, &ids).await?;
+    for (id, identity) in identities {
         checked.digests += 1;
-        let (Some(at), Some((_, passed))) = (places.get(&uid), sent.get(&uid)) else { continue };
+        let (Some(at), Some((_, passed))) = (places.get(&id), sent.get(&id)) else { continue };
         others |= passed.known.canonical != identity.canonical
             && sent.values().any(|(_, other)| other.known.canonical == identity.canonical);
         if passed.known.canonical != identity.canonical
-            && !is_same_letter(passed, &identity, dates.get(&uid).copied().flatten())
+            && !is_same_letter(passed, &identity, dates.get(&id).copied().flatten())
         {
             strangers.push(copied.settled[*at].id);
-        } else if let Some((verdict, refused)) = judge_arrival(passed, &identity) {
-            copied.settled[*at].verdict = verdict;
-            copied.settled[*at].refused = refused;
+        } else {
+            judge_arrival(&mut copied.settled[*at], passed, &identity);
         }
     }
-    for at in kept_back.iter().filter_map(|uid| places.get(uid)) {
+    for at in kept_back.iter().filter_map(|id| places.get(id)) {
         let reason = "the destination lists it and hands nothing of it out, so that it could not be compared";
         copied.settled[*at].verdict = Verdict::DeliveredAltered(reason.to_owned());
     }
     // A message that somebody expunged at once is missing too; looking for it costs little.
     checked.misplaced = twice || others || !unseen.is_empty() || !strangers.is_empty();
-    let rows = unseen.iter().filter_map(|uid| sent.get(uid)).map(|(at, _)| copied.settled[*at].id);
+    let rows = unseen.iter().filter_map(|id| sent.get(id)).map(|(at, _)| copied.settled[*at].id);
     checked.unseen = rows.chain(strangers).collect();
     Ok(checked)
 }
@@ -122,12 +120,15 @@ pub(super) fn is_same_letter(sent: &Passed, arrived: &Identity, date: Option<Int
     }
 }
 
-/// The verdict on a message that arrived with other bytes than it was sent with; `None` of one that arrived as it was.
-pub(super) fn judge_arrival(sent: &Passed, arrived: &Identity) -> Option<(Verdict, Refused)> {
-    let reason = explain_difference(sent, arrived)?;
+/// Writes down of a message that arrived with other bytes than it was sent with that it did, and what the destination holds, so
+/// that any change after that is noticed. Nothing is changed of one that arrived as it was.
+pub(super) fn judge_arrival(settled: &mut Settled, sent: &Passed, arrived: &Identity) {
+    let Some(reason) = explain_difference(sent, arrived) else { return };
     let is_alike = sent.known.canonical == arrived.canonical || sent.rewritten.contains(&arrived.canonical);
     let code = is_alike.then_some(FailureCode::StoredAlike);
-    Some((Verdict::DeliveredAltered(reason), Refused { code, limit: None }))
+    settled.verdict = Verdict::DeliveredAltered(reason);
+    settled.refused = Refused { code, limit: None };
+    settled.stored = Some(arrived.exact);
 }
 
 /// The changes that the destination made, if any.
@@ -199,36 +200,37 @@ fn list_names(names: &[String]) -> String {
     }
 }
 
-/// Reads messages of the open folder back and tells what they are. UIDs that are gone are left out, and those of which
+/// Reads messages of the open folder back and tells what they are. Those that are gone are left out, and those of which
 /// nothing is handed out.
 ///
 /// # Errors
 /// Those of the session.
 pub async fn read_identities(
     destination: &mut dyn Destination,
-    uids: &[u32],
-) -> Result<Vec<(u32, Identity)>> {
-    read_back_all(destination, uids).await.map(|(identities, _)| identities)
+    ids: &[ItemId],
+) -> Result<Vec<(ItemId, Identity)>> {
+    read_back_all(destination, ids).await.map(|(identities, _)| identities)
 }
 
-/// As [`read_identities`], with the UIDs of which nothing is handed out although they are there.
+/// As [`read_identities`], with those of which nothing is handed out although they are there.
 async fn read_back_all(
     destination: &mut dyn Destination,
-    uids: &[u32],
-) -> Result<(Vec<(u32, Identity)>, Vec<u32>)> {
-    if uids.is_empty() {
+    ids: &[ItemId],
+) -> Result<(Vec<(ItemId, Identity)>, Vec<ItemId>)> {
+    if ids.is_empty() {
         return Ok(Default::default());
     }
     let (sender, mut bodies) = mpsc::channel(BODY_QUEUE);
+    let id_of = |key: u64| usize::try_from(key).ok().and_then(|at| ids.get(at)).cloned();
     let read = async {
-        let (mut identities, mut kept_back) = (Vec::with_capacity(uids.len()), Vec::new());
-        let mut current: Option<(u32, IdentityHasher)> = None;
+        let (mut identities, mut kept_back) = (Vec::with_capacity(ids.len()), Vec::new());
+        let mut current: Option<(ItemId, IdentityHasher)> = None;
         while let Some(event) = bodies.recv().await {
             match event {
                 BodyEvent::Begin { key, .. } => {
-                    let uid = u32::try_from(key)
-                        .map_err(|_| Failure::internal("a UID came back as another number"))?;
-                    current = Some((uid, IdentityHasher::new()));
+                    let id = id_of(key)
+                        .ok_or_else(|| Failure::internal("a message came back that nobody asked for"))?;
+                    current = Some((id, IdentityHasher::new()));
                 }
                 BodyEvent::Chunk(chunk) => {
                     if let Some((_, hasher)) = &mut current {
@@ -236,11 +238,11 @@ async fn read_back_all(
                     }
                 }
                 BodyEvent::End { .. } => {
-                    if let Some((uid, hasher)) = current.take() {
-                        identities.push((uid, hasher.finish()));
+                    if let Some((id, hasher)) = current.take() {
+                        identities.push((id, hasher.finish()));
                     }
                 }
-                BodyEvent::Missing { key, failure: Some(_) } => kept_back.extend(u32::try_from(key)),
+                BodyEvent::Missing { key, failure: Some(_) } => kept_back.extend(id_of(key)),
                 BodyEvent::Missing { failure: None, .. }
                 | BodyEvent::Held { .. }
                 | BodyEvent::Again { .. } => {}
@@ -248,7 +250,7 @@ async fn read_back_all(
         }
         Ok((identities, kept_back))
     };
-    let (fetched, identities) = tokio::join!(destination.fetch(uids, sender), read);
+    let (fetched, identities) = tokio::join!(destination.fetch(ids, sender), read);
     fetched?;
     identities
 }

@@ -56,12 +56,12 @@ impl Standing<'_> {
     }
 
     fn has_other_uids(&self) -> bool {
-        self.cursor.zip(self.state).is_some_and(|(cursor, state)| cursor.uidvalidity != state.uidvalidity)
+        self.cursor.zip(self.state).is_some_and(|(cursor, state)| cursor.epoch != state.epoch)
     }
 
     fn has_changed(&self) -> bool {
         self.cursor.zip(self.state).is_some_and(|(cursor, state)| {
-            cursor.uidvalidity != state.uidvalidity
+            cursor.epoch != state.epoch
                 || cursor.uidnext != state.uidnext
                 || cursor.messages != state.messages
                 || cursor.highest_modseq != state.highest_modseq
@@ -79,7 +79,7 @@ impl Standing<'_> {
 
 /// Whether a folder may be the one that was carried so far.
 fn could_be(cursor: &Cursor, state: &FolderState) -> bool {
-    cursor.uidvalidity == state.uidvalidity
+    cursor.epoch == state.epoch
         && cursor.uidnext.zip(state.uidnext).is_none_or(|(carried, now)| now >= carried)
 }
 
@@ -269,7 +269,7 @@ async fn read_rows(
     cursor: Option<&Cursor>,
 ) -> Result<Vec<Row>> {
     let Some(cursor) = cursor else { return ledger.rows(path).await };
-    let space = crate::ledger::Space { folder: path.clone(), protocol, uidvalidity: cursor.uidvalidity };
+    let space = crate::ledger::Space { folder: path.clone(), protocol, epoch: cursor.epoch.clone() };
     ledger.rows_in(&space, None, None, COMPARED_MAX).await
 }
 
@@ -301,23 +301,16 @@ fn compare(rows: &[Row], cursor: Option<&Cursor>, state: &FolderState, page: &Li
         let same_numbers = cursor.is_some_and(|c| c.uidnext.is_some() && c.uidnext == state.uidnext);
         return (keeps_uids && same_numbers && rows.iter().all(|row| row.gone)).then_some(Likeness::EMPTY);
     }
-    let is_on_page = |row: &&Row| match (&row.locator, &page.next) {
-        (Locator::Imap { uid, .. }, Some(Locator::Imap { uid: last, .. })) => uid <= last,
-        _ => true,
-    };
+    let is_on_page = |row: &&Row| page.next.as_ref().is_none_or(|last| row.locator.id <= last.id);
     let rows: Vec<&Row> = rows.iter().filter(|row| !row.gone).filter(is_on_page).collect();
     let enough = |same: usize| same > 0 && 2 * same >= rows.len().min(page.messages.len());
     if keeps_uids {
-        let mut now = HashMap::new();
-        for message in &page.messages {
-            if let Locator::Imap { uidvalidity, uid, .. } = message.locator {
-                now.insert((uidvalidity, uid), message);
-            }
-        }
+        let name = |locator: &Locator| (locator.epoch.clone(), locator.id.clone());
+        let now: HashMap<_, _> =
+            page.messages.iter().map(|message| (name(&message.locator), message)).collect();
         let (mut common, mut same) = (0, 0);
         for row in &rows {
-            let Locator::Imap { uidvalidity, uid, .. } = row.locator else { continue };
-            let Some(message) = now.get(&(uidvalidity, uid)) else { continue };
+            let Some(message) = now.get(&name(&row.locator)) else { continue };
             common += 1;
             // The announced size of a message may differ from the size that a server hands out.
             let same_size =
@@ -349,13 +342,14 @@ fn compare(rows: &[Row], cursor: Option<&Cursor>, state: &FolderState, page: &Li
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::message::Epoch;
 
     fn cursor(uidvalidity: u32, uidnext: u32) -> Cursor {
-        Cursor { uidvalidity, uidnext: Some(uidnext), ..Cursor::default() }
+        Cursor { epoch: Epoch::from(uidvalidity), uidnext: Some(uidnext), ..Cursor::default() }
     }
 
     fn state(uidvalidity: u32, uidnext: u32) -> FolderState {
-        FolderState { uidvalidity, uidnext: Some(uidnext), ..FolderState::default() }
+        FolderState { epoch: Epoch::from(uidvalidity), uidnext: Some(uidnext), ..FolderState::default() }
     }
 
     /// UIDVALIDITY and UIDNEXT.

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use crate::api::MailMigration;
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::ChangeMarks;
-use crate::ledger::{Ledger, Store};
+use crate::ledger::{Ledger, LoginMarks, Store};
 use crate::local::ledgers::open_store;
 use crate::local::secrets::Secrets;
 use crate::model::failure::Result;
@@ -55,7 +55,10 @@ impl Store for DeferredStore {
     async fn facts(&self, name: &str) -> Result<Vec<(String, Option<String>)>> {
         self.store().await?.facts(name).await
     }
+}
 
+#[async_trait]
+impl LoginMarks for DeferredStore {
     async fn salt(&self) -> Result<[u8; 32]> {
         self.store().await?.salt().await
     }

@@ -1,5 +1,5 @@
 //! The commands in the pods that the operator starts: `mailferry discover` finds out about one domain, `mailferry sync`
-//! carries a slice of its mailboxes. Both work as a laptop does; in place of a state directory they have what the operator
+//! carries a slice of its mailboxes, or verifies it once more. Both work as a laptop does; in place of a state directory they have what the operator
 //! mounts, and the API server, which is told what became of everything.
 //!
 //! ```text
@@ -10,9 +10,11 @@ mod discover;
 mod ledgers;
 mod named;
 mod patience;
+mod records;
 mod reporter;
 mod sync;
 mod telling;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub struct Mounts {
     pub config_maps: PathBuf,
     /// The volume of the ledgers.
     pub ledgers: PathBuf,
+    /// Volumes with mail: one for each end that is in files.
+    pub volumes: PathBuf,
 }
 
 /// A pod that has begun.
@@ -69,7 +73,7 @@ impl Pod {
         if spec.domains.len() != 1 {
             return Err(Failure::internal("the work list is not about one domain"));
         }
-        let secrets = Arc::new(Secrets::mounted(&mounts.secrets, &mounts.config_maps));
+        let secrets = Arc::new(Secrets::mounted(&mounts.secrets, &mounts.config_maps, &mounts.volumes));
         let barred = work.barred_networks.iter().filter_map(|network| network.parse().ok()).collect();
         let network =
             Network::new(work.resolver, allowed_networks(&migration)?, connections(&work) as usize)?;

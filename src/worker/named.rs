@@ -61,7 +61,8 @@ mod tests {
     use crate::ledger::sqlite::SqliteStore;
     use crate::ledger::{NewRow, Refused, Settled, Store};
     use crate::model::folder::FolderPath;
-    use crate::model::message::{Flags, Locator};
+    use crate::model::message::{Epoch, Flags, ItemId, Locator};
+    use crate::model::protocol::Protocol;
 
     #[tokio::test]
     async fn the_worst_are_named_wherever_they_stand_and_the_rest_is_counted() {
@@ -69,7 +70,12 @@ mod tests {
         let store = SqliteStore::new(directory.path(), directory.path().join("logins.sqlite"));
         let ledger = store.claim("anna").await.unwrap();
         let row = |uid: u32| NewRow {
-            locator: Locator::Imap { folder: FolderPath::from_slashes("INBOX"), uidvalidity: 1, uid },
+            locator: Locator {
+                protocol: Protocol::Imap,
+                folder: FolderPath::inbox(),
+                epoch: Epoch::from(1),
+                id: ItemId::Uid(uid),
+            },
             size: 1,
             date: None,
             flags: Flags::default(),
@@ -85,6 +91,7 @@ mod tests {
             flags: None,
             destination: None,
             verdict,
+            stored: None,
             replaces: None,
             refused: Refused::default(),
         };

@@ -211,6 +211,9 @@ impl Display for Reporter {
     fn decided(&self, _: &MailMigration, _: &Decision) {}
     fn finish(&self) {}
 
+    fn verification_begins(&self, _: &Address, _: Arc<MailboxProgress>) {}
+    fn verification_ended(&self, _: &Address, _: &MailboxRecord) {}
+
     fn mailbox_begins(&self, address: &Address, known: &MailboxRecord, progress: Arc<MailboxProgress>) {
         let attempt = Attempt::after(known, self.pass, SystemClock.now());
         tracing::info!(mailbox = %address, pass = attempt.pass, attempt = attempt.number, "begins");

@@ -1,20 +1,18 @@
-//! `mailferry sync`: carries one slice of a domain's mailboxes.
+//! `mailferry sync`: goes through one slice of a domain's mailboxes, to carry it or to verify it once more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream;
-use kube::Api;
 use tokio::time::sleep;
 
-use super::patience::persist;
+use super::records::{Mailbox, read_records};
 use super::reporter::{Channel, Reporter};
+use super::verify::verify;
 use super::{Mounts, Pod, connections, interrupted};
-use crate::api::{MailboxMigration, Stage};
+use crate::api::Stage;
+use crate::cluster::connect;
 use crate::cluster::work::{Item, Task};
-use crate::cluster::{connect, refused};
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
 use crate::local::platform::{Known, LocalPlatform};
@@ -23,61 +21,67 @@ use crate::local::state::MigrationRecord;
 use crate::local::stop::Stop;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
 use crate::model::failure::{Class, Failure, Result};
+use crate::model::purpose::Purpose;
 use crate::model::record::MailboxRecord;
 use crate::plan::{DomainObserved, Ending};
 
 /// How long a pod that was asked to stop goes on telling what became of its mailboxes.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-/// Mailboxes whose objects are read at a time.
-const READ_AT_ONCE: usize = 8;
 
-/// Carries the slice with this index.
+/// Goes through the slice with this index.
 ///
 /// # Errors
 /// The worst of what stopped its mailboxes; [`Class::Interrupted`] when a signal came.
 pub async fn sync(mounts: &Mounts, index: usize) -> Result<()> {
     let stop = Stop::listen();
     let pod = Pod::begin(mounts, connect().await?, stop.clone())?;
-    let Task::Sync { pass, slices } = &pod.work.task else {
+    let Task::Sync { pass, purpose, verification, slices } = &pod.work.task else {
         return Err(Failure::internal("the work list is not one of mailboxes"));
     };
     let slice = slices.get(index).ok_or_else(|| {
         Failure::internal(format!("the work list has {} slices and none with index {index}", slices.len()))
     })?;
     let known = tokio::select! {
-        known = read_records(&pod, slice) => known?,
+        known = read_records(&pod, slice, *purpose == Purpose::Verify) => known?,
         () = stop.asked() => return Err(interrupted()),
     };
     let total = known.len();
-    let open: Vec<_> = known.into_iter().filter(|(_, record)| !record.finished(*pass)).collect();
-    tracing::info!(pass, index, mailboxes = total, open = open.len(), "a slice begins");
+    let is_open = |mailbox: &Mailbox| match purpose {
+        Purpose::Delta => !mailbox.record.finished(*pass),
+        Purpose::Verify => mailbox.record.verification_number < *verification,
+    };
+    let open: Vec<Mailbox> = known.into_iter().filter(is_open).collect();
+    tracing::info!(pass, ?purpose, index, mailboxes = total, open = open.len(), "a slice begins");
     if open.is_empty() {
         return Ok(());
     }
-    carry(&pod, *pass, open).await
+    match purpose {
+        Purpose::Delta => {
+            let open = open.into_iter().map(|mailbox| (mailbox.item, mailbox.record)).collect();
+            carry(&pod, *pass, open).await
+        }
+        Purpose::Verify => verify(&pod, *pass, *verification, open).await,
+    }
 }
 
-/// The record of each mailbox by its object; those without one are not wanted any more.
-async fn read_records(pod: &Pod, slice: &[Item]) -> Result<Vec<(Item, MailboxRecord)>> {
-    let api: Api<MailboxMigration> = Api::namespaced(pod.client.clone(), &pod.namespace);
-    let read = |item: Item| {
-        let api = api.clone();
-        async move {
-            let call = || async {
-                api.get_opt(&item.object).await.map_err(|error| {
-                    refused(&format!("MailboxMigration {} cannot be read", item.object), &error)
-                })
-            };
-            let object = persist(&item.object, call).await?;
-            if object.is_none() {
-                tracing::warn!(mailbox = %item.mailbox.source, object = item.object, "it has no object any more and is left out");
-            }
-            Ok(object.map(|object| (item, object.status.unwrap_or_default().record())))
-        }
-    };
-    let read: Vec<Result<Option<_>>> =
-        stream::iter(slice.to_vec()).map(read).buffered(READ_AT_ONCE).collect().await;
-    read.into_iter().filter_map(Result::transpose).collect()
+/// The way of what is told.
+pub(super) fn channel_of(pod: &Pod) -> Channel {
+    Channel {
+        client: pod.client.clone(),
+        namespace: pod.namespace.clone(),
+        store: Arc::clone(&pod.tools.store),
+    }
+}
+
+/// Waits until all is told, or for a while after a signal.
+///
+/// # Errors
+/// The failure to tell something; [`Class::Interrupted`] when there was no time for it.
+pub(super) async fn tell_the_rest(reporter: &Reporter, stop: &Stop) -> Result<()> {
+    tokio::select! {
+        told = reporter.finish() => told,
+        () = last_words(stop) => Err(interrupted()),
+    }
 }
 
 async fn carry(pod: &Pod, pass: u32, open: Vec<(Item, MailboxRecord)>) -> Result<()> {
@@ -87,12 +91,7 @@ async fn carry(pod: &Pod, pass: u32, open: Vec<(Item, MailboxRecord)>) -> Result
     migration.spec.approved_plan = None;
     bound_concurrency(&mut migration, connections(&pod.work));
     let known = known(pod, pass, &open)?;
-    let channel = Channel {
-        client: pod.client.clone(),
-        namespace: pod.namespace.clone(),
-        store: Arc::clone(&pod.tools.store),
-    };
-    let reporter = Reporter::start(channel, pass, open);
+    let reporter = Reporter::start(channel_of(pod), pass, open);
     let mut platform = LocalPlatform::resume(
         pod.tools.clone(),
         known,
@@ -103,10 +102,7 @@ async fn carry(pod: &Pod, pass: u32, open: Vec<(Item, MailboxRecord)>) -> Result
     // Ledgers that are still open would keep the next pod waiting.
     platform.abort().await;
     drop(platform);
-    let told = tokio::select! {
-        told = reporter.finish() => told,
-        () = last_words(&pod.stop) => Err(interrupted()),
-    };
+    let told = tell_the_rest(&reporter, &pod.stop).await;
     match ended {
         Ok(Ending::Reached) => told,
         // The mailboxes are through, and another pod would find the same; the migration's status says it.

@@ -20,7 +20,7 @@ fn the_operators_rules_are_the_golden_ones() {
         "view": one(&objects, "ClusterRole", "mailferry-view")["rules"],
         "edit": one(&objects, "ClusterRole", "mailferry-edit")["rules"],
     });
-    let about = "# What the chart grants; tests/chart/rights.rs compares. A change here is a change of what the operator may do.\n";
+    let about = "# The rights that the chart grants; tests/chart/rights.rs compares. A change here is a change of what the operator may do.\n";
     let found = format!("{about}{}", serde_yaml::to_string(&found).unwrap());
     let path = root().join("tests/golden/operator-rules.yaml");
     if std::env::var_os("BLESS").is_some() {

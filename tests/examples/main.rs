@@ -6,9 +6,11 @@
 //! - [`scene`]: an example on a machine of its own
 //! - [`passwords`]: domains that are opened by passwords
 //! - [`tenants`]: mailboxes of large providers, opened by tokens
+//! - [`files`]: a backup into files, and a restore from some
 //! - [`papers`]: the dry plan, and what is made of it
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod files;
 mod papers;
 mod passwords;
 mod scene;
@@ -36,12 +38,16 @@ fn manifests() -> impl Iterator<Item = PathBuf> {
 
 #[test]
 fn every_example_is_read_and_tried() {
-    let tried: BTreeSet<&str> =
-        [include_str!("papers.rs"), include_str!("passwords.rs"), include_str!("tenants.rs")]
-            .iter()
-            .flat_map(|source| source.split("Scene::of(\"").skip(1))
-            .filter_map(|rest| rest.split('"').next())
-            .collect();
+    let tried: BTreeSet<&str> = [
+        include_str!("files.rs"),
+        include_str!("papers.rs"),
+        include_str!("passwords.rs"),
+        include_str!("tenants.rs"),
+    ]
+    .iter()
+    .flat_map(|source| source.split("Scene::of(\"").skip(1))
+    .filter_map(|rest| rest.split('"').next())
+    .collect();
     for path in manifests() {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let mut text = fs::read_to_string(&path).unwrap();

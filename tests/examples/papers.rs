@@ -68,7 +68,7 @@ fn the_checklist_is_filled_in(played: &Played) {
     let text = fs::read_to_string(&played.manifest).unwrap();
     let form = played.succeeds("checklist", &["-o", "yaml"]);
     let (_, form) = form.split_once("\nspec:\n").unwrap();
-    let (before, _) = text.split_once("  # What the customer said").unwrap();
+    let (before, _) = text.split_once("  # The answers that the customer gave").unwrap();
     let manifest = manifest::read(&[("filled.yaml", format!("{before}{form}"))]).unwrap();
     let filled = manifest.migrations[0].spec.checklist.clone().unwrap();
     assert_eq!((filled.mailboxes, filled.sizes.unwrap().largest_mailbox_gigabytes), (Some(3), Some(1)));

@@ -7,12 +7,12 @@ use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::{Cursor, NewRow, Store};
 use mailferry::model::failure::{Class, Failure, Result};
 use mailferry::model::folder::FolderPath;
-use mailferry::model::message::{Flags, Locator, Verdict};
+use mailferry::model::message::{Epoch, Flags, Verdict};
 use mailferry::model::secret::Secret;
 use mailferry::net::tls::Trust;
 
 use crate::support::postgres::{Postgres, USER};
-use crate::{ANNA, Place, folder, new_row, options};
+use crate::{ANNA, Place, folder, imap, new_row, options};
 
 /// A commit that the database confirmed holds after the machine went down, although its own default is to confirm
 /// earlier.
@@ -22,7 +22,8 @@ async fn what_was_told_survives_a_crash_of_the_database() {
     let place = Place::Database(Arc::clone(&postgres), postgres.database());
     let ledger = place.ledger().await;
     let ids = ledger.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
-    let intent = ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &ids).await.unwrap();
+    let intent =
+        ledger.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 1, &ids).await.unwrap();
     postgres.crash();
     let failure = ledger.settle(&[], Some(intent)).await.unwrap_err();
     assert_eq!(failure.class, Class::Unreachable, "{failure:?}");
@@ -136,7 +137,7 @@ async fn databases_that_cannot_be_used_are_named_with_their_remedy() {
 
     postgres.sql(&database, "UPDATE mailferry.format SET version = 7");
     let failure = refused_database(good.clone()).await;
-    assert!(failure.what.contains("newer Mailferry (format 7, this one knows 2)"), "{failure}");
+    assert!(failure.what.contains("newer Mailferry (format 7, this one knows 3)"), "{failure}");
 }
 
 #[tokio::test]
@@ -169,7 +170,7 @@ async fn nothing_that_a_server_says_stops_a_database() {
     };
     let long = name(1_990);
     let row = |folder: &FolderPath| NewRow {
-        locator: Locator::Imap { folder: folder.clone(), uidvalidity: u32::MAX, uid: u32::MAX },
+        locator: imap(folder, u32::MAX, u32::MAX),
         ..new_row(1, Verdict::Pending)
     };
     ledger.insert(&[row(&long)]).await.unwrap();

@@ -36,7 +36,7 @@ use mailferry::ledger::{
 use mailferry::model::failure::{Class, Failure, FailureCode};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
-use mailferry::model::message::{Arrival, Flags, InternalDate, Locator, Verdict};
+use mailferry::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Locator, Verdict};
 use mailferry::model::progress::MessageCounts;
 use mailferry::model::protocol::Protocol;
 use mailferry::model::secret::Secret;
@@ -135,9 +135,23 @@ fn folder() -> FolderPath {
     FolderPath::new(["Entwürfe", "with/slash", "\"quoted\""])
 }
 
+fn imap(folder: &FolderPath, uidvalidity: u32, uid: u32) -> Locator {
+    let (protocol, epoch) = (Protocol::Imap, Epoch::from(uidvalidity));
+    Locator { protocol, folder: folder.clone(), epoch, id: ItemId::Uid(uid) }
+}
+
+fn pop3(id: &str) -> Locator {
+    let (protocol, folder) = (Protocol::Pop3, FolderPath::inbox());
+    Locator { protocol, folder, epoch: Epoch::default(), id: ItemId::from(id) }
+}
+
+fn at(uidvalidity: u32, uid: u32) -> Arrival {
+    Arrival { epoch: Epoch::from(uidvalidity), id: ItemId::Uid(uid) }
+}
+
 fn new_row(uid: u32, verdict: Verdict) -> NewRow {
     NewRow {
-        locator: Locator::Imap { folder: folder(), uidvalidity: 7, uid },
+        locator: imap(&folder(), 7, uid),
         size: u64::from(uid) * 1000,
         date: Some(InternalDate { unix: 1_612_148_645, offset_minutes: -450 }),
         flags: Flags::parse("$Label1 \\Seen"),
@@ -163,20 +177,21 @@ fn settled(id: RowId, verdict: Verdict, arrival: Option<Arrival>) -> Settled {
         flags: None,
         destination: arrival.map(|arrival| (folder(), arrival)),
         verdict,
+        stored: None,
         replaces: None,
         refused: Refused::default(),
     }
 }
 
 async fn everything_is_there_again_after_it_was_closed(place: Place) {
-    let arrival = Arrival { uidvalidity: 9, uid: 100 };
+    let arrival = at(9, 100);
     let cursor = Cursor {
-        uidvalidity: 7,
+        epoch: Epoch::from(7),
         uidnext: Some(u32::MAX),
         messages: Some(3),
         highest_modseq: Some(u64::MAX - 1),
         destination: folder(),
-        destination_uidvalidity: 9,
+        destination_epoch: Epoch::from(9),
         destination_scanned: 101,
     };
     let ids = {
@@ -186,18 +201,22 @@ async fn everything_is_there_again_after_it_was_closed(place: Place) {
             new_row(2, Verdict::Excluded("too large".into())),
             new_row(3, Verdict::Pending),
             NewRow {
-                locator: Locator::Pop3 { uidl: "\u{7e}!x".into() },
+                locator: pop3("\u{7e}!x"),
                 date: None,
                 flags: Flags::default(),
                 ..new_row(4, Verdict::Pending)
             },
         ];
         let ids = ledger.insert(&rows).await.unwrap();
-        let intent = ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, 100, &ids).await.unwrap();
+        let intent =
+            ledger.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 100, &ids).await.unwrap();
         ledger.settle(&[settled(ids[0], Verdict::Delivered, Some(arrival.clone()))], None).await.unwrap();
         assert_eq!(ledger.open_intents().await.unwrap()[0].id, intent);
         ledger.save_cursor(&folder(), &cursor).await.unwrap();
-        ledger.keep_foreign(&folder(), 9, &[Foreign { uid: 5, known: known(8) }]).await.unwrap();
+        ledger
+            .keep_foreign(&folder(), &Epoch::from(9), &[Foreign { id: ItemId::Uid(5), known: known(8) }])
+            .await
+            .unwrap();
         ledger.save_fact("a", "b").await.unwrap();
         ids
     };
@@ -211,19 +230,22 @@ async fn everything_is_there_again_after_it_was_closed(place: Place) {
     assert_eq!(rows[0].flags, Flags::parse("$Label1 \\Seen"));
     assert_eq!(rows[1].verdict, Verdict::Excluded("too large".into()));
     assert_eq!((rows[2].size, &rows[2].known, &rows[2].destination), (3000, &None, &None));
-    let pop3 = ledger.rows(&FolderPath::inbox()).await.unwrap();
-    assert_eq!((pop3[0].locator.clone(), pop3[0].date), (Locator::Pop3 { uidl: "~!x".into() }, None));
+    let popped = ledger.rows(&FolderPath::inbox()).await.unwrap();
+    assert_eq!((popped[0].locator.clone(), popped[0].date), (pop3("~!x"), None));
     let intents = ledger.open_intents().await.unwrap();
     assert_eq!(
         (intents.len(), intents[0].folder.clone(), intents[0].rows.clone()),
         (1, folder(), ids.clone())
     );
-    assert_eq!((intents[0].uidvalidity, intents[0].uidnext), (9, 100));
+    assert_eq!((intents[0].epoch.clone(), intents[0].uidnext), (Epoch::from(9), 100));
     assert_eq!(ledger.cursor(&folder()).await.unwrap(), Some(cursor.clone()));
     assert_eq!(ledger.cursors().await.unwrap(), [(folder(), cursor)].into());
     assert_eq!(ledger.cursor(&FolderPath::inbox()).await.unwrap(), None);
-    assert_eq!(ledger.foreign(&folder(), 9).await.unwrap()[0].known.exact, known(8).exact);
-    assert_eq!(ledger.claimed(&folder(), 9).await.unwrap().into_iter().collect::<Vec<_>>(), [100]);
+    assert_eq!(ledger.foreign(&folder(), &Epoch::from(9)).await.unwrap()[0].known.exact, known(8).exact);
+    assert_eq!(
+        ledger.claimed(&folder(), &Epoch::from(9)).await.unwrap().iter().collect::<Vec<_>>(),
+        [ItemId::Uid(100)]
+    );
     assert_eq!(ledger.fact("a").await.unwrap().as_deref(), Some("b"));
     let counts = ledger.counts().await.unwrap();
     assert_eq!((counts.source, counts.copied, counts.excluded, counts.pending), (4, 1, 1, 2));
@@ -236,7 +258,8 @@ async fn a_step_is_whole_or_not_at_all(place: Place) {
     let twice = [new_row(2, Verdict::Pending), new_row(1, Verdict::Pending)];
     ledger.insert(&twice).await.unwrap_err();
     assert_eq!(ledger.rows(&folder()).await.unwrap().len(), 1);
-    let intent = ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &first).await.unwrap();
+    let intent =
+        ledger.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 1, &first).await.unwrap();
     ledger
         .settle(&[settled(first[0], Verdict::Quarantined("refused".into()), None)], Some(intent))
         .await
@@ -252,7 +275,7 @@ async fn what_a_verification_found_is_counted_and_stays_until_it_is_mended(place
         refused: Refused { code: Some(code), limit: None },
         ..settled(id, verdict, arrival)
     };
-    let arrival = |uid| Some(Arrival { uidvalidity: 9, uid });
+    let arrival = |uid| Some(at(9, uid));
     let changed = Verdict::DeliveredAltered("other bytes".into());
     ledger
         .settle(
@@ -269,7 +292,7 @@ async fn what_a_verification_found_is_counted_and_stays_until_it_is_mended(place
         .await
         .unwrap();
     let count = async || ledger.count_discrepancies().await.unwrap();
-    assert_eq!(count().await, Discrepancies { altered: 2, changed: 1, missing: 1 });
+    assert_eq!(count().await, Discrepancies { altered: 2, changed: 1, missing: 1, short: 0 });
     assert_eq!((ledger.count_unbound().await.unwrap(), ledger.counts().await.unwrap().copied), (1, 4));
     // Seen again, and read and found right; then the source lists another no longer.
     ledger
@@ -283,26 +306,32 @@ async fn what_a_verification_found_is_counted_and_stays_until_it_is_mended(place
         )
         .await
         .unwrap();
-    assert_eq!(count().await, Discrepancies { altered: 1, changed: 0, missing: 1 });
+    assert_eq!(count().await, Discrepancies { altered: 1, changed: 0, missing: 1, short: 0 });
     ledger.mark_gone(&ids[..1]).await.unwrap();
     assert_eq!(count().await.missing, 0, "the source has it no more either");
     ledger.mark_listed(&ids[..1]).await.unwrap();
     ledger.reopen(&ids[..1]).await.unwrap();
-    assert_eq!(count().await, Discrepancies { altered: 1, changed: 0, missing: 0 });
+    assert_eq!(count().await, Discrepancies { altered: 1, changed: 0, missing: 0, short: 0 });
 }
 
 async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
     let ledger = place.ledger().await;
     let rows = [1, 2, 3].map(|uid| new_row(uid, Verdict::Pending));
     let ids = ledger.insert(&rows).await.unwrap();
-    let foreign = [5, 6].map(|uid| Foreign { uid, known: known(8) });
-    ledger.keep_foreign(&folder(), 9, &foreign).await.unwrap();
-    let adopted = Settled {
-        replaces: Some(ids[0]),
-        ..settled(ids[1], Verdict::Delivered, Some(Arrival { uidvalidity: 9, uid: 5 }))
-    };
+    let foreign = [5, 6].map(|uid| Foreign { id: ItemId::Uid(uid), known: known(8) });
+    ledger.keep_foreign(&folder(), &Epoch::from(9), &foreign).await.unwrap();
+    let adopted = Settled { replaces: Some(ids[0]), ..settled(ids[1], Verdict::Delivered, Some(at(9, 5))) };
     ledger.settle(&[adopted], None).await.unwrap();
-    assert_eq!(ledger.foreign(&folder(), 9).await.unwrap().iter().map(|f| f.uid).collect::<Vec<_>>(), [6]);
+    assert_eq!(
+        ledger
+            .foreign(&folder(), &Epoch::from(9))
+            .await
+            .unwrap()
+            .iter()
+            .map(|f| f.id.clone())
+            .collect::<Vec<_>>(),
+        [ItemId::Uid(6)]
+    );
     let left: Vec<_> = ledger.page(0, 10).await.unwrap().iter().map(|row| row.id).collect();
     assert_eq!(left, ids[1..], "the replaced row is forgotten");
 
@@ -316,7 +345,7 @@ async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
     // UIDs that name other messages now are free for these.
     ledger.detach(&ids).await.unwrap();
     let row = ledger.page(0, 10).await.unwrap().remove(0);
-    assert!(matches!(row.locator, Locator::Imap { uidvalidity: 0, .. }), "{row:?}");
+    assert!(row.locator.epoch.is_void(), "{row:?}");
     assert!(row.destination.is_some(), "where it went is known as before");
     let anew = ledger.insert(&[new_row(2, Verdict::Pending)]).await.unwrap();
     ledger.detach(&anew).await.unwrap();
@@ -324,13 +353,13 @@ async fn rows_are_adopted_replaced_forgotten_and_reopened(place: Place) {
 
     // Another UIDVALIDITY voids what was seen under the one before, and only that.
     let later = ledger.insert(&[new_row(9, Verdict::Pending)]).await.unwrap();
-    let arrival = Arrival { uidvalidity: 10, uid: 1 };
+    let arrival = at(10, 1);
     ledger.settle(&[settled(later[0], Verdict::Delivered, Some(arrival.clone()))], None).await.unwrap();
-    ledger.forget_arrivals(&folder(), 10).await.unwrap();
+    ledger.forget_arrivals(&folder(), &Epoch::from(10)).await.unwrap();
     let rows = ledger.rows(&folder()).await.unwrap();
     assert_eq!(rows[0].destination, None);
     assert_eq!(rows[1].destination, Some((folder(), arrival)));
-    assert!(ledger.foreign(&folder(), 9).await.unwrap().is_empty());
+    assert!(ledger.foreign(&folder(), &Epoch::from(9)).await.unwrap().is_empty());
 }
 
 /// Counts are asked of indexes: they say what a walk through all rows says, whatever became of those.
@@ -353,10 +382,10 @@ async fn each_count_is_that_of_the_rows(place: Place) {
         for path in [folder(), elsewhere.clone()] {
             for (n, verdict) in (0..3).flat_map(|n| verdicts().map(|verdict| (n, verdict))) {
                 uid += 1;
-                let locator = Locator::Imap { folder: path.clone(), uidvalidity, uid };
+                let locator = imap(&path, uidvalidity, uid);
                 let row = NewRow { locator, ..new_row(1, Verdict::Pending) };
                 let ids = ledger.insert(&[row]).await.unwrap();
-                let arrival = (n != 1).then_some(Arrival { uidvalidity: 9 + n, uid });
+                let arrival = (n != 1).then_some(at(9 + n, uid));
                 let is_pending = verdict == Verdict::Pending;
                 ledger
                     .settle(&[settled(ids[0], verdict, arrival.filter(|_| !is_pending))], None)
@@ -369,7 +398,7 @@ async fn each_count_is_that_of_the_rows(place: Place) {
         }
     }
     ledger.keep_unlisted(&folder(), 2..=2, "counted and not listed").await.unwrap();
-    let maildrop = Locator::Pop3 { uidl: "one".to_owned() };
+    let maildrop = pop3("one");
     ledger.insert(&[NewRow { locator: maildrop, ..new_row(1, Verdict::Pending) }]).await.unwrap();
 
     let rows = ledger.page(0, 1000).await.unwrap();
@@ -387,25 +416,33 @@ async fn each_count_is_that_of_the_rows(place: Place) {
     assert_eq!(ledger.count_unbound().await.unwrap(), count(&unbound));
     assert_eq!(ledger.unbound(&elsewhere).await.unwrap().len(), 6);
 
-    let space = Space { folder: folder(), protocol: Protocol::Imap, uidvalidity: 7 };
-    let in_space = |row: &Row| matches!(&row.locator, Locator::Imap { folder: at, uidvalidity: 7, .. } if *at == folder());
+    let space = Space { folder: folder(), protocol: Protocol::Imap, epoch: Epoch::from(7) };
+    let in_space = |row: &Row| space.holds(&row.locator);
     assert_eq!(ledger.count_in(&space).await.unwrap(), count(&|row| in_space(row) && !row.gone));
-    let mut expected: Vec<(u32, RowId)> = Vec::new();
-    for row in rows.iter().filter(|row| in_space(row)) {
-        let Locator::Imap { uid, .. } = row.locator else { unreachable!() };
-        expected.push((uid, row.id));
-    }
-    let first = ledger.uids_in(&space, 0, 5).await.unwrap();
+    let expected: Vec<(ItemId, RowId)> =
+        rows.iter().filter(|row| in_space(row)).map(|row| (row.locator.id.clone(), row.id)).collect();
+    let first = ledger.ids_in(&space, None, 5).await.unwrap();
     assert_eq!(first, expected[..5]);
-    assert_eq!(ledger.uids_in(&space, first[4].0, 1000).await.unwrap(), expected[5..]);
+    assert_eq!(ledger.ids_in(&space, Some(&first[4].0), 1000).await.unwrap(), expected[5..]);
+    let some: Vec<ItemId> = expected[2..4].iter().map(|(id, _)| id.clone()).chain(["one".into()]).collect();
+    let at_them = ledger.rows_at(&space, &some).await.unwrap();
+    assert_eq!(at_them.iter().map(|row| row.id).collect::<Vec<_>>(), [expected[2].1, expected[3].1]);
+    let drop = Space { folder: FolderPath::inbox(), protocol: Protocol::Pop3, epoch: Epoch::default() };
+    let at_one = ledger.rows_at(&drop, &some).await.unwrap();
+    assert_eq!(at_one.iter().map(|row| row.locator.clone()).collect::<Vec<_>>(), [pop3("one")]);
+    assert_eq!(ledger.ids_in(&drop, None, 5).await.unwrap(), [("one".into(), at_one[0].id)]);
 
-    assert!(ledger.is_elsewhere(&elsewhere, &folder(), 9).await.unwrap(), "under a greater one");
-    assert!(ledger.is_elsewhere(&elsewhere, &folder(), 11).await.unwrap(), "under a smaller one");
-    assert!(!ledger.is_elsewhere(&elsewhere, &elsewhere, 9).await.unwrap());
+    let is_elsewhere = async |folder: &FolderPath, at: &FolderPath, uidvalidity: u32| {
+        ledger.is_elsewhere(folder, at, &Epoch::from(uidvalidity)).await.unwrap()
+    };
+    assert!(is_elsewhere(&elsewhere, &folder(), 9).await, "under a greater one");
+    assert!(is_elsewhere(&elsewhere, &folder(), 11).await, "under a smaller one");
+    assert!(!is_elsewhere(&elsewhere, &elsewhere, 9).await);
 
     // Without a word on their content, or with nothing done, rows of another space are of no use.
     let void = ledger.part_void(&space).await.unwrap();
-    let is_other = |row: &&Row| matches!(&row.locator, Locator::Imap { folder: at, uidvalidity, .. } if *at == folder() && *uidvalidity != 7);
+    let is_other =
+        |row: &&Row| row.locator.folder == folder() && !in_space(row) && !row.locator.is_unlisted();
     let of_use =
         |row: &&Row| !matches!(row.verdict, Verdict::Pending | Verdict::Excluded(_) | Verdict::Shown);
     let expected: Vec<RowId> = rows.iter().filter(is_other).filter(of_use).map(|row| row.id).collect();
@@ -414,7 +451,7 @@ async fn each_count_is_that_of_the_rows(place: Place) {
     let left = ledger.page(0, 1000).await.unwrap();
     assert!(!left.iter().filter(is_other).any(|row| !of_use(&row)));
     assert_eq!(left.iter().filter(|row| in_space(row)).count() as u64, count(&in_space));
-    let unlisted = |row: &&Row| matches!(row.locator, Locator::Unlisted { .. });
+    let unlisted = |row: &&Row| row.locator.is_unlisted();
     assert_eq!(left.iter().filter(unlisted).count(), 2);
 }
 
@@ -422,19 +459,24 @@ async fn a_folder_that_is_called_differently_keeps_all_that_is_known_of_it(place
     let ledger = place.ledger().await;
     let path = |name: &str| FolderPath::new([name]);
     let renaming = |from: FolderPath, to: &str| Renaming { from, to: path(to) };
-    let beside = NewRow {
-        locator: Locator::Imap { folder: path("Beside"), uidvalidity: 7, uid: 1 },
-        ..new_row(1, Verdict::Pending)
-    };
+    let beside = NewRow { locator: imap(&path("Beside"), 7, 1), ..new_row(1, Verdict::Pending) };
     let ids =
         ledger.insert(&[new_row(1, Verdict::Pending), new_row(2, Verdict::Pending), beside]).await.unwrap();
-    let arrival = Arrival { uidvalidity: 9, uid: 100 };
-    ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, 100, &ids).await.unwrap();
+    let arrival = at(9, 100);
+    ledger.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 100, &ids).await.unwrap();
     let arrived = |id| settled(id, Verdict::Delivered, Some(arrival.clone()));
     ledger.settle(&[arrived(ids[0]), arrived(ids[2])], None).await.unwrap();
-    ledger.keep_foreign(&folder(), 9, &[Foreign { uid: 5, known: known(8) }]).await.unwrap();
-    let cursor =
-        Cursor { uidvalidity: 7, messages: Some(2), destination_uidvalidity: 9, ..Cursor::default() };
+    ledger
+        .keep_foreign(&folder(), &Epoch::from(9), &[Foreign { id: ItemId::Uid(5), known: known(8) }])
+        .await
+        .unwrap();
+    let cursor = Cursor {
+        epoch: Epoch::from(7),
+        messages: Some(2),
+        destination_epoch: Epoch::from(9),
+        destination_scanned: 1,
+        ..Cursor::default()
+    };
     ledger.save_cursor(&folder(), &cursor).await.unwrap();
 
     ledger.rename_folder(Some(&renaming(folder(), "Source")), None).await.unwrap();
@@ -452,8 +494,11 @@ async fn a_folder_that_is_called_differently_keeps_all_that_is_known_of_it(place
         assert_eq!(row.destination, Some((path("There"), arrival.clone())));
     }
     assert_eq!(ledger.open_intents().await.unwrap()[0].folder, path("There"));
-    assert_eq!(ledger.claimed(&path("There"), 9).await.unwrap(), [100].into());
-    assert_eq!(ledger.foreign(&path("There"), 9).await.unwrap().len(), 1);
+    assert_eq!(
+        ledger.claimed(&path("There"), &Epoch::from(9)).await.unwrap(),
+        [ItemId::Uid(100)].into_iter().collect()
+    );
+    assert_eq!(ledger.foreign(&path("There"), &Epoch::from(9)).await.unwrap().len(), 1);
 
     let (again, back) = (renaming(path("Source"), "Both"), renaming(path("There"), "Both there"));
     ledger.rename_folder(Some(&again), Some(&back)).await.unwrap();
@@ -500,28 +545,30 @@ async fn mailboxes_do_not_see_each_other(place: Place) {
     assert_eq!(facts, [("bob".to_owned(), None), (ANNA.to_owned(), Some("here 7".to_owned()))]);
     let rows = [1, 2].map(|uid| new_row(uid, Verdict::Pending));
     let (hers, his) = (anna.insert(&rows).await.unwrap(), bob.insert(&rows).await.unwrap());
-    let arrival = Arrival { uidvalidity: 9, uid: 1 };
-    let intent = anna.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &hers).await.unwrap();
+    let arrival = at(9, 1);
+    let intent = anna.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 1, &hers).await.unwrap();
     anna.settle(&[settled(hers[0], Verdict::Delivered, Some(arrival))], None).await.unwrap();
-    anna.keep_foreign(&folder(), 9, &[Foreign { uid: 2, known: known(1) }]).await.unwrap();
+    anna.keep_foreign(&folder(), &Epoch::from(9), &[Foreign { id: ItemId::Uid(2), known: known(1) }])
+        .await
+        .unwrap();
     anna.save_cursor(&folder(), &Cursor::default()).await.unwrap();
     anna.save_fact("a", "b").await.unwrap();
-    assert!(bob.claimed(&folder(), 9).await.unwrap().is_empty());
-    assert!(bob.foreign(&folder(), 9).await.unwrap().is_empty());
+    assert!(bob.claimed(&folder(), &Epoch::from(9)).await.unwrap().is_empty());
+    assert!(bob.foreign(&folder(), &Epoch::from(9)).await.unwrap().is_empty());
     assert!(bob.open_intents().await.unwrap().is_empty());
     assert_eq!(bob.cursor(&folder()).await.unwrap(), None);
     assert!(bob.cursors().await.unwrap().is_empty());
     assert_eq!(bob.fact("a").await.unwrap(), None);
     assert_eq!(bob.counts().await.unwrap().pending, 2);
     // Rows that he forgets are not hers.
-    let theirs = bob.begin_intent(&FolderPath::inbox(), &folder(), 9, 1, &his).await.unwrap();
+    let theirs = bob.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 1, &his).await.unwrap();
     bob.settle(&[], Some(theirs)).await.unwrap();
     bob.forget(&his).await.unwrap();
     bob.forget_cursors().await.unwrap();
-    bob.forget_arrivals(&folder(), 10).await.unwrap();
+    bob.forget_arrivals(&folder(), &Epoch::from(10)).await.unwrap();
     assert_eq!(anna.rows(&folder()).await.unwrap().len(), 2);
     assert_eq!(anna.open_intents().await.unwrap()[0].id, intent);
-    assert_eq!(anna.foreign(&folder(), 9).await.unwrap().len(), 1);
+    assert_eq!(anna.foreign(&folder(), &Epoch::from(9)).await.unwrap().len(), 1);
     assert!(anna.cursor(&folder()).await.unwrap().is_some());
     assert!(anna.rows(&folder()).await.unwrap()[0].destination.is_some());
 }
@@ -585,13 +632,15 @@ async fn large_steps_tell_how_fast_it_is(place: Place) {
     let ids = ledger.insert(&rows).await.unwrap();
     let insert = rate(rows.len(), begun);
     let begun = Instant::now();
-    for (at, window) in ids.chunks(WINDOW).enumerate() {
-        let first = u32::try_from(at * WINDOW).unwrap();
-        let intent =
-            ledger.begin_intent(&FolderPath::inbox(), &folder(), 9, first + 1, window).await.unwrap();
+    for (nth, window) in ids.chunks(WINDOW).enumerate() {
+        let first = u32::try_from(nth * WINDOW).unwrap();
+        let intent = ledger
+            .begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), first + 1, window)
+            .await
+            .unwrap();
         let arrived: Vec<Settled> = (first + 1..)
             .zip(window)
-            .map(|(uid, id)| settled(*id, Verdict::Delivered, Some(Arrival { uidvalidity: 9, uid })))
+            .map(|(uid, id)| settled(*id, Verdict::Delivered, Some(at(9, uid))))
             .collect();
         ledger.settle(&arrived, Some(intent)).await.unwrap();
     }
@@ -607,13 +656,9 @@ async fn large_steps_tell_how_fast_it_is(place: Place) {
         rate(read.len(), begun)
     );
     assert_eq!(read.len(), rows.len());
-    assert!(
-        read.iter()
-            .zip(1..)
-            .all(|(row, uid)| row.destination == Some((folder(), Arrival { uidvalidity: 9, uid })))
-    );
+    assert!(read.iter().zip(1..).all(|(row, uid)| row.destination == Some((folder(), at(9, uid)))));
     assert!(ledger.open_intents().await.unwrap().is_empty());
-    assert_eq!(ledger.claimed(&folder(), 9).await.unwrap().len(), rows.len());
+    assert_eq!(ledger.claimed(&folder(), &Epoch::from(9)).await.unwrap().len(), rows.len());
 }
 
 fn refused(path: &Path) -> Failure {
@@ -638,7 +683,7 @@ async fn files_that_cannot_be_trusted_are_refused_and_left_as_they_are() {
         (copy, bytes)
     };
     // The version is at byte 60 of a database's header.
-    let (newer, bytes) = damage("newer", &|bytes| bytes[60..64].copy_from_slice(&3_u32.to_be_bytes()));
+    let (newer, bytes) = damage("newer", &|bytes| bytes[60..64].copy_from_slice(&4_u32.to_be_bytes()));
     let failure = refused(&newer);
     assert!(failure.what.contains("newer Mailferry"), "{}", failure.what);
     assert_eq!(fs::read(&newer).unwrap(), bytes);
@@ -696,7 +741,7 @@ async fn come_back(place: &Place, mailbox: &str, names: Vec<String>, uid: u32, v
             _ => Verdict::Quarantined(why),
         };
         let uid = uid.wrapping_add(u32::try_from(n).unwrap());
-        let locator = Locator::Imap { folder: folder.clone(), uidvalidity: 7, uid };
+        let locator = imap(&folder, 7, uid);
         let row = NewRow { locator: locator.clone(), ..new_row(1, verdict.clone()) };
         ledger.insert(&[row]).await.unwrap();
         expected.push((locator, verdict));

@@ -10,7 +10,8 @@ use mailferry::ledger::sqlite::SqliteLedger;
 use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
-use mailferry::model::message::{Arrival, Flags, Locator, Verdict};
+use mailferry::model::message::{Arrival, Epoch, Flags, ItemId, Locator, Verdict};
+use mailferry::model::protocol::Protocol;
 
 use crate::ferry::{Ferry, Manifest, csv, figure, files, server};
 use crate::support::corpus::Message;
@@ -237,7 +238,12 @@ async fn claim(world: &World, uidvalidity: u32, uid: u32) {
     let theirs = SqliteLedger::open(&ours.with_file_name("move-info.sqlite")).unwrap();
     theirs.save_fact("destination", &end.replace(NEW[0], NEW[1])).await.unwrap();
     let row = NewRow {
-        locator: Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 7, uid: 7 },
+        locator: Locator {
+            protocol: Protocol::Imap,
+            folder: FolderPath::inbox(),
+            epoch: Epoch::from(7),
+            id: ItemId::Uid(7),
+        },
         size: 1,
         date: None,
         flags: Flags::default(),
@@ -251,9 +257,13 @@ async fn claim(world: &World, uidvalidity: u32, uid: u32) {
         size: None,
         date: None,
         flags: None,
-        destination: Some((FolderPath::inbox(), Arrival { uidvalidity, uid })),
+        destination: Some((
+            FolderPath::inbox(),
+            Arrival { epoch: Epoch::from(uidvalidity), id: ItemId::Uid(uid) },
+        )),
         verdict: Verdict::Delivered,
         refused: Refused::default(),
+        stored: None,
         replaces: None,
     };
     theirs.settle(&[settled], None).await.unwrap();

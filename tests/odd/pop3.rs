@@ -248,6 +248,18 @@ fn nothing_is_marked_as_read_at_a_server_that_shares_its_mail_with_imap() {
     source.mailbox(ANNA).read_folder("INBOX", |row, _| flags.extend(row.flags));
     assert!(flags.is_empty(), "{flags:?}");
 }
+
+#[test]
+fn a_line_of_a_list_that_is_too_long_hides_no_other_message() {
+    let (source, destination) = (Script::pop3(Store::standard()), Script::imap(Store::empty()));
+    source.store().folder("INBOX").letter(2).uidl = Some(vec![b'x'; 6_000]);
+    let world = World::pop3(&source, &destination);
+    for _ in 0..2 {
+        world.run().expect(0, (3, 3, 0, 0, 0));
+        assert_eq!(lies_in(&destination), lying(&[("INBOX", &["one", "two", "three"])]));
+    }
+}
+
 #[test]
 fn messages_that_are_counted_and_not_listed_are_no_empty_maildrop() {
     let (source, destination) = (Script::pop3(Store::standard()), Script::imap(Store::empty()));

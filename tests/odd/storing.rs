@@ -304,6 +304,44 @@ fn header_lines_that_the_destination_adds_hide_no_message_once_the_ledger_is_los
     }
 }
 
+/// A footer makes another message of it for whoever compares; what was stored is known, and so is any change after that.
+#[test]
+fn what_is_changed_while_it_is_stored_is_held_against_what_was_stored() {
+    for (at_the_end, before, after) in [
+        (false, "Received: from seen by here\r\n", "Received: from SEEN by here\r\n"),
+        (false, "X-Server: seen\r\n", "X-Server: SEEN\r\n"),
+        (true, "-- seen by the gateway\r\n", "-- SEEN by the gateway\r\n"),
+    ] {
+        let (source, destination) = pair();
+        behind_appends(&destination, move |command, store, _| {
+            let letter = store.folder(&folder_of(command)).letters.last_mut().unwrap();
+            let [first, last] = if at_the_end {
+                [&letter.bytes, before.as_bytes()]
+            } else {
+                [before.as_bytes(), &letter.bytes]
+            };
+            letter.bytes = [first, last].concat();
+        });
+        let world = World::imap(&source, &destination);
+        world.run().expect(0, (5, 5, 0, 0, 0)).expect_told("MessagesAltered");
+        let full = &["--depth", "Full"][..];
+        let told = "5 checked = 0 identical + 5 altered + 0 missing";
+        world.verify(full).expect(0, (5, 5, 0, 0, 0)).expect_told(told);
+        let mut store = destination.store();
+        let bytes = &mut store.folder("INBOX").letters[1].bytes;
+        *bytes = String::from_utf8(std::mem::take(bytes)).unwrap().replace(before, after).into_bytes();
+        drop(store);
+        for _ in 0..2 {
+            let outcome = world.verify(full);
+            outcome.expect(22, (5, 5, 0, 0, 0)).expect_told(told).expect_told("ArrivalsChanged");
+            outcome.expect_told("1 message was found changed after arrival");
+        }
+        // Nothing is sent again over it, and what was stored of the others is as it was.
+        world.run().expect(25, (5, 5, 0, 0, 0));
+        expect_everything_once(&destination);
+    }
+}
+
 #[test]
 fn of_two_letters_that_differ_in_their_header_the_one_that_is_there_is_found() {
     let (source, destination) = (alike(), Script::imap(Store::empty()));
@@ -387,4 +425,27 @@ fn a_folder_that_the_destination_calls_differently_than_it_was_asked_to_is_fille
         assert_eq!(destination.store().count(), 10);
         first.expect_told("FolderRenamed");
     }
+}
+
+#[test]
+fn mail_that_a_server_lost_after_it_had_listed_it_is_told_by_the_same_pass() {
+    let (source, destination) = pair();
+    let weak = Arc::downgrade(&destination);
+    destination.bend(move |command| {
+        if let (true, Some(script)) = (command.verb == "STATUS", weak.upgrade()) {
+            let mut store = script.store();
+            let inbox = store.folder("INBOX");
+            if inbox.letters.len() == 3 {
+                inbox.remove(2);
+            }
+        }
+        None
+    });
+    let world = World::imap(&source, &destination);
+    let lost = world.run();
+    lost.expect(25, (5, 5, 0, 0, 0)).expect_told("1 message is no longer at the destination");
+    destination.straighten();
+    world.verify(&["--repair"]).expect(0, (5, 5, 0, 0, 0));
+    expect_everything_once(&destination);
+    world.run().expect(0, (5, 5, 0, 0, 0));
 }

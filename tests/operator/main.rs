@@ -34,3 +34,4 @@ mod tenant;
 mod tenants;
 mod together;
 mod unstartable;
+mod verified;

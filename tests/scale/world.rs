@@ -199,7 +199,7 @@ impl World {
         for Moved { object, items } in &self.migrations {
             let inputs = self.settings.sync_inputs(&object.spec, &object.spec.domains[0]);
             for part in items.chunks(JOB_MAX) {
-                let task = Task::Sync { pass: 1, slices: part.chunks(50).map(<[Item]>::to_vec).collect() };
+                let task = Task::carrying(1, part.chunks(50).map(<[Item]>::to_vec).collect());
                 self.begin(object, Kind::Sync, &inputs, 1, task, 0).await;
             }
         }
@@ -328,7 +328,7 @@ impl World {
             let inputs = self.settings.sync_inputs(&moved.object.spec, &moved.object.spec.domains[0]);
             let each = moved.items.len().div_ceil(WORKERS);
             let slices: Vec<_> = moved.items.chunks(each).map(<[Item]>::to_vec).collect();
-            let (count, task) = (slices.len(), Task::Sync { pass: 2, slices });
+            let (count, task) = (slices.len(), Task::carrying(2, slices));
             let work = self.begin(&moved.object, Kind::Sync, &inputs, 2, task, count).await;
             found.extend((0..count).map(|index| Slice { work: work.clone(), index }));
         }

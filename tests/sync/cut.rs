@@ -15,7 +15,7 @@ use mailferry::model::evidence::ServerFacts;
 use mailferry::model::failure::{Class, Result};
 use mailferry::model::finding::Code;
 use mailferry::model::folder::FolderPath;
-use mailferry::model::message::Flags;
+use mailferry::model::message::{Flags, ItemId};
 use mailferry::transfer::progress::MailboxProgress;
 use mailferry::transfer::{PassOutcome, sync_mailbox};
 use tokio::sync::Notify;
@@ -224,11 +224,11 @@ impl Destination for Troubled<'_> {
     async fn status(&mut self, path: &FolderPath) -> Result<FolderState> {
         self.inner.status(path).await
     }
-    async fn list_from(&mut self, from: u32) -> Result<Vec<Present>> {
+    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>> {
         self.inner.list_from(from).await
     }
-    async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()> {
-        self.inner.fetch(uids, bodies).await
+    async fn fetch(&mut self, ids: &[ItemId], bodies: BodySender) -> Result<()> {
+        self.inner.fetch(ids, bodies).await
     }
     async fn append(
         &mut self,
@@ -247,11 +247,11 @@ impl Destination for Troubled<'_> {
         }
         self.inner.append(path, bodies, envelope, outcomes).await
     }
-    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<Flags> {
-        self.inner.store_flags(uids, add, remove).await
+    async fn store_flags(&mut self, ids: &[ItemId], add: &Flags, remove: &Flags) -> Result<Flags> {
+        self.inner.store_flags(ids, add, remove).await
     }
-    async fn expunge(&mut self, uids: &[u32]) -> Result<()> {
-        self.inner.expunge(uids).await
+    async fn expunge(&mut self, ids: &[ItemId]) -> Result<()> {
+        self.inner.expunge(ids).await
     }
     async fn close(&mut self) {
         self.inner.close().await;

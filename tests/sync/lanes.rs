@@ -13,7 +13,7 @@ use mailferry::drivers::{
 use mailferry::model::evidence::ServerFacts;
 use mailferry::model::failure::{Class, Failure, Result};
 use mailferry::model::folder::FolderPath;
-use mailferry::model::message::Flags;
+use mailferry::model::message::{Flags, ItemId};
 use mailferry::transfer::lanes::{Lane, MoreLanes};
 use mailferry::transfer::pace::Pace;
 use mailferry::transfer::progress::MailboxProgress;
@@ -251,11 +251,11 @@ impl Destination for Brittle {
     async fn status(&mut self, path: &FolderPath) -> Result<FolderState> {
         self.0.status(path).await
     }
-    async fn list_from(&mut self, from: u32) -> Result<Vec<Present>> {
+    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>> {
         self.0.list_from(from).await
     }
-    async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()> {
-        self.0.fetch(uids, bodies).await
+    async fn fetch(&mut self, ids: &[ItemId], bodies: BodySender) -> Result<()> {
+        self.0.fetch(ids, bodies).await
     }
     async fn append(
         &mut self,
@@ -269,11 +269,11 @@ impl Destination for Brittle {
         drop(unheard);
         Err(Failure::new(Class::Unreachable, "the connection broke"))
     }
-    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<Flags> {
-        self.0.store_flags(uids, add, remove).await
+    async fn store_flags(&mut self, ids: &[ItemId], add: &Flags, remove: &Flags) -> Result<Flags> {
+        self.0.store_flags(ids, add, remove).await
     }
-    async fn expunge(&mut self, uids: &[u32]) -> Result<()> {
-        self.0.expunge(uids).await
+    async fn expunge(&mut self, ids: &[ItemId]) -> Result<()> {
+        self.0.expunge(ids).await
     }
     async fn close(&mut self) {
         self.0.close().await;

@@ -13,7 +13,7 @@ use mailferry::drivers::{Appended, BODY_QUEUE, BodyEvent, Destination, Envelope,
 use mailferry::model::failure::{Class, Result};
 use mailferry::model::finding::Code;
 use mailferry::model::folder::FolderPath;
-use mailferry::model::message::Flags;
+use mailferry::model::message::{Flags, ItemId};
 use mailferry::transfer::Rules;
 
 use crate::rig::{ANNA, Rig, all_rules, letter, log_in, new_server, new_user, old_server};
@@ -173,7 +173,7 @@ async fn append(server: SocketAddr, messages: u64) -> (Vec<Appended>, Result<Vec
     let (outcomes, mut heard) = mpsc::unbounded_channel();
     let envelope = |_| Envelope { flags: Flags::default(), date: None };
     let inbox = FolderPath::new(["INBOX"]);
-    let ended = destination.append_and_list(&inbox, &mut taken, &envelope, &outcomes, 1).await;
+    let ended = destination.append_and_list(&inbox, &mut taken, &envelope, &outcomes, &ItemId::Uid(1)).await;
     let mut answered = Vec::new();
     while let Ok(outcome) = heard.try_recv() {
         answered.push(outcome);

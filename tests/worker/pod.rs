@@ -279,5 +279,5 @@ pub(crate) fn domain(protocol: &str, at: SocketAddr, users: &[&str]) -> Value {
 
 /// A task whose second slice are these mailboxes.
 pub(crate) fn carry(pass: u32, items: &[Item]) -> Task {
-    Task::Sync { pass, slices: vec![Vec::new(), items.to_vec()] }
+    Task::carrying(pass, vec![Vec::new(), items.to_vec()])
 }

@@ -4,7 +4,7 @@ there. There is no rule about Secrets, and no wildcard. Kubernetes lets nobody g
 what the workers' Roles grant is a part of this list.
 */}}
 {{- define "mailferry.rules" -}}
-# What is wanted: the operator reads it, and never writes it.
+# The wishes: the operator reads them, and never writes them.
 - apiGroups: [mailferry.dev]
   resources: [mailmigrations]
   verbs: [get, list, watch]
@@ -40,11 +40,11 @@ what the workers' Roles grant is a part of this list.
 - apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [get, create]
-# What a Job's ServiceAccount may do, object by object. Without escalate and bind, no more than this list can be granted.
+# The rights of a Job's ServiceAccount, object by object. Without escalate and bind, no more than this list can be granted.
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, create]
-# What changed, for `kubectl describe`; a repeated event is patched.
+# Events of changes, for `kubectl describe`; a repeated event is patched.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

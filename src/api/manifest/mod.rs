@@ -180,6 +180,11 @@ impl Manifest {
         Some(self.origins.get(&key_of(migration))?.place(&Path::parse(path)))
     }
 
+    /// The file that a migration was read from.
+    pub fn file_of(&self, migration: &MailMigration) -> Option<&str> {
+        Some(self.origins.get(&key_of(migration))?.file.as_str())
+    }
+
     /// The files that values of Secrets stand in which nobody else may know: those that were read, by their names, and those that a
     /// value refers to. A name to log in with is no password, and neither is a reference to where one is.
     pub fn secret_files(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {

@@ -44,7 +44,9 @@ impl Manifest {
         match part {
             Part::Common => {
                 let path = root.key("destination").key(spec.destination.key());
-                search.secret(&spec.destination.credentials().name, &path.key("credentialsRef"));
+                if let Some(name) = spec.destination.secret() {
+                    search.secret(name, &path.key("credentialsRef"));
+                }
                 search.ca(spec.destination.ca(), &path.key("caRef"));
                 if let LedgerSpec::Postgres(postgres) = &spec.ledger {
                     let path = root.key("ledger").key("postgres").key("credentialsRef");
@@ -54,7 +56,9 @@ impl Manifest {
             Part::Domain(at) => {
                 let Some(domain) = spec.domains.get(at) else { return Vec::new() };
                 let path = root.key("domains").item(at);
-                search.secret(&domain.credentials_ref.name, &path.key("credentialsRef"));
+                if let Some(name) = domain.secret() {
+                    search.secret(name, &path.key("credentialsRef"));
+                }
                 search.ca(domain.ca_ref.as_ref(), &path.key("caRef"));
                 if let Mailboxes::ConfigMapRef(rows) = &domain.mailboxes {
                     search.config_map(rows, &path.key("mailboxes").key("configMapRef"));

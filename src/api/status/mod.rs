@@ -91,6 +91,8 @@ pub enum Phase {
     /// A part is at the destination and nothing goes on: some mailboxes alone were asked for (--only), or messages wait that the
     /// last pass did not carry. The next run carries the rest.
     Partial,
+    /// Every mailbox was gone through, and both sides are held against each other once more.
+    Verifying,
     /// Every mailbox was gone through, and something speaks against calling it verified.
     Synced,
     /// Arrivals were checked and are right.
@@ -105,7 +107,7 @@ pub enum Phase {
 
 impl Phase {
     /// All there are.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Pending,
         Self::Discovering,
         Self::Planned,
@@ -113,6 +115,7 @@ impl Phase {
         Self::Syncing,
         Self::Piloted,
         Self::Partial,
+        Self::Verifying,
         Self::Synced,
         Self::Verified,
         Self::Interrupted,
@@ -155,7 +158,7 @@ pub struct PlanPart {
     pub digest: String,
 }
 
-/// A pass: every mailbox is gone through once.
+/// A pass: every mailbox is gone through once. Beside it the verification that is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PassStatus {
@@ -164,6 +167,13 @@ pub struct PassStatus {
     /// Digest of what the pass was begun for; when the spec asks for something else, the next one begins.
     #[schemars(length(max = 64))]
     pub inputs: String,
+    /// Which verification is wanted, of those that spec.trigger.verify asks for; the first is 1. Absent: none yet.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub verification: u32,
+    /// The value of spec.trigger.verify that was seen last; another one asks for the next verification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub verify: Option<String>,
 }
 
 /// How a domain stands.

@@ -21,7 +21,7 @@ use crate::drivers::{
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
-use crate::model::message::Flags;
+use crate::model::message::{Flags, ItemId};
 
 /// UIDs that one STORE or EXPUNGE names, so that no command line grows without bound.
 const UIDS_PER_COMMAND: usize = 500;
@@ -107,7 +107,18 @@ impl ImapDestination {
 }
 
 fn present(row: Row) -> Present {
-    Present { uid: row.uid, size: row.size, flags: row.flags, date: row.date }
+    Present { id: ItemId::Uid(row.uid), size: row.size, flags: row.flags, date: row.date }
+}
+
+/// The UID from which on a list is asked for.
+fn first_uid(from: &ItemId) -> u32 {
+    from.uid().unwrap_or(1).max(1)
+}
+
+/// The UIDs that ids of this server are.
+fn uids_of(ids: &[ItemId]) -> Result<Vec<u32>> {
+    let uid = |id: &ItemId| id.uid().ok_or_else(|| Failure::internal("an id of IMAP is no UID"));
+    ids.iter().map(uid).collect()
 }
 
 #[async_trait]
@@ -227,12 +238,13 @@ impl Destination for ImapDestination {
         Ok(paths.iter().cloned().zip(told).filter_map(|(path, state)| Some((path, state?))).collect())
     }
 
-    async fn list_from(&mut self, from: u32) -> Result<Vec<Present>> {
-        let (rows, _) = list_messages_from(&mut self.session, from).await?;
+    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>> {
+        let (rows, _) = list_messages_from(&mut self.session, first_uid(from)).await?;
         Ok(rows.into_iter().map(present).collect())
     }
 
-    async fn list_these(&mut self, uids: &[u32]) -> Result<Vec<Present>> {
+    async fn list_these(&mut self, ids: &[ItemId]) -> Result<Vec<Present>> {
+        let uids = uids_of(ids)?;
         let mut listed = Vec::with_capacity(uids.len());
         for part in uids.chunks(UIDS_PER_COMMAND) {
             let rows = list_messages_of(&mut self.session, &write_number_set(part)).await?;
@@ -241,9 +253,10 @@ impl Destination for ImapDestination {
         Ok(listed)
     }
 
-    async fn fetch(&mut self, uids: &[u32], bodies: BodySender) -> Result<()> {
+    async fn fetch(&mut self, ids: &[ItemId], bodies: BodySender) -> Result<()> {
+        let uids = uids_of(ids)?.into_iter();
         let wanted: Vec<WantedUid> =
-            uids.iter().map(|uid| WantedUid { key: u64::from(*uid), uid: *uid, size: None }).collect();
+            uids.zip(0..).map(|(uid, key)| WantedUid { key, uid, size: None }).collect();
         fetch_bodies(&mut self.session, &wanted, &bodies).await
     }
 
@@ -266,7 +279,7 @@ impl Destination for ImapDestination {
         bodies: &mut BodyReceiver,
         envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
         outcomes: &mpsc::UnboundedSender<Appended>,
-        from: u32,
+        from: &ItemId,
     ) -> Result<Vec<Present>> {
         let wire = self.wire(path);
         let appended = append_bodies(
@@ -275,13 +288,14 @@ impl Destination for ImapDestination {
             bodies,
             envelope,
             outcomes,
-            Some(from),
+            Some(first_uid(from)),
             &mut self.accounted,
         );
         Ok(appended.await.at(|| path.to_string())?.into_iter().map(present).collect())
     }
 
-    async fn store_flags(&mut self, uids: &[u32], add: &Flags, remove: &Flags) -> Result<Flags> {
+    async fn store_flags(&mut self, ids: &[ItemId], add: &Flags, remove: &Flags) -> Result<Flags> {
+        let uids = uids_of(ids)?;
         let mut refused: Vec<String> = Vec::new();
         for (sign, flags) in [('+', add.writable()), ('-', remove.writable())] {
             if flags.is_empty() {
@@ -303,7 +317,8 @@ impl Destination for ImapDestination {
         Ok(refused.into())
     }
 
-    async fn expunge(&mut self, uids: &[u32]) -> Result<()> {
+    async fn expunge(&mut self, ids: &[ItemId]) -> Result<()> {
+        let uids = uids_of(ids)?;
         if !self.session.offers("UIDPLUS") {
             return Err(Failure::new(Class::Refused, "cannot remove single messages (no UIDPLUS)"));
         }

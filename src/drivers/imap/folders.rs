@@ -9,7 +9,7 @@ use super::session::{Session, split_numbered, split_word};
 use super::tokens::{StatusText, Value, leading_number, read_fetch, read_values, within_quotes};
 use crate::drivers::FolderState;
 use crate::model::failure::{Failure, FailureCode, Result};
-use crate::model::message::{Flags, InternalDate};
+use crate::model::message::{Epoch, Flags, InternalDate};
 
 /// How a folder is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub(super) fn keeps_modseq(session: &Session) -> bool {
 
 /// Refuses a folder whose messages have no lasting names.
 pub fn check_opened(state: FolderState) -> Result<FolderState> {
-    if state.uidvalidity == 0 {
+    if state.epoch.number().is_none() {
         let what = "gives the folder no UIDVALIDITY, so its messages have no lasting names";
         return Err(Failure::protocol(what).code(FailureCode::NoLastingNames));
     }
@@ -165,7 +165,7 @@ pub fn read_opened(line: &[u8], state: &mut FolderState) {
 /// Takes in a response code about a folder. Some servers say one in the line that ends the command, and nowhere else.
 pub(super) fn read_code(said: &StatusText, state: &mut FolderState) {
     match said.code.as_str() {
-        "UIDVALIDITY" => state.uidvalidity = leading_number(&said.arguments).unwrap_or(0),
+        "UIDVALIDITY" => state.epoch = read_epoch(leading_number(&said.arguments)),
         // No UID is 0, so none can be the next (RFC 9051 §2.3.1.1).
         "UIDNEXT" => state.uidnext = leading_number(&said.arguments).filter(|next| *next > 0),
         "HIGHESTMODSEQ" => state.highest_modseq = leading_number(&said.arguments),
@@ -256,6 +256,12 @@ pub async fn status_folders(
     Ok(told)
 }
 
+/// The epoch of a folder with such a UIDVALIDITY, which is never 0 (RFC 9051 §2.3.1.1); the empty one where the server does
+/// not tell it.
+fn read_epoch(uidvalidity: Option<u32>) -> Epoch {
+    uidvalidity.filter(|number| *number > 0).map(Epoch::from).unwrap_or_default()
+}
+
 /// Reads `name (MESSAGES 3 UIDNEXT 4 ...)`, what follows the word STATUS.
 pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>> {
     let values = read_values(rest);
@@ -280,7 +286,7 @@ pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>>
         match pair[0].text().unwrap_or_default().to_ascii_uppercase().as_str() {
             "MESSAGES" => state.messages = pair[1].number(),
             "UIDNEXT" => state.uidnext = pair[1].number().filter(|next| *next > 0),
-            "UIDVALIDITY" => state.uidvalidity = pair[1].number().unwrap_or(0),
+            "UIDVALIDITY" => state.epoch = read_epoch(pair[1].number()),
             "HIGHESTMODSEQ" => state.highest_modseq = pair[1].number(),
             _ => {}
         }
@@ -600,7 +606,7 @@ mod tests {
             for line in lines {
                 read_opened(line.as_bytes(), &mut state);
             }
-            assert_eq!((state.uidvalidity, state.uidnext), (7, Some(4)), "{lines:?}");
+            assert_eq!((state.epoch.number(), state.uidnext), (Some(7), Some(4)), "{lines:?}");
         }
         let mut state = FolderState::default();
         read_opened(b"OK [UIDNEXT 0] none", &mut state);

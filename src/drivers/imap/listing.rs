@@ -9,7 +9,7 @@ use super::session::{Session, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_fetch, read_number_set, write_number_set};
 use crate::drivers::FolderState;
 use crate::model::failure::Result;
-use crate::model::message::Flags;
+use crate::model::message::{Flags, ItemId};
 
 /// Extensions by which changes are asked for.
 pub const CHANGEDSINCE: &str = "CHANGEDSINCE";
@@ -267,9 +267,10 @@ pub async fn open_changed(
         // Where it is refused, or the session ends at it, the whole folder is listed.
         asks.push(Ask::new(changed).or_without(CHANGEDSINCE, "NOOP").following());
     }
-    if !since.sample.is_empty() {
+    let sample: Vec<u32> = since.sample.iter().filter_map(ItemId::uid).collect();
+    if !sample.is_empty() {
         // The modseq of a server that numbers its messages anew need not show it.
-        let sample = write_number_set(&since.sample);
+        let sample = write_number_set(&sample);
         asks.push(Ask::new(format!("UID FETCH {sample} (UID FLAGS INTERNALDATE RFC822.SIZE)")).following());
     }
     asks.push(Ask::new(list_messages_command(session, since.uidnext, None)).following());
@@ -304,7 +305,7 @@ pub async fn open_changed(
         read_code(&opened?, &mut state);
     }
     // Where it went back, the server forgot what it numbered, and its UIDs may name other messages.
-    let same = state.uidvalidity == since.uidvalidity
+    let same = state.epoch == since.epoch
         && state.highest_modseq.is_some_and(|modseq| modseq >= since.modseq)
         && state.uidnext.is_none_or(|next| next >= since.uidnext);
     // A folder that grew beyond what one answer holds is listed page by page.
@@ -329,7 +330,7 @@ pub async fn open_changed(
     let next = fresh.last().map_or(since.uidnext, |row| row.uid.saturating_add(1));
     let told_all = state.uidnext.is_none_or(|uidnext| uidnext == next);
     let shown: BTreeSet<u32> = known.iter().map(|row| row.uid).collect();
-    let told_all = told_all && since.sample.iter().all(|uid| shown.contains(uid));
+    let told_all = told_all && sample.iter().all(|uid| shown.contains(uid));
     if told_all && u64::from(exists) == since.known + fresh.len() as u64 {
         return Ok((state, Some(Changed { fresh, flags, known, present: None })));
     }

@@ -29,7 +29,8 @@ use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::label::LabelTally;
-use crate::model::message::Locator;
+use crate::model::message::{Epoch, ItemId, Locator};
+use crate::model::protocol::Protocol;
 
 /// After how long a folder is opened again that was refused.
 const OPENED_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -66,7 +67,7 @@ pub struct ImapSource {
 struct Open {
     path: FolderPath,
     wire_name: Vec<u8>,
-    uidvalidity: u32,
+    epoch: Epoch,
     progress: Progress,
     sieve: Option<Sieve>,
 }
@@ -100,7 +101,7 @@ impl ImapSource {
         self.open = Some(Open {
             path: folder.path.clone(),
             wire_name: folder.wire_name.clone(),
-            uidvalidity: state.uidvalidity,
+            epoch: state.epoch.clone(),
             progress: Progress::of(state),
             sieve: self.known.homes.as_ref().map(|homes| homes.sieve(&folder.path)),
         });
@@ -229,7 +230,8 @@ fn sizes_of(survey: &Survey) -> HashMap<FolderPath, u32> {
 
 impl Open {
     fn locate(&self, uid: u32) -> Locator {
-        Locator::Imap { folder: self.path.clone(), uidvalidity: self.uidvalidity, uid }
+        let (folder, epoch) = (self.path.clone(), self.epoch.clone());
+        Locator { protocol: Protocol::Imap, folder, epoch, id: ItemId::Uid(uid) }
     }
 
     fn listed(&self, row: Row) -> Listed {
@@ -309,10 +311,8 @@ impl Source for ImapSource {
 
     async fn list(&mut self, after: Option<&Locator>) -> Result<Listing> {
         let open = self.open.as_mut().ok_or_else(no_folder)?;
-        let from = match after {
-            Some(Locator::Imap { uid, .. }) => uid.saturating_add(1),
-            _ => 1,
-        };
+        let after = after.and_then(|after| after.id.uid());
+        let from = after.map_or(1, |uid| uid.saturating_add(1));
         let page = list_page(&mut self.session, &mut open.progress, from).await;
         let mut listing = page.and_then(|page| open.take(page)).at(|| open.path.to_string())?;
         self.hold_against_status(&mut listing).await?;
@@ -353,11 +353,11 @@ impl Source for ImapSource {
         let open = self.open.as_ref().ok_or_else(no_folder)?;
         let changes = news.map(|told| Changes {
             fresh: told.fresh.into_iter().map(|row| open.listed(row)).collect(),
-            flags: told.flags.into_iter().map(|(uid, flags)| (open.locate(uid), flags)).collect(),
+            flags: told.flags.into_iter().map(|(uid, flags)| (ItemId::Uid(uid), flags)).collect(),
             listed: told.known.into_iter().map(|row| open.listed(row)).collect(),
-            gone: told.present.map_or(Gone::None, |present| {
-                Gone::AllBut(present.into_iter().map(|uid| open.locate(uid)).collect())
-            }),
+            gone: told
+                .present
+                .map_or(Gone::None, |present| Gone::AllBut(present.into_iter().map(ItemId::Uid).collect())),
         });
         Ok((state, changes))
     }
@@ -368,11 +368,9 @@ impl Source for ImapSource {
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {
         let path = &self.open.as_ref().ok_or_else(no_folder)?.path;
-        let uid_of = |w: &Wanted| match w.locator {
-            Locator::Imap { uid, .. } => Ok(WantedUid { key: w.key, uid, size: Some(w.size) }),
-            Locator::Pop3 { .. } | Locator::Unlisted { .. } => {
-                Err(Failure::internal("a message of another protocol was asked for by IMAP"))
-            }
+        let uid_of = |w: &Wanted| match w.locator.id {
+            ItemId::Uid(uid) => Ok(WantedUid { key: w.key, uid, size: Some(w.size) }),
+            ItemId::Text(_) => Err(Failure::internal("a message of another protocol was asked for by IMAP")),
         };
         let uids = wanted.iter().map(uid_of).collect::<Result<Vec<WantedUid>>>()?;
         fetch_bodies(&mut self.session, &uids, &bodies).await.at(|| path.to_string())

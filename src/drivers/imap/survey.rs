@@ -17,7 +17,7 @@ use super::tokens::{Value, read_first, read_values, within_quotes};
 use crate::drivers::{Folder, FolderState, Survey};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
-use crate::model::message::InternalDate;
+use crate::model::message::{Epoch, InternalDate};
 use crate::model::text::{cut, printable_bytes};
 
 /// The most folders that a mailbox may list.
@@ -286,14 +286,14 @@ async fn list_held(session: &mut Session, name: &[u8]) -> Result<Option<Held>> {
         Ok(None)
     };
     match list_messages(session, &state, keep).await {
-        Ok(_) => Ok(Some((state.uidvalidity, state.uidnext, state.messages, rows))),
+        Ok(_) => Ok(Some((state.epoch, state.uidnext, state.messages, rows))),
         Err(failure) if failure.leaves_the_session() => Ok(None),
         Err(failure) => Err(failure),
     }
 }
 
-/// UIDVALIDITY, UIDNEXT and the count of a folder, with UIDs, sizes and dates of messages in it.
-type Held = (u32, Option<u32>, Option<u32>, Vec<(u32, u64, Option<InternalDate>)>);
+/// Epoch, UIDNEXT and the count of a folder, with UIDs, sizes and dates of messages in it.
+type Held = (Epoch, Option<u32>, Option<u32>, Vec<(u32, u64, Option<InternalDate>)>);
 
 /// Folders that are subscribed to and in no list, as far as they can be opened: subscriptions outlive their folders.
 async fn find_hidden(

@@ -57,7 +57,7 @@ pub(super) fn join(mut ids: Vec<(u32, String)>, sizes: Vec<Entry>) -> (Vec<(Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::message::Locator;
+    use crate::model::message::ItemId;
 
     #[test]
     fn equal_ids_become_names_that_no_single_message_has() {
@@ -65,7 +65,7 @@ mod tests {
         let sizes = (1..=5).map(|number| Entry { number, size: 1 }).collect();
         let names: Vec<_> = join(ids, sizes).0.into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a\u{fffd}1", "b", "a\u{fffd}2", "a#2", "a\u{fffd}3"]);
-        let is_shared = |name: &str| Locator::Pop3 { uidl: name.to_owned() }.is_shared();
+        let is_shared = |name: &str| ItemId::from(name).is_shared();
         assert_eq!(
             names.iter().map(|name| is_shared(name)).collect::<Vec<_>>(),
             [true, false, true, false, true]

@@ -23,7 +23,8 @@ use crate::model::endpoint::Endpoint;
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
-use crate::model::message::Locator;
+use crate::model::message::{Epoch, ItemId, Locator};
+use crate::model::protocol::Protocol;
 use crate::net::network::Network;
 use crate::net::tls::Trust;
 
@@ -261,10 +262,7 @@ impl Pop3Source {
     }
 
     fn entry(&self, locator: &Locator) -> Option<Entry> {
-        match locator {
-            Locator::Pop3 { uidl } => self.drop.as_ref()?.get(uidl).cloned(),
-            Locator::Imap { .. } | Locator::Unlisted { .. } => None,
-        }
+        self.drop.as_ref()?.get(locator.id.text()?).cloned()
     }
 
     async fn read_answer(&mut self, asked: &Asked) -> Result<Got> {
@@ -476,6 +474,12 @@ async fn name_early_end(asked: &Asked, bodies: &BodySender) -> Result<Failure> {
 
 async fn deliver(asked: Asked, got: Got, bodies: &BodySender) -> Result<()> {
     match got {
+        // A line end alone may be announced.
+        Got::Body(spool, _) if spool.size() == 0 && asked.entry.size > 2 => {
+            let what = format!("lists this message with {} bytes and hands out nothing", asked.entry.size);
+            let failure = Failure::new(Class::Message, what).code(FailureCode::NothingCame);
+            send(bodies, BodyEvent::Missing { key: asked.key, failure: Some(failure) }).await
+        }
         Got::Body(spool, _) => spool.deliver(asked.key, bodies).await,
         Got::Refused(text) => {
             let failure = refusal("refuses this message", At::Other, &text, Class::Message);
@@ -521,8 +525,14 @@ impl Source for Pop3Source {
         let place = self.place();
         let entries = self.list_unplaced().await;
         self.broken |= entries.is_err();
+        let (inbox, epoch) = (FolderPath::inbox(), Epoch::default());
         let list = |(uidl, entry): (String, Entry)| Listed {
-            locator: Locator::Pop3 { uidl },
+            locator: Locator {
+                protocol: Protocol::Pop3,
+                folder: inbox.clone(),
+                epoch: epoch.clone(),
+                id: ItemId::from(uidl),
+            },
             place: entry.number,
             size: entry.size,
             date: None,

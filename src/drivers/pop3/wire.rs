@@ -1,5 +1,5 @@
 //! POP3 on the wire: lines out, status lines, listings and bodies in (RFC 1939 §3). Everything that a peer can make long
-//! is bounded here: time by [`Patience`], lines by [`LINE_MAX`], listings and bodies by the caller.
+//! is bounded here: time by [`Patience`], lines by [`LINE_MAX`] and [`LIST_LINE_MAX`], listings and bodies by the caller.
 
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use crate::net::tls::Trust;
 
 /// The longest line of an answer, in bytes with its end. RFC 2449 says 512; some greetings are longer.
 pub(super) const LINE_MAX: usize = 4096;
+/// The longest line of a list, in bytes, of which those behind [`LINE_MAX`] are passed over: it is about one message, and the
+/// others are listed all the same.
+const LIST_LINE_MAX: usize = 256 * 1024;
 /// Empty lines that may come before an answer.
 const EMPTY_LINES_MAX: usize = 10;
 /// Bytes that are read at once.
@@ -98,21 +101,26 @@ impl Wire {
 
     /// Reads a line, without its end. A bare LF ends one too.
     async fn line(&mut self) -> Result<BytesMut> {
+        self.line_within(LINE_MAX).await
+    }
+
+    /// Reads a line, without its end, of no more bytes than so many; those behind [`LINE_MAX`] are passed over.
+    async fn line_within(&mut self, most: usize) -> Result<BytesMut> {
         let mut looked = 0;
         loop {
             if let Some(at) = memchr(b'\n', &self.buffer[looked..]) {
                 let length = looked + at + 1;
-                if length > LINE_MAX {
-                    return Err(endless_line());
+                if length > most {
+                    return Err(endless_line(most));
                 }
                 let mut line = self.buffer.split_to(length);
                 let content = line.strip_suffix(b"\r\n").map_or(length - 1, <[u8]>::len);
-                line.truncate(content);
+                line.truncate(content.min(LINE_MAX));
                 return Ok(line);
             }
             looked = self.buffer.len();
-            if looked >= LINE_MAX {
-                return Err(endless_line());
+            if looked >= most {
+                return Err(endless_line(most));
             }
             self.fill().await?;
         }
@@ -200,7 +208,7 @@ impl Wire {
     /// Reads the lines of a multi-line answer after its status, without byte-stuffing; at most `max` of them.
     pub(super) async fn listing(&mut self, max: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
         for _ in 0..=max {
-            let line = self.line().await?;
+            let line = self.line_within(LIST_LINE_MAX).await?;
             match line.strip_prefix(b".") {
                 Some(b"") => return Ok(()),
                 Some(stuffed) => take(stuffed),
@@ -299,8 +307,8 @@ pub(super) fn garbled(what: impl Into<String>) -> Failure {
     Failure::protocol(what).code(FailureCode::Garbled)
 }
 
-fn endless_line() -> Failure {
-    garbled(format!("sent a line of more than {LINE_MAX} bytes"))
+fn endless_line(most: usize) -> Failure {
+    garbled(format!("sent a line of more than {most} bytes"))
 }
 
 /// The response code of an `-ERR` in capitals (RFC 2449 §8); empty without one.

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::FromSql;
 
-use crate::ledger::columns::{read_locator, read_path, write_locator, write_path};
+use crate::ledger::columns::{Places, Value, protocol_of, read_from, read_mark, read_path, write_path};
 use crate::ledger::tallies::KEYWORDS_LOST;
 use crate::ledger::{Cursor, Known, NewRow, Refused, Row, RowId, Settled, Tallies};
 use crate::model::failure::FailureCode;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
+use crate::model::message::{Epoch, Flags, InternalDate, ItemId, Verdict};
 
 /// Text as PostgreSQL takes it: NUL is the one character that it cannot hold, and no server may stop a mailbox by it.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
@@ -38,55 +38,79 @@ pub(super) fn digest(row: &SqlRow, at: usize) -> Result<Option<Digest>, String> 
     digest.map_err(|_| format!("column {at}: no digest"))
 }
 
-pub(super) fn read_row(row: &SqlRow) -> Result<Row, String> {
-    let locator = read_locator(get(row, 1)?, get(row, 2)?, number(row, 3)?, number(row, 4)?, get(row, 5)?);
-    let offset_minutes = get::<Option<i32>>(row, 8)?.unwrap_or(0);
-    let known = match (digest(row, 10)?, digest(row, 11)?) {
+/// Reads the rows of one answer.
+pub(super) fn reader() -> impl FnMut(&SqlRow) -> Result<Row, String> {
+    let mut places = Places::default();
+    move |row| read_row(row, &mut places)
+}
+
+fn read_row(row: &SqlRow, places: &mut Places) -> Result<Row, String> {
+    let id = read_id(get(row, 4)?)?;
+    let locator = places.locator(get(row, 1)?, get(row, 2)?, Value::Text(get(row, 3)?), id);
+    let offset_minutes = get::<Option<i32>>(row, 7)?.unwrap_or(0);
+    let known = match (digest(row, 9)?, digest(row, 10)?) {
         (Some(exact), Some(canonical)) => {
-            Some(Known { exact, canonical, message_id: get(row, 12)?, subject: get(row, 13)? })
+            Some(Known { exact, canonical, message_id: get(row, 11)?, subject: get(row, 12)? })
         }
         _ => None,
     };
-    let destination =
-        match (get::<Option<&str>>(row, 14)?, get::<Option<i64>>(row, 15)?, get::<Option<i64>>(row, 16)?) {
-            (Some(folder), Some(_), Some(_)) => {
-                Some((read_path(folder), Arrival { uidvalidity: number(row, 15)?, uid: number(row, 16)? }))
-            }
-            _ => None,
-        };
-    let word: &str = get(row, 17)?;
+    let there: (Option<&str>, Option<&str>, Option<&str>) = (get(row, 13)?, get(row, 14)?, get(row, 15)?);
+    let destination = match there {
+        (Some(folder), Some(epoch), Some(id)) => {
+            Some(places.destination(folder, Value::Text(epoch), read_id(id)?))
+        }
+        _ => None,
+    };
+    let word: &str = get(row, 16)?;
     Ok(Row {
         id: get(row, 0)?,
         locator,
-        size: get::<i64>(row, 6)?.cast_unsigned(),
-        date: get::<Option<i64>>(row, 7)?.map(|unix| InternalDate { unix, offset_minutes }),
-        flags: Flags::parse(get(row, 9)?),
+        size: get::<i64>(row, 5)?.cast_unsigned(),
+        date: get::<Option<i64>>(row, 6)?.map(|unix| InternalDate { unix, offset_minutes }),
+        flags: Flags::parse(get(row, 8)?),
         known,
         destination,
-        verdict: Verdict::from_parts(word, get(row, 18)?).ok_or_else(|| format!("no verdict: {word}"))?,
-        gone: get(row, 19)?,
+        verdict: Verdict::from_parts(word, get(row, 17)?).ok_or_else(|| format!("no verdict: {word}"))?,
+        gone: get(row, 18)?,
         refused: Refused {
-            code: get::<Option<&str>>(row, 20)?.and_then(FailureCode::from_word),
-            limit: get::<Option<i64>>(row, 21)?.map(i64::cast_unsigned),
+            code: get::<Option<&str>>(row, 19)?.and_then(FailureCode::from_word),
+            limit: get::<Option<i64>>(row, 20)?.map(i64::cast_unsigned),
         },
-        attempts: number(row, 22)?,
-        announced: get::<Option<i64>>(row, 23)?.map(i64::cast_unsigned),
+        attempts: number(row, 21)?,
+        announced: get::<Option<i64>>(row, 22)?.map(i64::cast_unsigned),
+        stored: digest(row, 23)?,
     })
 }
 
 pub(super) fn read_cursor(row: &SqlRow) -> Result<Cursor, String> {
-    let optional = |at: usize| -> Result<Option<u32>, String> {
-        get::<Option<i64>>(row, at)?.map(u32::try_from).transpose().map_err(|e| e.to_string())
-    };
+    let (uidnext, modseq) = read_mark(get(row, 1)?);
+    let messages = get::<Option<i64>>(row, 2)?.map(u32::try_from).transpose().map_err(|e| e.to_string())?;
+    let proves: bool = get(row, 3)?;
     Ok(Cursor {
-        uidvalidity: number(row, 0)?,
-        uidnext: optional(1)?,
-        messages: optional(2)?,
-        highest_modseq: get::<Option<i64>>(row, 3)?.map(i64::cast_unsigned),
-        destination_uidvalidity: number(row, 4)?,
-        destination_scanned: number(row, 5)?,
+        epoch: Epoch::from(get::<&str>(row, 0)?),
+        uidnext,
+        messages,
+        highest_modseq: modseq.filter(|_| proves),
+        destination_epoch: Epoch::from(get::<&str>(row, 4)?),
+        destination_scanned: read_from(get(row, 5)?),
         destination: get::<Option<&str>>(row, 6)?.map(read_path).unwrap_or_default(),
     })
+}
+
+/// The column of a place: a number in ten figures, or a text behind a colon, so that numbers sort as such.
+pub(super) fn write_id(id: &ItemId) -> String {
+    match id {
+        ItemId::Uid(uid) => format!("{uid:010}"),
+        ItemId::Text(text) => format!(":{}", self::text(text)),
+    }
+}
+
+/// Reads a place.
+pub(super) fn read_id(column: &str) -> Result<ItemId, String> {
+    match column.strip_prefix(':') {
+        Some(text) => Ok(ItemId::from(text)),
+        None => column.parse().map(ItemId::Uid).map_err(|e| format!("no place: {column}: {e}")),
+    }
 }
 
 /// Rows that are remembered for the first time.
@@ -94,9 +118,8 @@ pub(super) fn read_cursor(row: &SqlRow) -> Result<Cursor, String> {
 pub(super) struct Inserted<'a> {
     pub(super) protocols: Vec<&'static str>,
     pub(super) folders: Vec<String>,
-    pub(super) uidvalidities: Vec<i64>,
-    pub(super) uids: Vec<i64>,
-    pub(super) uidls: Vec<String>,
+    pub(super) epochs: Vec<Cow<'a, str>>,
+    pub(super) places: Vec<String>,
     pub(super) sizes: Vec<i64>,
     pub(super) dates: Vec<Option<i64>>,
     pub(super) offsets: Vec<Option<i32>>,
@@ -109,12 +132,10 @@ impl<'a> Inserted<'a> {
     pub(super) fn of(rows: &'a [NewRow]) -> Self {
         let mut columns = Self::default();
         for row in rows {
-            let at = write_locator(&row.locator);
-            columns.protocols.push(at.protocol);
-            columns.folders.push(at.folder);
-            columns.uidvalidities.push(at.uidvalidity.into());
-            columns.uids.push(at.uid.into());
-            columns.uidls.push(text(&at.uidl).into_owned());
+            columns.protocols.push(protocol_of(&row.locator));
+            columns.folders.push(write_path(&row.locator.folder));
+            columns.epochs.push(text(row.locator.epoch.as_str()));
+            columns.places.push(write_id(&row.locator.id));
             columns.sizes.push(narrow(row.size));
             columns.dates.push(row.date.map(|date| date.unix));
             columns.offsets.push(row.date.map(|date| date.offset_minutes));
@@ -141,10 +162,11 @@ pub(super) struct SettledColumns<'a> {
     pub(super) offsets: Vec<Option<i32>>,
     pub(super) flags: Vec<Option<String>>,
     pub(super) folders: Vec<Option<String>>,
-    pub(super) uidvalidities: Vec<Option<i64>>,
-    pub(super) uids: Vec<Option<i64>>,
+    pub(super) epochs: Vec<Option<Cow<'a, str>>>,
+    pub(super) places: Vec<Option<String>>,
     pub(super) codes: Vec<Option<String>>,
     pub(super) limits: Vec<Option<i64>>,
+    pub(super) stored: Vec<Option<&'a [u8]>>,
     /// Rows that others of these take the place of.
     pub(super) replaced: Vec<RowId>,
 }
@@ -167,8 +189,9 @@ impl<'a> SettledColumns<'a> {
             columns.offsets.push(row.date.map(|date| date.offset_minutes));
             columns.flags.push(row.flags.as_ref().map(|flags| text(&flags.to_string()).into_owned()));
             columns.folders.push(row.destination.as_ref().map(|(folder, _)| write_path(folder)));
-            columns.uidvalidities.push(arrival.map(|arrival| arrival.uidvalidity.into()));
-            columns.uids.push(arrival.map(|arrival| arrival.uid.into()));
+            columns.epochs.push(arrival.map(|arrival| text(arrival.epoch.as_str())));
+            columns.places.push(arrival.map(|arrival| write_id(&arrival.id)));
+            columns.stored.push(row.stored.as_ref().map(|stored| &stored.0[..]));
             columns.codes.push(row.refused.code.map(|code| code.to_string()));
             columns.limits.push(row.refused.limit.map(narrow));
             columns.replaced.extend(row.replaces);
@@ -207,4 +230,19 @@ pub(super) fn counting(first: usize) -> String {
          string_agg(DISTINCT word, ' ') FROM unnest(string_to_array(f.value || ' ' || excluded.value, ' ')) AS word \
          WHERE word <> ''))"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_sort_as_ids_do_and_read_themselves_back() {
+        let ids = [0, 9, 10, 100, u32::MAX].map(ItemId::Uid).into_iter();
+        let ids: Vec<ItemId> = ids.chain(["", "0", "10", ":", "a", "b"].map(ItemId::from)).collect();
+        let columns: Vec<String> = ids.iter().map(write_id).collect();
+        assert!(ids.is_sorted() && columns.is_sorted(), "{columns:?}");
+        assert_eq!(columns.iter().map(|column| read_id(column).unwrap()).collect::<Vec<_>>(), ids);
+        assert!(read_id("x").is_err());
+    }
 }

@@ -18,8 +18,8 @@ const RENAME: &str = "WITH \
         WHERE ledger = $1 AND (folder = $4 OR source = $2)), \
     foreigners AS (UPDATE mailferry.foreign_message old SET folder = $5 WHERE old.ledger = $1 AND old.folder = $4 \
         AND NOT EXISTS (SELECT 1 FROM mailferry.foreign_message new WHERE new.ledger = $1 AND new.folder = $5 \
-            AND new.uidvalidity = old.uidvalidity AND new.uid = old.uid)) \
-    UPDATE mailferry.message SET \
+            AND new.epoch = old.epoch AND new.place = old.place)) \
+    UPDATE mailferry.item SET \
         folder = CASE WHEN folder = $2::text THEN $3::text ELSE folder END, \
         dst_folder = CASE WHEN dst_folder = $4::text THEN $5::text ELSE dst_folder END \
     WHERE ledger = $1 AND (folder = $2 OR dst_folder = $4)";

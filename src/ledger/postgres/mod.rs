@@ -19,11 +19,12 @@ pub use self::link::{Options, Vet};
 pub use self::store::PostgresStore;
 
 use self::columns::{
-    Inserted, SettledColumns, TallyColumns, counting, digest, narrow, number, read_cursor, read_row, text,
+    Inserted, SettledColumns, TallyColumns, counting, digest, narrow, read_cursor, read_id, reader, text,
+    write_id,
 };
 use self::link::Link;
 use self::store::Spare;
-use super::columns::{COLUMNS, CURSOR, UNLISTED, read_path, write_path};
+use super::columns::{COLUMNS, CURSOR, UNLISTED, read_from, read_path, write_from, write_mark, write_path};
 use super::{
     Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
     Space, Tallies,
@@ -31,7 +32,8 @@ use super::{
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Flags, Locator, Verdict};
+use crate::model::locator::ItemIds;
+use crate::model::message::{Epoch, Flags, ItemId, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 
 /// The longest folder that can be told apart in an index, in bytes as JSON: PostgreSQL takes 2,700 for a whole key.
@@ -65,7 +67,7 @@ impl Drop for Session {
 impl PostgresLedger {
     /// A ledger whose claim `link` holds.
     async fn claimed(link: Link, id: i64) -> Result<Self> {
-        let sql = "SELECT greatest((SELECT max(id) FROM mailferry.message WHERE ledger = $1), \
+        let sql = "SELECT greatest((SELECT max(id) FROM mailferry.item WHERE ledger = $1), \
              (SELECT max(message) FROM mailferry.intent_message WHERE ledger = $1), \
              (SELECT last_row FROM mailferry.ledger WHERE id = $1), 0), \
              coalesce((SELECT max(id) FROM mailferry.intent WHERE ledger = $1), 0)";
@@ -133,7 +135,7 @@ impl PostgresLedger {
     fn collect<T>(
         &self,
         rows: &[tokio_postgres::Row],
-        read: impl Fn(&tokio_postgres::Row) -> Result<T, String>,
+        read: impl FnMut(&tokio_postgres::Row) -> Result<T, String>,
     ) -> Result<Vec<T>> {
         let link = self.link()?;
         rows.iter().map(read).collect::<Result<_, _>>().map_err(|what| link.unreadable(&what))
@@ -173,21 +175,21 @@ impl Ledger for PostgresLedger {
     async fn save_cursor(&self, folder: &FolderPath, cursor: &Cursor) -> Result<()> {
         let sql = format!(
             "INSERT INTO mailferry.cursor (ledger, folder, {CURSOR}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-             ON CONFLICT (ledger, folder) DO UPDATE SET uidvalidity = excluded.uidvalidity, uidnext = excluded.uidnext, \
-             messages = excluded.messages, modseq = excluded.modseq, dst_uidvalidity = excluded.dst_uidvalidity, \
-             dst_scanned = excluded.dst_scanned, dst_folder = excluded.dst_folder"
+             ON CONFLICT (ledger, folder) DO UPDATE SET epoch = excluded.epoch, mark = excluded.mark, \
+             items = excluded.items, proves = excluded.proves, dst_epoch = excluded.dst_epoch, \
+             dst_mark = excluded.dst_mark, dst_folder = excluded.dst_folder"
         );
         self.write(
             &sql,
             &[
                 &self.id,
                 &key(folder)?,
-                &i64::from(cursor.uidvalidity),
-                &cursor.uidnext.map(i64::from),
+                &text(cursor.epoch.as_str()),
+                &write_mark(cursor.uidnext, cursor.highest_modseq),
                 &cursor.messages.map(i64::from),
-                &cursor.highest_modseq.map(u64::cast_signed),
-                &i64::from(cursor.destination_uidvalidity),
-                &i64::from(cursor.destination_scanned),
+                &cursor.highest_modseq.is_some(),
+                &text(cursor.destination_epoch.as_str()),
+                &write_from(cursor.destination_scanned),
                 &key(&cursor.destination)?,
             ],
         )
@@ -196,11 +198,11 @@ impl Ledger for PostgresLedger {
 
     async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND folder = $2 AND protocol <> '{UNLISTED}' \
+            "SELECT {COLUMNS} FROM mailferry.item WHERE ledger = $1 AND folder = $2 AND protocol <> '{UNLISTED}' \
              ORDER BY id"
         );
         let rows = self.read(&sql, &[&self.id, &key(folder)?]).await?;
-        self.collect(&rows, read_row)
+        self.collect(&rows, reader())
     }
 
     async fn rows_in(
@@ -213,15 +215,20 @@ impl Ledger for PostgresLedger {
         self.find_rows_in(space, after, upto, limit).await
     }
 
-    async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>> {
-        self.find_uids_in(space, after, limit).await
+    async fn ids_in(
+        &self,
+        space: &Space,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<(ItemId, RowId)>> {
+        self.find_ids_in(space, after, limit).await
     }
 
-    async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
-        if uids.is_empty() {
+    async fn rows_at(&self, space: &Space, ids: &[ItemId]) -> Result<Vec<Row>> {
+        if ids.is_empty() {
             return Ok(Vec::new());
         }
-        self.find_rows_at(space, uids).await
+        self.find_rows_at(space, ids).await
     }
 
     async fn rows_of(&self, ids: &[RowId]) -> Result<Vec<Row>> {
@@ -229,9 +236,9 @@ impl Ledger for PostgresLedger {
             return Ok(Vec::new());
         }
         let sql =
-            format!("SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND id = ANY($2) ORDER BY id");
+            format!("SELECT {COLUMNS} FROM mailferry.item WHERE ledger = $1 AND id = ANY($2) ORDER BY id");
         let rows = self.read(&sql, &[&self.id, &ids]).await?;
-        self.collect(&rows, read_row)
+        self.collect(&rows, reader())
     }
 
     async fn count_in(&self, space: &Space) -> Result<u64> {
@@ -239,7 +246,7 @@ impl Ledger for PostgresLedger {
     }
 
     async fn count_copied(&self, folder: &FolderPath) -> Result<u64> {
-        let sql = "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND folder = $2 \
+        let sql = "SELECT count(*) FROM mailferry.item WHERE ledger = $1 AND folder = $2 \
              AND verdict IN ('Delivered', 'DeliveredAltered') AND NOT gone";
         self.count(sql, &[&self.id, &key(folder)?]).await
     }
@@ -262,28 +269,28 @@ impl Ledger for PostgresLedger {
 
     async fn unbound(&self, folder: &FolderPath) -> Result<Vec<Row>> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND folder = $2 AND dst_uid IS NULL \
+            "SELECT {COLUMNS} FROM mailferry.item WHERE ledger = $1 AND folder = $2 AND dst_place IS NULL \
              AND verdict IN ('Delivered', 'DeliveredAltered') ORDER BY id"
         );
         let rows = self.read(&sql, &[&self.id, &key(folder)?]).await?;
-        self.collect(&rows, read_row)
+        self.collect(&rows, reader())
     }
 
     async fn count_unbound(&self) -> Result<u64> {
         self.count(
-            "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND dst_uid IS NULL \
+            "SELECT count(*) FROM mailferry.item WHERE ledger = $1 AND dst_place IS NULL \
              AND verdict IN ('Delivered', 'DeliveredAltered')",
             &[&self.id],
         )
         .await
     }
 
-    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool> {
+    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, epoch: &Epoch) -> Result<bool> {
         let found = self
             .count(
-                "SELECT count(*) FROM (SELECT 1 FROM mailferry.message WHERE ledger = $1 AND dst_folder = $2 \
-                 AND dst_uidvalidity <> $3 AND folder = $4 AND dst_uid IS NOT NULL LIMIT 1) AS found",
-                &[&self.id, &key(at)?, &i64::from(uidvalidity), &key(folder)?],
+                "SELECT count(*) FROM (SELECT 1 FROM mailferry.item WHERE ledger = $1 AND dst_folder = $2 \
+                 AND dst_epoch <> $3 AND folder = $4 AND dst_place IS NOT NULL LIMIT 1) AS found",
+                &[&self.id, &key(at)?, &text(epoch.as_str()), &key(folder)?],
             )
             .await?;
         Ok(found > 0)
@@ -291,7 +298,7 @@ impl Ledger for PostgresLedger {
 
     async fn unfinished(&self) -> Result<BTreeSet<FolderPath>> {
         let sql = format!(
-            "SELECT DISTINCT folder FROM mailferry.message WHERE ledger = $1 AND NOT gone \
+            "SELECT DISTINCT folder FROM mailferry.item WHERE ledger = $1 AND NOT gone \
              AND verdict IN ('Pending', 'Quarantined') AND protocol <> '{UNLISTED}'"
         );
         let rows = self.read(&sql, &[&self.id]).await?;
@@ -309,13 +316,13 @@ impl Ledger for PostgresLedger {
         let ids: Vec<RowId> = (first..first + count).collect();
         let c = Inserted::of(rows);
         for row in rows {
-            key(&row.locator.folder())?;
+            key(&row.locator.folder)?;
         }
-        let sql = "WITH numbered AS (UPDATE mailferry.ledger SET last_row = greatest(last_row, $14) WHERE id = $1) \
-             INSERT INTO mailferry.message (ledger, id, protocol, folder, uidvalidity, uid, uidl, size, date, \
+        let sql = "WITH numbered AS (UPDATE mailferry.ledger SET last_row = greatest(last_row, $13) WHERE id = $1) \
+             INSERT INTO mailferry.item (ledger, id, protocol, folder, epoch, place, size, date, \
              date_offset, flags, verdict, reason, announced) SELECT $1, *, size FROM unnest($2::bigint[], $3::text[], \
-             $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[], $10::int[], $11::text[], \
-             $12::text[], $13::text[]) AS given (id, protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, \
+             $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[], $9::int[], $10::text[], \
+             $11::text[], $12::text[]) AS given (id, protocol, folder, epoch, place, size, date, date_offset, \
              flags, verdict, reason)";
         self.write(
             sql,
@@ -324,9 +331,8 @@ impl Ledger for PostgresLedger {
                 &ids,
                 &c.protocols,
                 &c.folders,
-                &c.uidvalidities,
-                &c.uids,
-                &c.uidls,
+                &c.epochs,
+                &c.places,
                 &c.sizes,
                 &c.dates,
                 &c.offsets,
@@ -344,18 +350,18 @@ impl Ledger for PostgresLedger {
         &self,
         source: &FolderPath,
         folder: &FolderPath,
-        uidvalidity: u32,
+        epoch: &Epoch,
         uidnext: u32,
         rows: &[RowId],
     ) -> Result<i64> {
         let (_, _, last_intent) = self.writer()?;
         let intent = last_intent.fetch_add(1, Ordering::Relaxed) + 1;
-        let sql = "WITH made AS (INSERT INTO mailferry.intent (ledger, id, folder, uidvalidity, uidnext, source) \
+        let sql = "WITH made AS (INSERT INTO mailferry.intent (ledger, id, folder, epoch, mark, source) \
              VALUES ($1, $2, $3, $4, $5, $7)) \
              INSERT INTO mailferry.intent_message SELECT $1, $2, unnest($6::bigint[])";
-        let (uidvalidity, uidnext) = (i64::from(uidvalidity), i64::from(uidnext));
+        let (epoch, mark) = (text(epoch.as_str()), write_from(uidnext));
         let (folder, source) = (key(folder)?, key(source)?);
-        self.write(sql, &[&self.id, &intent, &folder, &uidvalidity, &uidnext, &rows, &source]).await?;
+        self.write(sql, &[&self.id, &intent, &folder, &epoch, &mark, &rows, &source]).await?;
         Ok(intent)
     }
 
@@ -367,22 +373,23 @@ impl Ledger for PostgresLedger {
         let t = TallyColumns::of(more);
         let sql = format!(
             "WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bytea[], $6::bytea[], \
-             $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::int[], $12::text[], $13::text[], $14::bigint[], \
-             $15::bigint[], $18::text[], $19::bigint[]) AS given (id, verdict, reason, exact, canonical, message_id, \
-             subject, size, date, date_offset, flags, dst_folder, dst_uidvalidity, dst_uid, code, bound)), \
-             replaced AS (DELETE FROM mailferry.message WHERE ledger = $1 AND id = ANY($16::bigint[])), \
+             $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::int[], $12::text[], $13::text[], $14::text[], \
+             $15::text[], $18::text[], $19::bigint[], $21::bytea[]) AS given (id, verdict, reason, exact, canonical, \
+             message_id, subject, size, date, date_offset, flags, dst_folder, dst_epoch, dst_place, code, bound, stored)), \
+             replaced AS (DELETE FROM mailferry.item WHERE ledger = $1 AND id = ANY($16::bigint[])), \
              adopted AS (DELETE FROM mailferry.foreign_message AS f USING given AS g WHERE f.ledger = $1 \
-             AND f.folder = g.dst_folder AND f.uidvalidity = g.dst_uidvalidity AND f.uid = g.dst_uid), \
+             AND f.folder = g.dst_folder AND f.epoch = g.dst_epoch AND f.place = g.dst_place), \
              ended AS (DELETE FROM mailferry.intent WHERE ledger = $1 AND id = $17), \
              {COUNT} \
-             UPDATE mailferry.message AS m SET verdict = g.verdict, reason = g.reason, exact = coalesce(g.exact, m.exact), \
+             UPDATE mailferry.item AS m SET verdict = g.verdict, reason = g.reason, exact = coalesce(g.exact, m.exact), \
              canonical = coalesce(g.canonical, m.canonical), message_id = coalesce(g.message_id, m.message_id), \
              subject = coalesce(g.subject, m.subject), size = coalesce(g.size, m.size), date = coalesce(g.date, m.date), \
              date_offset = coalesce(g.date_offset, m.date_offset), flags = coalesce(g.flags, m.flags), \
-             dst_folder = g.dst_folder, dst_uidvalidity = g.dst_uidvalidity, dst_uid = g.dst_uid, code = g.code, \
+             dst_folder = g.dst_folder, dst_epoch = g.dst_epoch, dst_place = g.dst_place, code = g.code, \
+             stored = CASE g.verdict WHEN 'DeliveredAltered' THEN coalesce(g.stored, m.stored) END, \
              bound = g.bound, attempts = CASE g.verdict WHEN 'Pending' THEN m.attempts \
              WHEN 'Quarantined' THEN greatest(m.attempts, $20) ELSE 0 END FROM given AS g WHERE m.ledger = $1 AND m.id = g.id",
-            COUNT = counting(21)
+            COUNT = counting(22)
         );
         self.write(
             &sql,
@@ -400,13 +407,14 @@ impl Ledger for PostgresLedger {
                 &c.offsets,
                 &c.flags,
                 &c.folders,
-                &c.uidvalidities,
-                &c.uids,
+                &c.epochs,
+                &c.places,
                 &c.replaced,
                 &ended,
                 &c.codes,
                 &c.limits,
                 &i64::from(NAMED_FROM),
+                &c.stored,
                 &t.names,
                 &t.numbers,
                 &t.keywords,
@@ -417,9 +425,9 @@ impl Ledger for PostgresLedger {
 
     async fn open_intents(&self) -> Result<Vec<Intent>> {
         // A worker of format 1 that went on while another one upgraded told no source: it is that of its messages.
-        let sql = "SELECT id, folder, uidvalidity, uidnext, ARRAY(SELECT message FROM mailferry.intent_message AS m \
+        let sql = "SELECT id, folder, epoch, mark, ARRAY(SELECT message FROM mailferry.intent_message AS m \
              WHERE m.ledger = i.ledger AND m.intent = i.id ORDER BY message), CASE source WHEN '[]' THEN coalesce( \
-             (SELECT m.folder FROM mailferry.intent_message AS w JOIN mailferry.message AS m ON m.ledger = w.ledger \
+             (SELECT m.folder FROM mailferry.intent_message AS w JOIN mailferry.item AS m ON m.ledger = w.ledger \
              AND m.id = w.message WHERE w.ledger = i.ledger AND w.intent = i.id LIMIT 1), source) ELSE source END \
              FROM mailferry.intent AS i WHERE ledger = $1 ORDER BY id";
         let rows = self.read(sql, &[&self.id]).await?;
@@ -428,47 +436,49 @@ impl Ledger for PostgresLedger {
             Ok(Intent {
                 id: row.try_get(0).map_err(words)?,
                 folder: read_path(row.try_get(1).map_err(words)?),
-                uidvalidity: number(row, 2)?,
-                uidnext: number(row, 3)?,
+                epoch: Epoch::from(row.try_get::<_, &str>(2).map_err(words)?),
+                uidnext: read_from(row.try_get(3).map_err(words)?),
                 rows: row.try_get(4).map_err(words)?,
                 source: read_path(row.try_get(5).map_err(words)?),
             })
         })
     }
 
-    async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>> {
-        let sql = "SELECT dst_uid FROM mailferry.message \
-             WHERE ledger = $1 AND dst_folder = $2 AND dst_uidvalidity = $3 AND dst_uid IS NOT NULL";
-        let rows = self.read(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity)]).await?;
-        Ok(self.collect(&rows, |row| number(row, 0))?.into_iter().collect())
+    async fn claimed(&self, folder: &FolderPath, epoch: &Epoch) -> Result<ItemIds> {
+        let sql = "SELECT dst_place FROM mailferry.item \
+             WHERE ledger = $1 AND dst_folder = $2 AND dst_epoch = $3 AND dst_place IS NOT NULL";
+        let rows = self.read(sql, &[&self.id, &key(folder)?, &text(epoch.as_str())]).await?;
+        Ok(self
+            .collect(&rows, |row| read_id(row.try_get(0).map_err(|e| e.to_string())?))?
+            .into_iter()
+            .collect())
     }
 
-    async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()> {
+    async fn keep_foreign(&self, folder: &FolderPath, epoch: &Epoch, found: &[Foreign]) -> Result<()> {
         if found.is_empty() {
             return Ok(());
         }
         let sql = "INSERT INTO mailferry.foreign_message \
-             SELECT $1, $2, $3, * FROM unnest($4::bigint[], $5::bytea[], $6::bytea[], $7::text[]) \
-             ON CONFLICT (ledger, folder, uidvalidity, uid) DO UPDATE SET exact = excluded.exact, \
+             SELECT $1, $2, $3, * FROM unnest($4::text[], $5::bytea[], $6::bytea[], $7::text[]) \
+             ON CONFLICT (ledger, folder, epoch, place) DO UPDATE SET exact = excluded.exact, \
              canonical = excluded.canonical, message_id = excluded.message_id";
-        let uids: Vec<i64> = found.iter().map(|message| i64::from(message.uid)).collect();
+        let places: Vec<String> = found.iter().map(|message| write_id(&message.id)).collect();
         let exact: Vec<&[u8]> = found.iter().map(|message| &message.known.exact.0[..]).collect();
         let canonical: Vec<&[u8]> = found.iter().map(|message| &message.known.canonical.0[..]).collect();
         let message_ids: Vec<_> =
             found.iter().map(|message| message.known.message_id.as_deref().map(text)).collect();
-        let uidvalidity = i64::from(uidvalidity);
-        self.write(sql, &[&self.id, &key(folder)?, &uidvalidity, &uids, &exact, &canonical, &message_ids])
-            .await
+        let epoch = text(epoch.as_str());
+        self.write(sql, &[&self.id, &key(folder)?, &epoch, &places, &exact, &canonical, &message_ids]).await
     }
 
-    async fn foreign(&self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>> {
-        let sql = "SELECT uid, exact, canonical, message_id FROM mailferry.foreign_message \
-             WHERE ledger = $1 AND folder = $2 AND uidvalidity = $3 ORDER BY uid";
-        let rows = self.read(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity)]).await?;
+    async fn foreign(&self, folder: &FolderPath, epoch: &Epoch) -> Result<Vec<Foreign>> {
+        let sql = "SELECT place, exact, canonical, message_id FROM mailferry.foreign_message \
+             WHERE ledger = $1 AND folder = $2 AND epoch = $3 ORDER BY place";
+        let rows = self.read(sql, &[&self.id, &key(folder)?, &text(epoch.as_str())]).await?;
         self.collect(&rows, |row| {
             let known = |at| digest(row, at)?.ok_or_else(|| "a digest is missing".to_owned());
             Ok(Foreign {
-                uid: number(row, 0)?,
+                id: read_id(row.try_get(0).map_err(|e| e.to_string())?)?,
                 known: Known {
                     exact: known(1)?,
                     canonical: known(2)?,
@@ -479,14 +489,14 @@ impl Ledger for PostgresLedger {
         })
     }
 
-    async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()> {
-        if uids.is_empty() {
+    async fn forget_foreign(&self, folder: &FolderPath, epoch: &Epoch, ids: &[ItemId]) -> Result<()> {
+        if ids.is_empty() {
             return Ok(());
         }
-        let uids: Vec<i64> = uids.iter().map(|uid| i64::from(*uid)).collect();
+        let places: Vec<String> = ids.iter().map(write_id).collect();
         let sql = "DELETE FROM mailferry.foreign_message \
-             WHERE ledger = $1 AND folder = $2 AND uidvalidity = $3 AND uid = ANY($4)";
-        self.write(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity), &uids]).await
+             WHERE ledger = $1 AND folder = $2 AND epoch = $3 AND place = ANY($4)";
+        self.write(sql, &[&self.id, &key(folder)?, &text(epoch.as_str()), &places]).await
     }
 
     async fn save_flags_counting(&self, rows: &[(RowId, Flags)], more: &Tallies) -> Result<()> {
@@ -495,7 +505,7 @@ impl Ledger for PostgresLedger {
         let flags: Vec<String> =
             rows.iter().map(|(_, flags)| text(&flags.to_string()).into_owned()).collect();
         let sql = format!(
-            "WITH {COUNT} UPDATE mailferry.message AS m SET flags = given.flags FROM \
+            "WITH {COUNT} UPDATE mailferry.item AS m SET flags = given.flags FROM \
              unnest($2::bigint[], $3::text[]) AS given (id, flags) WHERE m.ledger = $1 AND m.id = given.id",
             COUNT = counting(4)
         );
@@ -504,13 +514,13 @@ impl Ledger for PostgresLedger {
 
     async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()> {
         let (ids, sizes): (Vec<RowId>, Vec<i64>) = rows.iter().map(|(id, size)| (*id, narrow(*size))).unzip();
-        let sql = "UPDATE mailferry.message AS m SET announced = given.size \
+        let sql = "UPDATE mailferry.item AS m SET announced = given.size \
              FROM unnest($2::bigint[], $3::bigint[]) AS given (id, size) WHERE m.ledger = $1 AND m.id = given.id";
         self.write(sql, &[&self.id, &ids, &sizes]).await
     }
 
     async fn add_attempts(&self, rows: &[RowId], weight: u32) -> Result<()> {
-        let sql = "UPDATE mailferry.message SET attempts = attempts + $3 WHERE ledger = $1 AND id = ANY($2)";
+        let sql = "UPDATE mailferry.item SET attempts = attempts + $3 WHERE ledger = $1 AND id = ANY($2)";
         self.write(sql, &[&self.id, &rows, &i64::from(weight)]).await
     }
 
@@ -524,40 +534,40 @@ impl Ledger for PostgresLedger {
     }
 
     async fn mark_gone(&self, rows: &[RowId]) -> Result<()> {
-        let sql = "WITH forgotten AS (DELETE FROM mailferry.message \
+        let sql = "WITH forgotten AS (DELETE FROM mailferry.item \
              WHERE ledger = $1 AND id = ANY($2) AND verdict = 'Pending') \
-             UPDATE mailferry.message SET gone = true WHERE ledger = $1 AND id = ANY($2) AND verdict <> 'Pending'";
+             UPDATE mailferry.item SET gone = true WHERE ledger = $1 AND id = ANY($2) AND verdict <> 'Pending'";
         self.write_rows(sql, rows).await
     }
 
     async fn mark_listed(&self, rows: &[RowId]) -> Result<()> {
-        let sql = "UPDATE mailferry.message SET gone = false WHERE ledger = $1 AND id = ANY($2)";
+        let sql = "UPDATE mailferry.item SET gone = false WHERE ledger = $1 AND id = ANY($2)";
         self.write_rows(sql, rows).await
     }
 
     async fn forget(&self, rows: &[RowId]) -> Result<()> {
-        let sql = "DELETE FROM mailferry.message WHERE ledger = $1 AND id = ANY($2)";
+        let sql = "DELETE FROM mailferry.item WHERE ledger = $1 AND id = ANY($2)";
         self.write_rows(sql, rows).await
     }
 
     async fn detach(&self, rows: &[RowId]) -> Result<()> {
-        let sql = "UPDATE mailferry.message SET protocol = 'IMAP', uidvalidity = 0, uid = id, \
-             uidl = '' WHERE ledger = $1 AND id = ANY($2)";
+        let sql = "UPDATE mailferry.item SET protocol = 'IMAP', epoch = '0', \
+             place = lpad(id::text, 10, '0') WHERE ledger = $1 AND id = ANY($2)";
         self.write_rows(sql, rows).await
     }
 
     async fn reopen(&self, rows: &[RowId]) -> Result<()> {
-        let sql = "UPDATE mailferry.message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, dst_folder = NULL, \
-             dst_uidvalidity = NULL, dst_uid = NULL WHERE ledger = $1 AND id = ANY($2) AND NOT gone";
+        let sql = "UPDATE mailferry.item SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, dst_folder = NULL, \
+             dst_epoch = NULL, dst_place = NULL, stored = NULL WHERE ledger = $1 AND id = ANY($2) AND NOT gone";
         self.write_rows(sql, rows).await
     }
 
-    async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()> {
+    async fn forget_arrivals(&self, folder: &FolderPath, epoch: &Epoch) -> Result<()> {
         let sql = "WITH forgotten AS (DELETE FROM mailferry.foreign_message \
-             WHERE ledger = $1 AND folder = $2 AND uidvalidity <> $3) \
-             UPDATE mailferry.message SET dst_uid = NULL, dst_uidvalidity = NULL \
-             WHERE ledger = $1 AND dst_folder = $2 AND dst_uidvalidity <> $3 AND dst_uid IS NOT NULL";
-        self.write(sql, &[&self.id, &key(folder)?, &i64::from(uidvalidity)]).await
+             WHERE ledger = $1 AND folder = $2 AND epoch <> $3) \
+             UPDATE mailferry.item SET dst_place = NULL, dst_epoch = NULL \
+             WHERE ledger = $1 AND dst_folder = $2 AND dst_epoch <> $3 AND dst_place IS NOT NULL";
+        self.write(sql, &[&self.id, &key(folder)?, &text(epoch.as_str())]).await
     }
 
     async fn forget_cursors(&self) -> Result<()> {
@@ -580,7 +590,7 @@ impl Ledger for PostgresLedger {
     }
 
     async fn counts(&self) -> Result<MessageCounts> {
-        let sql = "SELECT verdict, count(*) FROM mailferry.message WHERE ledger = $1 GROUP BY verdict";
+        let sql = "SELECT verdict, count(*) FROM mailferry.item WHERE ledger = $1 GROUP BY verdict";
         let rows = self.read(sql, &[&self.id]).await?;
         let read = |row: &tokio_postgres::Row| {
             let word: String = row.try_get(0)?;
@@ -598,8 +608,14 @@ impl Ledger for PostgresLedger {
     }
 
     async fn bytes_through(&self) -> Result<u64> {
-        let sql = "SELECT coalesce(sum(size), 0)::bigint FROM mailferry.message
+        let sql = "SELECT coalesce(sum(size), 0)::bigint FROM mailferry.item
             WHERE ledger = $1 AND verdict NOT IN ('Pending', 'Shown')";
+        self.count(sql, &[&self.id]).await
+    }
+
+    async fn bytes_wanted(&self) -> Result<u64> {
+        let sql = "SELECT coalesce(sum(size), 0)::bigint FROM mailferry.item
+            WHERE ledger = $1 AND verdict NOT IN ('Excluded', 'Shown')";
         self.count(sql, &[&self.id]).await
     }
 
@@ -609,10 +625,10 @@ impl Ledger for PostgresLedger {
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM mailferry.message WHERE ledger = $1 AND id > $2 ORDER BY id LIMIT $3"
+            "SELECT {COLUMNS} FROM mailferry.item WHERE ledger = $1 AND id > $2 ORDER BY id LIMIT $3"
         );
         let rows = self.read(&sql, &[&self.id, &after, &narrow(limit as u64)]).await?;
-        self.collect(&rows, read_row)
+        self.collect(&rows, reader())
     }
 
     async fn fact(&self, name: &str) -> Result<Option<String>> {

@@ -4,17 +4,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
-use super::columns::{digest, narrow, read_row};
+use super::columns::{digest, narrow, read_id, reader, text, write_id};
 use super::{PostgresLedger, key};
-use crate::ledger::columns::{COLUMNS, UNLISTED, UNLISTED_MAX, write_path, write_place, write_protocol};
+use crate::ledger::columns::{COLUMNS, UNLISTED, UNLISTED_MAX, write_path, write_protocol};
 use crate::ledger::{Discrepancies, Row, RowId, Space};
 use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Locator, Verdict};
+use crate::model::message::{Epoch, ItemId, Locator, Verdict};
 
 /// The rows of a name space.
-const IN_SPACE: &str = "ledger = $1 AND folder = $2 AND protocol = $3 AND uidvalidity = $4";
+const IN_SPACE: &str = "ledger = $1 AND folder = $2 AND protocol = $3 AND epoch = $4";
 
 impl PostgresLedger {
     pub(super) async fn find_rows_in(
@@ -24,100 +24,79 @@ impl PostgresLedger {
         upto: Option<&Locator>,
         limit: usize,
     ) -> Result<Vec<Row>> {
-        let place = |at: &Locator| {
-            let (uid, uidl) = write_place(at);
-            (i64::from(uid), uidl.to_owned())
-        };
-        let (after, upto) =
-            (after.map_or((-1, String::new()), place), upto.map_or((i64::MAX, String::new()), place));
+        // Nothing comes before nothing, and all places before a letter.
+        let after = after.map(|at| write_id(&at.id)).unwrap_or_default();
+        let upto = upto.map_or_else(|| "~".to_owned(), |at| write_id(&at.id));
         let sql = format!(
-            "SELECT {COLUMNS} FROM mailferry.message WHERE {IN_SPACE} AND (uid, uidl) > ($5, $6) AND (uid, uidl) <= ($7, $8) \
-             ORDER BY uid, uidl LIMIT $9"
+            "SELECT {COLUMNS} FROM mailferry.item WHERE {IN_SPACE} AND place > $5 AND place <= $6 ORDER BY place LIMIT $7"
         );
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
-        let uidvalidity = i64::from(space.uidvalidity);
-        let rows = self
-            .read(
-                &sql,
-                &[
-                    &self.id,
-                    &folder,
-                    &protocol,
-                    &uidvalidity,
-                    &after.0,
-                    &after.1,
-                    &upto.0,
-                    &upto.1,
-                    &narrow(limit as u64),
-                ],
-            )
-            .await?;
-        self.collect(&rows, read_row)
+        let (epoch, limit) = (text(space.epoch.as_str()), narrow(limit as u64));
+        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &epoch, &after, &upto, &limit]).await?;
+        self.collect(&rows, reader())
     }
 
-    pub(super) async fn find_rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
-        let uids: Vec<i64> = uids.iter().map(|uid| i64::from(*uid)).collect();
+    pub(super) async fn find_rows_at(&self, space: &Space, ids: &[ItemId]) -> Result<Vec<Row>> {
+        let places: Vec<String> = ids.iter().map(write_id).collect();
         let sql = format!(
-            "SELECT {COLUMNS} FROM mailferry.message WHERE {IN_SPACE} AND uid = ANY($5) ORDER BY uid, uidl"
+            "SELECT {COLUMNS} FROM mailferry.item WHERE {IN_SPACE} AND place = ANY($5) ORDER BY place"
         );
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
-        let uidvalidity = i64::from(space.uidvalidity);
-        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &uidvalidity, &uids]).await?;
-        self.collect(&rows, read_row)
+        let epoch = text(space.epoch.as_str());
+        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &epoch, &places]).await?;
+        self.collect(&rows, reader())
     }
 
-    pub(super) async fn find_uids_in(
+    pub(super) async fn find_ids_in(
         &self,
         space: &Space,
-        after: u32,
+        after: Option<&ItemId>,
         limit: usize,
-    ) -> Result<Vec<(u32, RowId)>> {
+    ) -> Result<Vec<(ItemId, RowId)>> {
         let sql = format!(
-            "SELECT uid, id FROM mailferry.message WHERE {IN_SPACE} AND uid > $5 ORDER BY uid LIMIT $6"
+            "SELECT place, id FROM mailferry.item WHERE {IN_SPACE} AND place > $5 ORDER BY place LIMIT $6"
         );
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
-        let (uidvalidity, after) = (i64::from(space.uidvalidity), i64::from(after));
-        let limit = narrow(limit as u64);
-        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &uidvalidity, &after, &limit]).await?;
-        let read = |row: &tokio_postgres::Row| -> std::result::Result<(u32, RowId), String> {
-            let uid: i64 = row.try_get(0).map_err(|e| e.to_string())?;
-            let id: i64 = row.try_get(1).map_err(|e| e.to_string())?;
-            Ok((u32::try_from(uid).map_err(|e| e.to_string())?, id))
-        };
-        self.collect(&rows, read)
+        let after = after.map(write_id).unwrap_or_default();
+        let (epoch, limit) = (text(space.epoch.as_str()), narrow(limit as u64));
+        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &epoch, &after, &limit]).await?;
+        self.collect(&rows, |row| {
+            let words = |e: tokio_postgres::Error| e.to_string();
+            Ok((read_id(row.try_get(0).map_err(words)?)?, row.try_get(1).map_err(words)?))
+        })
     }
 
     pub(super) async fn count_rows_in(&self, space: &Space) -> Result<u64> {
-        let sql = format!("SELECT count(*) FROM mailferry.message WHERE {IN_SPACE} AND NOT gone");
+        let sql = format!("SELECT count(*) FROM mailferry.item WHERE {IN_SPACE} AND NOT gone");
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
-        self.count(&sql, &[&self.id, &folder, &protocol, &i64::from(space.uidvalidity)]).await
+        self.count(&sql, &[&self.id, &folder, &protocol, &text(space.epoch.as_str())]).await
     }
 
     pub(super) async fn part_void_of(&self, space: &Space) -> Result<Vec<Row>> {
         let others = format!(
-            "ledger = $1 AND folder = $2 AND NOT (protocol = $3 AND uidvalidity = $4) AND protocol <> '{UNLISTED}'"
+            "ledger = $1 AND folder = $2 AND NOT (protocol = $3 AND epoch = $4) AND protocol <> '{UNLISTED}'"
         );
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
-        let uidvalidity = i64::from(space.uidvalidity);
+        let epoch = text(space.epoch.as_str());
         let found = self
             .count(
                 &format!(
-                    "SELECT count(*) FROM (SELECT 1 FROM mailferry.message WHERE {others} LIMIT 1) AS found"
+                    "SELECT count(*) FROM (SELECT 1 FROM mailferry.item WHERE {others} LIMIT 1) AS found"
                 ),
-                &[&self.id, &folder, &protocol, &uidvalidity],
+                &[&self.id, &folder, &protocol, &epoch],
             )
             .await?;
         if found == 0 {
             return Ok(Vec::new());
         }
         let sql = format!(
-            "DELETE FROM mailferry.message WHERE {others} \
+            "DELETE FROM mailferry.item WHERE {others} \
              AND (canonical IS NULL OR verdict IN ('Pending', 'Excluded', 'Shown'))"
         );
-        self.write(&sql, &[&self.id, &folder, &protocol, &uidvalidity]).await?;
-        let sql = format!("SELECT {COLUMNS} FROM mailferry.message WHERE {others} ORDER BY id");
-        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &uidvalidity]).await?;
-        self.collect(&rows, read_row)
+        self.write(&sql, &[&self.id, &folder, &protocol, &epoch]).await?;
+        let sql = format!("SELECT {COLUMNS} FROM mailferry.item WHERE {others} ORDER BY id");
+        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &epoch]).await?;
+        self.collect(&rows, reader())
     }
 
     /// Rows with a verdict that leaves something to do.
@@ -129,32 +108,31 @@ impl PostgresLedger {
         limit: usize,
     ) -> Result<Vec<Row>> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM mailferry.message WHERE {IN_SPACE} AND verdict IN ('Pending', 'Quarantined') \
+            "SELECT {COLUMNS} FROM mailferry.item WHERE {IN_SPACE} AND verdict IN ('Pending', 'Quarantined') \
              AND NOT gone AND verdict = $5 AND id > $6 ORDER BY id LIMIT $7"
         );
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
-        let (uidvalidity, limit) = (i64::from(space.uidvalidity), narrow(limit as u64));
-        let rows = self
-            .read(&sql, &[&self.id, &folder, &protocol, &uidvalidity, &verdict.word(), &after, &limit])
-            .await?;
-        self.collect(&rows, read_row)
+        let (epoch, limit) = (text(space.epoch.as_str()), narrow(limit as u64));
+        let rows =
+            self.read(&sql, &[&self.id, &folder, &protocol, &epoch, &verdict.word(), &after, &limit]).await?;
+        self.collect(&rows, reader())
     }
 
     pub(super) async fn find_newest(&self, space: &Space, limit: usize) -> Result<Vec<Row>> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM mailferry.message WHERE {IN_SPACE} AND verdict = 'Pending' AND NOT gone \
+            "SELECT {COLUMNS} FROM mailferry.item WHERE {IN_SPACE} AND verdict = 'Pending' AND NOT gone \
              ORDER BY id DESC LIMIT $5"
         );
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
-        let (uidvalidity, limit) = (i64::from(space.uidvalidity), narrow(limit as u64));
-        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &uidvalidity, &limit]).await?;
-        let mut rows = self.collect(&rows, read_row)?;
+        let (epoch, limit) = (text(space.epoch.as_str()), narrow(limit as u64));
+        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &epoch, &limit]).await?;
+        let mut rows = self.collect(&rows, reader())?;
         rows.reverse();
         Ok(rows)
     }
 
     pub(super) async fn count_discrepancies_of(&self) -> Result<Discrepancies> {
-        let sql = "SELECT verdict, CASE WHEN NOT gone THEN code END, count(*) FROM mailferry.message WHERE ledger = $1 \
+        let sql = "SELECT verdict, CASE WHEN NOT gone THEN code END, count(*) FROM mailferry.item WHERE ledger = $1 \
              AND (verdict = 'DeliveredAltered' OR (verdict = 'Delivered' AND code IS NOT NULL)) GROUP BY 1, 2";
         let rows = self.read(sql, &[&self.id]).await?;
         let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
@@ -172,7 +150,7 @@ impl PostgresLedger {
         except: &BTreeSet<FolderPath>,
     ) -> Result<HashMap<Digest, u32>> {
         let except: Vec<String> = except.iter().map(write_path).collect();
-        let sql = "SELECT canonical, count(*) FROM mailferry.message WHERE ledger = $1 AND canonical IS NOT NULL \
+        let sql = "SELECT canonical, count(*) FROM mailferry.item WHERE ledger = $1 AND canonical IS NOT NULL \
              AND verdict <> 'Shown' AND NOT gone AND folder <> ALL($2) GROUP BY canonical";
         let rows = self.read(sql, &[&self.id, &except]).await?;
         let counted = self.collect(&rows, |row| {
@@ -192,35 +170,38 @@ impl PostgresLedger {
         let folder = key(folder)?;
         let known = self
             .count(
-                "SELECT count(*) FROM mailferry.message WHERE ledger = $1 AND folder = $2 AND protocol = $3",
+                "SELECT count(*) FROM mailferry.item WHERE ledger = $1 AND folder = $2 AND protocol = $3",
                 &[&self.id, &folder, &UNLISTED],
             )
             .await?;
         let messages = narrow(known.clamp(*messages.start(), *messages.end()).min(UNLISTED_MAX));
         let known = narrow(known);
         if known > messages {
-            let sql = "DELETE FROM mailferry.message WHERE ledger = $1 AND folder = $2 AND protocol = $3 AND uid > $4";
-            return self.write(sql, &[&self.id, &folder, &UNLISTED, &messages]).await;
+            let sql = "DELETE FROM mailferry.item WHERE ledger = $1 AND folder = $2 AND protocol = $3 AND place > $4";
+            let last = write_id(&ItemId::Uid(u32::try_from(messages).unwrap_or(u32::MAX)));
+            return self.write(sql, &[&self.id, &folder, &UNLISTED, &last]).await;
         }
         if known == messages {
             return Ok(());
         }
         let first = self.number_rows(messages - known)?;
         let sql = "WITH numbered AS (UPDATE mailferry.ledger SET last_row = greatest(last_row, $5::bigint + $7::bigint - $6::bigint) WHERE id = $1) \
-             INSERT INTO mailferry.message (ledger, id, protocol, folder, uidvalidity, uid, uidl, size, flags, verdict, \
-             reason, code) SELECT $1, $5::bigint + n - $6::bigint - 1, $3, $2, 0, n, '', 0, '', 'Quarantined', $4, $8 \
+             INSERT INTO mailferry.item (ledger, id, protocol, folder, epoch, place, size, flags, verdict, \
+             reason, code) SELECT $1, $5::bigint + n - $6::bigint - 1, $3, $2, $9, lpad(n::text, 10, '0'), 0, '', \
+             'Quarantined', $4, $8 \
              FROM generate_series($6::bigint + 1, $7::bigint) AS n";
-        let code = FailureCode::NotListed.to_string();
-        self.write(sql, &[&self.id, &folder, &UNLISTED, &why, &first, &known, &messages, &code]).await
+        let (code, epoch) = (FailureCode::NotListed.to_string(), Epoch::unlisted());
+        let epoch = epoch.as_str();
+        self.write(sql, &[&self.id, &folder, &UNLISTED, &why, &first, &known, &messages, &code, &epoch]).await
     }
 
     pub(super) async fn void_arrivals(&self) -> Result<()> {
         let sql = "WITH doubts AS (DELETE FROM mailferry.intent WHERE ledger = $1), \
              strangers AS (DELETE FROM mailferry.foreign_message WHERE ledger = $1), \
              places AS (DELETE FROM mailferry.cursor WHERE ledger = $1), \
-             gone AS (DELETE FROM mailferry.message WHERE ledger = $1 AND gone) \
-             UPDATE mailferry.message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, attempts = 0, \
-             dst_folder = NULL, dst_uidvalidity = NULL, dst_uid = NULL WHERE ledger = $1 AND NOT gone \
+             gone AS (DELETE FROM mailferry.item WHERE ledger = $1 AND gone) \
+             UPDATE mailferry.item SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, attempts = 0, \
+             dst_folder = NULL, dst_epoch = NULL, dst_place = NULL, stored = NULL WHERE ledger = $1 AND NOT gone \
              AND (verdict IN ('Delivered', 'DeliveredAltered', 'Pending') \
              OR (verdict = 'Quarantined' AND protocol <> 'UNLISTED'))";
         self.write(sql, &[&self.id]).await

@@ -8,13 +8,13 @@ use crate::ledger::store::new_salt;
 use crate::model::failure::{Failure, Result};
 
 /// The format of the tables, in `mailferry.format`.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 /// The advisory lock under which tables are made: `MFry` and one.
 const MAKING: i64 = 0x4d46_7279_0000_0001;
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// The upgrades that bring the tables of each format to the next, beginning with the first.
-const UPGRADES: [&str; 1] = [include_str!("upgrade.sql")];
+const UPGRADES: [&str; 2] = [include_str!("upgrade-2.sql"), include_str!("upgrade-3.sql")];
 
 /// Makes our tables if there are none, and brings older ones to this format.
 pub(super) async fn prepare(client: &mut Client) -> Result<()> {

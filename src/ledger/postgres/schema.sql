@@ -9,14 +9,15 @@ CREATE TABLE mailferry.ledger (
   last_row BIGINT NOT NULL DEFAULT 0,
   UNIQUE (scope, mailbox)
 );
-CREATE TABLE mailferry.message (
+CREATE TABLE mailferry.item (
   ledger BIGINT NOT NULL REFERENCES mailferry.ledger (id) ON DELETE CASCADE,
   id BIGINT NOT NULL,
+  kind TEXT NOT NULL DEFAULT 'Mail',
   protocol TEXT NOT NULL,
   folder TEXT COLLATE "C" NOT NULL,
-  uidvalidity BIGINT NOT NULL,
-  uid BIGINT NOT NULL,
-  uidl TEXT COLLATE "C" NOT NULL,
+  epoch TEXT COLLATE "C" NOT NULL,
+  -- A number in ten figures, or a text behind a colon: so numbers sort as such, and before all texts.
+  place TEXT COLLATE "C" NOT NULL,
   size BIGINT NOT NULL,
   date BIGINT,
   date_offset INTEGER,
@@ -26,8 +27,8 @@ CREATE TABLE mailferry.message (
   message_id TEXT,
   subject TEXT,
   dst_folder TEXT COLLATE "C",
-  dst_uidvalidity BIGINT,
-  dst_uid BIGINT,
+  dst_epoch TEXT COLLATE "C",
+  dst_place TEXT COLLATE "C",
   verdict TEXT NOT NULL,
   reason TEXT,
   gone BOOLEAN NOT NULL DEFAULT false,
@@ -35,20 +36,30 @@ CREATE TABLE mailferry.message (
   bound BIGINT,
   attempts BIGINT NOT NULL DEFAULT 0,
   announced BIGINT,
+  stored BYTEA,
   PRIMARY KEY (ledger, id),
-  UNIQUE (ledger, folder, protocol, uidvalidity, uid, uidl)
+  UNIQUE (ledger, folder, protocol, epoch, place)
 );
-CREATE INDEX message_arrival ON mailferry.message (ledger, dst_folder, dst_uidvalidity, dst_uid)
-  WHERE dst_uid IS NOT NULL;
-CREATE INDEX message_open ON mailferry.message (ledger, folder, id)
+CREATE INDEX item_arrival ON mailferry.item (ledger, dst_folder, dst_epoch, dst_place)
+  WHERE dst_place IS NOT NULL;
+CREATE INDEX item_open ON mailferry.item (ledger, folder, id)
   WHERE verdict IN ('Pending', 'Quarantined') AND NOT gone;
+-- What was the table of messages, in the words that documented queries use.
+CREATE VIEW mailferry.message AS SELECT ledger, id, protocol, folder,
+  CASE WHEN epoch ~ '^[0-9]+$' THEN epoch::bigint ELSE 0 END AS uidvalidity,
+  CASE WHEN place LIKE ':%' THEN 0 ELSE place::bigint END AS uid,
+  CASE WHEN place LIKE ':%' THEN substr(place, 2) ELSE '' END AS uidl,
+  size, date, date_offset, flags, exact, canonical, message_id, subject, dst_folder,
+  CASE WHEN dst_epoch ~ '^[0-9]+$' THEN dst_epoch::bigint END AS dst_uidvalidity,
+  CASE WHEN dst_place NOT LIKE ':%' THEN dst_place::bigint END AS dst_uid,
+  verdict, reason, gone, code, bound, attempts, announced FROM mailferry.item;
 CREATE TABLE mailferry.intent (
   ledger BIGINT NOT NULL REFERENCES mailferry.ledger (id) ON DELETE CASCADE,
   id BIGINT NOT NULL,
   folder TEXT NOT NULL,
-  uidvalidity BIGINT NOT NULL,
-  uidnext BIGINT NOT NULL,
   source TEXT NOT NULL DEFAULT '[]',
+  epoch TEXT NOT NULL,
+  mark TEXT,
   PRIMARY KEY (ledger, id)
 );
 CREATE TABLE mailferry.intent_message (
@@ -61,22 +72,22 @@ CREATE TABLE mailferry.intent_message (
 CREATE TABLE mailferry.foreign_message (
   ledger BIGINT NOT NULL REFERENCES mailferry.ledger (id) ON DELETE CASCADE,
   folder TEXT COLLATE "C" NOT NULL,
-  uidvalidity BIGINT NOT NULL,
-  uid BIGINT NOT NULL,
+  epoch TEXT COLLATE "C" NOT NULL,
+  place TEXT COLLATE "C" NOT NULL,
   exact BYTEA NOT NULL,
   canonical BYTEA NOT NULL,
   message_id TEXT,
-  PRIMARY KEY (ledger, folder, uidvalidity, uid)
+  PRIMARY KEY (ledger, folder, epoch, place)
 );
 CREATE TABLE mailferry.cursor (
   ledger BIGINT NOT NULL REFERENCES mailferry.ledger (id) ON DELETE CASCADE,
   folder TEXT COLLATE "C" NOT NULL,
-  uidvalidity BIGINT NOT NULL,
-  uidnext BIGINT,
-  messages BIGINT,
-  modseq BIGINT,
-  dst_uidvalidity BIGINT NOT NULL,
-  dst_scanned BIGINT NOT NULL,
+  epoch TEXT NOT NULL,
+  mark TEXT,
+  items BIGINT,
+  proves BOOLEAN NOT NULL,
+  dst_epoch TEXT NOT NULL,
+  dst_mark TEXT,
   dst_folder TEXT,
   PRIMARY KEY (ledger, folder)
 );

@@ -11,7 +11,7 @@ use super::link::{Link, Options};
 use super::{PostgresLedger, Session};
 use crate::ledger::Ledger;
 use crate::ledger::store::{
-    CLAIM_PATIENCE, ChangeMarks, LoginMark, Store, check_key, claimed_already, read_time,
+    CLAIM_PATIENCE, ChangeMarks, LoginMark, LoginMarks, Store, check_key, claimed_already, read_time,
 };
 use crate::model::failure::Result;
 
@@ -134,7 +134,10 @@ impl Store for PostgresStore {
         self.spare.give_back(link);
         Ok(facts)
     }
+}
 
+#[async_trait]
+impl LoginMarks for PostgresStore {
     async fn salt(&self) -> Result<[u8; 32]> {
         let link = self.link().await?;
         let rows = link.query("SELECT salt FROM mailferry.login_salt", &[]).await?;

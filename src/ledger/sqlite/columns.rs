@@ -1,41 +1,49 @@
 //! How rows and cursors lie in the columns of their tables.
 
-use rusqlite::Row as SqlRow;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Row as SqlRow, ToSql};
 
-use crate::ledger::columns::{read_locator, read_path};
+use crate::ledger::columns::{Places, Value, read_from, read_mark, read_path};
 use crate::ledger::{Cursor, Known, Refused, Row};
 use crate::model::failure::FailureCode;
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, Flags, InternalDate, Verdict};
+use crate::model::message::{Flags, InternalDate, Verdict};
 
-pub(super) fn read_row(sql: &SqlRow<'_>) -> rusqlite::Result<Row> {
-    let (protocol, folder): (String, String) = (sql.get(1)?, sql.get(2)?);
-    let locator = read_locator(&protocol, &folder, sql.get(3)?, sql.get(4)?, sql.get(5)?);
-    let date = sql.get::<_, Option<i64>>(7)?.map(|unix| (unix, sql.get::<_, Option<i32>>(8)));
+/// Reads the rows of one answer.
+pub(super) fn reader() -> impl FnMut(&SqlRow<'_>) -> rusqlite::Result<Row> {
+    let mut places = Places::default();
+    move |sql| read_row(sql, &mut places)
+}
+
+fn read_row(sql: &SqlRow<'_>, places: &mut Places) -> rusqlite::Result<Row> {
+    let (protocol, folder) = (sql.get_ref(1)?.as_str()?, sql.get_ref(2)?.as_str()?);
+    let locator = places.locator(protocol, folder, read_value(sql, 3)?, read_value(sql, 4)?.to_id());
+    let date = sql.get::<_, Option<i64>>(6)?.map(|unix| (unix, sql.get::<_, Option<i32>>(7)));
     let date = match date {
         Some((unix, offset)) => Some(InternalDate { unix, offset_minutes: offset?.unwrap_or(0) }),
         None => None,
     };
-    let known = match (sql.get::<_, Option<[u8; 32]>>(10)?, sql.get::<_, Option<[u8; 32]>>(11)?) {
+    let known = match (sql.get::<_, Option<[u8; 32]>>(9)?, sql.get::<_, Option<[u8; 32]>>(10)?) {
         (Some(exact), Some(canonical)) => Some(Known {
             exact: Digest(exact),
             canonical: Digest(canonical),
-            message_id: sql.get(12)?,
-            subject: sql.get(13)?,
+            message_id: sql.get(11)?,
+            subject: sql.get(12)?,
         }),
         _ => None,
     };
-    let destination = match (sql.get::<_, Option<String>>(14)?, sql.get(15)?, sql.get(16)?) {
-        (Some(folder), Some(uidvalidity), Some(uid)) => {
-            Some((read_path(&folder), Arrival { uidvalidity, uid }))
+    let destination = match (sql.get_ref(13)?, sql.get_ref(14)?, sql.get_ref(15)?) {
+        (ValueRef::Null, ..) | (_, ValueRef::Null, _) | (.., ValueRef::Null) => None,
+        (folder, ..) => {
+            let (epoch, id) = (read_value(sql, 14)?, read_value(sql, 15)?.to_id());
+            Some(places.destination(folder.as_str()?, epoch, id))
         }
-        _ => None,
     };
-    let word: String = sql.get(17)?;
-    let verdict = Verdict::from_parts(&word, sql.get(18)?).ok_or_else(|| {
+    let word = sql.get_ref(16)?.as_str()?;
+    let verdict = Verdict::from_parts(word, sql.get(17)?).ok_or_else(|| {
         rusqlite::Error::FromSqlConversionFailure(
-            17,
+            16,
             rusqlite::types::Type::Text,
             format!("no verdict: {word}").into(),
         )
@@ -43,30 +51,50 @@ pub(super) fn read_row(sql: &SqlRow<'_>) -> rusqlite::Result<Row> {
     Ok(Row {
         id: sql.get(0)?,
         locator,
-        size: sql.get(6)?,
+        size: sql.get(5)?,
         date,
-        flags: Flags::parse(&sql.get::<_, String>(9)?),
+        flags: Flags::parse(sql.get_ref(8)?.as_str()?),
         known,
         destination,
         verdict,
-        gone: sql.get(19)?,
+        gone: sql.get(18)?,
         refused: Refused {
-            code: sql.get::<_, Option<String>>(20)?.and_then(|word| FailureCode::from_word(&word)),
-            limit: sql.get(21)?,
+            code: sql.get_ref(19)?.as_str_or_null()?.and_then(FailureCode::from_word),
+            limit: sql.get(20)?,
         },
-        attempts: sql.get(22)?,
-        announced: sql.get(23)?,
+        attempts: sql.get(21)?,
+        announced: sql.get(22)?,
+        stored: sql.get::<_, Option<[u8; 32]>>(23)?.map(Digest),
     })
 }
 
 pub(super) fn read_cursor(r: &SqlRow<'_>) -> rusqlite::Result<Cursor> {
+    let (uidnext, modseq) = read_mark(r.get_ref(1)?.as_str_or_null()?);
+    let proves: bool = r.get(3)?;
     Ok(Cursor {
-        uidvalidity: r.get(0)?,
-        uidnext: r.get(1)?,
+        epoch: read_value(r, 0)?.to_epoch(),
+        uidnext,
         messages: r.get(2)?,
-        highest_modseq: r.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
-        destination_uidvalidity: r.get(4)?,
-        destination_scanned: r.get(5)?,
-        destination: r.get::<_, Option<String>>(6)?.map_or_else(FolderPath::default, |text| read_path(&text)),
+        highest_modseq: modseq.filter(|_| proves),
+        destination_epoch: read_value(r, 4)?.to_epoch(),
+        destination_scanned: read_from(r.get_ref(5)?.as_str_or_null()?),
+        destination: r.get_ref(6)?.as_str_or_null()?.map_or_else(FolderPath::default, read_path),
     })
+}
+
+/// Reads an epoch or a place.
+pub(super) fn read_value<'a>(row: &'a SqlRow<'_>, at: usize) -> rusqlite::Result<Value<'a>> {
+    match row.get_ref(at)? {
+        ValueRef::Text(_) => Ok(Value::Text(row.get_ref(at)?.as_str()?)),
+        _ => Ok(Value::Number(row.get(at)?)),
+    }
+}
+
+impl ToSql for Value<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Number(number) => ToSqlOutput::from(*number),
+            Self::Text(text) => ToSqlOutput::from(*text),
+        })
+    }
 }

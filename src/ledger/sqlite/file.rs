@@ -27,9 +27,9 @@ pub(super) struct Kind {
 pub(super) const LEDGER: Kind = Kind {
     name: "ledger",
     application: 0x4d46_7279,
-    version: 2,
+    version: 3,
     schema: include_str!("schema.sql"),
-    upgrades: &[include_str!("upgrade.sql")],
+    upgrades: &[include_str!("upgrade-2.sql"), include_str!("upgrade-3.sql")],
     settings: "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
     remedy: "move the file away and run again: what has arrived is recognised at the destination, nothing is sent twice",
 };
@@ -93,6 +93,15 @@ fn upgrade(connection: &mut Connection, version: i64, kind: &Kind) -> rusqlite::
     Ok(())
 }
 
+/// Lets a connection that only looks see the tables of an older ledger as they are today. The file stays as it is.
+pub(super) fn show_as_of_today(connection: &Connection, version: i64) -> rusqlite::Result<()> {
+    match version {
+        ..=1 => connection.execute_batch(include_str!("look-1.sql")),
+        2 => connection.execute_batch(include_str!("look-2.sql")),
+        _ => Ok(()),
+    }
+}
+
 /// Whether nothing was ever written to a file.
 pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |r| r.get(0))
@@ -139,5 +148,44 @@ pub(super) fn damaged(path: &Path, error: &rusqlite::Error, kind: &Kind) -> Fail
         }
         _ => Failure::internal(format!("{}: the {} failed: {error}", path.display(), kind.name))
             .caused_by(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    use super::*;
+
+    /// A ledger that a build with format 2 really wrote.
+    fn unpack(directory: &Path) -> PathBuf {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ledger-2");
+        let mut tar = Command::new("tar");
+        tar.arg("-xzf").arg(kept.join("sqlite/left.tar.gz")).arg("-C").arg(directory);
+        assert!(tar.status().unwrap().success(), "{tar:?}");
+        directory.join("state/test/move/mailboxes/move-anna-7c7c18e7.sqlite")
+    }
+
+    #[test]
+    fn an_upgrade_that_finds_no_room_says_so_and_leaves_the_file_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = unpack(directory.path());
+        let count = |connection: &Connection| -> i64 {
+            connection.query_row("SELECT count(*) FROM message", [], |row| row.get(0)).unwrap()
+        };
+        let mut connection = Connection::open(&path).unwrap();
+        let before = count(&connection);
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+        let error = prepare(&mut connection, &path, &LEDGER).unwrap_err();
+        let failure = damaged(&path, &error, &LEDGER);
+        assert!(failure.what.ends_with("the disk is full") && failure.hint.is_some(), "{failure}");
+        assert_eq!((inspect(&connection, &path, &LEDGER).unwrap().unwrap(), count(&connection)), (2, before));
+        drop(connection);
+        // With room it goes on.
+        let mut connection = Connection::open(&path).unwrap();
+        prepare(&mut connection, &path, &LEDGER).unwrap().unwrap();
+        assert_eq!((inspect(&connection, &path, &LEDGER).unwrap().unwrap(), count(&connection)), (3, before));
     }
 }

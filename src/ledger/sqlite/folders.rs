@@ -7,13 +7,13 @@ use crate::model::failure::Result;
 
 /// The updates of source folders.
 const SOURCE: [&str; 3] = [
-    "UPDATE message SET folder = ?2 WHERE folder = ?1",
+    "UPDATE item SET folder = ?2 WHERE folder = ?1",
     "UPDATE intent SET source = ?2 WHERE source = ?1",
     "UPDATE OR REPLACE cursor SET folder = ?2 WHERE folder = ?1",
 ];
 /// The updates of destination folders.
 const DESTINATION: [&str; 4] = [
-    "UPDATE message SET dst_folder = ?2 WHERE dst_folder = ?1",
+    "UPDATE item SET dst_folder = ?2 WHERE dst_folder = ?1",
     "UPDATE intent SET folder = ?2 WHERE folder = ?1",
     "UPDATE cursor SET dst_folder = ?2 WHERE dst_folder = ?1",
     "UPDATE OR REPLACE foreign_message SET folder = ?2 WHERE folder = ?1",

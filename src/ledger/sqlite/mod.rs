@@ -24,10 +24,12 @@ use tokio::sync::Mutex;
 
 pub use self::store::SqliteStore;
 
-use self::columns::{read_cursor, read_row};
-use self::file::{LEDGER, damaged, inspect, is_empty, prepare};
+use self::columns::{read_cursor, read_value, reader};
+use self::file::{LEDGER, damaged, inspect, is_empty, prepare, show_as_of_today};
 use self::readonly::open_to_read;
-use super::columns::{COLUMNS, COLUMNS_1, CURSOR, UNLISTED, read_path, write_locator, write_path};
+use super::columns::{
+    COLUMNS, CURSOR, UNLISTED, Value, protocol_of, read_path, write_from, write_mark, write_path,
+};
 use super::{
     Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
     Space, Tallies,
@@ -35,7 +37,8 @@ use super::{
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Flags, Locator, Verdict};
+use crate::model::locator::ItemIds;
+use crate::model::message::{Epoch, Flags, ItemId, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 
 /// Statements that are kept prepared: more than a pass has.
@@ -46,8 +49,6 @@ const STATEMENTS_KEPT: usize = 128;
 pub struct SqliteLedger {
     open: Arc<Mutex<Open>>,
     path: PathBuf,
-    /// The columns of a row in the file's format.
-    columns: &'static str,
 }
 
 /// The lock goes after the connection, and both only when no transaction runs any more on a thread of its own.
@@ -85,7 +86,7 @@ impl SqliteLedger {
         // Else a statement that an index for some rows may serve is prepared anew whenever its values change.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(broken)?;
         prepare(&mut connection, path, &LEDGER).map_err(broken)??;
-        Ok(Self::of(connection, claim, path, COLUMNS))
+        Ok(Self::of(Open::of(connection, claim, None), path))
     }
 
     /// Opens a ledger to look at; `None` for one that is just being made.
@@ -97,14 +98,13 @@ impl SqliteLedger {
             return Ok(None);
         }
         let version = inspect(connection, path, &LEDGER).map_err(broken)??;
+        show_as_of_today(connection, version).map_err(broken)?;
         connection.pragma_update(None, "query_only", true).map_err(broken)?;
-        let columns = if version < 2 { COLUMNS_1 } else { COLUMNS };
-        Ok(Some(Self { open: Arc::new(Mutex::new(reader)), path: path.to_owned(), columns }))
+        Ok(Some(Self::of(reader, path)))
     }
 
-    fn of(connection: Connection, claim: Option<File>, path: &Path, columns: &'static str) -> Self {
-        let open = Arc::new(Mutex::new(Open::of(connection, claim, None)));
-        Self { open, path: path.to_owned(), columns }
+    fn of(open: Open, path: &Path) -> Self {
+        Self { open: Arc::new(Mutex::new(open)), path: path.to_owned() }
     }
 
     /// Reads in one transaction.
@@ -204,12 +204,12 @@ impl Ledger for SqliteLedger {
             ))?
             .execute(params![
                 folder,
-                cursor.uidvalidity,
-                cursor.uidnext,
+                Value::of_epoch(&cursor.epoch),
+                write_mark(cursor.uidnext, cursor.highest_modseq),
                 cursor.messages,
-                cursor.highest_modseq.map(u64::cast_signed),
-                cursor.destination_uidvalidity,
-                cursor.destination_scanned,
+                cursor.highest_modseq.is_some(),
+                Value::of_epoch(&cursor.destination_epoch),
+                write_from(cursor.destination_scanned),
                 write_path(&cursor.destination)
             ])
             .map(drop)
@@ -218,12 +218,12 @@ impl Ledger for SqliteLedger {
     }
 
     async fn rows(&self, folder: &FolderPath) -> Result<Vec<Row>> {
-        let (folder, columns) = (write_path(folder), self.columns);
+        let folder = write_path(folder);
         self.read(move |t| {
             let sql = format!(
-                "SELECT {columns} FROM message WHERE folder = ?1 AND protocol <> '{UNLISTED}' ORDER BY id"
+                "SELECT {COLUMNS} FROM item WHERE folder = ?1 AND protocol <> '{UNLISTED}' ORDER BY id"
             );
-            t.prepare_cached(&sql)?.query_map([folder], read_row)?.collect()
+            t.prepare_cached(&sql)?.query_map([folder], reader())?.collect()
         })
         .await
     }
@@ -239,17 +239,22 @@ impl Ledger for SqliteLedger {
         self.read(move |t| pages::rows_in(t, &space, after.as_ref(), upto.as_ref(), limit)).await
     }
 
-    async fn uids_in(&self, space: &Space, after: u32, limit: usize) -> Result<Vec<(u32, RowId)>> {
-        let space = space.clone();
-        self.read(move |t| pages::uids_in(t, &space, after, limit)).await
+    async fn ids_in(
+        &self,
+        space: &Space,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<(ItemId, RowId)>> {
+        let (space, after) = (space.clone(), after.cloned());
+        self.read(move |t| pages::ids_in(t, &space, after.as_ref(), limit)).await
     }
 
-    async fn rows_at(&self, space: &Space, uids: &[u32]) -> Result<Vec<Row>> {
-        if uids.is_empty() {
+    async fn rows_at(&self, space: &Space, ids: &[ItemId]) -> Result<Vec<Row>> {
+        if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let (space, uids) = (space.clone(), uids.to_vec());
-        self.read(move |t| pages::rows_at(t, &space, &uids)).await
+        let (space, ids) = (space.clone(), ids.to_vec());
+        self.read(move |t| pages::rows_at(t, &space, &ids)).await
     }
 
     async fn rows_of(&self, ids: &[RowId]) -> Result<Vec<Row>> {
@@ -269,7 +274,7 @@ impl Ledger for SqliteLedger {
         let folder = write_path(folder);
         self.read(move |t| {
             t.prepare_cached(
-                "SELECT count(*) FROM message WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') AND gone = 0",
+                "SELECT count(*) FROM item WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') AND gone = 0",
             )?
             .query_row([folder], |r| r.get(0))
         })
@@ -306,9 +311,9 @@ impl Ledger for SqliteLedger {
         self.read(pages::count_unbound).await
     }
 
-    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, uidvalidity: u32) -> Result<bool> {
-        let (folder, at) = (write_path(folder), write_path(at));
-        self.look_up(move |t| pages::is_elsewhere(t, &folder, &at, uidvalidity)).await
+    async fn is_elsewhere(&self, folder: &FolderPath, at: &FolderPath, epoch: &Epoch) -> Result<bool> {
+        let (folder, at, epoch) = (write_path(folder), write_path(at), epoch.clone());
+        self.look_up(move |t| pages::is_elsewhere(t, &folder, &at, &epoch)).await
     }
 
     async fn unfinished(&self) -> Result<BTreeSet<FolderPath>> {
@@ -324,18 +329,17 @@ impl Ledger for SqliteLedger {
         let rows = rows.to_vec();
         self.write_loosely(move |t| {
             let mut insert = t.prepare_cached(
-                "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, date, date_offset, flags, verdict, \
-                 reason, announced) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?6)",
+                "INSERT INTO item (protocol, folder, epoch, place, size, date, date_offset, flags, verdict, reason, announced) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?5)",
             )?;
             let mut ids = Vec::with_capacity(rows.len());
             for row in rows {
-                let at = write_locator(&row.locator);
+                let at = &row.locator;
                 insert.execute(params![
-                    at.protocol,
-                    at.folder,
-                    at.uidvalidity,
-                    at.uid,
-                    at.uidl,
+                    protocol_of(at),
+                    write_path(&at.folder),
+                    Value::of_epoch(&at.epoch),
+                    Value::of_id(&at.id),
                     row.size,
                     row.date.map(|d| d.unix),
                     row.date.map(|d| d.offset_minutes),
@@ -354,16 +358,15 @@ impl Ledger for SqliteLedger {
         &self,
         source: &FolderPath,
         folder: &FolderPath,
-        uidvalidity: u32,
+        epoch: &Epoch,
         uidnext: u32,
         rows: &[RowId],
     ) -> Result<i64> {
         let (source, folder, rows) = (write_path(source), write_path(folder), rows.to_vec());
+        let epoch = epoch.clone();
         self.write(move |t| {
-            t.prepare_cached(
-                "INSERT INTO intent (folder, uidvalidity, uidnext, source) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![folder, uidvalidity, uidnext, source])?;
+            t.prepare_cached("INSERT INTO intent (folder, epoch, mark, source) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![folder, Value::of_epoch(&epoch), write_from(uidnext), source])?;
             let intent = t.last_insert_rowid();
             let mut insert = t.prepare_cached("INSERT INTO intent_message VALUES (?1, ?2)")?;
             for row in rows {
@@ -378,16 +381,17 @@ impl Ledger for SqliteLedger {
         let (settled, more) = (settled.to_vec(), more.clone());
         self.write_loosely(move |t| {
             let mut update = t.prepare_cached(
-                "UPDATE message SET verdict = ?2, reason = ?3, exact = coalesce(?4, exact), canonical = coalesce(?5, canonical), \
+                "UPDATE item SET verdict = ?2, reason = ?3, exact = coalesce(?4, exact), canonical = coalesce(?5, canonical), \
                  message_id = coalesce(?6, message_id), subject = coalesce(?7, subject), size = coalesce(?8, size), \
                  date = coalesce(?9, date), date_offset = coalesce(?10, date_offset), flags = coalesce(?14, flags), \
-                 dst_folder = ?11, dst_uidvalidity = ?12, dst_uid = ?13, code = ?15, bound = ?16, \
+                 dst_folder = ?11, dst_epoch = ?12, dst_place = ?13, code = ?15, bound = ?16, \
+                 stored = CASE ?2 WHEN 'DeliveredAltered' THEN coalesce(?18, stored) END, \
                  attempts = CASE ?2 WHEN 'Pending' THEN attempts WHEN 'Quarantined' THEN max(attempts, ?17) ELSE 0 END \
                  WHERE id = ?1",
             )?;
             let mut adopt =
-                t.prepare_cached("DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 AND uid = ?3")?;
-            let mut forget = t.prepare_cached("DELETE FROM message WHERE id = ?1")?;
+                t.prepare_cached("DELETE FROM foreign_message WHERE folder = ?1 AND epoch = ?2 AND place = ?3")?;
+            let mut forget = t.prepare_cached("DELETE FROM item WHERE id = ?1")?;
             for row in settled {
                 if let Some(replaced) = row.replaces {
                     forget.execute([replaced])?;
@@ -395,6 +399,7 @@ impl Ledger for SqliteLedger {
                 let known = row.known.as_ref();
                 let folder = row.destination.as_ref().map(|(folder, _)| write_path(folder));
                 let arrival = row.destination.as_ref().map(|(_, arrival)| arrival);
+                let arrival = arrival.map(|at| (Value::of_epoch(&at.epoch), Value::of_id(&at.id)));
                 update.execute(params![
                     row.id,
                     row.verdict.word(),
@@ -407,15 +412,16 @@ impl Ledger for SqliteLedger {
                     row.date.map(|d| d.unix),
                     row.date.map(|d| d.offset_minutes),
                     folder,
-                    arrival.map(|a| a.uidvalidity),
-                    arrival.map(|a| a.uid),
+                    arrival.map(|(epoch, _)| epoch),
+                    arrival.map(|(_, id)| id),
                     row.flags.map(|flags| flags.to_string()),
                     row.refused.code.map(|code| code.to_string()),
                     row.refused.limit,
-                    NAMED_FROM
+                    NAMED_FROM,
+                    row.stored.map(|stored| stored.0)
                 ])?;
-                if let Some(arrival) = arrival {
-                    adopt.execute(params![folder, arrival.uidvalidity, arrival.uid])?;
+                if let Some((epoch, id)) = arrival {
+                    adopt.execute(params![folder, epoch, id])?;
                 }
             }
             if let Some(intent) = ended {
@@ -430,29 +436,31 @@ impl Ledger for SqliteLedger {
         self.read(pages::open_intents).await
     }
 
-    async fn claimed(&self, folder: &FolderPath, uidvalidity: u32) -> Result<BTreeSet<u32>> {
-        let folder = write_path(folder);
+    async fn claimed(&self, folder: &FolderPath, epoch: &Epoch) -> Result<ItemIds> {
+        let (folder, epoch) = (write_path(folder), epoch.clone());
         self.read(move |t| {
-            t.prepare_cached("SELECT dst_uid FROM message WHERE dst_folder = ?1 AND dst_uidvalidity = ?2")?
-                .query_map(params![folder, uidvalidity], |r| r.get(0))?
-                .collect()
+            t.prepare_cached(
+                "SELECT dst_place FROM item WHERE dst_folder = ?1 AND dst_epoch = ?2 AND dst_place IS NOT NULL",
+            )?
+            .query_map(params![folder, Value::of_epoch(&epoch)], |r| Ok(read_value(r, 0)?.to_id()))?
+            .collect()
         })
         .await
     }
 
-    async fn keep_foreign(&self, folder: &FolderPath, uidvalidity: u32, found: &[Foreign]) -> Result<()> {
+    async fn keep_foreign(&self, folder: &FolderPath, epoch: &Epoch, found: &[Foreign]) -> Result<()> {
         if found.is_empty() {
             return Ok(());
         }
-        let (folder, found) = (write_path(folder), found.to_vec());
+        let (folder, epoch, found) = (write_path(folder), epoch.clone(), found.to_vec());
         self.write(move |t| {
             let mut insert =
                 t.prepare_cached("INSERT OR REPLACE INTO foreign_message VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             for message in found {
                 insert.execute(params![
                     folder,
-                    uidvalidity,
-                    message.uid,
+                    Value::of_epoch(&epoch),
+                    Value::of_id(&message.id),
                     message.known.exact.0,
                     message.known.canonical.0,
                     message.known.message_id
@@ -463,37 +471,37 @@ impl Ledger for SqliteLedger {
         .await
     }
 
-    async fn foreign(&self, folder: &FolderPath, uidvalidity: u32) -> Result<Vec<Foreign>> {
-        let folder = write_path(folder);
+    async fn foreign(&self, folder: &FolderPath, epoch: &Epoch) -> Result<Vec<Foreign>> {
+        let (folder, epoch) = (write_path(folder), epoch.clone());
         self.read(move |t| {
             t.prepare_cached(
-                "SELECT uid, exact, canonical, message_id FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 ORDER BY uid",
+                "SELECT place, exact, canonical, message_id FROM foreign_message WHERE folder = ?1 AND epoch = ?2 ORDER BY place",
             )?
-            .query_map(params![folder, uidvalidity], |r| {
+            .query_map(params![folder, Value::of_epoch(&epoch)], |r| {
                 let known = Known {
                     exact: Digest(r.get(1)?),
                     canonical: Digest(r.get(2)?),
                     message_id: r.get(3)?,
                     subject: None,
                 };
-                Ok(Foreign { uid: r.get(0)?, known })
+                Ok(Foreign { id: read_value(r, 0)?.to_id(), known })
             })?
             .collect()
         })
         .await
     }
 
-    async fn forget_foreign(&self, folder: &FolderPath, uidvalidity: u32, uids: &[u32]) -> Result<()> {
-        if uids.is_empty() {
+    async fn forget_foreign(&self, folder: &FolderPath, epoch: &Epoch, ids: &[ItemId]) -> Result<()> {
+        if ids.is_empty() {
             return Ok(());
         }
-        let (folder, uids) = (write_path(folder), uids.to_vec());
+        let (folder, epoch, ids) = (write_path(folder), epoch.clone(), ids.to_vec());
         self.write(move |t| {
             let mut forget = t.prepare_cached(
-                "DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity = ?2 AND uid = ?3",
+                "DELETE FROM foreign_message WHERE folder = ?1 AND epoch = ?2 AND place = ?3",
             )?;
-            for uid in uids {
-                forget.execute(params![folder, uidvalidity, uid])?;
+            for id in &ids {
+                forget.execute(params![folder, Value::of_epoch(&epoch), Value::of_id(id)])?;
             }
             Ok(())
         })
@@ -502,22 +510,18 @@ impl Ledger for SqliteLedger {
 
     async fn save_flags_counting(&self, rows: &[(RowId, Flags)], more: &Tallies) -> Result<()> {
         let flags = rows.iter().map(|(id, flags)| (*id, flags.to_string())).collect();
-        self.set_each(flags, "UPDATE message SET flags = ?2 WHERE id = ?1", more).await
+        self.set_each(flags, "UPDATE item SET flags = ?2 WHERE id = ?1", more).await
     }
 
     async fn save_announced(&self, rows: &[(RowId, u64)]) -> Result<()> {
-        self.set_each(rows.to_vec(), "UPDATE message SET announced = ?2 WHERE id = ?1", &Tallies::default())
+        self.set_each(rows.to_vec(), "UPDATE item SET announced = ?2 WHERE id = ?1", &Tallies::default())
             .await
     }
 
     async fn add_attempts(&self, rows: &[RowId], weight: u32) -> Result<()> {
         let weights = rows.iter().map(|id| (*id, weight)).collect();
-        self.set_each(
-            weights,
-            "UPDATE message SET attempts = attempts + ?2 WHERE id = ?1",
-            &Tallies::default(),
-        )
-        .await
+        self.set_each(weights, "UPDATE item SET attempts = attempts + ?2 WHERE id = ?1", &Tallies::default())
+            .await
     }
 
     async fn keep_unlisted(
@@ -534,48 +538,44 @@ impl Ledger for SqliteLedger {
         self.for_each(
             rows,
             &[
-                "DELETE FROM message WHERE id = ?1 AND verdict = 'Pending'",
-                "UPDATE message SET gone = 1 WHERE id = ?1",
+                "DELETE FROM item WHERE id = ?1 AND verdict = 'Pending'",
+                "UPDATE item SET gone = 1 WHERE id = ?1",
             ],
         )
         .await
     }
 
     async fn mark_listed(&self, rows: &[RowId]) -> Result<()> {
-        self.for_each(rows, &["UPDATE message SET gone = 0 WHERE id = ?1"]).await
+        self.for_each(rows, &["UPDATE item SET gone = 0 WHERE id = ?1"]).await
     }
 
     async fn forget(&self, rows: &[RowId]) -> Result<()> {
-        self.for_each(rows, &["DELETE FROM message WHERE id = ?1"]).await
+        self.for_each(rows, &["DELETE FROM item WHERE id = ?1"]).await
     }
 
     async fn detach(&self, rows: &[RowId]) -> Result<()> {
         // Under its own number each row is alone.
-        self.for_each(
-            rows,
-            &["UPDATE message SET protocol = 'IMAP', uidvalidity = 0, uid = id, uidl = '' WHERE id = ?1"],
-        )
-        .await
+        self.for_each(rows, &["UPDATE item SET protocol = 'IMAP', epoch = 0, place = id WHERE id = ?1"]).await
     }
 
     async fn reopen(&self, rows: &[RowId]) -> Result<()> {
         self.for_each(rows, &[
-            "UPDATE message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, dst_folder = NULL, \
-             dst_uidvalidity = NULL, dst_uid = NULL WHERE id = ?1 AND gone = 0",
+            "UPDATE item SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, dst_folder = NULL, \
+             dst_epoch = NULL, dst_place = NULL, stored = NULL WHERE id = ?1 AND gone = 0",
         ])
         .await
     }
 
-    async fn forget_arrivals(&self, folder: &FolderPath, uidvalidity: u32) -> Result<()> {
-        let folder = write_path(folder);
+    async fn forget_arrivals(&self, folder: &FolderPath, epoch: &Epoch) -> Result<()> {
+        let (folder, epoch) = (write_path(folder), epoch.clone());
         self.write(move |t| {
             t.execute(
-                "UPDATE message SET dst_uid = NULL, dst_uidvalidity = NULL WHERE dst_folder = ?1 AND dst_uidvalidity <> ?2",
-                params![folder, uidvalidity],
+                "UPDATE item SET dst_place = NULL, dst_epoch = NULL WHERE dst_folder = ?1 AND dst_epoch <> ?2",
+                params![folder, Value::of_epoch(&epoch)],
             )?;
             t.execute(
-                "DELETE FROM foreign_message WHERE folder = ?1 AND uidvalidity <> ?2",
-                params![folder, uidvalidity],
+                "DELETE FROM foreign_message WHERE folder = ?1 AND epoch <> ?2",
+                params![folder, Value::of_epoch(&epoch)],
             )
             .map(drop)
         })
@@ -606,23 +606,28 @@ impl Ledger for SqliteLedger {
 
     async fn bytes_through(&self) -> Result<u64> {
         self.read(|t| {
-            let sql = "SELECT coalesce(sum(size), 0) FROM message WHERE verdict NOT IN ('Pending', 'Shown')";
+            let sql = "SELECT coalesce(sum(size), 0) FROM item WHERE verdict NOT IN ('Pending', 'Shown')";
+            t.query_row(sql, [], |r| r.get(0))
+        })
+        .await
+    }
+
+    async fn bytes_wanted(&self) -> Result<u64> {
+        self.read(|t| {
+            let sql = "SELECT coalesce(sum(size), 0) FROM item WHERE verdict NOT IN ('Excluded', 'Shown')";
             t.query_row(sql, [], |r| r.get(0))
         })
         .await
     }
 
     async fn count_discrepancies(&self) -> Result<Discrepancies> {
-        // A file of format 1 has no codes.
-        let code = if self.columns == COLUMNS { "code" } else { "NULL" };
-        self.read(move |t| pages::count_discrepancies(t, code)).await
+        self.read(pages::count_discrepancies).await
     }
 
     async fn page(&self, after: RowId, limit: usize) -> Result<Vec<Row>> {
-        let columns = self.columns;
         self.read(move |t| {
-            t.prepare_cached(&format!("SELECT {columns} FROM message WHERE id > ?1 ORDER BY id LIMIT ?2"))?
-                .query_map(params![after, limit], read_row)?
+            t.prepare_cached(&format!("SELECT {COLUMNS} FROM item WHERE id > ?1 ORDER BY id LIMIT ?2"))?
+                .query_map(params![after, limit], reader())?
                 .collect()
         })
         .await

@@ -4,21 +4,22 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
+use rusqlite::types::Value as SqlValue;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::columns::read_row;
+use super::columns::{read_value, reader};
 use crate::ledger::columns::{
-    COLUMNS, UNLISTED, UNLISTED_MAX, read_path, write_path, write_place, write_protocol,
+    COLUMNS, UNLISTED, UNLISTED_MAX, Value, read_from, read_path, write_path, write_protocol,
 };
 use crate::ledger::tallies::KEYWORDS_LOST;
 use crate::ledger::{Discrepancies, Intent, Row, RowId, Space, Tallies};
 use crate::model::failure::FailureCode;
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Locator, Verdict};
+use crate::model::message::{Epoch, ItemId, Locator, Verdict};
 
 /// The rows of a name space.
-const IN_SPACE: &str = "folder = ?1 AND protocol = ?2 AND uidvalidity = ?3";
+const IN_SPACE: &str = "folder = ?1 AND protocol = ?2 AND epoch = ?3";
 
 fn bound(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
@@ -31,44 +32,33 @@ pub(super) fn rows_in(
     upto: Option<&Locator>,
     limit: usize,
 ) -> rusqlite::Result<Vec<Row>> {
-    let (after_uid, after_uidl) = after.map_or((-1, ""), |at| {
-        let (uid, uidl) = write_place(at);
-        (i64::from(uid), uidl)
-    });
-    let (upto_uid, upto_uidl) = upto.map_or((i64::MAX, ""), |at| {
-        let (uid, uidl) = write_place(at);
-        (i64::from(uid), uidl)
-    });
+    // Nothing comes before a number, and everything before a BLOB.
+    let (first, last) = (SqlValue::Integer(-1), SqlValue::Blob(Vec::new()));
+    let after = after.map_or(first, |at| write_id(&at.id));
+    let upto = upto.map_or(last, |at| write_id(&at.id));
     let sql = format!(
-        "SELECT {COLUMNS} FROM message WHERE {IN_SPACE} AND (uid, uidl) > (?4, ?5) AND (uid, uidl) <= (?6, ?7) \
-         ORDER BY uid, uidl LIMIT ?8"
+        "SELECT {COLUMNS} FROM item WHERE {IN_SPACE} AND place > ?4 AND place <= ?5 ORDER BY place LIMIT ?6"
     );
-    let protocol = write_protocol(space.protocol);
-    t.prepare_cached(&sql)?
-        .query_map(
-            params![
-                write_path(&space.folder),
-                protocol,
-                space.uidvalidity,
-                after_uid,
-                after_uidl,
-                upto_uid,
-                upto_uidl,
-                bound(limit)
-            ],
-            read_row,
-        )?
-        .collect()
+    let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
+    let values = params![folder, protocol, Value::of_epoch(&space.epoch), after, upto, bound(limit)];
+    t.prepare_cached(&sql)?.query_map(values, reader())?.collect()
 }
 
-pub(super) fn rows_at(t: &Transaction<'_>, space: &Space, uids: &[u32]) -> rusqlite::Result<Vec<Row>> {
-    let sql = format!("SELECT {COLUMNS} FROM message WHERE {IN_SPACE} AND uid = ?4 AND uidl = ''");
+fn write_id(id: &ItemId) -> SqlValue {
+    match id {
+        ItemId::Uid(uid) => SqlValue::Integer((*uid).into()),
+        ItemId::Text(text) => SqlValue::Text(text.to_string()),
+    }
+}
+
+pub(super) fn rows_at(t: &Transaction<'_>, space: &Space, ids: &[ItemId]) -> rusqlite::Result<Vec<Row>> {
+    let sql = format!("SELECT {COLUMNS} FROM item WHERE {IN_SPACE} AND place = ?4");
     let mut select = t.prepare_cached(&sql)?;
     let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
-    let mut found = Vec::with_capacity(uids.len());
-    for uid in uids {
-        let rows = select.query_map(params![folder, protocol, space.uidvalidity, uid], read_row)?;
-        for row in rows {
+    let epoch = Value::of_epoch(&space.epoch);
+    let (mut found, mut read) = (Vec::with_capacity(ids.len()), reader());
+    for id in ids {
+        for row in select.query_map(params![folder, protocol, epoch, Value::of_id(id)], &mut read)? {
             found.push(row?);
         }
     }
@@ -77,10 +67,10 @@ pub(super) fn rows_at(t: &Transaction<'_>, space: &Space, uids: &[u32]) -> rusql
 }
 
 pub(super) fn rows_of(t: &Transaction<'_>, ids: &[RowId]) -> rusqlite::Result<Vec<Row>> {
-    let mut select = t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE id = ?1"))?;
-    let mut found = Vec::with_capacity(ids.len());
+    let mut select = t.prepare_cached(&format!("SELECT {COLUMNS} FROM item WHERE id = ?1"))?;
+    let (mut found, mut read) = (Vec::with_capacity(ids.len()), reader());
     for id in ids {
-        for row in select.query_map([id], read_row)? {
+        for row in select.query_map([id], &mut read)? {
             found.push(row?);
         }
     }
@@ -88,26 +78,28 @@ pub(super) fn rows_of(t: &Transaction<'_>, ids: &[RowId]) -> rusqlite::Result<Ve
     Ok(found)
 }
 
-/// Message numbers of a space that are behind `after`, with their UIDs and in that order: read from the index alone.
-pub(super) fn uids_in(
+/// Message numbers of a space that are behind `after`, with their ids and in that order: read from the index alone.
+pub(super) fn ids_in(
     t: &Transaction<'_>,
     space: &Space,
-    after: u32,
+    after: Option<&ItemId>,
     limit: usize,
-) -> rusqlite::Result<Vec<(u32, RowId)>> {
-    let sql = format!("SELECT uid, id FROM message WHERE {IN_SPACE} AND uid > ?4 ORDER BY uid LIMIT ?5");
+) -> rusqlite::Result<Vec<(ItemId, RowId)>> {
+    let sql = format!("SELECT place, id FROM item WHERE {IN_SPACE} AND place > ?4 ORDER BY place LIMIT ?5");
     let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
-    let values = params![folder, protocol, space.uidvalidity, after, bound(limit)];
-    t.prepare_cached(&sql)?.query_map(values, |r| Ok((r.get(0)?, r.get(1)?)))?.collect()
+    let after = after.map_or(SqlValue::Integer(-1), write_id);
+    let values = params![folder, protocol, Value::of_epoch(&space.epoch), after, bound(limit)];
+    let read = |r: &rusqlite::Row<'_>| Ok((read_value(r, 0)?.to_id(), r.get(1)?));
+    t.prepare_cached(&sql)?.query_map(values, read)?.collect()
 }
 
 pub(super) fn count_in(t: &Transaction<'_>, space: &Space) -> rusqlite::Result<u64> {
     // Either is counted in an index.
     let sql = format!(
-        "SELECT (SELECT count(*) FROM message WHERE {IN_SPACE}) - (SELECT count(*) FROM message WHERE {IN_SPACE} AND gone = 1)"
+        "SELECT (SELECT count(*) FROM item WHERE {IN_SPACE}) - (SELECT count(*) FROM item WHERE {IN_SPACE} AND gone = 1)"
     );
     let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
-    t.prepare_cached(&sql)?.query_row(params![folder, protocol, space.uidvalidity], |r| r.get(0))
+    t.prepare_cached(&sql)?.query_row(params![folder, protocol, Value::of_epoch(&space.epoch)], |r| r.get(0))
 }
 
 /// How many messages have each verdict, by its word.
@@ -115,17 +107,17 @@ pub(super) fn count_verdicts(t: &Transaction<'_>) -> rusqlite::Result<Vec<(Strin
     // Nearly all are delivered: they are the rest, which is counted without a look at each.
     let mut counts: Vec<(String, u64)> = t
         .prepare_cached(
-            "SELECT verdict, count(*) FROM message WHERE verdict NOT IN ('Pending', 'Delivered') GROUP BY verdict",
+            "SELECT verdict, count(*) FROM item WHERE verdict NOT IN ('Pending', 'Delivered') GROUP BY verdict",
         )?
         .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let pending: u64 = t
         .prepare_cached(
-            "SELECT (SELECT count(*) FROM message WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0 \
-             AND verdict = 'Pending') + (SELECT count(*) FROM message WHERE gone = 1 AND verdict = 'Pending')",
+            "SELECT (SELECT count(*) FROM item WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0 \
+             AND verdict = 'Pending') + (SELECT count(*) FROM item WHERE gone = 1 AND verdict = 'Pending')",
         )?
         .query_row([], |r| r.get(0))?;
-    let all: u64 = t.prepare_cached("SELECT count(*) FROM message")?.query_row([], |r| r.get(0))?;
+    let all: u64 = t.prepare_cached("SELECT count(*) FROM item")?.query_row([], |r| r.get(0))?;
     let others = pending + counts.iter().map(|(_, count)| count).sum::<u64>();
     counts.push((Verdict::Pending.word().to_owned(), pending));
     counts.push((Verdict::Delivered.word().to_owned(), all.saturating_sub(others)));
@@ -136,30 +128,30 @@ pub(super) fn is_elsewhere(
     t: &Transaction<'_>,
     folder: &str,
     at: &str,
-    uidvalidity: u32,
+    epoch: &Epoch,
 ) -> rusqlite::Result<bool> {
     // Two stretches of the index by arrival; it has no order for "another".
     t.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM message WHERE dst_folder = ?1 AND dst_uidvalidity < ?2 AND folder = ?3) \
-         OR EXISTS (SELECT 1 FROM message WHERE dst_folder = ?1 AND dst_uidvalidity > ?2 AND folder = ?3)",
+        "SELECT EXISTS (SELECT 1 FROM item WHERE dst_folder = ?1 AND dst_epoch < ?2 AND folder = ?3) \
+         OR EXISTS (SELECT 1 FROM item WHERE dst_folder = ?1 AND dst_epoch > ?2 AND folder = ?3)",
     )?
-    .query_row(params![at, uidvalidity, folder], |r| r.get(0))
+    .query_row(params![at, Value::of_epoch(epoch), folder], |r| r.get(0))
 }
 
 pub(super) fn part_void(t: &Transaction<'_>, space: &Space) -> rusqlite::Result<Vec<Row>> {
     // The stretches of the index around the space; as "not in the space" it would be gone through whole.
     let others = format!(
         "(folder = ?1 AND protocol < ?2 OR folder = ?1 AND protocol > ?2 \
-         OR folder = ?1 AND protocol = ?2 AND uidvalidity < ?3 OR folder = ?1 AND protocol = ?2 AND uidvalidity > ?3) \
+         OR folder = ?1 AND protocol = ?2 AND epoch < ?3 OR folder = ?1 AND protocol = ?2 AND epoch > ?3) \
          AND protocol <> '{UNLISTED}'"
     );
     let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
     t.prepare_cached(&format!(
-        "DELETE FROM message WHERE {others} AND (canonical IS NULL OR verdict IN ('Pending', 'Excluded', 'Shown'))"
+        "DELETE FROM item WHERE {others} AND (canonical IS NULL OR verdict IN ('Pending', 'Excluded', 'Shown'))"
     ))?
-    .execute(params![folder, protocol, space.uidvalidity])?;
-    t.prepare_cached(&format!("SELECT {COLUMNS} FROM message WHERE {others} ORDER BY id"))?
-        .query_map(params![folder, protocol, space.uidvalidity], read_row)?
+    .execute(params![folder, protocol, Value::of_epoch(&space.epoch)])?;
+    t.prepare_cached(&format!("SELECT {COLUMNS} FROM item WHERE {others} ORDER BY id"))?
+        .query_map(params![folder, protocol, Value::of_epoch(&space.epoch)], reader())?
         .collect()
 }
 
@@ -172,24 +164,24 @@ pub(super) fn open(
     limit: usize,
 ) -> rusqlite::Result<Vec<Row>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM message WHERE folder = ?1 AND verdict IN ('Pending', 'Quarantined') AND gone = 0 \
-         AND id > ?4 AND protocol = ?2 AND uidvalidity = ?3 AND verdict = '{}' ORDER BY id LIMIT ?5",
+        "SELECT {COLUMNS} FROM item WHERE folder = ?1 AND verdict IN ('Pending', 'Quarantined') AND gone = 0 \
+         AND id > ?4 AND protocol = ?2 AND epoch = ?3 AND verdict = '{}' ORDER BY id LIMIT ?5",
         // As a value it would be weighed against the index, and the statement prepared anew, at every call.
         verdict.word()
     );
     let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
-    let values = params![folder, protocol, space.uidvalidity, after, bound(limit)];
-    t.prepare_cached(&sql)?.query_map(values, read_row)?.collect()
+    let values = params![folder, protocol, Value::of_epoch(&space.epoch), after, bound(limit)];
+    t.prepare_cached(&sql)?.query_map(values, reader())?.collect()
 }
 
 pub(super) fn newest_work(t: &Transaction<'_>, space: &Space, limit: usize) -> rusqlite::Result<Vec<Row>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM message WHERE {IN_SPACE} AND verdict = 'Pending' AND gone = 0 ORDER BY id DESC LIMIT ?4"
+        "SELECT {COLUMNS} FROM item WHERE {IN_SPACE} AND verdict = 'Pending' AND gone = 0 ORDER BY id DESC LIMIT ?4"
     );
     let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
     let mut rows: Vec<Row> = t
         .prepare_cached(&sql)?
-        .query_map(params![folder, protocol, space.uidvalidity, bound(limit)], read_row)?
+        .query_map(params![folder, protocol, Value::of_epoch(&space.epoch), bound(limit)], reader())?
         .collect::<rusqlite::Result<_>>()?;
     rows.reverse();
     Ok(rows)
@@ -197,30 +189,27 @@ pub(super) fn newest_work(t: &Transaction<'_>, space: &Space, limit: usize) -> r
 
 pub(super) fn unbound(t: &Transaction<'_>, folder: &str) -> rusqlite::Result<Vec<Row>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM message WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') \
-         AND dst_uid IS NULL ORDER BY id"
+        "SELECT {COLUMNS} FROM item WHERE folder = ?1 AND verdict IN ('Delivered', 'DeliveredAltered') \
+         AND dst_place IS NULL ORDER BY id"
     );
-    t.prepare_cached(&sql)?.query_map([folder], read_row)?.collect()
+    t.prepare_cached(&sql)?.query_map([folder], reader())?.collect()
 }
 
 pub(super) fn count_unbound(t: &Transaction<'_>) -> rusqlite::Result<u64> {
     t.prepare_cached(
-        "SELECT count(*) FROM message WHERE dst_uid IS NULL AND verdict IN ('Delivered', 'DeliveredAltered')",
+        "SELECT count(*) FROM item WHERE dst_place IS NULL AND verdict IN ('Delivered', 'DeliveredAltered')",
     )?
     .query_row([], |r| r.get(0))
 }
 
-/// `code` is the column of codes, or the expression in its place.
-pub(super) fn count_discrepancies(t: &Transaction<'_>, code: &str) -> rusqlite::Result<Discrepancies> {
+pub(super) fn count_discrepancies(t: &Transaction<'_>) -> rusqlite::Result<Discrepancies> {
     // In the words of the indexes for what is rare.
-    let kept = format!("CASE WHEN gone = 0 THEN {code} END");
-    let sql = format!(
-        "SELECT verdict, {kept}, count(*) FROM message WHERE verdict NOT IN ('Pending', 'Delivered') \
-         AND verdict = 'DeliveredAltered' GROUP BY 1, 2 UNION ALL \
-         SELECT verdict, {kept}, count(*) FROM message WHERE verdict = 'Delivered' AND {code} IS NOT NULL GROUP BY 1, 2"
-    );
+    let sql = "SELECT verdict, CASE WHEN gone = 0 THEN code END, count(*) FROM item \
+         WHERE verdict NOT IN ('Pending', 'Delivered') AND verdict = 'DeliveredAltered' GROUP BY 1, 2 UNION ALL \
+         SELECT verdict, CASE WHEN gone = 0 THEN code END, count(*) FROM item \
+         WHERE verdict = 'Delivered' AND code IS NOT NULL GROUP BY 1, 2";
     let mut found = Discrepancies::default();
-    let mut query = t.prepare_cached(&sql)?;
+    let mut query = t.prepare_cached(sql)?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
         let (verdict, code): (String, Option<String>) = (row.get(0)?, row.get(1)?);
@@ -231,7 +220,7 @@ pub(super) fn count_discrepancies(t: &Transaction<'_>, code: &str) -> rusqlite::
 
 pub(super) fn unfinished(t: &Transaction<'_>) -> rusqlite::Result<BTreeSet<FolderPath>> {
     let sql = format!(
-        "SELECT DISTINCT folder FROM message WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0 \
+        "SELECT DISTINCT folder FROM item WHERE verdict IN ('Pending', 'Quarantined') AND gone = 0 \
          AND protocol <> '{UNLISTED}'"
     );
     t.prepare_cached(&sql)?.query_map([], |r| Ok(read_path(&r.get::<_, String>(0)?)))?.collect()
@@ -242,8 +231,9 @@ pub(super) fn identities(
     except: &BTreeSet<String>,
 ) -> rusqlite::Result<HashMap<Digest, u32>> {
     let mut counts = HashMap::new();
-    let mut select =
-        t.prepare("SELECT folder, canonical FROM message WHERE canonical IS NOT NULL AND verdict <> 'Shown' AND gone = 0")?;
+    let mut select = t.prepare(
+        "SELECT folder, canonical FROM item WHERE canonical IS NOT NULL AND verdict <> 'Shown' AND gone = 0",
+    )?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         if !except.contains(row.get_ref(0)?.as_str()?) {
@@ -255,13 +245,13 @@ pub(super) fn identities(
 
 pub(super) fn open_intents(t: &Transaction<'_>) -> rusqlite::Result<Vec<Intent>> {
     let mut intents: Vec<Intent> = t
-        .prepare_cached("SELECT id, folder, uidvalidity, uidnext, source FROM intent ORDER BY id")?
+        .prepare_cached("SELECT id, folder, epoch, mark, source FROM intent ORDER BY id")?
         .query_map([], |r| {
             Ok(Intent {
                 id: r.get(0)?,
                 folder: read_path(&r.get::<_, String>(1)?),
-                uidvalidity: r.get(2)?,
-                uidnext: r.get(3)?,
+                epoch: read_value(r, 2)?.to_epoch(),
+                uidnext: read_from(r.get_ref(3)?.as_str_or_null()?),
                 source: read_path(&r.get::<_, String>(4)?),
                 rows: Vec::new(),
             })
@@ -282,26 +272,27 @@ pub(super) fn keep_unlisted(
     why: &str,
 ) -> rusqlite::Result<()> {
     let known: u64 = t
-        .prepare_cached("SELECT count(*) FROM message WHERE folder = ?1 AND protocol = ?2")?
+        .prepare_cached("SELECT count(*) FROM item WHERE folder = ?1 AND protocol = ?2")?
         .query_row(params![folder, UNLISTED], |r| r.get(0))?;
     let messages = known.clamp(*messages.start(), *messages.end()).min(UNLISTED_MAX);
-    t.prepare_cached("DELETE FROM message WHERE folder = ?1 AND protocol = ?2 AND uid > ?3")?
+    t.prepare_cached("DELETE FROM item WHERE folder = ?1 AND protocol = ?2 AND place > ?3")?
         .execute(params![folder, UNLISTED, messages])?;
     let mut insert = t.prepare_cached(
-        "INSERT INTO message (protocol, folder, uidvalidity, uid, uidl, size, flags, verdict, reason, code) \
-         VALUES (?1, ?2, 0, ?3, '', 0, '', 'Quarantined', ?4, ?5)",
+        "INSERT INTO item (protocol, folder, epoch, place, size, flags, verdict, reason, code) \
+         VALUES (?1, ?2, ?6, ?3, 0, '', 'Quarantined', ?4, ?5)",
     )?;
     for number in known + 1..=messages {
-        insert.execute(params![UNLISTED, folder, number, why, FailureCode::NotListed.to_string()])?;
+        let (epoch, code) = (Epoch::unlisted(), FailureCode::NotListed.to_string());
+        insert.execute(params![UNLISTED, folder, number, why, code, epoch.as_str()])?;
     }
     Ok(())
 }
 
 pub(super) fn void_destination(t: &Transaction<'_>) -> rusqlite::Result<()> {
     t.execute_batch(
-        "DELETE FROM message WHERE gone = 1;
-         UPDATE message SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, attempts = 0,
-           dst_folder = NULL, dst_uidvalidity = NULL, dst_uid = NULL
+        "DELETE FROM item WHERE gone = 1;
+         UPDATE item SET verdict = 'Pending', reason = NULL, code = NULL, bound = NULL, attempts = 0,
+           dst_folder = NULL, dst_epoch = NULL, dst_place = NULL, stored = NULL
            WHERE verdict IN ('Delivered', 'DeliveredAltered', 'Pending')
            OR (verdict = 'Quarantined' AND protocol <> 'UNLISTED');
          DELETE FROM intent;

@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{SqliteLedger, logins};
 use crate::ledger::Ledger;
-use crate::ledger::store::{CLAIM_PATIENCE, ChangeMarks, Store, check_key, claimed_already};
+use crate::ledger::store::{CLAIM_PATIENCE, ChangeMarks, LoginMarks, Store, check_key, claimed_already};
 use crate::model::failure::{Failure, Result};
 
 /// How often a lock that is held is tried again.
@@ -130,7 +130,10 @@ impl Store for SqliteStore {
         let mailboxes = self.mailboxes.clone();
         aside(move || Ok(list(&mailboxes)?.into_iter().map(|(mailbox, _)| mailbox).collect())).await
     }
+}
 
+#[async_trait]
+impl LoginMarks for SqliteStore {
     async fn salt(&self) -> Result<[u8; 32]> {
         let path = self.logins.clone();
         aside(move || logins::salt(&path)).await

@@ -9,7 +9,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::Display;
 use super::pace::Pace;
 use super::tally::Tally;
-use super::words::{domain_words, ended_words, finding_words, mailbox_line, step_words, total_line};
+use super::words::{
+    domain_words, ended_words, finding_words, mailbox_line, step_words, total_line, verified_words,
+};
 use crate::api::MailMigration;
 use crate::discovery::Step;
 use crate::local::terminal::progress_columns;
@@ -51,6 +53,14 @@ impl Bars {
         wrap(&mut text, indent, &format!("{indent}  "), words, progress_columns());
         // A terminal that went away takes nothing with it.
         let _ = self.all.println(text.trim_end());
+    }
+
+    /// Takes away the bar of a mailbox that is not under way any more.
+    fn take_bar(&self, mailbox: &Address) {
+        if let Some(bar) = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(mailbox) {
+            bar.finish_and_clear();
+            self.all.remove(&bar);
+        }
     }
 
     /// Draws a bar anew until nobody holds it any more.
@@ -116,11 +126,26 @@ impl Display for Bars {
 
     fn mailbox_ended(&self, mailbox: &Address, record: &MailboxRecord) {
         self.tally.end(mailbox, record);
-        if let Some(bar) = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).remove(mailbox) {
-            bar.finish_and_clear();
-            self.all.remove(&bar);
-        }
+        self.take_bar(mailbox);
         self.say("  ", &format!("{mailbox:28} {}", ended_words(record)));
+    }
+
+    fn verification_begins(&self, mailbox: &Address, progress: Arc<MailboxProgress>) {
+        let template = style("  {spinner} {prefix:28} verifying  {human_pos}/{human_len}  {wide_msg}");
+        let bar = self.all.add(ProgressBar::new(0).with_style(template)).with_prefix(mailbox.to_string());
+        bar.enable_steady_tick(EVERY);
+        Self::keep_drawing(&bar, move |bar| {
+            let reading = progress.read();
+            bar.set_length(reading.expected);
+            bar.set_position(reading.done);
+            bar.set_message(reading.place.as_str().to_owned());
+        });
+        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).insert(mailbox.clone(), bar);
+    }
+
+    fn verification_ended(&self, mailbox: &Address, record: &MailboxRecord) {
+        self.take_bar(mailbox);
+        self.say("  ", &format!("{mailbox:28} {}", verified_words(record)));
     }
 
     fn decided(&self, _: &MailMigration, decision: &Decision) {

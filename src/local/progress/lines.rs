@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::Display;
 use super::tally::Tally;
-use super::words::{bytes, domain_words, ended_words, finding_words, left, messages, rate, step_words};
+use super::words::{
+    bytes, domain_words, ended_words, finding_words, left, messages, rate, step_words, verified_words,
+};
 use crate::api::MailMigration;
 use crate::discovery::{Clock, Step};
 use crate::local::clock::SystemClock;
@@ -123,6 +125,17 @@ impl Display for Lines {
         self.tally.end(mailbox, record);
         let facts = json!({"event": "mailboxEnded", "messages": record.counts, "failure": record.failure});
         (self.write)(&mailbox.to_string(), &ended_words(record), facts);
+    }
+
+    fn verification_begins(&self, mailbox: &Address, _: Arc<MailboxProgress>) {
+        (self.write)(&mailbox.to_string(), "is being verified", json!({"event": "verifying"}));
+    }
+
+    fn verification_ended(&self, mailbox: &Address, record: &MailboxRecord) {
+        let facts = json!({
+            "event": "verified", "verification": record.last_verification(), "failure": record.unverified,
+        });
+        (self.write)(&mailbox.to_string(), &verified_words(record), facts);
     }
 
     fn decided(&self, migration: &MailMigration, decision: &Decision) {

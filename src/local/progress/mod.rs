@@ -47,6 +47,10 @@ pub trait Display: Send + Sync {
     fn mailbox_begins(&self, mailbox: &Address, before: &MailboxRecord, progress: Arc<MailboxProgress>);
     /// A mailbox's attempt ended.
     fn mailbox_ended(&self, mailbox: &Address, record: &MailboxRecord);
+    /// A mailbox begins to be verified once more.
+    fn verification_begins(&self, mailbox: &Address, progress: Arc<MailboxProgress>);
+    /// A mailbox was verified once more, or could not be.
+    fn verification_ended(&self, mailbox: &Address, record: &MailboxRecord);
     /// A decision was made.
     fn decided(&self, migration: &MailMigration, decision: &Decision);
     /// Takes away what must not stay on a terminal.
@@ -90,6 +94,8 @@ impl Display for Silent {
     fn domain_discovered(&self, _: &DomainDiscovery) {}
     fn mailbox_begins(&self, _: &Address, _: &MailboxRecord, _: Arc<MailboxProgress>) {}
     fn mailbox_ended(&self, _: &Address, _: &MailboxRecord) {}
+    fn verification_begins(&self, _: &Address, _: Arc<MailboxProgress>) {}
+    fn verification_ended(&self, _: &Address, _: &MailboxRecord) {}
     fn decided(&self, _: &MailMigration, _: &Decision) {}
     fn finish(&self) {}
 }

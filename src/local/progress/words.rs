@@ -72,6 +72,29 @@ pub(super) fn ended_words(record: &MailboxRecord) -> String {
     }
 }
 
+/// The outcome of a verification of a mailbox.
+pub(super) fn verified_words(record: &MailboxRecord) -> String {
+    match (&record.unverified, record.last_verification()) {
+        (Some(failure), _) => format!("could not be verified: {} [{}]", failure.sentence(), failure.class),
+        (None, None) => "was verified".to_owned(),
+        (None, Some(shown)) => {
+            let also = [
+                (shown.altered, "altered"),
+                (shown.missing, "missing"),
+                (shown.differing_messages(), "with other flags or dates"),
+                (shown.unchecked, "could not be checked"),
+            ];
+            let also = also.into_iter().filter(|(n, _)| *n > 0);
+            let (checked, identical) = (count(shown.checked), count(shown.identical));
+            let mut text = format!("verified  {checked} checked  {identical} identical");
+            for (n, words) in also {
+                let _ = write!(text, "  {} {words}", count(n));
+            }
+            text
+        }
+    }
+}
+
 /// One line for each open finding, the most serious first.
 pub(super) fn finding_words(status: &MailMigrationStatus) -> Vec<String> {
     let mut lines: Vec<_> = status

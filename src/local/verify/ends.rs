@@ -61,13 +61,23 @@ pub(super) async fn reopen_unseen(ledger: &dyn Ledger) -> Result<u64> {
     }
 }
 
-/// The source's folders by the destination folder that their mail went to, as the passes remember it.
+/// The folders of a verification.
+pub(super) struct Paired {
+    /// The source's folders by the destination folder that their mail went to, as the passes remember it.
+    pub(super) folders: BTreeMap<FolderPath, Vec<Folder>>,
+    /// Those of them that a rule leaves out now, with its words: the mail that was carried before is looked for, and no other.
+    pub(super) left_out: BTreeMap<FolderPath, String>,
+    /// Folders that were carried and that the source does not list.
+    pub(super) unlisted: Unlisted,
+}
+
+/// Lists both sides, and pairs their folders.
 pub(super) async fn pair_folders(
     tools: &Tools,
     source: &mut dyn Source,
     destination: &mut dyn Destination,
     ledger: &dyn Ledger,
-) -> Result<(BTreeMap<FolderPath, Vec<Folder>>, Unlisted)> {
+) -> Result<Paired> {
     let (mut sources, destinations) = (source.survey().await?, destination.list_folders().await?);
     let carried: BTreeSet<FolderPath> = ledger.cursors().await?.into_keys().collect();
     let unlisted = add_unlisted(source, &mut sources, carried).await?;
@@ -76,15 +86,23 @@ pub(super) async fn pair_folders(
     let labelled = sources.homes.is_some();
     let plans = plan_folders(&sources.folders, &destinations, labelled, &names, &tools.rules()?, &atlas);
     let mut folders: BTreeMap<FolderPath, Vec<Folder>> = BTreeMap::new();
-    for plan in plans.into_iter().filter(|plan| plan.excluded.is_none()) {
+    let mut left_out = BTreeMap::new();
+    for plan in plans {
         let mut path = plan.destination;
-        if atlas.find(&plan.source.path).is_none() {
-            // A ledger of a version that did not remember names: where mail went says more than where it would go.
+        if let Some(why) = &plan.excluded {
+            if ledger.count_copied(&plan.source.path).await? == 0 {
+                continue;
+            }
+            left_out.insert(plan.source.path.clone(), why.clone());
+        }
+        if plan.excluded.is_some() || atlas.find(&plan.source.path).is_none() {
+            // Of a folder that is left out now, or in a ledger of a version that did not remember names: where mail went says more
+            // than where it would go.
             let rows = ledger.rows(&plan.source.path).await?;
             let went = rows.into_iter().find_map(|row| row.destination).map(|(folder, _)| folder);
             path = went.unwrap_or(path);
         }
         folders.entry(path).or_default().push(plan.source);
     }
-    Ok((folders, unlisted.hidden))
+    Ok(Paired { folders, left_out, unlisted: unlisted.hidden })
 }

@@ -15,7 +15,7 @@ use crate::model::difference::{Kind, Value};
 use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{InternalDate, Verdict};
+use crate::model::message::{InternalDate, ItemId, Verdict};
 use crate::model::place::MessageDestination;
 use crate::transfer::pipeline::OTHER_BYTES;
 
@@ -30,12 +30,12 @@ impl Check<'_> {
         pairing: &mut Pairing,
         changes: &mut Vec<Settled>,
     ) -> Result<()> {
-        let mut spare: HashMap<u32, usize> =
-            pairing.spare.iter().map(|at| (sides.present[*at].uid, *at)).collect();
-        let mut by_canonical: HashMap<Digest, Vec<u32>> = HashMap::new();
-        for (uid, at) in &spare {
+        let mut spare: HashMap<&ItemId, usize> =
+            pairing.spare.iter().map(|at| (&sides.present[*at].id, *at)).collect();
+        let mut by_canonical: HashMap<Digest, Vec<&ItemId>> = HashMap::new();
+        for (id, at) in &spare {
             if let Some(content) = sides.contents.get(at) {
-                by_canonical.entry(content.canonical).or_default().push(*uid);
+                by_canonical.entry(content.canonical).or_default().push(id);
             }
         }
         for at in &pairing.wanted {
@@ -53,42 +53,43 @@ impl Check<'_> {
                 );
                 continue;
             }
-            // A folder that was restored from a copy gives the UIDs of what it lost to others.
-            let at_its_place = expected.place(&sides.path, sides.uidvalidity).map(|(_, uid)| uid);
-            let at_its_place = at_its_place.filter(|uid| {
+            // A folder that was restored from a copy gives the ids of what it lost to others.
+            let at_its_place = expected.place(&sides.path, sides.epoch.as_ref());
+            let at_its_place = at_its_place.filter(|id| {
                 let there =
-                    spare.get(uid).and_then(|at| Some((sides.contents.get(at)?, sides.present[*at].date)));
-                there.is_some_and(|(content, date)| is_same_letter(row, content, date))
+                    spare.get(id).and_then(|at| Some((sides.contents.get(at)?, sides.present[*at].date)));
+                there.is_some_and(|(content, date)| {
+                    row.stored == Some(content.exact) || is_same_letter(row, content, date)
+                })
             });
             let canonical = expected.content.as_ref().map(|content| content.canonical);
             let canonical = canonical.or_else(|| row.known.as_ref().map(|known| known.canonical));
-            let is_as_given = |uid: &u32| {
-                let there = spare.get(uid).and_then(|at| sides.contents.get(at));
+            let is_as_given = |id: &ItemId| {
+                let there = spare.get(id).and_then(|at| sides.contents.get(at));
                 there.is_some_and(|content| is_as_given(row, content))
             };
             let alike = canonical.and_then(|canonical| {
-                let left =
-                    by_canonical.get(&canonical)?.iter().copied().filter(|uid| spare.contains_key(uid));
-                left.max_by_key(|uid| (is_as_given(uid), Some(*uid) == at_its_place))
+                let left = by_canonical.get(&canonical)?.iter().copied().filter(|id| spare.contains_key(id));
+                left.max_by_key(|id| (is_as_given(id), Some(*id) == at_its_place))
             });
             let is_altered = matches!(row.verdict, Verdict::DeliveredAltered(_));
             match (at_its_place, alike) {
-                (Some(uid), _) | (None, Some(uid))
+                (Some(id), _) | (None, Some(id))
                     if is_altered
-                        && spare.get(&uid).is_none_or(|at| is_as_stored(expected, row, sides, *at)) =>
+                        && spare.get(id).is_none_or(|at| is_as_stored(expected, row, sides, *at)) =>
                 {
-                    let like = spare.remove(&uid);
+                    let like = spare.remove(id);
                     self.found.figures.checked += 1;
                     let found = like.and_then(|like| Some(sides.contents.get(&like)?.bytes()));
                     self.note_altered(expected, like.map(|like| sides.destination(like)), found);
                 }
                 // The source shows it otherwise than before, such as with a last line's end that POP3 cannot leave away.
-                (_, Some(uid)) if is_as_given(&uid) => {
-                    let Some(like) = spare.remove(&uid) else { continue };
+                (_, Some(id)) if is_as_given(id) => {
+                    let Some(like) = spare.remove(id) else { continue };
                     self.find_alike(sides, expected, like);
                 }
-                (_, Some(uid)) | (Some(uid), None) => {
-                    let Some(like) = spare.remove(&uid) else { continue };
+                (_, Some(id)) | (Some(id), None) => {
+                    let Some(like) = spare.remove(id) else { continue };
                     changes.extend(self.find_altered(sides, (expected, row), like));
                 }
                 (None, None) => self.lose(sides, expected, row),
@@ -143,7 +144,8 @@ impl Check<'_> {
         self.note_altered(expected, Some(sides.destination(like)), Some(content.bytes()));
         let code = Some(FailureCode::ArrivalChanged);
         let place = Some((sides.path.clone(), sides.arrival(like)));
-        Some(settled(row, Verdict::DeliveredAltered(why), place, code))
+        let stored = Some(content.exact);
+        Some(Settled { stored, ..settled(row, Verdict::DeliveredAltered(why), place, code) })
     }
 
     /// A message is not in this folder.
@@ -156,7 +158,7 @@ impl Check<'_> {
             size: row.size,
             date: expected.listed.date,
             folder: sides.path.clone(),
-            place: expected.place(&sides.path, sides.uidvalidity).map(|(_, uid)| uid),
+            place: expected.place(&sides.path, sides.epoch.as_ref()).cloned(),
         });
     }
 
@@ -199,7 +201,8 @@ impl Check<'_> {
                     let altered = Verdict::DeliveredAltered(OTHER_BYTES.to_owned());
                     (altered, Some(FailureCode::StoredAlike))
                 };
-                changes.push(settled(row, verdict, place, code));
+                let stored = Some(content.exact);
+                changes.push(Settled { stored, ..settled(row, verdict, place, code) });
                 arrived.insert(at);
                 let figures = &mut self.found.figures;
                 figures.checked += 1;
@@ -239,13 +242,14 @@ impl Check<'_> {
         if spare.is_empty() {
             return Ok(());
         }
-        let (path, uidvalidity) = (sides.path.clone(), sides.uidvalidity);
-        let mut theirs = self.ledger.claimed(&path, uidvalidity).await?;
+        let (path, epoch) = (sides.path.clone(), sides.epoch.clone().unwrap_or_default());
+        let mut theirs = self.ledger.claimed(&path, &epoch).await?;
         // A message that was there before is somebody's own.
-        theirs.extend(self.ledger.foreign(&path, uidvalidity).await?.iter().map(|foreign| foreign.uid));
-        let free = spare.into_iter().filter(|at| !theirs.contains(&sides.present[*at].uid)).collect();
-        let mut free =
-            self.neighbours.spare(&path, uidvalidity, free, |at: &usize| sides.present[*at].uid).await?;
+        theirs.extend(self.ledger.foreign(&path, &epoch).await?.into_iter().map(|foreign| foreign.id));
+        let free = spare.into_iter().map(|at| (sides.present[at].id.clone(), at));
+        let free = free.filter(|(id, _)| !theirs.contains(id)).collect();
+        let free = self.neighbours.spare(&path, &epoch, free, |(id, _)| id).await?;
+        let mut free: Vec<usize> = free.into_iter().map(|(_, at)| at).collect();
         free.truncate(EXTRA_READ_MAX);
         if free.is_empty() {
             return Ok(());
@@ -280,9 +284,9 @@ impl Check<'_> {
             return Ok(false);
         }
         match self.destination.open(folder).await {
-            Ok(state) if state.uidvalidity == arrival.uidvalidity => {
-                let listed = self.destination.list_from(arrival.uid).await?;
-                Ok(listed.iter().any(|present| present.uid == arrival.uid))
+            Ok(state) if state.epoch == arrival.epoch => {
+                let listed = self.destination.list_from(&arrival.id).await?;
+                Ok(listed.iter().any(|present| present.id == arrival.id))
             }
             Ok(_) => Ok(false),
             Err(failure) if failure.leaves_the_session() => Ok(false),
@@ -296,13 +300,16 @@ pub(super) fn is_as_given(row: &Row, content: &Content) -> bool {
     row.known.as_ref().is_some_and(|known| known.exact == content.exact)
 }
 
-/// Whether a message that the destination stored with other bytes is as it was then, as far as that was noted: the same message
-/// but for what servers change while they store.
+/// Whether a message that the destination stored with other bytes is as it was then. Where an older version did not note what
+/// was stored, as far as it noted anything: the same message but for what servers change while they store.
 fn is_as_stored(expected: &Expected, row: &Row, sides: &Sides, like: usize) -> bool {
-    let (true, Some(there)) = (row.refused.code == Some(FailureCode::StoredAlike), sides.contents.get(&like))
-    else {
+    let Some(there) = sides.contents.get(&like) else { return true };
+    if let Some(stored) = row.stored {
+        return there.exact == stored;
+    }
+    if row.refused.code != Some(FailureCode::StoredAlike) {
         return true;
-    };
+    }
     let sent = expected.content.as_ref();
     let is_it = row.known.as_ref().is_some_and(|known| known.canonical == there.canonical);
     is_it

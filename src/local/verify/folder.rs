@@ -1,7 +1,7 @@
 //! One folder of the destination, and the folders of the source whose mail should be in it: lists both, pairs their messages,
 //! reads as many as the depth asks for, and counts what was found.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::moved::Spare;
 use super::pairing::{Pairing, Seen};
@@ -12,7 +12,7 @@ use crate::ledger::{Ledger, NewRow, Row, RowId, Settled};
 use crate::model::difference::{Difference, Kind, Value};
 use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
-use crate::model::message::{Arrival, Flags, Locator, Verdict};
+use crate::model::message::{Arrival, Epoch, Flags, ItemId, Locator, Verdict};
 use crate::model::place::MessageDestination;
 use crate::model::record::Depth;
 use crate::transfer::Rules;
@@ -41,10 +41,9 @@ impl Expected {
     }
 
     /// Where the ledger remembers it, if that is in this folder.
-    pub(super) fn place(&self, path: &FolderPath, uidvalidity: u32) -> Option<(&Row, u32)> {
-        let row = self.row.as_ref()?;
-        let (folder, arrival) = row.destination.as_ref()?;
-        (folder == path && arrival.uidvalidity == uidvalidity).then_some((row, arrival.uid))
+    pub(super) fn place(&self, path: &FolderPath, epoch: Option<&Epoch>) -> Option<&ItemId> {
+        let (folder, arrival) = self.row.as_ref()?.destination.as_ref()?;
+        (folder == path && Some(&arrival.epoch) == epoch).then_some(&arrival.id)
     }
 
     pub(super) fn subject(&self) -> Option<String> {
@@ -88,8 +87,8 @@ impl Expected {
 /// Both sides of a folder, as they were listed and, in part, read.
 pub(super) struct Sides {
     pub(super) path: FolderPath,
-    /// UIDVALIDITY of the destination's folder; 0 where there is none.
-    pub(super) uidvalidity: u32,
+    /// Epoch of the destination's folder; `None` where there is no such folder.
+    pub(super) epoch: Option<Epoch>,
     pub(super) expected: Vec<Expected>,
     pub(super) present: Vec<Present>,
     /// The expected messages as pairing sees them.
@@ -103,7 +102,7 @@ pub(super) struct Sides {
 impl Sides {
     /// Where a present message is.
     pub(super) fn arrival(&self, at: usize) -> Arrival {
-        Arrival { uidvalidity: self.uidvalidity, uid: self.present[at].uid }
+        Arrival { epoch: self.epoch.clone().unwrap_or_default(), id: self.present[at].id.clone() }
     }
 
     pub(super) fn destination(&self, at: usize) -> MessageDestination {
@@ -128,6 +127,8 @@ pub(super) struct Check<'a> {
     /// The mail that the manifest leaves out, and what is known of the destination: marks that it needs are not a
     /// difference.
     pub(super) rules: &'a Rules,
+    /// Folders of the source that a rule leaves out now, with its words.
+    pub(super) left_out: &'a BTreeMap<FolderPath, String>,
     pub(super) progress: &'a MailboxProgress,
 }
 
@@ -168,7 +169,7 @@ impl Check<'_> {
         let left = std::mem::take(&mut sides.present).into_iter().enumerate();
         let messages =
             left.filter(|(at, _)| pairing.spare.contains(at)).map(|(_, present)| present).collect();
-        self.found.spare.insert(path.clone(), Spare { uidvalidity: sides.uidvalidity, messages });
+        self.found.spare.insert(path.clone(), Spare { epoch: sides.epoch, messages });
         Ok(())
     }
 
@@ -176,17 +177,19 @@ impl Check<'_> {
     async fn list(&mut self, path: &FolderPath, folders: &[Folder]) -> Result<Sides> {
         let expected = self.list_expected(folders).await?;
         let known = self.destination.list_folders().await?;
-        let (present, permanent, uidvalidity) = if known.iter().any(|folder| folder.path == *path) {
+        let (present, permanent, epoch) = if known.iter().any(|folder| folder.path == *path) {
             let state = self.destination.open(path).await?;
-            let listed =
-                if state.messages == Some(0) { Vec::new() } else { self.destination.list_from(1).await? };
-            (listed, state.permanent_flags, state.uidvalidity)
+            let listed = match state.messages {
+                Some(0) => Vec::new(),
+                _ => self.destination.list_from(&ItemId::Uid(1)).await?,
+            };
+            (listed, state.permanent_flags, Some(state.epoch))
         } else {
             // One that nothing was carried into yet is not missed.
             if expected.is_empty() || expected.iter().any(Expected::is_delivered) {
                 self.found.absent.push(path.clone());
             }
-            (Vec::new(), None, 0)
+            (Vec::new(), None, None)
         };
         let manners = self.rules.manners;
         let kept = |flags: &Flags| match &permanent {
@@ -205,12 +208,12 @@ impl Check<'_> {
             date: expected.listed.date,
             flags: expected.listed.flags.as_ref().map(kept),
             digest: None,
-            place: expected.place(path, uidvalidity).map(|(_, uid)| uid),
+            place: expected.place(path, epoch.as_ref()).cloned(),
         };
         let here = expected.iter().map(see).collect();
         let there = present.iter().map(|present| see_present(present, manners)).collect();
         let (path, contents) = (path.clone(), HashMap::new());
-        Ok(Sides { path, uidvalidity, expected, present, here, there, contents })
+        Ok(Sides { path, epoch, expected, present, here, there, contents })
     }
 
     /// Lists what should be at the destination: all that the source holds but what a rule left out, or only shows. A
@@ -222,6 +225,7 @@ impl Check<'_> {
             for row in self.ledger.rows(&folder.path).await? {
                 rows.insert(row.locator.clone(), row);
             }
+            let rule = self.left_out.get(&folder.path).map(|why| Verdict::Excluded(why.clone()));
             self.source.open(folder).await?;
             let mut late: Vec<NewRow> = Vec::new();
             let mut wanted: Vec<RowId> = Vec::new();
@@ -230,19 +234,21 @@ impl Check<'_> {
                 let page = self.source.list(after.as_ref()).await?;
                 for listed in page.messages {
                     let row = rows.remove(&listed.locator);
-                    let verdict = match &row {
-                        None => self.rules.judge(listed.size, listed.date),
+                    let verdict = match (&row, &rule) {
+                        (None, None) => self.rules.judge(listed.size, listed.date),
+                        (None, Some(rule)) => rule.clone(),
+                        (Some(row), Some(rule)) if !row.verdict.is_delivered() => rule.clone(),
                         // A rule of then need not be one of now.
-                        Some(Row { id, date, verdict: Verdict::Excluded(_), .. }) => {
+                        (Some(Row { id, date, verdict: Verdict::Excluded(_), .. }), _) => {
                             let today = self.rules.judge(listed.size, listed.date.or(*date));
                             if today == Verdict::Pending {
                                 wanted.push(*id);
                             }
                             today
                         }
-                        Some(row) => row.verdict.clone(),
+                        (Some(row), _) => row.verdict.clone(),
                     };
-                    if row.is_none() && !listed.locator.is_shared() {
+                    if row.is_none() && !listed.locator.id.is_shared() {
                         late.push(NewRow {
                             locator: listed.locator.clone(),
                             size: listed.size,
@@ -264,7 +270,7 @@ impl Check<'_> {
                 self.ledger.insert(part).await?;
             }
             self.ledger.reopen(&wanted).await?;
-            for row in rows.into_values().filter(|row| matches!(row.locator, Locator::Unlisted { .. })) {
+            for row in rows.into_values().filter(|row| row.locator.is_unlisted()) {
                 if let Verdict::Quarantined(why) = &row.verdict {
                     self.found.name_failed(&row.locator, None, why);
                 }
@@ -303,18 +309,14 @@ impl Check<'_> {
     /// Reads some of the messages of the destination folder.
     pub(super) async fn read_present(&mut self, sides: &mut Sides, which: &[usize]) -> Result<()> {
         let Sides { present, there, contents, .. } = sides;
-        let places: HashMap<u64, usize> = which
-            .iter()
-            .filter(|at| !contents.contains_key(at))
-            .map(|at| (u64::from(present[*at].uid), *at))
-            .collect();
-        let mut uids: Vec<u32> = places.values().map(|at| present[*at].uid).collect();
-        uids.sort_unstable();
-        for (key, content) in read_destination(self.destination, &uids, self.progress).await? {
-            let Some(at) = places.get(&key) else { continue };
+        let mut places: Vec<usize> = which.iter().copied().filter(|at| !contents.contains_key(at)).collect();
+        places.sort_unstable_by(|a, b| present[*a].id.cmp(&present[*b].id));
+        let ids: Vec<ItemId> = places.iter().map(|at| present[*at].id.clone()).collect();
+        for (place, content) in read_destination(self.destination, &ids, self.progress).await? {
+            let at = places[place];
             self.found.figures.read_back += 1;
-            there[*at].digest = Some(content.digest);
-            contents.insert(*at, content);
+            there[at].digest = Some(content.digest);
+            contents.insert(at, content);
         }
         Ok(())
     }
@@ -371,6 +373,8 @@ impl Check<'_> {
             self.found.figures.identical += 1;
             let place = Some((sides.path.clone(), sides.arrival(like)));
             mended = row
+                // That the source hands out less than it lists is mended by nothing that is the same at both sides.
+                .filter(|row| row.refused.code != Some(FailureCode::CameShort))
                 .filter(|_| is_altered || expected.was_found())
                 .map(|row| settled(row, Verdict::Delivered, place, None));
         } else if is_altered {
@@ -408,6 +412,6 @@ fn see_present(present: &Present, manners: Manners) -> Seen {
         date: present.date,
         flags: Some(manners.wanted(present.flags.clone())),
         digest: None,
-        place: Some(present.uid),
+        place: Some(present.id.clone()),
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use self::ends::{pair_folders, reopen_unseen};
+use self::ends::{Paired, pair_folders, reopen_unseen};
 use self::folder::Check;
 use self::ladder::{FOLDER_TRIES, Ladder, Opening};
 use self::moved::{Lost, Spare, find_moved};
@@ -211,7 +211,9 @@ pub async fn verify_mailbox(
     let key = tools.key(&planned.source);
     if tools.store.find(&key).await?.is_none() {
         return Err(Failure::configuration("there is no ledger of it, so that nothing can be proved of it")
-            .hint("run the migration again: what has arrived is recognised, nothing is sent twice"));
+            .hint(
+                "run the migration with --stage Sync: what has arrived is recognised, nothing is sent twice",
+            ));
     }
     let endpoint = endpoint.ok_or_else(|| {
         Failure::configuration("is not known to this state directory, so its server is not known either")
@@ -223,7 +225,7 @@ pub async fn verify_mailbox(
     let opening = Opening { tools, domain, planned, endpoint, key: &key };
     let mut ends = opening.open(None).await?;
     let mut ladder = Ladder::new(&key);
-    let (folders, unlisted) = loop {
+    let Paired { folders, left_out, unlisted } = loop {
         match pair_folders(tools, &mut *ends.source, &mut *ends.destination, &*ledger).await {
             Ok(paired) => break paired,
             Err(failure) => ladder.climb(failure).await?,
@@ -251,6 +253,7 @@ pub async fn verify_mailbox(
                 neighbours: &neighbours,
                 found: &mut found,
                 rules: &rules,
+                left_out: &left_out,
                 progress,
             };
             let checked = Box::pin(check.run(&path, &folders)).await;
@@ -316,6 +319,7 @@ fn settled(
         flags: None,
         destination,
         verdict,
+        stored: None,
         replaces: None,
         refused: Refused { code, limit: None },
     }

@@ -7,12 +7,12 @@ use super::explain::is_as_given;
 use super::reading::{Content, read_destination};
 use super::{Found, absent_folder, settled};
 use crate::drivers::{Destination, Present};
-use crate::ledger::{Ledger, Row};
+use crate::ledger::{Ledger, Row, Settled};
 use crate::model::difference::{Difference, Kind, Value};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
-use crate::model::message::{Arrival, InternalDate, Verdict};
+use crate::model::message::{Arrival, Epoch, InternalDate, ItemId, Verdict};
 use crate::model::place::MessageDestination;
 use crate::model::protocol::Protocol;
 use crate::transfer::neighbours::Neighbours;
@@ -31,14 +31,15 @@ pub(super) struct Lost {
     pub(super) date: Option<InternalDate>,
     /// Where it should be.
     pub(super) folder: FolderPath,
-    /// The UID that it had there.
-    pub(super) place: Option<u32>,
+    /// The id that it had there.
+    pub(super) place: Option<ItemId>,
 }
 
 /// Messages of a folder of the destination that found no like.
 #[derive(Debug, Clone)]
 pub(super) struct Spare {
-    pub(super) uidvalidity: u32,
+    /// `None` where there is no such folder.
+    pub(super) epoch: Option<Epoch>,
     pub(super) messages: Vec<Present>,
 }
 
@@ -72,30 +73,30 @@ pub(super) async fn find_moved(
             unseen = true;
             continue;
         };
-        let Spare { uidvalidity, messages } = spare;
+        let Spare { epoch, messages } = spare;
+        let Some(epoch) = epoch else { continue };
         let is_like = |message: &Present| {
             sizes.contains(&message.size) || message.date.is_some_and(|date| dates.contains(&date.unix))
         };
-        let mut theirs = ledger.claimed(&path, uidvalidity).await?;
-        for lost in lost.iter().filter(|lost| lost.folder == path) {
+        let mut theirs = ledger.claimed(&path, &epoch).await?;
+        for place in lost.iter().filter(|lost| lost.folder == path).filter_map(|lost| lost.place.as_ref()) {
             // Its place is void.
-            lost.place.map(|uid| theirs.remove(&uid));
+            theirs.remove(place);
         }
-        let free = messages.iter().filter(|message| is_like(message)).map(|message| message.uid);
-        let free: Vec<u32> = free.filter(|uid| !theirs.contains(uid)).collect();
-        let free = neighbours.spare(&path, uidvalidity, free, |uid| *uid).await?;
+        let free = messages.into_iter().filter(is_like).map(|message| message.id);
+        let free: Vec<ItemId> = free.filter(|id| !theirs.contains(id)).collect();
+        let free = neighbours.spare(&path, &epoch, free, |id| id).await?;
         if free.is_empty() {
             continue;
         }
         destination.open(&path).await.at(|| path.to_string())?;
-        let mut contents: Vec<_> =
-            read_destination(destination, &free, progress).await?.into_iter().collect();
-        contents.sort_by_key(|(uid, _)| *uid);
-        for (uid, content) in contents {
+        let mut contents = read_destination(destination, &free, progress).await?;
+        contents.sort_by_key(|(place, _)| *place);
+        for (place, content) in contents {
             found.figures.read_back += 1;
             if let Some(at) = wanted.get_mut(&content.canonical).and_then(Vec::pop) {
-                let uid = u32::try_from(uid).unwrap_or_default();
-                places.insert(at, (path.clone(), Arrival { uidvalidity, uid }, content));
+                let arrival = Arrival { epoch: epoch.clone(), id: free[place].clone() };
+                places.insert(at, (path.clone(), arrival, content));
             }
         }
         wanted.retain(|_, left| !left.is_empty());
@@ -130,7 +131,8 @@ pub(super) async fn find_moved(
             if !as_given && !is_altered {
                 let why = format!("found in the folder {path}, changed: {OTHER_BYTES}");
                 let code = Some(FailureCode::ArrivalChanged);
-                changes.push(settled(&row, Verdict::DeliveredAltered(why), row.destination.clone(), code));
+                let altered = settled(&row, Verdict::DeliveredAltered(why), row.destination.clone(), code);
+                changes.push(Settled { stored: Some(content.exact), ..altered });
             } else if was_missing {
                 changes.push(settled(&row, row.verdict.clone(), None, None));
             }
@@ -163,8 +165,11 @@ async fn list_spare(
     }
     let listing = async {
         let state = destination.open(path).await?;
-        let messages = if state.messages == Some(0) { Vec::new() } else { destination.list_from(1).await? };
-        Ok::<_, Failure>(Spare { uidvalidity: state.uidvalidity, messages })
+        let messages = match state.messages {
+            Some(0) => Vec::new(),
+            _ => destination.list_from(&ItemId::Uid(1)).await?,
+        };
+        Ok::<_, Failure>(Spare { epoch: Some(state.epoch), messages })
     };
     match listing.await {
         Ok(spare) => Ok(Some(spare)),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use crate::model::message::{Flags, InternalDate};
+use crate::model::message::{Flags, InternalDate, ItemId};
 
 /// A message as one side shows it.
 #[derive(Debug, Clone, Default)]
@@ -17,9 +17,9 @@ pub(super) struct Seen {
     pub(super) flags: Option<Flags>,
     /// The BLAKE3 digest of its bytes, once they were read.
     pub(super) digest: Option<[u8; 32]>,
-    /// Its UID at the destination, or the one that the ledger remembers. It only chooses among messages that are alike, so
+    /// Its id at the destination, or the one that the ledger remembers. It only chooses among messages that are alike, so
     /// that the right one of them is named.
-    pub(super) place: Option<u32>,
+    pub(super) place: Option<ItemId>,
 }
 
 impl Seen {
@@ -72,7 +72,7 @@ impl Pairing {
         present: &[Seen],
         key: impl Fn(&Seen) -> Option<K>,
     ) {
-        self.by(wanted, present, |m| Some((key(m)?, m.place?)));
+        self.by(wanted, present, |m| Some((key(m)?, m.place.clone()?)));
         self.by(wanted, present, |m| Some((key(m)?, m.plain_flags()?, m.second()?)));
         self.by(wanted, present, |m| Some((key(m)?, m.plain_flags()?)));
         self.by(wanted, present, |m| Some((key(m)?, m.second()?)));
@@ -120,12 +120,12 @@ mod tests {
 
     #[test]
     fn of_two_alike_the_one_at_its_place_is_taken() {
-        let at = |place| Seen { place, ..seen(5, 1, "") };
+        let at = |uid: u32| Seen { place: Some(ItemId::Uid(uid)), ..seen(5, 1, "") };
         let mut pairing = Pairing::new(2, 1);
-        pairing.by_listing(&[at(Some(3)), at(Some(4))], &[Seen { place: Some(4), ..seen(5, 1, "new") }]);
+        pairing.by_listing(&[at(3), at(4)], &[Seen { place: at(4).place, ..seen(5, 1, "new") }]);
         assert_eq!(pairing.pairs, [(1, 0)]);
         let mut pairing = Pairing::new(1, 2);
-        pairing.by_listing(&[at(Some(9))], &[Seen { place: Some(9), ..seen(6, 1, "") }, at(Some(1))]);
+        pairing.by_listing(&[at(9)], &[Seen { place: at(9).place, ..seen(6, 1, "") }, at(1)]);
         assert_eq!(pairing.pairs, [(0, 1)], "a place alone proves nothing");
     }
 

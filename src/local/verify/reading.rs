@@ -8,6 +8,7 @@ use crate::drivers::{BODY_QUEUE, BodyEvent, BodyReceiver, Destination, Source, W
 use crate::model::difference::Value;
 use crate::model::failure::Result;
 use crate::model::identity::{Digest, Identity, IdentityHasher};
+use crate::model::message::ItemId;
 use crate::transfer::progress::MailboxProgress;
 
 /// Messages read with one request.
@@ -55,18 +56,21 @@ pub(super) async fn read_source(
     Ok(all)
 }
 
-/// Reads messages of the folder that is open at the destination, by UID. Those that are gone are left out.
+/// Reads messages of the folder that is open at the destination; each comes with its place among `ids`. Those that are gone
+/// are left out.
 pub(super) async fn read_destination(
     destination: &mut dyn Destination,
-    uids: &[u32],
+    ids: &[ItemId],
     progress: &MailboxProgress,
-) -> Result<HashMap<u64, Content>> {
-    let mut all = HashMap::new();
-    for part in uids.chunks(AT_ONCE) {
+) -> Result<Vec<(usize, Content)>> {
+    let mut all = Vec::with_capacity(ids.len());
+    for (nth, part) in ids.chunks(AT_ONCE).enumerate() {
         let (sender, bodies) = mpsc::channel(BODY_QUEUE);
         let (fetched, contents) = tokio::join!(destination.fetch(part, sender), take_in(bodies, progress));
         fetched?;
-        all.extend(contents);
+        let place =
+            |key| usize::try_from(key).ok().filter(|at| *at < part.len()).map(|at| nth * AT_ONCE + at);
+        all.extend(contents.into_iter().filter_map(|(key, content)| Some((place(key)?, content))));
     }
     Ok(all)
 }

@@ -20,7 +20,7 @@ pub(super) fn draw<'a>(mailbox: &str, messages: impl Iterator<Item = &'a Locator
 
 fn draw_one(mailbox: &str, message: &Locator) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    for part in [mailbox, &message.to_string(), &message.uidvalidity().to_string()] {
+    for part in [mailbox, &message.to_string(), message.epoch.as_str()] {
         hasher.update(part.as_bytes()).update(&[0]);
     }
     let mut first = [0; 8];
@@ -32,9 +32,14 @@ fn draw_one(mailbox: &str, message: &Locator) -> u64 {
 mod tests {
     use super::*;
     use crate::model::folder::FolderPath;
+    use crate::model::message::{Epoch, ItemId};
+    use crate::model::protocol::Protocol;
 
     fn folder(messages: u32) -> Vec<Locator> {
-        let one = |uid| Locator::Imap { folder: FolderPath::inbox(), uidvalidity: 9, uid };
+        let one = |uid| {
+            let (folder, epoch) = (FolderPath::inbox(), Epoch::from(9));
+            Locator { protocol: Protocol::Imap, folder, epoch, id: ItemId::Uid(uid) }
+        };
         (1..=messages).map(one).collect()
     }
 

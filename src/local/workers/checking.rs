@@ -5,7 +5,7 @@ use crate::api::domain::Mailboxes;
 use crate::local::lists::PlacedList;
 use crate::local::validate::CheckedDomain;
 use crate::model::address::Address;
-use crate::model::failure::{Failure, Place};
+use crate::model::failure::{Failure, Place, Side};
 use crate::model::list::Row;
 use crate::plan::unmatched;
 
@@ -16,7 +16,12 @@ impl Tools {
         let field = |name: &str| self.place(&format!("spec.destination.{}.{name}", wanted.key()));
         let mut found: Vec<Failure> = self.check_ledger_at().into_iter().collect();
         found.extend(self.check_host(&wanted.endpoint().host, || field("host")));
-        let refused = self.check_rows(&wanted.credentials().name, || field("credentialsRef.name"));
+        if let Some(files) = wanted.files() {
+            let directory = self.secrets.directory(&self.migration, files, Side::Destination);
+            found.extend(directory.err().map(|failure| failure.at(self.place("spec.destination.files"))));
+            return found;
+        }
+        let refused = self.check_rows(self.destination_secret(), || field("credentialsRef.name"));
         if !refused.is_empty() {
             found.extend(refused);
             return found;
@@ -70,10 +75,18 @@ impl Tools {
         (found.mailboxes, found.is_listed) = (listed.mailboxes, true);
         found.lists =
             self.lists_of(at).iter().map(|list| (list.place.name.clone(), list.list.form())).collect();
-        let secret = &domain.credentials_ref.name;
+        let secret = self.source_secret(at);
         let field = || self.place_in(at, ".mailboxes");
         if found.mailboxes.is_empty() {
             found.errors.push(super::domain::none_named().at(field()));
+        }
+        if let Some(files) = &domain.files {
+            let directory = self.secrets.directory(&self.migration, files, Side::Source);
+            found.errors.extend(directory.err().map(|failure| failure.at(self.place_in(at, ".files"))));
+            if with_destination {
+                found.errors.extend(self.check_destination_of(&found, at));
+            }
+            return found;
         }
         let refused = self.check_rows(secret, || self.place_in(at, ".credentialsRef.name"));
         if !refused.is_empty() {
@@ -124,14 +137,14 @@ impl Tools {
     /// The mailboxes that nothing opens at the destination.
     fn check_destination_of(&self, domain: &CheckedDomain, at: usize) -> Vec<Failure> {
         let wanted = &self.spec().destination;
-        let name = &wanted.credentials().name;
+        let name = self.destination_secret();
         // A fault of the Secret is told once, for all.
         let credentials = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
         let Ok(credentials) = credentials else { return Vec::new() };
         let destinations = domain.mailboxes.iter().map(|planned| &planned.destination);
         let one = check_one_login(&credentials, name, destinations);
         let one = one.at(|| self.place(&format!("spec.destination.{}.credentialsRef.name", wanted.key())));
-        let own = self.secret_list(at).filter(|_| self.spec().domains[at].credentials_ref.name != *name);
+        let own = self.secret_list(at).filter(|_| self.source_secret(at) != name);
         let opened = |planned: &&crate::plan::mailboxes::PlannedMailbox| {
             let row = own.as_ref().and_then(|own| own.list.find(&planned.source));
             let row = row.filter(|row| row.destination.as_ref().is_none_or(|to| *to == planned.destination));

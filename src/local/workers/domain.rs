@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::{Tools, check_one_login, source_login};
 use crate::auth::credentials::{Credentials, Login};
-use crate::discovery::{Chosen, Clock, DEADLINE, FolderRules, MailboxRequest, Request, Watcher, discover};
+use crate::discovery::{
+    Chosen, Clock, DEADLINE, FolderRules, MailboxRequest, Request, Watcher, discover, look_into_files,
+};
 use crate::local::clock::SystemClock;
 use crate::local::preflight::look_ahead;
 use crate::model::endpoint::Endpoint;
@@ -22,7 +24,7 @@ impl Tools {
         self.check_references(at)?;
         let trust = self.source_trust(at)?;
         let credentials = self.credentials(at, &trust).at(|| self.place_in(at, ".credentialsRef.name"))?;
-        let secret = &domain.credentials_ref.name;
+        let secret = self.source_secret(at);
         check_one_login(&credentials, secret, mailboxes.iter().map(|planned| &planned.source))
             .at(|| self.place_in(at, ".mailboxes"))?;
         let overrides = Overrides::of(domain);
@@ -110,6 +112,23 @@ impl Tools {
         }
     }
 
+    /// Finds out about a domain whose mailboxes are in files: nobody is asked, and the files themselves are the evidence.
+    async fn look_into_files(
+        &self,
+        at: usize,
+        request: &Request,
+        watcher: &dyn Watcher,
+    ) -> Result<DomainDiscovery> {
+        let Some(files) = &self.spec().domains[at].files else {
+            return Err(Failure::internal("a domain on servers was looked for in files"));
+        };
+        let named = files.endpoint();
+        let places =
+            request.mailboxes.iter().map(|mailbox| self.place_of_source(at, &mailbox.address, &named));
+        let places = places.collect::<Result<Vec<Endpoint>>>()?;
+        Ok(look_into_files(&self.network, request, &named, &places, &SystemClock, watcher).await)
+    }
+
     async fn ask(
         &self,
         at: usize,
@@ -120,7 +139,11 @@ impl Tools {
         let mailboxes = mailboxes.clone()?;
         let request = self.request(at, &mailboxes, before)?;
         self.check_one_destination(mailboxes.iter().map(|planned| &planned.destination))?;
-        let mut discovery = discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await;
+        let mut discovery = if self.spec().domains[at].files.is_some() {
+            self.look_into_files(at, &request, watcher).await?
+        } else {
+            discover(&self.network, &request, &*self.guard, &SystemClock, watcher).await
+        };
         self.name_logins(&request, &mailboxes, &mut discovery);
         let there = self.trust(self.spec().destination.ca()).ok();
         discovery.authorities = Some(Authorities {

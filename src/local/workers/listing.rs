@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use super::{Siblings, Tools};
+use crate::api::Files;
 use crate::api::domain::{MailboxEntry, Mailboxes};
 use crate::api::schema::nearest;
 use crate::auth::credentials::Credentials;
+use crate::drivers::registry::names_of_directories;
 use crate::local::lists::{PlacedList, Unread, join};
 use crate::model::address::{Address, Domain};
-use crate::model::failure::{Failure, FailureCode, Place, Result};
+use crate::model::failure::{Failure, FailureCode, Place, Result, Side};
 use crate::model::finding::{Code, Finding};
 use crate::model::list::Row;
 use crate::model::text::counted;
@@ -108,7 +110,7 @@ impl Tools {
     }
 
     fn read_secret_list(&self, at: usize) -> std::result::Result<Option<PlacedList>, Unread> {
-        let name = &self.spec().domains[at].credentials_ref.name;
+        let Some(name) = self.spec().domains[at].secret() else { return Ok(None) };
         self.secrets.list(self.namespace(), name, &self.spec().heads())
     }
 
@@ -125,6 +127,9 @@ impl Tools {
     ) -> std::result::Result<(Vec<MailboxEntry>, Option<PlacedList>), Unlisted> {
         const FIELD: &str = ".credentialsRef.name";
         let domain = &self.spec().domains[at];
+        if let Some(files) = &domain.files {
+            return Ok((self.find_directories(at, files)?, None));
+        }
         // A row that cannot stand is the list's trouble, and the Secret's is another.
         let listed = self.read_secret_list(at).map_err(|unread| self.unlisted(at, FIELD, unread))?;
         let missing = |failure: Failure| failure.code(FailureCode::MissingSecret);
@@ -140,6 +145,19 @@ impl Tools {
         let address =
             if username.contains('@') { username.clone() } else { format!("{username}@{}", domain.name) };
         Ok((vec![MailboxEntry { address, destination: None, username: Some(username) }], None))
+    }
+
+    /// The mailboxes of a domain by the directories in its files that are called as an address of it.
+    fn find_directories(&self, at: usize, files: &Files) -> Result<Vec<MailboxEntry>> {
+        let found = self
+            .secrets
+            .directory(&self.migration, files, Side::Source)
+            .and_then(|base| names_of_directories(&base))
+            .at(|| self.place_in(at, ".files"))?;
+        let ours: Domain = self.spec().domains[at].name.parse().map_err(Failure::configuration)?;
+        let is_ours = |name: &String| name.parse::<Address>().is_ok_and(|address| *address.domain() == ours);
+        let entry = |address| MailboxEntry { address, destination: None, username: None };
+        Ok(found.into_iter().filter(is_ours).map(entry).collect())
     }
 
     /// The rows of a list that are of no domain of the migration, and those that repeat others. One domain reports

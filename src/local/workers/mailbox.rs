@@ -28,7 +28,7 @@ use crate::transfer::daily::{self, DailyLimit};
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
 use crate::transfer::progress::MailboxProgress;
-use crate::transfer::{Rules, carry_mailbox};
+use crate::transfer::{Rules, carry_mailbox, goes_elsewhere};
 
 /// How often a session with another mailbox at the destination is tried while the host's connections are all taken.
 const OTHER_TRIES: u32 = 10;
@@ -92,7 +92,7 @@ impl Tools {
     fn daily_limit(&self, source: &Endpoint) -> Option<Arc<DailyLimit>> {
         let known = || match source.protocol {
             Protocol::Imap => by_imap_host(&source.host)?.planned_bytes_per_day(),
-            Protocol::Pop3 => None,
+            Protocol::Pop3 | Protocol::Maildir | Protocol::Mbox | Protocol::Eml => None,
         };
         let bytes = self.spec().policy.limits.source_bytes_per_day.or_else(known)?;
         Some(Arc::new(DailyLimit::new(bytes, || SystemClock.now())))
@@ -132,6 +132,10 @@ impl Tools {
             take_over_counts(record, &*ledger).await?;
         }
         let ends = self.ends(at, planned, endpoint)?;
+        if goes_elsewhere(&ends, &*ledger).await? {
+            // It was held against another mailbox.
+            record.forget_verifications();
+        }
         let rules = Rules {
             neighbours: Neighbours::new(Arc::clone(&self.store), beside).among_all(key, &ends.destination),
             daily: self.daily_limit(endpoint),
@@ -148,6 +152,7 @@ impl Tools {
             tokio::join!(self.open_source(at, planned, endpoint), self.open_destination(planned));
         let mut source = source.at(|| "source".to_owned())?;
         let mut destination = destination.at(|| "destination".to_owned())?;
+        record.unverified = None;
         let lanes =
             Lanes { tools: self, at, planned, endpoint, known: source.known().zip(destination.known()) };
         tls.clone_from(&destination.facts().tls);
@@ -226,7 +231,13 @@ impl MoreLanes for Lanes<'_> {
         let mailbox = mailbox.parse().map_err(Failure::configuration)?;
         let (login, trust, _) = self.tools.destination_login(&mailbox, None)?;
         check_authorities(&trust, self.planned.authorities.as_ref().map(|believed| &believed.destination))?;
-        let endpoint = self.tools.spec().destination.endpoint();
+        let endpoint = self.tools.place_of_destination(&mailbox)?;
+        if endpoint.protocol.is_files() {
+            // Nobody bounds how many directories are open.
+            let way = Way { network: &self.tools.network, endpoint: &endpoint, trust: &trust };
+            let opened = driver(endpoint.protocol).greet(way).await?.login(&login).await?;
+            return opened.destination().await.map(Some);
+        }
         for _ in 0..OTHER_TRIES {
             // Never in line: were all connections held by those who wait for one more, nobody could go on.
             if let Some(session) = self.log_in(&endpoint, &login, &trust).await? {

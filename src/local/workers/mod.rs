@@ -6,6 +6,7 @@ mod checking;
 mod domain;
 mod listing;
 mod mailbox;
+mod verification;
 
 pub use domain::unreadable_domain;
 pub use listing::{Listed, Unlisted};
@@ -24,7 +25,7 @@ use crate::api::manifest::Part;
 use crate::api::{MailMigration, MailMigrationSpec, names};
 use crate::auth::credentials::{Credentials, Login};
 use crate::auth::oauth::Tokens;
-use crate::drivers::registry::{LoggedIn, Way, driver};
+use crate::drivers::registry::{Greeted, LoggedIn, Way, directory_of_mailbox, driver};
 use crate::drivers::{Destination, LabelRule, Source};
 use crate::ledger::Store;
 use crate::model::address::Address;
@@ -33,6 +34,7 @@ use crate::model::failure::{Failure, FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::list::Row;
 use crate::model::provider::{Kind, by_host};
+use crate::model::secret::Secret;
 use crate::model::text::printable;
 use crate::net::network::Network;
 use crate::net::tls::{Trust, Trusts};
@@ -118,9 +120,39 @@ impl Tools {
         self.trusts.with_authorities(&[pem, self.authority.to_string()])
     }
 
+    /// The name of the Secret of a domain; empty where its mailboxes are in files.
+    fn source_secret(&self, at: usize) -> &str {
+        self.spec().domains[at].secret().unwrap_or_default()
+    }
+
+    /// The name of the Secret of the destination; empty where mail goes into files.
+    fn destination_secret(&self) -> &str {
+        self.spec().destination.secret().unwrap_or_default()
+    }
+
+    /// The directory of a mailbox in the files of its domain, as a place that a driver opens.
+    fn place_of_source(&self, at: usize, mailbox: &Address, endpoint: &Endpoint) -> Result<Endpoint> {
+        let Some(files) = &self.spec().domains[at].files else { return Ok(endpoint.clone()) };
+        let base = self.secrets.directory(&self.migration, files, Side::Source);
+        let base = base.at(|| self.place_in(at, ".files"))?;
+        let alone = matches!(&self.spec().domains[at].mailboxes, Mailboxes::List(list) if list.len() == 1);
+        let place = directory_of_mailbox(&base, &mailbox.to_string(), alone);
+        Ok(Endpoint::files(endpoint.protocol, &place.to_string_lossy()))
+    }
+
+    /// The directory of a mailbox in the files of the destination, as a place that a driver opens.
+    fn place_of_destination(&self, mailbox: &Address) -> Result<Endpoint> {
+        let endpoint = self.spec().destination.endpoint();
+        let Some(files) = self.spec().destination.files() else { return Ok(endpoint) };
+        let base = self.secrets.directory(&self.migration, files, Side::Destination);
+        let base = base.at(|| self.place("spec.destination.files"))?;
+        let place = directory_of_mailbox(&base, &mailbox.to_string(), false);
+        Ok(Endpoint::files(endpoint.protocol, &place.to_string_lossy()))
+    }
+
     /// A domain's credentials; an authority that is private to the mail servers may be the token endpoint's too.
     fn credentials(&self, at: usize, trust: &Trust) -> Result<Credentials> {
-        let name = &self.spec().domains[at].credentials_ref.name;
+        let Some(name) = self.spec().domains[at].secret() else { return Ok(Credentials::NotNeeded) };
         let access = self.token_access(trust);
         self.secrets.credentials(self.namespace(), name, &access, &self.spec().heads(), Side::Source)
     }
@@ -141,13 +173,10 @@ impl Tools {
         let trust = self.source_trust(at)?;
         let credentials = self.credentials(at, &trust)?;
         let login = source_login(&credentials, planned).ok_or_else(|| {
-            Failure::configuration(format!(
-                "Secret \"{}\" has no password for it",
-                self.spec().domains[at].credentials_ref.name
-            ))
-            .hint("add a row to mailboxes.csv")
+            Failure::configuration(format!("Secret \"{}\" has no password for it", self.source_secret(at)))
+                .hint("add a row to mailboxes.csv")
         })?;
-        let secret = &self.spec().domains[at].credentials_ref.name;
+        let secret = self.source_secret(at);
         check_name(&login, planned.logins.as_ref().map(|names| &names.source), secret)?;
         check_authorities(&trust, planned.authorities.as_ref().map(|believed| &believed.source))?;
         Ok((login, trust))
@@ -161,10 +190,19 @@ impl Tools {
         endpoint: &Endpoint,
     ) -> Result<Box<dyn Source>> {
         let (login, trust) = self.source_access(at, planned)?;
-        let way = Way { network: &self.network, endpoint, trust: &trust };
+        let place = self.place_of_source(at, &planned.source, endpoint)?;
+        let way = Way { network: &self.network, endpoint: &place, trust: &trust };
         let greeted = driver(endpoint.protocol).greet(way).await?;
-        let session = self.guard.hold(&login, greeted.login(&login)).await?;
+        let session = self.enter(&login, greeted).await?;
         session.source(self.label_rule()?).await
+    }
+
+    /// Logs in, within the guard: nobody counts refusals where nobody logs in.
+    async fn enter(&self, login: &Login, greeted: Box<dyn Greeted>) -> Result<Box<dyn LoggedIn>> {
+        if greeted.facts().endpoint.protocol.is_files() {
+            return greeted.login(login).await;
+        }
+        self.guard.hold(login, greeted.login(login)).await
     }
 
     /// The destination's credentials.
@@ -176,7 +214,7 @@ impl Tools {
             field: "spec.destination.microsoft365",
         });
         let access = TokenAccess { tenant, ..self.token_access(trust) };
-        let name = &wanted.credentials().name;
+        let Some(name) = wanted.secret() else { return Ok(Credentials::NotNeeded) };
         self.secrets.credentials(self.namespace(), name, &access, &self.spec().heads(), Side::Destination)
     }
 
@@ -187,6 +225,10 @@ impl Tools {
     pub fn check_destination(&self) -> Result<()> {
         let wanted = &self.spec().destination;
         // Rows that cannot stand are told before anything is connected to; a Secret that is not there is told by whoever needs it.
+        if let Some(files) = wanted.files() {
+            let directory = self.secrets.directory(&self.migration, files, Side::Destination);
+            directory.at(|| self.place("spec.destination.files"))?;
+        }
         let read = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
         if let Err(failure) = read
             && failure.is(FailureCode::BadList)
@@ -214,7 +256,7 @@ impl Tools {
         let wanted = &self.spec().destination;
         let credentials = self.trust(wanted.ca()).and_then(|trust| self.destination_credentials(&trust));
         let Ok(credentials) = credentials else { return Ok(()) };
-        check_one_login(&credentials, &wanted.credentials().name, mailboxes)
+        check_one_login(&credentials, self.destination_secret(), mailboxes)
             .at(|| self.place("spec.destination.imap.credentialsRef.name"))
     }
 
@@ -222,7 +264,7 @@ impl Tools {
     /// mailboxes too.
     pub(super) fn destination_access(&self, planned: &PlannedMailbox) -> Result<(Login, Trust, bool)> {
         let access = self.destination_login(&planned.destination, Some(&planned.source))?;
-        let secret = &self.spec().destination.credentials().name;
+        let secret = self.destination_secret();
         check_name(&access.0, planned.logins.as_ref().map(|names| &names.destination), secret)?;
         check_authorities(&access.1, planned.authorities.as_ref().map(|believed| &believed.destination))?;
         Ok(access)
@@ -231,8 +273,7 @@ impl Tools {
     /// As [`Self::destination_access`], by the mailbox's address there and, where it is known, by the one that goes there.
     fn destination_login(&self, mailbox: &Address, source: Option<&Address>) -> Result<(Login, Trust, bool)> {
         let wanted = &self.spec().destination;
-        let kind = if wanted.microsoft365().is_some() { "microsoft365" } else { "imap" };
-        let field = |name: &str| format!("spec.destination.{kind}.{name}");
+        let field = |name: &str| format!("spec.destination.{}.{name}", wanted.key());
         let trust = self.trust(wanted.ca())?.for_server(field("host"), field("caRef"));
         let credentials = self.destination_credentials(&trust);
         let (login, shared) = self.login_there(mailbox, source, &credentials)?;
@@ -248,11 +289,14 @@ impl Tools {
         credentials: &Result<Credentials>,
     ) -> Result<(Login, bool)> {
         let wanted = &self.spec().destination;
+        if wanted.files().is_some() {
+            return Ok((Login::own(mailbox.to_string(), Secret::new(String::new())), false));
+        }
         let row = self.row_for_destination(mailbox, source);
         let password = row.as_ref().and_then(|row| row.destination_password.clone());
         if let Some(password) = password.filter(|_| wanted.microsoft365().is_none()) {
             let user = row.and_then(|row| row.destination_username).unwrap_or_else(|| mailbox.to_string());
-            return Ok((Login::own(user, password), false));
+            return Ok((Login::own(user, password).at_destination(), false));
         }
         let credentials = credentials.as_ref().map_err(Clone::clone)?;
         let login = match row.and_then(|row| row.destination_username) {
@@ -260,20 +304,20 @@ impl Tools {
             None => credentials.login_at_destination(mailbox, source),
         };
         let login = login.ok_or_else(|| {
-            let name = &wanted.credentials().name;
+            let name = self.destination_secret();
             Failure::configuration(format!("Secret \"{name}\" has no password for {mailbox}")).hint(
                 "add a row to its mailboxes.csv, or a column destinationPassword to the list of the source",
             )
         })?;
-        Ok((login, credentials.is_shared()))
+        Ok((login.at_destination(), credentials.is_shared()))
     }
 
     /// The row in the list of a domain about a mailbox at the destination. A row that names another destination says nothing of it.
     fn row_for_destination(&self, mailbox: &Address, source: Option<&Address>) -> Option<Row> {
         let spec = self.spec();
-        let there = &spec.destination.credentials().name;
+        let there = self.destination_secret();
         for domain in &spec.domains {
-            let name = &domain.credentials_ref.name;
+            let Some(name) = domain.secret() else { continue };
             let ours = |source: &Address| domain.name.parse().is_ok_and(|ours| *source.domain() == ours);
             // A list that is named for both ends is read with the destination's credentials.
             if name == there || !source.is_none_or(ours) {
@@ -311,10 +355,10 @@ impl Tools {
         shared: bool,
     ) -> Result<Box<dyn LoggedIn>> {
         let turn = if shared { self.turnstile.enter().await } else { None };
-        let endpoint = self.spec().destination.endpoint();
+        let endpoint = self.place_of_destination(&planned.destination)?;
         let way = Way { network: &self.network, endpoint: &endpoint, trust };
         let greeted = driver(endpoint.protocol).greet(way).await?;
-        let session = self.guard.hold(login, greeted.login(login)).await;
+        let session = self.enter(login, greeted).await;
         let session =
             session.map_err(|failure| self.explain_refusal(failure, &planned.destination, shared))?;
         self.turnstile.open();
@@ -325,7 +369,7 @@ impl Tools {
     /// Says why a login at the destination was refused: a password that opens other mailboxes is right, so that it is the
     /// mailbox that is not there.
     fn explain_refusal(&self, failure: Failure, mailbox: &Address, shared: bool) -> Failure {
-        let secret = &self.spec().destination.credentials().name;
+        let secret = self.destination_secret();
         if failure.is(FailureCode::TriesSpent) {
             // The guard lets nobody try any more; which mailbox meets that first is chance, so the remedy is the same.
             let hint = format!(

@@ -81,7 +81,12 @@ impl fmt::Display for Column {
 
 /// The names that columns have in the lists of one migration, beside those that are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heads(BTreeMap<Column, Vec<String>>);
+pub struct Heads {
+    /// As they are compared.
+    folded: BTreeMap<Column, Vec<String>>,
+    /// As they were given.
+    given: BTreeMap<Column, Vec<String>>,
+}
 
 impl Heads {
     /// Whether a name of a column is known without being given.
@@ -91,8 +96,10 @@ impl Heads {
 
     /// Names of columns, as the manifest gives them.
     pub fn new(names: impl IntoIterator<Item = (Column, Vec<String>)>) -> Self {
-        let folded = |names: Vec<String>| names.iter().map(|name| fold(name)).collect();
-        Self(names.into_iter().map(|(column, names)| (column, folded(names))).collect())
+        let given: BTreeMap<Column, Vec<String>> = names.into_iter().collect();
+        let fold_all = |names: &Vec<String>| names.iter().map(|name| fold(name)).collect();
+        let folded = given.iter().map(|(column, names)| (*column, fold_all(names))).collect();
+        Self { folded, given }
     }
 
     /// The places of a column among the names of a list. A name that the manifest gives counts before those that are known:
@@ -102,9 +109,10 @@ impl Heads {
             let named = head.iter().enumerate().filter(|(_, name)| wanted(&fold(name)));
             named.map(|(at, _)| at).collect()
         };
-        let given = self.0.get(&column).map(|names| find(&|name| names.iter().any(|given| given == name)));
+        let given =
+            self.folded.get(&column).map(|names| find(&|name| names.iter().any(|given| given == name)));
         given.filter(|places| !places.is_empty()).unwrap_or_else(|| {
-            let taken = |name: &str| self.0.values().flatten().any(|given| given == name);
+            let taken = |name: &str| self.folded.values().flatten().any(|given| given == name);
             find(&|name| column.known_names().iter().any(|known| fold(known) == name) && !taken(name))
         })
     }
@@ -205,6 +213,7 @@ impl List {
         let mut refusals = std::mem::take(&mut table.refusals);
         let (places, ambiguous) = find_places(&table, heads);
         refusals.extend(ambiguous);
+        refusals.extend(find_misnamed(&table, heads, &places));
         let is_alone = table.rows.is_empty() && refusals.is_empty();
         if heads.places(Column::Address, &table.head).is_empty() {
             let (is_head, refusal) = refuse_head(&table, places.is_empty(), is_alone);
@@ -385,7 +394,8 @@ fn refuse_head(table: &table::Table, unknown: bool, is_alone: bool) -> (bool, Re
     let best = (0..addresses.len()).max_by_key(|at| (addresses[*at], std::cmp::Reverse(*at)));
     let best = best.filter(|at| addresses[*at] > 0).map_or("…", |at| table.head[at].as_str());
     let hint = format!(
-        "say in the manifest which column is which: spec.columns: {{address: [\"{}\"]}}, and so for username, password, destination",
+        "say in the manifest which column is which: spec.columns: {{address: [\"{}\"]}}, and so for username, password, destination, \
+         destinationUsername, destinationPassword",
         Refusal::show(best)
     );
     (true, Refusal::new(table.head_line, what, hint))
@@ -435,6 +445,37 @@ fn read_row(
         destination_username: name(Column::DestinationUsername),
         destination_password: secret(Column::DestinationPassword),
     })
+}
+
+/// Columns that the manifest gives names to, and a list has by none of them, while nobody reads another of its columns: a name is
+/// mistyped, and what stands below the other column would be passed over without a word.
+fn find_misnamed(table: &table::Table, heads: &Heads, places: &BTreeMap<Column, usize>) -> Vec<Refusal> {
+    let is_unread =
+        |(at, name): &(usize, &String)| !name.is_empty() && !places.values().any(|place| place == at);
+    let unread: Vec<String> =
+        table.head.iter().enumerate().filter(is_unread).map(|(_, name)| quoted(name)).collect();
+    if unread.is_empty() {
+        return Vec::new();
+    }
+    let is_missing = |column: &&Column| {
+        **column != Column::Address
+            && !heads.given[*column].is_empty()
+            && heads.places(**column, &table.head).is_empty()
+    };
+    let misnamed = heads.given.keys().filter(is_missing).map(|column| {
+        let names: Vec<String> = heads.given[column].iter().take(SHOWN).map(|name| quoted(name)).collect();
+        let what = format!("has no column {}, which spec.columns.{column} names", names.join(" or "));
+        let more = if unread.len() > SHOWN { ", …" } else { "" };
+        let shown = unread.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+        let hint =
+            format!("correct spec.columns.{column}; nothing reads these columns of the list: {shown}{more}");
+        Refusal::new(table.head_line, what, hint)
+    });
+    misnamed.collect()
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", Refusal::show(name))
 }
 
 /// The rest of a sentence about a cell, and the remedy.

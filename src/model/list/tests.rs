@@ -288,3 +288,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_name_of_a_column_that_is_mistyped_is_no_column_that_is_not_there() {
+    let heads = |names: &[(Column, &str)]| {
+        Heads::new(names.iter().map(|(column, name)| (*column, vec![(*name).to_owned()])))
+    };
+    let list = "E-Mail;Kennwort;Neue Adresse\na@a.test;x;b@b.test\n";
+    let known = [(Column::Address, "E-Mail"), (Column::Password, "Kennwort")];
+    let with = |column, name| heads(&[known[0], known[1], (column, name)]);
+    assert!(List::read(list.as_bytes(), &with(Column::Destination, "neue adresse")).is_ok());
+    let refused = List::read(list.as_bytes(), &with(Column::Destination, "Neue Addresse")).unwrap_err();
+    let [refusal] = &refused.refusals[..] else { panic!("{refused:?}") };
+    assert_eq!(
+        (refusal.line, refusal.what.as_str()),
+        (1, "has no column \"Neue Addresse\", which spec.columns.destination names")
+    );
+    assert!(
+        refusal.hint.ends_with("nothing reads these columns of the list: \"Neue Adresse\""),
+        "{}",
+        refusal.hint
+    );
+    // A list of another form, of which everything is read, needs no such column.
+    let short = "E-Mail;Kennwort\na@a.test;x\n";
+    assert!(List::read(short.as_bytes(), &with(Column::Destination, "Neue Adresse")).is_ok());
+}

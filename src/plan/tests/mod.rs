@@ -5,6 +5,7 @@ mod approval;
 mod laws;
 mod mutation;
 mod truth;
+mod verification;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use crate::model::evidence::{Authorities, DomainDiscovery, LoginNames, MailboxDi
 use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::finding::{Code, Finding};
 use crate::model::protocol::{Protocol, Tls};
+use crate::model::purpose::Purpose;
 use crate::model::record::MailboxRecord;
 
 fn at(second: i64) -> Timestamp {
@@ -96,12 +98,16 @@ fn failed(class: Class, attempts: u32) -> MailboxRecord {
     MailboxRecord { attempts, failure: Some(Failure::new(class, "went wrong")), ..finished() }
 }
 
-fn syncs(decision: &Decision) -> Vec<String> {
-    let sync = |step: &Step| match step {
-        Step::Sync { mailbox, .. } => Some(mailbox.source.to_string()),
-        Step::Discover { .. } => None,
+fn steps_for(decision: &Decision, wanted: Purpose) -> Vec<String> {
+    let source = |step: &Step| match step {
+        Step::Sync { mailbox, purpose, .. } if *purpose == wanted => Some(mailbox.source.to_string()),
+        Step::Sync { .. } | Step::Discover { .. } => None,
     };
-    decision.steps.iter().filter_map(sync).collect()
+    decision.steps.iter().filter_map(source).collect()
+}
+
+fn syncs(decision: &Decision) -> Vec<String> {
+    steps_for(decision, Purpose::Delta)
 }
 
 #[test]

@@ -13,7 +13,12 @@ use crate::api::domain::{MailboxEntry, Mailboxes};
 use crate::plan::document::{DECIDES_NOTHING, Plan};
 
 /// Specifications that have each field at least once between them.
-const SPECS: [&str; 2] = [include_str!("mutation/imap.yaml"), include_str!("mutation/microsoft365.yaml")];
+const SPECS: [&str; 4] = [
+    include_str!("mutation/imap.yaml"),
+    include_str!("mutation/microsoft365.yaml"),
+    include_str!("mutation/files-path.yaml"),
+    include_str!("mutation/files-claim.yaml"),
+];
 
 /// A field as [`DECIDES_NOTHING`] writes it, and its schema.
 type Fields<'a> = BTreeMap<String, &'a Value>;

@@ -76,9 +76,9 @@ fn verified_is_said_only_where_nothing_is_open_and_a_run_with_losses_is_no_succe
         (
             through(counts(10, 0, 0, 2)),
             Phase::Partial,
-            MailboxPhase::Synced,
+            MailboxPhase::Partial,
             "Waiting",
-            "True",
+            "False",
             "2 messages are still to be carried.",
         ),
         // Altered while it was stored: that was seen, and is told.
@@ -105,9 +105,12 @@ fn verified_is_said_only_where_nothing_is_open_and_a_run_with_losses_is_no_succe
         assert_eq!(told(&decision, Type::Ready).0, ready, "{message}");
         let stopped =
             matches!(&decision.ending, Some(Ending::Stopped(failure)) if failure.class == Class::Message);
-        assert_eq!(stopped, ready == "False", "{:?}", decision.ending);
+        assert_eq!(stopped, ready == "False" && phase == Phase::Synced, "{:?}", decision.ending);
         let counts = decision.status.counts.unwrap();
-        assert_eq!((counts.synced, counts.verified), (3, if phase == Phase::Verified { 3 } else { 2 }));
+        let synced = if phase == Phase::Partial { 2 } else { 3 };
+        assert_eq!((counts.synced, counts.verified), (synced, if phase == Phase::Verified { 3 } else { 2 }));
+        let synced = decision.mailboxes[0].2.conditions.of(Type::Synced).unwrap();
+        assert_eq!(synced.status == "True", mailbox != MailboxPhase::Partial, "{}", synced.message);
     }
 }
 
@@ -217,6 +220,7 @@ fn every_phase_is_reached() {
     let late = with_first(&sync, through(counts(10, 0, 0, 2)));
     let stopped = Observed { stopped: true, ..observe(&sync, true) };
     let half = observe(&sync, false);
+    let verifying = Observed { verification: 1, ..whole.clone() };
     let situations = [
         (&sync, Observed { pass: 1, ..Observed::default() }),
         (&sync, half),
@@ -231,6 +235,7 @@ fn every_phase_is_reached() {
         (&sync, lossy),
         (&sync, late),
         (&sync, stopped),
+        (&sync, verifying),
     ];
     let (mut phases, mut mailboxes) = (BTreeSet::new(), BTreeSet::new());
     for (migration, observed) in situations {
@@ -242,4 +247,44 @@ fn every_phase_is_reached() {
     }
     assert_eq!(phases, Phase::ALL.iter().map(ToString::to_string).collect());
     assert_eq!(mailboxes, MailboxPhase::ALL.iter().map(ToString::to_string).collect());
+}
+
+#[test]
+fn a_pass_that_may_not_begin_takes_nothing_back() {
+    let wanted = migration("  stage: Sync\n");
+    let before = decide(&wanted, &with_first(&wanted, through(counts(10, 0, 0, 0))), at(9)).status;
+    assert_eq!(before.phase, Some(Phase::Verified));
+    let held = migration(&format!("  stage: Sync\n  approvedPlan: \"sha256:{}\"\n", "0".repeat(64)));
+    let suspended = migration("  stage: Sync\n  suspend: true\n");
+    let plan = migration("  stage: Plan\n");
+    for (wanted, verified) in [(&held, "True"), (&suspended, "True"), (&plan, "False")] {
+        let mut observed = with_first(wanted, through(counts(10, 0, 0, 0)));
+        observed.pass += 1;
+        let decision = decide(wanted, &observed, at(9));
+        let status = &decision.status;
+        assert_eq!((status.counts, status.messages), (before.counts, before.messages), "{:?}", status.phase);
+        assert_eq!(told(&decision, Type::Verified).0, verified);
+        assert!(decision.mailboxes.iter().all(|(_, _, told)| told.phase == Some(MailboxPhase::Verified)));
+        assert_eq!(told(&decision, Type::CutoverSafe).0, if wanted.spec.suspend { "True" } else { "False" });
+        // A mailbox that an earlier pass left stopped is one that can be carried, and no reason to end with.
+        record(&mut observed, ALL[0], failed(Class::Quota, 1));
+        let decision = decide(wanted, &observed, at(9));
+        assert_eq!(decision.mailboxes[0].2.phase, Some(MailboxPhase::Ready));
+        // Another pass that may begin counts anew.
+        observed.pass += 1;
+        let free = migration("  stage: Sync\n");
+        assert_eq!(decide(&free, &observed, at(9)).status.counts.unwrap().synced, 0);
+    }
+}
+
+#[test]
+fn a_password_that_a_verification_was_refused_is_no_accepted_one() {
+    let wanted = migration("  stage: Sync\n");
+    let refused = Failure::new(Class::Credentials, "the server refused the password").at("source");
+    let first = MailboxRecord { unverified: Some(refused), ..through(counts(10, 0, 0, 0)) };
+    let decision = decide(&wanted, &with_first(&wanted, first), at(9));
+    let (state, _, message) = told(&decision, Type::CredentialsAccepted);
+    assert_eq!(state, "False");
+    assert!(message.starts_with("1 mailbox could not log in. one@a.test"), "{message}");
+    assert_eq!(told(&decision, Type::Verified).0, "True", "what was proved stays so");
 }

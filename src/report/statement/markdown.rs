@@ -18,10 +18,10 @@ pub(super) fn text(statement: &Statement<'_>) -> String {
     let _ = writeln!(out, "- **Proof.** {}", statement.verification);
     list(&mut out, "3. Assumptions", &statement.assumptions);
     if !statement.answers.is_empty() {
-        out.push_str("\n### What the customer said\n");
+        out.push_str("\n### Answers of the customer\n");
         answers(&mut out, &statement.answers);
     }
-    list(&mut out, "4. What is not carried", &statement.exclusions);
+    list(&mut out, "4. Not carried", &statement.exclusions);
     risks(&mut out, statement);
     time(&mut out, statement);
     open(&mut out, statement);
@@ -82,7 +82,7 @@ fn list(out: &mut String, title: &str, sentences: &[String]) {
 }
 
 fn answers(out: &mut String, rows: &[Answer<'_>]) {
-    out.push_str("\n| What | For | Answer |\n| --- | --- | --- |\n");
+    out.push_str("\n| Question | For | Answer |\n| --- | --- | --- |\n");
     for row in rows {
         let _ = writeln!(
             out,
@@ -100,7 +100,7 @@ fn risks(out: &mut String, statement: &Statement<'_>) {
         out.push_str("Nothing was found that stands in the way.\n");
         return;
     }
-    out.push_str("| Weight | What | Where | What to do |\n| --- | --- | --- | --- |\n");
+    out.push_str("| Weight | Finding | Where | Remedy |\n| --- | --- | --- | --- |\n");
     for row in statement.risks {
         let accepted =
             row.acknowledged.as_ref().map(|reason| format!(" Accepted: {reason}")).unwrap_or_default();

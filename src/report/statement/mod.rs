@@ -24,6 +24,7 @@ pub use estimate::Estimate;
 use self::ordered::Ordered;
 use super::markdown::shown;
 use super::rows::{DestinationRow, FindingRow, MailboxRow, PilotRow, Report};
+use super::standing::OUTDATED;
 use super::{Format, unwritten, words};
 use crate::model::checklist::{Item, ItemState};
 use crate::model::evidence::Amount;
@@ -386,6 +387,9 @@ fn exclusions(report: &Report, left_out: Amount) -> Vec<String> {
         ));
     }
     sentences.extend(report.exclusions.iter().cloned());
+    if report.outdated {
+        sentences.push(OUTDATED.to_owned());
+    }
     if !left_out.is_none() {
         // Of folders that are left out whole nobody asks for sizes.
         let size = match left_out.bytes {

@@ -11,7 +11,7 @@ use super::*;
 use crate::drivers::imap::names::encode_utf7;
 use crate::drivers::{Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
 use crate::model::evidence::ServerFacts;
-use crate::model::message::Flags;
+use crate::model::message::{Flags, ItemId};
 use crate::transfer::Rules;
 use crate::transfer::atlas::Atlas;
 use crate::transfer::mapping::plan_folders;
@@ -114,10 +114,10 @@ impl Destination for Fake {
     async fn status(&mut self, _path: &FolderPath) -> Result<FolderState> {
         unimplemented!()
     }
-    async fn list_from(&mut self, _from: u32) -> Result<Vec<Present>> {
+    async fn list_from(&mut self, _from: &ItemId) -> Result<Vec<Present>> {
         unimplemented!()
     }
-    async fn fetch(&mut self, _uids: &[u32], _bodies: BodySender) -> Result<()> {
+    async fn fetch(&mut self, _ids: &[ItemId], _bodies: BodySender) -> Result<()> {
         unimplemented!()
     }
     async fn append(
@@ -129,10 +129,10 @@ impl Destination for Fake {
     ) -> Result<()> {
         unimplemented!()
     }
-    async fn store_flags(&mut self, _uids: &[u32], _add: &Flags, _remove: &Flags) -> Result<Flags> {
+    async fn store_flags(&mut self, _ids: &[ItemId], _add: &Flags, _remove: &Flags) -> Result<Flags> {
         unimplemented!()
     }
-    async fn expunge(&mut self, _uids: &[u32]) -> Result<()> {
+    async fn expunge(&mut self, _ids: &[ItemId]) -> Result<()> {
         unimplemented!()
     }
     async fn close(&mut self) {}

@@ -1,14 +1,14 @@
 //! Where a server says that it put messages.
 
 use super::super::tokens::StatusText;
-use crate::model::message::Arrival;
+use crate::model::message::{Arrival, Epoch, ItemId};
 
 /// `[APPENDUID uidvalidity uid-set]` (RFC 4315): the UIDs of a command's messages, in their order. Empty when the server
 /// names none, or not as many as there were.
 pub(super) fn read_arrivals(said: &StatusText, messages: usize) -> Vec<Arrival> {
     let read = || -> Option<Vec<Arrival>> {
         let (uidvalidity, set) = said.arguments.split_once(' ').filter(|_| said.code == "APPENDUID")?;
-        let uidvalidity = uidvalidity.parse().ok()?;
+        let epoch = Epoch::from(uidvalidity.parse::<u32>().ok()?);
         let mut arrivals = Vec::with_capacity(messages);
         for part in set.trim().split(',') {
             let (first, last) = part.split_once(':').unwrap_or((part, part));
@@ -16,7 +16,7 @@ pub(super) fn read_arrivals(said: &StatusText, messages: usize) -> Vec<Arrival> 
             if first == 0 || last < first || (last - first) as usize >= messages {
                 return None;
             }
-            arrivals.extend((first..=last).map(|uid| Arrival { uidvalidity, uid }));
+            arrivals.extend((first..=last).map(|uid| Arrival { epoch: epoch.clone(), id: ItemId::Uid(uid) }));
         }
         (arrivals.len() == messages).then_some(arrivals)
     };
@@ -31,7 +31,7 @@ mod tests {
     fn the_uids_of_a_batch_are_taken_only_when_each_message_has_one() {
         let read = |line: &str, messages| -> Vec<u32> {
             let said = StatusText::parse(line.as_bytes());
-            read_arrivals(&said, messages).into_iter().map(|arrival| arrival.uid).collect()
+            read_arrivals(&said, messages).into_iter().filter_map(|arrival| arrival.id.uid()).collect()
         };
         assert_eq!(read("[APPENDUID 9 7] done", 1), [7]);
         assert_eq!(read("[APPENDUID 9 7:9,12] done", 4), [7, 8, 9, 12]);

@@ -42,7 +42,7 @@ impl Accounted {
 
     /// So many messages were stored.
     pub(super) fn note(&mut self, arrivals: &[Arrival], messages: usize) {
-        self.told.extend(arrivals.iter().map(|arrival| arrival.uid));
+        self.told.extend(arrivals.iter().filter_map(|arrival| arrival.id.uid()));
         self.untold += messages.saturating_sub(arrivals.len());
     }
 
