@@ -17,7 +17,7 @@
 //!              └──────── cluster ◄───┘ or in PostgreSQL; status and report read the same
 //! ```
 //!
-//! **The dependency rule**, kept by `tests/architecture.rs`:
+//! **The dependency rule**, kept by `tests/pure/architecture.rs`:
 //! - [`model`] imports nothing of ours. Everyone may import it.
 //! - [`api`] and [`plan`] are pure: they never await and never read the clock.
 //! - [`net`] connects and knows no protocol of mail; [`auth`] logs in, over `net`; [`drivers`] speak the protocols, over both.

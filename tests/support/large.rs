@@ -1,5 +1,5 @@
 //! Migrations as large as any, made up: what a decision about them costs is measured by `benches/decide.rs`, and that it grows no
-//! faster than they do by `tests/large.rs`.
+//! faster than they do by `tests/pure/decisions.rs`.
 #![allow(
     dead_code,
     unreachable_pub,

@@ -2,6 +2,7 @@
 //! an independent eye that compares two accounts.
 //!
 //! - [`process`]: server processes that never outlive whoever started them, and free ports
+//! - [`programs`]: programs that tests run, and where they lie
 //! - [`canary`]: passwords that must be seen nowhere
 //! - [`ca`]: a private certificate authority and the certificates it issues, good ones and bad ones
 //! - [`cluster`]: a real Kubernetes, namespaces of one's own in it, and what to print when something there goes wrong
@@ -12,6 +13,7 @@
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
 //! - [`gmail`]: a server that keeps labels, in front of a Dovecot
+//! - [`large`]: migrations as large as any, made up
 //! - [`imap`]: a small synchronous IMAP client that shares no code with the product
 //! - [`mixed`]: three domains that speak three ways, and where their mail goes
 //! - [`compare`]: what two accounts hold, and a readable list of where they differ
@@ -20,7 +22,7 @@
 //! - [`web`]: a small HTTPS server for what domains publish
 //! - [`corpus`]: deterministic mail, ordinary and odd
 //!
-//! Each test file says `mod support;`, so each uses a part of it only.
+//! Each test binary says `mod support;`, so each uses a part of it only.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -45,10 +47,12 @@ pub mod gmail;
 pub mod greenmail;
 pub mod imap;
 pub mod james;
+pub mod large;
 pub mod mailutils;
 pub mod mixed;
 pub mod postgres;
 pub mod process;
+pub mod programs;
 pub mod pymap;
 pub mod radicale;
 pub mod rooted;
