@@ -199,6 +199,7 @@ impl Known {
         }
         row.altered = record.altered;
         row.changed = record.changed;
+        row.truncated = record.truncated;
         row.missing = record.missing;
         row.sizes_checked = record.sizes_checked;
         row.digests_checked = record.digests_checked;

@@ -127,6 +127,9 @@ pub struct MailboxMigrationStatus {
     /// Of the altered messages, those that a verification found with other bytes than they had when they arrived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<u64>,
+    /// Of the altered messages, those of which the destination keeps only a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truncated: Option<u64>,
     /// Of the copied messages, those that a verification no longer found at the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<u64>,
@@ -286,6 +289,7 @@ impl MailboxMigrationStatus {
             messages: Some(record.counts),
             altered: Some(record.altered),
             changed: (record.changed > 0).then_some(record.changed),
+            truncated: (record.truncated > 0).then_some(record.truncated),
             missing: (record.missing > 0).then_some(record.missing),
             sizes_checked: (record.sizes_checked > 0).then_some(record.sizes_checked),
             digests_checked: (record.digests_checked > 0).then_some(record.digests_checked),
@@ -323,6 +327,7 @@ impl MailboxMigrationStatus {
             counts: self.messages.filter(|_| pass.number > 0).unwrap_or_default(),
             altered: self.altered.unwrap_or_default(),
             changed: self.changed.unwrap_or_default(),
+            truncated: self.truncated.unwrap_or_default(),
             missing: self.missing.unwrap_or_default(),
             sizes_checked: self.sizes_checked.unwrap_or_default(),
             digests_checked: self.digests_checked.unwrap_or_default(),
@@ -477,6 +482,7 @@ mod tests {
                     bytes: Some(u64::MAX),
                     altered: Some(u64::MAX),
                     changed: Some(u64::MAX),
+                    truncated: Some(u64::MAX),
                     missing: Some(u64::MAX),
                     sizes_checked: Some(u64::MAX),
                     digests_checked: Some(u64::MAX),

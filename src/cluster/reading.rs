@@ -170,12 +170,13 @@ impl Reading {
             }
         }
         // Those that are not named are known by their number.
-        let Totals { messages, altered, changed, missing, .. } = report.totals();
+        let Totals { messages, altered, changed, truncated, missing, .. } = report.totals();
         let exceptions = &mut report.exceptions;
         exceptions.quarantined.count_up_to(messages.failed);
         exceptions.missing.count_up_to(missing);
         exceptions.changed.count_up_to(changed);
-        exceptions.altered.count_up_to(altered.saturating_sub(changed));
+        exceptions.truncated.count_up_to(truncated);
+        exceptions.altered.count_up_to(altered.saturating_sub(changed + truncated));
         exceptions.excluded.count_up_to(messages.excluded);
         report.limits.extend(self.gaps());
         Ok(report)

@@ -56,6 +56,7 @@ impl Meaning {
             | F::NotSeen
             | F::ArrivalMissing
             | F::ArrivalChanged
+            | F::StoredShort
             | F::StoredAlike
             | F::NotListed => Class::Message,
             F::Locked | F::TooManySessions | F::DaySpent | F::LimitSpent => Class::Throttled,

@@ -57,6 +57,8 @@ pub struct Discrepancies {
     pub altered: u64,
     /// Of these, those that a verification found with other bytes than they had when they arrived.
     pub changed: u64,
+    /// Of the altered, those of which the destination keeps only a part.
+    pub truncated: u64,
     /// Those that the source still lists and a verification no longer found.
     pub missing: u64,
     /// Those of which the source handed out less than it lists; they are not among the altered.
@@ -72,6 +74,7 @@ impl Discrepancies {
         } else if verdict == "DeliveredAltered" {
             self.altered += n;
             self.changed += if code == Some(FailureCode::ArrivalChanged) { n } else { 0 };
+            self.truncated += if code == Some(FailureCode::StoredShort) { n } else { 0 };
         }
         self.missing += if code == Some(FailureCode::ArrivalMissing) { n } else { 0 };
     }

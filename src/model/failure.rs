@@ -330,6 +330,8 @@ pub enum FailureCode {
     ArrivalMissing,
     /// A verification read other bytes at the destination than the source has, and nobody had said so when they arrived.
     ArrivalChanged,
+    /// The destination took the message whole and keeps only a part of it.
+    StoredShort,
     /// The destination stored the message with other bytes that mean the same: other line ends, lines that transport adds,
     /// another encoding, or other signs for letters beyond ASCII. A verification finds it so, or it was changed since.
     StoredAlike,
@@ -364,7 +366,7 @@ pub enum FailureCode {
 }
 
 impl FailureCode {
-    const ALL: [Self; 51] = [
+    const ALL: [Self; 52] = [
         Self::NoSuchFolder,
         Self::FolderExists,
         Self::NameReserved,
@@ -400,6 +402,7 @@ impl FailureCode {
         Self::NotSeen,
         Self::ArrivalMissing,
         Self::ArrivalChanged,
+        Self::StoredShort,
         Self::StoredAlike,
         Self::NoLastingNames,
         Self::EndsSessions,

@@ -182,6 +182,8 @@ codes! {
     ReadReceiptsAsked: Warning, Nothing, Mailbox, "Have the tenant's users send none (Set-MailboxMessageConfiguration -ReadReceiptResponse NeverSend), or tell them before they open old mail.";
     /// The source handed out less of some messages than it lists.
     MessagesCutShort: Critical, Cutover, Mailbox, "Look at them at the source: a part may be lost there; acknowledge what is agreed.";
+    /// The destination took some messages whole and keeps only a part of them.
+    MessagesTruncated: Critical, Cutover, Mailbox, "Have the server's operator find the limit or filter that cuts them; the report names them, and the originals are at the source. Acknowledge what is agreed.";
     /// The destination changed some messages while storing them.
     MessagesAltered: Warning, Nothing, Mailbox, "See the reasons in the report; the originals are at the source.";
     /// The ledger in which the carried messages of a mailbox were written down is not there any more.

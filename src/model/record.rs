@@ -132,6 +132,9 @@ pub struct MailboxRecord {
     /// Of these, those that a verification found with other bytes than they had when they arrived.
     #[serde(skip_serializing_if = "is_zero")]
     pub changed: u64,
+    /// Of the altered messages, those of which the destination keeps only a part.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub truncated: u64,
     /// Of the copied messages, those that a verification no longer found at the destination.
     #[serde(skip_serializing_if = "is_zero")]
     pub missing: u64,

@@ -164,9 +164,10 @@ fn judge_verified(facts: &Facts<'_>, all_through: bool, open: &Open) -> Fact {
         agreed.failed += record.counts.failed;
         agreed.missing += record.missing;
         agreed.changed += record.changed;
+        agreed.truncated += record.truncated;
         agreed.differing += record.last_verification().map_or(0, record::Verification::differing_messages);
         agreed.absent += record.last_verification().map_or(0, |shown| shown.absent_folders);
-        stored += record.altered.saturating_sub(record.changed);
+        stored += record.altered.saturating_sub(record.changed + record.truncated);
     }
     let words = counted(stored, "message was changed while it was", "messages were changed while they were");
     let clauses = [agreed.clauses(), if stored > 0 { format!("{words} stored") } else { String::new() }];

@@ -20,6 +20,8 @@ pub struct Open {
     pub missing: u64,
     /// Those that a verification found with other bytes than they had when they arrived.
     pub changed: u64,
+    /// Those of which the destination keeps only a part.
+    pub truncated: u64,
     /// Those that a verification found with other flags or dates.
     pub differing: u64,
     /// Folders that it did not find.
@@ -41,6 +43,7 @@ impl Open {
             failed: unless(Code::MessagesQuarantined, record.counts.failed),
             missing: unless(Code::ArrivalsMissing, record.missing),
             changed: unless(Code::ArrivalsChanged, record.changed),
+            truncated: unless(Code::MessagesTruncated, record.truncated),
             differing: unless(Code::ArrivalsDiffer, differing),
             absent: unless(Code::ArrivalsDiffer, absent),
             waiting: if spec.policy.pilot.is_some() { 0 } else { record.counts.pending },
@@ -55,14 +58,14 @@ impl Open {
 
     /// Whether a run that is through is not a success: mail is lost or not as it was, and nobody agreed to that.
     pub fn is_loss(&self) -> bool {
-        self.failed + self.missing + self.changed > 0
+        self.failed + self.missing + self.changed + self.truncated > 0
     }
 
     /// Why it is not verified: the reason of a condition.
     pub fn reason(&self) -> &'static str {
         if self.failed > 0 {
             Class::Message.reason()
-        } else if self.missing + self.changed + self.differing + self.absent > 0 {
+        } else if self.missing + self.changed + self.truncated + self.differing + self.absent > 0 {
             Reason::Differences.as_str()
         } else {
             Reason::Waiting.as_str()
@@ -84,6 +87,10 @@ impl Open {
                     "{} found changed after arrival",
                     counted(self.changed, "message was", "messages were")
                 ),
+            ),
+            (
+                self.truncated,
+                format!("{} stored only in part", counted(self.truncated, "message was", "messages were")),
             ),
             (self.differing, are(self.differing, "there with other flags or dates")),
             (
@@ -117,6 +124,11 @@ impl Open {
                 "the report names those that were found changed, and the originals are at the source; acknowledge ArrivalsChanged in \
                  spec.acknowledge if that is right",
             ),
+            (
+                self.truncated,
+                "the report names those that were stored only in part, and the originals are at the source; have the destination's \
+                 operator find what cuts them, or acknowledge MessagesTruncated in spec.acknowledge",
+            ),
         ];
         let losses: Vec<&str> = losses.into_iter().filter(|(n, _)| *n > 0).map(|(_, words)| words).collect();
         if !losses.is_empty() {
@@ -142,6 +154,7 @@ impl AddAssign for Open {
         self.failed += other.failed;
         self.missing += other.missing;
         self.changed += other.changed;
+        self.truncated += other.truncated;
         self.differing += other.differing;
         self.absent += other.absent;
         self.waiting += other.waiting;

@@ -134,6 +134,8 @@ pub struct Exceptions {
     pub missing: ExceptionList,
     /// Messages that the destination changed while it stored them.
     pub altered: ExceptionList,
+    /// Messages of which the destination stored only a part.
+    pub truncated: ExceptionList,
     /// Messages that a verification found with other bytes than they had when they arrived.
     pub changed: ExceptionList,
     /// Messages of which the source handed out less than it lists.
@@ -159,14 +161,18 @@ impl Exceptions {
             (Verdict::DeliveredAltered(_), _) if row.code == Some(FailureCode::CameShort) => {
                 self.cut_short.push(row);
             }
+            (Verdict::DeliveredAltered(_), _) if row.code == Some(FailureCode::StoredShort) => {
+                self.truncated.push(row);
+            }
             (Verdict::DeliveredAltered(_), _) => self.altered.push(row),
             (Verdict::Excluded(_), _) => self.excluded.push(row),
             (Verdict::Delivered | Verdict::Shown | Verdict::Pending, _) => {}
         }
     }
 
-    fn lists(&self) -> [&ExceptionList; 6] {
-        [&self.quarantined, &self.missing, &self.cut_short, &self.changed, &self.altered, &self.excluded]
+    fn lists(&self) -> [&ExceptionList; 7] {
+        let Self { quarantined, missing, truncated, cut_short, changed, altered, excluded, .. } = self;
+        [quarantined, missing, truncated, cut_short, changed, altered, excluded]
     }
 
     /// All that are named, the gravest first.

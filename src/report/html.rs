@@ -404,7 +404,7 @@ fn largest(report: &Report) -> Vec<(&MailboxRow, String)> {
     rows.into_iter().take(LARGEST).map(|m| (m, chart::size(m, most))).collect()
 }
 
-fn exceptions(report: &Report) -> [ExceptionView<'_>; 6] {
+fn exceptions(report: &Report) -> [ExceptionView<'_>; 7] {
     let lists = &report.exceptions;
     [
         ExceptionView {
@@ -424,6 +424,15 @@ fn exceptions(report: &Report) -> [ExceptionView<'_>; 6] {
                       removed them; the originals are at the source, and they can be sent again.",
             verdict: "Delivered",
             list: &lists.missing,
+        },
+        ExceptionView {
+            id: "truncated",
+            title: "Stored only in part",
+            none: "Of every message that was read back, the destination keeps all.",
+            meaning: "The destination accepted these messages whole and keeps less of them. The originals are at the source; \
+                      the server's operator can say which limit or filter cut them.",
+            verdict: "DeliveredAltered",
+            list: &lists.truncated,
         },
         ExceptionView {
             id: "short",

@@ -294,6 +294,8 @@ pub struct MailboxRow {
     pub altered: u64,
     /// Of these, those that a verification found with other bytes than they had when they arrived.
     pub changed: u64,
+    /// Of the altered, those of which the destination keeps only a part.
+    pub truncated: u64,
     /// Of the copied, those that a verification no longer found at the destination.
     pub missing: u64,
     /// Arrivals that were compared by size as they came.
@@ -379,6 +381,7 @@ impl MailboxRow {
             messages,
             altered: 0,
             changed: 0,
+            truncated: 0,
             missing: 0,
             sizes_checked: 0,
             digests_checked: 0,
@@ -520,6 +523,8 @@ pub struct Totals {
     pub altered: u64,
     /// Of these, those that a verification found changed after they had arrived.
     pub changed: u64,
+    /// Of the altered, those of which the destination keeps only a part.
+    pub truncated: u64,
     /// Of the copied, those that a verification no longer found.
     pub missing: u64,
     /// Arrivals that were compared by size as they came.
@@ -576,6 +581,7 @@ impl Totals {
             sum.messages += row.messages;
             sum.altered += row.altered;
             sum.changed += row.changed;
+            sum.truncated += row.truncated;
             sum.missing += row.missing;
             sum.sizes_checked += row.sizes_checked;
             sum.digests_checked += row.digests_checked;

@@ -162,7 +162,7 @@ fn exceptions(totals: &Totals) -> Vec<String> {
     let are = |n, words: &str| format!("{} {words}", counted(n, "message is", "messages are"));
     let were = |n, words: &str| format!("{} {words}", counted(n, "message was", "messages were"));
     let differing = totals.differing.saturating_sub(totals.absent_folders);
-    let stored = totals.altered.saturating_sub(totals.changed);
+    let stored = totals.altered.saturating_sub(totals.changed + totals.truncated);
     let stored_words =
         counted(stored, "message was changed while it was", "messages were changed while they were");
     [
@@ -171,6 +171,7 @@ fn exceptions(totals: &Totals) -> Vec<String> {
             counted(totals.messages.failed, "message could", "messages could") + " not be carried",
         ),
         (totals.missing, are(totals.missing, "no longer at the destination")),
+        (totals.truncated, were(totals.truncated, "stored only in part")),
         (totals.changed, were(totals.changed, "found changed after arrival")),
         (stored, format!("{stored_words} stored")),
         (differing, are(differing, "there with other flags or dates")),

@@ -116,6 +116,8 @@ pub(super) fn mailboxes() -> Vec<Column<MailboxRow>> {
         column("Altered", 10, |m: &MailboxRow| Cell::Count(m.altered)).sum(|t| Cell::Count(t.altered)),
         column("Altered after arrival", 10, |m: &MailboxRow| Cell::Count(m.changed))
             .sum(|t| Cell::Count(t.changed)),
+        column("Stored in part", 10, |m: &MailboxRow| Cell::Count(m.truncated))
+            .sum(|t| Cell::Count(t.truncated)),
         column("Missing", 10, |m: &MailboxRow| Cell::Count(m.missing)).sum(|t| Cell::Count(t.missing)),
         column("Compared by size", 12, |m: &MailboxRow| Cell::Count(m.sizes_checked))
             .sum(|t| Cell::Count(t.sizes_checked)),

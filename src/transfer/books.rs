@@ -11,12 +11,13 @@ use crate::model::record::MailboxRecord;
 use crate::model::text::counted;
 
 /// The findings that are made here, so that newer ones take their place.
-const CODES: [Code; 7] = [
+const CODES: [Code; 8] = [
     Code::MessagesQuarantined,
     Code::ArrivalsMissing,
     Code::ArrivalsChanged,
     Code::MessagesAltered,
     Code::MessagesCutShort,
+    Code::MessagesTruncated,
     Code::ArrivalsRemoved,
     Code::ArrivalsDiffer,
 ];
@@ -64,7 +65,7 @@ impl Books {
 
     /// The findings that they give a person.
     pub fn findings(&self) -> Vec<Finding> {
-        let Discrepancies { altered, changed, missing, short } = self.discrepancies;
+        let Discrepancies { altered, changed, truncated, missing, short } = self.discrepancies;
         let mut findings = Vec::new();
         let mut tell = |code, n: u64, words: &dyn Fn(u64) -> String| {
             if n > 0 {
@@ -84,7 +85,10 @@ impl Books {
             let words = were(n);
             format!("{words} found changed at the destination afterwards; the report names them.")
         });
-        tell(Code::MessagesAltered, altered.saturating_sub(changed), &|n| {
+        tell(Code::MessagesTruncated, truncated, &|n| {
+            format!("The destination stored only a part of {}; the report names them.", messages(n))
+        });
+        tell(Code::MessagesAltered, altered.saturating_sub(changed + truncated), &|n| {
             format!("The destination changed {} while storing; the report names them.", messages(n))
         });
         tell(Code::MessagesCutShort, short, &|n| {
@@ -116,8 +120,9 @@ impl Books {
 pub async fn tell_found(record: &mut MailboxRecord, ledger: &dyn Ledger) -> Result<()> {
     let books = Books::read(ledger).await?;
     (record.counts, record.bytes) = (books.counts, books.bytes);
-    let Discrepancies { altered, changed, missing, .. } = books.discrepancies;
+    let Discrepancies { altered, changed, truncated, missing, .. } = books.discrepancies;
     (record.altered, record.changed, record.missing) = (altered, changed, missing);
+    record.truncated = truncated;
     let mut replaced = CODES.to_vec();
     if let Some(tallies) = &books.tallies {
         record.bytes_sent = tallies.bytes_sent;
@@ -243,7 +248,7 @@ mod tests {
         let books = Books {
             bytes: 0,
             counts: MessageCounts { source: 9, copied: 8, failed: 1, ..MessageCounts::default() },
-            discrepancies: Discrepancies { altered: 3, changed: 1, missing: 2, short: 1 },
+            discrepancies: Discrepancies { altered: 4, changed: 1, truncated: 1, missing: 2, short: 1 },
             unbound: 3,
             tallies: Some(Tallies {
                 marked: 2,

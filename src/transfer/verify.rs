@@ -54,6 +54,8 @@ pub async fn check_arrivals(
     let Some(first) = sent.keys().min().cloned() else { return Ok(Checked::default()) };
     let mut checked = Checked::default();
     let mut read_back = Vec::new();
+    // Those of which the list says that nothing is there.
+    let mut empty: HashSet<ItemId> = HashSet::new();
     let mut unseen: HashSet<ItemId> = sent.keys().cloned().collect();
     // A server may show in mid-flight what was there before the flight began (Dovecot does at times).
     let whole = |(from, listed): &(ItemId, Vec<Present>)| {
@@ -70,6 +72,9 @@ pub async fn check_arrivals(
         dates.insert(present.id.clone(), present.date);
         checked.flags.insert(present.id.clone(), present.flags);
         checked.sizes += 1;
+        if present.size == 0 && passed.size > 0 {
+            empty.insert(present.id.clone());
+        }
         let suspicious = present.size != passed.size
             || passed.hazards.iter().next().is_some()
             || depth == Depth::Full
@@ -96,9 +101,16 @@ pub async fn check_arrivals(
             judge_arrival(&mut copied.settled[*at], passed, &identity);
         }
     }
-    for at in kept_back.iter().filter_map(|id| places.get(id)) {
-        let reason = "the destination lists it and hands nothing of it out, so that it could not be compared";
-        copied.settled[*at].verdict = Verdict::DeliveredAltered(reason.to_owned());
+    for (id, at) in kept_back.iter().filter_map(|id| Some((id, places.get(id)?))) {
+        let settled = &mut copied.settled[*at];
+        if empty.contains(id) {
+            settled.verdict = Verdict::DeliveredAltered("the destination stored nothing of it".to_owned());
+            settled.refused = Refused { code: Some(FailureCode::StoredShort), limit: None };
+        } else {
+            let reason =
+                "the destination lists it and hands nothing of it out, so that it could not be compared";
+            settled.verdict = Verdict::DeliveredAltered(reason.to_owned());
+        }
     }
     // A message that somebody expunged at once is missing too; looking for it costs little.
     checked.misplaced = twice || others || !unseen.is_empty() || !strangers.is_empty();
@@ -125,10 +137,31 @@ pub(super) fn is_same_letter(sent: &Passed, arrived: &Identity, date: Option<Int
 pub(super) fn judge_arrival(settled: &mut Settled, sent: &Passed, arrived: &Identity) {
     let Some(reason) = explain_difference(sent, arrived) else { return };
     let is_alike = sent.known.canonical == arrived.canonical || sent.rewritten.contains(&arrived.canonical);
-    let code = is_alike.then_some(FailureCode::StoredAlike);
+    let code = if is_alike {
+        Some(FailureCode::StoredAlike)
+    } else {
+        is_part(sent, arrived).then_some(FailureCode::StoredShort)
+    };
     settled.verdict = Verdict::DeliveredAltered(reason);
     settled.refused = Refused { code, limit: None };
     settled.stored = Some(arrived.exact);
+}
+
+/// Bodies of which so small a share is gone may lack only signs that servers take out, where the message had some: NUL bytes and
+/// lone carriage returns.
+const SIGNS_SHARE: u64 = 8;
+
+/// Whether the destination keeps only a part of a message: nothing, or a body that says something else in fewer bytes.
+fn is_part(sent: &Passed, arrived: &Identity) -> bool {
+    let Some(outline) = &sent.outline else { return arrived.size < sent.size / 2 };
+    let lost = outline.lost_in(&arrived.outline);
+    let is_gone = |hazard| sent.hazards.has(hazard) && !arrived.hazards.has(hazard);
+    let signs = if is_gone(Hazard::Nul) || is_gone(Hazard::BareCr) {
+        outline.content_bytes() / SIGNS_SHARE
+    } else {
+        0
+    };
+    (arrived.size == 0 && sent.size > 0) || lost > signs
 }
 
 /// The changes that the destination made, if any.

@@ -95,6 +95,7 @@ pub(super) fn under_way(
         counts,
         altered: discrepancies.altered,
         changed: discrepancies.changed,
+        truncated: discrepancies.truncated,
         missing: discrepancies.missing,
         ..known.clone()
     }

@@ -84,6 +84,16 @@ impl Outline {
         self.body = u64::from_le_bytes(first);
     }
 
+    /// Returns how many bytes less another body has that says something else than this one; 0 where both say the same.
+    pub fn lost_in(&self, other: &Self) -> u64 {
+        if self.body == other.body { 0 } else { self.content.saturating_sub(other.content) }
+    }
+
+    /// Returns the bytes of the body as it is, without line ends.
+    pub fn content_bytes(&self) -> u64 {
+        self.content
+    }
+
     fn fields(&self) -> impl Iterator<Item = (&str, u32)> {
         self.names.split('\n').skip(1).zip(self.values.iter().copied())
     }

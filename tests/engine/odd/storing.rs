@@ -449,3 +449,24 @@ fn mail_that_a_server_lost_after_it_had_listed_it_is_told_by_the_same_pass() {
     expect_everything_once(&destination);
     world.run().expect(0, (5, 5, 0, 0, 0));
 }
+
+#[test]
+fn a_message_of_which_the_destination_keeps_a_part_is_a_loss_until_somebody_agrees() {
+    for keep in [0, 30, 50] {
+        let (source, destination) = pair();
+        behind_appends(&destination, move |command, store, _| {
+            if command.has("Subject: two")
+                && let Some(letter) = store.folder("INBOX").letters.last_mut()
+            {
+                letter.bytes.truncate(letter.bytes.len() * keep / 100);
+            }
+        });
+        let world = World::imap(&source, &destination);
+        world.run();
+        let again = world.run();
+        assert_eq!(again.ended.code, 25, "{keep} of a hundred: {again:#?}");
+        assert_eq!(again.counts, (5, 5, 0, 0, 0), "{keep} of a hundred: {again:#?}");
+        again.expect_told("MessagesTruncated").expect_told("stored only in part");
+        assert_eq!(destination.count("APPEND"), 5, "it is not sent again and again");
+    }
+}
