@@ -2,7 +2,7 @@
 //! addresses of each of 1,000 domains would not be admitted). The reader of manifests refuses these at once; the
 //! operator stalls with the same words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use globset::GlobBuilder;
 
@@ -168,10 +168,19 @@ fn check_mapping(spec: &MailMigrationSpec, root: &Path, found: &mut Vec<Violatio
     for (at, pattern) in mapping.exclude.iter().enumerate() {
         check_glob(pattern, &path.key("exclude").item(at), found);
     }
+    let mut seen: HashMap<Address, &str> = HashMap::new();
     for (source, destination) in &mapping.addresses {
-        for address in [source, destination] {
-            if let Err(why) = address.parse::<Address>() {
-                found.push(Violation::new(path.key("addresses").key(source), why));
+        let at = || path.key("addresses").key(source);
+        if let Err(why) = destination.parse::<Address>() {
+            found.push(Violation::new(at(), why));
+        }
+        match source.parse::<Address>() {
+            Err(why) => found.push(Violation::new(at(), why)),
+            Ok(address) => {
+                if let Some(first) = seen.insert(address, source) {
+                    let what = format!("it is the same address as {}", printable(first));
+                    found.push(Violation::new(at(), what).hint("map each address once"));
+                }
             }
         }
     }

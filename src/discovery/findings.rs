@@ -106,7 +106,8 @@ fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked
         let text = format!("{} could not be talked to: {shown}.", count(n, "server", "servers"));
         findings.push(Finding::of_domain(Code::ServerUnreachable, text));
     }
-    if relevant.is_empty() {
+    // Where name servers did not answer, nobody knows what is published: that is told instead.
+    if relevant.is_empty() && (heard.domain_missing || heard.unanswered_names().next().is_none()) {
         let text = if heard.domain_missing {
             format!("The name {} does not exist in the DNS.", request.domain)
         } else {

@@ -168,8 +168,10 @@ codes! {
     RedirectInside: Warning, Nothing, One, "Have the redirect taken away, or list the network in spec.policy.allowedNetworks if it is right.";
     /// A password was refused twice within a day, so it is not tried again.
     LoginAttemptsSpent: Warning, Nothing, Mailbox, "Change the Secret, or wait a day.";
-    /// The server does not let folders of a mailbox be opened or listed; the others are carried.
-    FoldersUnreadable: Warning, Nothing, Mailbox, "Have the server's operator mend them, or leave them out with spec.mapping.exclude.";
+    /// The server does not let folders of a mailbox be opened or listed, so that their mail stays behind; the others are carried.
+    FoldersUnreadable: Critical, Cutover, Mailbox, "Have the server's operator mend them, leave them out with spec.mapping.exclude, or acknowledge it.";
+    /// The server leaves folders of a mailbox out of its list. They were opened by their names and carried.
+    FoldersUnlisted: Warning, Nothing, Mailbox, "Nothing: they are carried. A folder that was never seen would be missed, so compare the names with a mail program's.";
     /// Files of a mailbox are not mail that is carried: links, other files, messages that are cut off or that only a server has.
     FilesPassedOver: Warning, Nothing, Mailbox, "Look at the files that it names: mend or move what should be carried, and leave the others.";
     /// The destination cannot hold a folder's name, so the folder got another.

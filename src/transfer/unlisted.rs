@@ -84,7 +84,7 @@ impl Unlisted {
             let text = format!(
                 "The source left \"{path}\" out of its list of folders; it was opened by its name and carried."
             );
-            Finding::about(Code::FoldersUnreadable, path, text)
+            Finding::about(Code::FoldersUnlisted, path, text)
         });
         let hidden = self.hidden.iter().map(|(path, failure)| {
             let why = failure.sentence();

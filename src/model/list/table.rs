@@ -20,10 +20,12 @@ pub enum Delimiter {
     Semicolon,
     /// A tab, as in Excel's "Unicode text".
     Tab,
+    /// `|`, as databases and mail servers' own tools write.
+    Bar,
 }
 
 impl Delimiter {
-    const ALL: [Self; 3] = [Self::Comma, Self::Semicolon, Self::Tab];
+    const ALL: [Self; 4] = [Self::Comma, Self::Semicolon, Self::Tab, Self::Bar];
 
     /// The character.
     pub fn byte(self) -> u8 {
@@ -31,6 +33,7 @@ impl Delimiter {
             Self::Comma => b',',
             Self::Semicolon => b';',
             Self::Tab => b'\t',
+            Self::Bar => b'|',
         }
     }
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Delimiter {
             Self::Comma => "commas",
             Self::Semicolon => "semicolons",
             Self::Tab => "tabs",
+            Self::Bar => "vertical bars",
         })
     }
 }

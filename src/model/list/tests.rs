@@ -262,7 +262,7 @@ proptest! {
     #[test]
     fn a_password_comes_whole_or_not_at_all(
         passwords in prop::collection::vec("[ -~äß]{1,12}", 1..6),
-        delimiter in prop::sample::select(vec![',', ';', '\t']),
+        delimiter in prop::sample::select(vec![',', ';', '\t', '|']),
         crlf in any::<bool>(),
         quoted in any::<bool>(),
     ) {

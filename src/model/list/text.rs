@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
+use encoding_rs::{MACINTOSH, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 /// How the letters of a list were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +54,22 @@ pub fn decode(bytes: &[u8]) -> Result<(String, Encoding), (&'static str, &'stati
         return Ok((text.strip_prefix('\u{feff}').unwrap_or(text).to_owned(), Encoding::Utf8));
     }
     let (text, _) = WINDOWS_1252.decode_without_bom_handling(bytes);
+    let (by_mac, _) = MACINTOSH.decode_without_bom_handling(bytes);
+    // Excel for the Mac writes plain "CSV" so. A guess that is wrong would log in with wrong passwords until accounts are locked.
+    if count_letters(&by_mac) > count_letters(&text) {
+        return Err(("is not UTF-8, and its letters beyond ASCII may be those of Windows or of a Mac", SAVE));
+    }
     // Five bytes mean nothing there, and are letters in other code pages.
     if text.contains(|c: char| ('\u{80}'..='\u{9f}').contains(&c) || c == '\0') {
         return Err(("is neither UTF-8 nor UTF-16 nor Windows-1252", SAVE));
     }
     Ok((text.into_owned(), Encoding::Windows1252))
+}
+
+/// How many letters of names and words of Western Europe beyond ASCII a text has.
+fn count_letters(text: &str) -> usize {
+    const LETTERS: &str = "äöüßéèêëáàâíìîïóòôúùûñçãõåæøœÄÖÜÉÈÊÁÀÂÍÓÔÚÑÇÃÕÅÆØ";
+    text.chars().filter(|c| !c.is_ascii() && LETTERS.contains(*c)).count()
 }
 
 #[cfg(test)]
@@ -87,6 +98,7 @@ mod tests {
             (&b"PK\x03\x04\x14"[..], "workbook"),
             (b"\xd0\xcf\x11\xe0\xa1", "workbook"),
             (b"Jos\xe9\x81", "neither"),
+            (b"Stra\xa7e", "of a Mac"),
             (b"\xff\xfea\0b", "UTF-16"),
         ] {
             assert!(decode(bytes).unwrap_err().0.contains(told), "{bytes:x?}");

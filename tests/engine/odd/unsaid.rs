@@ -38,7 +38,7 @@ fn a_folder_that_a_later_list_lacks_is_carried_by_its_name_and_told() {
         source.straighten();
         let last = world.run();
         last.expect(0, (6, 6, 0, 0, 0));
-        assert!(!last.findings.iter().any(|it| it.starts_with("FoldersUnreadable")), "{last:#?}");
+        assert!(!last.findings.iter().any(|it| it.starts_with("FoldersUnlisted")), "{last:#?}");
         assert_eq!(destination.store().folder("Work").subjects(), ["four", "five", "six"]);
     }
 }
