@@ -280,10 +280,10 @@ pub struct InputArgs {
 
 impl InputArgs {
     /// The manifests and the state of a command that connects to servers.
-    pub fn reaching(&self, reach: &ReachArgs) -> Inputs {
+    pub fn reaching(&self, reach: &ReachArgs, retry_logins: bool) -> Inputs {
         let Self { files, state, secrets } = self;
         let (files, state, secrets) = (files.clone(), state.clone(), secrets.clone());
-        Inputs { files, state, secrets, reach: reach.into() }
+        Inputs { files, state, secrets, reach: Reach { retry_logins, ..reach.into() } }
     }
 }
 
@@ -384,7 +384,7 @@ pub struct ReachArgs {
 
 impl From<&ReachArgs> for Reach {
     fn from(args: &ReachArgs) -> Self {
-        Self { resolver: args.resolver, authorities: args.authorities.clone() }
+        Self { resolver: args.resolver, authorities: args.authorities.clone(), retry_logins: false }
     }
 }
 
@@ -437,6 +437,10 @@ pub struct RunArgs {
     /// The way to servers.
     #[command(flatten)]
     pub reach: ReachArgs,
+    /// Try each login once more that was refused often enough for a day: for a server that was mended or a mailbox that was
+    /// made meanwhile, with the same password
+    #[arg(long)]
+    pub retry_logins: bool,
     /// Which mailboxes.
     #[command(flatten)]
     pub only: OnlyArgs,
@@ -525,6 +529,10 @@ pub struct VerifyArgs {
     /// The way to servers.
     #[command(flatten)]
     pub reach: ReachArgs,
+    /// Try each login once more that was refused often enough for a day: for a server that was mended or a mailbox that was
+    /// made meanwhile, with the same password
+    #[arg(long)]
+    pub retry_logins: bool,
     /// Which mailboxes.
     #[command(flatten)]
     pub only: OnlyArgs,

@@ -270,7 +270,8 @@ impl<'s> Checker<'s> {
             if !fields.contains_key(name) {
                 let about = schema["properties"][name]["description"].as_str();
                 let missing = Violation::new(path.clone(), format!("{name} is missing"));
-                self.found.push(Violation { hint: about.map(|about| format!("{name}: {about}")), ..missing });
+                self.found
+                    .push(Violation { hint: about.map(|about| format!("add {name}: {about}")), ..missing });
             }
         }
         if let Some(max) = schema["maxProperties"].as_u64().filter(|max| fields.len() as u64 > *max) {

@@ -44,7 +44,7 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Init(args) => init::init(&args),
             Command::Validate(args) => validate::validate(&args),
             Command::Run(args) => {
-                let inputs = args.inputs.reaching(&args.reach);
+                let inputs = args.inputs.reaching(&args.reach, args.retry_logins);
                 run::run(&args, &inputs).await.map_err(|failure| inputs.spell_out(&failure))
             }
             Command::Status(args) => status::status(args).await,
@@ -53,7 +53,7 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Checklist(args) => checklist::checklist(args).await,
             Command::SupportBundle(args) => support_bundle::support_bundle(args).await,
             Command::Verify(args) => {
-                let inputs = args.inputs.reaching(&args.reach);
+                let inputs = args.inputs.reaching(&args.reach, args.retry_logins);
                 verify::verify(&args, &inputs).await.map_err(|failure| inputs.spell_out(&failure))
             }
             Command::Login(args) => login::login(args).await,

@@ -319,7 +319,12 @@ fn refused_before(silent: &Ranked) -> Failure {
         .hint("see to the silent server, which may know the mailbox, or correct the password in the Secret")
 }
 
+/// What to do about a login that is not tried any more.
+pub const SPENT_REMEDY: &str = "correct the password in the Secret, or wait a day, since two refusals are the most that is risked; if the \
+                                server was mended and the password is right, `mailferry run -f … --state … --retry-logins` tries it \
+                                once more";
+
 fn spent() -> Failure {
     Failure::new(Class::Credentials, "was not tried: the password was refused often enough for a day")
-        .hint("correct the password in the Secret, or wait a day; two refusals are the most that is risked")
+        .hint(SPENT_REMEDY)
 }

@@ -60,6 +60,7 @@ use self::signals::{Asking, Heard, Published, Walls};
 use self::tried::Tried;
 
 pub use self::files::look_into_files;
+pub use self::logins::SPENT_REMEDY;
 use crate::auth::credentials::Login;
 pub use crate::drivers::measure::FolderRules;
 use crate::model::address::{Address, Domain};

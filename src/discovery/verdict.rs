@@ -140,6 +140,9 @@ pub(super) fn nothing_found(domain: &Domain, heard: &Heard) -> String {
     for protocol in Protocol::OF_SERVERS.iter().filter(|protocol| heard.denied.contains(protocol)) {
         let _ = write!(text, "; {protocol} is said not to be offered");
     }
+    if let Some(rest) = domain.as_str().strip_prefix("www.").filter(|rest| rest.contains('.')) {
+        let _ = write!(text, "; mail domains seldom begin with www.: {rest} may be meant");
+    }
     if let Some(host) = heard.exchangers.first() {
         let _ = write!(text, "; its mail is taken in by {}", printable(host));
     }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::clock::SystemClock;
 use crate::auth::credentials::Login;
-use crate::discovery::{Clock, LoginGuard};
+use crate::discovery::{Clock, LoginGuard, SPENT_REMEDY};
 use crate::ledger::{LoginMark, LoginMarks};
 use crate::model::endpoint::Endpoint;
 use crate::model::failure::{Class, Failure, FailureCode, Result, Side};
@@ -48,6 +48,8 @@ pub struct DurableGuard {
     remembered: Mutex<BTreeSet<String>>,
     /// Marks of logins under way, where nobody else uses the store: so none of them has to be brought to its disk.
     under_way: Option<Arc<Mutex<Vec<LoginMark>>>>,
+    /// Since when refusals count, where a person wants a login tried once more than is risked otherwise.
+    once_more: Option<Timestamp>,
 }
 
 /// The keys that a login is counted under.
@@ -107,6 +109,8 @@ struct Tally<'a> {
     keys: &'a Keys,
     holder: &'a str,
     now: Timestamp,
+    /// Since when refusals count, one of them being enough.
+    once_more: Option<Timestamp>,
 }
 
 impl Tally<'_> {
@@ -120,7 +124,13 @@ impl Tally<'_> {
 
     /// How many marks of a key are not of a login under way.
     fn settled(&self, key: &str) -> usize {
-        self.marks.iter().filter(|mark| mark.key == key && mark.holder.is_none()).count()
+        let counts = |at: Timestamp| self.once_more.is_none_or(|since| at >= since);
+        self.marks.iter().filter(|mark| mark.key == key && mark.holder.is_none() && counts(mark.at)).count()
+    }
+
+    /// How many refusals are risked where so many are otherwise.
+    fn most(&self, otherwise: usize) -> usize {
+        if self.once_more.is_some() { 1 } else { otherwise }
     }
 
     fn under_way(&self, key: &str) -> usize {
@@ -129,8 +139,8 @@ impl Tally<'_> {
 
     fn answer(&self) -> Answer {
         let shared = self.keys.administrator.as_ref().filter(|shared| self.settled(&shared.opened) == 0);
-        let shared = shared.map(|shared| (shared.any.as_str(), SHARED_MAX));
-        let limits = || std::iter::once((self.keys.own.as_str(), REFUSALS_MAX)).chain(shared);
+        let shared = shared.map(|shared| (shared.any.as_str(), self.most(SHARED_MAX)));
+        let limits = || std::iter::once((self.keys.own.as_str(), self.most(REFUSALS_MAX))).chain(shared);
         if limits().any(|(key, max)| self.settled(key) >= max) {
             Answer::Spent
         } else if limits().any(|(key, max)| self.settled(key) + self.under_way(key) >= max) {
@@ -200,7 +210,14 @@ impl DurableGuard {
             doubted: Mutex::default(),
             remembered: Mutex::default(),
             under_way: None,
+            once_more: None,
         }
+    }
+
+    /// Lets each login be refused once more, whatever was refused before: for a person who mended the server or made the mailbox.
+    #[must_use]
+    pub fn once_more(self) -> Self {
+        Self { once_more: Some(SystemClock.now()), ..self }
     }
 
     /// Makes sure that logins can be counted, before anything else is done.
@@ -258,13 +275,13 @@ impl DurableGuard {
             keys.push(key);
         }
         let (told, answer) = oneshot::channel();
-        let oldest = SystemClock.now() - PERIOD;
+        let oldest = self.once_more.unwrap_or(SystemClock.now() - PERIOD);
         let work = move |marks: &mut Vec<LoginMark>| {
             let known: BTreeSet<_> =
                 marks.iter().filter(|mark| mark.at > oldest).map(|mark| mark.key.clone()).collect();
             let _ = told.send(known);
         };
-        self.marks.change_marks(&keys, oldest, Box::new(work)).await?;
+        self.marks.change_marks(&keys, SystemClock.now() - PERIOD, Box::new(work)).await?;
         let known =
             answer.await.map_err(|e| Failure::internal("the store did not show the marks").caused_by(&e))?;
         let refused = keys.iter().map(|key| known.contains(key)).collect();
@@ -301,7 +318,7 @@ impl DurableGuard {
     async fn count(&self, keys: &Keys, event: Event) -> Result<Answer> {
         let (told, answer) = oneshot::channel();
         let (now, holder, keys_here) = (SystemClock.now(), self.holder().await?, keys.clone());
-        let under_way = self.under_way.clone();
+        let (under_way, once_more) = (self.under_way.clone(), self.once_more);
         let work = move |marks: &mut Vec<LoginMark>| {
             let mut ours =
                 under_way.as_deref().map(|ours| ours.lock().unwrap_or_else(PoisonError::into_inner));
@@ -309,7 +326,7 @@ impl DurableGuard {
             if let Some(ours) = &mut ours {
                 marks.extend(ours.extract_if(.., |mark| all.contains(&mark.key)));
             }
-            let answer = Tally { marks, keys: &keys_here, holder: &holder, now }.take(event);
+            let answer = Tally { marks, keys: &keys_here, holder: &holder, now, once_more }.take(event);
             if let Some(ours) = &mut ours {
                 ours.extend(marks.extract_if(.., |mark| mark.holder.as_ref() == Some(&holder)));
             }
@@ -359,7 +376,7 @@ impl DurableGuard {
             let what =
                 format!("the password of {who} was refused often enough for a day and is not tried again");
             let failure = Failure::new(Class::Credentials, what).code(FailureCode::TriesSpent);
-            return Err(failure.hint("correct the Secret, or wait a day"));
+            return Err(failure.hint(SPENT_REMEDY));
         }
         let outcome = attempt.await;
         match &outcome {
@@ -513,6 +530,24 @@ mod tests {
         assert!(!may(&again, &login("wrong")).await, "the count survives");
         again.accepted(&login("wrong"), &server(Protocol::Imap)).await;
         assert!(may(&guard, &login("wrong")).await);
+    }
+
+    #[tokio::test]
+    async fn a_person_may_have_a_login_tried_once_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let guard = opened(directory.path());
+        let login = Login::own("anna".into(), Secret::new("right by now"));
+        refuse(&guard, &login).await;
+        refuse(&guard, &login).await;
+        assert!(!may(&guard, &login).await);
+        let again = opened(directory.path()).once_more();
+        assert_eq!(again.refused_by(&login, &[&server(Protocol::Imap)]).await, [false]);
+        refuse(&again, &login).await;
+        assert!(!may(&again, &login).await, "once");
+        let accepted = opened(directory.path()).once_more();
+        assert!(may(&accepted, &login).await);
+        accepted.accepted(&login, &server(Protocol::Imap)).await;
+        assert!(may(&opened(directory.path()), &login).await);
     }
 
     #[tokio::test]

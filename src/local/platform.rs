@@ -159,6 +159,21 @@ struct UnderWay {
     progress: Arc<MailboxProgress>,
 }
 
+impl UnderWay {
+    /// The memory of a mailbox that is at work in a pass, with the counts of before.
+    fn record(&self, pass: u32) -> MailboxRecord {
+        let before = &self.before;
+        MailboxRecord {
+            pass,
+            attempts: 1,
+            started: before.started.filter(|_| before.pass == pass),
+            ended: None,
+            failure: None,
+            ..before.clone()
+        }
+    }
+}
+
 impl LocalPlatform {
     /// Begins a pass: reads what is remembered, and lists the mailboxes of each domain. The view that discovery had of a domain and
     /// still holds is not asked again, unless asking is all that is wanted. Where some mailboxes alone are wanted it is
@@ -396,15 +411,7 @@ impl LocalPlatform {
         self.count_at = Some(Instant::now() + COUNT_EVERY);
         for (mailbox, under_way) in &self.running {
             let Ok(Some(ledger)) = self.tools.store.find(&self.tools.key(mailbox)).await else { continue };
-            let before = &under_way.before;
-            let mut record = MailboxRecord {
-                pass: self.record.pass,
-                attempts: 1,
-                started: before.started.filter(|_| before.pass == self.record.pass),
-                ended: None,
-                failure: None,
-                ..before.clone()
-            };
+            let mut record = under_way.record(self.record.pass);
             if tell_found(&mut record, &*ledger).await.is_ok() {
                 self.memory.keep_mailbox(mailbox, &record, None)?;
                 self.mailboxes.insert(mailbox.clone(), record);
@@ -470,7 +477,7 @@ impl LocalPlatform {
         });
     }
 
-    fn begin_sync(&mut self, domain: usize, planned: PlannedMailbox, endpoint: Endpoint) {
+    fn begin_sync(&mut self, domain: usize, planned: PlannedMailbox, endpoint: Endpoint) -> Result<()> {
         let mailbox = planned.source.clone();
         let before = self.mailboxes.get(&mailbox).cloned().unwrap_or_default();
         let progress = Arc::new(MailboxProgress::default());
@@ -483,12 +490,15 @@ impl LocalPlatform {
         }
         self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
         let under_way = UnderWay { before: before.clone(), progress: Arc::clone(&progress) };
+        // Whoever looks before the first count sees that it is at work.
+        self.memory.keep_mailbox(&mailbox, &under_way.record(self.record.pass), None)?;
         self.running.insert(mailbox.clone(), under_way);
         let (tools, pass) = (self.tools.clone(), self.record.pass);
         self.tasks.spawn(async move {
             let (record, tls) = tools.sync(domain, &planned, &endpoint, pass, before, &progress).await;
             Done::Synced { mailbox, record: Box::new(record), tls }
         });
+        Ok(())
     }
 
     fn begin_verification(&mut self, domain: usize, planned: PlannedMailbox, endpoint: Endpoint) {
@@ -552,7 +562,7 @@ impl Platform for LocalPlatform {
                 Step::Sync { domain, mailbox, endpoint, purpose } => {
                     let (mailbox, endpoint) = (mailbox.clone(), endpoint.clone());
                     match purpose {
-                        Purpose::Delta => self.begin_sync(*domain, mailbox, endpoint),
+                        Purpose::Delta => self.begin_sync(*domain, mailbox, endpoint)?,
                         Purpose::Verify => self.begin_verification(*domain, mailbox, endpoint),
                     }
                 }

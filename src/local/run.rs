@@ -58,6 +58,8 @@ pub struct Reach {
     pub resolver: Option<SocketAddr>,
     /// Files with more certificate authorities.
     pub authorities: Vec<PathBuf>,
+    /// Whether logins that were refused often enough for a day are tried once more.
+    pub retry_logins: bool,
 }
 
 impl Reach {
@@ -299,6 +301,7 @@ pub async fn tools_for(
         LedgerSpec::Sqlite(_) if state.is_locked() => DurableGuard::alone(store.clone()),
         _ => DurableGuard::new(store.clone()),
     };
+    let guard = if reach.retry_logins { guard.once_more() } else { guard };
     Ok(Tools {
         migration: Arc::new(migration.clone()),
         first_domain: 0,
@@ -442,7 +445,7 @@ mod tests {
             files: vec!["a.yaml".into(), "my files/b.yaml".into()],
             state: "./state".into(),
             secrets: vec![("s".to_owned(), "it's".into())],
-            reach: Reach { resolver: None, authorities: vec!["own.pem".into(), "of them.pem".into()] },
+            reach: Reach { authorities: vec!["own.pem".into(), "of them.pem".into()], ..Reach::default() },
         };
         let given = r"-f a.yaml -f 'my files/b.yaml' --secret 's=it'\''s' --state ./state";
         assert_eq!(inputs.given().inputs, given);

@@ -497,6 +497,9 @@ pub struct Failure {
     pub causes: Vec<String>,
 }
 
+/// The most bytes of a place that are shown: a server may give a folder a name of any length.
+const PLACE_MAX: usize = 300;
+
 impl Failure {
     /// A failure of a class. Text from a peer in `what` must have passed [`super::text::printable`].
     pub fn new(class: Class, what: impl Into<String>) -> Self {
@@ -622,7 +625,7 @@ impl Failure {
     /// Names the place around the places named so far. A folder's name comes from a peer, so places are made printable.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        let place = super::text::printable(&place.into());
+        let place = super::text::cut(&super::text::printable(&place.into()), PLACE_MAX);
         // A folder is often called the same at both ends.
         if self.place.first() != Some(&place) {
             self.place.insert(0, place);

@@ -167,7 +167,7 @@ codes! {
     /// A published place redirects to a loopback, private or link-local address, which was not followed.
     RedirectInside: Warning, Nothing, One, "Have the redirect taken away, or list the network in spec.policy.allowedNetworks if it is right.";
     /// A password was refused twice within a day, so it is not tried again.
-    LoginAttemptsSpent: Warning, Nothing, Mailbox, "Change the Secret, or wait a day.";
+    LoginAttemptsSpent: Warning, Nothing, Mailbox, "Change the Secret, or wait a day; if the server was mended and the password is right, `mailferry run -f … --state … --retry-logins` tries it once more.";
     /// The server does not let folders of a mailbox be opened or listed, so that their mail stays behind; the others are carried.
     FoldersUnreadable: Critical, Cutover, Mailbox, "Have the server's operator mend them, leave them out with spec.mapping.exclude, or acknowledge it.";
     /// The server leaves folders of a mailbox out of its list. They were opened by their names and carried.

@@ -262,6 +262,7 @@ mod tests {
                 "MessagesQuarantined: 1 message could not be carried; the report names them.",
                 "ArrivalsMissing: 2 messages are no longer at the destination; the report names them.",
                 "ArrivalsChanged: 1 message was found changed at the destination afterwards; the report names them.",
+                "MessagesTruncated: The destination stored only a part of 1 message; the report names them.",
                 "MessagesAltered: The destination changed 2 messages while storing; the report names them.",
                 "MessagesCutShort: 1 message came shorter from the source than it lists them; the report names them.",
                 "ArrivalsRemoved: 1 message was carried and removed at the destination since; nothing of it is sent again.",

@@ -54,14 +54,14 @@ pub fn decode(bytes: &[u8]) -> Result<(String, Encoding), (&'static str, &'stati
         return Ok((text.strip_prefix('\u{feff}').unwrap_or(text).to_owned(), Encoding::Utf8));
     }
     let (text, _) = WINDOWS_1252.decode_without_bom_handling(bytes);
+    // Five bytes mean nothing there, and are letters in other code pages.
+    if text.contains(|c: char| ('\u{80}'..='\u{9f}').contains(&c) || c == '\0') {
+        return Err(("is neither UTF-8 nor UTF-16 nor Windows-1252", SAVE));
+    }
     let (by_mac, _) = MACINTOSH.decode_without_bom_handling(bytes);
     // Excel for the Mac writes plain "CSV" so. A guess that is wrong would log in with wrong passwords until accounts are locked.
     if count_letters(&by_mac) > count_letters(&text) {
         return Err(("is not UTF-8, and its letters beyond ASCII may be those of Windows or of a Mac", SAVE));
-    }
-    // Five bytes mean nothing there, and are letters in other code pages.
-    if text.contains(|c: char| ('\u{80}'..='\u{9f}').contains(&c) || c == '\0') {
-        return Err(("is neither UTF-8 nor UTF-16 nor Windows-1252", SAVE));
     }
     Ok((text.into_owned(), Encoding::Windows1252))
 }
