@@ -126,7 +126,7 @@ fn take(heard: &mut Heard, asking: Asking<'_>, kind: Kind, expected: bool, answe
     } else if expected && !challenges.is_empty() {
         (Grade::C, format!("asks for a login by {}", challenges.join(", ")))
     } else {
-        let statement = format!("{service} {place}: answers {} and is none", answer.status);
+        let statement = format!("{service} {place}: answers {} and does not offer it", answer.status);
         return heard.note(Signal::Dav, Grade::C, at, Outcome::NotOffered, statement);
     };
     heard.quote(Signal::Dav, grade, at, format!("{service} at {place}"), &words);

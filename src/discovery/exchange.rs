@@ -56,7 +56,7 @@ async fn ask_host(asking: Asking<'_>, host: String) -> Heard {
                 heard.offer(ServiceFacts { service: Service::Ews, place, grade: Grade::C, trusted, words });
                 continue;
             }
-            let statement = format!("Exchange {place}: answers {} and is none", answer.status);
+            let statement = format!("Exchange {place}: answers {} and is no Exchange", answer.status);
             heard.note(SIGNAL, Grade::D, at, Outcome::NotOffered, statement);
             continue;
         }

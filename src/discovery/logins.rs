@@ -319,7 +319,7 @@ fn refused_before(silent: &Ranked) -> Failure {
         .hint("see to the silent server, which may know the mailbox, or correct the password in the Secret")
 }
 
-/// What to do about a login that is not tried any more.
+/// The remedy for a login that is not tried any more.
 pub const SPENT_REMEDY: &str = "correct the password in the Secret, or wait a day, since two refusals are the most that is risked; if the \
                                 server was mended and the password is right, `mailferry run -f … --state … --retry-logins` tries it \
                                 once more";

@@ -38,7 +38,7 @@ async fn ask_host(asking: Asking<'_>, host: String) -> Heard {
         let (service, trusted) = (Service::Zimbra, true);
         heard.offer(ServiceFacts { service, place, grade: Grade::B, trusted, words: version });
     } else {
-        let statement = format!("Zimbra {place}: answers {} and is none", answer.status);
+        let statement = format!("Zimbra {place}: answers {} and is no Zimbra", answer.status);
         heard.note(SIGNAL, Grade::D, at, Outcome::NotOffered, statement);
     }
     heard

@@ -490,7 +490,7 @@ impl LocalPlatform {
         }
         self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
         let under_way = UnderWay { before: before.clone(), progress: Arc::clone(&progress) };
-        // Whoever looks before the first count sees that it is at work.
+        // Seen before the first count, it is at work.
         self.memory.keep_mailbox(&mailbox, &under_way.record(self.record.pass), None)?;
         self.running.insert(mailbox.clone(), under_way);
         let (tools, pass) = (self.tools.clone(), self.record.pass);

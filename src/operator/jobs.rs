@@ -154,7 +154,7 @@ impl Order<'_> {
             },
         });
         let spec = serde_json::from_value(spec)
-            .map_err(|e| Failure::internal("the template of a Job is none").caused_by(&e))?;
+            .map_err(|e| Failure::internal("the template of a Job cannot be read").caused_by(&e))?;
         let annotations = BTreeMap::from([
             (ANNOTATION_SETTINGS.to_owned(), settings.of_pods()),
             (ANNOTATION_CONNECTIONS.to_owned(), self.connections.to_string()),
@@ -300,7 +300,7 @@ impl Order<'_> {
                 "verbs": ["patch"], "resourceNames": self.mailboxes}));
         }
         let rules = serde_json::from_value(json!(rules))
-            .map_err(|e| Failure::internal("the template of a Role is none").caused_by(&e))?;
+            .map_err(|e| Failure::internal("the template of a Role cannot be read").caused_by(&e))?;
         Ok(Role { metadata: self.meta(owner), rules: Some(rules) })
     }
 
@@ -315,7 +315,7 @@ impl Order<'_> {
             "subjects": [{"kind": "ServiceAccount", "name": self.name, "namespace": self.migration.namespace()}],
         });
         serde_json::from_value(binding)
-            .map_err(|e| Failure::internal("the template of a RoleBinding is none").caused_by(&e))
+            .map_err(|e| Failure::internal("the template of a RoleBinding cannot be read").caused_by(&e))
     }
 }
 
@@ -385,7 +385,7 @@ pub fn ledger_volume(migration: &MailMigration) -> Result<Option<PersistentVolum
     });
     serde_json::from_value(claim)
         .map(Some)
-        .map_err(|e| Failure::internal("the template of a volume claim is none").caused_by(&e))
+        .map_err(|e| Failure::internal("the template of a volume claim cannot be read").caused_by(&e))
 }
 
 #[cfg(test)]

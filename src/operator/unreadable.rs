@@ -61,7 +61,7 @@ impl Found {
         Ok(MailMigration {
             metadata: serde_json::from_value(part("metadata")).unwrap_or_default(),
             spec: serde_json::from_value::<MailMigrationSpec>(nothing)
-                .map_err(|e| Failure::internal("a spec that says nothing is none").caused_by(&e))?,
+                .map_err(|e| Failure::internal("a spec without content cannot be made").caused_by(&e))?,
             status: serde_json::from_value(part("status")).ok(),
         })
     }

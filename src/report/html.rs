@@ -438,7 +438,7 @@ fn exceptions(report: &Report) -> [ExceptionView<'_>; 7] {
             id: "short",
             title: "Came short from the source",
             none: "Every message came as large as the source lists it.",
-            meaning: "The source handed out less of these messages than it lists. What came is at the destination; whether a \
+            meaning: "The source handed out less of these messages than it lists. The part that came is at the destination; whether a \
                       part is missing shows a look at the source.",
             verdict: "DeliveredAltered",
             list: &lists.cut_short,

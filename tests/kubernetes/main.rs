@@ -1,4 +1,4 @@
-//! Everything that needs a real Kubernetes. What all tests of a cluster would feel has a binary of its own: `outage`, `readme`.
+//! Everything that needs a real Kubernetes. Tests that all others would feel have binaries of their own: `outage`, `readme`.
 //!
 //! - [`harness`]: the cluster itself, and what the others take for granted
 //! - [`lease`], [`requests`]: the client of the API server

@@ -1,4 +1,4 @@
-//! What needs no server: decisions, files that are made from the sources, and what other programs make of the pages and charts.
+//! Tests that need no server: of decisions, of files that are made from the sources, and of other programs that read pages and charts.
 //!
 //! - [`architecture`]: the dependency rule of `src/lib.rs`
 //! - [`chart`]: the Helm chart, rendered

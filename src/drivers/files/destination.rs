@@ -147,7 +147,7 @@ impl FilesDestination {
         Ok(())
     }
 
-    /// Writes one message that was begun. What it could not be written for is the inner error.
+    /// Writes one message that was begun. The inner error is why it could not be written.
     async fn write(&mut self, key: u64, draft: Draft, bodies: &mut BodyReceiver) -> Result<io::Result<()>> {
         let mut draft = draft;
         let mut gathered = BytesMut::new();
@@ -414,7 +414,7 @@ impl Destination for FilesDestination {
     ) -> Result<()> {
         self.enter(path).await?;
         let filled = self.fill(bodies, envelope, outcomes).await;
-        // What is written whole is told, whatever became of the rest.
+        // Messages that are written whole are told, whatever became of the rest.
         let flushed = self.flush(outcomes).await;
         filled.and(flushed)
     }

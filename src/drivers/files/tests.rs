@@ -169,7 +169,7 @@ async fn what_is_written_is_read_back_at_both_ends() {
             })
             .collect();
         assert_eq!(keys, (0..messages().len() as u64).collect::<Vec<_>>(), "{kind:?}");
-        // What the session has in mind, and what another one finds.
+        // As the session has it in mind, and as another one finds it.
         for again in [false, true] {
             if again {
                 to = destination(home.path(), kind).await;

@@ -59,7 +59,7 @@ pub(super) struct Walk {
 /// Looks through a tree.
 ///
 /// # Errors
-/// Where its root cannot be read. What cannot be read below is told by name.
+/// Where its root cannot be read. A part below that cannot be read is told by name.
 pub(super) fn walk(root: &Dir, format: Format) -> io::Result<Walk> {
     let mut walk = Walk { subscribed: subscriptions::read(root)?, ..Walk::default() };
     match format {

@@ -46,7 +46,7 @@ pub fn decode(bytes: &[u8]) -> Result<(String, Encoding), (&'static str, &'stati
     if let Some(order) = order {
         let (text, _, broken) = order.decode(bytes);
         if broken || bytes.len() % 2 == 1 {
-            return Err(("begins as UTF-16 and is none", SAVE));
+            return Err(("begins as UTF-16 and cannot be read as that", SAVE));
         }
         return Ok((text.into_owned(), Encoding::Utf16));
     }

@@ -223,7 +223,7 @@ async fn jmap_calendars_contacts_and_rules_are_found_by_records_and_well_known_p
         "JMAP session at https://jmap.y.test/jmap/session; its API is at another host, https://api.elsewhere.test/",
     );
     // A login that a site asks for everywhere does not make it an address book.
-    assert_said(&found, "CardDAV https://y.test/.well-known/carddav: answers 401 and is none");
+    assert_said(&found, "CardDAV https://y.test/.well-known/carddav: answers 401 and does not offer it");
     assert_said(&found, "no SRV record of _caldavs, _autodiscover");
     assert_eq!(codes(&found), [Code::OtherServicesOffered; 3]);
     // Services offered beside mail count, and are lost.
