@@ -82,7 +82,7 @@ words! {
         Suspended,
         /// A critical finding holds it.
         FindingsOpen,
-        /// No critical finding is open.
+        /// No finding that holds the cutover is open.
         NothingToReview,
         /// The approved plan is not the current plan.
         PlanNotApproved,

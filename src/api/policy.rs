@@ -23,8 +23,8 @@ pub struct Policy {
     /// all are carried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Date>,
-    /// How arrivals are checked: Sizes (all by size), Sampled (all by size, and every flagged message and a sample byte
-    /// by byte; the default) or Full (all byte by byte).
+    /// How arrivals are checked: Sizes (all by size), Sampled (all by size, and byte by byte those that servers are known
+    /// to change and one in a hundred; the default) or Full (all byte by byte).
     #[serde(default)]
     pub verify: Verify,
     /// A first try with a part of the mail; the later sync recognises what it carried. Default: everything is carried.
@@ -86,7 +86,7 @@ pub enum Deletions {
 pub enum Verify {
     /// All by size.
     Sizes,
-    /// All by size; every flagged message and a sample byte by byte.
+    /// All by size; byte by byte those with what servers are known to change, and one in a hundred.
     #[default]
     Sampled,
     /// All byte by byte.

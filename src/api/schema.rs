@@ -223,7 +223,7 @@ impl<'s> Checker<'s> {
             });
         }
         if schema["format"] == "date" && text.parse::<jiff::civil::Date>().is_err() {
-            return Some("it is not a date of the form YYYY-MM-DD".to_owned());
+            return Some("it is not a day of the calendar, written YYYY-MM-DD".to_owned());
         }
         let pattern = schema["pattern"].as_str()?;
         (!self.fits(pattern, text)).then(|| format!("it is not of the form {pattern}"))

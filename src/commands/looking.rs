@@ -13,6 +13,7 @@ use crate::local::reporting::Remembered;
 use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::secrets::Secrets;
 use crate::local::state::{MigrationState, StateDir};
+use crate::local::workers::Tools;
 use crate::model::failure::{Failure, Result};
 use crate::plan::Observed;
 use crate::report::Report;
@@ -27,6 +28,8 @@ pub(super) struct Looked {
     pub(super) report: Report,
     /// Its part of a state directory; a cluster has none.
     pub(super) state: Option<MigrationState>,
+    /// Domains whose part of the manifest, list or Secret was changed since they were looked at. A cluster looks by itself.
+    pub(super) outdated: Vec<String>,
 }
 
 impl Looked {
@@ -46,7 +49,13 @@ pub(super) async fn look(whereabouts: Whereabouts) -> Result<Looked> {
         Whereabouts::Cluster(access, name) => {
             let reading = Reading::read(&access.connect().await?, &name).await?;
             let (report, known) = (reading.report(now)?, reading.into_known());
-            Ok(Looked { migration: known.migration, observed: known.observed, report, state: None })
+            Ok(Looked {
+                migration: known.migration,
+                observed: known.observed,
+                report,
+                state: None,
+                outdated: Vec::new(),
+            })
         }
         Whereabouts::Machine(inputs) => look_here(&inputs).await,
     }
@@ -82,9 +91,25 @@ async fn look_here(inputs: &Inputs) -> Result<Looked> {
         tools.list_mailboxes(at)
     });
     let remembered = read.await?;
+    let outdated = find_outdated(&tools, &kept).await?;
     let report = remembered.report(SystemClock.now()).await?;
     let known = remembered.known;
-    Ok(Looked { migration: known.migration, observed: known.observed, report, state: Some(kept) })
+    Ok(Looked { migration: known.migration, observed: known.observed, report, state: Some(kept), outdated })
+}
+
+/// The domains that were looked at by other inputs than the manifest, its lists and its Secrets give now.
+async fn find_outdated(tools: &Tools, kept: &MigrationState) -> Result<Vec<String>> {
+    let mut outdated = Vec::new();
+    for (at, domain) in tools.migration.spec.domains.iter().enumerate() {
+        let Some(before) = kept.load_inputs(&domain.name)? else { continue };
+        // A list or Secret that cannot be read now is told where it is needed.
+        let Ok(listed) = tools.list_mailboxes(at) else { continue };
+        let Ok(now) = tools.declared_inputs(at, &listed).await else { continue };
+        if !before.starts_with(&now) {
+            outdated.push(domain.name.clone());
+        }
+    }
+    Ok(outdated)
 }
 
 /// The one migration of a manifest.

@@ -45,13 +45,15 @@ pub(super) async fn plan(args: PlanArgs) -> Result<ExitCode> {
         None
     };
     let approved = looked.migration.spec.approved_plan.as_ref();
-    let stands = approved.map(|approved| *approved == brief.digest);
+    // A plan of what was seen before a change is none that a run could carry out.
+    let stands = approved.map(|approved| *approved == brief.digest && looked.outdated.is_empty());
     let text = match args.output {
         Output::Json => to_json(&json!({
             "migration": looked.name(),
             "digest": brief.digest,
             "approvedPlan": approved,
             "approved": stands,
+            "outdated": looked.outdated,
             "plan": plan,
             "against": comparison.as_ref().map(|c| &c.digest),
             "changes": comparison.as_ref().map(|c| &c.changes),
@@ -137,9 +139,27 @@ fn tell_changes(brief: &PlanStatus, comparison: Option<&Comparison>) -> String {
     text
 }
 
+/// At most three domains by name, with their verb.
+fn are_listed(domains: &[String]) -> String {
+    let named: Vec<String> = domains.iter().take(3).map(|domain| printable(domain)).collect();
+    match (domains.len(), domains.len() - named.len()) {
+        (1, _) => format!("{} was", named.join(", ")),
+        (_, 0) => format!("{} were", named.join(", ")),
+        (_, more) => format!("{} and {more} more were", named.join(", ")),
+    }
+}
+
 fn tell(looked: &Looked, plan: &Plan, brief: &PlanStatus, approved: Option<bool>) -> String {
     let mut text = format!("{}  plan {}\n", printable(looked.name()), brief.digest);
     let _ = match approved {
+        _ if !looked.outdated.is_empty() => {
+            writeln!(
+                text,
+                "  not to be approved yet: the manifest, a list or a Secret was changed since {} looked at; look first:\n  mailferry run -f … \
+                 --state … --stage Plan",
+                are_listed(&looked.outdated)
+            )
+        }
         None => {
             writeln!(text, "  not approved; to approve just this plan: spec.approvedPlan: {}", brief.digest)
         }

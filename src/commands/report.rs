@@ -20,6 +20,7 @@ use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::state::StateDir;
 use crate::local::terminal::{Out, shows_output};
 use crate::model::failure::{Failure, Result};
+use crate::model::text::counted;
 use crate::report::{Format, Kind, MessageRow, MessageSink, Report, write};
 
 /// The document to write, and where.
@@ -76,6 +77,15 @@ async fn of_machine(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
         unread = fed.into_iter().next().map(|(mailbox, failure)| failure.at(mailbox.to_string()));
         Ok(())
     })?;
+    let at_source = report.totals().messages.source;
+    let known = remembered.known.observed.mailboxes.values().map(|seen| seen.record.counts.source);
+    let foreseen = at_source.saturating_sub(known.sum());
+    if wanted.kind == Kind::Messages && unread.is_none() && foreseen > 0 {
+        let words = counted(foreseen, "message has", "messages have");
+        tell_note(&format!(
+            "{words} no row: discovery counted them, and the pass that goes through their folders gives them one"
+        ));
+    }
     // The part that could be read is written; that it is not complete must be reported.
     unread.map_or(Ok(()), Err)
 }

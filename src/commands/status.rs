@@ -8,9 +8,11 @@ use serde_json::json;
 use super::{print, to_json};
 use crate::api::manifest::to_yaml;
 use crate::api::status::{FindingStatus, Phase};
-use crate::api::{Conditions, MailMigration, MailMigrationStatus, condition};
+use crate::api::{Conditions, MailMigration, MailMigrationStatus, Stage, condition};
 use crate::cli::{StatusArgs, StatusOutput, Whereabouts};
 use crate::cluster::reading::read_migration;
+use crate::discovery::Clock as _;
+use crate::local::clock::SystemClock;
 use crate::local::reporting::{Remembered, is_unsettled};
 use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::state::StateDir;
@@ -19,15 +21,21 @@ use crate::model::text::printable;
 use crate::plan::pass::fingerprint;
 
 pub(super) async fn status(args: StatusArgs) -> Result<ExitCode> {
-    let mut migrations = match args.migration.into() {
-        Whereabouts::Cluster(access, name) => vec![read_migration(&access.connect().await?, &name).await?],
-        Whereabouts::Machine(inputs) => remembered(&inputs).await?,
+    // Each with the stage that its status is about, where --stage may have named it.
+    let (mut migrations, stages): (Vec<_>, Vec<_>) = match args.migration.into() {
+        Whereabouts::Cluster(access, name) => {
+            (vec![read_migration(&access.connect().await?, &name).await?], vec![None])
+        }
+        Whereabouts::Machine(inputs) => remembered(&inputs).await?.into_iter().unzip(),
     };
     for migration in &mut migrations {
         migration.status.get_or_insert_default().phase.get_or_insert(Phase::Pending);
     }
     let text = match args.output {
-        StatusOutput::Text => migrations.iter().map(tell).collect::<Vec<_>>().join("\n"),
+        StatusOutput::Text => {
+            let told = migrations.iter().zip(stages).map(|(migration, stage)| tell(migration, stage));
+            told.collect::<Vec<_>>().join("\n")
+        }
         StatusOutput::Json => match &migrations[..] {
             [one] => to_json(one)?,
             _ => to_json(&json!({"apiVersion": "v1", "kind": "List", "items": migrations}))?,
@@ -40,7 +48,7 @@ pub(super) async fn status(args: StatusArgs) -> Result<ExitCode> {
 
 /// The migrations of the manifests, with the status that was written down last; what a run left that was killed is made anew from
 /// what is known.
-async fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
+async fn remembered(inputs: &Inputs) -> Result<Vec<(MailMigration, Option<Stage>)>> {
     let manifest = inputs.read()?;
     let state = StateDir::look(&inputs.state)?;
     let at_work = state.is_used();
@@ -48,9 +56,12 @@ async fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
     for mut migration in manifest.migrations {
         let record = state.migration(&migration)?.load()?;
         let (status, declared) = (record.status, fingerprint(&migration.spec));
-        let killed = !at_work && is_unsettled(&status);
+        let is_changed = record.spec.is_some_and(|spec| spec != declared);
+        // What a run that was killed left is counted anew; of mailboxes that a later one was not asked for as well, and by the rules
+        // as they are now.
+        let is_recounted = is_changed || record.only.is_some() || is_unsettled(&status);
         migration.status = Some(status);
-        if killed {
+        if !at_work && is_recounted {
             match settled(inputs, &migration, &state).await {
                 Ok(settled) => migration.status = settled,
                 Err(failure) => {
@@ -61,13 +72,14 @@ async fn remembered(inputs: &Inputs) -> Result<Vec<MailMigration>> {
                 }
             }
         }
-        if record.spec.is_some_and(|spec| spec != declared) {
+        if is_changed {
             let name = migration.metadata.name.as_deref().unwrap_or_default();
             super::tell_note(&format!(
-                "{name}: the manifest was changed since this status was written; the next run follows it"
+                "{name}: the manifest was changed since the last run; this is what that run left, by the manifest as it is now, and the \
+                 next run follows it"
             ));
         }
-        migrations.push(migration);
+        migrations.push((migration, record.stage));
     }
     Ok(migrations)
 }
@@ -83,17 +95,24 @@ async fn settled(
     let kept = state.migration(migration)?;
     let listed = |at| tools.list_mailboxes(at);
     let remembered = Remembered::read(migration.clone(), kept, Arc::clone(&tools.store), false, listed);
-    Ok(remembered.await?.known.migration.status)
+    let mut remembered = remembered.await?;
+    remembered.restate(SystemClock.now());
+    Ok(remembered.known.migration.status)
 }
 
 /// The status for a person: its state, each domain, the findings, the conditions with their remedies.
-fn tell(migration: &MailMigration) -> String {
+fn tell(migration: &MailMigration, stage: Option<Stage>) -> String {
     use std::fmt::Write;
     let status = migration.status.clone().unwrap_or_default();
     let mut text = String::new();
     let name = migration.metadata.name.as_deref().unwrap_or_default();
     let phase = status.phase.unwrap_or_default();
-    let _ = writeln!(text, "{name}  {phase}  stage {:?}", migration.spec.stage);
+    let declared = migration.spec.stage;
+    let stage = match stage.filter(|stage| *stage != declared) {
+        Some(stage) => format!("{stage:?} (by --stage; spec.stage is {declared:?})"),
+        None => format!("{declared:?}"),
+    };
+    let _ = writeln!(text, "{name}  {phase}  stage {stage}");
     if let Some(messages) = &status.messages {
         let _ = writeln!(text, "  {messages}");
     }

@@ -390,7 +390,7 @@ impl<'a> Migration<'a> {
         let reported = report_anew(&self.tools, self.declared, self.state, self.several).await?;
         let open = &self.open;
         if !open.is_none() {
-            failures.push(Failure::new(Class::Refused, open.clauses()).hint(open.remedy()));
+            failures.push(Failure::new(open.class(), open.clauses()).hint(open.remedy()));
         }
         failures.extend(reported.files.err());
         Ok(failures)

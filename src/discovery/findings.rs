@@ -18,7 +18,7 @@ use super::verdict::{is_unknown, nothing_found, relevant};
 use crate::model::evidence::{Grade, ServerFacts, Signal};
 use crate::model::failure::{Class, Failure, FailureCode};
 use crate::model::finding::{Code, Finding};
-use crate::model::protocol::{Protocol, Tls};
+use crate::model::protocol::Protocol;
 use crate::model::service::Service;
 use crate::model::text::printable;
 
@@ -66,7 +66,7 @@ fn spoken_otherwise(failure: &Failure) -> Option<Code> {
 
 fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked: &[Ranked]) {
     let relevant = relevant(ranked);
-    let mut silent = Vec::new();
+    let (mut silent, mut unused) = (Vec::new(), Vec::new());
     let mut foreign = BTreeSet::new();
     for candidate in &relevant {
         let address = candidate.endpoint.address();
@@ -83,7 +83,10 @@ fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked
                 let text = format!("{} No password was sent.", sentence(failure));
                 findings.push(Finding::about(Code::CertificateRejected, address, text));
             }
-            Err(failure) => silent.push(failure.sentence()),
+            Err(failure) => {
+                silent.push(failure.sentence());
+                unused.extend(candidate.signals.contains(&Signal::Manifest).then_some((address, failure)));
+            }
             Ok(_) if candidate.approval == Approval::Foreign => {
                 let host = &candidate.endpoint.host;
                 if foreign.insert(host) {
@@ -105,6 +108,14 @@ fn servers(findings: &mut Vec<Finding>, request: &Request, heard: &Heard, ranked
         let (n, shown) = (silent.len(), silent[..silent.len().min(5)].join("; "));
         let text = format!("{} could not be talked to: {shown}.", count(n, "server", "servers"));
         findings.push(Finding::of_domain(Code::ServerUnreachable, text));
+    } else {
+        findings.extend(unused.into_iter().map(|(address, failure)| {
+            let text = format!(
+                "spec.domains[].servers names {address}, and another server is used: {}",
+                sentence(failure)
+            );
+            Finding::about(Code::NamedServerUnused, address, text)
+        }));
     }
     // Where name servers did not answer, nobody knows what is published: that is told instead.
     if relevant.is_empty() && (heard.domain_missing || heard.unanswered_names().next().is_none()) {
@@ -253,7 +264,8 @@ fn used(findings: &mut Vec<Finding>, ranked: &[Ranked], tried: &[Tried], now: Ti
         let address = endpoint.address();
         if let Ok(facts) = &candidate.answer {
             let reading = format!("{} read by", count(reads.len(), "mailbox is", "mailboxes are"));
-            findings.extend(of_channel(facts, &reading, now));
+            findings.extend(facts.endpoint.find_in_the_clear(&reading));
+            findings.extend(find_certificate_ending(facts, now));
         }
         if reads.iter().any(|read| !read.unique_ids) {
             let text =
@@ -263,21 +275,13 @@ fn used(findings: &mut Vec<Finding>, ranked: &[Ranked], tried: &[Tried], now: Ti
     }
 }
 
-/// Findings about the channel to a server that mail passes through. `used` begins the sentence about a
-/// channel in the clear: `1 mailbox is read by`.
-pub fn of_channel(facts: &ServerFacts, used: &str, now: Timestamp) -> Vec<Finding> {
+/// The finding about a certificate that ends soon.
+pub fn find_certificate_ending(facts: &ServerFacts, now: Timestamp) -> Option<Finding> {
     let address = facts.endpoint.address();
-    let mut findings = Vec::new();
-    if facts.endpoint.tls == Tls::None {
-        let text = format!("{used} {address} in the clear.");
-        findings.push(Finding::about(Code::PlaintextTransport, &address, text));
-    }
     let end = facts.tls.as_ref().map(|tls| tls.not_after);
-    if let Some(end) = end.filter(|end| end.duration_since(now) <= CERTIFICATE_NOTICE) {
-        let text = format!("The certificate of {address} ends on {}.", end.strftime("%Y-%m-%d"));
-        findings.push(Finding::about(Code::CertificateExpires, &address, text));
-    }
-    findings
+    let end = end.filter(|end| end.duration_since(now) <= CERTIFICATE_NOTICE)?;
+    let text = format!("The certificate of {address} ends on {}.", end.strftime("%Y-%m-%d"));
+    Some(Finding::about(Code::CertificateExpires, &address, text))
 }
 
 fn mailboxes(findings: &mut Vec<Finding>, request: &Request, tried: &[Tried]) {

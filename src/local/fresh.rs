@@ -25,7 +25,7 @@ const HOLDS: SignedDuration = SignedDuration::from_hours(12);
 /// How long it holds where the name server gave no answer to a question and the manifest names the servers.
 const HOLDS_UNANSWERED: SignedDuration = SignedDuration::from_mins(10);
 
-/// All that the answers of discovery depend on.
+/// All in a manifest that the answers of discovery depend on.
 #[derive(Serialize)]
 struct Inputs<'a> {
     version: &'a str,
@@ -35,8 +35,7 @@ struct Inputs<'a> {
     columns: Option<&'a Columns>,
     mapping: Option<&'a Mapping>,
     allowed_networks: &'a [String],
-    resolver: Option<String>,
-    authorities: [String; 3],
+    authorities: [String; 2],
     /// Of the domain's Secret and of the destination's.
     credentials: [String; 2],
     destination: &'a Destination,
@@ -46,11 +45,24 @@ struct Inputs<'a> {
 }
 
 impl Tools {
-    /// A digest of all that discovery of a domain depends on.
+    /// A digest of all that discovery of a domain depends on: that of the manifest, as [`Self::declared_inputs`], and behind it one
+    /// of the options of the command as well.
     ///
     /// # Errors
     /// Those of a Secret, an authority or a list that cannot be read: discovery says what is wrong with them.
     pub(super) async fn discovery_inputs(&self, at: usize, mailboxes: &[PlannedMailbox]) -> Result<String> {
+        let declared = self.declared_inputs(at, mailboxes).await?;
+        let resolver = self.network.name_server().map(|address| address.to_string());
+        let options = fingerprint(&(resolver, self.authority.to_string()));
+        Ok(format!("{declared}-{options}"))
+    }
+
+    /// A digest of all in the manifest, its lists and its Secrets that discovery of a domain depends on. With it begins what
+    /// [`Self::discovery_inputs`] gives.
+    ///
+    /// # Errors
+    /// As [`Self::discovery_inputs`].
+    pub async fn declared_inputs(&self, at: usize, mailboxes: &[PlannedMailbox]) -> Result<String> {
         let spec = self.spec();
         let domain = &spec.domains[at];
         let namespace = self.migration.metadata.namespace.as_deref().unwrap_or("default");
@@ -69,11 +81,9 @@ impl Tools {
             columns: spec.columns.as_deref(),
             mapping: spec.mapping.as_ref(),
             allowed_networks: &spec.policy.allowed_networks,
-            resolver: self.network.name_server().map(|address| address.to_string()),
             authorities: [
                 self.secrets.authority(namespace, domain.ca_ref.as_ref())?,
                 self.secrets.authority(namespace, spec.destination.ca())?,
-                self.authority.to_string(),
             ],
             credentials,
             destination: &spec.destination,

@@ -2,7 +2,7 @@
 //! of the migration in 24 hours, so that no account is ever locked by us. The digest that is kept tells a credential apart from its successor and nothing
 //! else. A login under way is marked too, so that two workers cannot both take the last try.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub struct DurableGuard {
     under_way: Option<Arc<Mutex<Vec<LoginMark>>>>,
     /// Since when refusals count, where a person wants a login tried once more than is risked otherwise.
     once_more: Option<Timestamp>,
+    /// The words by which this process saw passwords refused, by key: told again where one is not tried any more.
+    words: Mutex<HashMap<String, String>>,
 }
 
 /// The keys that a login is counted under.
@@ -211,6 +213,7 @@ impl DurableGuard {
             remembered: Mutex::default(),
             under_way: None,
             once_more: None,
+            words: Mutex::default(),
         }
     }
 
@@ -366,6 +369,23 @@ impl DurableGuard {
         }
     }
 
+    /// The most refusals whose words are kept.
+    const WORDS_MAX: usize = 1000;
+
+    async fn note_refusal(&self, login: &Login, failure: &Failure) {
+        let Ok(Some(keys)) = self.keys(login).await else { return };
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in keys.counted().filter(|_| words.len() < Self::WORDS_MAX).cloned().collect::<Vec<_>>() {
+            words.insert(key, failure.sentence());
+        }
+    }
+
+    async fn recall_refusal(&self, login: &Login) -> Option<String> {
+        let keys = self.keys(login).await.ok()??;
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.counted().find_map(|key| words.get(key).cloned())
+    }
+
     /// Makes a login if it is still allowed, and counts it if it is refused.
     ///
     /// # Errors
@@ -375,10 +395,17 @@ impl DurableGuard {
             let who = printable(&login.who());
             let what =
                 format!("the password of {who} was refused often enough for a day and is not tried again");
-            let failure = Failure::new(Class::Credentials, what).code(FailureCode::TriesSpent);
+            let said =
+                self.recall_refusal(login).await.map_or_else(String::new, |said| format!("; before, {said}"));
+            let failure = Failure::new(Class::Credentials, what + &said).code(FailureCode::TriesSpent);
             return Err(failure.hint(SPENT_REMEDY));
         }
         let outcome = attempt.await;
+        if let Err(failure) = &outcome
+            && failure.class == Class::Credentials
+        {
+            self.note_refusal(login, failure).await;
+        }
         match &outcome {
             Ok(_) => self.keep_accepted(login).await,
             Err(failure) if failure.class == Class::Credentials => self.keep_refused(login).await,
@@ -638,7 +665,7 @@ mod tests {
         let mut marks = Vec::new();
         let mut at = |seconds: i64| {
             let now = begun + SignedDuration::from_secs(seconds);
-            Tally { marks: &mut marks, keys: &keys, holder: "dead", now }.take(Event::Wanted)
+            Tally { marks: &mut marks, keys: &keys, holder: "dead", now, once_more: None }.take(Event::Wanted)
         };
         assert_eq!([at(0), at(1), at(2)], [Answer::Go, Answer::Go, Answer::Wait]);
         assert_eq!([at(59), at(60), at(60)], [Answer::Wait, Answer::Go, Answer::Wait]);

@@ -155,7 +155,7 @@ impl StateDir {
             return Ok(Self { root: root.to_owned(), lock: None });
         }
         Err(Failure::configuration(format!("{}: there is no state", root.display()))
-            .hint("give --state the directory that `mailferry run` was given, or begin: mailferry run -f … --state … --stage Plan"))
+            .hint("give --state the directory that `mailferry run` was given, or begin with `mailferry run --stage Plan`, which makes it"))
     }
 
     /// Whether the directory is this process's for as long as it is open.
@@ -257,6 +257,15 @@ impl MigrationState {
     pub fn load_domain_by(&self, domain: &str, inputs: &str) -> Result<Option<DomainDiscovery>> {
         let kept: Option<DomainKept> = documents::read(&self.domain_path(domain))?;
         Ok(kept.filter(|kept| kept.inputs.as_deref() == Some(inputs)).map(|kept| kept.discovery))
+    }
+
+    /// The digest by which a domain was asked last, where it is known.
+    ///
+    /// # Errors
+    /// Those of [`documents::read`].
+    pub fn load_inputs(&self, domain: &str) -> Result<Option<String>> {
+        let kept: Option<DomainKept> = documents::read(&self.domain_path(domain))?;
+        Ok(kept.and_then(|kept| kept.inputs))
     }
 
     /// Keeps what discovery saw of a domain, and a digest of what it was asked by, where that is known.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::finding::{Code, Finding};
 use super::protocol::{Protocol, Tls};
 
 /// One place to connect to, or one directory to read.
@@ -30,6 +31,13 @@ impl Endpoint {
     /// A directory of files. Nothing is sent anywhere, so that nothing has to be secured.
     pub fn files(protocol: Protocol, directory: &str) -> Self {
         Self { protocol, host: directory.to_owned(), port: 0, tls: Tls::Implicit }
+    }
+
+    /// The finding about a channel in the clear; `None` where it is encrypted. `used` begins its sentence: `1 mailbox is read by`.
+    pub fn find_in_the_clear(&self, used: &str) -> Option<Finding> {
+        let address = self.address();
+        let text = format!("{used} {address} in the clear.");
+        (self.tls == Tls::None).then(|| Finding::about(Code::PlaintextTransport, &address, text))
     }
 
     /// `host:port`, with IPv6 addresses in brackets; of files the directory.

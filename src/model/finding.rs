@@ -119,7 +119,7 @@ codes! {
     /// Nothing can be written at the destination: it cannot be reached, is secured otherwise than was written, or lets nobody in.
     DestinationUnusable: Critical, Sync, One, "Mend what the message names; the next plan asks again, and nothing is carried until then.";
     /// A mailbox at the destination is not there, or does not let us in.
-    DestinationMailboxClosed: Critical, Sync, Mailbox, "Do what each message names. Lines for Exchange Online PowerShell may take up to an hour until they hold.";
+    DestinationMailboxClosed: Critical, Sync, Mailbox, "Do what each message names; where that is a line for Exchange Online PowerShell, it may take up to an hour until it holds.";
     /// Some messages could not be carried.
     MessagesQuarantined: Critical, Cutover, Mailbox, "See the report's list of what did not arrive, and acknowledge what is agreed.";
     /// A verification did not find messages at the destination that had arrived there.
@@ -152,6 +152,8 @@ codes! {
     MixedProtocols: Warning, Nothing, One, "Review the protocol of each mailbox in the report with the customer.";
     /// A POP3 server does not give its messages lasting names (UIDL).
     UidlMissing: Critical, Sync, One, "Read the mailbox by IMAP, or ask the provider for UIDL.";
+    /// A server that the manifest names cannot be talked to, and another one is used.
+    NamedServerUnused: Warning, Nothing, One, "Mend or remove its entry in spec.domains[].servers, and look whether the server that is used holds the same mail.";
     /// A channel is not encrypted: passwords and mail pass in the clear.
     PlaintextTransport: Warning, Nothing, One, "Use TLS, or keep to networks that you trust.";
     /// A server's certificate ends within thirty days.
@@ -198,7 +200,8 @@ codes! {
     RefreshTokenReplaced: Warning, Nothing, One, "Use an application or a service account, or put a fresh refresh token into the Secret when a login is refused.";
     /// Messages of an earlier run are no longer at the destination.
     ArrivalsRemoved: Warning, Nothing, Mailbox, "Nothing if users removed them; `mailferry verify -f … --state … --repair` sends them again.";
-    /// A verification found messages at the destination with other flags or dates than at the source, or folders gone.
+    /// A verification found messages at the destination with other flags or dates than at the source, or folders gone. Verified and
+    /// `CutoverSafe` wait until it is mended or acknowledged.
     ArrivalsDiffer: Warning, Nothing, Mailbox, "Nothing if users changed them: acknowledge it, or mend them at the destination and verify again.";
     /// A day by which something must be done is within thirty days.
     DeadlineNear: Warning, Nothing, One, "Make sure that it can be kept.";

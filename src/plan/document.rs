@@ -92,7 +92,7 @@ pub struct DomainPlan {
 pub struct MailboxPlan {
     /// The protocol that reads it; `None` when nothing reads it.
     pub protocol: Option<String>,
-    /// Where it is read from; `None` when no login worked.
+    /// Where it is read from; `None` when no login was accepted.
     pub server: Option<String>,
     /// The name that is sent to log in there; `None` when no credentials for it are known.
     pub login: Option<String>,
@@ -105,7 +105,8 @@ pub struct MailboxPlan {
 
 impl fmt::Display for MailboxPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server = self.server.as_deref().unwrap_or("nowhere: no login worked");
+        let server =
+            self.server.as_deref().unwrap_or("nowhere, since no login was accepted or could be tried,");
         let name = |name: &Option<String>| match name {
             Some(name) => format!("as {name}"),
             None => "with no known login".to_owned(),

@@ -70,7 +70,7 @@ pub(super) fn judge(
     found.push(credentials);
     found.push(judge_review(facts, domains, findings));
     found.push(judge_synced(facts, counts, messages, discovered));
-    let all_through = spec.stage > Stage::Plan && spec.policy.pilot.is_none() && facts.all_through(counts);
+    let all_through = spec.policy.pilot.is_none() && facts.all_through(counts);
     let verified = judge_verified(facts, all_through, losses);
     let is_verified = verified.state == State::True;
     found.push(verified);
@@ -103,12 +103,12 @@ fn judge_cutover(
         (Reason::PlanNotApproved.as_str(), message.to_owned())
     } else if open > 0 {
         let message = format!(
-            "Critical findings are open in {}; mend them or acknowledge them in spec.acknowledge.",
+            "Findings that hold the cutover are open in {}; mend them or acknowledge them in spec.acknowledge.",
             counted(open as u64, "domain", "domains")
         );
         (Reason::FindingsOpen.as_str(), message)
     } else if whole {
-        let message = "Critical findings are open for the migration as a whole; mend them or acknowledge them in \
+        let message = "Findings that hold the cutover are open for the migration as a whole; mend them or acknowledge them in \
                        spec.acknowledge.";
         (Reason::FindingsOpen.as_str(), message.to_owned())
     } else if !lets_in {
@@ -135,7 +135,8 @@ fn sentence_of(open: &Open) -> String {
 }
 
 fn judge_verified(facts: &Facts<'_>, all_through: bool, open: &Open) -> Fact {
-    if facts.migration.spec.stage == Stage::Plan {
+    // Who only looks takes nothing back that an earlier pass proved.
+    if facts.migration.spec.stage == Stage::Plan && !all_through {
         return Fact::new(Type::Verified, false, Reason::StageNotReached, AT_PLAN);
     }
     if !all_through {
@@ -159,7 +160,7 @@ fn judge_verified(facts: &Facts<'_>, all_through: bool, open: &Open) -> Fact {
         let _ = write!(how, "; of {} no check is known", counted(others, "message", "messages"));
     }
     // Agreed or not worth an agreement, but not to be passed over; in the words of the report.
-    let (mut agreed, mut stored) = (Open::default(), 0);
+    let (mut agreed, mut stored, mut identical) = (Open::default(), 0, 0);
     for record in facts.standings.iter().filter_map(|s| facts.record(s)) {
         agreed.failed += record.counts.failed;
         agreed.missing += record.missing;
@@ -168,6 +169,11 @@ fn judge_verified(facts: &Facts<'_>, all_through: bool, open: &Open) -> Fact {
         agreed.differing += record.last_verification().map_or(0, record::Verification::differing_messages);
         agreed.absent += record.last_verification().map_or(0, |shown| shown.absent_folders);
         stored += record.altered.saturating_sub(record.changed + record.truncated);
+        identical += record.last_verification().map_or(0, |shown| shown.identical);
+    }
+    if identical > 0 {
+        let found = counted(identical, "message", "messages");
+        let _ = write!(how, "; verifications read {found} at both sides since and found them the same");
     }
     let words = counted(stored, "message was changed while it was", "messages were changed while they were");
     let clauses = [agreed.clauses(), if stored > 0 { format!("{words} stored") } else { String::new() }];
@@ -325,9 +331,14 @@ fn judge_review(facts: &Facts<'_>, domains: &[DomainStatus], findings: &[Finding
     let open: Vec<&str> =
         holds_cutover(findings).then_some("the migration as a whole").into_iter().chain(open).collect();
     if open.is_empty() {
-        Fact::new(Type::ReviewRequired, false, Reason::NothingToReview, "No critical finding is open.")
+        Fact::new(
+            Type::ReviewRequired,
+            false,
+            Reason::NothingToReview,
+            "No finding that holds the cutover is open.",
+        )
     } else {
-        let message = format!("Critical findings are open for {}.", open.join(", "));
+        let message = format!("Findings that hold the cutover are open for {}.", open.join(", "));
         Fact::new(Type::ReviewRequired, true, Reason::FindingsOpen, message)
     }
 }
@@ -338,7 +349,7 @@ fn judge_synced(
     messages: &MessageCounts,
     discovered: bool,
 ) -> Fact {
-    if facts.migration.spec.stage == Stage::Plan {
+    if facts.migration.spec.stage == Stage::Plan && !facts.all_through(counts) {
         return Fact::new(Type::Synced, false, Reason::StageNotReached, AT_PLAN);
     }
     if !discovered {

@@ -61,6 +61,12 @@ impl Open {
         self.failed + self.missing + self.changed + self.truncated > 0
     }
 
+    /// The class of failure that a verification ends with that found it.
+    pub fn class(&self) -> Class {
+        let is_different = self.is_loss() || self.differing + self.absent > 0;
+        if is_different { Class::Message } else { Class::Refused }
+    }
+
     /// Why it is not verified: the reason of a condition.
     pub fn reason(&self) -> &'static str {
         if self.failed > 0 {
@@ -84,7 +90,7 @@ impl Open {
             (
                 self.changed,
                 format!(
-                    "{} found changed after arrival",
+                    "{} found changed by a verification",
                     counted(self.changed, "message was", "messages were")
                 ),
             ),
@@ -217,7 +223,7 @@ mod tests {
         assert_eq!((open.reason(), open.is_loss()), ("MessagesFailed", true));
         assert_eq!(
             open.clauses(),
-            "2 messages could not be carried, 3 messages are no longer at the destination, 1 message was found changed after arrival, \
+            "2 messages could not be carried, 3 messages are no longer at the destination, 1 message was found changed by a verification, \
              1 message is still to be carried"
         );
         let remedy = open.remedy();

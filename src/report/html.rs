@@ -445,10 +445,11 @@ fn exceptions(report: &Report) -> [ExceptionView<'_>; 7] {
         },
         ExceptionView {
             id: "changed",
-            title: "Found changed after they had arrived",
-            none: "No verification found a message changed that had arrived as it was.",
-            meaning: "A verification read other bytes of these messages at the destination than they had when they \
-                      arrived; the originals are at the source.",
+            title: "Found changed by a verification",
+            none: "No verification found a message changed of which that was not known.",
+            meaning: "A verification read other bytes of these messages at the destination than were sent. Where only their \
+                      size was compared as they came, that may have happened while they were stored; the originals are at the \
+                      source.",
             verdict: "DeliveredAltered",
             list: &lists.changed,
         },

@@ -103,7 +103,12 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
             if stopped == 1 { "it was" } else { "they were" },
             of_all()
         );
-        return (Tone::Stopped, "Stopped", vec![stopped]);
+        let mut said = vec![stopped];
+        let others = exceptions(totals);
+        if totals.messages.copied > 0 && !others.is_empty() {
+            said.push(format!("Not all that was carried is as it was: {}.", others.join(", ")));
+        }
+        return (Tone::Stopped, "Stopped", said);
     }
     if is_stalled {
         return (Tone::Stopped, "Stopped", vec![format!("It ended before it was through; {}.", of_all())]);
@@ -172,7 +177,7 @@ fn exceptions(totals: &Totals) -> Vec<String> {
         ),
         (totals.missing, are(totals.missing, "no longer at the destination")),
         (totals.truncated, were(totals.truncated, "stored only in part")),
-        (totals.changed, were(totals.changed, "found changed after arrival")),
+        (totals.changed, were(totals.changed, "found changed by a verification")),
         (stored, format!("{stored_words} stored")),
         (differing, are(differing, "there with other flags or dates")),
         (
@@ -303,7 +308,7 @@ mod tests {
             told(
                 "Copied, with exceptions",
                 "Every message is accounted for, and not all is as it was: 1 message could not be carried, 3 messages are no \
-                 longer at the destination, 1 message was found changed after arrival, 2 messages were changed while they were \
+                 longer at the destination, 1 message was found changed by a verification, 2 messages were changed while they were \
                  stored."
             )
         );

@@ -114,8 +114,7 @@ pub(super) fn mailboxes() -> Vec<Column<MailboxRow>> {
         column("Pending", 10, |m: &MailboxRow| Cell::Count(m.messages.pending))
             .sum(|t| Cell::Count(t.messages.pending)),
         column("Altered", 10, |m: &MailboxRow| Cell::Count(m.altered)).sum(|t| Cell::Count(t.altered)),
-        column("Altered after arrival", 10, |m: &MailboxRow| Cell::Count(m.changed))
-            .sum(|t| Cell::Count(t.changed)),
+        column("Found altered", 10, |m: &MailboxRow| Cell::Count(m.changed)).sum(|t| Cell::Count(t.changed)),
         column("Stored in part", 10, |m: &MailboxRow| Cell::Count(m.truncated))
             .sum(|t| Cell::Count(t.truncated)),
         column("Missing", 10, |m: &MailboxRow| Cell::Count(m.missing)).sum(|t| Cell::Count(t.missing)),

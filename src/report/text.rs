@@ -109,7 +109,10 @@ pub fn summary(report: &Report, style: Style<'_>) -> String {
     let Standing { word, sentence, .. } = standing(report, &totals);
     wrap(&mut text, "", "  ", &format!("{word}. {sentence}"), style.columns);
     wrap(&mut text, "", "  ", &equation, style.columns);
-    if report.stage == "Plan" {
+    // Where something stands in the way, that comes next, and it is told above.
+    let is_held =
+        totals.unreadable > 0 || report.open_findings(Severity::Critical) > 0 || totals.messages.copied > 0;
+    if report.stage == "Plan" && !is_held {
         let next = style.spell_out(&format!("next: `mailferry run {UNTOLD_INPUTS} --stage Sync` copies"));
         wrap(&mut text, "", "  ", &next, style.columns);
     }

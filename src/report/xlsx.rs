@@ -175,7 +175,7 @@ fn facts(report: &Report) -> Vec<(&'static str, Cell<'static>)> {
         ("+ failed", Cell::Count(totals.messages.failed)),
         ("+ pending", Cell::Count(totals.messages.pending)),
         ("Copied and altered", Cell::Count(totals.altered)),
-        ("of these, found altered after arrival", Cell::Count(totals.changed)),
+        ("of these, found altered by a verification", Cell::Count(totals.changed)),
         ("of these, stored only in part", Cell::Count(totals.truncated)),
         ("Copied and no longer there", Cell::Count(totals.missing)),
         ("Compared by size on arrival", Cell::Count(totals.sizes_checked)),

@@ -83,7 +83,7 @@ impl Books {
         });
         tell(Code::ArrivalsChanged, changed, &|n| {
             let words = were(n);
-            format!("{words} found changed at the destination afterwards; the report names them.")
+            format!("{words} found changed at the destination by a verification; the report names them.")
         });
         tell(Code::MessagesTruncated, truncated, &|n| {
             format!("The destination stored only a part of {}; the report names them.", messages(n))
@@ -261,7 +261,7 @@ mod tests {
             [
                 "MessagesQuarantined: 1 message could not be carried; the report names them.",
                 "ArrivalsMissing: 2 messages are no longer at the destination; the report names them.",
-                "ArrivalsChanged: 1 message was found changed at the destination afterwards; the report names them.",
+                "ArrivalsChanged: 1 message was found changed at the destination by a verification; the report names them.",
                 "MessagesTruncated: The destination stored only a part of 1 message; the report names them.",
                 "MessagesAltered: The destination changed 2 messages while storing; the report names them.",
                 "MessagesCutShort: 1 message came shorter from the source than it lists them; the report names them.",

@@ -426,13 +426,18 @@ fn find_unread_folders(sources: &Survey, protocol: Protocol) -> Option<Failure> 
     Some(Failure::new(Class::Refused, what).side(Side::Source).hint(hint))
 }
 
-/// Whether a ledger's mail went to another mailbox than this pass is to write to.
+/// The mailbox of one side that a ledger's mail was carried from or to, where it is another one than these ends name.
 ///
 /// # Errors
 /// Those of the ledger.
-pub async fn goes_elsewhere(ends: &Ends, ledger: &dyn Ledger) -> Result<bool> {
-    let before = ledger.fact(DESTINATION).await?.filter(|before| !before.is_empty());
-    Ok(!ends.destination.is_empty() && before.is_some_and(|before| before != ends.destination))
+pub async fn find_other_end(ends: &Ends, ledger: &dyn Ledger, side: Side) -> Result<Option<String>> {
+    let [source, destination] = ENDS;
+    let (name, now) = match side {
+        Side::Source => (source, &ends.source),
+        Side::Destination => (destination, &ends.destination),
+    };
+    let before = ledger.fact(name).await?.filter(|before| !before.is_empty());
+    Ok(before.filter(|before| !now.is_empty() && before != now))
 }
 
 /// Holds the ledger's two mailboxes against those of this pass. Another destination voids every place there and every cursor,
@@ -440,19 +445,14 @@ pub async fn goes_elsewhere(ends: &Ends, ledger: &dyn Ledger) -> Result<bool> {
 /// list is held against what is known.
 async fn recognise_ends(ends: &Ends, ledger: &dyn Ledger) -> Result<()> {
     let [source, destination] = ENDS;
-    let mut known = Vec::with_capacity(2);
-    for (name, now) in [(source, &ends.source), (destination, &ends.destination)] {
-        let before = ledger.fact(name).await?.filter(|before| !before.is_empty());
-        known.push(before.is_none_or(|before| before == *now || now.is_empty()));
-    }
-    if !known[1] {
+    if find_other_end(ends, ledger, Side::Destination).await?.is_some() {
         tracing::info!("the destination is another mailbox than before: all is carried to it");
         ledger.void_destination().await?;
         let facts = [atlas::FOLDER_NAMES, late::LATE_COPIES, resent::RESENT, alias::FOUND];
         for fact in Tallies::of_arrivals().chain(facts) {
             ledger.save_fact(fact, "").await?;
         }
-    } else if !known[0] {
+    } else if find_other_end(ends, ledger, Side::Source).await?.is_some() {
         tracing::info!("the source is another mailbox than before: its list is held against what is known");
         ledger.forget_cursors().await?;
     }

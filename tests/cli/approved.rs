@@ -387,3 +387,40 @@ async fn a_pod_believes_no_other_authorities_than_the_plan_says() {
     let record = carry().await;
     assert_eq!((record.failure, world.arrived()), (None, 6));
 }
+
+#[test]
+fn a_server_that_a_refused_look_found_proves_nothing_of_the_one_that_was_carried() {
+    let world = World::start();
+    let manifest = world.manifest(&ANNA_OLD, &ANNA_NEW).text();
+    let ferry = Ferry::new(&manifest);
+    let approved = approve(&ferry, &manifest);
+    ferry.write(&approved);
+    ferry.run(&[]).expect_code(0);
+    // Another server that lets anna in, with other mail under the same numbers.
+    let other = Dovecot::builder().imap(LOOPBACK).user(User::new("anna@old.test", "anna-old")).start();
+    other.mailbox("anna@old.test").seed(Corpus::new(99).ordinary_only().messages(6));
+    let (here, there) = (world.old.imap().port().to_string(), other.imap().port().to_string());
+    let moved = approved.replace(&format!("port: {here}"), &format!("port: {there}"));
+    assert_ne!(moved, approved);
+    ferry.write(&moved);
+    let planned = ferry.call("plan", &[]);
+    planned.expect_code(0);
+    assert!(
+        planned.stdout.contains("not to be approved yet") && !planned.stdout.contains("  approved\n"),
+        "{}",
+        planned.stdout
+    );
+    ferry.run(&[]).expect_code(23);
+    let before = ferry.status()["status"]["messages"].clone();
+    for args in [&["--depth", "Full"][..], &["--depth", "Full", "--repair"]] {
+        let verified = ferry.call("verify", args);
+        assert_eq!(verified.code, 23, "{}{}", verified.stdout, verified.stderr);
+    }
+    ferry.write(&approved);
+    let verified = ferry.call("verify", &["--depth", "Full"]);
+    assert_eq!(verified.code, 23, "what the refused look found is not asked: {}", verified.stderr);
+    assert!(verified.stderr.contains("nothing can be proved of the one by the other"), "{}", verified.stderr);
+    assert_eq!(ferry.status()["status"]["messages"], before, "nothing of it is in the books");
+    ferry.run(&[]).expect_code(0);
+    ferry.call("verify", &["--depth", "Full"]).expect_code(0);
+}

@@ -122,7 +122,7 @@ fn exactly_what_was_deleted_and_changed_by_hand_is_named_and_the_missing_is_sent
     drop(client);
     for depth in ["Sizes", "Sampled", "Full"] {
         let checked = ferry.call("verify", &["--depth", depth, "--output", "json"]);
-        checked.expect_code(22);
+        checked.expect_code(25);
         let lines = named(&checked);
         println!("{depth}: {lines:#?}\n{}", checked.stderr);
         assert_eq!(lines.len(), 8, "{depth}: {lines:#?}");
@@ -154,9 +154,9 @@ fn exactly_what_was_deleted_and_changed_by_hand_is_named_and_the_missing_is_sent
         assert!(hint.contains("--repair"), "{hint}");
     }
     // Differences in flags only are a user's to decide on.
-    ferry.call("verify", &["--depth", "Sizes", "--repair"]).expect_code(22);
+    ferry.call("verify", &["--depth", "Sizes", "--repair"]).expect_code(25);
     let after = ferry.call("verify", &["--depth", "Full", "--output", "json"]);
-    assert_eq!(named(after.expect_code(22)).len(), 3, "{}", after.stdout);
+    assert_eq!(named(after.expect_code(25)).len(), 3, "{}", after.stdout);
     let left = differences(&old.mailbox(WHO).read_all(), &new.mailbox(THERE).read_all());
     assert_eq!(left.len(), 4, "three flags and the user's own letter: {left:#?}");
     assert_eq!(figure(&ferry.status(), "copied"), 61);
@@ -207,7 +207,7 @@ fn a_maildrop_is_held_against_what_came_of_it() {
     drop(client);
     for depth in ["Sizes", "Full"] {
         let checked = ferry.call("verify", &["--depth", depth, "--output", "json"]);
-        let lines = named(checked.expect_code(22));
+        let lines = named(checked.expect_code(25));
         assert!(lines.len() == 2 && lines.iter().all(|line| line.starts_with("INBOX: UIDL ")), "{lines:#?}");
     }
     ferry.call("verify", &["--repair"]).expect_code(0);

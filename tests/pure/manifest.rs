@@ -231,7 +231,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "  domains:",
         "  policy: {since: 2019-02-30}\n  domains:",
-        "m.yaml:10: spec.policy.since: it is not a date of the form YYYY-MM-DD",
+        "m.yaml:10: spec.policy.since: it is not a day of the calendar, written YYYY-MM-DD",
     ),
     (
         "  domains:",

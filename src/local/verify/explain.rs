@@ -17,6 +17,7 @@ use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::message::{InternalDate, ItemId, Verdict};
 use crate::model::place::MessageDestination;
+use crate::model::record::Depth;
 use crate::transfer::pipeline::OTHER_BYTES;
 
 /// The most messages of a folder that are read to see whether they are second copies.
@@ -138,9 +139,14 @@ impl Check<'_> {
         let day = SystemClock.now().strftime("%Y-%m-%d");
         let same = expected.content.as_ref().is_some_and(|sent| sent.canonical == content.canonical);
         let but = if same { "; only line ends, transport lines or the encoding differ" } else { "" };
-        let why = format!(
-            "found changed after it had arrived, by the verification of {day}: the destination holds {held}{but}"
-        );
+        // The size of each arrival is compared as it comes; its bytes are where the policy says so of all.
+        let when = if size != content.size || self.rules.depth == Depth::Full {
+            "after it had arrived"
+        } else {
+            "while it was stored or after (only its size was compared when it arrived)"
+        };
+        let why =
+            format!("found changed {when}, by the verification of {day}: the destination holds {held}{but}");
         self.note_altered(expected, Some(sides.destination(like)), Some(content.bytes()));
         let code = Some(FailureCode::ArrivalChanged);
         let place = Some((sides.path.clone(), sides.arrival(like)));

@@ -28,15 +28,17 @@ use crate::drivers::Folder;
 use crate::ledger::{Ledger, Refused, Row, RowId, Settled};
 use crate::model::difference::{Difference, Kind, NAMED_MAX};
 use crate::model::endpoint::Endpoint;
-use crate::model::failure::{Failure, FailureCode, Place, Result, Spoils};
+use crate::model::failure::{Failure, FailureCode, Place, Result, Side, Spoils};
 use crate::model::folder::FolderPath;
 use crate::model::message::{Arrival, Locator, Verdict};
 use crate::model::place::MessageSource;
 use crate::model::protocol::Protocol;
 use crate::model::record::{Depth, MailboxRecord, Verification};
-use crate::model::text::counted;
+use crate::model::text::{counted, printable};
 use crate::plan::mailboxes::PlannedMailbox;
+use crate::transfer;
 use crate::transfer::books::tell_found;
+use crate::transfer::find_other_end;
 use crate::transfer::neighbours::Neighbours;
 use crate::transfer::progress::MailboxProgress;
 
@@ -221,6 +223,7 @@ pub async fn verify_mailbox(
     })?;
     // The findings are written down, and nobody must carry the mailbox meanwhile.
     let ledger = tools.store.claim(&key).await?;
+    refuse_other_ends(&tools.ends(domain, planned, endpoint)?, &*ledger).await?;
     progress.enter_phase("logging in");
     let opening = Opening { tools, domain, planned, endpoint, key: &key };
     let mut ends = opening.open(None).await?;
@@ -298,6 +301,27 @@ pub async fn verify_mailbox(
     }
     found.figures.at = SystemClock.now();
     Ok((found, ledger))
+}
+
+/// Refuses to hold a ledger against another mailbox than its mail was carried from or to: a server that a look found since, which
+/// may have been refused, would make all mail look changed.
+async fn refuse_other_ends(ends: &transfer::Ends, ledger: &dyn Ledger) -> Result<()> {
+    for (side, now) in [(Side::Source, &ends.source), (Side::Destination, &ends.destination)] {
+        let Some(before) = find_other_end(ends, ledger, side).await? else { continue };
+        let (word, was) = match side {
+            Side::Source => ("source", "read from"),
+            Side::Destination => ("destination", "written to"),
+        };
+        let what = format!(
+            "the {word} is {} now, and the mail was {was} {}: nothing can be proved of the one by the other",
+            printable(now),
+            printable(&before)
+        );
+        let hint = "if it is to be the new one, run the migration first, which holds its mail against what is known; else lead \
+                    the name back (DNS, --resolver, spec.domains[].servers, the Secret) and run again";
+        return Err(Failure::configuration(what).side(side).hint(hint));
+    }
+    Ok(())
 }
 
 fn paths_of(folders: &[Folder]) -> Vec<FolderPath> {

@@ -9,7 +9,7 @@ use tokio::time::{Duration, sleep};
 use super::{Tools, check_authorities};
 use crate::auth::credentials::Login;
 use crate::discovery::Clock;
-use crate::discovery::findings::of_channel;
+use crate::discovery::findings::find_certificate_ending;
 use crate::drivers::Destination;
 use crate::drivers::registry::{KnownDestination, KnownSource, LoggedIn, Way, driver};
 use crate::local::clock::SystemClock;
@@ -28,7 +28,7 @@ use crate::transfer::daily::{self, DailyLimit};
 use crate::transfer::lanes::{Lane, MoreLanes};
 use crate::transfer::neighbours::Neighbours;
 use crate::transfer::progress::MailboxProgress;
-use crate::transfer::{Rules, carry_mailbox, goes_elsewhere};
+use crate::transfer::{Rules, carry_mailbox, find_other_end};
 
 /// How often a session with another mailbox at the destination is tried while the host's connections are all taken.
 const OTHER_TRIES: u32 = 10;
@@ -132,7 +132,7 @@ impl Tools {
             take_over_counts(record, &*ledger).await?;
         }
         let ends = self.ends(at, planned, endpoint)?;
-        if goes_elsewhere(&ends, &*ledger).await? {
+        if find_other_end(&ends, &*ledger, Side::Destination).await?.is_some() {
             // It was held against another mailbox.
             record.forget_verifications();
         }
@@ -156,7 +156,7 @@ impl Tools {
         let lanes =
             Lanes { tools: self, at, planned, endpoint, known: source.known().zip(destination.known()) };
         tls.clone_from(&destination.facts().tls);
-        let channel = of_channel(destination.facts(), "Mail is written to", SystemClock.now());
+        let channel = find_certificate_ending(destination.facts(), SystemClock.now());
         let outcome =
             carry_mailbox(&mut *source, &mut *destination, &lanes, &*ledger, &rules, progress).await;
         if let Some(failure) = outcome.as_ref().map_or_else(Some, |outcome| outcome.left.as_ref()) {

@@ -453,7 +453,12 @@ impl Tools {
     ///
     /// # Errors
     /// Those of the Secrets.
-    fn ends(&self, at: usize, planned: &PlannedMailbox, endpoint: &Endpoint) -> Result<Ends> {
+    pub(in crate::local) fn ends(
+        &self,
+        at: usize,
+        planned: &PlannedMailbox,
+        endpoint: &Endpoint,
+    ) -> Result<Ends> {
         let (source, _) = self.source_access(at, planned).at(|| "source".to_owned())?;
         let (destination, ..) = self.destination_access(planned).at(|| "destination".to_owned())?;
         let name = |login: &Login| login.authzid.clone().unwrap_or_else(|| login.user.clone());

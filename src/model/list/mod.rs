@@ -394,7 +394,7 @@ fn refuse_head(table: &table::Table, unknown: bool, is_alone: bool) -> (bool, Re
     let best = (0..addresses.len()).max_by_key(|at| (addresses[*at], std::cmp::Reverse(*at)));
     let best = best.filter(|at| addresses[*at] > 0).map_or("…", |at| table.head[at].as_str());
     let hint = format!(
-        "say in the manifest which column is which: spec.columns: {{address: [\"{}\"]}}, and so for username, password, destination, \
+        "call it address in that line, or say in the manifest which column is which: spec.columns: {{address: [\"{}\"]}}, and so for username, password, destination, \
          destinationUsername, destinationPassword",
         Refusal::show(best)
     );

@@ -15,8 +15,10 @@ use crate::model::label::Labels;
 use crate::model::preset::by_imap_host;
 use crate::model::protocol::Protocol;
 use crate::model::provider::Kind;
+use crate::model::record::MailboxRecord;
 use crate::model::text::{counted, printable};
 use crate::plan::checklist::answers_for;
+use crate::plan::mailboxes::PlannedMailbox;
 use crate::plan::observed::{Discovered, DomainObserved, Observed};
 use crate::plan::unmatched;
 
@@ -43,8 +45,13 @@ pub(in crate::plan) fn of_domain(
     }
     overrides(&mut found, named, seen, discovery);
     answered(&mut found, spec, named);
-    let excluded = seen.planned().iter().filter_map(|planned| observed.mailboxes.get(&planned.source));
-    let excluded: u64 = excluded.map(|mailbox| mailbox.record.counts.excluded).sum();
+    let nothing = MailboxRecord::default();
+    let excluded = |planned: &PlannedMailbox| {
+        let record = observed.mailboxes.get(&planned.source).map_or(&nothing, |mailbox| &mailbox.record);
+        let size = seen.find(&planned.source).and_then(|found| found.size.as_ref());
+        record.messages(observed.pass, size).excluded
+    };
+    let excluded: u64 = seen.planned().iter().map(excluded).sum();
     if excluded > 0 {
         let text = format!(
             "{} left out by the manifest's rules (spec.policy, spec.mapping.exclude).",

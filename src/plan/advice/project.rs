@@ -39,6 +39,9 @@ pub(in crate::plan) fn of_migration(
         found.extend(unmatched::addresses(spec, lists.into_iter().flatten()));
         found.extend(unmatched::folders(spec, observed));
     }
+    if spec.destination.files().is_none() {
+        found.extend(spec.destination.endpoint().find_in_the_clear("Mail is written to"));
+    }
     if spec.destination.microsoft365().is_some() {
         let text = "Mail is all that is carried to Microsoft 365: calendars, contacts, tasks and rules are not carried yet.";
         found.push(Finding::of_domain(Code::OtherDataNotCarried, text));

@@ -199,7 +199,7 @@ fn two_plans_differ_line_by_line() {
             "spec.policy.since: new, 2019-01-01",
             "three@b.test: gone, was from IMAP mail.b.test:993 (TLS) as three@b.test to three@b.test as three@b.test",
             "two@a.test: was from POP3 mail.a.test:993 (TLS) as two@a.test to two@a.test as two@a.test, \
-             is from nowhere: no login worked as two@a.test to two@a.test as two@a.test",
+             is from nowhere, since no login was accepted or could be tried, as two@a.test to two@a.test as two@a.test",
         ]
     );
 }

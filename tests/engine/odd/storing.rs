@@ -333,8 +333,8 @@ fn what_is_changed_while_it_is_stored_is_held_against_what_was_stored() {
         drop(store);
         for _ in 0..2 {
             let outcome = world.verify(full);
-            outcome.expect(22, (5, 5, 0, 0, 0)).expect_told(told).expect_told("ArrivalsChanged");
-            outcome.expect_told("1 message was found changed after arrival");
+            outcome.expect(25, (5, 5, 0, 0, 0)).expect_told(told).expect_told("ArrivalsChanged");
+            outcome.expect_told("1 message was found changed by a verification");
         }
         // Nothing is sent again over it, and what was stored of the others is as it was.
         world.run().expect(25, (5, 5, 0, 0, 0));
