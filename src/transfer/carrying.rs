@@ -179,7 +179,7 @@ impl FolderPass<'_> {
                 }
                 self.ledger.reopen(&[row.id]).await?;
                 carrying.again.insert(row.id);
-                self.progress.expect(1, row.size);
+                self.progress.take_up_again(row.size);
                 resent::note(self.ledger, &self.plan.destination, carrying.arrived, &row).await?;
                 let work = carrying.work_of(row);
                 self.carry_window(&[work], carrying, candidates, changes).await?;

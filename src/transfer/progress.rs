@@ -115,6 +115,17 @@ impl MailboxProgress {
         self.bytes_expected.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// A message that an earlier pass had dealt with, in that it was refused, is tried once more: it is to be carried again, and the
+    /// whole does not get larger.
+    pub fn take_up_again(&self, bytes: u64) {
+        let less = |counter: &AtomicU64, n: u64| {
+            let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |was| Some(was.saturating_sub(n)));
+        };
+        less(&self.through, 1);
+        less(&self.bytes_through, bytes);
+        self.expect(1, bytes);
+    }
+
     /// Messages were found that a rule leaves out: they are dealt with, and no time is needed for them.
     pub fn leave_out(&self, messages: u64, bytes: u64) {
         self.through.fetch_add(messages, Ordering::Relaxed);
@@ -186,6 +197,11 @@ mod tests {
         }
         assert_eq!(read(&progress), (10, 10, 1_000, 1_000));
         assert_eq!((progress.read().passed, progress.read().bytes_passed), (3, 300));
+        // One that was refused by an earlier pass and is tried again does not.
+        progress.take_up_again(100);
+        assert_eq!(read(&progress), (9, 10, 900, 1_000));
+        progress.pass_bytes(100);
+        progress.finish_message();
         // Mail that came to the source since it was counted makes the whole larger.
         progress.expect(2, 50);
         assert_eq!(read(&progress), (10, 12, 1_000, 1_050));
