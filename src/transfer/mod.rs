@@ -45,6 +45,7 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
+use crate::drivers::marks::Marks;
 use crate::drivers::{Destination, Folder, Source, Survey};
 use crate::ledger::{Cursor, Ledger, Tallies};
 use crate::model::endpoint::Endpoint;
@@ -292,11 +293,12 @@ pub async fn carry_mailbox(
     let fingerprint = rules.fingerprint(sources.homes.as_deref());
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&fingerprint);
 
+    let marks = destination.marks();
     let is_still = |plan: &FolderPlan| {
         same_rules
             && !barrier.concerns(&plan.source.path)
             && !unfinished.contains(&plan.source.path)
-            && is_still(plan, &sources, &destinations, cursors.get(&plan.source.path))
+            && is_still(plan, (&sources, &destinations), cursors.get(&plan.source.path), marks)
     };
     let plans = &layout.plans;
     let mut still: Vec<bool> = plans.iter().map(is_still).collect();
@@ -323,7 +325,7 @@ pub async fn carry_mailbox(
         if still {
             outcome.folders += 1;
         } else {
-            changed.push((plan, sources.states.get(&plan.source.path).and_then(|state| state.messages)));
+            changed.push((plan, sources.states.get(&plan.source.path).and_then(|state| state.items)));
         }
     }
     if !changed.is_empty() {
@@ -523,13 +525,19 @@ fn find_labels(sources: &Survey, tally: &LabelTally) -> Vec<Finding> {
 
 /// Whether a folder need not even be opened: it was carried, and what both servers tell with their lists of folders shows
 /// that nothing has happened since.
-fn is_still(plan: &FolderPlan, sources: &Survey, destinations: &Survey, cursor: Option<&Cursor>) -> bool {
+fn is_still(
+    plan: &FolderPlan,
+    (sources, destinations): (&Survey, &Survey),
+    cursor: Option<&Cursor>,
+    marks: &dyn Marks,
+) -> bool {
     let (Some(state), Some(arrived)) =
         (sources.states.get(&plan.source.path), destinations.states.get(&plan.destination))
     else {
         return false;
     };
-    plan.excluded.is_none() && cursor.is_some_and(|cursor| folder::is_unchanged(cursor, plan, state, arrived))
+    let is_unchanged = |cursor| folder::is_unchanged(cursor, plan, (state, arrived), marks);
+    plan.excluded.is_none() && cursor.is_some_and(is_unchanged)
 }
 
 impl PassOutcome {

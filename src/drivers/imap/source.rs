@@ -19,8 +19,10 @@ use super::listing::{
     self, CHANGEDSINCE, PAGE, Page, Progress, begin_list, end_list, list_page, lowest_processed,
 };
 use super::names::Spelling;
+use super::numbers::{Numbers, read_mark};
 use super::session::Session;
 use super::survey::survey_mailbox;
+use crate::drivers::marks::{Marks, Numbered};
 use crate::drivers::registry::KnownSource;
 use crate::drivers::{
     BodySender, Changes, Folder, FolderState, Gone, Listed, Listing, Since, Source, Survey, Wanted,
@@ -43,7 +45,7 @@ pub struct Known {
     /// Where messages are at home; `None` where folders are not labels.
     homes: Option<Arc<Homes>>,
     /// How many messages each folder was said to hold when all were listed.
-    sizes: Arc<HashMap<FolderPath, u32>>,
+    sizes: Arc<HashMap<FolderPath, u64>>,
     /// Some folders that can be opened, by their names on the wire.
     some: Arc<[Vec<u8>]>,
     /// How the server spells names.
@@ -97,12 +99,12 @@ impl ImapSource {
     }
 
     /// Notes that a folder is open and that its list begins.
-    fn begin(&mut self, folder: &Folder, state: &FolderState) {
+    fn begin(&mut self, folder: &Folder, numbers: &Numbers) {
         self.open = Some(Open {
             path: folder.path.clone(),
             wire_name: folder.wire_name.clone(),
-            epoch: state.epoch.clone(),
-            progress: Progress::of(state),
+            epoch: numbers.epoch.clone(),
+            progress: Progress::of(numbers),
             sieve: self.known.homes.as_ref().map(|homes| homes.sieve(&folder.path)),
         });
     }
@@ -120,12 +122,12 @@ impl ImapSource {
         let open = ask_to_open(&self.session, &folder.wire_name, Access::Read);
         let list = list_messages_command(&self.session, 1, None);
         let asks = [open, Ask::new(list).following()];
-        let mut state = FolderState::default();
+        let mut numbers = Numbers::default();
         let mut rows: Vec<Row> = Vec::new();
         let mut parts = Parts::default();
         let ended = self.session.ask_all(&asks, |at, line| {
             if at == 0 {
-                read_opened(line, &mut state);
+                read_opened(line, &mut numbers);
                 return Ok(());
             }
             rows.extend(parts.hear(line));
@@ -134,19 +136,19 @@ impl ImapSource {
         let mut ended = ended.await?.into_iter();
         match ended.next() {
             Some(Err(refused)) => {
-                let state = self.open_again(folder, refused).await?;
-                self.begin(folder, &state);
-                return Ok((state, self.list(None).await?));
+                let numbers = self.open_again(folder, refused).await?;
+                self.begin(folder, &numbers);
+                return Ok((numbers.at_source(), self.list(None).await?));
             }
-            Some(Ok(said)) => read_code(&said, &mut state),
+            Some(Ok(said)) => read_code(&said, &mut numbers),
             None => {}
         }
-        let state = check_opened(state)?;
-        self.begin(folder, &state);
+        let numbers = check_opened(numbers)?;
+        self.begin(folder, &numbers);
         let open = self.open.as_mut().ok_or_else(no_folder)?;
         let page = match ended.next() {
             // There is nothing that `1:*` could name, and some servers say so with a NO.
-            Some(Err(failure)) if state.messages != Some(0) => return Err(failure),
+            Some(Err(failure)) if numbers.messages != Some(0) => return Err(failure),
             Some(Ok(said)) if lowest_processed(&said).is_some() => {
                 // The server has a limit: page by page it says how far it came.
                 list_page(&mut self.session, &mut open.progress, 1).await?
@@ -159,12 +161,12 @@ impl ImapSource {
         let mut listing = open.take(page)?;
         self.hold_against_status(&mut listing).await?;
         self.finish(&listing);
-        Ok((state, listing))
+        Ok((numbers.at_source(), listing))
     }
 
     /// Opens a folder again that was refused as if the server, the login or the whole mailbox had trouble: that passes, or it
     /// is the folder's own if others can be opened, and is not a reason to leave those.
-    async fn open_again(&mut self, folder: &Folder, refused: Failure) -> Result<FolderState> {
+    async fn open_again(&mut self, folder: &Folder, refused: Failure) -> Result<Numbers> {
         use FailureCode as F;
         let concerns_all = refused.wait.is_some()
             || refused.leaves_the_session()
@@ -177,8 +179,8 @@ impl ImapSource {
         sleep(OPENED_AGAIN_AFTER).await;
         let wire_names = Arc::clone(&self.known.some);
         let others = wire_names.iter().filter(|name| **name != folder.wire_name);
-        if let Ok(state) = open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
-            return Ok(state);
+        if let Ok(numbers) = open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
+            return Ok(numbers);
         }
         for other in others {
             if open_folder(&mut self.session, other, Access::Read).await.is_ok() {
@@ -195,7 +197,7 @@ impl ImapSource {
     async fn hold_against_status(&mut self, listing: &mut Listing) -> Result<()> {
         let Some(open) = self.open.as_ref().filter(|_| listing.next.is_none()) else { return Ok(()) };
         let listed = open.progress.listed();
-        if self.known.sizes.get(&open.path).is_none_or(|messages| *messages <= listed) {
+        if self.known.sizes.get(&open.path).is_none_or(|messages| *messages <= listed.into()) {
             return Ok(());
         }
         let messages = count_messages(&mut self.session, &open.wire_name).await?.unwrap_or(0);
@@ -206,7 +208,7 @@ impl ImapSource {
 
 /// Asks for the folders, and finds out where messages are at home.
 async fn learn(session: &mut Session, rule: &LabelRule) -> Result<(Known, Survey)> {
-    let (spelling, mut survey) = survey_mailbox(session).await?;
+    let (spelling, mut survey) = survey_mailbox(session, Numbers::at_source).await?;
     let homes = session.offers(EXTENSION).then(|| Arc::new(Homes::new(rule, &spelling, &survey.folders)));
     survey.homes = homes.as_ref().map(|homes| homes.digest());
     let some = survey.folders.iter().filter(|folder| folder.selectable).take(OTHERS_MAX);
@@ -223,8 +225,8 @@ fn pick(sieve: Option<&mut Sieve>, row: Row) -> Result<Option<Row>> {
     }
 }
 
-fn sizes_of(survey: &Survey) -> HashMap<FolderPath, u32> {
-    let sizes = survey.states.iter().filter_map(|(path, state)| Some((path.clone(), state.messages?)));
+fn sizes_of(survey: &Survey) -> HashMap<FolderPath, u64> {
+    let sizes = survey.states.iter().filter_map(|(path, state)| Some((path.clone(), state.items?)));
     sizes.collect()
 }
 
@@ -258,6 +260,10 @@ impl Source for ImapSource {
         self.session.facts()
     }
 
+    fn marks(&self) -> &'static dyn Marks {
+        &Numbered
+    }
+
     async fn list_folders(&mut self) -> Result<Vec<Folder>> {
         Ok(self.survey().await?.folders)
     }
@@ -275,7 +281,7 @@ impl Source for ImapSource {
         let names: Vec<Vec<u8>> = folders.iter().map(|folder| folder.wire_name.clone()).collect();
         let told = status_folders(&mut self.session, &names).await?;
         let paths = folders.iter().map(|folder| folder.path.clone());
-        Ok(paths.zip(told).filter_map(|(path, state)| Some((path, state?))).collect())
+        Ok(paths.zip(told).filter_map(|(path, numbers)| Some((path, numbers?.at_source()))).collect())
     }
 
     async fn find_unlisted(&mut self, paths: &[FolderPath]) -> Result<Vec<Result<Folder>>> {
@@ -300,13 +306,13 @@ impl Source for ImapSource {
 
     async fn open(&mut self, folder: &Folder) -> Result<FolderState> {
         self.open = None;
-        let state = match open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
+        let numbers = match open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
             Err(refused) => self.open_again(folder, refused).await,
             opened => opened,
         };
-        let state = state.at(|| folder.path.to_string())?;
-        self.begin(folder, &state);
-        Ok(state)
+        let numbers = numbers.at(|| folder.path.to_string())?;
+        self.begin(folder, &numbers);
+        Ok(numbers.at_source())
     }
 
     async fn list(&mut self, after: Option<&Locator>) -> Result<Listing> {
@@ -322,7 +328,7 @@ impl Source for ImapSource {
 
     async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Listing)> {
         // The list of a folder that may be large is not requested before its size is known.
-        if self.known.sizes.get(&folder.path).is_some_and(|messages| *messages > PAGE) {
+        if self.known.sizes.get(&folder.path).is_some_and(|messages| *messages > PAGE.into()) {
             let state = self.open(folder).await?;
             return Ok((state, self.list(None).await?));
         }
@@ -335,21 +341,21 @@ impl Source for ImapSource {
         folder: &Folder,
         since: &Since,
     ) -> Result<(FolderState, Option<Changes>)> {
-        if self.known.homes.is_some() || !keeps_modseq(&self.session) || self.session.fails_at(CHANGEDSINCE) {
-            return Ok((self.open(folder).await?, None));
-        }
+        let can_tell = self.known.homes.is_none() && keeps_modseq(&self.session);
+        let from = read_mark(&since.mark).filter(|_| can_tell && !self.session.fails_at(CHANGEDSINCE));
+        let Some(from) = from else { return Ok((self.open(folder).await?, None)) };
         self.open = None;
         let opened = async {
             let open = ask_to_open(&self.session, &folder.wire_name, Access::Read);
-            let (state, changed) = listing::open_changed(&mut self.session, open, since).await?;
-            Ok((check_opened(state)?, changed))
+            let (numbers, changed) = listing::open_changed(&mut self.session, open, from, since).await?;
+            Ok((check_opened(numbers)?, changed))
         };
         let opened = match opened.await {
-            Err(refused) => self.open_again(folder, refused).await.map(|state| (state, None)),
+            Err(refused) => self.open_again(folder, refused).await.map(|numbers| (numbers, None)),
             opened => opened,
         };
-        let (state, news) = opened.at(|| folder.path.to_string())?;
-        self.begin(folder, &state);
+        let (numbers, news) = opened.at(|| folder.path.to_string())?;
+        self.begin(folder, &numbers);
         let open = self.open.as_ref().ok_or_else(no_folder)?;
         let changes = news.map(|told| Changes {
             fresh: told.fresh.into_iter().map(|row| open.listed(row)).collect(),
@@ -359,7 +365,7 @@ impl Source for ImapSource {
                 .present
                 .map_or(Gone::None, |present| Gone::AllBut(present.into_iter().map(ItemId::Uid).collect())),
         });
-        Ok((state, changes))
+        Ok((numbers.at_source(), changes))
     }
 
     fn take_tally(&mut self) -> Option<LabelTally> {

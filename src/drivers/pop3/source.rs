@@ -514,7 +514,7 @@ impl Source for Pop3Source {
         self.broken |= stat.is_err();
         let (messages, _) = stat.at(|| place)?;
         self.counted = messages;
-        Ok(FolderState { messages: Some(messages), ..FolderState::default() })
+        Ok(FolderState { items: Some(messages.into()), ..FolderState::default() })
     }
 
     /// A maildrop is listed whole: POP3 has no means to ask for a part.

@@ -11,6 +11,7 @@ use super::*;
 use crate::drivers::imap::names::encode_utf7;
 use crate::drivers::{Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
 use crate::model::evidence::ServerFacts;
+use crate::model::mark::Mark;
 use crate::model::message::{Flags, ItemId};
 use crate::transfer::Rules;
 use crate::transfer::atlas::Atlas;
@@ -114,7 +115,7 @@ impl Destination for Fake {
     async fn status(&mut self, _path: &FolderPath) -> Result<FolderState> {
         unimplemented!()
     }
-    async fn list_from(&mut self, _from: &ItemId) -> Result<Vec<Present>> {
+    async fn list_since(&mut self, _mark: &Mark) -> Result<Vec<Present>> {
         unimplemented!()
     }
     async fn fetch(&mut self, _ids: &[ItemId], _bodies: BodySender) -> Result<()> {
