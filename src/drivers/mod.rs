@@ -16,7 +16,6 @@ pub(crate) mod sizes;
 pub(crate) mod spool;
 pub mod words;
 
-pub use self::imap::labels::LabelRule;
 use self::marks::{Marks, Unordered};
 use self::registry::{KnownDestination, KnownSource};
 
@@ -78,9 +77,9 @@ pub struct Survey {
     pub unreadable: Vec<String>,
     /// Folders beside the Inbox below which the server makes none (`\Noinferiors`, RFC 9051 §7.3.1).
     pub childless: BTreeSet<FolderPath>,
-    /// Where folders are labels, so that a message may stand in several of them: a digest of the rule by which each message
-    /// is listed in one, and of the folders that it is about.
-    pub homes: Option<String>,
+    /// Where a message may stand in several folders and the source lists it in some of them alone, by a rule of its own: a
+    /// digest of that rule, and of the folders that it is about.
+    pub rule: Option<String>,
 }
 
 /// A message as a folder listing shows it.
@@ -107,6 +106,9 @@ pub struct Listing {
     pub next: Option<Locator>,
     /// With the end of the list: how many messages the server counts in the folder beyond those that it listed.
     pub unlisted: u64,
+    /// With the end of the list: what is not carried of the folders that its messages stand in, where the source lists them
+    /// by a rule ([`Survey::rule`]).
+    pub notes: Option<LabelTally>,
 }
 
 /// A point from which on changes of a folder may be asked for.
@@ -253,12 +255,6 @@ pub trait Source: Send {
         _since: &Since,
     ) -> Result<(FolderState, Option<Changes>)> {
         Ok((self.open(folder).await?, None))
-    }
-
-    /// The counts of labels once the list has come to its end, where folders are labels; a message that is in several
-    /// folders is then listed in one of them.
-    fn take_tally(&mut self) -> Option<LabelTally> {
-        None
     }
 
     /// Streams the wanted messages of the open folder, in the order of `wanted`.

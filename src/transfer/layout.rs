@@ -59,7 +59,7 @@ impl Layout {
         if !renamed.is_empty() || !unsure.is_empty() {
             *cursors = ledger.cursors().await?;
         }
-        let labelled = sources.homes.is_some();
+        let labelled = sources.rule.is_some();
         let listed = &following.destinations.folders;
         let mut plans = plan_folders(&sources.folders, listed, labelled, &names, rules, following.atlas);
         following.follow_users(&mut plans, cursors).await?;

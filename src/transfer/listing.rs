@@ -12,6 +12,7 @@ use crate::drivers::{Changes, FolderState, Gone, Listed, Wanted};
 use crate::ledger::{Cursor, NewRow, Row, RowId, Settled, Space};
 use crate::model::failure::{Result, Side};
 use crate::model::identity::Digest;
+use crate::model::label::LabelTally;
 use crate::model::message::{Flags, ItemId, Locator, Verdict};
 use crate::model::protocol::Protocol;
 
@@ -37,6 +38,8 @@ struct Run {
     compared: Option<Locator>,
     /// Messages that the server counts beyond its list.
     unlisted: u64,
+    /// The notes that the list ended with.
+    notes: Option<LabelTally>,
     /// Whether all UIDs turned out to be given anew.
     renumbered: bool,
     /// Whether any row's message is listed.
@@ -118,7 +121,7 @@ impl FolderPass<'_> {
         }
         let why = if space.protocol.is_files() { TORN } else { UNLISTED };
         self.ledger.keep_unlisted(&self.plan.source.path, unlisted, why).await?;
-        if let Some(tally) = self.source.take_tally() {
+        if let Some(tally) = run.notes {
             self.tallies.insert(self.plan.source.path.clone(), tally);
         }
         Ok(run.reconciled)
@@ -188,7 +191,7 @@ impl FolderPass<'_> {
         };
         loop {
             let next = listing.next.take();
-            run.unlisted = listing.unlisted;
+            (run.unlisted, run.notes) = (listing.unlisted, listing.notes.take());
             self.compare_page(space, listing.messages, next.as_ref(), doubtful, &mut run).await?;
             if run.renumbered {
                 return Ok(run);

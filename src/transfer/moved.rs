@@ -135,7 +135,7 @@ impl Following<'_> {
         let plans = plan_folders(
             &sources.folders,
             &self.destinations.folders,
-            sources.homes.is_some(),
+            sources.rule.is_some(),
             self.names,
             self.rules,
             self.atlas,

@@ -173,7 +173,7 @@ pub(super) async fn find_whereabouts(
         }
     }
     let mut doubtful = find_doubtful(&standings);
-    if sources.homes.is_some() {
+    if sources.rule.is_some() {
         // Where folders are labels, a message is listed in one of them by a rule, and not in what shows it.
         doubtful.retain(|path| standings[path].is_vanished() || standings[path].is_new());
     }
@@ -259,7 +259,7 @@ async fn ask_states(
         .filter(|folder| !sources.states.contains_key(&folder.path) && matters(&folder.path))
         .collect();
     let vanished = known.iter().any(|path| !folders.contains_key(path));
-    if lacking.is_empty() || !vanished && folders.len() < 2 || sources.homes.is_some() && !vanished {
+    if lacking.is_empty() || !vanished && folders.len() < 2 || sources.rule.is_some() && !vanished {
         return Ok(HashMap::new());
     }
     source.states(&lacking).await
@@ -280,7 +280,7 @@ async fn read_rows(
 /// The first page of a folder; that of a large one is enough.
 async fn list_first(source: &mut dyn Source, folder: &Folder, state: &FolderState) -> Result<Listing> {
     if state.items == Some(0) {
-        return Ok(Listing { messages: Vec::new(), next: None, unlisted: 0 });
+        return Ok(Listing::default());
     }
     source.open(folder).await?;
     source.list(None).await

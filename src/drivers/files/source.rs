@@ -227,7 +227,7 @@ impl Source for FilesSource {
         let messages: Vec<Listed> = behind.by_ref().take(PAGE).map(|(_, at)| list(*at)).collect();
         let next = behind.next().and_then(|_| messages.last()).map(|last| last.locator.clone());
         let unlisted = if next.is_none() { opened.contents.torn } else { 0 };
-        Ok(Listing { messages, next, unlisted })
+        Ok(Listing { messages, next, unlisted, notes: None })
     }
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {

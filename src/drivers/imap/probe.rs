@@ -7,13 +7,14 @@ use super::account::ask_account;
 use super::folders::{
     Access, count_messages, list_messages, open_and_list_folders, open_folder, status_folder,
 };
-use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
+use super::labels::{EXTENSION, Homes, Sieve};
 use super::numbers::Numbers;
 use super::session::{Session, split_numbered};
 use super::survey::survey_mailbox;
 use crate::drivers::Folder;
 use crate::drivers::measure::{FolderNames, FolderRules, Measuring, Room};
 use crate::model::failure::{Failure, FailureCode, Place, Result, Spoils};
+use crate::model::label::LabelRule;
 use crate::model::message::InternalDate;
 use crate::model::scope::{Counting, Scope};
 

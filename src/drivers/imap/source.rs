@@ -14,7 +14,7 @@ use super::folders::{
     Access, Parts, Row, ask_to_open, check_count, check_opened, count_messages, keeps_modseq,
     list_messages_command, open_folder, read_code, read_opened, status_folders,
 };
-use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
+use super::labels::{EXTENSION, Homes, Sieve};
 use super::listing::{
     self, CHANGEDSINCE, PAGE, Page, Progress, begin_list, end_list, list_page, lowest_processed,
 };
@@ -30,7 +30,7 @@ use crate::drivers::{
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
-use crate::model::label::LabelTally;
+use crate::model::label::LabelRule;
 use crate::model::message::{Epoch, ItemId, Locator};
 use crate::model::protocol::Protocol;
 
@@ -61,7 +61,6 @@ pub struct ImapSource {
     /// The survey made at the beginning, until a caller asks for it.
     surveyed: Option<Survey>,
     open: Option<Open>,
-    tally: Option<LabelTally>,
 }
 
 /// The open folder.
@@ -89,13 +88,13 @@ impl ImapSource {
     /// Those of the session.
     pub async fn with_labels(mut session: Session, rule: LabelRule) -> Result<Self> {
         let (known, survey) = learn(&mut session, &rule).await?;
-        Ok(Self { session, rule, known, surveyed: Some(survey), open: None, tally: None })
+        Ok(Self { session, rule, known, surveyed: Some(survey), open: None })
     }
 
     /// Takes over one more session of a mailbox that is known; costs no turn.
     pub fn beside(session: Session, known: Known) -> Self {
         let rule = LabelRule::default();
-        Self { session, rule, known, surveyed: None, open: None, tally: None }
+        Self { session, rule, known, surveyed: None, open: None }
     }
 
     /// Notes that a folder is open and that its list begins.
@@ -109,12 +108,13 @@ impl ImapSource {
         });
     }
 
-    /// Keeps a list's counts of labels, once it has come to its end.
-    fn finish(&mut self, listing: &Listing) {
+    /// Adds to a list what was found out by the rule that it was made by, once it has come to its end.
+    fn finish(&mut self, mut listing: Listing) -> Listing {
         if listing.next.is_none() {
-            let sieve = self.open.as_mut().and_then(|open| open.sieve.take());
-            self.tally = sieve.map(Sieve::into_tally);
+            let sieve = self.open.as_mut().and_then(|open| open.sieve.as_mut());
+            listing.notes = sieve.map(Sieve::take_tally);
         }
+        listing
     }
 
     /// Opens a folder and lists it in one flight.
@@ -160,8 +160,7 @@ impl ImapSource {
         };
         let mut listing = open.take(page)?;
         self.hold_against_status(&mut listing).await?;
-        self.finish(&listing);
-        Ok((numbers.at_source(), listing))
+        Ok((numbers.at_source(), self.finish(listing)))
     }
 
     /// Opens a folder again that was refused as if the server, the login or the whole mailbox had trouble: that passes, or it
@@ -210,7 +209,7 @@ impl ImapSource {
 async fn learn(session: &mut Session, rule: &LabelRule) -> Result<(Known, Survey)> {
     let (spelling, mut survey) = survey_mailbox(session, Numbers::at_source).await?;
     let homes = session.offers(EXTENSION).then(|| Arc::new(Homes::new(rule, &spelling, &survey.folders)));
-    survey.homes = homes.as_ref().map(|homes| homes.digest());
+    survey.rule = homes.as_ref().map(|homes| homes.digest());
     let some = survey.folders.iter().filter(|folder| folder.selectable).take(OTHERS_MAX);
     let some = some.map(|folder| folder.wire_name.clone()).collect();
     let sizes = Arc::new(sizes_of(&survey));
@@ -250,7 +249,7 @@ impl Open {
                 messages.push(self.listed(row));
             }
         }
-        Ok(Listing { messages, next: last.map(|uid| self.locate(uid)), unlisted: page.unlisted })
+        Ok(Listing { messages, next: last.map(|uid| self.locate(uid)), unlisted: page.unlisted, notes: None })
     }
 }
 
@@ -322,8 +321,7 @@ impl Source for ImapSource {
         let page = list_page(&mut self.session, &mut open.progress, from).await;
         let mut listing = page.and_then(|page| open.take(page)).at(|| open.path.to_string())?;
         self.hold_against_status(&mut listing).await?;
-        self.finish(&listing);
-        Ok(listing)
+        Ok(self.finish(listing))
     }
 
     async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Listing)> {
@@ -366,10 +364,6 @@ impl Source for ImapSource {
                 .map_or(Gone::None, |present| Gone::AllBut(present.into_iter().map(ItemId::Uid).collect())),
         });
         Ok((numbers.at_source(), changes))
-    }
-
-    fn take_tally(&mut self) -> Option<LabelTally> {
-        self.tally.take()
     }
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {

@@ -249,7 +249,7 @@ async fn finish(
         // All the messages that it shows are in other folders too.
         view.selectable = false;
     }
-    Ok((spelling, Survey { folders, states, unreadable, childless, homes: None }))
+    Ok((spelling, Survey { folders, states, unreadable, childless, rule: None }))
 }
 
 /// Names in a list that read as the Inbox (which has no case, RFC 9051 §5.1) and are not it: a server without such a rule may

@@ -540,7 +540,7 @@ impl Source for Pop3Source {
         };
         let mut messages: Vec<Listed> = entries.at(|| place)?.into_iter().map(list).collect();
         messages.sort_by(|a, b| a.locator.cmp(&b.locator));
-        Ok(Listing { messages, next: None, unlisted: self.unlisted.into() })
+        Ok(Listing { messages, next: None, unlisted: self.unlisted.into(), notes: None })
     }
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {
