@@ -321,6 +321,13 @@ pub struct Present {
     pub date: Option<InternalDate>,
 }
 
+/// The abilities of a destination, as far as anybody decides by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whether single messages can be removed, and no others with them.
+    pub removes_single: bool,
+}
+
 /// One logged-in session that mail is written to.
 #[async_trait]
 pub trait Destination: Send {
@@ -331,6 +338,9 @@ pub trait Destination: Send {
     fn marks(&self) -> &'static dyn Marks {
         &Unordered
     }
+
+    /// The abilities of the destination.
+    fn abilities(&self) -> Abilities;
 
     /// The server's hierarchy delimiter; no folder name may contain it.
     fn delimiter(&self) -> Option<char>;
@@ -441,7 +451,7 @@ pub trait Destination: Send {
     /// kept.
     async fn store_flags(&mut self, ids: &[ItemId], add: &Flags, remove: &Flags) -> Result<Flags>;
 
-    /// Removes messages of the open folder for good, and no others. Refused where the server cannot.
+    /// Removes messages of the open folder for good, and no others. Refused where the destination cannot remove single ones.
     async fn expunge(&mut self, ids: &[ItemId]) -> Result<()>;
 
     /// The facts that spare further sessions of the same mailbox a turn; `None` where a mailbox takes one session only.

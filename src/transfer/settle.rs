@@ -259,9 +259,11 @@ async fn remove_late_commits(
     if copies.is_empty() {
         return Ok(());
     }
+    // A late copy that stays is better than a mailbox that never gets on.
+    if !destination.abilities().removes_single {
+        return late.note(folder, epoch, &copies, Stays::CannotBeRemoved).await;
+    }
     match destination.expunge(&copies).await {
-        // A server without UIDPLUS cannot remove single messages. A late copy that stays is better than a mailbox that
-        // never gets on.
         Err(failure) if failure.class == Class::Refused => {
             late.note(folder, epoch, &copies, Stays::CannotBeRemoved).await
         }

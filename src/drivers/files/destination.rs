@@ -20,8 +20,8 @@ use super::tree::Dir;
 use super::walk::{Found, below_mbox};
 use crate::drivers::marks::{Marks, Numbered};
 use crate::drivers::{
-    Appended, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
-    Survey,
+    Abilities, Appended, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState,
+    Present, Survey,
 };
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
@@ -319,6 +319,10 @@ impl Destination for FilesDestination {
 
     fn marks(&self) -> &'static dyn Marks {
         &Numbered
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { removes_single: true }
     }
 
     /// Whatever is in a name is escaped, so that nothing has to be kept out of it but what no name has.

@@ -18,7 +18,8 @@ use super::tokens::write_number_set;
 use crate::drivers::marks::{Marks, Numbered};
 use crate::drivers::registry::KnownDestination;
 use crate::drivers::{
-    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Survey,
+    Abilities, Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
+    Survey,
 };
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
@@ -127,6 +128,10 @@ impl Destination for ImapDestination {
 
     fn marks(&self) -> &'static dyn Marks {
         &Numbered
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { removes_single: self.session.offers("UIDPLUS") }
     }
 
     fn delimiter(&self) -> Option<char> {
@@ -324,7 +329,7 @@ impl Destination for ImapDestination {
 
     async fn expunge(&mut self, ids: &[ItemId]) -> Result<()> {
         let uids = uids_of(ids)?;
-        if !self.session.offers("UIDPLUS") {
+        if !self.abilities().removes_single {
             return Err(Failure::new(Class::Refused, "cannot remove single messages (no UIDPLUS)"));
         }
         for part in uids.chunks(UIDS_PER_COMMAND) {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::*;
 use crate::drivers::imap::names::encode_utf7;
-use crate::drivers::{Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
+use crate::drivers::{Abilities, Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
 use crate::model::evidence::ServerFacts;
 use crate::model::mark::Mark;
 use crate::model::message::{Flags, ItemId};
@@ -81,6 +81,9 @@ fn folder(path: &FolderPath) -> Folder {
 #[async_trait]
 impl Destination for Fake {
     fn facts(&self) -> &ServerFacts {
+        unimplemented!()
+    }
+    fn abilities(&self) -> Abilities {
         unimplemented!()
     }
     fn delimiter(&self) -> Option<char> {

@@ -9,7 +9,7 @@ use mailferry::drivers::imap::destination::ImapDestination;
 use mailferry::drivers::imap::source::ImapSource;
 use mailferry::drivers::marks::Marks;
 use mailferry::drivers::{
-    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
+    Abilities, Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
 };
 use mailferry::ledger::Ledger;
 use mailferry::model::evidence::ServerFacts;
@@ -213,6 +213,9 @@ impl Destination for Troubled<'_> {
     }
     fn marks(&self) -> &'static dyn Marks {
         self.inner.marks()
+    }
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities()
     }
     fn delimiter(&self) -> Option<char> {
         self.inner.delimiter()

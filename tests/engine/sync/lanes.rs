@@ -9,7 +9,8 @@ use mailferry::drivers::imap::destination::ImapDestination;
 use mailferry::drivers::imap::source::ImapSource;
 use mailferry::drivers::marks::Marks;
 use mailferry::drivers::{
-    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Source,
+    Abilities, Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
+    Source,
 };
 use mailferry::model::evidence::ServerFacts;
 use mailferry::model::failure::{Class, Failure, Result};
@@ -240,6 +241,9 @@ impl Destination for Brittle {
     }
     fn marks(&self) -> &'static dyn Marks {
         self.0.marks()
+    }
+    fn abilities(&self) -> Abilities {
+        self.0.abilities()
     }
     fn delimiter(&self) -> Option<char> {
         self.0.delimiter()
