@@ -7,6 +7,7 @@
 pub mod files;
 mod greeting;
 pub mod imap;
+pub mod marks;
 pub mod measure;
 pub(crate) mod notice;
 pub mod pop3;
@@ -15,7 +16,7 @@ pub(crate) mod sizes;
 pub(crate) mod spool;
 pub mod words;
 
-pub use self::imap::labels::LabelRule;
+use self::marks::{Marks, Unordered};
 use self::registry::{KnownDestination, KnownSource};
 
 use std::collections::{BTreeSet, HashMap};
@@ -29,6 +30,7 @@ use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
 use crate::model::identity::Digest;
 use crate::model::label::LabelTally;
+use crate::model::mark::Mark;
 use crate::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Locator};
 
 /// A folder as a server lists it.
@@ -53,14 +55,14 @@ pub struct Folder {
 pub struct FolderState {
     /// The name space of its ids; for IMAP, UIDVALIDITY.
     pub epoch: Epoch,
-    /// The next UID; `None` when the server does not tell.
-    pub uidnext: Option<u32>,
-    /// Messages in the folder; `None` when the server does not tell, which is never the same as none.
-    pub messages: Option<u32>,
-    /// HIGHESTMODSEQ (RFC 7162), where the server keeps one.
-    pub highest_modseq: Option<u64>,
-    /// Flags and keywords that can be kept (PERMANENTFLAGS); `None` when any can.
-    pub permanent_flags: Option<BTreeSet<String>>,
+    /// The point in its history at which it is; the beginning where the server tells nothing of that.
+    pub mark: Mark,
+    /// Items in the folder; `None` when the server does not tell, which is never the same as none.
+    pub items: Option<u64>,
+    /// Whether a folder of the same epoch, mark and count is one in which nothing happened since, not even to a flag.
+    pub proves: bool,
+    /// Flags and keywords that can be kept; `None` when any can.
+    pub keepable: Option<BTreeSet<String>>,
 }
 
 /// The folders of a mailbox, with their state as the server reported it in the same answer.
@@ -75,9 +77,9 @@ pub struct Survey {
     pub unreadable: Vec<String>,
     /// Folders beside the Inbox below which the server makes none (`\Noinferiors`, RFC 9051 §7.3.1).
     pub childless: BTreeSet<FolderPath>,
-    /// Where folders are labels, so that a message may stand in several of them: a digest of the rule by which each message
-    /// is listed in one, and of the folders that it is about.
-    pub homes: Option<String>,
+    /// Where a message may stand in several folders and the source lists it in some of them alone, by a rule of its own: a
+    /// digest of that rule, and of the folders that it is about.
+    pub rule: Option<String>,
 }
 
 /// A message as a folder listing shows it.
@@ -104,6 +106,9 @@ pub struct Listing {
     pub next: Option<Locator>,
     /// With the end of the list: how many messages the server counts in the folder beyond those that it listed.
     pub unlisted: u64,
+    /// With the end of the list: what is not carried of the folders that its messages stand in, where the source lists them
+    /// by a rule ([`Survey::rule`]).
+    pub notes: Option<LabelTally>,
 }
 
 /// A point from which on changes of a folder may be asked for.
@@ -111,10 +116,8 @@ pub struct Listing {
 pub struct Since {
     /// The folder's epoch at that point.
     pub epoch: Epoch,
-    /// Its UIDNEXT.
-    pub uidnext: u32,
-    /// Its HIGHESTMODSEQ (RFC 7162).
-    pub modseq: u64,
+    /// The point.
+    pub mark: Mark,
     /// How many messages of it are known since then.
     pub known: u64,
     /// Ids of some of them, in ascending order: whether these name the same messages shows whether the folder is the same.
@@ -209,6 +212,11 @@ pub trait Source: Send {
     /// The facts that the server reported about itself.
     fn facts(&self) -> &ServerFacts;
 
+    /// The relations of the marks that it gives.
+    fn marks(&self) -> &'static dyn Marks {
+        &Unordered
+    }
+
     /// All folders, in a stable order.
     async fn list_folders(&mut self) -> Result<Vec<Folder>>;
 
@@ -247,12 +255,6 @@ pub trait Source: Send {
         _since: &Since,
     ) -> Result<(FolderState, Option<Changes>)> {
         Ok((self.open(folder).await?, None))
-    }
-
-    /// The counts of labels once the list has come to its end, where folders are labels; a message that is in several
-    /// folders is then listed in one of them.
-    fn take_tally(&mut self) -> Option<LabelTally> {
-        None
     }
 
     /// Streams the wanted messages of the open folder, in the order of `wanted`.
@@ -319,11 +321,26 @@ pub struct Present {
     pub date: Option<InternalDate>,
 }
 
+/// The abilities of a destination, as far as anybody decides by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whether single messages can be removed, and no others with them.
+    pub removes_single: bool,
+}
+
 /// One logged-in session that mail is written to.
 #[async_trait]
 pub trait Destination: Send {
     /// The facts that the server reported about itself.
     fn facts(&self) -> &ServerFacts;
+
+    /// The relations of the marks that it gives.
+    fn marks(&self) -> &'static dyn Marks {
+        &Unordered
+    }
+
+    /// The abilities of the destination.
+    fn abilities(&self) -> Abilities;
 
     /// The server's hierarchy delimiter; no folder name may contain it.
     fn delimiter(&self) -> Option<char>;
@@ -385,13 +402,14 @@ pub trait Destination: Send {
         Ok(HashMap::new())
     }
 
-    /// Lists the messages of the open folder with the id `from` and behind it, in the order of their ids.
-    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>>;
+    /// Lists the messages of the open folder that came behind a mark, in the order of their ids. There may be others among
+    /// them: none that came is left out.
+    async fn list_since(&mut self, mark: &Mark) -> Result<Vec<Present>>;
 
     /// Lists those of some messages that are in the open folder. The ids come in ascending order.
     async fn list_these(&mut self, ids: &[ItemId]) -> Result<Vec<Present>> {
         let Some(first) = ids.first() else { return Ok(Vec::new()) };
-        let mut listed = self.list_from(first).await?;
+        let mut listed = self.list_since(&self.marks().before(first)).await?;
         listed.retain(|present| ids.binary_search(&present.id).is_ok());
         Ok(listed)
     }
@@ -412,8 +430,8 @@ pub trait Destination: Send {
         outcomes: &mpsc::UnboundedSender<Appended>,
     ) -> Result<()>;
 
-    /// As [`Self::append`] to the open folder, and lists it from an id on once everything is answered for: in the same turn
-    /// where the protocol lets that be.
+    /// As [`Self::append`] to the open folder, and lists what came behind a mark once everything is answered for: in the same
+    /// turn where the protocol lets that be.
     ///
     /// # Errors
     /// As [`Self::append`], also when only the list failed. No folder is open then.
@@ -423,17 +441,17 @@ pub trait Destination: Send {
         bodies: &mut BodyReceiver,
         envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
         outcomes: &mpsc::UnboundedSender<Appended>,
-        from: &ItemId,
+        since: &Mark,
     ) -> Result<Vec<Present>> {
         self.append(path, bodies, envelope, outcomes).await?;
-        self.list_from(from).await
+        self.list_since(since).await
     }
 
     /// Adds and removes flags of messages in the open folder. Flags that the server does not take come back; the others are
     /// kept.
     async fn store_flags(&mut self, ids: &[ItemId], add: &Flags, remove: &Flags) -> Result<Flags>;
 
-    /// Removes messages of the open folder for good, and no others. Refused where the server cannot.
+    /// Removes messages of the open folder for good, and no others. Refused where the destination cannot remove single ones.
     async fn expunge(&mut self, ids: &[ItemId]) -> Result<()>;
 
     /// The facts that spare further sessions of the same mailbox a turn; `None` where a mailbox takes one session only.

@@ -1,6 +1,7 @@
 //! How locators and folders lie in columns: the same in every kind of store.
 
 use crate::model::folder::FolderPath;
+use crate::model::mark::Mark;
 use crate::model::message::{Arrival, Epoch, ItemId, Locator};
 use crate::model::protocol::Protocol;
 
@@ -48,30 +49,14 @@ pub(super) fn protocol_of(locator: &Locator) -> &'static str {
     if locator.is_unlisted() { UNLISTED } else { write_protocol(locator.protocol) }
 }
 
-/// The column of a mark of IMAP: UIDNEXT, and behind a blank the modseq; a hyphen where the server told no UIDNEXT.
-pub(super) fn write_mark(uidnext: Option<u32>, modseq: Option<u64>) -> Option<String> {
-    let uidnext = uidnext.map(|uidnext| uidnext.to_string());
-    match modseq {
-        Some(modseq) => Some(format!("{} {modseq}", uidnext.as_deref().unwrap_or("-"))),
-        None => uidnext,
-    }
-}
-
-/// UIDNEXT and modseq of a mark of IMAP.
-pub(super) fn read_mark(mark: Option<&str>) -> (Option<u32>, Option<u64>) {
-    let mark = mark.unwrap_or_default();
-    let (uidnext, modseq) = mark.split_once(' ').unwrap_or((mark, ""));
-    (uidnext.parse().ok(), modseq.parse().ok())
-}
-
-/// The column of a UID from which on something is looked for; none where that is the first.
-pub(super) fn write_from(uid: u32) -> Option<String> {
-    (uid > 1).then(|| uid.to_string())
+/// The column of a mark; none for the beginning.
+pub(super) fn write_mark(mark: &Mark) -> Option<&str> {
+    Some(mark.as_str()).filter(|text| !text.is_empty())
 }
 
 /// Reads it.
-pub(super) fn read_from(column: Option<&str>) -> u32 {
-    column.and_then(|text| text.parse().ok()).unwrap_or(1)
+pub(super) fn read_mark(column: Option<&str>) -> Mark {
+    column.map(Mark::from).unwrap_or_default()
 }
 
 /// An epoch or a place in a column that holds numbers as numbers.
@@ -177,24 +162,5 @@ impl Places {
         id: ItemId,
     ) -> (FolderPath, Arrival) {
         (self.destination.get(folder), Arrival { epoch: self.destination_epoch.get(epoch), id })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_read_themselves_back() {
-        for (uidnext, modseq, text) in [
-            (Some(7), None, Some("7")),
-            (Some(7), Some(u64::MAX), Some("7 18446744073709551615")),
-            (None, Some(3), Some("- 3")),
-            (None, None, None),
-        ] {
-            assert_eq!(write_mark(uidnext, modseq).as_deref(), text);
-            assert_eq!(read_mark(text), (uidnext, modseq));
-        }
-        assert_eq!([1, 2].map(|uid| read_from(write_from(uid).as_deref())), [1, 2]);
     }
 }

@@ -18,6 +18,7 @@ use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::locator::ItemIds;
+use crate::model::mark::Mark;
 use crate::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 use crate::model::protocol::Protocol;
@@ -192,8 +193,8 @@ pub struct Intent {
     pub folder: FolderPath,
     /// Its epoch before the first byte.
     pub epoch: Epoch,
-    /// Its UIDNEXT before the first byte; 1 when the server does not tell.
-    pub uidnext: u32,
+    /// Its mark before the first byte.
+    pub mark: Mark,
     /// The messages.
     pub rows: Vec<RowId>,
 }
@@ -203,18 +204,18 @@ pub struct Intent {
 pub struct Cursor {
     /// The source's epoch.
     pub epoch: Epoch,
-    /// The source's UIDNEXT.
-    pub uidnext: Option<u32>,
-    /// Messages at the source, where it told.
-    pub messages: Option<u32>,
-    /// The source's HIGHESTMODSEQ.
-    pub highest_modseq: Option<u64>,
+    /// The source's mark.
+    pub mark: Mark,
+    /// Items at the source, where it told.
+    pub items: Option<u64>,
+    /// Whether a source of the same epoch, mark and count is as it was.
+    pub proves: bool,
     /// The destination folder.
     pub destination: FolderPath,
     /// Epoch of the destination folder.
     pub destination_epoch: Epoch,
-    /// UIDs of the destination below this one are known: ours, or seen as present.
-    pub destination_scanned: u32,
+    /// Whatever the destination holds before this mark is known: ours, or seen as present.
+    pub destination_mark: Mark,
 }
 
 /// A message at the destination that this ledger did not send.
@@ -263,6 +264,8 @@ pub trait Ledger: Send + Sync {
         after: Option<&ItemId>,
         limit: usize,
     ) -> Result<Vec<(ItemId, RowId)>>;
+    /// The last ids of a folder's messages that are still listed, in no order, at most `limit`.
+    async fn last_ids_in(&self, space: &Space, limit: usize) -> Result<Vec<ItemId>>;
     /// The messages of a folder with these ids, as far as they are known, in ascending order.
     async fn rows_at(&self, space: &Space, ids: &[ItemId]) -> Result<Vec<Row>>;
     /// The rows with these numbers, as far as they are there, in ascending order.
@@ -299,7 +302,7 @@ pub trait Ledger: Send + Sync {
         source: &FolderPath,
         folder: &FolderPath,
         epoch: &Epoch,
-        uidnext: u32,
+        mark: &Mark,
         rows: &[RowId],
     ) -> Result<i64>;
     /// Keeps the outcomes of messages and, with `ended`, that an intent has no message in doubt any more: in one step.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use globset::GlobSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,15 @@ pub enum Labels {
     Keywords,
     /// A message is carried into the folder of each of its labels.
     Copies,
+}
+
+/// The manifest's rules about labels, in terms of folders.
+#[derive(Debug, Clone, Default)]
+pub struct LabelRule {
+    /// The handling of a message's further labels.
+    pub labels: Labels,
+    /// Folders that are left out, as patterns over `A/B/C`.
+    pub exclude: GlobSet,
 }
 
 /// The most labels of which a folder counts the messages by name.

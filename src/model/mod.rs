@@ -19,6 +19,7 @@ pub mod identity;
 pub mod label;
 pub mod list;
 pub mod locator;
+pub mod mark;
 pub mod message;
 pub mod place;
 pub mod powershell;

@@ -345,7 +345,7 @@ async fn list(destination: &mut dyn Destination, spot: &Spot, from: &ItemId) -> 
     if state.epoch != spot.1 {
         return Ok(None);
     }
-    let shown = destination.list_from(from).await?.into_iter();
+    let shown = destination.list_since(&destination.marks().before(from)).await?.into_iter();
     Ok(Some(shown.map(|it| (it.id, (it.size, it.date.map(|date| date.unix)))).collect()))
 }
 

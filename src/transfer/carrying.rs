@@ -17,7 +17,8 @@ use super::unseen::{self, Unseen, is_given_up};
 use crate::drivers::{FolderState, Listed};
 use crate::ledger::{ALONE_FROM, NAMED_FROM, Refused, Row, RowId, Settled, Space};
 use crate::model::failure::{Class, Failure, FailureCode, Result, Side, Spoils};
-use crate::model::message::{Flags, ItemId, Verdict};
+use crate::model::mark::Mark;
+use crate::model::message::{Flags, Verdict};
 use crate::model::protocol::Protocol;
 
 /// Messages of one intent: what may be in doubt after a crash is looked for among at most so many.
@@ -34,8 +35,8 @@ struct Carrying<'a> {
     doubtful: &'a BTreeSet<RowId>,
     /// Flags of messages in doubt, where the ledger holds those that a copy may have as well.
     now: &'a HashMap<RowId, Flags>,
-    /// The UID from which on the next message arrives.
-    uidnext: u32,
+    /// The mark of the destination behind which the next message arrives.
+    mark: Mark,
     /// Messages that were refused by now, which are not tried twice in a pass.
     refused: HashSet<RowId>,
     /// Those that earlier passes know as refused, and that are tried once more.
@@ -72,7 +73,7 @@ impl FolderPass<'_> {
             arrived,
             doubtful,
             now,
-            uidnext: arrived.uidnext.unwrap_or(1),
+            mark: arrived.mark.clone(),
             refused: HashSet::new(),
             again: HashSet::new(),
             in_a_row: 0,
@@ -180,7 +181,8 @@ impl FolderPass<'_> {
                 self.ledger.reopen(&[row.id]).await?;
                 carrying.again.insert(row.id);
                 self.progress.take_up_again(row.size);
-                resent::note(self.ledger, &self.plan.destination, carrying.arrived, &row).await?;
+                let marks = self.destination.marks();
+                resent::note(self.ledger, marks, &self.plan.destination, carrying.arrived, &row).await?;
                 let work = carrying.work_of(row);
                 self.carry_window(&[work], carrying, candidates, changes).await?;
             }
@@ -198,8 +200,8 @@ impl FolderPass<'_> {
         if carrying.ended {
             return Ok(());
         }
-        let (folder, arrived, uidnext) = (&self.plan.destination, carrying.arrived, carrying.uidnext);
-        let permanent = arrived.permanent_flags.clone();
+        let (folder, arrived, mark) = (&self.plan.destination, carrying.arrived, carrying.mark.clone());
+        let permanent = arrived.keepable.clone();
         let manners = self.rules.manners;
         let kept = move |flags: &Flags| manners.wanted(keep_flags(flags, permanent.as_ref()));
         let keep_flags = |flags: &Flags| manners.at_once(kept(flags));
@@ -215,9 +217,9 @@ impl FolderPass<'_> {
         let source = &self.plan.source.path;
         // Of several sessions the one that carries is shown, and not the one that opened its folder last.
         self.progress.enter_folder(source);
-        let intent = self.ledger.begin_intent(source, folder, &arrived.epoch, uidnext, &rows).await?;
+        let intent = self.ledger.begin_intent(source, folder, &arrived.epoch, &mark, &rows).await?;
         let sending = Sending {
-            list_from: arrived.uidnext.map(|_| ItemId::Uid(uidnext)),
+            list_since: Some(mark.clone()).filter(|_| !arrived.mark.is_beginning()),
             keep_flags: &keep_flags,
             judge: &judge,
             pace: &rules.pace,
@@ -242,7 +244,7 @@ impl FolderPass<'_> {
         // An arrival counts once it was seen, whatever else went wrong, as long as the destination still answers.
         let mut seen = false;
         if copied.all_answered {
-            match self.prove(window, &mut copied, arrived, uidnext).await {
+            match self.prove(window, &mut copied, arrived, &mark).await {
                 Ok(()) => seen = true,
                 Err(broken) => failure = failure.or(Some(broken)),
             }
@@ -286,8 +288,8 @@ impl FolderPass<'_> {
             self.count_attempts(window, &copied, &failure).await?;
             return Err(failure.at(self.plan.destination.to_string()));
         }
-        let highest = copied.settled.iter().filter_map(|s| s.destination.as_ref()?.1.id.uid()).max();
-        carrying.uidnext = highest.map_or(uidnext, |uid| uidnext.max(uid.saturating_add(1)));
+        let last = copied.settled.iter().filter_map(|s| Some(&s.destination.as_ref()?.1.id)).max();
+        carrying.mark = last.map_or(mark.clone(), |last| self.destination.marks().behind(&mark, last));
         if copied.sent > 0 {
             carrying.in_a_row = 0;
         }
@@ -363,14 +365,14 @@ impl FolderPass<'_> {
         window: &[Work],
         copied: &mut Copied,
         arrived: &FolderState,
-        uidnext: u32,
+        mark: &Mark,
     ) -> Result<()> {
         if copied.present.is_none() {
             // It was not opened anew behind the last message, and what is open may show itself as it was before.
             self.destination.open(&self.plan.destination).await?;
         }
-        self.locate(copied, arrived, uidnext).await?;
-        let checked = self.check(copied, arrived, uidnext).await?;
+        self.locate(copied, arrived, mark).await?;
+        let checked = self.check(copied, arrived, mark).await?;
         self.uncounted.sizes_checked += checked.sizes;
         self.uncounted.digests_checked += checked.digests;
         self.mend_flags(window, copied, &checked, arrived).await

@@ -89,7 +89,7 @@ impl FolderPass<'_> {
     /// The flags that a message shall have at the destination, with the mark of an answered receipt where one is asked for
     /// and the destination keeps it. Says as well whether a receipt may still be sent.
     fn wanted_flags(&self, flags: &Flags, asks: bool, arrived: &FolderState) -> (Flags, bool) {
-        let keep = |flags: &Flags| super::folder::keep_flags(flags, arrived.permanent_flags.as_ref());
+        let keep = |flags: &Flags| super::folder::keep_flags(flags, arrived.keepable.as_ref());
         let wanted = self.rules.manners.wanted(keep(flags));
         if !(asks && self.rules.manners.sends_receipts) {
             return (wanted, false);
@@ -149,7 +149,8 @@ impl FolderPass<'_> {
             self.destination.store_flags(&ids, &Flags::parse(&missing), &Flags::default()).await?;
         }
         let wanted: HashMap<&ItemId, &Flags> = cases.iter().map(|case| (&case.id, &case.wanted)).collect();
-        for present in self.destination.list_from(first).await? {
+        let before = self.destination.marks().before(first);
+        for present in self.destination.list_since(&before).await? {
             let Some(wanted) = wanted.get(&present.id) else { continue };
             let refused = wanted.minus(&present.flags);
             if refused.is_empty() {
@@ -212,7 +213,8 @@ impl FolderPass<'_> {
         }
         if let Some(first) = open.keys().min().cloned() {
             let (mut cases, mut receipts) = (Vec::new(), 0);
-            for present in self.destination.list_from(&first).await? {
+            let before = self.destination.marks().before(&first);
+            for present in self.destination.list_since(&before).await? {
                 let Some((wanted, unanswered)) = open.remove(&present.id) else { continue };
                 receipts += u64::from(unanswered);
                 cases.push(Case { id: present.id, wanted, has: present.flags });

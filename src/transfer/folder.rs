@@ -12,20 +12,20 @@ use super::progress::MailboxProgress;
 use super::settle::Barrier;
 use super::written::Written;
 use super::{PassOutcome, Rules};
+use crate::drivers::marks::Marks;
 use crate::drivers::{Changes, Destination, FolderState, Listed, Listing, Since, Source};
 use crate::ledger::{Cursor, Ledger, NewRow, Refused, RowId, Settled, Space, Tallies};
 use crate::model::failure::{Failure, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::label::LabelTally;
-use crate::model::message::{Arrival, Flags, ItemId, Locator, Verdict};
+use crate::model::mark::Mark;
+use crate::model::message::{Arrival, Flags, ItemId, Verdict};
 
 /// Known messages whose dates and sizes are looked at together with what changed: so many of the first.
 const SAMPLE_FIRST: usize = 3;
 /// And of the last.
 const SAMPLE_LAST: usize = 8;
-/// How far below UIDNEXT the last are looked for; UIDs of a folder may be sparse.
-const SAMPLE_BACK: [u32; 3] = [64, 1024, 16_384];
 
 /// One folder's pass and all it needs.
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the folder")]
@@ -137,7 +137,9 @@ impl FolderPass<'_> {
         self.stage = Stage::Listing;
         self.progress.enter_folder(&plan.source.path);
         let in_doubt = barrier.concerns(&plan.source.path);
-        let unchanged = cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, plan, &state, &arrived));
+        let marks = self.destination.marks();
+        let unchanged =
+            cursor.as_ref().is_some_and(|cursor| is_unchanged(cursor, plan, (&state, &arrived), marks));
         if !in_doubt && self.same_rules && !self.unfinished && unchanged {
             return Ok(Ran::Through);
         }
@@ -146,10 +148,13 @@ impl FolderPass<'_> {
         let known = cursor.as_ref().filter(|cursor| cursor.destination == plan.destination);
         let mut scanned = known
             .filter(|cursor| cursor.destination_epoch == arrived.epoch)
-            .map_or(1, |cursor| cursor.destination_scanned.max(1));
+            .map_or(Mark::beginning(), |cursor| cursor.destination_mark.clone());
         if in_doubt {
             self.look_into_doubts(barrier, &arrived).await?;
-            scanned = scanned.min(barrier.scan_from(plan, &arrived).unwrap_or(scanned));
+            let marks = self.destination.marks();
+            if let Some(doubtful) = barrier.scan_from(plan, &arrived, marks) {
+                scanned = marks.earlier(&scanned, &doubtful);
+            }
         }
         let rebuilt = known.is_some_and(|cursor| cursor.destination_epoch != arrived.epoch)
             || self.ledger.is_elsewhere(&plan.source.path, &plan.destination, &arrived.epoch).await?;
@@ -157,8 +162,8 @@ impl FolderPass<'_> {
             self.ledger.forget_arrivals(&plan.destination, &arrived.epoch).await?;
         }
         if rebuilt || !self.ledger.unbound(&plan.source.path).await?.is_empty() {
-            self.scan_destination(scanned, &arrived).await?;
-            scanned = arrived.uidnext.unwrap_or(1);
+            self.scan_destination(&scanned, &arrived).await?;
+            scanned = arrived.mark.clone();
             self.rebind(&arrived).await?;
         }
 
@@ -169,8 +174,8 @@ impl FolderPass<'_> {
         let works = self.has_work(&space).await?;
         let mut listed = Vec::new();
         if works || !void.is_empty() {
-            listed = self.scan_destination(scanned, &arrived).await?;
-            scanned = arrived.uidnext.unwrap_or(1);
+            listed = self.scan_destination(&scanned, &arrived).await?;
+            scanned = arrived.mark.clone();
             Box::pin(self.recall_letters(&space, &listed, &arrived)).await?;
             Box::pin(self.seek_unseen(&space, &arrived)).await?;
         }
@@ -205,13 +210,13 @@ impl FolderPass<'_> {
         self.ledger.mark_gone(&unmatched).await?;
         let cursor = Cursor {
             epoch: state.epoch.clone(),
-            uidnext: state.uidnext,
-            messages: state.messages,
-            // Without it, the next pass lists the folder whole.
-            highest_modseq: state.highest_modseq.filter(|_| !is_part),
+            mark: state.mark,
+            items: state.items,
+            // Without a proof, the next pass lists the folder whole.
+            proves: state.proves && !is_part,
             destination: plan.destination.clone(),
             destination_epoch: arrived.epoch.clone(),
-            destination_scanned: scanned,
+            destination_mark: scanned,
         };
         self.ledger.save_cursor(&plan.source.path, &cursor).await?;
         Ok(put_off.map_or(Ran::Through, Ran::PutOff))
@@ -226,35 +231,23 @@ impl FolderPass<'_> {
     /// The point from which on changes may be asked for; `None` where the whole folder must be looked through.
     async fn since(&mut self, cursor: Option<&Cursor>) -> Result<Option<Since>> {
         let Some(cursor) = cursor.filter(|_| self.same_rules && !self.labelled) else { return Ok(None) };
-        let Some((uidnext, modseq)) = cursor.uidnext.zip(cursor.highest_modseq) else { return Ok(None) };
+        if !cursor.proves {
+            return Ok(None);
+        }
         let protocol = self.source.facts().endpoint.protocol;
         let space = Space { folder: self.plan.source.path.clone(), protocol, epoch: cursor.epoch.clone() };
         let known = self.ledger.count_in(&space).await?;
-        let sample = self.sample(&space, uidnext).await?;
-        Ok(Some(Since { epoch: space.epoch, uidnext, modseq, known, sample }))
+        let sample = self.sample(&space).await?;
+        Ok(Some(Since { epoch: space.epoch, mark: cursor.mark.clone(), known, sample }))
     }
 
-    /// UIDs of known messages, the first and the last: where UIDs were given anew, or another folder has this one's name, the
+    /// Ids of known messages, the first and the last: where ids were given anew, or another folder has this one's name, the
     /// last ones name other messages or none.
-    async fn sample(&mut self, space: &Space, uidnext: u32) -> Result<Vec<ItemId>> {
-        let mut rows = self.ledger.rows_in(space, None, None, SAMPLE_FIRST).await?;
-        for back in SAMPLE_BACK {
-            let from = uidnext.saturating_sub(back);
-            let after = Locator {
-                protocol: space.protocol,
-                folder: space.folder.clone(),
-                epoch: space.epoch.clone(),
-                id: ItemId::Uid(from),
-            };
-            let last = self.ledger.rows_in(space, Some(&after), None, back as usize).await?;
-            let enough = last.len() >= SAMPLE_LAST || from == 0;
-            rows.extend(last.into_iter().rev().filter(|row| !row.gone).take(SAMPLE_LAST));
-            if enough {
-                break;
-            }
-        }
-        let there = rows.into_iter().filter(|row| !row.gone);
-        let sample: BTreeSet<ItemId> = there.map(|row| row.locator.id).collect();
+    async fn sample(&mut self, space: &Space) -> Result<Vec<ItemId>> {
+        let first = self.ledger.rows_in(space, None, None, SAMPLE_FIRST).await?;
+        let first = first.into_iter().filter(|row| !row.gone).map(|row| row.locator.id);
+        let last = self.ledger.last_ids_in(space, SAMPLE_LAST).await?;
+        let sample: BTreeSet<ItemId> = first.chain(last).collect();
         Ok(sample.into_iter().collect())
     }
 
@@ -345,7 +338,7 @@ impl FolderPass<'_> {
         let there: BTreeSet<ItemId> = listed.into_iter().map(|present| present.id).collect();
         let Some(first) = ids.iter().find(|id| !there.contains(id)) else { return Ok(BTreeSet::new()) };
         // A message that one answer lacks may be there all the same.
-        let listed = self.destination.list_from(first).await;
+        let listed = self.destination.list_since(&self.destination.marks().before(first)).await;
         let listed = listed.map_err(|failure| failure.side(Side::Destination))?;
         let shown: BTreeSet<ItemId> = listed.into_iter().map(|present| present.id).collect();
         let is_gone = |id: &ItemId| !there.contains(id) && !shown.contains(id);
@@ -394,7 +387,7 @@ impl FolderPass<'_> {
                 saved.push((change.row, change.all.clone()));
                 continue;
             }
-            let add = keep_flags(&change.add, arrived.permanent_flags.as_ref());
+            let add = keep_flags(&change.add, arrived.keepable.as_ref());
             self.uncounted.keywords_lost.extend(change.add.minus(&add).iter().map(str::to_owned));
             saved.push((change.row, change.all.clone()));
             // Where it keeps nothing of what changed, nothing changes there.
@@ -456,7 +449,7 @@ async fn open_source(
     }
 }
 
-/// Nothing happened since: same ids, same count, and a HIGHESTMODSEQ (RFC 7162) that proves that no flag changed either.
+/// Nothing happened since: same ids, same count, and a mark that proves that no flag changed either.
 ///
 /// How many messages the destination holds is left out on purpose. It belongs to its users from the first pass on: what
 /// they removed or moved there is not brought back by a pass that does look into the folder either, so a smaller number
@@ -464,23 +457,23 @@ async fn open_source(
 pub(super) fn is_unchanged(
     cursor: &Cursor,
     plan: &FolderPlan,
-    state: &FolderState,
-    arrived: &FolderState,
+    (state, arrived): (&FolderState, &FolderState),
+    marks: &dyn Marks,
 ) -> bool {
     is_as_listed(cursor, state)
         && cursor.destination == plan.destination
         && cursor.destination_epoch == arrived.epoch
-        // UIDs never go back while the UIDVALIDITY stays; where they do, the folder is looked into.
-        && arrived.uidnext.is_none_or(|next| next >= cursor.destination_scanned)
+        // A mark never goes back while the epoch stays; where it does, the folder is looked into.
+        && !marks.contradicts(&cursor.destination_mark, &arrived.mark)
 }
 
 /// Whether a folder of the source is as it was when it was listed.
 pub(super) fn is_as_listed(cursor: &Cursor, state: &FolderState) -> bool {
-    state.highest_modseq.is_some()
-        && cursor.highest_modseq == state.highest_modseq
+    state.proves
+        && cursor.proves
         && cursor.epoch == state.epoch
-        && cursor.uidnext == state.uidnext
-        && cursor.messages == state.messages
+        && cursor.mark == state.mark
+        && cursor.items == state.items
 }
 
 pub(super) fn new_row(listed: &Listed, verdict: Verdict) -> NewRow {

@@ -208,7 +208,7 @@ impl Pass<'_> {
         source: &mut dyn Source,
         destination: &mut dyn Destination,
         openings: Openings<'_>,
-        folders: Vec<(&FolderPlan, Option<u32>)>,
+        folders: Vec<(&FolderPlan, Option<u64>)>,
         mut barrier: Barrier,
         all: &mut Carried,
     ) -> Result<()> {
@@ -423,13 +423,13 @@ impl Pass<'_> {
 /// Puts together what goes to one destination folder, the largest first. Folders with messages in doubt come last, so that
 /// the others do not wait for them. Where messages of a folder are in doubt in another one than it goes to now, because the
 /// mapping changed, all that concerns either is one piece of work.
-fn share_out<'a>(folders: Vec<(&'a FolderPlan, Option<u32>)>, barrier: &mut Barrier) -> VecDeque<Work<'a>> {
+fn share_out<'a>(folders: Vec<(&'a FolderPlan, Option<u64>)>, barrier: &mut Barrier) -> VecDeque<Work<'a>> {
     let mut pieces: Vec<(BTreeSet<FolderPath>, Work<'a>)> = Vec::new();
     for (plan, messages) in folders {
         let mut places = BTreeSet::from([plan.destination.clone()]);
         places.extend(barrier.folders(&plan.source.path));
         let mut whole =
-            Work { plans: Vec::new(), messages: messages.unwrap_or(0).into(), barrier: Barrier::default() };
+            Work { plans: Vec::new(), messages: messages.unwrap_or(0), barrier: Barrier::default() };
         let mut apart = Vec::with_capacity(pieces.len() + 1);
         for (theirs, work) in pieces {
             if theirs.is_disjoint(&places) {

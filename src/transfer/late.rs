@@ -110,8 +110,13 @@ impl<'a> Late<'a> {
         for mut late in before.iter().cloned() {
             let present: ItemIds = match destination.open(&late.folder).await {
                 Ok(state) if state.epoch == late.epoch => {
-                    let from = late.ids.first().cloned().unwrap_or(ItemId::Uid(1));
-                    destination.list_from(&from).await?.into_iter().map(|message| message.id).collect()
+                    let before = late.ids.first().map(|id| destination.marks().before(id));
+                    destination
+                        .list_since(&before.unwrap_or_default())
+                        .await?
+                        .into_iter()
+                        .map(|message| message.id)
+                        .collect()
                 }
                 // Another folder under the same name, or none.
                 Ok(_) => ItemIds::default(),

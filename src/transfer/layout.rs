@@ -45,9 +45,9 @@ impl Layout {
         let found = find_whereabouts(source, sources, rules, &atlas, ledger, cursors).await;
         let Whereabouts { renamed, unsure } = found.map_err(|failure| failure.side(Side::Source))?;
         for path in &unsure {
-            // Without this number nothing proves that a folder is as it was, and all of it is listed.
+            // Without a proof that the folder is as it was, all of it is listed.
             if let Some(cursor) = cursors.get(path) {
-                let cursor = Cursor { highest_modseq: None, ..cursor.clone() };
+                let cursor = Cursor { proves: false, ..cursor.clone() };
                 ledger.save_cursor(path, &cursor).await?;
             }
         }
@@ -59,7 +59,7 @@ impl Layout {
         if !renamed.is_empty() || !unsure.is_empty() {
             *cursors = ledger.cursors().await?;
         }
-        let labelled = sources.homes.is_some();
+        let labelled = sources.rule.is_some();
         let listed = &following.destinations.folders;
         let mut plans = plan_folders(&sources.folders, listed, labelled, &names, rules, following.atlas);
         following.follow_users(&mut plans, cursors).await?;

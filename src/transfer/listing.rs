@@ -7,10 +7,12 @@ use std::collections::{BTreeSet, HashMap};
 use super::diff::{Diff, FlagChange, compare};
 use super::folder::{FolderPass, Reconciled, Told, new_row, settled};
 use super::verify::read_alone;
+use crate::drivers::marks::Marks;
 use crate::drivers::{Changes, FolderState, Gone, Listed, Wanted};
 use crate::ledger::{Cursor, NewRow, Row, RowId, Settled, Space};
 use crate::model::failure::{Result, Side};
 use crate::model::identity::Digest;
+use crate::model::label::LabelTally;
 use crate::model::message::{Flags, ItemId, Locator, Verdict};
 use crate::model::protocol::Protocol;
 
@@ -36,6 +38,8 @@ struct Run {
     compared: Option<Locator>,
     /// Messages that the server counts beyond its list.
     unlisted: u64,
+    /// The notes that the list ended with.
+    notes: Option<LabelTally>,
     /// Whether all UIDs turned out to be given anew.
     renumbered: bool,
     /// Whether any row's message is listed.
@@ -86,7 +90,7 @@ impl FolderPass<'_> {
         told: Told,
         doubtful: &BTreeSet<RowId>,
     ) -> Result<Reconciled> {
-        if has_gone_back(cursor, state) {
+        if has_gone_back(self.source.marks(), cursor, state) {
             self.renumber(space).await?;
         }
         let first = match told {
@@ -117,7 +121,7 @@ impl FolderPass<'_> {
         }
         let why = if space.protocol.is_files() { TORN } else { UNLISTED };
         self.ledger.keep_unlisted(&self.plan.source.path, unlisted, why).await?;
-        if let Some(tally) = self.source.take_tally() {
+        if let Some(tally) = run.notes {
             self.tallies.insert(self.plan.source.path.clone(), tally);
         }
         Ok(run.reconciled)
@@ -187,7 +191,7 @@ impl FolderPass<'_> {
         };
         loop {
             let next = listing.next.take();
-            run.unlisted = listing.unlisted;
+            (run.unlisted, run.notes) = (listing.unlisted, listing.notes.take());
             self.compare_page(space, listing.messages, next.as_ref(), doubtful, &mut run).await?;
             if run.renumbered {
                 return Ok(run);
@@ -353,7 +357,7 @@ impl FolderPass<'_> {
         }
         let known = self.ledger.count_in(space).await?;
         let left = (known + fresh).checked_sub(reconciled.gone.len() as u64);
-        if left != state.messages.map(u64::from) {
+        if left != state.items {
             return Ok(None);
         }
         for part in changes.listed.chunks(ROWS_AT_ONCE) {
@@ -420,24 +424,25 @@ impl FolderPass<'_> {
     }
 }
 
-/// Whether a server's UIDNEXT went back under the same UIDVALIDITY, which it must never do (RFC 9051 §2.3.1.1): then its UIDs
-/// name other messages.
-fn has_gone_back(cursor: Option<&Cursor>, state: &FolderState) -> bool {
-    let before = cursor.filter(|cursor| cursor.epoch == state.epoch).and_then(|cursor| cursor.uidnext);
-    before.zip(state.uidnext).is_some_and(|(before, now)| now < before)
+/// Whether a folder's mark went back in the same epoch, which it must never do: then its ids name other messages.
+fn has_gone_back(marks: &dyn Marks, cursor: Option<&Cursor>, state: &FolderState) -> bool {
+    cursor.is_some_and(|cursor| cursor.epoch == state.epoch && marks.contradicts(&cursor.mark, &state.mark))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drivers::marks::Numbered;
     use crate::model::message::Epoch;
 
     #[test]
-    fn a_uidnext_that_went_back_voids_the_uids() {
-        let cursor = |epoch: u32, uidnext| Cursor { epoch: Epoch::from(epoch), uidnext, ..Cursor::default() };
-        let state = |epoch: u32, uidnext| FolderState {
+    fn a_mark_that_went_back_voids_the_ids() {
+        let mark = |next: Option<u32>| next.map(Numbered::mark).unwrap_or_default();
+        let cursor =
+            |epoch: u32, next| Cursor { epoch: Epoch::from(epoch), mark: mark(next), ..Cursor::default() };
+        let state = |epoch: u32, next| FolderState {
             epoch: Epoch::from(epoch),
-            uidnext,
+            mark: mark(next),
             ..FolderState::default()
         };
         for (before, now, expected) in [
@@ -448,8 +453,8 @@ mod tests {
             (cursor(5, None), state(5, Some(3)), false),
             (cursor(5, Some(4)), state(5, None), false),
         ] {
-            assert_eq!(has_gone_back(Some(&before), &now), expected, "{before:?} {now:?}");
+            assert_eq!(has_gone_back(&Numbered, Some(&before), &now), expected, "{before:?} {now:?}");
         }
-        assert!(!has_gone_back(None, &state(5, Some(1))));
+        assert!(!has_gone_back(&Numbered, None, &state(5, Some(1))));
     }
 }

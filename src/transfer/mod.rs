@@ -45,6 +45,7 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
 
+use crate::drivers::marks::Marks;
 use crate::drivers::{Destination, Folder, Source, Survey};
 use crate::ledger::{Cursor, Ledger, Tallies};
 use crate::model::endpoint::Endpoint;
@@ -169,11 +170,11 @@ impl Rules {
     }
 
     /// The rules that decide whether a message is carried and from where, as the ledger remembers them.
-    fn fingerprint(&self, homes: Option<&str>) -> String {
+    fn fingerprint(&self, listed_by: Option<&str>) -> String {
         let limit = self.max_message_bytes.map(|bytes| bytes.to_string()).unwrap_or_default();
         let since = self.since.map(|since| since.to_string()).unwrap_or_default();
         let pilot = self.most_per_folder.map(|most| format!(" pilot={most}")).unwrap_or_default();
-        let homes = homes.map(|digest| format!(" homes={digest}")).unwrap_or_default();
+        let homes = listed_by.map(|digest| format!(" homes={digest}")).unwrap_or_default();
         format!("max={limit} since={since}{pilot}{homes}")
     }
 
@@ -289,21 +290,22 @@ pub async fn carry_mailbox(
     let mut layout = Box::pin(planning).await?;
     let barrier = Barrier::raise(ledger, destination).await?;
     let unfinished = ledger.unfinished().await?;
-    let fingerprint = rules.fingerprint(sources.homes.as_deref());
+    let fingerprint = rules.fingerprint(sources.rule.as_deref());
     let same_rules = ledger.fact(JUDGED_BY).await?.as_deref() == Some(&fingerprint);
 
+    let marks = destination.marks();
     let is_still = |plan: &FolderPlan| {
         same_rules
             && !barrier.concerns(&plan.source.path)
             && !unfinished.contains(&plan.source.path)
-            && is_still(plan, &sources, &destinations, cursors.get(&plan.source.path))
+            && is_still(plan, (&sources, &destinations), cursors.get(&plan.source.path), marks)
     };
     let plans = &layout.plans;
     let mut still: Vec<bool> = plans.iter().map(is_still).collect();
     // Where folders are labels, whatever happens in one may change which of them a message is carried from, and the other
     // need not show it. A label that comes or goes does change the folder that is its own.
     let moves = |(plan, still): (&FolderPlan, &bool)| plan.excluded.is_none() && !still;
-    let relist = sources.homes.is_some() && plans.iter().zip(&still).any(moves);
+    let relist = sources.rule.is_some() && plans.iter().zip(&still).any(moves);
     if relist {
         still.fill(false);
     }
@@ -323,7 +325,7 @@ pub async fn carry_mailbox(
         if still {
             outcome.folders += 1;
         } else {
-            changed.push((plan, sources.states.get(&plan.source.path).and_then(|state| state.messages)));
+            changed.push((plan, sources.states.get(&plan.source.path).and_then(|state| state.items)));
         }
     }
     if !changed.is_empty() {
@@ -335,7 +337,7 @@ pub async fn carry_mailbox(
         ledger.save_fact(JUDGED_BY, "").await?;
     }
     let (late, written) = (Late::load(ledger).await?, Written::default());
-    let labelled = sources.homes.is_some();
+    let labelled = sources.rule.is_some();
     let pass = lanes::Pass {
         ledger,
         rules,
@@ -500,7 +502,7 @@ async fn remember_labels(
 /// The findings about a mailbox whose folders are labels.
 fn find_labels(sources: &Survey, tally: &LabelTally) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if sources.homes.is_none() {
+    if sources.rule.is_none() {
         return findings;
     }
     let is_all = |folder: &Folder| folder.special_use == Some(SpecialUse::All) && folder.selectable;
@@ -523,13 +525,19 @@ fn find_labels(sources: &Survey, tally: &LabelTally) -> Vec<Finding> {
 
 /// Whether a folder need not even be opened: it was carried, and what both servers tell with their lists of folders shows
 /// that nothing has happened since.
-fn is_still(plan: &FolderPlan, sources: &Survey, destinations: &Survey, cursor: Option<&Cursor>) -> bool {
+fn is_still(
+    plan: &FolderPlan,
+    (sources, destinations): (&Survey, &Survey),
+    cursor: Option<&Cursor>,
+    marks: &dyn Marks,
+) -> bool {
     let (Some(state), Some(arrived)) =
         (sources.states.get(&plan.source.path), destinations.states.get(&plan.destination))
     else {
         return false;
     };
-    plan.excluded.is_none() && cursor.is_some_and(|cursor| folder::is_unchanged(cursor, plan, state, arrived))
+    let is_unchanged = |cursor| folder::is_unchanged(cursor, plan, (state, arrived), marks);
+    plan.excluded.is_none() && cursor.is_some_and(is_unchanged)
 }
 
 impl PassOutcome {

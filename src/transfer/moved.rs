@@ -13,6 +13,7 @@ use crate::drivers::{Destination, FolderState, Present, Survey};
 use crate::ledger::{Cursor, Ledger, Renaming, Row, RowId};
 use crate::model::failure::Result;
 use crate::model::folder::FolderPath;
+use crate::model::mark::Mark;
 use crate::model::message::{Epoch, ItemId};
 
 /// Messages by which a folder at the destination is recognised.
@@ -134,7 +135,7 @@ impl Following<'_> {
         let plans = plan_folders(
             &sources.folders,
             &self.destinations.folders,
-            sources.homes.is_some(),
+            sources.rule.is_some(),
             self.names,
             self.rules,
             self.atlas,
@@ -345,7 +346,7 @@ impl Following<'_> {
     }
 
     /// Whether a folder of the destination cannot be the one that was filled, although it has its name: it has another
-    /// UIDVALIDITY, or another folder has the same one, and this one never had the UIDs that were given there.
+    /// epoch, or another folder has the same one, and this one never had the ids that were given there.
     async fn is_another(&mut self, path: &FolderPath, cursor: &Cursor, plans: &[FolderPlan]) -> Result<bool> {
         let Some(state) = self.destinations.states.get(path) else { return Ok(false) };
         if state.epoch != cursor.destination_epoch {
@@ -354,11 +355,14 @@ impl Following<'_> {
         let is_twin = |(other, twin): (&FolderPath, &FolderState)| {
             twin.epoch == state.epoch && plans.iter().all(|plan| plan.destination != *other)
         };
-        let Some(next) = state.uidnext.filter(|_| self.destinations.states.iter().any(is_twin)) else {
+        if !self.destinations.states.iter().any(is_twin) {
             return Ok(false);
-        };
+        }
         let given = self.ledger.claimed(path, &state.epoch).await?;
-        Ok(given.last().is_some_and(|last| last >= ItemId::Uid(next)))
+        let marks = self.destination.marks();
+        // The mark of the folder in which the last of them was seen is behind that one.
+        let seen = given.last().map(|last| marks.behind(&state.mark, &last));
+        Ok(seen.is_some_and(|seen| marks.contradicts(&seen, &state.mark)))
     }
 
     /// Folders of the destination that no plan goes to, with their epochs.
@@ -379,11 +383,11 @@ impl Following<'_> {
         Ok(unplanned)
     }
 
-    /// Opens a folder of the destination and lists it from an id on; `None` where it does not let itself be looked into.
-    async fn list(&mut self, path: &FolderPath, from: &ItemId) -> Result<Option<Vec<Present>>> {
+    /// Opens a folder of the destination and lists what came behind a mark; `None` where it does not let itself be looked into.
+    async fn list(&mut self, path: &FolderPath, since: &Mark) -> Result<Option<Vec<Present>>> {
         let listing = async {
             self.destination.open(path).await?;
-            self.destination.list_from(from).await
+            self.destination.list_since(since).await
         };
         match listing.await {
             Ok(present) => Ok(Some(present)),
@@ -421,8 +425,8 @@ impl Following<'_> {
         let mut best: Option<(usize, FolderPath)> = None;
         for path in free {
             // A folder with fewer messages than half of them is not looked into.
-            let counted = self.destinations.states.get(path).and_then(|state| state.messages);
-            if counted.is_some_and(|messages| 2 * (messages as usize) < arrived.len()) {
+            let counted = self.destinations.states.get(path).and_then(|state| state.items);
+            if counted.is_some_and(|messages| 2 * messages < arrived.len() as u64) {
                 continue;
             }
             if let Some(alike) = self.count_alike(path, &arrived).await?
@@ -437,7 +441,7 @@ impl Following<'_> {
     /// How many of some messages a folder of the destination holds, by dates and sizes, if these are most of them and some that
     /// are read are just these; `None` otherwise.
     async fn count_alike(&mut self, path: &FolderPath, arrived: &[Row]) -> Result<Option<usize>> {
-        let Some(present) = self.list(path, &ItemId::Uid(1)).await? else { return Ok(None) };
+        let Some(present) = self.list(path, &Mark::beginning()).await? else { return Ok(None) };
         let mut there: HashMap<(i64, u64), Vec<ItemId>> = HashMap::new();
         for message in present.into_iter().rev() {
             if let Some(date) = message.date {
@@ -479,7 +483,8 @@ impl Following<'_> {
         let Some(from) = arrived.keys().nth(arrived.len().saturating_sub(SAMPLE)).cloned() else {
             return Ok(false);
         };
-        let Some(present) = self.list(path, &from).await? else { return Ok(false) };
+        let before = self.destination.marks().before(&from);
+        let Some(present) = self.list(path, &before).await? else { return Ok(false) };
         let known = present.iter().filter_map(|message| Some((message, arrived.get(&message.id)?)));
         let (mut same, mut other) = (0, 0);
         for (message, row) in known {

@@ -23,7 +23,8 @@ use crate::ledger::{Known, Refused, RowId, Settled};
 use crate::model::failure::{Failure, FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Digest, Hazards, Identity, IdentityHasher, Outline};
-use crate::model::message::{Flags, InternalDate, ItemId, Verdict};
+use crate::model::mark::Mark;
+use crate::model::message::{Flags, InternalDate, Verdict};
 
 /// The reason of messages that were found at the destination with another header than they have.
 const OTHER_HEADER: &str =
@@ -108,8 +109,8 @@ pub struct Copied {
     pub sent: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// The destination folder from an id on, if it was listed behind the last message.
-    pub present: Option<(ItemId, Vec<Present>)>,
+    /// The mark since which the destination folder was listed behind the last message, and the list, if it was.
+    pub present: Option<(Mark, Vec<Present>)>,
     /// Whether the destination answered for every message that was sent to it, so that none is in doubt.
     pub all_answered: bool,
     /// The message that was coming from the source last and did not come to its end: where the session ended, it ended there.
@@ -133,8 +134,8 @@ impl Copied {
 /// How the messages of a window are sent.
 #[derive(Clone)]
 pub struct Sending<'a> {
-    /// From which id on the destination folder is listed behind the last message; `None` when no id bounds the list.
-    pub list_from: Option<ItemId>,
+    /// The mark since which the destination folder is listed behind the last message; `None` when none bounds the list.
+    pub list_since: Option<Mark>,
     /// The flags that go with a message of those that it has.
     pub keep_flags: &'a (dyn Fn(&Flags) -> Flags + Send + Sync),
     /// Whether a message is to be carried, once its date is learned from its own header.
@@ -211,7 +212,7 @@ impl Attempt<'_> {
         candidates: &mut Candidates,
         copied: &mut Copied,
     ) -> Vec<Refusal> {
-        let Sending { list_from, keep_flags, judge, pace, progress } = self.sending;
+        let Sending { list_since, keep_flags, judge, pace, progress } = self.sending;
         let works: HashMap<u64, &Work> = self.works.iter().map(|work| (work.key(), work)).collect();
         let wanted: Vec<Wanted> = self
             .works
@@ -235,11 +236,11 @@ impl Attempt<'_> {
         let append = async {
             // The queue goes with the append, so that the tap learns when nobody takes its messages any more.
             let mut from_tap = from_tap;
-            let appended = match list_from {
-                Some(from) => {
+            let appended = match list_since {
+                Some(since) => {
                     let listed =
-                        destination.append_and_list(self.folder, &mut from_tap, &envelope, &report, from);
-                    listed.await.map(|present| Some((from.clone(), present)))
+                        destination.append_and_list(self.folder, &mut from_tap, &envelope, &report, since);
+                    listed.await.map(|present| Some((since.clone(), present)))
                 }
                 None => {
                     destination.append(self.folder, &mut from_tap, &envelope, &report).await.map(|()| None)

@@ -15,6 +15,7 @@ use crate::model::failure::{FailureCode, Place, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Hazards, Identity};
 use crate::model::locator::ItemIds;
+use crate::model::mark::Mark;
 use crate::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Verdict};
 use crate::model::record::Depth;
 
@@ -30,35 +31,40 @@ impl FolderPass<'_> {
     /// that were listed.
     pub(super) async fn scan_destination(
         &mut self,
-        from: u32,
+        since: &Mark,
         arrived: &FolderState,
     ) -> Result<Vec<Present>> {
         let folder = self.plan.destination.clone();
         let foreign = self.ledger.foreign(&folder, &arrived.epoch).await?;
-        if arrived.messages == Some(0) {
+        if arrived.items == Some(0) {
             let gone: Vec<ItemId> = foreign.into_iter().map(|message| message.id).collect();
             self.ledger.forget_foreign(&folder, &arrived.epoch, &gone).await?;
             return Ok(Vec::new());
         }
-        let from = foreign.iter().map(|message| &message.id).chain([&ItemId::Uid(from)]).min().cloned();
-        let from = from.unwrap_or(ItemId::Uid(1));
-        let listed = self.learn_foreign(&folder, &arrived.epoch, &from, foreign).await?;
+        let marks = self.destination.marks();
+        let since = match foreign.iter().map(|message| &message.id).min() {
+            Some(first) => &marks.earlier(since, &marks.before(first)),
+            None => since,
+        };
+        let listed = self.learn_foreign(&folder, &arrived.epoch, since, foreign).await?;
         self.progress.enter_folder(&self.plan.source.path);
         Ok(listed)
     }
 
-    /// Looks through the open destination folder from an id on, and tells what was listed.
+    /// Looks through what came into the open destination folder behind a mark, and tells what was listed.
     async fn learn_foreign(
         &mut self,
         folder: &FolderPath,
         epoch: &Epoch,
-        from: &ItemId,
+        since: &Mark,
         foreign: Vec<Foreign>,
     ) -> Result<Vec<Present>> {
-        let listed = self.destination.list_from(from).await.at(|| folder.to_string())?;
+        let marks = self.destination.marks();
+        let listed = self.destination.list_since(since).await.at(|| folder.to_string())?;
         let present: ItemIds = listed.iter().map(|message| message.id.clone()).collect();
         let foreign: ItemIds = foreign.into_iter().map(|message| message.id).collect();
-        let gone: Vec<ItemId> = foreign.iter().filter(|id| *id >= *from && !present.contains(id)).collect();
+        let is_listed = |id: &ItemId| marks.could_follow(id, since);
+        let gone: Vec<ItemId> = foreign.iter().filter(|id| is_listed(id) && !present.contains(id)).collect();
         if !gone.is_empty() {
             self.ledger.forget_foreign(folder, epoch, &gone).await?;
         }
@@ -127,11 +133,13 @@ impl FolderPass<'_> {
                 .filter(|row| row.destination.as_ref().is_some_and(|(at, _)| *at == folder))
                 .collect();
             self.confirm(told, state.as_ref()).await?;
-            if let Some(state) = state.filter(|state| !here && state.messages.is_some_and(|n| n > 0)) {
-                let from = ItemId::Uid(barrier.scan_in(&source, &folder, &state).unwrap_or(1));
+            if let Some(state) = state.filter(|state| !here && state.items.is_some_and(|n| n > 0)) {
+                let marks = self.destination.marks();
+                let since = barrier.scan_in((&source, &folder), &state, marks).unwrap_or_default();
                 let foreign = self.ledger.foreign(&folder, &state.epoch).await?;
-                let foreign: Vec<Foreign> = foreign.into_iter().filter(|f| f.id >= from).collect();
-                self.learn_foreign(&folder, &state.epoch, &from, foreign).await?;
+                let foreign: Vec<Foreign> =
+                    foreign.into_iter().filter(|f| marks.could_follow(&f.id, &since)).collect();
+                self.learn_foreign(&folder, &state.epoch, &since, foreign).await?;
             }
         }
         if away {
@@ -227,20 +235,21 @@ impl FolderPass<'_> {
                 candidates.add(known.canonical, candidate);
             }
         }
-        let mut places = vec![(self.plan.destination.clone(), arrived.epoch.clone(), 1)];
+        let mut places = vec![(self.plan.destination.clone(), arrived.epoch.clone(), Mark::beginning())];
+        let marks = self.destination.marks();
         for folder in barrier.folders(&self.plan.source.path) {
             if folder != self.plan.destination
-                && let Some((epoch, from)) = barrier.place_of(&self.plan.source.path, &folder)
+                && let Some((epoch, since)) = barrier.place_of(&self.plan.source.path, &folder, marks)
             {
-                places.push((folder, epoch, from));
+                places.push((folder, epoch, since));
             }
         }
-        for (folder, epoch, from) in places {
+        for (folder, epoch, since) in places {
             let foreigners = self.foreign(&folder, &epoch).await?;
             let letters = self.letters.get(&folder);
             let here = folder == self.plan.destination && epoch == arrived.epoch;
             for foreign in foreigners {
-                if foreign.id < ItemId::Uid(from) {
+                if !marks.could_follow(&foreign.id, &since) {
                     continue;
                 }
                 let candidate = Candidate {
@@ -284,9 +293,9 @@ impl FolderPass<'_> {
         &mut self,
         copied: &mut Copied,
         arrived: &FolderState,
-        uidnext: u32,
+        mark: &Mark,
     ) -> Result<Checked> {
-        let mut checked = self.check_places(copied, arrived, uidnext).await?;
+        let mut checked = self.check_places(copied, arrived, mark).await?;
         let recognised: BTreeSet<RowId> = copied.recognised.iter().map(|recognised| recognised.row).collect();
         let unseen: BTreeSet<RowId> = std::mem::take(&mut checked.unseen).into_iter().collect();
         for settled in &mut copied.settled {
@@ -304,11 +313,13 @@ impl FolderPass<'_> {
         &mut self,
         copied: &mut Copied,
         arrived: &FolderState,
-        uidnext: u32,
+        mark: &Mark,
     ) -> Result<Checked> {
+        let marks = self.destination.marks();
         let could_be = |arrival: &Arrival| {
-            arrival.epoch == arrived.epoch
-                && arrival.id >= ItemId::Uid(arrived.uidnext.map_or(1, |_| uidnext))
+            // A server that says nothing of where the next message goes is not held to anything.
+            let follows = arrived.mark.is_beginning() || marks.could_follow(&arrival.id, mark);
+            arrival.epoch == arrived.epoch && follows
         };
         let mut told = Vec::new();
         for (at, settled) in copied.settled.iter().enumerate() {
@@ -334,7 +345,7 @@ impl FolderPass<'_> {
             (settled.verdict, settled.refused, settled.stored) = (verdict, Refused::default(), None);
             settled.destination = None;
         }
-        self.locate(copied, arrived, uidnext).await?;
+        self.locate(copied, arrived, mark).await?;
         let again = check_arrivals(self.destination, copied, self.rules.depth).await?;
         Ok(Checked { sizes: checked.sizes + again.sizes, digests: checked.digests + again.digests, ..again })
     }
@@ -346,7 +357,7 @@ impl FolderPass<'_> {
         &mut self,
         copied: &mut Copied,
         arrived: &FolderState,
-        uidnext: u32,
+        mark: &Mark,
     ) -> Result<()> {
         let folder = self.plan.destination.clone();
         let recognised: BTreeSet<RowId> = copied.recognised.iter().map(|recognised| recognised.row).collect();
@@ -365,8 +376,7 @@ impl FolderPass<'_> {
         let mut taken = self.ledger.claimed(&folder, &arrived.epoch).await?;
         taken.extend(self.ledger.foreign(&folder, &arrived.epoch).await?.into_iter().map(|f| f.id));
         taken.extend(copied.settled.iter().filter_map(|s| s.destination.as_ref()).map(|(_, a)| a.id.clone()));
-        let from = ItemId::Uid(uidnext);
-        let present = self.destination.list_from(&from).await.at(|| folder.to_string())?;
+        let present = self.destination.list_since(mark).await.at(|| folder.to_string())?;
         let dates: HashMap<ItemId, Option<InternalDate>> =
             present.iter().map(|present| (present.id.clone(), present.date)).collect();
         let fresh = present.into_iter().map(|present| present.id).filter(|id| !taken.contains(id)).collect();

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::late::{Late, Stays};
 use super::neighbours::Neighbours;
 use super::verify::read_identities;
+use crate::drivers::marks::Marks;
 use crate::drivers::{Destination, FolderState};
 use crate::ledger::{Ledger, Row, RowId};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::folder::FolderPath;
+use crate::model::mark::Mark;
 use crate::model::message::{Epoch, ItemId};
 
 /// The ledger's fact that lists them, as JSON.
@@ -30,8 +32,8 @@ struct Resent {
     /// Versions before this one knew it as UIDVALIDITY.
     #[serde(alias = "uidvalidity")]
     epoch: Epoch,
-    /// From which UID on its first copy would lie.
-    from: u32,
+    /// The mark behind which its first copy would lie. Versions before this one wrote a number.
+    from: Mark,
     /// How many passes have looked.
     passes: u32,
 }
@@ -60,6 +62,7 @@ async fn save(ledger: &dyn Ledger, known: &[Resent]) -> Result<()> {
 /// Those of the ledger.
 pub(super) async fn note(
     ledger: &dyn Ledger,
+    marks: &dyn Marks,
     folder: &FolderPath,
     arrived: &FolderState,
     row: &Row,
@@ -76,9 +79,9 @@ pub(super) async fn note(
         .iter()
         .filter(|intent| intent.rows.contains(&row.id) && intent.folder == *folder)
         .filter(|intent| intent.epoch == arrived.epoch)
-        .map(|intent| intent.uidnext)
-        .min();
-    let from = first.or(arrived.uidnext).unwrap_or(1);
+        .map(|intent| intent.mark.clone())
+        .reduce(|a, b| marks.earlier(&a, &b));
+    let from = first.unwrap_or_else(|| arrived.mark.clone());
     let (folder, epoch) = (folder.clone(), arrived.epoch.clone());
     known.push(Resent { row: row.id, folder, epoch, from, passes: 0 });
     save(ledger, &known).await
@@ -137,7 +140,7 @@ async fn look_for(
         Err(failure) => return Err(failure),
     }
     let claimed = ledger.claimed(folder, epoch).await?;
-    let present = destination.list_from(&ItemId::Uid(resent.from)).await?;
+    let present = destination.list_since(&resent.from).await?;
     let may_be = |size: u64, date| size == row.size || row.date.is_some() && date == row.date;
     let free = present.into_iter().filter(|message| may_be(message.size, message.date));
     let free: Vec<ItemId> = free.map(|message| message.id).filter(|id| !claimed.contains(id)).collect();
@@ -155,7 +158,7 @@ mod tests {
         let written = r#"[{"row":5,"folder":["A"],"uidvalidity":7,"from":9,"passes":2}]"#;
         let read: Vec<Resent> = serde_json::from_str(written).unwrap();
         let (folder, epoch) = (FolderPath::new(["A"]), Epoch::from(7));
-        assert_eq!(read, [Resent { row: 5, folder, epoch, from: 9, passes: 2 }]);
+        assert_eq!(read, [Resent { row: 5, folder, epoch, from: Mark::from("9"), passes: 2 }]);
         let now = serde_json::to_string(&read).unwrap();
         assert_eq!(serde_json::from_str::<Vec<Resent>>(&now).unwrap(), read);
     }

@@ -11,12 +11,14 @@ use super::late::{Late, Stays};
 use super::mapping::FolderPlan;
 use super::neighbours::Neighbours;
 use super::verify::read_identities;
+use crate::drivers::marks::Marks;
 use crate::drivers::{Destination, FolderState};
 use crate::ledger::{Intent, Ledger, Row, RowId};
 use crate::model::failure::{Class, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::locator::ItemIds;
+use crate::model::mark::Mark;
 use crate::model::message::{Epoch, ItemId};
 
 /// How often a folder is looked at while it must stand still.
@@ -91,22 +93,38 @@ impl Barrier {
         self.intents(source).flat_map(|intent| intent.rows.iter().copied()).collect()
     }
 
-    /// From which UID on the destination folder of a plan must be looked through for what arrived; `None` where nothing is in
-    /// doubt there.
-    pub fn scan_from(&self, plan: &FolderPlan, arrived: &FolderState) -> Option<u32> {
-        self.scan_in(&plan.source.path, &plan.destination, arrived)
+    /// The mark behind which the destination folder of a plan must be looked through for what arrived; `None` where nothing is
+    /// in doubt there.
+    pub fn scan_from(&self, plan: &FolderPlan, arrived: &FolderState, marks: &dyn Marks) -> Option<Mark> {
+        self.scan_in((&plan.source.path, &plan.destination), arrived, marks)
     }
 
-    /// Epoch of a folder that messages of a source folder are in doubt in, and the first UID that they may have.
-    pub fn place_of(&self, source: &FolderPath, folder: &FolderPath) -> Option<(Epoch, u32)> {
+    /// Epoch of a folder that messages of a source folder are in doubt in, and the mark behind which they may be.
+    pub fn place_of(
+        &self,
+        source: &FolderPath,
+        folder: &FolderPath,
+        marks: &dyn Marks,
+    ) -> Option<(Epoch, Mark)> {
         let here = self.intents(source).filter(|intent| intent.folder == *folder);
-        here.map(|intent| (intent.epoch.clone(), intent.uidnext.max(1))).min_by_key(|(_, from)| *from)
+        here.map(|intent| (intent.epoch.clone(), intent.mark.clone())).reduce(|first, next| {
+            let earlier = marks.earlier(&first.1, &next.1);
+            if earlier == first.1 { first } else { (next.0, earlier) }
+        })
     }
 
     /// As [`Self::scan_from`], for any folder that messages of the source folder are in doubt in.
-    pub fn scan_in(&self, source: &FolderPath, folder: &FolderPath, arrived: &FolderState) -> Option<u32> {
+    pub fn scan_in(
+        &self,
+        (source, folder): (&FolderPath, &FolderPath),
+        arrived: &FolderState,
+        marks: &dyn Marks,
+    ) -> Option<Mark> {
         let here = self.intents(source).filter(|intent| intent.folder == *folder);
-        here.map(|intent| if intent.epoch == arrived.epoch { intent.uidnext.max(1) } else { 1 }).min()
+        let from = |intent: &Intent| {
+            if intent.epoch == arrived.epoch { intent.mark.clone() } else { Mark::beginning() }
+        };
+        here.map(from).reduce(|a, b| marks.earlier(&a, &b))
     }
 
     /// Waits until the folders that messages of a source folder are in doubt in have not changed for the settle time; every
@@ -205,7 +223,7 @@ async fn remove_late_commits(
     let claimed = ledger.claimed(&intent.folder, &state.epoch).await?;
     let foreign = ledger.foreign(&intent.folder, &state.epoch).await?;
     let foreign: ItemIds = foreign.into_iter().map(|message| message.id).collect();
-    let present = destination.list_from(&ItemId::Uid(intent.uidnext.max(1))).await?;
+    let present = destination.list_since(&intent.mark).await?;
     let there: ItemIds = present.into_iter().map(|message| message.id).collect();
     let unknown: Vec<ItemId> =
         there.iter().filter(|id| !claimed.contains(id) && !foreign.contains(id)).collect();
@@ -241,9 +259,11 @@ async fn remove_late_commits(
     if copies.is_empty() {
         return Ok(());
     }
+    // A late copy that stays is better than a mailbox that never gets on.
+    if !destination.abilities().removes_single {
+        return late.note(folder, epoch, &copies, Stays::CannotBeRemoved).await;
+    }
     match destination.expunge(&copies).await {
-        // A server without UIDPLUS cannot remove single messages. A late copy that stays is better than a mailbox that
-        // never gets on.
         Err(failure) if failure.class == Class::Refused => {
             late.note(folder, epoch, &copies, Stays::CannotBeRemoved).await
         }

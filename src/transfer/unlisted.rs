@@ -44,7 +44,7 @@ pub(crate) async fn add_unlisted(
         known.remove(&folder.path);
     }
     // Where folders are labels, each message is listed in another one that shows it.
-    if known.is_empty() || sources.homes.is_some() {
+    if known.is_empty() || sources.rule.is_some() {
         return Ok(unlisted);
     }
     let paths: Vec<FolderPath> = known.into_iter().take(LOOKED_FOR).collect();

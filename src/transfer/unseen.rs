@@ -17,6 +17,7 @@ use crate::model::failure::{FailureCode, Result, Side};
 use crate::model::folder::FolderPath;
 use crate::model::identity::{Digest, Hazards, Identity};
 use crate::model::locator::ItemIds;
+use crate::model::mark::Mark;
 use crate::model::message::{Arrival, Epoch, InternalDate, ItemId, Verdict};
 
 /// So often a message is sent that is never seen: with others, and twice alone, from a session that has just opened the
@@ -87,7 +88,7 @@ impl FolderPass<'_> {
         Ok(unseen)
     }
 
-    /// Looks through the whole folder that they were sent to: where its UIDs begin is only what the server said. With
+    /// Looks through the whole folder that they were sent to: where its mark lies is only what the server said. With
     /// `foreign`, also among what lies there and is nobody's.
     async fn find_here(&mut self, unseen: &mut Unseen, arrived: &FolderState, foreign: bool) -> Result<()> {
         if unseen.is_empty() {
@@ -124,7 +125,7 @@ impl FolderPass<'_> {
                 break;
             }
             let state = match self.destination.open(&other.path).await {
-                Ok(state) if state.messages == Some(0) => continue,
+                Ok(state) if state.items == Some(0) => continue,
                 Ok(state) => state,
                 Err(failure) if failure.leaves_the_session() || failure.asks_to_come_later() => continue,
                 Err(failure) => return Err(failure.side(Side::Destination)),
@@ -167,7 +168,7 @@ impl FolderPass<'_> {
                 && (sizes.contains(&present.size)
                     || present.date.is_some_and(|date| dates.contains(&date.unix)))
         };
-        let listed = self.destination.list_from(&ItemId::Uid(1)).await;
+        let listed = self.destination.list_since(&Mark::beginning()).await;
         let listed = listed.map_err(|failure| failure.side(Side::Destination))?;
         let mut listed: Vec<Present> = listed.into_iter().filter(may_be).collect();
         listed.drain(..listed.len().saturating_sub(READ_MOST));

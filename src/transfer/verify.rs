@@ -10,6 +10,7 @@ use crate::drivers::{BODY_QUEUE, BodyEvent, Destination, Present, Source, Wanted
 use crate::ledger::{Refused, RowId, Settled};
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::identity::{BodyChange, Changes, Hazard, Hazards, Identity, IdentityHasher};
+use crate::model::mark::Mark;
 use crate::model::message::{Flags, InternalDate, ItemId, Verdict};
 use crate::model::record::Depth;
 
@@ -58,12 +59,14 @@ pub async fn check_arrivals(
     let mut empty: HashSet<ItemId> = HashSet::new();
     let mut unseen: HashSet<ItemId> = sent.keys().cloned().collect();
     // A server may show in mid-flight what was there before the flight began (Dovecot does at times).
-    let whole = |(from, listed): &(ItemId, Vec<Present>)| {
-        *from <= first && listed.iter().filter(|present| sent.contains_key(&present.id)).count() == sent.len()
+    let marks = destination.marks();
+    let whole = |(since, listed): &(Mark, Vec<Present>)| {
+        marks.could_follow(&first, since)
+            && listed.iter().filter(|present| sent.contains_key(&present.id)).count() == sent.len()
     };
     let listed = match copied.present.take().filter(whole) {
         Some((_, listed)) => listed,
-        None => destination.list_from(&first).await?,
+        None => destination.list_since(&marks.before(&first)).await?,
     };
     let mut dates: HashMap<ItemId, Option<InternalDate>> = HashMap::new();
     for present in listed {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Rules;
 use super::atlas::Atlas;
+use crate::drivers::marks::Marks;
 use crate::drivers::{Folder, FolderState, Listing, Source, Survey};
 use crate::ledger::{Cursor, Ledger, Renaming, Row};
 use crate::model::failure::Result;
@@ -39,6 +40,8 @@ struct Standing<'a> {
     listed: bool,
     /// Whether anything of this name was carried.
     known: bool,
+    /// The relations of the source's marks.
+    marks: &'static dyn Marks,
 }
 
 impl Standing<'_> {
@@ -52,35 +55,34 @@ impl Standing<'_> {
 
     /// Whether this name cannot stand for the folder any more that it stood for.
     fn is_another(&self) -> bool {
-        self.cursor.zip(self.state).is_some_and(|(cursor, state)| !could_be(cursor, state))
+        self.cursor.zip(self.state).is_some_and(|(cursor, state)| !could_be(self.marks, cursor, state))
     }
 
-    fn has_other_uids(&self) -> bool {
+    fn has_other_ids(&self) -> bool {
         self.cursor.zip(self.state).is_some_and(|(cursor, state)| cursor.epoch != state.epoch)
     }
 
     fn has_changed(&self) -> bool {
         self.cursor.zip(self.state).is_some_and(|(cursor, state)| {
             cursor.epoch != state.epoch
-                || cursor.uidnext != state.uidnext
-                || cursor.messages != state.messages
-                || cursor.highest_modseq != state.highest_modseq
+                || cursor.mark != state.mark
+                || cursor.items != state.items
+                || cursor.proves != state.proves
         })
     }
 
     /// Whether the folder that had this name may have that one now.
     fn may_be_at(&self, other: &Self) -> bool {
         let Some(state) = other.state else { return false };
-        let uids_are_void =
-            (self.is_vanished() || self.has_other_uids()) && (other.is_new() || other.has_other_uids());
-        uids_are_void || self.cursor.is_some_and(|cursor| could_be(cursor, state))
+        let ids_are_void =
+            (self.is_vanished() || self.has_other_ids()) && (other.is_new() || other.has_other_ids());
+        ids_are_void || self.cursor.is_some_and(|cursor| could_be(self.marks, cursor, state))
     }
 }
 
 /// Whether a folder may be the one that was carried so far.
-fn could_be(cursor: &Cursor, state: &FolderState) -> bool {
-    cursor.epoch == state.epoch
-        && cursor.uidnext.zip(state.uidnext).is_none_or(|(carried, now)| now >= carried)
+fn could_be(marks: &dyn Marks, cursor: &Cursor, state: &FolderState) -> bool {
+    cursor.epoch == state.epoch && !marks.contradicts(&cursor.mark, &state.mark)
 }
 
 /// The names that may stand for other folders now, or whose folders may be elsewhere. A folder that grew is not among them
@@ -156,6 +158,7 @@ pub(super) async fn find_whereabouts(
     let listed: BTreeSet<&FolderPath> =
         sources.folders.iter().filter(|folder| folder.selectable).map(|folder| &folder.path).collect();
     let told = ask_states(source, sources, &folders, &known, cursors).await?;
+    let marks = source.marks();
     let mut standings: BTreeMap<&FolderPath, Standing<'_>> = BTreeMap::new();
     for path in known.iter().copied().chain(folders.keys().copied()) {
         let standing = Standing {
@@ -163,13 +166,14 @@ pub(super) async fn find_whereabouts(
             state: sources.states.get(path).or_else(|| told.get(path)),
             listed: listed.contains(path),
             known: known.contains(path),
+            marks,
         };
         if !standing.listed || folders.contains_key(path) {
             standings.insert(path, standing);
         }
     }
     let mut doubtful = find_doubtful(&standings);
-    if sources.homes.is_some() {
+    if sources.rule.is_some() {
         // Where folders are labels, a message is listed in one of them by a rule, and not in what shows it.
         doubtful.retain(|path| standings[path].is_vanished() || standings[path].is_new());
     }
@@ -194,7 +198,7 @@ pub(super) async fn find_whereabouts(
         for (from, rows) in &carried {
             let before = &standings[from];
             if *from == to || before.may_be_at(&standings[to]) {
-                let likeness = compare(rows, before.cursor, state, &page);
+                let likeness = compare(rows, before, state, &page);
                 found.extend(likeness.map(|likeness| (likeness, *from, to)));
             }
         }
@@ -255,7 +259,7 @@ async fn ask_states(
         .filter(|folder| !sources.states.contains_key(&folder.path) && matters(&folder.path))
         .collect();
     let vanished = known.iter().any(|path| !folders.contains_key(path));
-    if lacking.is_empty() || !vanished && folders.len() < 2 || sources.homes.is_some() && !vanished {
+    if lacking.is_empty() || !vanished && folders.len() < 2 || sources.rule.is_some() && !vanished {
         return Ok(HashMap::new());
     }
     source.states(&lacking).await
@@ -275,36 +279,40 @@ async fn read_rows(
 
 /// The first page of a folder; that of a large one is enough.
 async fn list_first(source: &mut dyn Source, folder: &Folder, state: &FolderState) -> Result<Listing> {
-    if state.messages == Some(0) {
-        return Ok(Listing { messages: Vec::new(), next: None, unlisted: 0 });
+    if state.items == Some(0) {
+        return Ok(Listing::default());
     }
     source.open(folder).await?;
     source.list(None).await
 }
 
-/// How like a folder is to one that was carried: by its UIDs before by dates and sizes alone, and by how many messages.
+/// How like a folder is to one that was carried: by its ids before by dates and sizes alone, and by how many messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Likeness {
-    by_uid: bool,
+    by_id: bool,
     same: usize,
 }
 
 impl Likeness {
     /// Two folders without messages whose numbers are the same.
-    const EMPTY: Self = Self { by_uid: true, same: 0 };
+    const EMPTY: Self = Self { by_id: true, same: 0 };
 }
 
 /// Whether a folder may be one that was carried, by its first page.
-fn compare(rows: &[Row], cursor: Option<&Cursor>, state: &FolderState, page: &Listing) -> Option<Likeness> {
-    let keeps_uids = cursor.is_none_or(|cursor| could_be(cursor, state));
+fn compare(rows: &[Row], before: &Standing<'_>, state: &FolderState, page: &Listing) -> Option<Likeness> {
+    let (cursor, marks) = (before.cursor, before.marks);
+    let keeps_ids = cursor.is_none_or(|cursor| could_be(marks, cursor, state));
     if page.messages.is_empty() {
-        let same_numbers = cursor.is_some_and(|c| c.uidnext.is_some() && c.uidnext == state.uidnext);
-        return (keeps_uids && same_numbers && rows.iter().all(|row| row.gone)).then_some(Likeness::EMPTY);
+        let same_marks = |c: &Cursor| {
+            !c.mark.is_beginning() && !state.mark.is_beginning() && !marks.contradicts(&state.mark, &c.mark)
+        };
+        return (keeps_ids && cursor.is_some_and(same_marks) && rows.iter().all(|row| row.gone))
+            .then_some(Likeness::EMPTY);
     }
     let is_on_page = |row: &&Row| page.next.as_ref().is_none_or(|last| row.locator.id <= last.id);
     let rows: Vec<&Row> = rows.iter().filter(|row| !row.gone).filter(is_on_page).collect();
     let enough = |same: usize| same > 0 && 2 * same >= rows.len().min(page.messages.len());
-    if keeps_uids {
+    if keeps_ids {
         let name = |locator: &Locator| (locator.epoch.clone(), locator.id.clone());
         let now: HashMap<_, _> =
             page.messages.iter().map(|message| (name(&message.locator), message)).collect();
@@ -319,7 +327,7 @@ fn compare(rows: &[Row], cursor: Option<&Cursor>, state: &FolderState, page: &Li
                 });
             same += usize::from(message.date == row.date && same_size);
         }
-        return (same == common && enough(same)).then_some(Likeness { by_uid: true, same });
+        return (same == common && enough(same)).then_some(Likeness { by_id: true, same });
     }
     let mut there: HashMap<(i64, u64), usize> = HashMap::new();
     for message in &page.messages {
@@ -336,23 +344,24 @@ fn compare(rows: &[Row], cursor: Option<&Cursor>, state: &FolderState, page: &Li
             same += 1;
         }
     }
-    enough(same).then_some(Likeness { by_uid: false, same })
+    enough(same).then_some(Likeness { by_id: false, same })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drivers::marks::Numbered;
     use crate::model::message::Epoch;
 
-    fn cursor(uidvalidity: u32, uidnext: u32) -> Cursor {
-        Cursor { epoch: Epoch::from(uidvalidity), uidnext: Some(uidnext), ..Cursor::default() }
+    fn cursor(epoch: u32, next: u32) -> Cursor {
+        Cursor { epoch: Epoch::from(epoch), mark: Numbered::mark(next), ..Cursor::default() }
     }
 
-    fn state(uidvalidity: u32, uidnext: u32) -> FolderState {
-        FolderState { epoch: Epoch::from(uidvalidity), uidnext: Some(uidnext), ..FolderState::default() }
+    fn state(epoch: u32, next: u32) -> FolderState {
+        FolderState { epoch: Epoch::from(epoch), mark: Numbered::mark(next), ..FolderState::default() }
     }
 
-    /// UIDVALIDITY and UIDNEXT.
+    /// The epoch and the number that comes next.
     type Numbers = Option<(u32, u32)>;
 
     /// The names that are in doubt; each folder is given with its numbers before and now.
@@ -360,7 +369,7 @@ mod tests {
         let folders: Vec<(FolderPath, Option<Cursor>, Option<FolderState>)> = folders
             .iter()
             .map(|(name, before, now)| {
-                let before = before.map(|(uidvalidity, uidnext)| cursor(uidvalidity, uidnext));
+                let before = before.map(|(epoch, next)| cursor(epoch, next));
                 (FolderPath::from_slashes(name), before, now.map(|(v, next)| state(v, next)))
             })
             .collect();
@@ -368,7 +377,13 @@ mod tests {
             .iter()
             .map(|(path, cursor, state)| {
                 let (cursor, state) = (cursor.as_ref(), state.as_ref());
-                let standing = Standing { cursor, state, listed: state.is_some(), known: cursor.is_some() };
+                let standing = Standing {
+                    cursor,
+                    state,
+                    listed: state.is_some(),
+                    known: cursor.is_some(),
+                    marks: &Numbered,
+                };
                 (path, standing)
             })
             .collect();

@@ -23,9 +23,9 @@ impl Written {
     /// Notes that messages were stored in a folder that was in this state before the first of them. A server that does not count
     /// cannot be held to a count.
     pub(super) fn note(&self, folder: &FolderPath, before: &FolderState, stored: u64) {
-        if let Some(messages) = before.messages.filter(|_| stored > 0) {
+        if let Some(messages) = before.items.filter(|_| stored > 0) {
             let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *written.entry(folder.clone()).or_insert(messages.into()) += stored;
+            *written.entry(folder.clone()).or_insert(messages) += stored;
         }
     }
 
@@ -47,8 +47,8 @@ impl Written {
                 None => ask(destination, &folder).await?,
             };
             // A folder that cannot be asked for now, or does not count, is left to a verification.
-            let Some(messages) = state.and_then(|state| state.messages) else { continue };
-            if u64::from(messages) < least {
+            let Some(messages) = state.and_then(|state| state.items) else { continue };
+            if messages < least {
                 tracing::info!(%folder, messages, least, "the destination counts fewer messages than it took");
                 mark_missing(ledger, destination, &folder).await?;
             }

@@ -128,7 +128,7 @@ async fn odd_messages_come_out_byte_for_byte_and_stay_unread() {
     assert!(source.facts().capabilities.has("PIPELINING"), "the pipelined way is the one that is tested");
 
     let folders = source.list_folders().await.unwrap();
-    assert_eq!(source.open(&folders[0]).await.unwrap().messages.map(|n| n as usize), Some(messages.len()));
+    assert_eq!(source.open(&folders[0]).await.unwrap().items, Some(messages.len() as u64));
     let listed = source.list(None).await.unwrap().messages;
     let (bodies, missing) = fetch(&mut source, &wanted(&listed)).await;
     assert_eq!(missing, [] as [u64; 0]);

@@ -160,6 +160,26 @@ fn no_other_room_names_the_module_of_a_protocol() {
     assert!(named.is_match("use crate::drivers::{imap, pop3};") && named.is_match("crate::drivers::imap::x"));
 }
 
+/// A mark is read by the driver that made it: others compare it by `drivers::marks` and keep it.
+#[test]
+fn the_numbers_of_imap_are_read_in_its_driver_alone() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let named = regex::Regex::new("(?i)uid_?next|mod_?seq").unwrap();
+    let (mut seen, mut broken) = (0, Vec::new());
+    for path in sources(&source) {
+        let text = fs::read_to_string(&path).unwrap();
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| named.is_match(line)) {
+            if path.starts_with(source.join("drivers/imap")) {
+                seen += 1;
+            } else {
+                broken.push(format!("{}:{}: {line}", path.display(), at + 1));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "say it by a mark:\n{}", broken.join("\n"));
+    assert!(seen > 20, "the law must see what it is about");
+}
+
 #[test]
 fn only_three_rooms_speak_to_the_api_server() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

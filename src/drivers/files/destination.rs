@@ -18,13 +18,15 @@ use super::stock::Stock;
 use super::subscriptions;
 use super::tree::Dir;
 use super::walk::{Found, below_mbox};
+use crate::drivers::marks::{Marks, Numbered};
 use crate::drivers::{
-    Appended, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
-    Survey,
+    Abilities, Appended, BodyEvent, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState,
+    Present, Survey,
 };
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
+use crate::model::mark::Mark;
 use crate::model::message::{Arrival, Epoch, Flags, ItemId};
 use crate::model::text::printable;
 
@@ -298,8 +300,8 @@ fn unwritten(error: &io::Error) -> Failure {
 fn state_of(stock: &Stock) -> FolderState {
     FolderState {
         epoch: Epoch::from(stock.validity()),
-        uidnext: Some(stock.next()),
-        messages: u32::try_from(stock.count()).ok(),
+        mark: Numbered::mark(stock.next()),
+        items: Some(stock.count() as u64),
         ..FolderState::default()
     }
 }
@@ -313,6 +315,14 @@ fn numbers(ids: &[ItemId]) -> Vec<u32> {
 impl Destination for FilesDestination {
     fn facts(&self) -> &ServerFacts {
         &self.facts
+    }
+
+    fn marks(&self) -> &'static dyn Marks {
+        &Numbered
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { removes_single: true }
     }
 
     /// Whatever is in a name is escaped, so that nothing has to be kept out of it but what no name has.
@@ -366,8 +376,8 @@ impl Destination for FilesDestination {
         Ok(state_of(&*self.stock(path).await?))
     }
 
-    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>> {
-        let from = from.uid().unwrap_or(1);
+    async fn list_since(&mut self, mark: &Mark) -> Result<Vec<Present>> {
+        let from = Numbered::first(mark);
         let listed = self.with(move |stock| stock.list(from)).await?;
         let present = |(uid, item): (u32, super::contents::Item)| Present {
             id: ItemId::Uid(uid),

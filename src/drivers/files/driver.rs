@@ -15,12 +15,13 @@ use crate::drivers::measure::{FolderNames, FolderRules, Measuring, Room};
 use crate::drivers::registry::{
     Account, Driver, Greeted, KnownDestination, KnownSource, LoggedIn, Way, of_another_protocol,
 };
-use crate::drivers::{Destination, LabelRule, Source};
+use crate::drivers::{Destination, Source};
 use crate::model::address::Address;
 use crate::model::capability::Capabilities;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::{MailboxSize, ServerFacts};
 use crate::model::failure::{Class, Failure, FailureCode, Result};
+use crate::model::label::LabelRule;
 use crate::model::message::InternalDate;
 use crate::model::scope::{Counting, Scope};
 use crate::model::service::SessionFacts;

@@ -192,14 +192,14 @@ impl Source for FilesSource {
         let walk = self.walked().await?;
         let Some(found) = walk.folders.iter().find(|one| one.path == folder.path) else {
             if folder.path.is_inbox() {
-                return Ok(FolderState { messages: Some(0), ..FolderState::default() });
+                return Ok(FolderState { items: Some(0), ..FolderState::default() });
             }
             return Err(not_there(&folder.path));
         };
         let (place, contents) = self.tree.read(found).await?;
-        let messages = u32::try_from(contents.items.len()).ok();
+        let items = Some(contents.items.len() as u64);
         self.open = Some(Arc::new(Opened::new(folder.path.clone(), place, contents)));
-        Ok(FolderState { messages, ..FolderState::default() })
+        Ok(FolderState { items, ..FolderState::default() })
     }
 
     async fn list(&mut self, after: Option<&Locator>) -> Result<Listing> {
@@ -227,7 +227,7 @@ impl Source for FilesSource {
         let messages: Vec<Listed> = behind.by_ref().take(PAGE).map(|(_, at)| list(*at)).collect();
         let next = behind.next().and_then(|_| messages.last()).map(|last| last.locator.clone());
         let unlisted = if next.is_none() { opened.contents.torn } else { 0 };
-        Ok(Listing { messages, next, unlisted })
+        Ok(Listing { messages, next, unlisted, notes: None })
     }
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {

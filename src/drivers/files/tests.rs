@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::destination::FilesDestination;
 use super::source::{FilesSource, Tree};
 use super::{Files, Format};
+use crate::drivers::marks::Numbered;
 use crate::drivers::registry::Driver;
 use crate::drivers::{
     Appended, BODY_QUEUE, BodyEvent, Destination, Envelope, Listed, Present, Source, Wanted,
@@ -18,6 +19,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::Failure;
 use crate::model::folder::FolderPath;
+use crate::model::mark::Mark;
 use crate::model::message::{Flags, InternalDate, ItemId};
 use crate::model::protocol::Protocol;
 
@@ -175,7 +177,7 @@ async fn what_is_written_is_read_back_at_both_ends() {
                 to = destination(home.path(), kind).await;
                 assert_eq!(to.open(&path).await.unwrap().epoch, before.epoch);
             }
-            let present = to.list_from(&ItemId::Uid(1)).await.unwrap();
+            let present = to.list_since(&Mark::beginning()).await.unwrap();
             let uids: Vec<u32> = present.iter().filter_map(|present| present.id.uid()).collect();
             assert_eq!(uids, (1..=9).collect::<Vec<_>>(), "{kind:?}");
             for (at, (present, message)) in present.iter().zip(messages()).enumerate() {
@@ -227,7 +229,7 @@ async fn flags_change_and_messages_go_for_good() {
                 to = destination(home.path(), kind).await;
                 to.open(&path).await.unwrap();
             }
-            let present = to.list_from(&ItemId::Uid(1)).await.unwrap();
+            let present = to.list_since(&Mark::beginning()).await.unwrap();
             let uids: Vec<u32> = present.iter().filter_map(|present| present.id.uid()).collect();
             assert_eq!(uids, [2, 3, 4, 5, 6, 8, 9], "{kind:?}");
             let expected: Flags = many.iter().chain(["\\Seen"]).collect();
@@ -244,7 +246,7 @@ async fn flags_change_and_messages_go_for_good() {
         }
         // Numbers are never given anew.
         send(&mut to, &path, &messages()[..1], None).await.1.unwrap();
-        let last = to.list_from(&ItemId::Uid(9)).await.unwrap();
+        let last = to.list_since(&Numbered::mark(9)).await.unwrap();
         assert_eq!(last.iter().filter_map(|p| p.id.uid()).collect::<Vec<_>>(), [9, 10], "{kind:?}");
     }
 }
@@ -258,7 +260,7 @@ async fn a_message_that_breaks_off_leaves_nothing_and_those_before_it_stay() {
         to.open(&path).await.unwrap();
         let (told, appended) = send(&mut to, &path, &messages(), Some(3)).await;
         assert!(appended.is_err() && told.len() == 3, "{kind:?}: {told:?}");
-        let present = to.list_from(&ItemId::Uid(1)).await.unwrap();
+        let present = to.list_since(&Mark::beginning()).await.unwrap();
         assert_eq!(read_back(&mut to, &present).await, messages()[..3], "{kind:?}");
         let mut from = source(home.path(), kind);
         assert_eq!(list(&mut from, &path).await.len(), 3, "{kind:?}");
@@ -281,13 +283,13 @@ async fn what_a_kill_left_at_the_end_of_an_mbox_is_cut_off_and_what_others_wrote
     fs::write(&index, &begun).unwrap();
     fs::write(&file, &torn).unwrap();
     let state = destination(home.path(), kind).await.open(&path).await.unwrap();
-    assert_eq!((state.messages, fs::read(&file).unwrap()), (Some(2), whole.clone()));
+    assert_eq!((state.items, fs::read(&file).unwrap()), (Some(2), whole.clone()));
     // Thunderbird has delivered in between.
     let others = [&whole[..], b"From - Thu Feb  1 03:04:05 2024\nSubject: new\n\nnew\n"].concat();
     fs::write(&index, &begun).unwrap();
     fs::write(&file, &others).unwrap();
     let state = destination(home.path(), kind).await.open(&path).await.unwrap();
-    assert_eq!((state.messages, fs::read(&file).unwrap()), (Some(3), others));
+    assert_eq!((state.items, fs::read(&file).unwrap()), (Some(3), others));
 }
 
 #[tokio::test]
@@ -306,7 +308,7 @@ async fn a_tree_that_its_user_changed_is_as_a_folder_that_its_user_changed() {
     fs::write(home.path().join("new/1700000000.other"), "Subject: other\n\nother\n").unwrap();
     let mut to = destination(home.path(), kind).await;
     to.open(&path).await.unwrap();
-    let present = to.list_from(&ItemId::Uid(1)).await.unwrap();
+    let present = to.list_since(&Mark::beginning()).await.unwrap();
     let seen: Vec<_> = present.iter().map(|p| (p.id.uid().unwrap(), p.size, p.flags.to_string())).collect();
     let size = |at: usize| messages()[at].len() as u64;
     assert_eq!(

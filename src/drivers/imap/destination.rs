@@ -11,16 +11,20 @@ use super::folders::{
     Access, Row, list_messages_from, list_messages_of, open_folder, status_folder, status_folders,
 };
 use super::names::{Spelling, encode_utf7, quote};
+use super::numbers::Numbers;
 use super::session::Session;
 use super::survey::survey_mailbox;
 use super::tokens::write_number_set;
+use crate::drivers::marks::{Marks, Numbered};
 use crate::drivers::registry::KnownDestination;
 use crate::drivers::{
-    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Survey,
+    Abilities, Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
+    Survey,
 };
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
+use crate::model::mark::Mark;
 use crate::model::message::{Flags, ItemId};
 
 /// UIDs that one STORE or EXPUNGE names, so that no command line grows without bound.
@@ -48,7 +52,7 @@ impl ImapDestination {
     /// # Errors
     /// Those of the session.
     pub async fn new(mut session: Session) -> Result<Self> {
-        let (spelling, survey) = survey_mailbox(&mut session).await?;
+        let (spelling, survey) = survey_mailbox(&mut session, Numbers::at_destination).await?;
         Ok(Self { surveyed: Some(survey), ..Self::beside(session, spelling) })
     }
 
@@ -110,11 +114,6 @@ fn present(row: Row) -> Present {
     Present { id: ItemId::Uid(row.uid), size: row.size, flags: row.flags, date: row.date }
 }
 
-/// The UID from which on a list is asked for.
-fn first_uid(from: &ItemId) -> u32 {
-    from.uid().unwrap_or(1).max(1)
-}
-
 /// The UIDs that ids of this server are.
 fn uids_of(ids: &[ItemId]) -> Result<Vec<u32>> {
     let uid = |id: &ItemId| id.uid().ok_or_else(|| Failure::internal("an id of IMAP is no UID"));
@@ -125,6 +124,14 @@ fn uids_of(ids: &[ItemId]) -> Result<Vec<u32>> {
 impl Destination for ImapDestination {
     fn facts(&self) -> &ServerFacts {
         self.session.facts()
+    }
+
+    fn marks(&self) -> &'static dyn Marks {
+        &Numbered
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { removes_single: self.session.offers("UIDPLUS") }
     }
 
     fn delimiter(&self) -> Option<char> {
@@ -139,7 +146,7 @@ impl Destination for ImapDestination {
         let survey = if let Some(survey) = self.surveyed.take() {
             survey
         } else {
-            let (spelling, survey) = survey_mailbox(&mut self.session).await?;
+            let (spelling, survey) = survey_mailbox(&mut self.session, Numbers::at_destination).await?;
             self.spelling = spelling;
             survey
         };
@@ -224,22 +231,25 @@ impl Destination for ImapDestination {
 
     async fn open(&mut self, path: &FolderPath) -> Result<FolderState> {
         let wire = self.wire(path);
-        open_folder(&mut self.session, wire.as_bytes(), Access::Write).await.at(|| path.to_string())
+        let opened = open_folder(&mut self.session, wire.as_bytes(), Access::Write).await;
+        opened.map(Numbers::at_destination).at(|| path.to_string())
     }
 
     async fn status(&mut self, path: &FolderPath) -> Result<FolderState> {
         let wire = self.wire(path);
-        status_folder(&mut self.session, &wire).await.at(|| path.to_string())
+        let told = status_folder(&mut self.session, &wire).await;
+        told.map(Numbers::at_destination).at(|| path.to_string())
     }
 
     async fn states(&mut self, paths: &[FolderPath]) -> Result<HashMap<FolderPath, FolderState>> {
         let names: Vec<Vec<u8>> = paths.iter().map(|path| self.wire(path).into_bytes()).collect();
         let told = status_folders(&mut self.session, &names).await?;
-        Ok(paths.iter().cloned().zip(told).filter_map(|(path, state)| Some((path, state?))).collect())
+        let told = paths.iter().cloned().zip(told);
+        Ok(told.filter_map(|(path, numbers)| Some((path, numbers?.at_destination()))).collect())
     }
 
-    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>> {
-        let (rows, _) = list_messages_from(&mut self.session, first_uid(from)).await?;
+    async fn list_since(&mut self, mark: &Mark) -> Result<Vec<Present>> {
+        let (rows, _) = list_messages_from(&mut self.session, Numbered::first(mark)).await?;
         Ok(rows.into_iter().map(present).collect())
     }
 
@@ -279,7 +289,7 @@ impl Destination for ImapDestination {
         bodies: &mut BodyReceiver,
         envelope: &(dyn Fn(u64) -> Envelope + Send + Sync),
         outcomes: &mpsc::UnboundedSender<Appended>,
-        from: &ItemId,
+        since: &Mark,
     ) -> Result<Vec<Present>> {
         let wire = self.wire(path);
         let appended = append_bodies(
@@ -288,7 +298,7 @@ impl Destination for ImapDestination {
             bodies,
             envelope,
             outcomes,
-            Some(first_uid(from)),
+            Some(Numbered::first(since)),
             &mut self.accounted,
         );
         Ok(appended.await.at(|| path.to_string())?.into_iter().map(present).collect())
@@ -319,7 +329,7 @@ impl Destination for ImapDestination {
 
     async fn expunge(&mut self, ids: &[ItemId]) -> Result<()> {
         let uids = uids_of(ids)?;
-        if !self.session.offers("UIDPLUS") {
+        if !self.abilities().removes_single {
             return Err(Failure::new(Class::Refused, "cannot remove single messages (no UIDPLUS)"));
         }
         for part in uids.chunks(UIDS_PER_COMMAND) {

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 
 use super::account::ask_account;
 use super::destination::ImapDestination;
-use super::labels::LabelRule;
 use super::login::{self, greet, greet_if_free};
 use super::probe::{ask_room, list_inbox, measure_mailbox};
 use super::session::Session;
@@ -15,6 +14,7 @@ use crate::drivers::registry::{Account, Driver, Greeted, KnownDestination, Known
 use crate::drivers::{Destination, Source};
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::Result;
+use crate::model::label::LabelRule;
 use crate::model::scope::Scope;
 
 /// IMAP, version 4 revision 1 (RFC 3501).

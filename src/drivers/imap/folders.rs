@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::command::{Ask, Command};
 use super::labels::{ATTRIBUTE, EXTENSION, Spelled, read_labels};
+use super::numbers::Numbers;
 use super::session::{Session, split_numbered, split_word};
 use super::tokens::{StatusText, Value, leading_number, read_fetch, read_values, within_quotes};
-use crate::drivers::FolderState;
 use crate::model::failure::{Failure, FailureCode, Result};
 use crate::model::message::{Epoch, Flags, InternalDate};
 
@@ -36,9 +36,9 @@ impl Access {
 ///
 /// # Errors
 /// Those of the session; [`crate::model::failure::Class::Protocol`] when there is no UIDVALIDITY.
-pub async fn open_folder(session: &mut Session, wire_name: &[u8], access: Access) -> Result<FolderState> {
+pub async fn open_folder(session: &mut Session, wire_name: &[u8], access: Access) -> Result<Numbers> {
     let ask = ask_to_open(session, wire_name, access);
-    let mut state = FolderState::default();
+    let mut state = Numbers::default();
     let said = session
         .ask(ask, |line| {
             read_opened(line, &mut state);
@@ -71,7 +71,7 @@ pub(super) fn keeps_modseq(session: &Session) -> bool {
 }
 
 /// Refuses a folder whose messages have no lasting names.
-pub fn check_opened(state: FolderState) -> Result<FolderState> {
+pub fn check_opened(state: Numbers) -> Result<Numbers> {
     if state.epoch.number().is_none() {
         let what = "gives the folder no UIDVALIDITY, so its messages have no lasting names";
         return Err(Failure::protocol(what).code(FailureCode::NoLastingNames));
@@ -89,14 +89,14 @@ pub async fn open_and_list_folders(
     session: &mut Session,
     wire_names: &[&[u8]],
     mut row: impl FnMut(usize, Row) -> Result<()> + Send,
-) -> Result<Vec<Result<FolderState>>> {
+) -> Result<Vec<Result<Numbers>>> {
     let mut asks = Vec::with_capacity(2 * wire_names.len());
     let list = list_messages_command(session, 1, None);
     for name in wire_names {
         asks.push(ask_to_open(session, name, Access::Read));
         asks.push(Ask::new(list.clone()).following());
     }
-    let mut states = vec![FolderState::default(); wire_names.len()];
+    let mut states = vec![Numbers::default(); wire_names.len()];
     let mut counts = vec![(0_usize, 0_usize); wire_names.len()];
     let mut parts: Vec<Parts> = wire_names.iter().map(|_| Parts::default()).collect();
     let ended = session
@@ -148,7 +148,7 @@ pub async fn open_and_list_folders(
 }
 
 /// Takes in what a server says while it opens a folder.
-pub fn read_opened(line: &[u8], state: &mut FolderState) {
+pub fn read_opened(line: &[u8], state: &mut Numbers) {
     if let Some((count, word, _)) = split_numbered(line) {
         if word.eq_ignore_ascii_case(b"EXISTS") {
             state.messages = Some(count);
@@ -163,7 +163,7 @@ pub fn read_opened(line: &[u8], state: &mut FolderState) {
 }
 
 /// Takes in a response code about a folder. Some servers say one in the line that ends the command, and nowhere else.
-pub(super) fn read_code(said: &StatusText, state: &mut FolderState) {
+pub(super) fn read_code(said: &StatusText, state: &mut Numbers) {
     match said.code.as_str() {
         "UIDVALIDITY" => state.epoch = read_epoch(leading_number(&said.arguments)),
         // No UID is 0, so none can be the next (RFC 9051 §2.3.1.1).
@@ -183,8 +183,8 @@ pub(super) fn read_code(said: &StatusText, state: &mut FolderState) {
 ///
 /// # Errors
 /// Those of the session.
-pub async fn status_folder(session: &mut Session, wire_name: &str) -> Result<FolderState> {
-    let mut state = FolderState::default();
+pub async fn status_folder(session: &mut Session, wire_name: &str) -> Result<Numbers> {
+    let mut state = Numbers::default();
     session
         .run(
             Command::new("STATUS ").name(wire_name.as_bytes()).then(" (MESSAGES UIDNEXT UIDVALIDITY)"),
@@ -227,15 +227,12 @@ pub async fn count_messages(session: &mut Session, wire_name: &[u8]) -> Result<O
 ///
 /// # Errors
 /// Those of the session.
-pub async fn status_folders(
-    session: &mut Session,
-    wire_names: &[Vec<u8>],
-) -> Result<Vec<Option<FolderState>>> {
+pub async fn status_folders(session: &mut Session, wire_names: &[Vec<u8>]) -> Result<Vec<Option<Numbers>>> {
     let modseq = if keeps_modseq(session) { " HIGHESTMODSEQ" } else { "" };
     let items = format!(" (MESSAGES UIDNEXT UIDVALIDITY{modseq})");
     let ask = |name: &Vec<u8>| Ask::new(Command::new("STATUS ").name(name).then(&items));
     let asks: Vec<Ask> = wire_names.iter().map(ask).collect();
-    let mut told: Vec<Option<FolderState>> = vec![None; asks.len()];
+    let mut told: Vec<Option<Numbers>> = vec![None; asks.len()];
     // A server may carry out several at once, so each line is taken by the name in it.
     let at_name: HashMap<&[u8], usize> =
         wire_names.iter().enumerate().map(|(at, name)| (name.as_slice(), at)).collect();
@@ -263,7 +260,7 @@ fn read_epoch(uidvalidity: Option<u32>) -> Epoch {
 }
 
 /// Reads `name (MESSAGES 3 UIDNEXT 4 ...)`, what follows the word STATUS.
-pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>> {
+pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, Numbers)>> {
     let values = read_values(rest);
     let is_whole = matches!(values.as_deref(), Ok([] | [_] | [_, Value::List(_)]));
     // As in a list: the quotes in a name may be those of a server that escapes none.
@@ -280,7 +277,7 @@ pub(super) fn read_status(rest: &[u8]) -> Result<Option<(Vec<u8>, FolderState)>>
         };
         (name, values)
     };
-    let mut state = FolderState::default();
+    let mut state = Numbers::default();
     let pairs = values.last().and_then(Value::list).unwrap_or_default();
     for pair in pairs.chunks_exact(2) {
         match pair[0].text().unwrap_or_default().to_ascii_uppercase().as_str() {
@@ -322,7 +319,7 @@ const MESSAGES_MAX: usize = 20_000_000;
 /// says the folder holds: an answer cut short must never pass for an empty folder.
 pub async fn list_messages(
     session: &mut Session,
-    state: &FolderState,
+    state: &Numbers,
     mut pick: impl FnMut(Row) -> Result<Option<Row>> + Send,
 ) -> Result<Vec<Row>> {
     if state.messages == Some(0) {
@@ -602,13 +599,13 @@ mod tests {
             ["OK [ uidvalidity  7 ] so", "OK [\tUIDNEXT\t4\t] next"],
             ["OK [UIDVALIDITY 7.] so", "OK [UIDNEXT 4 "],
         ] {
-            let mut state = FolderState::default();
+            let mut state = Numbers::default();
             for line in lines {
                 read_opened(line.as_bytes(), &mut state);
             }
             assert_eq!((state.epoch.number(), state.uidnext), (Some(7), Some(4)), "{lines:?}");
         }
-        let mut state = FolderState::default();
+        let mut state = Numbers::default();
         read_opened(b"OK [UIDNEXT 0] none", &mut state);
         assert_eq!(state.uidnext, None);
     }

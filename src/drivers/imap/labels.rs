@@ -10,15 +10,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use globset::GlobSet;
-
 use super::folders::Row;
 use super::names::{Spelling, encode_utf7};
 use super::tokens::Value;
 use crate::drivers::Folder;
 use crate::model::failure::{Failure, Result};
 use crate::model::folder::{FolderPath, SpecialUse};
-use crate::model::label::{LabelTally, Labels};
+use crate::model::label::{LabelRule, LabelTally, Labels};
 use crate::model::message::Flags;
 use crate::model::text::printable;
 
@@ -32,15 +30,6 @@ const LABELS_MAX: usize = 10_000;
 const KEYWORD_MAX: usize = 50;
 /// The keyword of what Gmail takes for important (IANA's registry of keywords, RFC 8457).
 const IMPORTANT: &str = "$Important";
-
-/// The manifest's rules about labels, in terms of folders.
-#[derive(Debug, Clone, Default)]
-pub struct LabelRule {
-    /// The handling of a message's further labels.
-    pub labels: Labels,
-    /// Folders that are left out, as patterns over `A/B/C`.
-    pub exclude: GlobSet,
-}
 
 /// Labels of one message as the server spells them: modified UTF-7 as in folder names, or a word with a backslash.
 pub type Spelled = Box<[Vec<u8>]>;
@@ -264,9 +253,9 @@ impl Sieve {
         Ok(Some(row))
     }
 
-    /// The counts of labels in the list.
-    pub fn into_tally(self) -> LabelTally {
-        self.tally
+    /// The counts of labels in the list so far; the next list is counted anew.
+    pub fn take_tally(&mut self) -> LabelTally {
+        std::mem::take(&mut self.tally)
     }
 }
 
@@ -428,7 +417,7 @@ mod tests {
         let tally = |labels, folder: &str, fetch: &str| {
             let mut sieve = mailbox(labels, &["Wood"]).sieve(&FolderPath::from_slashes(folder));
             sieve.pick(row(fetch)).unwrap();
-            let tally = sieve.into_tally();
+            let tally = sieve.take_tally();
             (tally.once, tally.left.into_keys().collect::<Vec<_>>().join(","))
         };
         let fetch = "(X-GM-LABELS (Work Wood Hidden \\Important \\Starred \\Muted))";

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 
 use super::command::Ask;
 use super::folders::{Parts, Row, check_count, list_messages_command, read_code, read_opened, select_rows};
+use super::numbers::Numbers;
 use super::session::{Session, split_numbered, split_word};
 use super::tokens::{StatusText, Value, read_fetch, read_number_set, write_number_set};
-use crate::drivers::FolderState;
+use crate::drivers::Since;
 use crate::model::failure::Result;
 use crate::model::message::{Flags, ItemId};
 
@@ -36,7 +37,7 @@ pub struct Progress {
 
 impl Progress {
     /// The list of a folder that was just opened.
-    pub fn of(state: &FolderState) -> Self {
+    pub fn of(state: &Numbers) -> Self {
         Self { exists: state.messages, uidnext: state.uidnext, listed: 0 }
     }
 
@@ -246,21 +247,22 @@ pub struct Changed {
     pub present: Option<Vec<u32>>,
 }
 
-/// Opens a folder for reading and asks for what changed since a point, in one flight (CONDSTORE, RFC 7162 §3.1.4), and where
-/// the counts show that messages went, for what is still there. The state comes back beside it; `None` where the answers do
-/// not add up to what the server says it holds.
+/// Opens a folder for reading and asks for what changed since a UIDNEXT and a modseq, in one flight (CONDSTORE, RFC 7162
+/// §3.1.4), and where the counts show that messages went, for what is still there. The state comes back beside it; `None`
+/// where the answers do not add up to what the server says it holds.
 ///
 /// # Errors
 /// Those of the session and of opening the folder.
 pub async fn open_changed(
     session: &mut Session,
     open: Ask,
-    since: &crate::drivers::Since,
-) -> Result<(FolderState, Option<Changed>)> {
+    from: (u32, u64),
+    since: &Since,
+) -> Result<(Numbers, Option<Changed>)> {
     let mut asks = vec![open];
-    let last = since.uidnext.saturating_sub(1);
+    let (uidnext, modseq) = from;
+    let last = uidnext.saturating_sub(1);
     if last > 0 {
-        let modseq = since.modseq;
         // Dates and sizes show whether a UID still names the message that it named.
         let attributes = "(UID FLAGS INTERNALDATE RFC822.SIZE)";
         let changed = format!("UID FETCH 1:{last} {attributes} (CHANGEDSINCE {modseq})");
@@ -273,8 +275,8 @@ pub async fn open_changed(
         let sample = write_number_set(&sample);
         asks.push(Ask::new(format!("UID FETCH {sample} (UID FLAGS INTERNALDATE RFC822.SIZE)")).following());
     }
-    asks.push(Ask::new(list_messages_command(session, since.uidnext, None)).following());
-    let mut state = FolderState::default();
+    asks.push(Ask::new(list_messages_command(session, uidnext, None)).following());
+    let mut state = Numbers::default();
     let mut progress = Progress::default();
     let (mut fresh, mut flags, mut known) = (Vec::new(), Vec::new(), Vec::new());
     let mut parts = Parts::default();
@@ -289,11 +291,11 @@ pub async fn open_changed(
         progress.hear(line);
         // A server may carry out both lists at once (Dovecot does), so each line is taken by its content.
         match parts.hear(line) {
-            Some(row) if row.uid >= since.uidnext => fresh.push(row),
+            Some(row) if row.uid >= uidnext => fresh.push(row),
             listed => {
                 known.extend(listed);
                 match read_flags(line) {
-                    Some((uid, told)) => flags.extend((uid < since.uidnext).then_some((uid, told))),
+                    Some((uid, told)) => flags.extend((uid < uidnext).then_some((uid, told))),
                     None => odd |= is_fetch(line),
                 }
             }
@@ -306,8 +308,8 @@ pub async fn open_changed(
     }
     // Where it went back, the server forgot what it numbered, and its UIDs may name other messages.
     let same = state.epoch == since.epoch
-        && state.highest_modseq.is_some_and(|modseq| modseq >= since.modseq)
-        && state.uidnext.is_none_or(|next| next >= since.uidnext);
+        && state.highest_modseq.is_some_and(|now| now >= modseq)
+        && state.uidnext.is_none_or(|next| next >= uidnext);
     // A folder that grew beyond what one answer holds is listed page by page.
     let limited =
         |said: &Result<StatusText>| said.as_ref().map_or(true, |said| lowest_processed(said).is_some());
@@ -319,16 +321,16 @@ pub async fn open_changed(
     {
         return Ok((state, None));
     }
-    let fresh = distinct(fresh, since.uidnext);
+    let fresh = distinct(fresh, uidnext);
     // A new message of which too little is said is listed with the others.
     let known_fresh = fresh.iter().map(|row| row.uid).collect();
-    if !parts.lacking(since.uidnext, None, &known_fresh).is_empty() {
+    if !parts.lacking(uidnext, None, &known_fresh).is_empty() {
         return Ok((state, None));
     }
     let Some(exists) = progress.exists.or(state.messages) else { return Ok((state, None)) };
     // UIDs that were given and are not listed may be those of messages that are gone again, or that were not shown.
-    let next = fresh.last().map_or(since.uidnext, |row| row.uid.saturating_add(1));
-    let told_all = state.uidnext.is_none_or(|uidnext| uidnext == next);
+    let next = fresh.last().map_or(uidnext, |row| row.uid.saturating_add(1));
+    let told_all = state.uidnext.is_none_or(|told| told == next);
     let shown: BTreeSet<u32> = known.iter().map(|row| row.uid).collect();
     let told_all = told_all && sample.iter().all(|uid| shown.contains(uid));
     if told_all && u64::from(exists) == since.known + fresh.len() as u64 {

@@ -16,6 +16,7 @@
 //! - [`account`] asks a server for facts about itself and the account, [`probe`] measures a mailbox.
 //! - [`Imap`] is all of it as the registry knows it.
 //! - [`labels`] decides which of its folders a message of Gmail is carried from.
+//! - [`numbers`] are those of a folder, and the marks that are made of them.
 //! - [`names`] turns folder paths into wire names and back (modified UTF-7); [`paths`] keeps those apart that read alike.
 
 pub mod account;
@@ -32,6 +33,7 @@ pub mod listing;
 mod literals;
 pub mod login;
 pub mod names;
+pub mod numbers;
 pub mod paths;
 pub mod probe;
 pub mod refusal;

@@ -7,12 +7,14 @@ use super::account::ask_account;
 use super::folders::{
     Access, count_messages, list_messages, open_and_list_folders, open_folder, status_folder,
 };
-use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
+use super::labels::{EXTENSION, Homes, Sieve};
+use super::numbers::Numbers;
 use super::session::{Session, split_numbered};
 use super::survey::survey_mailbox;
+use crate::drivers::Folder;
 use crate::drivers::measure::{FolderNames, FolderRules, Measuring, Room};
-use crate::drivers::{Folder, FolderState};
 use crate::model::failure::{Failure, FailureCode, Place, Result, Spoils};
+use crate::model::label::LabelRule;
 use crate::model::message::InternalDate;
 use crate::model::scope::{Counting, Scope};
 
@@ -36,7 +38,7 @@ pub(super) async fn ask_room(mut session: Session) -> Result<Room> {
         let account = ask_account(&mut session).await?;
         let append_limit =
             session.facts().capabilities.values("APPENDLIMIT").find_map(|limit| limit.parse().ok());
-        let names = survey_mailbox(&mut session)
+        let names = survey_mailbox(&mut session, Numbers::at_destination)
             .await
             .ok()
             .map(|(spelling, _)| FolderNames { delimiter: spelling.delimiter, prefix: spelling.prefix });
@@ -69,7 +71,7 @@ pub(super) async fn measure_mailbox(
     rules: &FolderRules,
     measuring: &mut Measuring,
 ) -> Result<()> {
-    let (spelling, survey) = survey_mailbox(session).await?;
+    let (spelling, survey) = survey_mailbox(session, Numbers::at_source).await?;
     let labelled = session.offers(EXTENSION);
     let begun = !measuring.done.is_empty();
     let homes = Arc::new(Homes::new(&LabelRule::default(), &spelling, &survey.folders));
@@ -90,8 +92,8 @@ pub(super) async fn measure_mailbox(
     for folder in left_out {
         measuring.done.insert(folder.wire_name.clone());
         // It is not looked into; where labels are folders, what is in it may be elsewhere too.
-        let told = survey.states.get(&folder.path).and_then(|state| state.messages).filter(|_| !labelled);
-        measuring.size.left_out.messages += u64::from(told.unwrap_or(0));
+        let told = survey.states.get(&folder.path).and_then(|state| state.items).filter(|_| !labelled);
+        measuring.size.left_out.messages += told.unwrap_or(0);
         measuring.size.left_out_folders += 1;
     }
     // A refusal that sounds like trouble of the server or the login, and the folders that were refused so.
@@ -126,9 +128,9 @@ pub(super) async fn measure_mailbox(
                 Err(failure) if !failure.leaves_the_session() => troubled.push((folder, failure)),
                 opened => {
                     any_opened |= opened.is_ok();
-                    let counted = survey.states.get(&folder.path).and_then(|state| state.messages);
+                    let counted = survey.states.get(&folder.path).and_then(|state| state.items);
                     let listed = size.listed();
-                    let counted = counted.filter(|counted| u64::from(*counted) > listed && !labelled);
+                    let counted = counted.filter(|counted| *counted > listed && !labelled);
                     let opened = match counted {
                         Some(_) => hold_against_status(session, folder, listed, opened).await?,
                         None => opened,
@@ -153,8 +155,8 @@ async fn hold_against_status(
     session: &mut Session,
     folder: &Folder,
     listed: u64,
-    opened: Result<FolderState>,
-) -> Result<Result<FolderState>> {
+    opened: Result<Numbers>,
+) -> Result<Result<Numbers>> {
     let Ok(state) = opened else { return Ok(opened) };
     let counted = count_messages(session, &folder.wire_name).await?.unwrap_or(0);
     Ok(if u64::from(counted) > listed {
@@ -171,7 +173,7 @@ async fn hold_against_status(
 /// # Errors
 /// Those of the session; [`crate::model::failure::Class::Protocol`] when the Inbox is not listed whole.
 pub(super) async fn list_inbox(session: &mut Session) -> Result<Option<Vec<(u32, u64)>>> {
-    let (mut state, mut recent) = (FolderState::default(), 0);
+    let (mut state, mut recent) = (Numbers::default(), 0);
     let opened = session.run("EXAMINE INBOX", |line| {
         match split_numbered(line) {
             Some((count, word, _)) if word.eq_ignore_ascii_case(b"EXISTS") => state.messages = Some(count),

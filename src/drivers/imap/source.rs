@@ -14,13 +14,15 @@ use super::folders::{
     Access, Parts, Row, ask_to_open, check_count, check_opened, count_messages, keeps_modseq,
     list_messages_command, open_folder, read_code, read_opened, status_folders,
 };
-use super::labels::{EXTENSION, Homes, LabelRule, Sieve};
+use super::labels::{EXTENSION, Homes, Sieve};
 use super::listing::{
     self, CHANGEDSINCE, PAGE, Page, Progress, begin_list, end_list, list_page, lowest_processed,
 };
 use super::names::Spelling;
+use super::numbers::{Numbers, read_mark};
 use super::session::Session;
 use super::survey::survey_mailbox;
+use crate::drivers::marks::{Marks, Numbered};
 use crate::drivers::registry::KnownSource;
 use crate::drivers::{
     BodySender, Changes, Folder, FolderState, Gone, Listed, Listing, Since, Source, Survey, Wanted,
@@ -28,7 +30,7 @@ use crate::drivers::{
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::{Class, Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
-use crate::model::label::LabelTally;
+use crate::model::label::LabelRule;
 use crate::model::message::{Epoch, ItemId, Locator};
 use crate::model::protocol::Protocol;
 
@@ -43,7 +45,7 @@ pub struct Known {
     /// Where messages are at home; `None` where folders are not labels.
     homes: Option<Arc<Homes>>,
     /// How many messages each folder was said to hold when all were listed.
-    sizes: Arc<HashMap<FolderPath, u32>>,
+    sizes: Arc<HashMap<FolderPath, u64>>,
     /// Some folders that can be opened, by their names on the wire.
     some: Arc<[Vec<u8>]>,
     /// How the server spells names.
@@ -59,7 +61,6 @@ pub struct ImapSource {
     /// The survey made at the beginning, until a caller asks for it.
     surveyed: Option<Survey>,
     open: Option<Open>,
-    tally: Option<LabelTally>,
 }
 
 /// The open folder.
@@ -87,32 +88,33 @@ impl ImapSource {
     /// Those of the session.
     pub async fn with_labels(mut session: Session, rule: LabelRule) -> Result<Self> {
         let (known, survey) = learn(&mut session, &rule).await?;
-        Ok(Self { session, rule, known, surveyed: Some(survey), open: None, tally: None })
+        Ok(Self { session, rule, known, surveyed: Some(survey), open: None })
     }
 
     /// Takes over one more session of a mailbox that is known; costs no turn.
     pub fn beside(session: Session, known: Known) -> Self {
         let rule = LabelRule::default();
-        Self { session, rule, known, surveyed: None, open: None, tally: None }
+        Self { session, rule, known, surveyed: None, open: None }
     }
 
     /// Notes that a folder is open and that its list begins.
-    fn begin(&mut self, folder: &Folder, state: &FolderState) {
+    fn begin(&mut self, folder: &Folder, numbers: &Numbers) {
         self.open = Some(Open {
             path: folder.path.clone(),
             wire_name: folder.wire_name.clone(),
-            epoch: state.epoch.clone(),
-            progress: Progress::of(state),
+            epoch: numbers.epoch.clone(),
+            progress: Progress::of(numbers),
             sieve: self.known.homes.as_ref().map(|homes| homes.sieve(&folder.path)),
         });
     }
 
-    /// Keeps a list's counts of labels, once it has come to its end.
-    fn finish(&mut self, listing: &Listing) {
+    /// Adds to a list what was found out by the rule that it was made by, once it has come to its end.
+    fn finish(&mut self, mut listing: Listing) -> Listing {
         if listing.next.is_none() {
-            let sieve = self.open.as_mut().and_then(|open| open.sieve.take());
-            self.tally = sieve.map(Sieve::into_tally);
+            let sieve = self.open.as_mut().and_then(|open| open.sieve.as_mut());
+            listing.notes = sieve.map(Sieve::take_tally);
         }
+        listing
     }
 
     /// Opens a folder and lists it in one flight.
@@ -120,12 +122,12 @@ impl ImapSource {
         let open = ask_to_open(&self.session, &folder.wire_name, Access::Read);
         let list = list_messages_command(&self.session, 1, None);
         let asks = [open, Ask::new(list).following()];
-        let mut state = FolderState::default();
+        let mut numbers = Numbers::default();
         let mut rows: Vec<Row> = Vec::new();
         let mut parts = Parts::default();
         let ended = self.session.ask_all(&asks, |at, line| {
             if at == 0 {
-                read_opened(line, &mut state);
+                read_opened(line, &mut numbers);
                 return Ok(());
             }
             rows.extend(parts.hear(line));
@@ -134,19 +136,19 @@ impl ImapSource {
         let mut ended = ended.await?.into_iter();
         match ended.next() {
             Some(Err(refused)) => {
-                let state = self.open_again(folder, refused).await?;
-                self.begin(folder, &state);
-                return Ok((state, self.list(None).await?));
+                let numbers = self.open_again(folder, refused).await?;
+                self.begin(folder, &numbers);
+                return Ok((numbers.at_source(), self.list(None).await?));
             }
-            Some(Ok(said)) => read_code(&said, &mut state),
+            Some(Ok(said)) => read_code(&said, &mut numbers),
             None => {}
         }
-        let state = check_opened(state)?;
-        self.begin(folder, &state);
+        let numbers = check_opened(numbers)?;
+        self.begin(folder, &numbers);
         let open = self.open.as_mut().ok_or_else(no_folder)?;
         let page = match ended.next() {
             // There is nothing that `1:*` could name, and some servers say so with a NO.
-            Some(Err(failure)) if state.messages != Some(0) => return Err(failure),
+            Some(Err(failure)) if numbers.messages != Some(0) => return Err(failure),
             Some(Ok(said)) if lowest_processed(&said).is_some() => {
                 // The server has a limit: page by page it says how far it came.
                 list_page(&mut self.session, &mut open.progress, 1).await?
@@ -158,13 +160,12 @@ impl ImapSource {
         };
         let mut listing = open.take(page)?;
         self.hold_against_status(&mut listing).await?;
-        self.finish(&listing);
-        Ok((state, listing))
+        Ok((numbers.at_source(), self.finish(listing)))
     }
 
     /// Opens a folder again that was refused as if the server, the login or the whole mailbox had trouble: that passes, or it
     /// is the folder's own if others can be opened, and is not a reason to leave those.
-    async fn open_again(&mut self, folder: &Folder, refused: Failure) -> Result<FolderState> {
+    async fn open_again(&mut self, folder: &Folder, refused: Failure) -> Result<Numbers> {
         use FailureCode as F;
         let concerns_all = refused.wait.is_some()
             || refused.leaves_the_session()
@@ -177,8 +178,8 @@ impl ImapSource {
         sleep(OPENED_AGAIN_AFTER).await;
         let wire_names = Arc::clone(&self.known.some);
         let others = wire_names.iter().filter(|name| **name != folder.wire_name);
-        if let Ok(state) = open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
-            return Ok(state);
+        if let Ok(numbers) = open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
+            return Ok(numbers);
         }
         for other in others {
             if open_folder(&mut self.session, other, Access::Read).await.is_ok() {
@@ -195,7 +196,7 @@ impl ImapSource {
     async fn hold_against_status(&mut self, listing: &mut Listing) -> Result<()> {
         let Some(open) = self.open.as_ref().filter(|_| listing.next.is_none()) else { return Ok(()) };
         let listed = open.progress.listed();
-        if self.known.sizes.get(&open.path).is_none_or(|messages| *messages <= listed) {
+        if self.known.sizes.get(&open.path).is_none_or(|messages| *messages <= listed.into()) {
             return Ok(());
         }
         let messages = count_messages(&mut self.session, &open.wire_name).await?.unwrap_or(0);
@@ -206,9 +207,9 @@ impl ImapSource {
 
 /// Asks for the folders, and finds out where messages are at home.
 async fn learn(session: &mut Session, rule: &LabelRule) -> Result<(Known, Survey)> {
-    let (spelling, mut survey) = survey_mailbox(session).await?;
+    let (spelling, mut survey) = survey_mailbox(session, Numbers::at_source).await?;
     let homes = session.offers(EXTENSION).then(|| Arc::new(Homes::new(rule, &spelling, &survey.folders)));
-    survey.homes = homes.as_ref().map(|homes| homes.digest());
+    survey.rule = homes.as_ref().map(|homes| homes.digest());
     let some = survey.folders.iter().filter(|folder| folder.selectable).take(OTHERS_MAX);
     let some = some.map(|folder| folder.wire_name.clone()).collect();
     let sizes = Arc::new(sizes_of(&survey));
@@ -223,8 +224,8 @@ fn pick(sieve: Option<&mut Sieve>, row: Row) -> Result<Option<Row>> {
     }
 }
 
-fn sizes_of(survey: &Survey) -> HashMap<FolderPath, u32> {
-    let sizes = survey.states.iter().filter_map(|(path, state)| Some((path.clone(), state.messages?)));
+fn sizes_of(survey: &Survey) -> HashMap<FolderPath, u64> {
+    let sizes = survey.states.iter().filter_map(|(path, state)| Some((path.clone(), state.items?)));
     sizes.collect()
 }
 
@@ -248,7 +249,7 @@ impl Open {
                 messages.push(self.listed(row));
             }
         }
-        Ok(Listing { messages, next: last.map(|uid| self.locate(uid)), unlisted: page.unlisted })
+        Ok(Listing { messages, next: last.map(|uid| self.locate(uid)), unlisted: page.unlisted, notes: None })
     }
 }
 
@@ -256,6 +257,10 @@ impl Open {
 impl Source for ImapSource {
     fn facts(&self) -> &ServerFacts {
         self.session.facts()
+    }
+
+    fn marks(&self) -> &'static dyn Marks {
+        &Numbered
     }
 
     async fn list_folders(&mut self) -> Result<Vec<Folder>> {
@@ -275,7 +280,7 @@ impl Source for ImapSource {
         let names: Vec<Vec<u8>> = folders.iter().map(|folder| folder.wire_name.clone()).collect();
         let told = status_folders(&mut self.session, &names).await?;
         let paths = folders.iter().map(|folder| folder.path.clone());
-        Ok(paths.zip(told).filter_map(|(path, state)| Some((path, state?))).collect())
+        Ok(paths.zip(told).filter_map(|(path, numbers)| Some((path, numbers?.at_source()))).collect())
     }
 
     async fn find_unlisted(&mut self, paths: &[FolderPath]) -> Result<Vec<Result<Folder>>> {
@@ -300,13 +305,13 @@ impl Source for ImapSource {
 
     async fn open(&mut self, folder: &Folder) -> Result<FolderState> {
         self.open = None;
-        let state = match open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
+        let numbers = match open_folder(&mut self.session, &folder.wire_name, Access::Read).await {
             Err(refused) => self.open_again(folder, refused).await,
             opened => opened,
         };
-        let state = state.at(|| folder.path.to_string())?;
-        self.begin(folder, &state);
-        Ok(state)
+        let numbers = numbers.at(|| folder.path.to_string())?;
+        self.begin(folder, &numbers);
+        Ok(numbers.at_source())
     }
 
     async fn list(&mut self, after: Option<&Locator>) -> Result<Listing> {
@@ -316,13 +321,12 @@ impl Source for ImapSource {
         let page = list_page(&mut self.session, &mut open.progress, from).await;
         let mut listing = page.and_then(|page| open.take(page)).at(|| open.path.to_string())?;
         self.hold_against_status(&mut listing).await?;
-        self.finish(&listing);
-        Ok(listing)
+        Ok(self.finish(listing))
     }
 
     async fn open_and_list(&mut self, folder: &Folder) -> Result<(FolderState, Listing)> {
         // The list of a folder that may be large is not requested before its size is known.
-        if self.known.sizes.get(&folder.path).is_some_and(|messages| *messages > PAGE) {
+        if self.known.sizes.get(&folder.path).is_some_and(|messages| *messages > PAGE.into()) {
             let state = self.open(folder).await?;
             return Ok((state, self.list(None).await?));
         }
@@ -335,21 +339,21 @@ impl Source for ImapSource {
         folder: &Folder,
         since: &Since,
     ) -> Result<(FolderState, Option<Changes>)> {
-        if self.known.homes.is_some() || !keeps_modseq(&self.session) || self.session.fails_at(CHANGEDSINCE) {
-            return Ok((self.open(folder).await?, None));
-        }
+        let can_tell = self.known.homes.is_none() && keeps_modseq(&self.session);
+        let from = read_mark(&since.mark).filter(|_| can_tell && !self.session.fails_at(CHANGEDSINCE));
+        let Some(from) = from else { return Ok((self.open(folder).await?, None)) };
         self.open = None;
         let opened = async {
             let open = ask_to_open(&self.session, &folder.wire_name, Access::Read);
-            let (state, changed) = listing::open_changed(&mut self.session, open, since).await?;
-            Ok((check_opened(state)?, changed))
+            let (numbers, changed) = listing::open_changed(&mut self.session, open, from, since).await?;
+            Ok((check_opened(numbers)?, changed))
         };
         let opened = match opened.await {
-            Err(refused) => self.open_again(folder, refused).await.map(|state| (state, None)),
+            Err(refused) => self.open_again(folder, refused).await.map(|numbers| (numbers, None)),
             opened => opened,
         };
-        let (state, news) = opened.at(|| folder.path.to_string())?;
-        self.begin(folder, &state);
+        let (numbers, news) = opened.at(|| folder.path.to_string())?;
+        self.begin(folder, &numbers);
         let open = self.open.as_ref().ok_or_else(no_folder)?;
         let changes = news.map(|told| Changes {
             fresh: told.fresh.into_iter().map(|row| open.listed(row)).collect(),
@@ -359,11 +363,7 @@ impl Source for ImapSource {
                 .present
                 .map_or(Gone::None, |present| Gone::AllBut(present.into_iter().map(ItemId::Uid).collect())),
         });
-        Ok((state, changes))
-    }
-
-    fn take_tally(&mut self) -> Option<LabelTally> {
-        self.tally.take()
+        Ok((numbers.at_source(), changes))
     }
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {

@@ -11,6 +11,7 @@ use super::command::{Ask, Command};
 use super::folders::{Access, Row, ask_to_open, keeps_modseq, list_messages, open_folder, read_status};
 use super::labels::{EXTENSION, is_view};
 use super::names::Spelling;
+use super::numbers::Numbers;
 use super::paths::{Named, name_folders};
 use super::session::{Session, split_word};
 use super::tokens::{Value, read_first, read_values, within_quotes};
@@ -74,7 +75,7 @@ struct Told {
     /// Names with their attributes, as they came.
     listed: Vec<(Vec<u8>, Vec<String>)>,
     subscribed: BTreeSet<Vec<u8>>,
-    states: HashMap<Vec<u8>, FolderState>,
+    states: HashMap<Vec<u8>, Numbers>,
     unreadable: Vec<String>,
     /// The separator in the names of listed folders, where the question for it brought nothing.
     delimiter: Option<char>,
@@ -101,17 +102,20 @@ impl Told {
     }
 }
 
-/// Asks for the folders of a mailbox.
+/// Asks for the folders of a mailbox. `state` makes of their numbers how they stand, at the side that the mailbox is at.
 ///
 /// # Errors
 /// Those of the session, and [`crate::model::failure::Class::Protocol`] for more than 100,000 folders.
-pub async fn survey_mailbox(session: &mut Session) -> Result<(Spelling, Survey)> {
+pub async fn survey_mailbox(
+    session: &mut Session,
+    state: fn(Numbers) -> FolderState,
+) -> Result<(Spelling, Survey)> {
     loop {
         let way = Way::of(session);
         let told = ask(session, way).await?;
         // An option that is refused once is left out; with options, subscriptions are asked for differently.
         if Way::of(session) == way {
-            return finish(session, told).await;
+            return finish(session, told, state).await;
         }
     }
 }
@@ -198,7 +202,11 @@ async fn ask(session: &mut Session, way: Way) -> Result<Told> {
 }
 
 /// Makes folders of what was said.
-async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)> {
+async fn finish(
+    session: &mut Session,
+    told: Told,
+    state: fn(Numbers) -> FolderState,
+) -> Result<(Spelling, Survey)> {
     let Told { mut spelling, mut listed, subscribed, states, mut unreadable, delimiter } = told;
     spelling.delimiter = spelling.delimiter.or(delimiter);
     let is_inbox = |name: &[u8]| name.eq_ignore_ascii_case(b"INBOX");
@@ -226,7 +234,8 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
         None if is_inbox(name) => Some(FolderPath::inbox()),
         known => known.map(|named| named.path.clone()),
     };
-    let states = states.into_iter().filter_map(|(name, state)| Some((path_of(&name)?, state))).collect();
+    let states = states.into_iter();
+    let states = states.filter_map(|(name, numbers)| Some((path_of(&name)?, state(numbers)))).collect();
     let is_childless =
         |attributes: &[String]| attributes.iter().any(|it| it.eq_ignore_ascii_case("\\Noinferiors"));
     let childless = listed.iter().filter(|(_, attributes)| is_childless(attributes));
@@ -240,7 +249,7 @@ async fn finish(session: &mut Session, told: Told) -> Result<(Spelling, Survey)>
         // All the messages that it shows are in other folders too.
         view.selectable = false;
     }
-    Ok((spelling, Survey { folders, states, unreadable, childless, homes: None }))
+    Ok((spelling, Survey { folders, states, unreadable, childless, rule: None }))
 }
 
 /// Names in a list that read as the Inbox (which has no case, RFC 9051 §5.1) and are not it: a server without such a rule may

@@ -8,9 +8,10 @@ use crate::drivers::measure::{FolderRules, Measuring, Room};
 use crate::drivers::registry::{
     Account, Driver, Greeted, KnownDestination, KnownSource, LoggedIn, Way, of_another_protocol, only_reads,
 };
-use crate::drivers::{Destination, LabelRule, Source};
+use crate::drivers::{Destination, Source};
 use crate::model::evidence::ServerFacts;
 use crate::model::failure::Result;
+use crate::model::label::LabelRule;
 use crate::model::protocol::Protocol;
 use crate::model::scope::Scope;
 use crate::model::service::SessionFacts;

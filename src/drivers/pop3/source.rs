@@ -514,7 +514,7 @@ impl Source for Pop3Source {
         self.broken |= stat.is_err();
         let (messages, _) = stat.at(|| place)?;
         self.counted = messages;
-        Ok(FolderState { messages: Some(messages), ..FolderState::default() })
+        Ok(FolderState { items: Some(messages.into()), ..FolderState::default() })
     }
 
     /// A maildrop is listed whole: POP3 has no means to ask for a part.
@@ -540,7 +540,7 @@ impl Source for Pop3Source {
         };
         let mut messages: Vec<Listed> = entries.at(|| place)?.into_iter().map(list).collect();
         messages.sort_by(|a, b| a.locator.cmp(&b.locator));
-        Ok(Listing { messages, next: None, unlisted: self.unlisted.into() })
+        Ok(Listing { messages, next: None, unlisted: self.unlisted.into(), notes: None })
     }
 
     async fn fetch(&mut self, wanted: &[Wanted], bodies: BodySender) -> Result<()> {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tokio_postgres::Row as SqlRow;
 use tokio_postgres::types::FromSql;
 
-use crate::ledger::columns::{Places, Value, protocol_of, read_from, read_mark, read_path, write_path};
+use crate::ledger::columns::{Places, Value, protocol_of, read_mark, read_path, write_path};
 use crate::ledger::tallies::KEYWORDS_LOST;
 use crate::ledger::{Cursor, Known, NewRow, Refused, Row, RowId, Settled, Tallies};
 use crate::model::failure::FailureCode;
@@ -83,16 +83,13 @@ fn read_row(row: &SqlRow, places: &mut Places) -> Result<Row, String> {
 }
 
 pub(super) fn read_cursor(row: &SqlRow) -> Result<Cursor, String> {
-    let (uidnext, modseq) = read_mark(get(row, 1)?);
-    let messages = get::<Option<i64>>(row, 2)?.map(u32::try_from).transpose().map_err(|e| e.to_string())?;
-    let proves: bool = get(row, 3)?;
     Ok(Cursor {
         epoch: Epoch::from(get::<&str>(row, 0)?),
-        uidnext,
-        messages,
-        highest_modseq: modseq.filter(|_| proves),
+        mark: read_mark(get(row, 1)?),
+        items: get::<Option<i64>>(row, 2)?.map(i64::cast_unsigned),
+        proves: get(row, 3)?,
         destination_epoch: Epoch::from(get::<&str>(row, 4)?),
-        destination_scanned: read_from(get(row, 5)?),
+        destination_mark: read_mark(get(row, 5)?),
         destination: get::<Option<&str>>(row, 6)?.map(read_path).unwrap_or_default(),
     })
 }

@@ -24,7 +24,7 @@ use self::columns::{
 };
 use self::link::Link;
 use self::store::Spare;
-use super::columns::{COLUMNS, CURSOR, UNLISTED, read_from, read_path, write_from, write_mark, write_path};
+use super::columns::{COLUMNS, CURSOR, UNLISTED, read_mark, read_path, write_mark, write_path};
 use super::{
     Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
     Space, Tallies,
@@ -33,6 +33,7 @@ use crate::model::failure::{Class, Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::locator::ItemIds;
+use crate::model::mark::Mark;
 use crate::model::message::{Epoch, Flags, ItemId, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 
@@ -185,11 +186,11 @@ impl Ledger for PostgresLedger {
                 &self.id,
                 &key(folder)?,
                 &text(cursor.epoch.as_str()),
-                &write_mark(cursor.uidnext, cursor.highest_modseq),
-                &cursor.messages.map(i64::from),
-                &cursor.highest_modseq.is_some(),
+                &write_mark(&cursor.mark).map(text),
+                &cursor.items.map(narrow),
+                &cursor.proves,
                 &text(cursor.destination_epoch.as_str()),
-                &write_from(cursor.destination_scanned),
+                &write_mark(&cursor.destination_mark).map(text),
                 &key(&cursor.destination)?,
             ],
         )
@@ -222,6 +223,10 @@ impl Ledger for PostgresLedger {
         limit: usize,
     ) -> Result<Vec<(ItemId, RowId)>> {
         self.find_ids_in(space, after, limit).await
+    }
+
+    async fn last_ids_in(&self, space: &Space, limit: usize) -> Result<Vec<ItemId>> {
+        self.find_last_ids_in(space, limit).await
     }
 
     async fn rows_at(&self, space: &Space, ids: &[ItemId]) -> Result<Vec<Row>> {
@@ -351,7 +356,7 @@ impl Ledger for PostgresLedger {
         source: &FolderPath,
         folder: &FolderPath,
         epoch: &Epoch,
-        uidnext: u32,
+        mark: &Mark,
         rows: &[RowId],
     ) -> Result<i64> {
         let (_, _, last_intent) = self.writer()?;
@@ -359,7 +364,7 @@ impl Ledger for PostgresLedger {
         let sql = "WITH made AS (INSERT INTO mailferry.intent (ledger, id, folder, epoch, mark, source) \
              VALUES ($1, $2, $3, $4, $5, $7)) \
              INSERT INTO mailferry.intent_message SELECT $1, $2, unnest($6::bigint[])";
-        let (epoch, mark) = (text(epoch.as_str()), write_from(uidnext));
+        let (epoch, mark) = (text(epoch.as_str()), write_mark(mark).map(text));
         let (folder, source) = (key(folder)?, key(source)?);
         self.write(sql, &[&self.id, &intent, &folder, &epoch, &mark, &rows, &source]).await?;
         Ok(intent)
@@ -437,7 +442,7 @@ impl Ledger for PostgresLedger {
                 id: row.try_get(0).map_err(words)?,
                 folder: read_path(row.try_get(1).map_err(words)?),
                 epoch: Epoch::from(row.try_get::<_, &str>(2).map_err(words)?),
-                uidnext: read_from(row.try_get(3).map_err(words)?),
+                mark: read_mark(row.try_get(3).map_err(words)?),
                 rows: row.try_get(4).map_err(words)?,
                 source: read_path(row.try_get(5).map_err(words)?),
             })

@@ -66,6 +66,16 @@ impl PostgresLedger {
         })
     }
 
+    pub(super) async fn find_last_ids_in(&self, space: &Space, limit: usize) -> Result<Vec<ItemId>> {
+        let sql = format!(
+            "SELECT place FROM mailferry.item WHERE {IN_SPACE} AND NOT gone ORDER BY place DESC LIMIT $5"
+        );
+        let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));
+        let (epoch, limit) = (text(space.epoch.as_str()), narrow(limit as u64));
+        let rows = self.read(&sql, &[&self.id, &folder, &protocol, &epoch, &limit]).await?;
+        self.collect(&rows, |row| read_id(row.try_get(0).map_err(|e| e.to_string())?))
+    }
+
     pub(super) async fn count_rows_in(&self, space: &Space) -> Result<u64> {
         let sql = format!("SELECT count(*) FROM mailferry.item WHERE {IN_SPACE} AND NOT gone");
         let (folder, protocol) = (key(&space.folder)?, write_protocol(space.protocol));

@@ -3,7 +3,7 @@
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Row as SqlRow, ToSql};
 
-use crate::ledger::columns::{Places, Value, read_from, read_mark, read_path};
+use crate::ledger::columns::{Places, Value, read_mark, read_path};
 use crate::ledger::{Cursor, Known, Refused, Row};
 use crate::model::failure::FailureCode;
 use crate::model::folder::FolderPath;
@@ -69,15 +69,13 @@ fn read_row(sql: &SqlRow<'_>, places: &mut Places) -> rusqlite::Result<Row> {
 }
 
 pub(super) fn read_cursor(r: &SqlRow<'_>) -> rusqlite::Result<Cursor> {
-    let (uidnext, modseq) = read_mark(r.get_ref(1)?.as_str_or_null()?);
-    let proves: bool = r.get(3)?;
     Ok(Cursor {
         epoch: read_value(r, 0)?.to_epoch(),
-        uidnext,
-        messages: r.get(2)?,
-        highest_modseq: modseq.filter(|_| proves),
+        mark: read_mark(r.get_ref(1)?.as_str_or_null()?),
+        items: r.get(2)?,
+        proves: r.get(3)?,
         destination_epoch: read_value(r, 4)?.to_epoch(),
-        destination_scanned: read_from(r.get_ref(5)?.as_str_or_null()?),
+        destination_mark: read_mark(r.get_ref(5)?.as_str_or_null()?),
         destination: r.get_ref(6)?.as_str_or_null()?.map_or_else(FolderPath::default, read_path),
     })
 }

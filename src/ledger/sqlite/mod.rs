@@ -27,9 +27,7 @@ pub use self::store::SqliteStore;
 use self::columns::{read_cursor, read_value, reader};
 use self::file::{LEDGER, damaged, inspect, is_empty, prepare, show_as_of_today};
 use self::readonly::open_to_read;
-use super::columns::{
-    COLUMNS, CURSOR, UNLISTED, Value, protocol_of, read_path, write_from, write_mark, write_path,
-};
+use super::columns::{COLUMNS, CURSOR, UNLISTED, Value, protocol_of, read_path, write_mark, write_path};
 use super::{
     Cursor, Discrepancies, Foreign, Intent, Known, Ledger, NAMED_FROM, NewRow, Renaming, Row, RowId, Settled,
     Space, Tallies,
@@ -38,6 +36,7 @@ use crate::model::failure::{Failure, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
 use crate::model::locator::ItemIds;
+use crate::model::mark::Mark;
 use crate::model::message::{Epoch, Flags, ItemId, Locator, Verdict};
 use crate::model::progress::MessageCounts;
 
@@ -205,11 +204,11 @@ impl Ledger for SqliteLedger {
             .execute(params![
                 folder,
                 Value::of_epoch(&cursor.epoch),
-                write_mark(cursor.uidnext, cursor.highest_modseq),
-                cursor.messages,
-                cursor.highest_modseq.is_some(),
+                write_mark(&cursor.mark),
+                cursor.items,
+                cursor.proves,
                 Value::of_epoch(&cursor.destination_epoch),
-                write_from(cursor.destination_scanned),
+                write_mark(&cursor.destination_mark),
                 write_path(&cursor.destination)
             ])
             .map(drop)
@@ -247,6 +246,11 @@ impl Ledger for SqliteLedger {
     ) -> Result<Vec<(ItemId, RowId)>> {
         let (space, after) = (space.clone(), after.cloned());
         self.read(move |t| pages::ids_in(t, &space, after.as_ref(), limit)).await
+    }
+
+    async fn last_ids_in(&self, space: &Space, limit: usize) -> Result<Vec<ItemId>> {
+        let space = space.clone();
+        self.read(move |t| pages::last_ids_in(t, &space, limit)).await
     }
 
     async fn rows_at(&self, space: &Space, ids: &[ItemId]) -> Result<Vec<Row>> {
@@ -359,14 +363,14 @@ impl Ledger for SqliteLedger {
         source: &FolderPath,
         folder: &FolderPath,
         epoch: &Epoch,
-        uidnext: u32,
+        mark: &Mark,
         rows: &[RowId],
     ) -> Result<i64> {
         let (source, folder, rows) = (write_path(source), write_path(folder), rows.to_vec());
-        let epoch = epoch.clone();
+        let (epoch, mark) = (epoch.clone(), mark.clone());
         self.write(move |t| {
             t.prepare_cached("INSERT INTO intent (folder, epoch, mark, source) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![folder, Value::of_epoch(&epoch), write_from(uidnext), source])?;
+                .execute(params![folder, Value::of_epoch(&epoch), write_mark(&mark), source])?;
             let intent = t.last_insert_rowid();
             let mut insert = t.prepare_cached("INSERT INTO intent_message VALUES (?1, ?2)")?;
             for row in rows {

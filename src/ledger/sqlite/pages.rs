@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::columns::{read_value, reader};
 use crate::ledger::columns::{
-    COLUMNS, UNLISTED, UNLISTED_MAX, Value, read_from, read_path, write_path, write_protocol,
+    COLUMNS, UNLISTED, UNLISTED_MAX, Value, read_mark, read_path, write_path, write_protocol,
 };
 use crate::ledger::tallies::KEYWORDS_LOST;
 use crate::ledger::{Discrepancies, Intent, Row, RowId, Space, Tallies};
@@ -91,6 +91,13 @@ pub(super) fn ids_in(
     let values = params![folder, protocol, Value::of_epoch(&space.epoch), after, bound(limit)];
     let read = |r: &rusqlite::Row<'_>| Ok((read_value(r, 0)?.to_id(), r.get(1)?));
     t.prepare_cached(&sql)?.query_map(values, read)?.collect()
+}
+
+pub(super) fn last_ids_in(t: &Transaction<'_>, space: &Space, limit: usize) -> rusqlite::Result<Vec<ItemId>> {
+    let sql = format!("SELECT place FROM item WHERE {IN_SPACE} AND gone = 0 ORDER BY place DESC LIMIT ?4");
+    let (folder, protocol) = (write_path(&space.folder), write_protocol(space.protocol));
+    let values = params![folder, protocol, Value::of_epoch(&space.epoch), bound(limit)];
+    t.prepare_cached(&sql)?.query_map(values, |r| Ok(read_value(r, 0)?.to_id()))?.collect()
 }
 
 pub(super) fn count_in(t: &Transaction<'_>, space: &Space) -> rusqlite::Result<u64> {
@@ -251,7 +258,7 @@ pub(super) fn open_intents(t: &Transaction<'_>) -> rusqlite::Result<Vec<Intent>>
                 id: r.get(0)?,
                 folder: read_path(&r.get::<_, String>(1)?),
                 epoch: read_value(r, 2)?.to_epoch(),
-                uidnext: read_from(r.get_ref(3)?.as_str_or_null()?),
+                mark: read_mark(r.get_ref(3)?.as_str_or_null()?),
                 source: read_path(&r.get::<_, String>(4)?),
                 rows: Vec::new(),
             })

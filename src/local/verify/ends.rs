@@ -83,7 +83,7 @@ pub(super) async fn pair_folders(
     let unlisted = add_unlisted(source, &mut sources, carried).await?;
     let names = NameRules::new(destination.delimiter(), destination.length_of_names());
     let atlas = Atlas::load(ledger).await?;
-    let labelled = sources.homes.is_some();
+    let labelled = sources.rule.is_some();
     let plans = plan_folders(&sources.folders, &destinations, labelled, &names, &tools.rules()?, &atlas);
     let mut folders: BTreeMap<FolderPath, Vec<Folder>> = BTreeMap::new();
     let mut left_out = BTreeMap::new();

@@ -291,7 +291,8 @@ impl Check<'_> {
         }
         match self.destination.open(folder).await {
             Ok(state) if state.epoch == arrival.epoch => {
-                let listed = self.destination.list_from(&arrival.id).await?;
+                let listed =
+                    self.destination.list_since(&self.destination.marks().before(&arrival.id)).await?;
                 Ok(listed.iter().any(|present| present.id == arrival.id))
             }
             Ok(_) => Ok(false),

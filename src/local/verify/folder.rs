@@ -12,6 +12,7 @@ use crate::ledger::{Ledger, NewRow, Row, RowId, Settled};
 use crate::model::difference::{Difference, Kind, Value};
 use crate::model::failure::{FailureCode, Result};
 use crate::model::folder::FolderPath;
+use crate::model::mark::Mark;
 use crate::model::message::{Arrival, Epoch, Flags, ItemId, Locator, Verdict};
 use crate::model::place::MessageDestination;
 use crate::model::record::Depth;
@@ -179,11 +180,11 @@ impl Check<'_> {
         let known = self.destination.list_folders().await?;
         let (present, permanent, epoch) = if known.iter().any(|folder| folder.path == *path) {
             let state = self.destination.open(path).await?;
-            let listed = match state.messages {
+            let listed = match state.items {
                 Some(0) => Vec::new(),
-                _ => self.destination.list_from(&ItemId::Uid(1)).await?,
+                _ => self.destination.list_since(&Mark::beginning()).await?,
             };
-            (listed, state.permanent_flags, Some(state.epoch))
+            (listed, state.keepable, Some(state.epoch))
         } else {
             // One that nothing was carried into yet is not missed.
             if expected.is_empty() || expected.iter().any(Expected::is_delivered) {

@@ -12,6 +12,7 @@ use crate::model::difference::{Difference, Kind, Value};
 use crate::model::failure::{Failure, FailureCode, Place, Result};
 use crate::model::folder::FolderPath;
 use crate::model::identity::Digest;
+use crate::model::mark::Mark;
 use crate::model::message::{Arrival, Epoch, InternalDate, ItemId, Verdict};
 use crate::model::place::MessageDestination;
 use crate::model::protocol::Protocol;
@@ -165,9 +166,9 @@ async fn list_spare(
     }
     let listing = async {
         let state = destination.open(path).await?;
-        let messages = match state.messages {
+        let messages = match state.items {
             Some(0) => Vec::new(),
-            _ => destination.list_from(&ItemId::Uid(1)).await?,
+            _ => destination.list_since(&Mark::beginning()).await?,
         };
         Ok::<_, Failure>(Spare { epoch: Some(state.epoch), messages })
     };

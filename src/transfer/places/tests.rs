@@ -9,8 +9,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::*;
 use crate::drivers::imap::names::encode_utf7;
-use crate::drivers::{Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
+use crate::drivers::{Abilities, Appended, BodyReceiver, BodySender, Envelope, FolderState, Present};
 use crate::model::evidence::ServerFacts;
+use crate::model::mark::Mark;
 use crate::model::message::{Flags, ItemId};
 use crate::transfer::Rules;
 use crate::transfer::atlas::Atlas;
@@ -82,6 +83,9 @@ impl Destination for Fake {
     fn facts(&self) -> &ServerFacts {
         unimplemented!()
     }
+    fn abilities(&self) -> Abilities {
+        unimplemented!()
+    }
     fn delimiter(&self) -> Option<char> {
         Some('/')
     }
@@ -114,7 +118,7 @@ impl Destination for Fake {
     async fn status(&mut self, _path: &FolderPath) -> Result<FolderState> {
         unimplemented!()
     }
-    async fn list_from(&mut self, _from: &ItemId) -> Result<Vec<Present>> {
+    async fn list_since(&mut self, _mark: &Mark) -> Result<Vec<Present>> {
         unimplemented!()
     }
     async fn fetch(&mut self, _ids: &[ItemId], _bodies: BodySender) -> Result<()> {

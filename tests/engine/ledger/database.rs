@@ -7,6 +7,7 @@ use mailferry::ledger::postgres::{Options, PostgresStore};
 use mailferry::ledger::{Cursor, NewRow, Store};
 use mailferry::model::failure::{Class, Failure, Result};
 use mailferry::model::folder::FolderPath;
+use mailferry::model::mark::Mark;
 use mailferry::model::message::{Epoch, Flags, Verdict};
 use mailferry::model::secret::Secret;
 use mailferry::net::tls::Trust;
@@ -22,8 +23,10 @@ async fn what_was_told_survives_a_crash_of_the_database() {
     let place = Place::Database(Arc::clone(&postgres), postgres.database());
     let ledger = place.ledger().await;
     let ids = ledger.insert(&[new_row(1, Verdict::Pending)]).await.unwrap();
-    let intent =
-        ledger.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 1, &ids).await.unwrap();
+    let intent = ledger
+        .begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), &Mark::from("1"), &ids)
+        .await
+        .unwrap();
     postgres.crash();
     let failure = ledger.settle(&[], Some(intent)).await.unwrap_err();
     assert_eq!(failure.class, Class::Unreachable, "{failure:?}");

@@ -228,7 +228,9 @@ pub(crate) async fn tell(golden: &Golden, mailbox: &str, ledger: &dyn Ledger) ->
     for intent in &intents {
         let (folder, messages) = (json(&intent.folder), intent.rows.len());
         let source = if golden.of == 1 { String::new() } else { format!("|{}", json(&intent.source)) };
-        let _ = writeln!(text, "  {folder}|{}|{}|{messages}{source}", intent.epoch, intent.uidnext);
+        let next = intent.mark.as_str();
+        let next = if next.is_empty() { "1" } else { next };
+        let _ = writeln!(text, "  {folder}|{}|{next}|{messages}{source}", intent.epoch);
     }
     let _ = writeln!(text, "{mailbox}: in doubt");
     for intent in &intents {
@@ -243,17 +245,22 @@ pub(crate) async fn tell(golden: &Golden, mailbox: &str, ledger: &dyn Ledger) ->
     let mut cursors: Vec<_> = ledger.cursors().await.unwrap().into_iter().collect();
     cursors.sort_by_key(|(folder, _)| json(folder));
     for (folder, cursor) in &cursors {
+        // Formats before this one kept the numbers of IMAP apart.
+        let (next, modseq) = cursor.mark.as_str().split_once(' ').unwrap_or((cursor.mark.as_str(), ""));
+        let (next, modseq) = (next.parse::<u32>().ok(), modseq.parse::<u64>().ok());
+        assert_eq!(cursor.proves, modseq.is_some(), "{folder:?}");
+        let scanned = cursor.destination_mark.as_str();
         let went = if golden.of == 1 { String::new() } else { format!("|{}", json(&cursor.destination)) };
         let _ = writeln!(
             text,
             "  {}|{}|{}|{}|{}|{}|{}{went}",
             json(folder),
             cursor.epoch.number().unwrap_or(0),
-            optional(cursor.uidnext),
-            optional(cursor.messages),
-            optional(cursor.highest_modseq),
+            optional(next),
+            optional(cursor.items),
+            optional(modseq),
             cursor.destination_epoch.number().unwrap_or(0),
-            cursor.destination_scanned
+            if scanned.is_empty() { "1" } else { scanned },
         );
         if golden.of > 1 {
             continue;

@@ -25,6 +25,7 @@ use mailferry::ledger::{
 use mailferry::model::failure::{Class, Failure, FailureCode};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::Digest;
+use mailferry::model::mark::Mark;
 use mailferry::model::message::{Arrival, Epoch, Flags, InternalDate, ItemId, Locator, Verdict};
 use mailferry::model::progress::MessageCounts;
 use mailferry::model::protocol::Protocol;
@@ -175,12 +176,12 @@ async fn everything_is_there_again_after_it_was_closed(place: Place) {
     let arrival = at(9, 100);
     let cursor = Cursor {
         epoch: Epoch::from(7),
-        uidnext: Some(u32::MAX),
-        messages: Some(3),
-        highest_modseq: Some(u64::MAX - 1),
+        mark: Mark::from("4294967295 18446744073709551614"),
+        items: Some(3),
+        proves: true,
         destination: folder(),
         destination_epoch: Epoch::from(9),
-        destination_scanned: 101,
+        destination_mark: Mark::from("101"),
     };
     let ids = {
         let ledger = place.ledger().await;
@@ -196,8 +197,10 @@ async fn everything_is_there_again_after_it_was_closed(place: Place) {
             },
         ];
         let ids = ledger.insert(&rows).await.unwrap();
-        let intent =
-            ledger.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 100, &ids).await.unwrap();
+        let intent = ledger
+            .begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), &Mark::from("100"), &ids)
+            .await
+            .unwrap();
         ledger.settle(&[settled(ids[0], Verdict::Delivered, Some(arrival.clone()))], None).await.unwrap();
         assert_eq!(ledger.open_intents().await.unwrap()[0].id, intent);
         ledger.save_cursor(&folder(), &cursor).await.unwrap();
@@ -225,7 +228,7 @@ async fn everything_is_there_again_after_it_was_closed(place: Place) {
         (intents.len(), intents[0].folder.clone(), intents[0].rows.clone()),
         (1, folder(), ids.clone())
     );
-    assert_eq!((intents[0].epoch.clone(), intents[0].uidnext), (Epoch::from(9), 100));
+    assert_eq!((intents[0].epoch.clone(), intents[0].mark.as_str()), (Epoch::from(9), "100"));
     assert_eq!(ledger.cursor(&folder()).await.unwrap(), Some(cursor.clone()));
     assert_eq!(ledger.cursors().await.unwrap(), [(folder(), cursor)].into());
     assert_eq!(ledger.cursor(&FolderPath::inbox()).await.unwrap(), None);
@@ -246,8 +249,10 @@ async fn a_step_is_whole_or_not_at_all(place: Place) {
     let twice = [new_row(2, Verdict::Pending), new_row(1, Verdict::Pending)];
     ledger.insert(&twice).await.unwrap_err();
     assert_eq!(ledger.rows(&folder()).await.unwrap().len(), 1);
-    let intent =
-        ledger.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 1, &first).await.unwrap();
+    let intent = ledger
+        .begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), &Mark::from("1"), &first)
+        .await
+        .unwrap();
     ledger
         .settle(&[settled(first[0], Verdict::Quarantined("refused".into()), None)], Some(intent))
         .await
@@ -460,7 +465,10 @@ async fn a_folder_that_is_called_differently_keeps_all_that_is_known_of_it(place
     let ids =
         ledger.insert(&[new_row(1, Verdict::Pending), new_row(2, Verdict::Pending), beside]).await.unwrap();
     let arrival = at(9, 100);
-    ledger.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 100, &ids).await.unwrap();
+    ledger
+        .begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), &Mark::from("100"), &ids)
+        .await
+        .unwrap();
     let arrived = |id| settled(id, Verdict::Delivered, Some(arrival.clone()));
     ledger.settle(&[arrived(ids[0]), arrived(ids[2])], None).await.unwrap();
     ledger
@@ -469,9 +477,8 @@ async fn a_folder_that_is_called_differently_keeps_all_that_is_known_of_it(place
         .unwrap();
     let cursor = Cursor {
         epoch: Epoch::from(7),
-        messages: Some(2),
+        items: Some(2),
         destination_epoch: Epoch::from(9),
-        destination_scanned: 1,
         ..Cursor::default()
     };
     ledger.save_cursor(&folder(), &cursor).await.unwrap();
@@ -543,7 +550,10 @@ async fn mailboxes_do_not_see_each_other(place: Place) {
     let rows = [1, 2].map(|uid| new_row(uid, Verdict::Pending));
     let (hers, his) = (anna.insert(&rows).await.unwrap(), bob.insert(&rows).await.unwrap());
     let arrival = at(9, 1);
-    let intent = anna.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 1, &hers).await.unwrap();
+    let intent = anna
+        .begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), &Mark::from("1"), &hers)
+        .await
+        .unwrap();
     anna.settle(&[settled(hers[0], Verdict::Delivered, Some(arrival))], None).await.unwrap();
     anna.keep_foreign(&folder(), &Epoch::from(9), &[Foreign { id: ItemId::Uid(2), known: known(1) }])
         .await
@@ -558,7 +568,10 @@ async fn mailboxes_do_not_see_each_other(place: Place) {
     assert_eq!(bob.fact("a").await.unwrap(), None);
     assert_eq!(bob.counts().await.unwrap().pending, 2);
     // Rows that he forgets are not hers.
-    let theirs = bob.begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), 1, &his).await.unwrap();
+    let theirs = bob
+        .begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), &Mark::from("1"), &his)
+        .await
+        .unwrap();
     bob.settle(&[], Some(theirs)).await.unwrap();
     bob.forget(&his).await.unwrap();
     bob.forget_cursors().await.unwrap();
@@ -632,7 +645,13 @@ async fn large_steps_tell_how_fast_it_is(place: Place) {
     for (nth, window) in ids.chunks(WINDOW).enumerate() {
         let first = u32::try_from(nth * WINDOW).unwrap();
         let intent = ledger
-            .begin_intent(&FolderPath::inbox(), &folder(), &Epoch::from(9), first + 1, window)
+            .begin_intent(
+                &FolderPath::inbox(),
+                &folder(),
+                &Epoch::from(9),
+                &Mark::from((first + 1).to_string()),
+                window,
+            )
             .await
             .unwrap();
         let arrived: Vec<Settled> = (first + 1..)

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use mailferry::drivers::imap::destination::ImapDestination;
 use mailferry::drivers::imap::source::ImapSource;
+use mailferry::drivers::marks::Marks;
 use mailferry::drivers::{
-    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
+    Abilities, Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
 };
 use mailferry::ledger::Ledger;
 use mailferry::model::evidence::ServerFacts;
 use mailferry::model::failure::{Class, Result};
 use mailferry::model::finding::Code;
 use mailferry::model::folder::FolderPath;
+use mailferry::model::mark::Mark;
 use mailferry::model::message::{Flags, ItemId};
 use mailferry::transfer::progress::MailboxProgress;
 use mailferry::transfer::{PassOutcome, sync_mailbox};
@@ -209,6 +211,12 @@ impl Destination for Troubled<'_> {
     fn facts(&self) -> &ServerFacts {
         self.inner.facts()
     }
+    fn marks(&self) -> &'static dyn Marks {
+        self.inner.marks()
+    }
+    fn abilities(&self) -> Abilities {
+        self.inner.abilities()
+    }
     fn delimiter(&self) -> Option<char> {
         self.inner.delimiter()
     }
@@ -224,8 +232,8 @@ impl Destination for Troubled<'_> {
     async fn status(&mut self, path: &FolderPath) -> Result<FolderState> {
         self.inner.status(path).await
     }
-    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>> {
-        self.inner.list_from(from).await
+    async fn list_since(&mut self, mark: &Mark) -> Result<Vec<Present>> {
+        self.inner.list_since(mark).await
     }
     async fn fetch(&mut self, ids: &[ItemId], bodies: BodySender) -> Result<()> {
         self.inner.fetch(ids, bodies).await

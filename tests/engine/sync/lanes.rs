@@ -7,12 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mailferry::drivers::imap::destination::ImapDestination;
 use mailferry::drivers::imap::source::ImapSource;
+use mailferry::drivers::marks::Marks;
 use mailferry::drivers::{
-    Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present, Source,
+    Abilities, Appended, BodyReceiver, BodySender, Destination, Envelope, Folder, FolderState, Present,
+    Source,
 };
 use mailferry::model::evidence::ServerFacts;
 use mailferry::model::failure::{Class, Failure, Result};
 use mailferry::model::folder::FolderPath;
+use mailferry::model::mark::Mark;
 use mailferry::model::message::{Flags, ItemId};
 use mailferry::transfer::lanes::{Lane, MoreLanes};
 use mailferry::transfer::pace::Pace;
@@ -236,6 +239,12 @@ impl Destination for Brittle {
     fn facts(&self) -> &ServerFacts {
         self.0.facts()
     }
+    fn marks(&self) -> &'static dyn Marks {
+        self.0.marks()
+    }
+    fn abilities(&self) -> Abilities {
+        self.0.abilities()
+    }
     fn delimiter(&self) -> Option<char> {
         self.0.delimiter()
     }
@@ -251,8 +260,8 @@ impl Destination for Brittle {
     async fn status(&mut self, path: &FolderPath) -> Result<FolderState> {
         self.0.status(path).await
     }
-    async fn list_from(&mut self, from: &ItemId) -> Result<Vec<Present>> {
-        self.0.list_from(from).await
+    async fn list_since(&mut self, mark: &Mark) -> Result<Vec<Present>> {
+        self.0.list_since(mark).await
     }
     async fn fetch(&mut self, ids: &[ItemId], bodies: BodySender) -> Result<()> {
         self.0.fetch(ids, bodies).await

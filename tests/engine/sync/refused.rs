@@ -13,7 +13,8 @@ use mailferry::drivers::{Appended, BODY_QUEUE, BodyEvent, Destination, Envelope,
 use mailferry::model::failure::{Class, Result};
 use mailferry::model::finding::Code;
 use mailferry::model::folder::FolderPath;
-use mailferry::model::message::{Flags, ItemId};
+use mailferry::model::mark::Mark;
+use mailferry::model::message::Flags;
 use mailferry::transfer::Rules;
 
 use crate::support::corpus::{Corpus, Message};
@@ -173,7 +174,8 @@ async fn append(server: SocketAddr, messages: u64) -> (Vec<Appended>, Result<Vec
     let (outcomes, mut heard) = mpsc::unbounded_channel();
     let envelope = |_| Envelope { flags: Flags::default(), date: None };
     let inbox = FolderPath::new(["INBOX"]);
-    let ended = destination.append_and_list(&inbox, &mut taken, &envelope, &outcomes, &ItemId::Uid(1)).await;
+    let ended =
+        destination.append_and_list(&inbox, &mut taken, &envelope, &outcomes, &Mark::beginning()).await;
     let mut answered = Vec::new();
     while let Ok(outcome) = heard.try_recv() {
         answered.push(outcome);
