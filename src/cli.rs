@@ -135,8 +135,10 @@ pub enum Command {
         mailferry run -f contoso.yaml --state ./state --stage Plan     look, report, write nothing\n  \
         mailferry run -f contoso.yaml --state ./state                  as far as spec.stage says\n  \
         mailferry run -f contoso.yaml -f secrets.yaml --state ./state  the same again: only what is new\n  \
-        mailferry run -f contoso.yaml --state ./state --only anna@contoso.example\n\n\
-        Stop it at any time and run it again: it goes on. The reports lie in the state directory.")]
+        mailferry run -f contoso.yaml --state ./state --only anna@contoso.example\n  \
+        mailferry run -f contoso.yaml --state ./state --keep           pass after pass, as spec.schedule says\n\n\
+        Stop it at any time and run it again: it goes on. The reports lie in the state directory. Stopped between two passes, \
+        --keep ends with the exit code of the last one; within a pass, with 40.")]
     Run(RunArgs),
     /// Shows how a migration stands: domains, findings, conditions
     #[command(after_help = "Examples:\n  \
@@ -444,6 +446,9 @@ pub struct RunArgs {
     /// Which mailboxes.
     #[command(flatten)]
     pub only: OnlyArgs,
+    /// Stays: begins pass after pass as spec.schedule says, and waits for its windows. Ctrl-C ends it
+    #[arg(long)]
+    pub keep: bool,
     /// How far to go, in place of spec.stage: Plan, Sync or Cutover
     #[arg(long, value_name = "STAGE", value_parser = parse_stage)]
     pub stage: Option<Stage>,

@@ -76,6 +76,8 @@ words! {
         InProgress,
         /// It waits until an earlier step is done.
         Waiting,
+        /// No window of spec.schedule.windows is open.
+        WindowClosed,
         /// The stage that the spec asks for does not go so far.
         StageNotReached,
         /// The spec says suspend.

@@ -13,6 +13,7 @@ use super::domain::DomainSpec;
 use super::ledger::LedgerSpec;
 use super::mapping::Mapping;
 use super::policy::Policy;
+use super::schedule::Schedule;
 use super::status::MailMigrationStatus;
 use crate::model::finding::Code;
 use crate::model::list::Heads;
@@ -111,6 +112,10 @@ pub struct MailMigrationSpec {
     /// Names that differ at the destination, and folders that are left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Mapping>,
+    /// When passes begin and when they may be at work: a new one every so often, and windows of the week. Default: one
+    /// pass, at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Box<Schedule>>,
     /// Rules: how much may be done at a time, and how it is checked.
     #[serde(default)]
     pub policy: Policy,

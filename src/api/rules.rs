@@ -9,7 +9,8 @@ use globset::GlobBuilder;
 use super::domain::{DomainSpec, Mailboxes, Match};
 use super::files::Files;
 use super::mailmigration::MailMigrationSpec;
-use super::schema::{Path, Violation};
+use super::schedule::zone_names;
+use super::schema::{Path, Violation, nearest};
 use crate::model::address::{Address, Domain};
 use crate::model::text::printable;
 
@@ -58,6 +59,7 @@ pub fn check(spec: &MailMigrationSpec) -> Vec<Violation> {
         found.push(Violation::new(path.key("claimRef").key("path"), what).hint("name a directory in it"));
     }
     check_mapping(spec, &root, &mut found);
+    check_schedule(spec, &root, &mut found);
     for (at, network) in spec.policy.allowed_networks.iter().enumerate() {
         if network.parse::<ipnet::IpNet>().is_err() {
             let path = root.key("policy").key("allowedNetworks").item(at);
@@ -183,6 +185,21 @@ fn check_mapping(spec: &MailMigrationSpec, root: &Path, found: &mut Vec<Violatio
                 }
             }
         }
+    }
+}
+
+fn check_schedule(spec: &MailMigrationSpec, root: &Path, found: &mut Vec<Violation>) {
+    let windows = spec.schedule.iter().flat_map(|schedule| &schedule.windows).enumerate();
+    for (at, window) in windows.filter(|(_, window)| window.zone().is_none()) {
+        let names = zone_names();
+        let near = nearest(&window.time_zone, names.iter().map(String::as_str));
+        let meant = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        let path = root.key("schedule").key("windows").item(at).key("timeZone");
+        let what = format!("{} is no time zone that is known{meant}", printable(&window.time_zone));
+        found.push(
+            Violation::new(path, what)
+                .hint("write a name of the IANA time zone database, as in Europe/Berlin or UTC"),
+        );
     }
 }
 

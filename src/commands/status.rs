@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{print, to_json};
@@ -11,8 +12,8 @@ use crate::api::status::{FindingStatus, Phase};
 use crate::api::{Conditions, MailMigration, MailMigrationStatus, Stage, condition};
 use crate::cli::{StatusArgs, StatusOutput, Whereabouts};
 use crate::cluster::reading::read_migration;
-use crate::discovery::Clock as _;
-use crate::local::clock::SystemClock;
+use crate::discovery::Clock;
+use crate::local::clock::{SystemClock, clock_time, time_until};
 use crate::local::reporting::{Remembered, is_unsettled};
 use crate::local::run::{Inputs, Reach, tools_for};
 use crate::local::state::StateDir;
@@ -60,7 +61,9 @@ async fn remembered(inputs: &Inputs) -> Result<Vec<(MailMigration, Option<Stage>
         // What a run that was killed left is counted anew; of mailboxes that a later one was not asked for as well, and by the rules
         // as they are now.
         let is_recounted = is_changed || record.only.is_some() || is_unsettled(&status);
-        migration.status = Some(status);
+        // Nothing follows by itself where nobody stays.
+        let schedule = status.schedule.filter(|_| at_work);
+        migration.status = Some(MailMigrationStatus { schedule, ..status });
         if !at_work && is_recounted {
             match settled(inputs, &migration, &state).await {
                 Ok(settled) => migration.status = settled,
@@ -116,6 +119,9 @@ fn tell(migration: &MailMigration, stage: Option<Stage>) -> String {
     if let Some(messages) = &status.messages {
         let _ = writeln!(text, "  {messages}");
     }
+    if let Some(words) = told_schedule(&status, SystemClock.now()) {
+        let _ = writeln!(text, "  {words}");
+    }
     for domain in &status.domains {
         let protocols: Vec<String> = domain.protocols.iter().map(|(p, n)| format!("{p} {n}")).collect();
         let protocols = if protocols.is_empty() { "nothing yet".to_owned() } else { protocols.join(" · ") };
@@ -132,6 +138,18 @@ fn tell(migration: &MailMigration, stage: Option<Stage>) -> String {
         }
     }
     text
+}
+
+/// When the next pass begins or the paused one goes on, and how long the last one took.
+fn told_schedule(status: &MailMigrationStatus, now: Timestamp) -> Option<String> {
+    let next = status.schedule?.next;
+    let what = if status.phase == Some(Phase::Paused) { "paused; it goes on" } else { "next pass" };
+    let when = format!("{what} at {}, in {}", clock_time(next, now), time_until(next, now));
+    let pass = status.pass.as_ref();
+    Some(match pass.and_then(|pass| Some((pass.began?, pass.ended?))) {
+        Some((began, ended)) => format!("{when}; the last one took {}", time_until(ended, began)),
+        None => when,
+    })
 }
 
 fn tell_findings(text: &mut String, findings: &[FindingStatus]) {

@@ -255,7 +255,7 @@ impl<'a> Migration<'a> {
         }
         let shown = display(if self.progress == Style::Auto { Style::Plain } else { self.progress });
         let migration = self.declared.clone();
-        let sent = Wanted { stage: None, only: self.only.clone() };
+        let sent = Wanted { only: self.only.clone(), ..Wanted::default() };
         let running =
             run_migration(migration, sent, self.secrets, self.state, self.reach, Arc::clone(&shown));
         let ran = Box::pin(running).await;
@@ -387,7 +387,7 @@ impl<'a> Migration<'a> {
             }
         }
         self.remember().await?.keep()?;
-        let reported = report_anew(&self.tools, self.declared, self.state, self.several).await?;
+        let reported = report_anew(&self.tools, self.declared, self.state, self.several, false).await?;
         let open = &self.open;
         if !open.is_none() {
             failures.push(Failure::new(open.class(), open.clauses()).hint(open.remedy()));

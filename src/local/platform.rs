@@ -2,6 +2,7 @@
 //! laptop remembers in its state directory; a pod carries a slice of a domain and remembers nothing but tells it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 use super::clock::SystemClock;
 use super::fresh::still_holds;
 use super::limits;
-use super::only::Only;
 use super::progress::{Display, DomainWatch};
+use super::run::Wanted;
 use super::state::{MigrationRecord, MigrationState};
 use super::workers::Tools;
 use crate::api::{MailMigration, Stage};
@@ -125,6 +126,14 @@ pub struct Brought {
     pub changed: u64,
 }
 
+impl AddAssign for Brought {
+    fn add_assign(&mut self, more: Self) {
+        self.new += more.new;
+        self.recognised += more.recognised;
+        self.changed += more.changed;
+    }
+}
+
 /// One migration in this process.
 pub struct LocalPlatform {
     tools: Tools,
@@ -143,6 +152,12 @@ pub struct LocalPlatform {
     verification: u32,
     verifying: BTreeSet<Address>,
     only: Option<BTreeSet<Address>>,
+    /// When the pass began, once it has.
+    began: Option<Timestamp>,
+    /// Whether somebody stays who begins the next pass.
+    keeps: bool,
+    /// Whether tasks were stopped since that was asked.
+    paused: bool,
     brought: Brought,
     tasks: JoinSet<Done>,
     /// Places for domains that are looked at.
@@ -186,9 +201,10 @@ impl LocalPlatform {
         tools: Tools,
         state: MigrationState,
         display: Arc<dyn Display>,
-        only: &Only,
+        asked: &Wanted,
         declared: String,
     ) -> Result<Self> {
+        let only = &asked.only;
         let mut wanted = BTreeSet::new();
         let mut record = state.load()?;
         let published = record.status.pass.clone();
@@ -255,8 +271,10 @@ impl LocalPlatform {
         (record.stage, record.spec) = (Some(tools.spec().stage), Some(declared));
         let only = (!only.is_all()).then_some(wanted);
         match &only {
-            // A pass that no mailbox has begun is taken up.
-            None if record.pass == 0 || mailboxes.values().any(|known| known.pass >= record.pass) => {
+            // A pass that paused goes on, and one that no mailbox has begun is taken up.
+            None if record.pass == 0
+                || !asked.resumes && mailboxes.values().any(|known| known.pass >= record.pass) =>
+            {
                 record.pass += 1;
             }
             None => {}
@@ -280,6 +298,8 @@ impl LocalPlatform {
             mailboxes.insert(mailbox, broken);
         }
         record.only.clone_from(&only);
+        let began = published.filter(|published| asked.resumes && published.number == record.pass);
+        let began = began.and_then(|published| published.began);
         let approved = state.find_approved(tools.spec().approved_plan.as_deref());
         let known = Known { record, domains, mailboxes, inputs, before, approved };
         Ok(Self {
@@ -287,6 +307,8 @@ impl LocalPlatform {
             count_at: Some(Instant::now() + COUNT_EVERY),
             verification,
             only,
+            began,
+            keeps: asked.keeps,
             ..Self::resume(tools, known, Arc::new(state), display)
         })
     }
@@ -309,6 +331,9 @@ impl LocalPlatform {
             verification: 0,
             verifying: BTreeSet::new(),
             only: None,
+            began: None,
+            keeps: false,
+            paused: false,
             brought: Brought::default(),
             tasks: JoinSet::new(),
             count_at: None,
@@ -435,6 +460,11 @@ impl LocalPlatform {
         self.publish(migration, &decision).await
     }
 
+    /// Whether tasks were stopped since this was asked last, because a window of the schedule closed.
+    pub fn has_paused(&mut self) -> bool {
+        std::mem::take(&mut self.paused)
+    }
+
     /// Whether no task is at work.
     pub fn is_idle(&self) -> bool {
         self.tasks.is_empty()
@@ -545,6 +575,8 @@ impl Platform for LocalPlatform {
         };
         Ok(Arc::new(Observed {
             pass: self.record.pass,
+            began: self.began,
+            keeps: self.keeps,
             verification: self.verification,
             domains: self.domains.clone(),
             mailboxes: self.mailboxes.iter().map(mailbox).collect(),
@@ -553,6 +585,19 @@ impl Platform for LocalPlatform {
             approved: self.approved.clone(),
             ..Observed::default()
         }))
+    }
+
+    async fn stop(&mut self, _: &MailMigration, decision: &Decision) -> Result<()> {
+        if !decision.halt || self.running.is_empty() && self.verifying.is_empty() {
+            return Ok(());
+        }
+        // All domains were looked at before the first mailbox began, so nothing else is at work.
+        self.abort().await;
+        self.count_running().await?;
+        self.running.clear();
+        self.verifying.clear();
+        self.paused = true;
+        Ok(())
     }
 
     async fn perform(&mut self, _: &MailMigration, decision: &Decision) -> Result<()> {
@@ -573,7 +618,8 @@ impl Platform for LocalPlatform {
 
     async fn publish(&mut self, migration: &mut MailMigration, decision: &Decision) -> Result<()> {
         // Nobody has heard of the first pass yet, and at the end nothing follows.
-        let mut at_once = self.record.pass <= 1 || decision.ending.is_some();
+        let mut at_once = self.record.pass <= 1 || decision.ending.is_some() || decision.paused.is_some();
+        self.began = decision.status.pass.as_ref().and_then(|pass| pass.began);
         if migration.status.as_ref() != Some(&decision.status) {
             migration.status = Some(decision.status.clone());
             self.record.status = decision.status.clone();

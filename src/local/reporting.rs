@@ -57,6 +57,12 @@ impl Remembered {
         migration.spec.stage = record.stage.unwrap_or(migration.spec.stage);
         let mut observed = Observed {
             pass: record.pass,
+            began: record
+                .status
+                .pass
+                .as_ref()
+                .filter(|pass| pass.number == record.pass)
+                .and_then(|pass| pass.began),
             verification: record.status.pass.as_ref().map_or(0, |pass| pass.verification),
             stopped: !at_work,
             only: record.only.clone(),

@@ -259,11 +259,15 @@ pub struct Wanted {
     pub stage: Option<Stage>,
     /// Which mailboxes are carried.
     pub only: Only,
+    /// Whether somebody stays who runs it again when the schedule says so.
+    pub keeps: bool,
+    /// Whether the pass before goes on, which paused where a window closed.
+    pub resumes: bool,
 }
 
 impl From<Option<Stage>> for Wanted {
     fn from(stage: Option<Stage>) -> Self {
-        Self { stage, only: Only::default() }
+        Self { stage, ..Self::default() }
     }
 }
 
@@ -361,7 +365,7 @@ pub async fn run_migration(
     tools.guard.check().await?;
     let kept = state.migration(&migration)?;
     migration.status = Some(kept.load()?.status);
-    let mut platform = LocalPlatform::begin(tools, kept, display, &wanted.only, declared).await?;
+    let mut platform = LocalPlatform::begin(tools, kept, display, &wanted, declared).await?;
     let ending = match drive(&mut platform, &mut migration, &Stop::listen()).await {
         Ok(ending) => ending,
         Err(failure) if failure.class == Class::Interrupted => {
@@ -375,7 +379,7 @@ pub async fn run_migration(
     Ok(Ran { migration, ending, brought: platform.brought() })
 }
 
-/// Goes through the loop until there is nothing to do and nothing to wait for.
+/// Goes through the loop until there is nothing to do and nothing to wait for but a window of the schedule.
 ///
 /// # Errors
 /// Those of the platform, and [`crate::model::failure::Class::Interrupted`] when a signal came.
@@ -389,6 +393,13 @@ pub async fn drive(
         platform.display().decided(migration, &decision);
         if let Some(ending) = decision.ending {
             return Ok(ending);
+        }
+        if platform.has_paused() {
+            // The facts are others now.
+            continue;
+        }
+        if let Some(closed) = decision.paused.filter(|_| platform.is_idle()) {
+            return Ok(Ending::Stopped(closed));
         }
         let pause = decision.wake.map(|wake| {
             let left = wake.duration_since(SystemClock.now());

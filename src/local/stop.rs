@@ -50,6 +50,11 @@ impl Stop {
         told
     }
 
+    /// Whether somebody has asked.
+    pub fn is_asked(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Ends when somebody asks.
     pub async fn asked(&self) {
         if self.0.clone().wait_for(|asked| *asked).await.is_err() {

@@ -74,8 +74,13 @@ impl ClusterPlatform {
         for at in 0..self.jobs.len() {
             self.read_work(at).await?;
         }
-        let mut observed =
-            Observed { pass, verification, patience: Patience::Resident, ..Observed::default() };
+        let mut observed = Observed {
+            pass,
+            began: wanted.began,
+            verification,
+            patience: Patience::Resident,
+            ..Observed::default()
+        };
         for domain in &spec.domains {
             let seen = self.look_at_domain(migration, domain).await?;
             observed.domains.insert(domain.name.clone(), seen);

@@ -429,7 +429,7 @@ fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
             condition.status == "False"
                 && !matches!(
                     condition.reason.as_str(),
-                    "InProgress" | "Waiting" | "Suspended" | "StageNotReached"
+                    "InProgress" | "Waiting" | "WindowClosed" | "Suspended" | "StageNotReached"
                 )
         }
     };

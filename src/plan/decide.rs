@@ -11,10 +11,13 @@ use super::mailboxes::PlannedMailbox;
 use super::observed::{DomainObserved, MailboxObserved, Observed, Patience};
 use super::proof::Open;
 use super::room::Room;
+use super::schedule::{LastPass, Timing};
 use super::status;
 use super::verification::{Verification, tell_unverified};
 use crate::api::status::PlanStatus;
-use crate::api::{MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Stage};
+use crate::api::{
+    MailMigration, MailMigrationSpec, MailMigrationStatus, MailboxMigrationStatus, Schedule, Stage,
+};
 use crate::model::address::Domain;
 use crate::model::endpoint::Endpoint;
 use crate::model::evidence::DestinationSeen;
@@ -77,6 +80,8 @@ pub struct Decision {
     pub halt: bool,
     /// When to look again although nothing happened.
     pub wake: Option<Timestamp>,
+    /// Set while there is work that waits for a window of the schedule: how a command ends that does not wait for it.
+    pub paused: Option<Failure>,
     /// Set when there is nothing to do and nothing to wait for.
     pub ending: Option<Ending>,
 }
@@ -205,7 +210,12 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let plan = discovered.then(|| Plan::of(spec, observed));
     let brief = plan.as_ref().map(Plan::brief);
     let approval = Approval::of(migration, brief.as_ref(), plan.as_ref(), observed.approved.as_deref());
-    let halt = spec.suspend || spec.stage == Stage::Plan || !approval.lets_go_on();
+    let held = spec.suspend || spec.stage == Stage::Plan || !approval.lets_go_on();
+    let identity = identity(migration);
+    let nothing = Schedule::default();
+    let timing = Timing { schedule: spec.schedule.as_deref().unwrap_or(&nothing), identity: &identity };
+    let gate = timing.gate(now);
+    let halt = held || !gate.open;
     let pass = pass_under_way(observed, halt);
     let standings = stand(migration, observed, pass, now);
     let wanted: Vec<&Stood> =
@@ -235,18 +245,49 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
             }
         }
     }
-    busy |= wake.is_some() || standings.iter().any(|s| s.standing == Standing::Running);
+    let is_running = standings.iter().any(|s| s.standing == Standing::Running);
+    busy |= wake.is_some() || is_running;
+    let waits =
+        if discovered && !held && !gate.open { waits_for_window(&wanted, observed, pass) } else { None };
+    let paused = waits.map(|_| window_closed(gate.turns));
+    // Somebody stays until the next one opens.
+    let opens = gate.turns.filter(|_| paused.is_some() && observed.stays());
+    busy |= opens.is_some() && waits == Some(Purpose::Delta);
     let ending = if busy && observed.stopped {
         Some(Ending::Stopped(interrupted()))
     } else {
-        (!busy).then(|| end(migration, &wanted, observed, &approval, brief.as_ref()))
+        (!busy).then(|| match &paused {
+            Some(closed) if waits == Some(Purpose::Delta) => Ending::Stopped(closed.clone()),
+            _ => end(migration, &wanted, observed, &approval, brief.as_ref()),
+        })
     };
     // The pass comes first, and what it came to stays while its mail is verified.
     let verification = Verification::of(&wanted).filter(|_| discovered && !halt && !busy);
     if verification.is_some() {
         steps.extend(wanted.iter().filter_map(|stood| room.begin_verification(stood)));
     }
-    let outcome = conclude(ending.as_ref(), verification, &wanted, observed);
+    let outcome = match &paused {
+        // A verification alone waits: the pass came to what it came to.
+        Some(closed) if ending.is_some() && waits == Some(Purpose::Verify) => {
+            opens.is_none().then(|| Ending::Stopped(closed.clone()))
+        }
+        _ => conclude(ending.as_ref(), verification, &wanted, observed),
+    };
+    let is_begun =
+        is_running || outcome.is_some() || steps.iter().any(|step| matches!(step, Step::Sync { .. }));
+    let began = observed.began.or_else(|| (is_begun && !halt).then(|| whole_second(now)));
+    let last = last_pass(migration, observed, (began, outcome.as_ref()), now);
+    let next = timing.look(&last, now).next.filter(|_| !held && observed.stays() && outcome.is_some());
+    // A command begins the next pass by itself, as a run of its own.
+    let is_resident = observed.patience == Patience::Resident;
+    let begins_next = is_resident && next.is_some_and(|next| next <= now) && !observed.is_at_work();
+    if begins_next {
+        // It tries everything once more.
+        steps.clear();
+    }
+    // While work goes on it is looked at again when it must pause; else when something is to begin.
+    let turns = gate.turns.filter(|_| outcome.is_none() || observed.is_at_work());
+    again = [again, turns, opens, next.filter(|next| *next > now || begins_next)].into_iter().flatten().min();
     if observed.stopped && (busy || verification.is_some()) {
         steps.clear();
     }
@@ -260,6 +301,10 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         ending: ending.as_ref(),
         verification,
         outcome: outcome.as_ref(),
+        last,
+        begins_next,
+        next: opens.or(next.filter(|next| *next > now || !is_resident)),
+        paused: opens.is_some(),
         now,
     };
     let mailboxes = wanted
@@ -275,8 +320,56 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         pass,
         halt,
         wake,
+        paused,
         ending: outcome,
     }
+}
+
+/// The identity by which the moments of a migration differ from those of others.
+fn identity(migration: &MailMigration) -> String {
+    let metadata = &migration.metadata;
+    [&metadata.namespace, &metadata.name].map(|part| part.as_deref().unwrap_or_default()).join("/")
+}
+
+/// The work that waits for a window to open: the pass that is wanted, or else a verification.
+fn waits_for_window(wanted: &[&Stood], observed: &Observed, pass: u32) -> Option<Purpose> {
+    let waits =
+        |stood: &&Stood| matches!(stood.standing, Standing::Ready | Standing::Paused(_) | Standing::Running);
+    if observed.pass > pass || wanted.iter().any(waits) {
+        return Some(Purpose::Delta);
+    }
+    Verification::of(wanted).map(|_| Purpose::Verify)
+}
+
+/// How a command ends that finds work and no window open.
+fn window_closed(opens: Option<Timestamp>) -> Failure {
+    let when = opens.map_or_else(String::new, |opens| format!(" until {}", whole_second(opens)));
+    Failure::new(Class::Interrupted, format!("no window of spec.schedule.windows is open{when}"))
+        .hint("run it again then, or with --keep, which waits for it")
+}
+
+/// The last pass, given when it began and how it ended, if it did.
+fn last_pass(
+    migration: &MailMigration,
+    observed: &Observed,
+    (began, outcome): (Option<Timestamp>, Option<&Ending>),
+    now: Timestamp,
+) -> LastPass {
+    let is_over = outcome.is_some_and(|outcome| match outcome {
+        Ending::Reached => true,
+        Ending::Stopped(failure) => failure.class != Class::Interrupted,
+    });
+    let published = migration.status.as_ref().and_then(|status| status.pass.as_ref());
+    let known = published.filter(|published| published.number == observed.pass);
+    let known =
+        known.and_then(|known| known.ended).filter(|ended| began.is_some_and(|began| began <= *ended));
+    let ended = began.filter(|_| is_over).map(|began| known.unwrap_or_else(|| whole_second(now).max(began)));
+    LastPass { number: observed.pass, began, ended }
+}
+
+/// A status keeps whole seconds.
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// Adds a step for each domain that is to be looked at, and the moment at which the next one is; whether any must be looked at

@@ -38,7 +38,8 @@ pub(super) fn judge(
             (Fact::new(Type::Ready, false, Reason::Waiting, run_again(facts, messages)), false)
         }
         Some(Ending::Reached) => {
-            (Fact::new(Type::Ready, true, Reason::Succeeded, reached(spec, messages)), false)
+            let message = format!("{}{}", reached(spec, messages), goes_on(facts));
+            (Fact::new(Type::Ready, true, Reason::Succeeded, message), false)
         }
         Some(Ending::Stopped(failure)) if spec.suspend => {
             (Fact::new(Type::Ready, false, Reason::Suspended, failure.sentence()), false)
@@ -48,6 +49,9 @@ pub(super) fn judge(
         }
         None if let Some(obstacle) = facts.observed.obstacles.first() => {
             (Fact::new(Type::Ready, false, obstacle.reason, obstacle.message.clone()), true)
+        }
+        None if facts.paused => {
+            (Fact::new(Type::Ready, false, Reason::WindowClosed, paused(facts, messages)), true)
         }
         None if let Some(verification) = facts.verification => {
             let message = verifying(verification, messages);
@@ -206,12 +210,25 @@ fn reached(spec: &MailMigrationSpec, messages: &MessageCounts) -> String {
 
 /// Mail came since the pass: what carries it.
 pub(super) fn run_again(facts: &Facts<'_>, messages: &MessageCounts) -> String {
-    let remedy = if facts.approval.holds() {
+    let remedy = if facts.next.is_some() {
+        "The next pass carries what is still to come."
+    } else if facts.approval.holds() {
         "Run it again to carry what is still to come."
     } else {
         "The mail that is still to come is carried once the current plan is approved."
     };
     format!("{messages}. {remedy}")
+}
+
+/// Work that waits for a window of the schedule.
+fn paused(facts: &Facts<'_>, messages: &MessageCounts) -> String {
+    let when = facts.next.map_or_else(String::new, |next| format!("; it goes on at {next}"));
+    format!("No window of spec.schedule.windows is open{when}. {messages}.")
+}
+
+/// The word about the next pass, where one follows by itself.
+fn goes_on(facts: &Facts<'_>) -> String {
+    facts.next.map_or_else(String::new, |next| format!(" The next pass begins at {next}."))
 }
 
 fn left_out(facts: &Facts<'_>, counts: &MailboxCounts, messages: &MessageCounts) -> String {

@@ -13,6 +13,7 @@ pub mod observed;
 pub mod pass;
 pub mod proof;
 mod room;
+pub mod schedule;
 pub mod status;
 #[cfg(test)]
 mod tests;

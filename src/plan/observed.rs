@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::document::Plan;
@@ -19,6 +20,10 @@ use crate::model::record::MailboxRecord;
 pub struct Observed {
     /// The pass that is wanted now; the first is 1.
     pub pass: u32,
+    /// When it began; `None` where that is not known, or it did not begin yet.
+    pub began: Option<Timestamp>,
+    /// Whether a command stays to begin the next pass and to wait for a window, as an operator does.
+    pub keeps: bool,
     /// The verification that is wanted now, of those that `spec.trigger.verify` asks for; 0 while none was asked for.
     pub verification: u32,
     /// Each domain of the spec, by its name there.
@@ -44,6 +49,17 @@ impl Observed {
     /// Whether a mailbox is carried at all.
     pub fn wants(&self, mailbox: &Address) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(mailbox))
+    }
+
+    /// Whether somebody is there for what is to be done later.
+    pub fn stays(&self) -> bool {
+        !self.stopped && (self.keeps || self.patience == Patience::Resident)
+    }
+
+    /// Whether somebody is at work on anything.
+    pub fn is_at_work(&self) -> bool {
+        self.mailboxes.values().any(|seen| seen.running || seen.verifying)
+            || self.domains.values().any(|seen| seen.discovering)
     }
 
     /// The destination's answer about a domain's mailboxes when it was asked last, where something kept us out and none

@@ -39,7 +39,9 @@ pub fn next(spec: &MailMigrationSpec, before: Option<&PassStatus>) -> PassStatus
         None => 1,
     };
     let (verification, verify) = next_verification(spec, before);
-    PassStatus { number, inputs, verification, verify: Some(verify) }
+    let same = before.filter(|before| before.number == number);
+    let (began, ended) = (same.and_then(|same| same.began), same.and_then(|same| same.ended));
+    PassStatus { number, inputs, verification, verify: Some(verify), began, ended }
 }
 
 /// The verification that is wanted, and the value that asks for it. A value that was there when the migration was first seen, or

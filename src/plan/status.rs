@@ -10,13 +10,14 @@ use super::judgement::{judge, open_fact, run_again};
 use super::observed::Observed;
 use super::pass;
 use super::proof::Open;
+use super::schedule::LastPass;
 use super::verification::Verification;
 use crate::api::condition::{Fact, Reason, Type, set};
 use crate::api::mailboxmigration::{MailboxFailure, MailboxPhase};
 use crate::api::mailmigration::Trigger;
 use crate::api::status::{
     CandidateStatus, DomainStatus, MailboxCounts, PassStatus, Phase, PlanStatus, ReportBrief, ReportRow,
-    Summary,
+    ScheduleStatus, Summary,
 };
 use crate::api::{MailMigration, MailMigrationStatus, MailboxMigrationStatus, Stage};
 use crate::model::evidence::DestinationSeen;
@@ -46,6 +47,14 @@ pub struct Facts<'a> {
     pub verification: Option<Verification>,
     /// How all of it ended, if nothing more happens.
     pub outcome: Option<&'a Ending>,
+    /// When the pass that is wanted began and ended.
+    pub last: LastPass,
+    /// Whether the next pass begins by the schedule, at once.
+    pub begins_next: bool,
+    /// When the next one begins, or the paused one goes on.
+    pub next: Option<Timestamp>,
+    /// Whether it waits for a window of the schedule, and somebody with it.
+    pub paused: bool,
     /// The moment.
     pub now: Timestamp,
 }
@@ -188,6 +197,7 @@ pub fn of_migration(facts: &Facts<'_>) -> MailMigrationStatus {
         plan: facts.plan.cloned(),
         approved: facts.approval.approved().cloned(),
         pass: Some(pass_of(facts, before.pass.as_ref())),
+        schedule: facts.next.map(|next| ScheduleStatus { next }),
         domains,
         findings,
         domains_omitted: 0,
@@ -213,7 +223,13 @@ fn pass_of(facts: &Facts<'_>, before: Option<&PassStatus>) -> PassStatus {
     // A value that nobody has begun to work for, since only a look is taken, is a wish of the next run.
     let is_begun = wanted.verification <= verification;
     let verify = if is_begun { wanted.verify } else { before.and_then(|before| before.verify.clone()) };
-    PassStatus { number, inputs: wanted.inputs, verification, verify }
+    let LastPass { began, ended, .. } = facts.last;
+    let of_it = PassStatus { number, inputs: wanted.inputs, verification, verify, began, ended };
+    if facts.begins_next {
+        PassStatus { number: number + 1, began: None, ended: None, ..of_it }
+    } else {
+        of_it
+    }
 }
 
 /// The wishes that are fulfilled when the pass is done; that for a verification once every mailbox that can be was verified, or
@@ -288,6 +304,9 @@ fn phase(facts: &Facts<'_>, counts: &MailboxCounts, pending: u64) -> Phase {
     }
     if is_interruption(facts.outcome) {
         return Phase::Interrupted;
+    }
+    if facts.paused {
+        return Phase::Paused;
     }
     if facts.verification.is_some() {
         return Phase::Verifying;

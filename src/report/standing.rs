@@ -85,6 +85,11 @@ fn judge(report: &Report, totals: &Totals) -> (Tone, &'static str, Vec<String>) 
             )],
         );
     }
+    if report.phase == "Paused" {
+        let words =
+            format!("No window of the schedule is open; {}, and it goes on in the next one.", of_known());
+        return (Tone::Usual, "Paused", vec![words]);
+    }
     if report.phase == "ReviewRequired" {
         let words = format!(
             "The current plan is not the approved one, and nothing is carried until it is approved; before that, {}.",

@@ -89,6 +89,8 @@ async fn carry(pod: &Pod, pass: u32, open: Vec<(Item, MailboxRecord)>) -> Result
     migration.spec.stage = Stage::Sync;
     migration.spec.suspend = false;
     migration.spec.approved_plan = None;
+    // The operator ends its Job when a window closes.
+    migration.spec.schedule = None;
     bound_concurrency(&mut migration, connections(&pod.work));
     let known = known(pod, pass, &open)?;
     let reporter = Reporter::start(channel_of(pod), pass, open);

@@ -6,6 +6,7 @@
 //! - [`ledger`]: the ledgers alone
 //! - [`odd`]: servers that are odd, each in one way
 //! - [`pilot`], [`switch`], [`verify`]: a part first, another protocol the next day, and what a verification finds
+//! - [`schedule`]: pass after pass from a process that stays
 //! - [`sync`]: the engine between real servers
 #![allow(
     dead_code,
@@ -30,6 +31,7 @@ mod kill;
 mod ledger;
 mod odd;
 mod pilot;
+mod schedule;
 mod switch;
 mod sync;
 mod verify;

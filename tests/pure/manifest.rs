@@ -68,6 +68,19 @@ fn the_contract_is_read_as_it_stands() {
     }
 }
 
+/// The manifest of a domain that goes over is the contract's; what it says of the cutover itself is not read yet.
+#[test]
+fn the_schedule_of_the_contract_is_read_as_it_stands() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/contract/cutover.yaml");
+    let Ok(text) = fs::read_to_string(path) else { return };
+    let (before, rest) = text.split_once("  cutover:\n").unwrap();
+    let after = rest.split_once("  destination:\n").unwrap().1;
+    let manifest =
+        read(&format!("{before}  destination:\n{after}")).unwrap_or_else(|failure| panic!("{failure}"));
+    let schedule = manifest.migrations[0].spec.schedule.as_ref().unwrap();
+    assert_eq!(schedule.every.unwrap().to_string(), "1m");
+}
+
 #[test]
 fn every_field_arrives_and_goes_out_again() {
     let manifest = read(&text_of("full.yaml")).unwrap();
@@ -232,6 +245,46 @@ const BAD: &[(&str, &str, &str)] = &[
         "  domains:",
         "  policy: {since: 2019-02-30}\n  domains:",
         "m.yaml:10: spec.policy.since: it is not a day of the calendar, written YYYY-MM-DD",
+    ),
+    (
+        "  domains:",
+        "  schedule: {every: 5s}\n  domains:",
+        "m.yaml:10: spec.schedule.every: 5s is not between 10s and 8760h; write how long after the last pass began the next one begins, as in 6h",
+    ),
+    (
+        "  domains:",
+        "  schedule: {every: 8761h}\n  domains:",
+        "m.yaml:10: spec.schedule.every: 8761h is not between 10s and 8760h; write how long after the last pass began the next one begins, as in 6h",
+    ),
+    (
+        "  domains:",
+        "  schedule: {every: 1d}\n  domains:",
+        "m.yaml:10: spec.schedule.every: it is not of the form ^([0-9]{1,5}h)?([0-9]{1,6}m)?([0-9]{1,7}s)?$",
+    ),
+    (
+        "  domains:",
+        "  schedule: {windows: [{from: \"20:00\", to: \"20:00\"}]}\n  domains:",
+        "m.yaml:10: spec.schedule.windows[0]: from and to are both 20:00, so that it never opens; write another time, or from: \"00:00\" and to: \"24:00\" for whole days",
+    ),
+    (
+        "  domains:",
+        "  schedule: {windows: [{days: [], from: \"20:00\", to: \"06:00\"}]}\n  domains:",
+        "m.yaml:10: spec.schedule.windows[0].days: at least 1 is needed",
+    ),
+    (
+        "  domains:",
+        "  schedule: {windows: [{days: [Saturday], from: \"20:00\", to: \"06:00\"}]}\n  domains:",
+        "m.yaml:10: spec.schedule.windows[0].days[0]: unknown value",
+    ),
+    (
+        "  domains:",
+        "  schedule: {windows: [{from: 8pm, to: \"06:00\"}]}\n  domains:",
+        "m.yaml:10: spec.schedule.windows[0].from: it is not of the form ^([01][0-9]|2[0-3]):[0-5][0-9]$",
+    ),
+    (
+        "  domains:",
+        "  schedule: {windows: [{from: \"20:00\", to: \"06:00\", timeZone: Europe/Berln}]}\n  domains:",
+        "m.yaml:10: spec.schedule.windows[0].timeZone: Europe/Berln is no time zone that is known; did you mean Europe/Berlin?",
     ),
     (
         "  domains:",

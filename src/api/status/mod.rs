@@ -6,6 +6,7 @@ mod bounds;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -58,6 +59,9 @@ pub struct MailMigrationStatus {
     /// The pass over the mailboxes that is wanted now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass: Option<PassStatus>,
+    /// The next thing that spec.schedule does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
     /// The values of spec.trigger whose work is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
@@ -86,6 +90,8 @@ pub enum Phase {
     ReviewRequired,
     /// Messages are copied.
     Syncing,
+    /// Messages are to be copied, and no window of the schedule is open.
+    Paused,
     /// The pilot is at the destination, and nothing else is copied.
     Piloted,
     /// A part is at the destination and nothing goes on: some mailboxes alone were asked for (--only), or messages wait that the
@@ -107,12 +113,13 @@ pub enum Phase {
 
 impl Phase {
     /// All there are.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Pending,
         Self::Discovering,
         Self::Planned,
         Self::ReviewRequired,
         Self::Syncing,
+        Self::Paused,
         Self::Piloted,
         Self::Partial,
         Self::Verifying,
@@ -174,6 +181,20 @@ pub struct PassStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub verify: Option<String>,
+    /// When the pass began; absent while it has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
+    /// When the pass came to its end; absent while it is at work, or paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+}
+
+/// The next thing that a schedule does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleStatus {
+    /// When the next pass begins by itself, or the paused one goes on.
+    pub next: Timestamp,
 }
 
 /// How a domain stands.

@@ -5,15 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 
 use super::Display;
 use super::pace::Pace;
 use super::tally::Tally;
 use super::words::{
     domain_words, ended_words, finding_words, mailbox_line, step_words, total_line, verified_words,
+    waiting_words,
 };
 use crate::api::MailMigration;
-use crate::discovery::Step;
+use crate::discovery::{Clock, Step};
+use crate::local::clock::SystemClock;
 use crate::local::terminal::progress_columns;
 use crate::model::address::Address;
 use crate::model::evidence::DomainDiscovery;
@@ -157,6 +160,10 @@ impl Display for Bars {
                 self.say("  ", &line);
             }
         }
+    }
+
+    fn waits(&self, migration: &str, until: Timestamp, paused: bool) {
+        self.say("  ", &format!("{migration:28} {}", waiting_words(until, paused, SystemClock.now())));
     }
 
     fn finish(&self) {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
@@ -10,6 +11,7 @@ use super::Display;
 use super::tally::Tally;
 use super::words::{
     bytes, domain_words, ended_words, finding_words, left, messages, rate, step_words, verified_words,
+    waiting_words,
 };
 use crate::api::MailMigration;
 use crate::discovery::{Clock, Step};
@@ -154,6 +156,11 @@ impl Display for Lines {
             (self.write)(name, &phase, json!({"event": "phase", "phase": phase}));
             *last = phase;
         }
+    }
+
+    fn waits(&self, migration: &str, until: Timestamp, paused: bool) {
+        let words = waiting_words(until, paused, SystemClock.now());
+        (self.write)(migration, &words, json!({"event": "waits", "until": until, "paused": paused}));
     }
 
     fn finish(&self) {}

@@ -10,6 +10,8 @@ mod words;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use self::bars::Bars;
 use self::lines::{Lines, write_json, write_plain};
 use crate::api::MailMigration;
@@ -53,6 +55,8 @@ pub trait Display: Send + Sync {
     fn verification_ended(&self, mailbox: &Address, record: &MailboxRecord);
     /// A decision was made.
     fn decided(&self, migration: &MailMigration, decision: &Decision);
+    /// A migration waits until a moment: for its next pass, or paused for a window of its schedule.
+    fn waits(&self, _migration: &str, _until: Timestamp, _paused: bool) {}
     /// Takes away what must not stay on a terminal.
     fn finish(&self);
 }

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::tally::Sums;
 use crate::api::MailMigrationStatus;
 use crate::discovery::Step;
+use crate::local::clock::{clock_time, time_until};
 use crate::model::address::Address;
 use crate::model::evidence::{DomainDiscovery, MailboxDiscovery};
 use crate::model::fidelity::of_mail_read_by;
@@ -70,6 +73,12 @@ pub(super) fn ended_words(record: &MailboxRecord) -> String {
             format!("{}  {} sent, {} recognised", record.counts, count(record.sent), count(record.recognised))
         }
     }
+}
+
+/// What is waited for, and how long.
+pub(super) fn waiting_words(until: Timestamp, paused: bool, now: Timestamp) -> String {
+    let what = if paused { "no window of its schedule is open; it goes on" } else { "the next pass begins" };
+    format!("{what} at {}, in {}", clock_time(until, now), time_until(until, now))
 }
 
 /// The outcome of a verification of a mailbox.

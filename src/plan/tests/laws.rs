@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::Schedule;
+use crate::api::schedule::{Day, Span, Window};
 
 const CLASSES: [Class; 12] = [
     Class::Unreachable,
@@ -18,6 +20,26 @@ const CLASSES: [Class; 12] = [
     Class::Internal,
     Class::Interrupted,
 ];
+
+/// Of [`scheduled`], windows none of which is open in these worlds.
+const CLOSED: usize = 2;
+
+/// A schedule with no windows, one that is open all the time or one that is closed now; the worlds are at 22:13 UTC.
+fn scheduled(every: bool, windows: usize) -> Option<Box<Schedule>> {
+    let window = |from: &str, to: &str| Window {
+        days: Day::ALL.to_vec(),
+        from: from.parse().unwrap(),
+        to: to.parse().unwrap(),
+        time_zone: "UTC".to_owned(),
+    };
+    let windows = match windows {
+        CLOSED => vec![window("08:00", "12:00")],
+        1 => vec![window("00:00", "24:00")],
+        _ => Vec::new(),
+    };
+    let every = every.then(|| Span::of_seconds(10));
+    (every.is_some() || !windows.is_empty()).then(|| Box::new(Schedule { every, windows }))
+}
 
 prop_compose! {
     fn any_record()(pass in 0_u32..3, attempts in 0_u32..9, ended in proptest::option::of(0_i64..50), class in proptest::option::of(0_usize..12), running: bool,
@@ -36,7 +58,7 @@ proptest! {
     #[test]
     fn every_combination_of_facts_has_an_answer_that_keeps_the_laws(
         stage in 0_usize..3, suspend: bool, discovered: bool, discovering: bool, resident: bool, stopped: bool,
-        verification in 0_u32..3, at_once in 1_u32..4,
+        verification in 0_u32..3, at_once in 1_u32..4, every: bool, windows in 0_usize..3, began in proptest::option::of(0_i64..50), keeps: bool,
         records in proptest::collection::vec(any_record(), 3), blocked in proptest::option::of(0_usize..12), now in 0_i64..200,
     ) {
         let stage = [Stage::Plan, Stage::Sync, Stage::Cutover][stage];
@@ -44,6 +66,8 @@ proptest! {
         wanted.spec.workers.concurrency = at_once;
         let mut observed = observe(&wanted, discovered);
         (observed.verification, observed.stopped) = (verification, stopped && !resident);
+        (observed.began, observed.keeps) = (began.map(at), keeps);
+        wanted.spec.schedule = scheduled(every, windows);
         if resident {
             observed.patience = Patience::Resident;
         }
@@ -75,9 +99,16 @@ proptest! {
         prop_assert!(!(conditions.holds(Type::Ready) && at_work));
         prop_assert!(decision.status.messages.unwrap().balances());
         let verified = steps_for(&decision, Purpose::Verify);
-        if stage == Stage::Plan || suspend {
+        if stage == Stage::Plan || suspend || windows == CLOSED {
             prop_assert!(syncs(&decision).is_empty() && verified.is_empty());
+            prop_assert!(decision.halt);
         }
+        // A schedule says something of a moment to come alone, and where somebody is there for it.
+        if let Some(schedule) = decision.status.schedule {
+            prop_assert!(schedule.next >= at(now) && observed.stays() && wanted.spec.schedule.is_some());
+        }
+        let next_pass = decision.status.pass.as_ref().unwrap().number > observed.pass;
+        prop_assert!(!next_pass || resident && every && decision.steps.is_empty() && !observed.is_at_work());
         // The pass comes first, nobody is begun who is at work already, and nothing is verified twice for one wish.
         prop_assert!(resident || verified.is_empty() || syncs(&decision).is_empty());
         for mailbox in verified.iter().chain(&syncs(&decision)) {

@@ -4,6 +4,7 @@
 mod approval;
 mod laws;
 mod mutation;
+mod schedule;
 mod truth;
 mod verification;
 

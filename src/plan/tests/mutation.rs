@@ -68,6 +68,14 @@ fn others(value: &Value, schema: &Value) -> Vec<Value> {
         Value::String(text) if text.parse::<jiff::civil::Date>().is_ok() => {
             vec![json!(text.parse::<jiff::civil::Date>().unwrap().tomorrow().unwrap().to_string())]
         }
+        // A text of a form of its own is another one of that form.
+        Value::String(text)
+            if schema["pattern"].is_string() && text.contains(|c: char| c.is_ascii_digit()) =>
+        {
+            let at = text.rfind(|c: char| c.is_ascii_digit()).unwrap();
+            let digit = (text.as_bytes()[at] - b'0' + 1) % 10;
+            vec![json!(format!("{}{digit}{}", &text[..at], &text[at + 1..]))]
+        }
         Value::String(text) => vec![json!(format!("{text}x"))],
         Value::Object(map) => map
             .iter()

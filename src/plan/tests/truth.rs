@@ -207,6 +207,7 @@ fn every_phase_is_reached() {
     let held = migration(&format!("  stage: Sync\n  approvedPlan: \"sha256:{}\"\n", "0".repeat(64)));
     let pilot = migration("  stage: Sync\n  policy: {pilot: {mailboxes: 2}}\n");
     let suspended = migration("  stage: Sync\n  suspend: true\n");
+    let closed = migration("  stage: Sync\n  schedule: {windows: [{from: \"00:00\", to: \"00:01\"}]}\n");
     let (mut working, mut failing) = (observe(&sync, true), observe(&sync, true));
     working.mailboxes.entry(ALL[0].parse().unwrap()).or_default().running = true;
     for mailbox in ALL {
@@ -236,6 +237,7 @@ fn every_phase_is_reached() {
         (&sync, late),
         (&sync, stopped),
         (&sync, verifying),
+        (&closed, Observed { keeps: true, ..observe(&closed, true) }),
     ];
     let (mut phases, mut mailboxes) = (BTreeSet::new(), BTreeSet::new());
     for (migration, observed) in situations {

@@ -56,6 +56,32 @@ fn a_first_run_on_a_single_imap_domain() {
 }
 
 #[test]
+fn a_migration_that_is_kept_in_step() {
+    let mut scene = Scene::of("schedule.yaml");
+    // The example's nights are its own; this test is tried at any time.
+    scene.text = scene.text.replace("from: \"20:00\", to: \"06:00\"", "from: \"00:00\", to: \"24:00\"");
+    let users = ["fay@proseware.example", "gus@proseware.example"];
+    let source =
+        scene.server("mail.proseware.example").imaps(LOOPBACK).master("archivist", "archivist-password");
+    let source =
+        users.iter().fold(source, |source, user| source.user(User::new(user, "of-no-use-here"))).start();
+    let destination = scene.destination(&users);
+    let filled = fill(&source, users[0], 7, 30) + fill(&source, users[1], 8, 10);
+    let played = scene.between("mail.proseware.example", &source, &destination);
+    let told = played.succeeds("run", &[]);
+    assert!(told.contains("spec.schedule.every says 6h"), "{told}");
+    for user in users {
+        arrived((&source, user), (&destination, user));
+    }
+    // Again, with what came in between.
+    let filled = filled + fill_inbox(&source, users[1], 9, 3);
+    let result = played.copies(filled, 0);
+    assert_eq!(result["run"]["new"], 3, "{}", result["run"]);
+    assert_eq!(result["status"]["schedule"], Value::Null, "nobody stays");
+    assert!(result["status"]["pass"]["ended"].is_string(), "{}", result["status"]["pass"]);
+}
+
+#[test]
 fn a_domain_with_pop3_only() {
     let scene = Scene::of("pop3-domain.yaml");
     let source = scene

@@ -15,6 +15,7 @@ mod refusals;
 mod restored;
 mod restricted;
 mod rights;
+mod scheduled;
 mod secrecy;
 mod secrets;
 mod shown;
