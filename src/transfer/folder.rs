@@ -146,15 +146,9 @@ impl FolderPass<'_> {
 
         let space = self.space(&state);
         let known = cursor.as_ref().filter(|cursor| cursor.destination == plan.destination);
-        let mut scanned = known
-            .filter(|cursor| cursor.destination_epoch == arrived.epoch)
-            .map_or(Mark::beginning(), |cursor| cursor.destination_mark.clone());
+        let mut scanned = self.known_until(known, barrier, &arrived);
         if in_doubt {
             self.look_into_doubts(barrier, &arrived).await?;
-            let marks = self.destination.marks();
-            if let Some(doubtful) = barrier.scan_from(plan, &arrived, marks) {
-                scanned = marks.earlier(&scanned, &doubtful);
-            }
         }
         let rebuilt = known.is_some_and(|cursor| cursor.destination_epoch != arrived.epoch)
             || self.ledger.is_elsewhere(&plan.source.path, &plan.destination, &arrived.epoch).await?;
@@ -220,6 +214,17 @@ impl FolderPass<'_> {
         };
         self.ledger.save_cursor(&plan.source.path, &cursor).await?;
         Ok(put_off.map_or(Ran::Through, Ran::PutOff))
+    }
+
+    /// The mark before which everything in the destination folder is known.
+    fn known_until(&self, known: Option<&Cursor>, barrier: &Barrier, arrived: &FolderState) -> Mark {
+        let marks = self.destination.marks();
+        let known = known.filter(|cursor| cursor.destination_epoch == arrived.epoch);
+        let scanned = known.map_or(Mark::beginning(), |cursor| cursor.destination_mark.clone());
+        match barrier.scan_from(self.plan, arrived, marks) {
+            Some(doubtful) => marks.earlier(&scanned, &doubtful),
+            None => scanned,
+        }
     }
 
     /// The places that the source can list now.
