@@ -119,7 +119,8 @@ impl MailboxProgress {
     /// whole does not get larger.
     pub fn take_up_again(&self, bytes: u64) {
         let less = |counter: &AtomicU64, n: u64| {
-            let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |was| Some(was.saturating_sub(n)));
+            let _ =
+                counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |was| Some(was.saturating_sub(n)));
         };
         less(&self.through, 1);
         less(&self.bytes_through, bytes);

@@ -206,7 +206,7 @@ fn what_differs_at_the_end_is_what_the_report_names() {
     let appends = tally.appends.load(Ordering::SeqCst);
     let ca = world.ca.path().display().to_string();
     let verified = ferry.call("verify", &["--ca", &ca, "--depth", "Full"]);
-    verified.expect_code(22);
+    verified.expect_code(25);
     for n in arrived {
         let found = format!("{n} checked = {n} identical + 0 altered + 0 missing; {n} read back");
         assert!(verified.stdout.contains(&found), "{found}: {}", verified.stdout);
