@@ -346,7 +346,7 @@ struct Begun {
 fn begin_pass(wanted: &[&Stood], room: &mut Room<'_>, now: Timestamp) -> Begun {
     let mut begun = Begun::default();
     for stood in wanted {
-        let begin = match &stood.standing {
+        let may_begin = match &stood.standing {
             Standing::Ready => {
                 begun.is_ready = true;
                 begun.has_room |= room.is_free();
@@ -363,7 +363,7 @@ fn begin_pass(wanted: &[&Stood], room: &mut Room<'_>, now: Timestamp) -> Begun {
             Standing::Failed { again, .. } => again.is_some(),
             _ => false,
         };
-        if begin {
+        if may_begin {
             begun.steps.extend(room.begin(stood, Purpose::Delta));
         }
     }
