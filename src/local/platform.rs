@@ -204,8 +204,7 @@ impl LocalPlatform {
         asked: &Wanted,
         declared: String,
     ) -> Result<Self> {
-        let only = &asked.only;
-        let mut wanted = BTreeSet::new();
+        let (only, mut wanted) = (&asked.only, BTreeSet::new());
         let mut record = state.load()?;
         let published = record.status.pass.clone();
         let mut verification = pass::next(tools.spec(), published.as_ref()).verification;
@@ -298,8 +297,6 @@ impl LocalPlatform {
             mailboxes.insert(mailbox, broken);
         }
         record.only.clone_from(&only);
-        let began = published.filter(|published| asked.resumes && published.number == record.pass);
-        let began = began.and_then(|published| published.began);
         let approved = state.find_approved(tools.spec().approved_plan.as_deref());
         let known = Known { record, domains, mailboxes, inputs, before, approved };
         Ok(Self {
@@ -307,7 +304,7 @@ impl LocalPlatform {
             count_at: Some(Instant::now() + COUNT_EVERY),
             verification,
             only,
-            began,
+            began: published.filter(|_| asked.resumes).and_then(|published| published.began),
             keeps: asked.keeps,
             ..Self::resume(tools, known, Arc::new(state), display)
         })

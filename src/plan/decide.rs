@@ -223,27 +223,10 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let mut room = Room::of(spec, observed, &standings);
     let verifies = standings.iter().any(|stood| stood.verifying);
     if discovered && !halt {
-        for stood in &wanted {
-            let begin = match &stood.standing {
-                Standing::Ready => {
-                    busy |= room.is_free() || verifies;
-                    true
-                }
-                Standing::Paused(until) => {
-                    wake = Some(earlier(wake, *until));
-                    false
-                }
-                Standing::Failed { again: Some(due), .. } if *due > now => {
-                    again = Some(earlier(again, *due));
-                    false
-                }
-                Standing::Failed { again, .. } => again.is_some(),
-                _ => false,
-            };
-            if begin {
-                steps.extend(room.begin(stood, Purpose::Delta));
-            }
-        }
+        let begun = begin_pass(&wanted, &mut room, now);
+        busy |= begun.has_room || begun.is_ready && verifies;
+        (wake, again) = (begun.wake, [again, begun.again].into_iter().flatten().min());
+        steps.extend(begun.steps);
     }
     let is_running = standings.iter().any(|s| s.standing == Standing::Running);
     busy |= wake.is_some() || is_running;
@@ -276,18 +259,15 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
     let is_begun =
         is_running || outcome.is_some() || steps.iter().any(|step| matches!(step, Step::Sync { .. }));
     let began = observed.began.or_else(|| (is_begun && !halt).then(|| whole_second(now)));
-    let last = last_pass(migration, observed, (began, outcome.as_ref()), now);
-    let next = timing.look(&last, now).next.filter(|_| !held && observed.stays() && outcome.is_some());
-    // A command begins the next pass by itself, as a run of its own.
-    let is_resident = observed.patience == Patience::Resident;
-    let begins_next = is_resident && next.is_some_and(|next| next <= now) && !observed.is_at_work();
-    if begins_next {
+    let timing = Some(timing).filter(|_| !held);
+    let ahead = look_ahead(migration, observed, timing, (began, outcome.as_ref()), now);
+    if ahead.begins_next {
         // It tries everything once more.
         steps.clear();
     }
     // While work goes on it is looked at again when it must pause; else when something is to begin.
     let turns = gate.turns.filter(|_| outcome.is_none() || observed.is_at_work());
-    again = [again, turns, opens, next.filter(|next| *next > now || begins_next)].into_iter().flatten().min();
+    again = [again, turns, opens, ahead.look].into_iter().flatten().min();
     if observed.stopped && (busy || verification.is_some()) {
         steps.clear();
     }
@@ -301,9 +281,9 @@ pub fn decide(migration: &MailMigration, observed: &Observed, now: Timestamp) ->
         ending: ending.as_ref(),
         verification,
         outcome: outcome.as_ref(),
-        last,
-        begins_next,
-        next: opens.or(next.filter(|next| *next > now || !is_resident)),
+        last: ahead.last,
+        begins_next: ahead.begins_next,
+        next: opens.or(ahead.next),
         paused: opens.is_some(),
         now,
     };
@@ -348,23 +328,99 @@ fn window_closed(opens: Option<Timestamp>) -> Failure {
         .hint("run it again then, or with --keep, which waits for it")
 }
 
-/// The last pass, given when it began and how it ended, if it did.
-fn last_pass(
+/// The mailboxes of a pass that can be carried now.
+#[derive(Default)]
+struct Begun {
+    steps: Vec<Step>,
+    /// Whether any can be carried.
+    is_ready: bool,
+    /// Whether there was room for one of them.
+    has_room: bool,
+    /// When the first one that is waited for can be.
+    wake: Option<Timestamp>,
+    /// When an operator tries the first one again that failed.
+    again: Option<Timestamp>,
+}
+
+/// Begins what there is room for.
+fn begin_pass(wanted: &[&Stood], room: &mut Room<'_>, now: Timestamp) -> Begun {
+    let mut begun = Begun::default();
+    for stood in wanted {
+        let may_begin = match &stood.standing {
+            Standing::Ready => {
+                begun.is_ready = true;
+                begun.has_room |= room.is_free();
+                true
+            }
+            Standing::Paused(until) => {
+                begun.wake = Some(earlier(begun.wake, *until));
+                false
+            }
+            Standing::Failed { again: Some(due), .. } if *due > now => {
+                begun.again = Some(earlier(begun.again, *due));
+                false
+            }
+            Standing::Failed { again, .. } => again.is_some(),
+            _ => false,
+        };
+        if may_begin {
+            begun.steps.extend(room.begin(stood, Purpose::Delta));
+        }
+    }
+    begun
+}
+
+/// The things that follow by the schedule.
+struct Ahead {
+    /// When the pass began and ended.
+    last: LastPass,
+    /// Whether the next one begins at once.
+    begins_next: bool,
+    /// When it begins, where that is to come.
+    next: Option<Timestamp>,
+    /// When to look again because of it.
+    look: Option<Timestamp>,
+}
+
+/// Looks at what follows a pass, given when it began and how it ended. Where something holds the migration nothing follows.
+fn look_ahead(
     migration: &MailMigration,
     observed: &Observed,
+    timing: Option<Timing<'_>>,
     (began, outcome): (Option<Timestamp>, Option<&Ending>),
     now: Timestamp,
-) -> LastPass {
+) -> Ahead {
+    let ended = known_end(migration, observed, began);
     let is_over = outcome.is_some_and(|outcome| match outcome {
         Ending::Reached => true,
         Ending::Stopped(failure) => failure.class != Class::Interrupted,
     });
+    let ended = match (&timing, began) {
+        // One that is held has not come to its end by that.
+        (None, _) => ended,
+        (Some(_), began) => {
+            began.filter(|_| is_over).map(|began| ended.unwrap_or(whole_second(now).max(began)))
+        }
+    };
+    let last = LastPass { number: observed.pass, began, ended };
+    let next = timing.and_then(|timing| timing.look(&last, now).next);
+    let next = next.filter(|_| observed.stays() && outcome.is_some());
+    // A command begins the next pass by itself, as a run of its own.
+    let is_resident = observed.patience == Patience::Resident;
+    let begins_next = is_resident && next.is_some_and(|next| next <= now) && !observed.is_at_work();
+    Ahead {
+        last,
+        begins_next,
+        next: next.filter(|next| *next > now || !is_resident),
+        look: next.filter(|next| *next > now || begins_next),
+    }
+}
+
+/// When the pass ended, as far as it was told; it may have begun once more since, for some mailboxes alone.
+fn known_end(migration: &MailMigration, observed: &Observed, began: Option<Timestamp>) -> Option<Timestamp> {
     let published = migration.status.as_ref().and_then(|status| status.pass.as_ref());
-    let known = published.filter(|published| published.number == observed.pass);
-    let known =
-        known.and_then(|known| known.ended).filter(|ended| began.is_some_and(|began| began <= *ended));
-    let ended = began.filter(|_| is_over).map(|began| known.unwrap_or_else(|| whole_second(now).max(began)));
-    LastPass { number: observed.pass, began, ended }
+    let known = published.filter(|published| published.number == observed.pass)?.ended?;
+    began.filter(|began| *began <= known).map(|_| known)
 }
 
 /// A status keeps whole seconds.
