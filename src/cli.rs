@@ -189,7 +189,7 @@ pub enum Command {
         mailferry dns -f contoso.yaml --state ./state --output zone    lines for the zone file\n  \
         mailferry dns -f contoso.yaml --state ./state --output dnsendpoint | kubectl apply -f -\n  \
         mailferry report -f contoso.yaml --state ./state --kind dns -o dns.html\n\n\
-        Each name server of a zone is asked by itself, and the resolver. What was seen when is kept in the state directory; ask \
+        Each name server of a zone is asked by itself, and the resolver. All that was seen is kept in the state directory; ask \
         again at any time, also while a run is at work. Mailferry changes no DNS.")]
     Dns(DnsArgs),
     /// Logs a user in by a code that is typed in a browser, and keeps the refresh token for later runs

@@ -1,8 +1,8 @@
 //! The watch over the records of a domain that moves: each name server of its zone is asked by itself, and the resolver, at one
 //! moment. One that fails is told and stops nobody.
 //!
-//! It connects to nobody but name servers, changes nothing, and takes a few seconds at most. Who calls it again and again hands
-//! in what it saw before: name servers that were taken out of the zone are asked as long as others may remember them.
+//! It connects to nobody but name servers, changes nothing, and takes a few seconds at most. A caller that asks again and
+//! again hands in what it saw before: name servers that were taken out of the zone are asked as long as others may remember them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

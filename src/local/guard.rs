@@ -638,7 +638,7 @@ mod tests {
         let mut marks = Vec::new();
         let mut at = |seconds: i64| {
             let now = begun + SignedDuration::from_secs(seconds);
-            Tally { marks: &mut marks, keys: &keys, holder: "dead", now }.take(Event::Wanted)
+            Tally { marks: &mut marks, keys: &keys, holder: "dead", now, once_more: None }.take(Event::Wanted)
         };
         assert_eq!([at(0), at(1), at(2)], [Answer::Go, Answer::Go, Answer::Wait]);
         assert_eq!([at(59), at(60), at(60)], [Answer::Wait, Answer::Go, Answer::Wait]);

@@ -1,4 +1,4 @@
-//! What the DNS said of a domain: which server said what, and when. Facts that survive restarts, and that come to the same
+//! The words of the DNS about a domain: which server said what, and when. Facts that survive restarts, and that come to the same
 //! whatever order they arrive in.
 
 use std::cmp::Ordering;
@@ -232,7 +232,7 @@ pub enum Problem {
     Failing,
     /// It finds the signatures of the zone wrong (DNSSEC): without checking them it would answer.
     Bogus,
-    /// Its answer is none that can be read.
+    /// Its answer cannot be read.
     Garbled,
     /// The policy does not let us ask at its address.
     NotAllowed,
@@ -249,7 +249,7 @@ impl fmt::Display for Problem {
             Self::Refused => "refuses to answer (REFUSED)",
             Self::Failing => "fails at the question (SERVFAIL)",
             Self::Bogus => "finds wrong signatures in the zone (DNSSEC)",
-            Self::Garbled => "answers with something that cannot be read",
+            Self::Garbled => "gives an answer that cannot be read",
             Self::NotAllowed => "is at a private address that spec.policy.allowedNetworks does not list",
             Self::NoAddress => "has no address",
         })

@@ -1,8 +1,8 @@
 //! The records that a move of mail is about: which questions are asked, what each record must become, and where that stands.
 //!
-//! Everything here is pure: a specification and facts in, rows out. Nothing is changed in any DNS. What must be there is
-//! derived where the destination is known by name; each rule says where it is known from. What is not known here is asked
-//! for, and never guessed.
+//! Everything here is pure: a specification and facts in, rows out. Nothing is changed in any DNS. The wanted records are
+//! derived where the destination is known by name; each rule says where it is known from. The rest is asked for, and never
+//! guessed.
 //!
 //! ```text
 //! spec ──► rules: name, type, what it must become, what fits ──► questions ──► discovery::watch ──► facts
@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::api::Destination;
 use crate::api::MailMigrationSpec;
@@ -430,18 +430,19 @@ impl<'a> Looking<'a> {
     /// The lines of the name servers that count, by their names.
     fn words(&self) -> BTreeMap<&'a str, Word<'a>> {
         let mut words = BTreeMap::new();
-        for (name, _) in self.facts.serving(self.now) {
-            let lines = self.facts.of(self.question).filter(
-                |(server, _)| matches!(server, Server::Authority { name: other, .. } if other == name),
-            );
-            // Addresses that it no longer has were asked longer ago than the others.
+        for (name, listed) in self.facts.serving(self.now) {
+            // What it said at addresses that it no longer has says nothing of now.
+            let lines = self.facts.of(self.question).filter(|(server, _)| match server {
+                Server::Authority { name: other, address } => {
+                    other == name
+                        && match address {
+                            Some(address) => listed.addresses.contains(address),
+                            None => listed.addresses.is_empty(),
+                        }
+                }
+                Server::Resolver => false,
+            });
             let lines: Vec<&Timeline> = lines.map(|(_, line)| line).collect();
-            let asked = lines.iter().filter_map(|line| line.last()).map(|last| last.at).max();
-            let fresh = |line: &&Timeline| {
-                let last = line.last().map(|last| last.at);
-                last.zip(asked).is_some_and(|(last, asked)| asked.duration_since(last) <= ROUND)
-            };
-            let lines: Vec<&Timeline> = lines.into_iter().filter(fresh).collect();
             let said: Vec<&Timeline> =
                 lines.iter().copied().filter(|line| problem_of(line).is_none()).collect();
             let problem = lines.iter().find_map(|line| problem_of(line));
@@ -666,9 +667,6 @@ impl<'a> Looking<'a> {
         serving.collect()
     }
 }
-
-/// Looks that are less than this apart are one.
-const ROUND: SignedDuration = SignedDuration::from_mins(2);
 
 /// Since when a line has said only what fits; moments at which it said nothing do not count.
 fn since(line: &Timeline, fits: impl Fn(&BTreeSet<Data>) -> bool) -> Option<Timestamp> {

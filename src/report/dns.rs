@@ -17,7 +17,7 @@ use crate::model::records::{Answer, DomainRecords, Old, RecordRow, RecordState, 
 use crate::model::text::{cut, printable};
 
 /// Nobody should wait for what no one does.
-pub const CHANGES_NOTHING: &str = "Mailferry changes no DNS: whoever looks after the zone makes these changes, and Mailferry watches for them.";
+pub const CHANGES_NOTHING: &str = "Mailferry changes no DNS: the people who look after the zone make these changes, and Mailferry watches for them.";
 
 /// The longest line of the terminal, and where its values begin.
 const WIDTH: usize = 100;
@@ -73,7 +73,7 @@ impl DnsReport {
 /// Writes the report.
 ///
 /// # Errors
-/// When it cannot be written, or the format is none of this report.
+/// When it cannot be written, or the report is not written in that format.
 pub fn write(report: &DnsReport, format: Format, out: impl Write) -> Result<()> {
     match format {
         Format::Html => page(report, out),

@@ -1,5 +1,5 @@
 //! `mailferry dns` against real name servers: primaries and secondaries that change between two looks, lag, fail, and are
-//! down. What was seen is kept, and the reports are made of it.
+//! down. All that was seen is kept, and the reports are made of it.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::*;
@@ -9,6 +10,7 @@ use crate::api::manifest;
 use crate::model::dns::Listed;
 
 const DOMAIN: &str = "old.test";
+const ADDRESS: &str = "192.0.2.1";
 
 fn at(minute: i64) -> Timestamp {
     "2027-02-01T20:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minute)
@@ -43,10 +45,7 @@ fn new(ttl: u32) -> Said {
 fn server(name: &str) -> Server {
     match name {
         "resolver" => Server::Resolver,
-        _ => Server::Authority {
-            name: format!("{name}.old.test"),
-            address: Some("192.0.2.1".parse().unwrap()),
-        },
+        _ => Server::Authority { name: format!("{name}.old.test"), address: Some(ADDRESS.parse().unwrap()) },
     }
 }
 
@@ -65,7 +64,12 @@ fn facts(said: &[(&str, i64, Said)]) -> DnsFacts {
 }
 
 fn list(facts: &mut DnsFacts, name: &str, first: i64, last: i64) {
-    let listed = Listed { first: at(first), last: at(last), ttl: 7_200, addresses: BTreeSet::new() };
+    let listed = Listed {
+        first: at(first),
+        last: at(last),
+        ttl: 7_200,
+        addresses: BTreeSet::from([ADDRESS.parse().unwrap()]),
+    };
     facts.list(name.to_owned(), listed);
 }
 
@@ -251,7 +255,7 @@ fn a_name_server_that_was_taken_out_counts_as_long_as_others_may_ask_it() {
     let mut facts =
         facts(&[("ns1", 0, old(60)), ("ns2", 0, old(60)), ("ns1", 10, new(60)), ("ns2", 10, new(60))]);
     let mx = Question::new(RecordKind::Mx, DOMAIN);
-    let ns3 = Server::Authority { name: "ns3.old.test".into(), address: None };
+    let ns3 = Server::Authority { name: "ns3.old.test".into(), address: Some(ADDRESS.parse().unwrap()) };
     list(&mut facts, "ns3.old.test", 0, 5);
     facts.add(&mx, &ns3, Sighting { at: at(10), said: old(60) });
     let all = stand(&spec(), DOMAIN, &facts, at(10));

@@ -19,8 +19,7 @@ fn the_records_of_a_move_are_told_before_anything_is_run() {
         at[0]
     );
     let _zone = Authority::start(at[0], Zone::Primary("lucerne.example".into(), text, Vec::new()));
-    let played =
-        Scene::of("cutover.yaml").publishes([Record::forward("lucerne.example", at[0])]).set();
+    let played = Scene::of("cutover.yaml").publishes([Record::forward("lucerne.example", at[0])]).set();
     let told = played.succeeds("dns", &[]);
     for words in [
         "    now       10 mail.lucerne.example (TTL 1 day)\n    wanted    10 mx1.new-hoster.example, 20 mx2.new-hoster.example\n",
