@@ -1,6 +1,7 @@
 //! The command line: what a user may type, with its help.
 
 mod checklist;
+mod dns;
 mod first;
 mod login;
 mod only;
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
 pub use self::checklist::{ChecklistArgs, ChecklistOutput};
+pub use self::dns::{DnsArgs, DnsOutput};
 pub use self::first::{InitArgs, ValidateArgs};
 pub use self::login::{LoginArgs, ProvidersArgs};
 pub use self::only::OnlyArgs;
@@ -151,6 +153,7 @@ pub enum Command {
         mailferry report -f contoso.yaml --state ./state -o contoso.html\n  \
         mailferry report -f contoso.yaml --state ./state --format csv --kind discovery\n  \
         mailferry report -f contoso.yaml --state ./state --kind sow --out sow.html    what would be ordered\n  \
+        mailferry report -f contoso.yaml --state ./state --kind dns -o dns.html       the DNS records of the move\n  \
         mailferry report -f contoso.yaml --state ./state --format csv --kind messages \\\n    \
         --verdict Quarantined                                        what did not arrive, and why")]
     Report(ReportArgs),
@@ -180,6 +183,15 @@ pub enum Command {
         mailferry verify -f contoso.yaml --state ./state --depth Full\n  \
         mailferry verify -f contoso.yaml --state ./state --repair      send again what is missing")]
     Verify(VerifyArgs),
+    /// Asks the name servers about the records of the move, and says what must change; it changes nothing
+    #[command(after_help = "Examples:\n  \
+        mailferry dns -f contoso.yaml --state ./state                  now, wanted, and who has it\n  \
+        mailferry dns -f contoso.yaml --state ./state --output zone    lines for the zone file\n  \
+        mailferry dns -f contoso.yaml --state ./state --output dnsendpoint | kubectl apply -f -\n  \
+        mailferry report -f contoso.yaml --state ./state --kind dns -o dns.html\n\n\
+        Each name server of a zone is asked by itself, and the resolver. All that was seen is kept in the state directory; ask \
+        again at any time, also while a run is at work. Mailferry changes no DNS.")]
+    Dns(DnsArgs),
     /// Logs a user in by a code that is typed in a browser, and keeps the refresh token for later runs
     #[command(after_help = "Examples:\n  \
         mailferry login --username anna@contoso.example --tenant contoso.onmicrosoft.com --client-id ID --secret secrets/anna\n  \

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checklist::Checklist;
 use super::columns::Columns;
+use super::cutover::Cutover;
 use super::destination::Destination;
 use super::domain::DomainSpec;
 use super::ledger::LedgerSpec;
@@ -116,6 +117,10 @@ pub struct MailMigrationSpec {
     /// pass, at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Box<Schedule>>,
+    /// The day on which mail goes over: not before which moment, how late mail is waited for, and the MX records that must be
+    /// seen. Mailferry changes no DNS. Default: as soon as it is safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutover: Option<Box<Cutover>>,
     /// Rules: how much may be done at a time, and how it is checked.
     #[serde(default)]
     pub policy: Policy,

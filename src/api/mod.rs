@@ -14,6 +14,7 @@ pub mod checklist;
 pub mod columns;
 pub mod condition;
 pub mod crd;
+pub mod cutover;
 pub mod destination;
 pub mod domain;
 pub mod files;
@@ -33,6 +34,7 @@ pub mod status;
 pub mod verification;
 
 pub use condition::Conditions;
+pub use cutover::Cutover;
 pub use destination::Destination;
 pub use domain::DomainSpec;
 pub use files::Files;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use globset::GlobBuilder;
 
+use super::cutover::repeated;
 use super::domain::{DomainSpec, Mailboxes, Match};
 use super::files::Files;
 use super::mailmigration::MailMigrationSpec;
@@ -60,6 +61,7 @@ pub fn check(spec: &MailMigrationSpec) -> Vec<Violation> {
     }
     check_mapping(spec, &root, &mut found);
     check_schedule(spec, &root, &mut found);
+    check_cutover(spec, &names, &root, &mut found);
     for (at, network) in spec.policy.allowed_networks.iter().enumerate() {
         if network.parse::<ipnet::IpNet>().is_err() {
             let path = root.key("policy").key("allowedNetworks").item(at);
@@ -200,6 +202,50 @@ fn check_schedule(spec: &MailMigrationSpec, root: &Path, found: &mut Vec<Violati
             Violation::new(path, what)
                 .hint("write a name of the IANA time zone database, as in Europe/Berlin or UTC"),
         );
+    }
+}
+
+fn check_cutover(
+    spec: &MailMigrationSpec,
+    names: &BTreeMap<Domain, usize>,
+    root: &Path,
+    found: &mut Vec<Violation>,
+) {
+    let mut seen = BTreeSet::new();
+    for (at, entry) in spec.cutover.iter().flat_map(|cutover| &cutover.domains).enumerate() {
+        let path = root.key("cutover").key("domains").item(at);
+        let shown = printable(&entry.name);
+        let wrong = match entry.name.parse::<Domain>() {
+            Ok(name) if !names.contains_key(&name) => Some((
+                format!("{shown} is no domain of this migration"),
+                "name one of spec.domains[]".to_owned(),
+            )),
+            Ok(name) if !seen.insert(name.clone()) => {
+                Some((format!("{shown} stands in the list already"), "write each domain once".to_owned()))
+            }
+            Ok(_) => None,
+            Err(why) => Some((why, "name one of spec.domains[]".to_owned())),
+        };
+        if let Some((what, hint)) = wrong {
+            found.push(Violation::new(path.key("name"), what).hint(hint));
+        }
+        for (place, host) in entry.mx.iter().enumerate() {
+            let shown = printable(host);
+            let what = if host.parse::<std::net::IpAddr>().is_ok() {
+                format!("{shown} is an address, and an MX record names a host")
+            } else if host.parse::<Domain>().is_err() || !host.trim_end_matches('.').contains('.') {
+                format!("{shown} is no name of a host")
+            } else {
+                continue;
+            };
+            let hint = "write the host that takes the mail, as in mx.new.example";
+            found.push(Violation::new(path.key("mx").item(place), what).hint(hint));
+        }
+        for place in repeated(&entry.mx) {
+            let host = entry.mx.get(place).map(|host| printable(host)).unwrap_or_default();
+            let what = format!("{host} stands in the list already");
+            found.push(Violation::new(path.key("mx").item(place), what).hint("write each host once"));
+        }
     }
 }
 

@@ -225,6 +225,9 @@ impl<'s> Checker<'s> {
         if schema["format"] == "date" && text.parse::<jiff::civil::Date>().is_err() {
             return Some("it is not a day of the calendar, written YYYY-MM-DD".to_owned());
         }
+        if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
+            return Some("it is not a moment of the form 2027-02-01T20:00:00Z".to_owned());
+        }
         let pattern = schema["pattern"].as_str()?;
         (!self.fits(pattern, text)).then(|| format!("it is not of the form {pattern}"))
     }

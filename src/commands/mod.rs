@@ -2,6 +2,7 @@
 
 mod checklist;
 mod crd;
+mod dns;
 mod init;
 pub mod logging;
 mod login;
@@ -55,6 +56,10 @@ pub fn execute(cli: Cli) -> ExitCode {
             Command::Verify(args) => {
                 let inputs = args.inputs.reaching(&args.reach, args.retry_logins);
                 verify::verify(&args, &inputs).await.map_err(|failure| inputs.spell_out(&failure))
+            }
+            Command::Dns(args) => {
+                let inputs = args.inputs.reaching(&args.reach(), false);
+                dns::dns(&args, &inputs).await.map_err(|failure| inputs.spell_out(&failure))
             }
             Command::Login(args) => login::login(args).await,
             Command::Providers(args) => providers::providers(&args),

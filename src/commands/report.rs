@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::looking::open;
+use super::looking::{only, open};
 use super::tell_note;
 use crate::cli::{ReportArgs, Whereabouts};
 use crate::cluster::access::Access;
 use crate::cluster::reading::Reading;
 use crate::discovery::Clock;
 use crate::local::clock::SystemClock;
+use crate::local::dns;
 use crate::local::files::write_whole;
 use crate::local::reporting::{Remembered, never_run};
 use crate::local::run::{Inputs, Reach, tools_for};
@@ -21,7 +22,7 @@ use crate::local::state::StateDir;
 use crate::local::terminal::{Out, shows_output};
 use crate::model::failure::{Failure, Result};
 use crate::model::text::counted;
-use crate::report::{Format, Kind, MessageRow, MessageSink, Report, write};
+use crate::report::{self, Format, Kind, MessageRow, MessageSink, Report, write};
 
 /// The document to write, and where.
 struct Wanted {
@@ -47,7 +48,18 @@ pub(super) async fn report(args: ReportArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The DNS records of the move, as they were seen last. Nobody need have run anything else.
+fn of_dns(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
+    let migration = only(inputs.read()?.migrations)?;
+    let state = StateDir::look(&inputs.state)?;
+    let report = dns::kept(&migration, &state.migration(&migration)?, SystemClock.now())?;
+    wanted.put(|out| report::dns::write(&report, wanted.format, out))
+}
+
 async fn of_machine(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
+    if wanted.kind == Kind::Dns {
+        return of_dns(inputs, wanted);
+    }
     let (secrets, migrations) = open(inputs)?;
     let state = StateDir::look(&inputs.state)?;
     let [migration] = &migrations[..] else {
@@ -91,6 +103,11 @@ async fn of_machine(inputs: &Inputs, wanted: &Wanted) -> Result<()> {
 }
 
 async fn of_cluster(access: &Access, name: &str, wanted: &Wanted) -> Result<()> {
+    if wanted.kind == Kind::Dns {
+        return Err(Failure::configuration("a cluster keeps no records of the DNS").hint(
+            "ask from this machine: mailferry dns -f MANIFEST --state DIR, then the report with the same",
+        ));
+    }
     let messages = wanted.kind == Kind::Messages;
     let verdict = wanted.verdict.as_deref().filter(|_| messages);
     let asked = |word: &&str| verdict.is_some_and(|verdict| verdict.eq_ignore_ascii_case(word));
@@ -116,14 +133,19 @@ impl Wanted {
     }
 
     fn write(&self, report: &Report, feed: impl FnOnce(&mut dyn MessageSink) -> Result<()>) -> Result<()> {
+        self.put(|out| write(report, self.kind, self.format, out, feed))
+    }
+
+    /// Puts what is written where it shall be.
+    fn put(&self, written: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
         match &self.out {
-            Some(path) => write_whole(path, |draft| write(report, self.kind, self.format, draft, feed)),
+            Some(path) => write_whole(path, |draft| written(draft)),
             None if self.format == Format::Xlsx && shows_output() => {
                 Err(Failure::configuration("a workbook is nothing for a terminal").hint("give --out PATH"))
             }
             None => {
                 let mut out = BufWriter::new(Out::default());
-                let written = write(report, self.kind, self.format, &mut out, feed);
+                let written = written(&mut out);
                 let flushed = out.flush();
                 // A reader that has seen enough need not be given the rest, and that is not a failure.
                 if out.get_ref().is_gone() {

@@ -41,6 +41,7 @@ mod twin;
 mod txt;
 mod usual;
 mod verdict;
+pub mod watch;
 mod xml;
 mod zimbra;
 

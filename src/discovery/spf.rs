@@ -45,7 +45,8 @@ pub(super) async fn ask(asking: Asking<'_>) -> Heard {
     heard
 }
 
-fn is_spf(text: &str) -> bool {
+/// Whether a text is an SPF record.
+pub(super) fn is_spf(text: &str) -> bool {
     let version = text.split(' ').next().unwrap_or_default();
     version.eq_ignore_ascii_case("v=spf1")
 }

@@ -3,6 +3,7 @@
 
 pub mod clock;
 mod database;
+pub mod dns;
 pub mod documents;
 pub mod files;
 mod fresh;

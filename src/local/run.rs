@@ -49,7 +49,7 @@ pub struct Inputs {
 }
 
 /// Commands that a remedy may name and that want the options of [`Inputs::given`].
-const COMMANDS: [&str; 5] = ["run", "plan", "verify", "report", "status"];
+const COMMANDS: [&str; 6] = ["run", "plan", "verify", "report", "status", "dns"];
 
 /// Options of a command about the way to servers.
 #[derive(Debug, Clone, Default)]
@@ -295,8 +295,7 @@ pub async fn tools_for(
     let spec = &migration.spec;
     let authority = reach.authority_text()?;
     secrets.check_references(migration, Part::Common)?;
-    let per_host = spec.policy.limits.per_host_connections as usize;
-    let network = Arc::new(Network::new(reach.resolver, allowed_networks(migration)?, per_host)?);
+    let network = Arc::new(network_for(migration, reach)?);
     let files = state.migration(migration)?.ledgers();
     let tokens = Tokens::new(Arc::clone(&network), Arc::new(SystemClock), Some(Arc::new(state.tokens())));
     let store = open_store(migration, secrets, files, &network, &authority).await?;
@@ -320,6 +319,15 @@ pub async fn tools_for(
         pace: Arc::new(Pace::new(spec.policy.limits.bytes_per_second)),
         store,
     })
+}
+
+/// The network of a migration: the name server that is asked, and where may be connected to.
+///
+/// # Errors
+/// A failure that names what cannot be read.
+pub fn network_for(migration: &MailMigration, reach: &Reach) -> Result<Network> {
+    let per_host = migration.spec.policy.limits.per_host_connections as usize;
+    Network::new(reach.resolver, allowed_networks(migration)?, per_host)
 }
 
 /// The networks that a manifest allows although they are private.

@@ -6,6 +6,8 @@
 //! DIR/tokens/X                            a refresh token that came in the place of the Secret's
 //! DIR/NAMESPACE/NAME/migration.json       the status and the number of the pass
 //! DIR/NAMESPACE/NAME/domains/DOMAIN.json  what discovery saw
+//! DIR/NAMESPACE/NAME/dns/DOMAIN.json      who answered with which records, and when
+//! DIR/NAMESPACE/NAME/dns/lock             held for a moment while one of these is written
 //! DIR/NAMESPACE/NAME/plans/DIGEST.json     a plan that stood once
 //! DIR/NAMESPACE/NAME/mailboxes/X.json     what is remembered of a mailbox
 //! DIR/NAMESPACE/NAME/mailboxes/X.sqlite   its ledger
@@ -26,6 +28,7 @@ use super::rotated::RotatedTokens;
 use crate::api::{MailMigration, MailMigrationStatus, Stage, names};
 use crate::ledger::sqlite::SqliteStore;
 use crate::model::address::Address;
+use crate::model::dns::DnsFacts;
 use crate::model::evidence::{DomainDiscovery, TlsFacts};
 use crate::model::failure::{Class, Failure, Result};
 use crate::model::record::MailboxRecord;
@@ -135,6 +138,18 @@ impl StateDir {
             }
             Err(TryLockError::Error(error)) => Err(unusable(&path, &error)),
         }
+    }
+
+    /// Opens the directory for a command that adds to it beside a run, and makes it if need be.
+    ///
+    /// # Errors
+    /// [`Class::Configuration`] when it cannot be made.
+    pub fn beside(root: &Path) -> Result<Self> {
+        if !root.is_dir() {
+            fs::create_dir_all(root).map_err(|e| unusable(root, &e))?;
+            make_private(root);
+        }
+        Ok(Self { root: root.to_owned(), lock: None })
     }
 
     /// As [`Self::open`], for what has no use for a directory that a run has not made.
@@ -279,6 +294,37 @@ impl MigrationState {
 
     fn domain_path(&self, domain: &str) -> PathBuf {
         self.root.join("domains").join(format!("{}.json", domain.to_lowercase()))
+    }
+
+    fn dns_path(&self, domain: &str) -> PathBuf {
+        self.root.join("dns").join(format!("{}.json", domain.to_lowercase()))
+    }
+
+    /// Who answered with which records of a domain, and when.
+    ///
+    /// # Errors
+    /// Those of [`documents::read`].
+    pub fn load_dns(&self, domain: &str) -> Result<DnsFacts> {
+        Ok(documents::read(&self.dns_path(domain))?.unwrap_or_default())
+    }
+
+    /// Adds what was seen of a domain's records to what is known, and hands out all of it. Others may add at the same time: a
+    /// run, and a command beside it.
+    ///
+    /// # Errors
+    /// Those of [`documents::write`] and [`documents::read`].
+    pub fn keep_dns(&self, domain: &str, seen: DnsFacts) -> Result<DnsFacts> {
+        let folder = self.root.join("dns");
+        fs::create_dir_all(&folder).map_err(|e| unusable(&folder, &e))?;
+        let path = folder.join("lock");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.map_err(|e| unusable(&path, &e))?;
+        // It is held no longer than one file is read and written.
+        lock.lock().map_err(|e| unusable(&path, &e))?;
+        let mut facts = self.load_dns(domain)?;
+        facts.merge(seen);
+        documents::write(&self.dns_path(domain), &facts)?;
+        Ok(facts)
     }
 
     fn plan_path(&self, digest: &str) -> PathBuf {

@@ -3,6 +3,7 @@
 
 mod allowance;
 mod deflate;
+pub mod dns;
 mod host;
 pub(crate) mod http;
 pub mod network;

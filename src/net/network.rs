@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::rr::RecordType;
+use hickory_resolver::system_conf::read_system_conf;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -24,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::deflate::Deflate;
+use super::dns::{self, Manner, NoAnswer};
 use super::host::{Host, Waiting};
 use super::http::Proxy;
 use super::tls::Trust;
@@ -55,6 +58,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 pub const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// The most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
+/// Where name servers answer.
+const DNS_PORT: u16 = 53;
 /// Most addresses that the remedy for refused ones names.
 const REFUSED_NAMED: usize = 8;
 
@@ -71,6 +76,8 @@ struct Hurry {
 pub struct Network {
     resolver: TokioResolver,
     name_server: Option<SocketAddr>,
+    /// The name servers that are asked: that one, or the system's.
+    resolvers: Vec<SocketAddr>,
     allowed: Vec<IpNet>,
     per_host: usize,
     hosts: Arc<Mutex<HashMap<String, Arc<Host>>>>,
@@ -90,21 +97,27 @@ impl Network {
     /// # Errors
     /// [`Class::Configuration`] when the system's name servers cannot be read.
     pub fn new(given: Option<SocketAddr>, allowed: Vec<IpNet>, per_host: usize) -> Result<Self> {
-        let mut builder = match given {
+        let (config, options) = match given {
             Some(address) => {
                 let mut server = NameServerConfig::udp_and_tcp(address.ip());
                 for connection in &mut server.connections {
                     connection.port = address.port();
                 }
-                let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                (ResolverConfig::from_parts(None, Vec::new(), vec![server]), ResolverOpts::default())
             }
-            None => TokioResolver::builder_tokio().map_err(|e| {
+            None => read_system_conf().map_err(|e| {
                 Failure::configuration("the system's name servers cannot be read")
                     .hint("give one with --resolver IP:PORT")
                     .caused_by(&e)
             })?,
         };
+        let resolvers = config
+            .name_servers()
+            .iter()
+            .filter_map(|server| Some(SocketAddr::new(server.ip, server.connections.first()?.port)));
+        let resolvers = resolvers.collect();
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
         // A name server that does not answer must not cost a run half a minute.
         builder.options_mut().timeout = LOOKUP_TIMEOUT;
         builder.options_mut().attempts = LOOKUP_ATTEMPTS;
@@ -115,6 +128,7 @@ impl Network {
         Ok(Self {
             resolver,
             name_server,
+            resolvers,
             allowed,
             per_host,
             hosts: Arc::default(),
@@ -154,6 +168,7 @@ impl Network {
         Self {
             resolver: self.resolver.clone(),
             name_server: self.name_server,
+            resolvers: self.resolvers.clone(),
             allowed: self.allowed.clone(),
             per_host: self.per_host,
             hosts: Arc::clone(&self.hosts),
@@ -178,6 +193,43 @@ impl Network {
             return ask().await;
         }
         answer
+    }
+
+    /// Asks an authority by itself at an address that the policy allows, and remembers nothing.
+    ///
+    /// # Errors
+    /// That nothing came. A refusal is an answer.
+    pub async fn ask_authority(
+        &self,
+        address: IpAddr,
+        name: &str,
+        kind: RecordType,
+    ) -> Result<Message, NoAnswer> {
+        if !self.allows(address) {
+            return Err(NoAnswer::NotAllowed);
+        }
+        dns::ask(SocketAddr::new(address, DNS_PORT), name, kind, Manner::Authority).await
+    }
+
+    /// Asks the name server, or the first of the system's that says anything, for what it says now, and remembers nothing. It
+    /// is not held against the policy: whoever runs this machine chose it.
+    ///
+    /// # Errors
+    /// That nothing came. A refusal is an answer.
+    pub async fn ask_resolver(
+        &self,
+        name: &str,
+        kind: RecordType,
+        manner: Manner,
+    ) -> Result<Message, NoAnswer> {
+        let mut nothing = NoAnswer::Unreachable;
+        for resolver in &self.resolvers {
+            match dns::ask(*resolver, name, kind, manner).await {
+                Ok(answer) => return Ok(answer),
+                Err(no_answer) => nothing = no_answer,
+            }
+        }
+        Err(nothing)
     }
 
     /// The answer of the name server, unless that takes longer than anybody here waits.

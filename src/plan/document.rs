@@ -35,10 +35,11 @@ const DESTINATION: &str = "spec.destination";
 
 /// The fields of a specification that decide nothing about whose mail goes where and what becomes of it; `[]` stands for the
 /// items of a list, and what is below a field goes with it.
-pub const DECIDES_NOTHING: [&str; 15] = [
+pub const DECIDES_NOTHING: [&str; 16] = [
     // How far it may go, and when.
     "spec.stage",
     "spec.schedule",
+    "spec.cutover",
     "spec.suspend",
     "spec.trigger",
     "spec.approvedPlan",

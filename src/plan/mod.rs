@@ -12,6 +12,7 @@ pub mod mailboxes;
 pub mod observed;
 pub mod pass;
 pub mod proof;
+pub mod records;
 mod room;
 pub mod schedule;
 pub mod status;

@@ -68,6 +68,17 @@ impl<W: Write> MessageSink for Rows<W, MessageRow> {
     }
 }
 
+/// A table of its own.
+pub(super) fn table<T>(
+    columns: Vec<Column<T>>,
+    rows: impl IntoIterator<Item = T>,
+    out: impl Write,
+) -> Result<()> {
+    let mut table = Rows::begin(out, columns)?;
+    rows.into_iter().try_for_each(|row| table.write(&row))?;
+    table.end()
+}
+
 /// One row a mailbox, or one row a piece of evidence.
 pub(super) fn report(report: &Report, kind: Kind, out: impl Write) -> Result<()> {
     if kind == Kind::Discovery {

@@ -16,6 +16,7 @@ mod causes;
 mod chart;
 pub mod checklist;
 mod csv;
+pub mod dns;
 pub mod domains;
 pub mod exceptions;
 #[cfg(test)]
@@ -59,6 +60,8 @@ pub enum Kind {
     Discovery,
     /// The statement of work: scope, method, assumptions, exclusions, risks and time, before the order.
     Sow,
+    /// The DNS records of the move: a row for each record, as `mailferry dns` saw them last.
+    Dns,
 }
 
 /// How a report is written.
@@ -101,6 +104,7 @@ pub fn write<W: Write>(
     feed: impl FnOnce(&mut dyn MessageSink) -> Result<()>,
 ) -> Result<()> {
     match (kind, format) {
+        (Kind::Dns, _) => Err(Failure::internal("the records of the DNS have a writer of their own")),
         (Kind::Sow, _) => statement::write(report, format, out),
         (_, Format::Markdown) => {
             Err(Failure::configuration("only a statement of work is written as Markdown")

@@ -28,27 +28,33 @@ pub(super) enum Cell<'a> {
 }
 
 impl<'a> Cell<'a> {
-    fn text(text: impl Into<Cow<'a, str>>) -> Self {
+    /// Text that is fit to be shown.
+    pub(super) fn text(text: impl Into<Cow<'a, str>>) -> Self {
         Self::Text(text.into())
     }
 
-    fn show(value: &impl ToString) -> Self {
+    /// A value as it is shown.
+    pub(super) fn show(value: &impl ToString) -> Self {
         Self::Text(value.to_string().into())
     }
 
-    fn maybe(value: Option<impl ToString>) -> Self {
+    /// A value, if there is one.
+    pub(super) fn maybe(value: Option<impl ToString>) -> Self {
         value.map_or(Self::Empty, |value| Self::show(&value))
     }
 
-    fn peer(text: Option<&str>) -> Self {
+    /// The words of somebody else, if there are any.
+    pub(super) fn peer(text: Option<&str>) -> Self {
         text.map_or(Self::Empty, |text| Self::Text(printable(text).into()))
     }
 
-    fn at(at: Option<Timestamp>) -> Self {
+    /// A moment, if there is one.
+    pub(super) fn at(at: Option<Timestamp>) -> Self {
         at.map_or(Self::Empty, Self::Moment)
     }
 
-    fn yes(yes: bool) -> Self {
+    /// Yes or no.
+    pub(super) fn yes(yes: bool) -> Self {
         Self::text(if yes { "yes" } else { "no" })
     }
 }
@@ -65,7 +71,8 @@ pub(super) struct Column<T> {
     pub(super) total: Option<fn(&Totals) -> Cell<'static>>,
 }
 
-fn column<T>(title: &'static str, width: u8, cell: for<'a> fn(&'a T) -> Cell<'a>) -> Column<T> {
+/// A column without a sum.
+pub(super) fn column<T>(title: &'static str, width: u8, cell: for<'a> fn(&'a T) -> Cell<'a>) -> Column<T> {
     Column { title, width, cell, total: None }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use jiff::Timestamp;
 use rust_xlsxwriter::{DocProperties, Format, FormatAlign, Workbook, Worksheet, XlsxError};
 
 use super::message::{MessageRow, MessageSink};
@@ -276,6 +277,40 @@ fn book(report: &Report) -> Result<Workbook> {
         .set_creation_datetime(&made.map_err(|e| unwritten(&e))?);
     book.set_properties(&properties);
     Ok(book)
+}
+
+/// A workbook of tables, without the summary of a migration.
+pub(super) struct Book {
+    book: Workbook,
+    formats: Formats,
+}
+
+impl Book {
+    /// Adds a sheet.
+    pub(super) fn sheet<T>(
+        &mut self,
+        name: &str,
+        columns: Vec<Column<T>>,
+        rows: impl IntoIterator<Item = T>,
+    ) -> Result<()> {
+        table_of(&mut self.book, name, columns, rows, None, &self.formats).map_err(|e| unwritten(&e))
+    }
+}
+
+/// The workbook of other tables.
+pub(super) fn tables(
+    title: &str,
+    made: Timestamp,
+    fill: impl FnOnce(&mut Book) -> Result<()>,
+    out: impl Write,
+) -> Result<()> {
+    let mut book = Book { book: Workbook::new(), formats: Formats::new() };
+    let made = rust_xlsxwriter::ExcelDateTime::from_timestamp(made.as_second());
+    let properties =
+        DocProperties::new().set_title(title).set_creation_datetime(&made.map_err(|e| unwritten(&e))?);
+    book.book.set_properties(&properties);
+    fill(&mut book)?;
+    save(book.book, out)
 }
 
 /// The workbook of a kind other than messages.

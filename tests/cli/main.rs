@@ -3,6 +3,7 @@
 //! - [`approved`], [`both_ends`]: a plan, and what it asks before it is approved
 //! - [`bad_input`], [`failure_modes`]: what goes wrong, and the page that shows it
 //! - [`contract`], [`examples`]: manifests that must do what their comments say
+//! - [`dns`]: the records of the move, at name servers that change, lag and fail
 //! - [`lists`]: lists of mailboxes as administrators have them
 //! - [`logging`], [`secrecy`]: the log, and what is in no output
 //! - [`shell`]: what a shell and a tired person expect
@@ -28,6 +29,7 @@ mod approved;
 mod bad_input;
 mod both_ends;
 mod contract;
+mod dns;
 mod examples;
 mod failure_modes;
 mod lists;

@@ -82,7 +82,7 @@ impl Ferry {
     pub fn command(&self, subcommand: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailferry"));
         command.arg(subcommand).arg("-f").arg(self.manifest()).arg("--state").arg(self.state());
-        if let Some(resolver) = self.resolver.filter(|_| matches!(subcommand, "run" | "verify")) {
+        if let Some(resolver) = self.resolver.filter(|_| matches!(subcommand, "run" | "verify" | "dns")) {
             command.args(["--resolver", &resolver.to_string()]);
         }
         command.args(args).current_dir(self.directory.path()).stdin(Stdio::null());

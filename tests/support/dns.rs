@@ -45,6 +45,11 @@ impl Record {
         Self(format!("--mx-host={domain},{host},{preference}"))
     }
 
+    /// Passes questions about a zone on to one of its name servers, at port 53, and remembers nothing of the answers.
+    pub fn forward(zone: &str, to: IpAddr) -> Self {
+        Self(format!("--server=/{zone}/{to}"))
+    }
+
     /// CNAME; the target must be one of the records too.
     pub fn cname(alias: &str, target: &str) -> Self {
         Self(format!("--cname={alias},{target}"))
@@ -138,6 +143,16 @@ pub struct Failing {
 impl Failing {
     /// In front of another name server; `kind` is the number of the type, as 33 for SRV.
     pub fn before(behind: SocketAddr, kind: u16) -> Self {
+        Self::start(behind, kind, false)
+    }
+
+    /// As [`Self::before`], like one that finds wrong signatures: whoever does not ask for checks (CD, RFC 4035 §3.2.2) is
+    /// answered.
+    pub fn checking(behind: SocketAddr, kind: u16) -> Self {
+        Self::start(behind, kind, true)
+    }
+
+    fn start(behind: SocketAddr, kind: u16, checks: bool) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a time limit");
         let address = socket.local_addr().expect("its address");
@@ -149,7 +164,8 @@ impl Failing {
                 let Ok((length, from)) = socket.recv_from(&mut packet) else { continue };
                 let question = &packet[..length];
                 let Some((name, wanted)) = read_question(question) else { continue };
-                if wanted == kind {
+                let unchecked = question[3] & 0x10 != 0;
+                if wanted == kind && !(checks && unchecked) {
                     heard.lock().unwrap().push(name);
                     // QR and RA, code 2, and nothing but the question.
                     let mut answer = question.to_vec();

@@ -10,6 +10,7 @@
 //! - [`courier`], [`cyrus`], [`mailutils`], [`james`], [`greenmail`], [`pymap`], [`radicale`]: private servers of other makes,
 //!   the first three in root directories of their own ([`rooted`])
 //! - [`exchange`]: a front that makes a Dovecot behave as Exchange Online does
+//! - [`authority`]: name servers of zones, private NSDs at port 53 of loopback addresses of their own
 //! - [`dns`]: a private dnsmasq that knows only the records it was given
 //! - [`postgres`]: a private PostgreSQL
 //! - [`gmail`]: a server that keeps labels, in front of a Dovecot
@@ -33,6 +34,7 @@
     reason = "the harness of tests: each test file uses a part of it, and a harness that cannot go on must stop"
 )]
 
+pub mod authority;
 pub mod ca;
 pub mod canary;
 pub mod cluster;

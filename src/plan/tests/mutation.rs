@@ -65,6 +65,7 @@ fn others(value: &Value, schema: &Value) -> Vec<Value> {
         Value::String(_) if schema["enum"].is_array() => {
             schema["enum"].as_array().unwrap().iter().filter(|other| *other != value).cloned().collect()
         }
+        Value::String(_) if schema["format"] == "date-time" => vec![json!("2031-01-01T00:00:00Z")],
         Value::String(text) if text.parse::<jiff::civil::Date>().is_ok() => {
             vec![json!(text.parse::<jiff::civil::Date>().unwrap().tomorrow().unwrap().to_string())]
         }

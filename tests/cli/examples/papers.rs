@@ -7,8 +7,33 @@ use serde_json::{Value, json};
 use mailferry::api::manifest;
 
 use crate::examples::scene::{NEW_HOST, Played, Scene, account, fill, findings, spoken};
+use crate::support::authority::{Authority, Zone, addresses};
 use crate::support::dns::Record;
 use crate::support::dovecot::{LOOPBACK, User};
+
+#[test]
+fn the_records_of_a_move_are_told_before_anything_is_run() {
+    let (_, at) = addresses(1);
+    let text = format!(
+        "$ORIGIN lucerne.example.\n$TTL 86400\n@ IN SOA ns hostmaster 1 3600 600 604800 300\n@ IN NS ns\nns IN A {}\n@ IN MX 10 mail\n",
+        at[0]
+    );
+    let _zone = Authority::start(at[0], Zone::Primary("lucerne.example".into(), text, Vec::new()));
+    let played = Scene::of("cutover.yaml").publishes([Record::forward("lucerne.example", at[0])]).set();
+    let told = played.succeeds("dns", &[]);
+    for words in [
+        "    now       10 mail.lucerne.example (TTL 1 day)\n    wanted    10 mx1.new-hoster.example, 20 mx2.new-hoster.example\n",
+        "    seen      not yet, at none of 1 name server\n",
+        "its TTL is 1 day: lower it to an hour or less at least 1 day before the change",
+    ] {
+        assert!(told.contains(words), "{words}\n{told}");
+    }
+    let zone = played.succeeds("dns", &["--output", "zone"]);
+    assert!(zone.contains("\nlucerne.example. 3600 IN MX 10 mx1.new-hoster.example.\n"), "{zone}");
+    let page = played.place.path().join("dns.html");
+    played.succeeds("report", &["--kind", "dns", "-o", page.to_str().unwrap()]);
+    assert!(fs::read_to_string(page).unwrap().contains("mx2.new-hoster.example"));
+}
 
 #[test]
 fn a_dry_plan_touches_nothing() {

@@ -126,7 +126,10 @@ impl Played {
             .arg("--state")
             .arg(self.place.path().join("state"));
         if ["run", "verify"].contains(&command) {
-            mailferry.arg("--ca").arg(self.ca.path()).arg("--resolver").arg(self.resolver.to_string());
+            mailferry.arg("--ca").arg(self.ca.path());
+        }
+        if ["run", "verify", "dns"].contains(&command) {
+            mailferry.arg("--resolver").arg(self.resolver.to_string());
         }
         mailferry.args(&self.more).args(args).envs(self.variables.iter().copied()).output().unwrap()
     }
