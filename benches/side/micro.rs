@@ -14,6 +14,7 @@ use mailferry::ledger::sqlite::SqliteLedger;
 use mailferry::ledger::{Known, Ledger, NewRow, Refused, Settled};
 use mailferry::model::folder::FolderPath;
 use mailferry::model::identity::{Digest, IdentityHasher};
+use mailferry::model::mark::Mark;
 use mailferry::model::message::{Arrival, Epoch, Flags, ItemId, Locator, Verdict};
 use mailferry::model::protocol::Protocol;
 
@@ -117,7 +118,8 @@ fn ledgers() {
         last += WINDOW;
         runtime.block_on(async {
             let rows = ledger.insert(&window(first)).await.unwrap();
-            let intent = ledger.begin_intent(&folder, &folder, &there, first, &rows).await.unwrap();
+            let intent =
+                ledger.begin_intent(&folder, &folder, &there, &Mark::beginning(), &rows).await.unwrap();
             let settled: Vec<Settled> = (first..)
                 .zip(rows)
                 .map(|(uid, id)| Settled {
