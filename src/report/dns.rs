@@ -227,7 +227,7 @@ fn seen(row: &RecordRow, asked: Option<Timestamp>) -> String {
             let _ = write!(text, "; old record may be remembered until {}", clock(at));
         }
         (Old::Standing, _) if row.state == RecordState::InPlace => {
-            text.push_str("; the resolver has the old one still")
+            text.push_str("; the resolver has the old one still");
         }
         (Old::Standing | Old::NeverSeen, _) => {}
     }
