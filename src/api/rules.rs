@@ -233,7 +233,7 @@ fn check_cutover(
             let shown = printable(host);
             let what = if host.parse::<std::net::IpAddr>().is_ok() {
                 format!("{shown} is an address, and an MX record names a host")
-            } else if host.parse::<Domain>().is_err() || !host.trim_end_matches('.').contains('.') {
+            } else if !is_host(host) {
                 format!("{shown} is no name of a host")
             } else {
                 continue;
@@ -247,6 +247,13 @@ fn check_cutover(
             found.push(Violation::new(path.key("mx").item(place), what).hint("write each host once"));
         }
     }
+}
+
+/// Whether it is the whole name of a host: two labels or more, of a length that the DNS can hold (RFC 1035 §2.3.4).
+fn is_host(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let fits = |label: &str| (1..=63).contains(&label.len());
+    text.parse::<Domain>().is_ok() && name.contains('.') && name.split('.').all(fits)
 }
 
 fn check_glob(pattern: &str, path: &Path, found: &mut Vec<Violation>) {

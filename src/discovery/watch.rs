@@ -73,7 +73,9 @@ pub async fn watch(
             listed.last = at;
         }
         seen.merge(more);
-        servers.into_iter().for_each(|heard| seen.merge(heard.facts));
+        for heard in servers {
+            seen.merge(heard.facts);
+        }
     }
     seen
 }

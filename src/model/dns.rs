@@ -571,14 +571,14 @@ mod tests {
     #[test]
     fn who_asks_often_keeps_each_change_and_little_else() {
         let mut line = Timeline::default();
-        for second in 0..100_000 {
-            let ttl = if second < 30_000 { 604_800 } else { 300 };
-            let host = if second < 60_000 { "old.test" } else { "new.test" };
+        for second in 0..10_000 {
+            let ttl = if second < 3_000 { 604_800 } else { 300 };
+            let host = if second < 6_000 { "old.test" } else { "new.test" };
             line.add(Sighting { at: at(second * 10), said: mx(host, ttl) }, false);
         }
         let kept = line.sightings();
         assert!(kept.len() <= SIGHTINGS_MAX);
-        for second in [0, 29_999, 30_000, 59_999, 60_000, 99_999] {
+        for second in [0, 2_999, 3_000, 5_999, 6_000, 9_999] {
             assert!(kept.iter().any(|sighting| sighting.at == at(second * 10)), "{second}");
         }
         // One that changes each time keeps the first and the latest.

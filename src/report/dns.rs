@@ -17,7 +17,8 @@ use crate::model::records::{Answer, DomainRecords, Old, RecordRow, RecordState, 
 use crate::model::text::{cut, printable};
 
 /// Nobody should wait for what no one does.
-pub const CHANGES_NOTHING: &str = "Mailferry changes no DNS: the people who look after the zone make these changes, and Mailferry watches for them.";
+pub const CHANGES_NOTHING: &str =
+    "Mailferry changes no DNS. The people who look after the zone make these changes; it watches for them.";
 
 /// The longest line of the terminal, and where its values begin.
 const WIDTH: usize = 100;
@@ -226,7 +227,7 @@ fn seen(row: &RecordRow, asked: Option<Timestamp>) -> String {
             let _ = write!(text, "; old record may be remembered until {}", clock(at));
         }
         (Old::Standing, _) if row.state == RecordState::InPlace => {
-            text.push_str("; the resolver has the old one still")
+            text.push_str("; the resolver has the old one still");
         }
         (Old::Standing | Old::NeverSeen, _) => {}
     }
