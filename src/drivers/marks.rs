@@ -91,14 +91,14 @@ mod tests {
 
     #[test]
     fn numbers_tell_what_came_first() {
-        let (none, five, nine) = (Mark::beginning(), Numbered::mark(5), Mark::from("9 77"));
+        let (none, five, later) = (Mark::beginning(), Numbered::mark(5), Mark::from("9 77"));
         assert_eq!(Numbered::next(&Mark::from("- 77")), None);
-        let marks = [&none, &five, &nine];
+        let marks = [&none, &five, &later];
         let contradicts = |before, now| Numbered.contradicts(before, now);
-        assert!(contradicts(&nine, &five) && !contradicts(&five, &nine) && !contradicts(&five, &five));
-        assert!(!contradicts(&nine, &none) && !contradicts(&none, &five), "nobody told");
+        assert!(contradicts(&later, &five) && !contradicts(&five, &later) && !contradicts(&five, &five));
+        assert!(!contradicts(&later, &none) && !contradicts(&none, &five), "nobody told");
         assert_eq!(
-            [Numbered.earlier(&nine, &five), Numbered.earlier(&five, &nine)],
+            [Numbered.earlier(&later, &five), Numbered.earlier(&five, &later)],
             [five.clone(), five.clone()]
         );
         assert!(marks.iter().all(|mark| Numbered.earlier(mark, &none).is_beginning()));
@@ -111,7 +111,7 @@ mod tests {
                 assert!(!Numbered.could_follow(&id, &Numbered.behind(mark, &id)), "{id} {mark:?}");
             }
         }
-        assert_eq!(Numbered.behind(&nine, &ItemId::Uid(8)), nine, "nothing goes back");
+        assert_eq!(Numbered.behind(&later, &ItemId::Uid(8)), later, "nothing goes back");
         assert_eq!(Numbered.behind(&none, &ItemId::Uid(u32::MAX)), Numbered::mark(u32::MAX));
     }
 

@@ -504,7 +504,7 @@ impl LocalPlatform {
         });
     }
 
-    fn begin_sync(&mut self, domain: usize, planned: PlannedMailbox, endpoint: Endpoint) -> Result<()> {
+    fn begin_sync(&mut self, domain: usize, planned: PlannedMailbox, endpoint: Endpoint) {
         let mailbox = planned.source.clone();
         let before = self.mailboxes.get(&mailbox).cloned().unwrap_or_default();
         let progress = Arc::new(MailboxProgress::default());
@@ -517,15 +517,12 @@ impl LocalPlatform {
         }
         self.display.mailbox_begins(&mailbox, &before, Arc::clone(&progress));
         let under_way = UnderWay { before: before.clone(), progress: Arc::clone(&progress) };
-        // Seen before the first count, it is at work.
-        self.memory.keep_mailbox(&mailbox, &under_way.record(self.record.pass), None)?;
         self.running.insert(mailbox.clone(), under_way);
         let (tools, pass) = (self.tools.clone(), self.record.pass);
         self.tasks.spawn(async move {
             let (record, tls) = tools.sync(domain, &planned, &endpoint, pass, before, &progress).await;
             Done::Synced { mailbox, record: Box::new(record), tls }
         });
-        Ok(())
     }
 
     fn begin_verification(&mut self, domain: usize, planned: PlannedMailbox, endpoint: Endpoint) {
@@ -604,7 +601,7 @@ impl Platform for LocalPlatform {
                 Step::Sync { domain, mailbox, endpoint, purpose } => {
                     let (mailbox, endpoint) = (mailbox.clone(), endpoint.clone());
                     match purpose {
-                        Purpose::Delta => self.begin_sync(*domain, mailbox, endpoint)?,
+                        Purpose::Delta => self.begin_sync(*domain, mailbox, endpoint),
                         Purpose::Verify => self.begin_verification(*domain, mailbox, endpoint),
                     }
                 }

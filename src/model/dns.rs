@@ -627,7 +627,9 @@ mod tests {
         fn facts_come_to_the_same_in_any_order_and_twice(facts in facts(), seed in any::<u64>()) {
             let sum = |facts: &[DnsFacts]| {
                 let mut all = DnsFacts::default();
-                facts.iter().for_each(|one| all.merge(one.clone()));
+                for one in facts {
+                    all.merge(one.clone());
+                }
                 all
             };
             let in_order = sum(&facts);

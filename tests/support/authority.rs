@@ -54,6 +54,7 @@ impl Authority {
     }
 
     /// Serves another zone from now on.
+    #[allow(clippy::needless_pass_by_value, reason = "a zone is made for it")]
     pub fn serve(&mut self, zone: Zone) {
         self.stop();
         let folder = self.directory.path();
@@ -97,9 +98,8 @@ impl Authority {
         let mut server =
             Server::start(program, ["-d".as_ref(), "-c".as_ref(), configuration.as_os_str()], &log);
         let address = self.address;
-        if !server.wait_until(|| process::answers((address, 53).into())) {
-            panic!("nsd does not start: {}", fs::read_to_string(&log).unwrap_or_default());
-        }
+        let starts = server.wait_until(|| process::answers((address, 53).into()));
+        assert!(starts, "nsd does not start: {}", fs::read_to_string(&log).unwrap_or_default());
         self.server = Some(server);
     }
 

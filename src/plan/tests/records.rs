@@ -276,6 +276,7 @@ fn a_name_server_that_was_taken_out_counts_as_long_as_others_may_ask_it() {
 }
 
 /// A row by its name and type, of a domain whose name servers both say this.
+#[allow(clippy::needless_pass_by_value, reason = "tables read better with values")]
 fn only(spec: &MailMigrationSpec, domain: &str, kind: RecordKind, name: &str, said: Said) -> RecordRow {
     let mut facts = DnsFacts { listed: Some(at(0)), ..DnsFacts::default() };
     let question = Question::new(kind, name);
@@ -289,6 +290,7 @@ fn only(spec: &MailMigrationSpec, domain: &str, kind: RecordKind, name: &str, sa
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn mx_must_become_what_is_derived_or_named_and_all_that_is_right_counts() {
     const MICROSOFT: &str = "microsoft365: {credentialsRef: {name: new}}";
     const GOOGLE: &str = "imap: {host: imap.gmail.com, credentialsRef: {name: new}}";
@@ -434,13 +436,14 @@ fn mx_must_become_what_is_derived_or_named_and_all_that_is_right_counts() {
 
 #[test]
 fn other_records_of_the_move_have_their_rules() {
+    use RecordKind::{Cname, Srv, Txt};
+    use RecordState::{InPlace, NotNeeded, Open};
+
     let microsoft = spec_to("microsoft365: {credentialsRef: {name: new}}", DOMAIN, "");
     let absent = || Said::Absent { ttl: 60, no_name: false };
     let alias = |host: &str| of([Data::cname(host)], 60);
     let address = || of([Data::address("192.0.2.9".parse().unwrap())], 60);
     let srv = |host: &str| of([Data::srv(0, 1, 993, host)], 60);
-    use RecordKind::{Cname, Srv, Txt};
-    use RecordState::{InPlace, NotNeeded, Open};
     for (kind, name, said, state) in [
         (Cname, "autodiscover.old.test", alias("autodiscover.outlook.com"), InPlace),
         (Cname, "autodiscover.old.test", alias("mail.old.test"), Open),
