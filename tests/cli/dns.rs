@@ -154,7 +154,7 @@ fn records_of_microsoft_365_are_lines_for_a_zone_and_objects_for_external_dns() 
     let records = format!(
         "{others}@ 0 IN MX 10 mail\n@ IN TXT \"v=spf1 mx \" \"-all\"\n* IN A 192.0.2.7\nautodiscover IN CNAME mail\n_imaps._tcp IN SRV 0 1 993 mail\n"
     );
-    let _ns1 = Authority::start(at[0], primary(1, &at, &records, &[]));
+    let mut ns1 = Authority::start(at[0], primary(1, &at, &records, &[]));
     let dns = Dns::start(&[Record::forward(ZONE, at[0])]);
     let to = "microsoft365: {credentialsRef: {name: login}}";
     let ferry = Ferry::new(&manifest(&network, to, "")).resolver(dns.addr());
@@ -191,7 +191,6 @@ fn records_of_microsoft_365_are_lines_for_a_zone_and_objects_for_external_dns() 
     }
 
     // The lines that it wrote are a zone that it finds in place.
-    let mut ns1 = _ns1;
     let made: String =
         zone.lines().filter(|line| !line.starts_with(';')).map(|line| format!("{line}\n")).collect();
     ns1.serve(primary(2, &at, &made, &[]));
@@ -208,7 +207,7 @@ fn records_of_microsoft_365_are_lines_for_a_zone_and_objects_for_external_dns() 
 fn each_name_server_that_fails_is_told_and_stops_nobody() {
     let (network, at) = addresses(5);
     let records = "@ IN MX 10 mx.new.test.";
-    let _good = Authority::start(at[0], primary(1, &at, records, &[]));
+    let mut good = Authority::start(at[0], primary(1, &at, records, &[]));
     let _refusing = Authority::start(
         at[1],
         Zone::Primary("other.test".into(), zone(1, &at, "").replace("old.test", "other.test"), vec![]),
@@ -240,7 +239,6 @@ fn each_name_server_that_fails_is_told_and_stops_nobody() {
     );
 
     // Name servers change in the middle.
-    let mut good = _good;
     good.serve(primary(2, &[at[0], at[0]], records, &[]));
     let report = look(&ferry);
     assert!(
